@@ -1,0 +1,64 @@
+"""EAGer: entropy-aware branching for reasoning models on SGLang (arXiv 2510.11170).
+
+Importing the package imports neither sglang nor torch; the names that need them load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from eager_sgl.budget import Account, Ledger
+from eager_sgl.core import (
+    BranchPoint,
+    EagerConfig,
+    PromptResult,
+    SamplingConfig,
+    Sequence,
+    TokenCounts,
+)
+from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
+
+if TYPE_CHECKING:
+    from eager_sgl.endpoint import TokenEndpoint, connect
+    from eager_sgl.program import continue_from, eager_generate, eager_init, parallel
+    from eager_sgl.runtime import EmbeddedRuntime
+
+__all__ = [
+    "Account",
+    "BranchPoint",
+    "EagerConfig",
+    "EagerError",
+    "EmbeddedRuntime",
+    "Ledger",
+    "PromptResult",
+    "RuntimeStartError",
+    "SamplingConfig",
+    "Sequence",
+    "ServerError",
+    "TokenCounts",
+    "TokenEndpoint",
+    "connect",
+    "continue_from",
+    "eager_generate",
+    "eager_init",
+    "parallel",
+]
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "EmbeddedRuntime": "eager_sgl.runtime",
+    "TokenEndpoint": "eager_sgl.endpoint",
+    "connect": "eager_sgl.endpoint",
+    "continue_from": "eager_sgl.program",
+    "eager_generate": "eager_sgl.program",
+    "eager_init": "eager_sgl.program",
+    "parallel": "eager_sgl.program",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,249 @@
+"""The vocabulary of the package: what is configured, what the server said, what came out.
+
+Positions count generated tokens from 0, the first token after the prompt. Entropies are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "BranchPoint",
+    "EagerConfig",
+    "FinishReason",
+    "Generation",
+    "PromptResult",
+    "SamplingConfig",
+    "Sequence",
+    "TokenCounts",
+    "TopLogprobs",
+]
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How tokens are drawn where nothing branches.
+
+    Attributes:
+        temperature: τ; 0 is greedy. The paper uses 0.6.
+        top_p: nucleus mass in (0, 1]. The paper uses 0.95.
+        max_new_tokens: length limit of one sequence, hand-set tokens included.
+        stop_token_ids: ends of a sequence beyond the model's own EOS.
+    """
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_new_tokens: int = 32768
+    stop_token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.temperature >= 0, "temperature", self.temperature, "at least 0")
+        _require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
+        _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EagerConfig:
+    """EAGer-init on one prompt (arXiv 2510.11170).
+
+    Attributes:
+        threshold: θ in nats, in (0, ln K]; a step whose entropy reaches it branches. It belongs to
+            one model and one `entropy_temperature`; the paper calibrates it on 10 prompts.
+        max_sequences: M, the most sequences that one prompt may have, finished ones included.
+        top_k: K, how many of the most likely tokens the entropy is taken over (paper: 20).
+        entropy_temperature: temperature of the distribution whose entropy is taken; 1 is the
+            model's own.
+        patience: steps without a branch after which a prompt is no longer monitored (paper: 1000).
+        chunk_tokens: tokens asked for in one request while a sequence is monitored.
+        reasoning_end: the text that closes the reasoning; a sequence is not monitored after it.
+            None monitors to the end.
+        sampling: how tokens are drawn where nothing branches.
+    """
+
+    threshold: float
+    max_sequences: int = 32
+    top_k: int = 20
+    entropy_temperature: float = 1.0
+    patience: int = 1000
+    chunk_tokens: int = 64
+    reasoning_end: str | None = "</think>"
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.top_k >= 2, "top_k", self.top_k, "at least 2")
+        bound = math.log(self.top_k)
+        _require(
+            0 < self.threshold <= bound,
+            "threshold",
+            self.threshold,
+            f"in (0, ln {self.top_k} = {bound:.4f}]",
+        )
+        _require(self.max_sequences >= 1, "max_sequences", self.max_sequences, "at least 1")
+        _require(
+            self.entropy_temperature > 0, "entropy_temperature", self.entropy_temperature, "above 0"
+        )
+        _require(self.patience >= 1, "patience", self.patience, "at least 1")
+        _require(self.chunk_tokens >= 1, "chunk_tokens", self.chunk_tokens, "at least 1")
+        _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {value}; it must be {expected}")
+
+
+@dataclass(frozen=True)
+class TopLogprobs:
+    """The K most likely tokens at each of C steps, most likely first.
+
+    Attributes:
+        token_ids: int32 [C, K].
+        logprobs: float32 [C, K], natural logarithms.
+        temperature: the one of the distribution they belong to (1 is the model's own).
+    """
+
+    token_ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    temperature: float
+
+    def __post_init__(self) -> None:
+        assert self.token_ids.shape == self.logprobs.shape, (
+            f"{self.token_ids.shape} ids, {self.logprobs.shape} logprobs"
+        )
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer of the server to one request for tokens.
+
+    Attributes:
+        token_ids: the C tokens it decoded, a stop token included.
+        text: the same as text, as the server detokenised it.
+        finish_reason: "stop" at EOS or a stop token, "length" where the request's limit was met.
+        prompt_tokens: tokens sent.
+        cached_tokens: those of them that the radix tree served.
+        logprobs: float32 [C], of the tokens taken; None if none were asked for.
+        top: the alternatives at each step; None if none were asked for.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+    logprobs: NDArray[np.float32] | None = None
+    top: TopLogprobs | None = None
+
+
+@dataclass(frozen=True)
+class BranchPoint:
+    """A step that branched or may branch, with the evidence.
+
+    Attributes:
+        position: of the step.
+        entropy: of its top-K distribution, in nats.
+        token_ids: the most likely and the second most likely token.
+        probabilities: theirs, renormalised over the top K at the entropy's temperature.
+        logprobs: theirs, as the server gave them.
+        sampled: the token that was drawn there before anything was set by hand.
+    """
+
+    position: int
+    entropy: float
+    token_ids: tuple[int, int]
+    probabilities: tuple[float, float]
+    logprobs: tuple[float, float]
+    sampled: int
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One root-to-leaf path of a prompt's tree.
+
+    Attributes:
+        token_ids: all generated tokens, hand-set ones and the stop token included.
+        logprobs: one per token as the server gave it; NaN where none was asked for.
+        finish_reason: "stop" or "length".
+        parent: index of the sequence it branched off; None for the first of a tree.
+        branch: where it left its parent: its own tokens start at `branch.position`.
+        text: the tokens as text, special tokens left out.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    parent: int | None = None
+    branch: BranchPoint | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """What one prompt cost, from the server's own numbers.
+
+    Attributes:
+        generated: tokens the server decoded, discarded ones included (#T of the paper).
+        unique: tokens in the tree, each shared prefix once.
+        naive: tokens of all sequences added up, as if nothing were shared.
+        hand_set: tokens of the tree that a branch set by hand and nobody decoded.
+        prompt: tokens sent in all requests.
+        cached: those of them that the radix tree served.
+        requests: requests for tokens.
+    """
+
+    generated: int = 0
+    unique: int = 0
+    naive: int = 0
+    hand_set: int = 0
+    prompt: int = 0
+    cached: int = 0
+    requests: int = 0
+
+    @property
+    def discarded(self) -> int:
+        """Tokens decoded that no sequence holds."""
+        return self.generated - (self.unique - self.hand_set)
+
+    @property
+    def prefilled(self) -> int:
+        """Tokens sent that the radix tree did not serve."""
+        return self.prompt - self.cached
+
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """Everything that came out for one prompt.
+
+    Attributes:
+        prompt_ids: the prompt's tokens.
+        sequences: in the order in which they were opened; never empty.
+        counts: what they cost.
+        max_sequences: M, the cap they were generated under.
+    """
+
+    prompt_ids: tuple[int, ...]
+    sequences: tuple[Sequence, ...]
+    counts: TokenCounts
+    max_sequences: int
+
+    @property
+    def branch_points(self) -> tuple[BranchPoint, ...]:
+        """In the order in which they were taken."""
+        return tuple(s.branch for s in self.sequences if s.branch is not None)
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the prompt reached M sequences."""
+        return len(self.sequences) >= self.max_sequences

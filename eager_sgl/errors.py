@@ -1,0 +1,50 @@
+"""Every exception that eager_sgl raises on its own account.
+
+    EagerError
+    ├── RuntimeStartError          the embedded runtime did not come up
+    └── ServerError                the SGLang server could not do what was asked
+        ├── ServerUnreachableError     no answer: refused, reset, timed out, died
+        ├── AuthenticationError        the API key is missing or wrong
+        ├── RequestRejectedError       the server refused this request (HTTP 4xx)
+        └── ServerUnsuitableError      it answers, but lacks what branching depends on
+
+Wrong arguments raise the built-in `ValueError`.
+"""
+
+__all__ = [
+    "AuthenticationError",
+    "EagerError",
+    "RequestRejectedError",
+    "RuntimeStartError",
+    "ServerError",
+    "ServerUnreachableError",
+    "ServerUnsuitableError",
+]
+
+
+class EagerError(Exception):
+    """Base of the exceptions of this package; its text is one sentence for the user."""
+
+
+class RuntimeStartError(EagerError):
+    """The embedded SGLang runtime did not start; the text ends with its log's last lines."""
+
+
+class ServerError(EagerError):
+    """The SGLang server could not do what was asked."""
+
+
+class ServerUnreachableError(ServerError):
+    """No usable answer came: the connection was refused, reset or timed out."""
+
+
+class AuthenticationError(ServerError):
+    """The server refused the API key (HTTP 401 or 403)."""
+
+
+class RequestRejectedError(ServerError):
+    """The server refused one request (HTTP 4xx), for example for its length."""
+
+
+class ServerUnsuitableError(ServerError):
+    """The server answers, but lacks something that the method depends on."""

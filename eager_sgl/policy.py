@@ -1,0 +1,54 @@
+"""Where a sequence may branch: callables from a chunk's distributions to branch points.
+
+A policy only decides and gives its evidence; how many branches a prompt may have is the
+schedule's and the budget's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eager_sgl.core import BranchPoint, EagerConfig, TopLogprobs
+from eager_sgl.signals import retemper, top_k_entropy
+
+__all__ = ["EntropyThreshold", "Policy"]
+
+Policy = Callable[[TopLogprobs, Sequence[int], int], list[BranchPoint]]
+"""`(top, sampled, start)`: the C distributions of a chunk, the C tokens drawn from them, and the
+position of the first; the branch points in it come back by rising position."""
+
+
+@dataclass(frozen=True)
+class EntropyThreshold:
+    """Branch where the top-K entropy reaches θ (paper, section 3).
+
+    Attributes:
+        threshold: θ in nats.
+        temperature: of the distribution whose entropy is taken.
+    """
+
+    threshold: float
+    temperature: float = 1.0
+
+    @classmethod
+    def from_config(cls, config: EagerConfig) -> EntropyThreshold:
+        """The policy that a configuration describes."""
+        return cls(config.threshold, config.entropy_temperature)
+
+    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> list[BranchPoint]:
+        probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=self.temperature)
+        entropies = top_k_entropy(probabilities)
+        return [
+            BranchPoint(
+                position=start + int(step),
+                entropy=float(entropies[step]),
+                token_ids=(int(top.token_ids[step, 0]), int(top.token_ids[step, 1])),
+                probabilities=(float(probabilities[step, 0]), float(probabilities[step, 1])),
+                logprobs=(float(top.logprobs[step, 0]), float(top.logprobs[step, 1])),
+                sampled=int(sampled[step]),
+            )
+            for step in np.flatnonzero(entropies >= self.threshold)
+        ]

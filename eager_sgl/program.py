@@ -1,0 +1,208 @@
+"""EAGer-init and Full Parallel as SGLang programs.
+
+    state = eager_init.run(prompt="...", config=EagerConfig(threshold=2.0), backend=connect(url))
+    result = state.ret_value
+
+Inside another program, `eager_generate` branches from whatever its state holds so far, and
+`continue_from` goes on from the sequence that was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import sglang as sgl
+from sglang.lang.interpreter import ProgramState
+
+from eager_sgl.budget import Account
+from eager_sgl.core import EagerConfig, PromptResult, SamplingConfig, Sequence, TokenCounts
+from eager_sgl.endpoint import Prompt, TokenEndpoint
+from eager_sgl.policy import EntropyThreshold
+from eager_sgl.schedule import Head, OnlineSchedule, sequences_of
+from eager_sgl.tree import Strand, TokenTree
+
+__all__ = ["OnWave", "continue_from", "eager_generate", "eager_init", "parallel"]
+
+OnWave = Callable[[TokenCounts, int], None]
+"""Called after every wave with the prompt's cost so far and its sequences still running."""
+
+_CHUNK = "eager_sgl.chunk"
+
+
+@sgl.function
+def eager_init(
+    s: ProgramState,
+    prompt: Prompt,
+    config: EagerConfig,
+    account: Account | None = None,
+    on_wave: OnWave | None = None,
+) -> PromptResult:
+    """EAGer-init on one prompt (paper, section 3); the arguments are `eager_generate`'s."""
+    endpoint = _endpoint(s)
+    endpoint.set_token_ids(s, endpoint.encode(prompt))
+    return eager_generate(s, config, account=account, on_wave=on_wave)
+
+
+@sgl.function
+def parallel(
+    s: ProgramState,
+    prompt: Prompt,
+    num_sequences: int,
+    sampling: SamplingConfig,
+    on_wave: OnWave | None = None,
+) -> PromptResult:
+    """Full Parallel: independent sequences that share nothing but the prompt."""
+    if num_sequences < 1:
+        raise ValueError(f"num_sequences is {num_sequences}; it must be at least 1")
+    endpoint = _endpoint(s)
+    endpoint.set_token_ids(s, endpoint.encode(prompt))
+    with _Growth(s, sampling) as growth:
+        if num_sequences > 1:
+            growth.prefill()
+        heads = [Head(index, growth.tree.open_root()) for index in range(num_sequences)]
+        growth.extend([head.strand for head in heads], chunk_tokens=None)
+        _report(on_wave, growth.tree, heads)
+        return growth.result(heads, num_sequences)
+
+
+def eager_generate(
+    s: ProgramState,
+    config: EagerConfig,
+    *,
+    account: Account | None = None,
+    on_wave: OnWave | None = None,
+) -> PromptResult:
+    """EAGer-init from what a state holds so far; the state itself is left as it is.
+
+    Args:
+        s: a state of any program that runs on a `TokenEndpoint`.
+        config: θ, M and the rest.
+        account: this prompt's part of a ledger; its grant caps M, and what is used is committed.
+        on_wave: told of progress.
+
+    Returns:
+        The sequences, each with its tokens and text, and what they cost.
+
+    Raises:
+        RequestRejectedError: the state leaves no room in the model's context.
+        ServerError: the server failed, or is gone.
+    """
+    max_sequences = min(config.max_sequences, account.granted) if account else config.max_sequences
+    schedule = OnlineSchedule(max_sequences, config.patience)
+    with _Growth(s, config.sampling, config) as growth:
+        growth.tree.open_root()
+        selection = schedule.replay(growth.tree)
+        while selection.wave:
+            chunk_tokens = config.chunk_tokens if selection.monitored else None
+            growth.extend(selection.wave, chunk_tokens)
+            selection = schedule.replay(growth.tree)
+            if account is not None:
+                account.commit(len(selection.heads) - account.spent)
+            _report(on_wave, growth.tree, selection.heads)
+        return growth.result(selection.heads, max_sequences)
+
+
+def continue_from(s: ProgramState, sequence: Sequence) -> None:
+    """Put a chosen sequence at the end of the state it was generated from, token for token.
+
+    A stop token at its end is left out, so that the program can go on in the same turn.
+    """
+    token_ids = sequence.token_ids[:-1] if sequence.finish_reason == "stop" else sequence.token_ids
+    _endpoint(s).append_tokens(s, token_ids, sequence.text)
+
+
+class _Growth:
+    """The tree of one prompt, and the SGLang state behind each of its strands."""
+
+    def __init__(
+        self, source: ProgramState, sampling: SamplingConfig, config: EagerConfig | None = None
+    ) -> None:
+        self._endpoint = endpoint = _endpoint(source)
+        self._source = source
+        self._sampling = sampling
+        self._config = config
+        self._states: dict[Strand, ProgramState] = {}
+        prompt_ids = endpoint.token_ids(source)
+        self.tree = TokenTree(
+            prompt_ids,
+            max_new_tokens=min(sampling.max_new_tokens, endpoint.check_length(len(prompt_ids))),
+            policy=EntropyThreshold.from_config(config) if config else None,
+            reasoning_end=endpoint.marker(config.reasoning_end) if config else (),
+            is_stop=lambda t: t in sampling.stop_token_ids or endpoint.is_stop_token(t),
+        )
+
+    def __enter__(self) -> _Growth:
+        return self
+
+    def __exit__(self, exception: object, *details: object) -> None:
+        if exception is not None:
+            self._endpoint.abort(self._states.values())
+        for state in self._states.values():
+            state.stream_executor.end()
+
+    def prefill(self) -> None:
+        """Put the prompt into the radix tree before several sequences ask for it at once."""
+        state = self._fork(self._source, self.tree.prompt_ids)
+        state += sgl.gen(_CHUNK, max_tokens=0)
+        self.tree.record(self._endpoint.generation(state, _CHUNK))
+
+    def extend(self, wave: Iterable[Strand], chunk_tokens: int | None) -> None:
+        """Generate on all strands at once: a monitored chunk, or, if None, to their ends."""
+        wave = list(wave)
+        for strand in wave:
+            state = self._state(strand)
+            state += self._gen(self.tree.remaining(strand), chunk_tokens)
+        for strand in wave:
+            self.tree.append(strand, self._endpoint.generation(self._states[strand], _CHUNK))
+            if strand.finish_reason is not None:
+                self._states[strand].stream_executor.end()
+
+    def _gen(self, remaining: int, chunk_tokens: int | None) -> sgl.lang.ir.SglGen:
+        num_top = self._config.top_k if self._config and chunk_tokens else None
+        return sgl.gen(
+            _CHUNK,
+            max_tokens=min(chunk_tokens or remaining, remaining),
+            temperature=self._sampling.temperature,
+            top_p=self._sampling.top_p,
+            stop_token_ids=list(self._sampling.stop_token_ids),
+            top_logprobs_num=num_top,
+        )
+
+    def _state(self, strand: Strand) -> ProgramState:
+        if strand not in self._states:
+            source = self._states[strand.parent] if strand.parent else self._source
+            path = (*self.tree.prompt_ids, *strand.path())
+            self._states[strand] = self._fork(source, path)
+        return self._states[strand]
+
+    def _fork(self, source: ProgramState, token_ids: Iterable[int]) -> ProgramState:
+        state = source.fork(1)[0]
+        self._endpoint.set_token_ids(state, tuple(token_ids))
+        return state
+
+    def result(self, heads: Iterable[Head], max_sequences: int) -> PromptResult:
+        """The finished sequences with their texts."""
+        heads = tuple(heads)
+        sequences = sequences_of(heads)
+        texts = self._endpoint.decode([s.token_ids for s in sequences])
+        return PromptResult(
+            prompt_ids=self.tree.prompt_ids,
+            sequences=tuple(replace(s, text=t) for s, t in zip(sequences, texts, strict=True)),
+            counts=self.tree.counts(head.strand for head in heads),
+            max_sequences=max_sequences,
+        )
+
+
+def _endpoint(s: ProgramState) -> TokenEndpoint:
+    backend = s.stream_executor.backend
+    if not isinstance(backend, TokenEndpoint):
+        raise ValueError(
+            f"the program runs on {type(backend).__name__}; give backend=eager_sgl.connect(url)"
+        )
+    return backend
+
+
+def _report(on_wave: OnWave | None, tree: TokenTree, heads: Iterable[Head]) -> None:
+    if on_wave is not None:
+        on_wave(tree.spent, sum(head.strand.finish_reason is None for head in heads))

@@ -1,0 +1,128 @@
+"""Which branch points are taken, and what to generate next: EAGer-init over a partly drawn tree.
+
+Generation runs ahead of the decisions: a chunk holds many steps, and sequences of one prompt are
+at different depths. So decisions are not made as tokens arrive. They are *replayed* from the root
+after every wave, step by step and within a step in the order in which the sequences were opened,
+just as an implementation that moves all sequences on by one token at a time would take them.
+
+Every strand was drawn from the model's own conditional distribution, whatever is decided about it
+later; so the replay's sequences have the per-token method's distribution, for any chunk size. A
+branch taken far ahead may be taken back when a sequence behind it catches up and claims the last
+slot first: the strand that it opened is then on no path, and its tokens count as discarded.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+from eager_sgl.core import BranchPoint, Sequence
+from eager_sgl.tree import Strand, TokenTree
+
+__all__ = ["Head", "OnlineSchedule", "Selection", "sequences_of"]
+
+
+@dataclass(eq=False)
+class Head:
+    """A sequence in the making.
+
+    Attributes:
+        index: the order of opening.
+        strand: where its path ends for now.
+        parent: index of the head it branched off; None for the first of a tree.
+        branch: where it did.
+    """
+
+    index: int
+    strand: Strand
+    parent: int | None = None
+    branch: BranchPoint | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a replay found.
+
+    Attributes:
+        heads: the sequences, in the order of opening.
+        wave: the strands to extend next, none if all sequences have ended.
+        monitored: whether the wave needs the distributions of its steps.
+    """
+
+    heads: tuple[Head, ...]
+    wave: tuple[Strand, ...]
+    monitored: bool
+
+
+@dataclass(frozen=True)
+class OnlineSchedule:
+    """The paper's order: first come, first served, by position.
+
+    Attributes:
+        max_sequences: M.
+        patience: steps without a branch after which nothing is monitored any more.
+    """
+
+    max_sequences: int
+    patience: int
+
+    def replay(self, tree: TokenTree) -> Selection:
+        """Decide on everything that is known; opens the strands that taken branches need."""
+        heads, limit = self._take_branches(tree)
+        alive = [h for h in heads if h.strand.finish_reason is None]
+        behind = [
+            h for h in alive if not h.strand.reasoning_closed and (h.strand.end, h.index) < limit
+        ]
+        wave = tuple(h.strand for h in behind or alive)
+        return Selection(tuple(heads), wave, monitored=bool(behind))
+
+    def _take_branches(self, tree: TokenTree) -> tuple[list[Head], tuple[int, int]]:
+        """The heads, and the (position, head) from which on no branch can be taken."""
+        heads = [Head(0, tree.strands[0])]
+        pending: list[tuple[int, int, BranchPoint]] = []
+        _push_next(pending, heads[0], 0)
+        last = (-1, -1)
+        while pending and len(heads) < self.max_sequences:
+            position, index, point = heapq.heappop(pending)
+            if position - last[0] > self.patience:
+                break
+            last = (position, index)
+            for head in _split(tree, heads, heads[index], point):
+                _push_next(pending, head, position + 1)
+        if len(heads) >= self.max_sequences:
+            return heads, last
+        return heads, (last[0] + self.patience + 1, 0)
+
+
+def _split(tree: TokenTree, heads: list[Head], parent: Head, point: BranchPoint) -> Items[Head]:
+    """The parent goes on with the most likely token, a new head with the second."""
+    strand = parent.strand
+    parent.strand = tree.branch(strand, point, 0)
+    child = Head(len(heads), tree.branch(strand, point, 1), parent.index, point)
+    heads.append(child)
+    return parent, child
+
+
+def _push_next(pending: list[tuple[int, int, BranchPoint]], head: Head, position: int) -> None:
+    points = head.strand.branch_points
+    place = bisect_left(points, position, key=lambda p: p.position)
+    if place < len(points):
+        heapq.heappush(pending, (points[place].position, head.index, points[place]))
+
+
+def sequences_of(heads: Items[Head]) -> tuple[Sequence, ...]:
+    """The finished sequences, texts still empty."""
+    return tuple(_sequence(head) for head in heads)
+
+
+def _sequence(head: Head) -> Sequence:
+    assert head.strand.finish_reason is not None, f"sequence {head.index} has not ended"
+    return Sequence(
+        token_ids=tuple(head.strand.path()),
+        logprobs=tuple(head.strand.path_logprobs()),
+        finish_reason=head.strand.finish_reason,
+        parent=head.parent,
+        branch=head.branch,
+    )

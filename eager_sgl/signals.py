@@ -1,0 +1,42 @@
+"""What a step's distribution says: pure functions of plain arrays, entropies in nats."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["retemper", "top_k_entropy"]
+
+Floats = NDArray[np.float64]
+
+
+def retemper(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) -> Floats:
+    """Probabilities over the given tokens at another temperature.
+
+    Exact over the set: a softmax at temperature T has logprobs `z/T + const`, so the one at
+    temperature W is proportional to `exp(logprob · T/W)` over any subset of its tokens.
+
+    Args:
+        logprobs: [..., K], natural logarithms, in any order; -inf stands for probability 0.
+        taken_at: temperature T of the distribution they belong to (1 for raw ones).
+        wanted: temperature W of the distribution asked for.
+
+    Returns:
+        float64 [..., K], summing to 1 over the last axis.
+    """
+    scaled = logprobs.astype(np.float64) * (taken_at / wanted)
+    weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def top_k_entropy(probabilities: Floats) -> Floats:
+    """Shannon entropy `-Σ p ln p` of renormalised top-K distributions (paper, section 3).
+
+    Args:
+        probabilities: [..., K], summing to 1 over the last axis; `0 ln 0` counts as 0.
+
+    Returns:
+        float64 [...], in nats, between 0 and ln K.
+    """
+    logarithms = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    return np.asarray(-(probabilities * logarithms).sum(axis=-1))

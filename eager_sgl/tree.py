@@ -1,0 +1,198 @@
+"""The token tree of one prompt: what was drawn, and the only place where tokens are counted.
+
+A *strand* is a run of tokens drawn one after another. Branching never cuts a strand: a new strand
+leaves it at a position, and the tokens behind that position stay on record, because it is the
+schedule's replay, not the tree, that says which of them a sequence holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
+from eager_sgl.policy import Policy
+
+__all__ = ["Strand", "TokenTree"]
+
+
+@dataclass(eq=False)
+class Strand:
+    """A run of tokens drawn one after another, from one point of the tree on.
+
+    Attributes:
+        index: place in `TokenTree.strands`.
+        parent: the strand it left; None at the prompt.
+        start: position of its first token.
+        num_hand_set: 1 if its first token was set by a branch, else 0.
+        token_ids: its own tokens.
+        logprobs: one per token as the server gave it; NaN where none was asked for.
+        branch_points: the monitored steps at which it may branch, by position.
+        reasoning_closed: whether the reasoning has ended on its path.
+        finish_reason: how it ended; None while it can go on.
+    """
+
+    index: int
+    parent: Strand | None = None
+    start: int = 0
+    num_hand_set: int = 0
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    branch_points: list[BranchPoint] = field(default_factory=list)
+    reasoning_closed: bool = False
+    finish_reason: FinishReason | None = None
+
+    @property
+    def end(self) -> int:
+        """Position of the token that would come next."""
+        return self.start + len(self.token_ids)
+
+    def lineage(self) -> list[tuple[Strand, int]]:
+        """The strands from the prompt to this one, each with the position where the path leaves."""
+        pieces = [(self, self.end)]
+        while (parent := pieces[-1][0].parent) is not None:
+            pieces.append((parent, pieces[-1][0].start))
+        return pieces[::-1]
+
+    def path(self) -> list[int]:
+        """All tokens from the prompt (not included) to the end of this strand."""
+        return [t for strand, end in self.lineage() for t in strand.token_ids[: end - strand.start]]
+
+    def path_logprobs(self) -> list[float]:
+        """The logprobs of `path()`, one per token."""
+        return [x for strand, end in self.lineage() for x in strand.logprobs[: end - strand.start]]
+
+
+class TokenTree:
+    """All strands of one prompt and what they cost.
+
+    Args:
+        prompt_ids: the prompt's tokens.
+        max_new_tokens: length limit of a path.
+        policy: finds the branch points of monitored steps.
+        reasoning_end: the tokens that close the reasoning; empty if nothing does.
+        is_stop: whether a token ends a sequence.
+
+    Attributes:
+        spent: the requests so far; what the sequences hold of them, `counts` adds.
+    """
+
+    def __init__(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        max_new_tokens: int,
+        policy: Policy | None = None,
+        reasoning_end: Sequence[int] = (),
+        is_stop: Callable[[int], bool] = lambda token_id: False,
+    ) -> None:
+        self.prompt_ids = tuple(prompt_ids)
+        self.strands: list[Strand] = []
+        self._max_new_tokens = max_new_tokens
+        self._policy = policy
+        self._reasoning_end = tuple(reasoning_end)
+        self._is_stop = is_stop
+        self._opened: dict[tuple[int, int, int], Strand] = {}
+        self.spent = TokenCounts()
+
+    def open_root(self) -> Strand:
+        """A new strand at the prompt's end."""
+        return self._add(Strand(len(self.strands)))
+
+    def branch(self, strand: Strand, point: BranchPoint, choice: int) -> Strand:
+        """The strand that holds choice 0 or 1 of a branch point of `strand`.
+
+        It is `strand` itself where that token was drawn there, else the one opened for it.
+        """
+        token_id = point.token_ids[choice]
+        if token_id == point.sampled:
+            return strand
+        key = (strand.index, point.position, token_id)
+        if key not in self._opened:
+            self._opened[key] = self._open(strand, point.position, token_id, point.logprobs[choice])
+        return self._opened[key]
+
+    def _open(self, parent: Strand, position: int, token_id: int, logprob: float) -> Strand:
+        strand = self._add(Strand(len(self.strands), parent, position, num_hand_set=1))
+        self._extend(strand, [token_id], [logprob])
+        if self._is_stop(token_id):
+            strand.finish_reason = "stop"
+        return strand
+
+    def _add(self, strand: Strand) -> Strand:
+        self.strands.append(strand)
+        return strand
+
+    def remaining(self, strand: Strand) -> int:
+        """How many tokens the strand may still get."""
+        return self._max_new_tokens - strand.end
+
+    def record(self, generation: Generation) -> None:
+        """Count a request."""
+        self.spent += TokenCounts(
+            generated=len(generation.token_ids),
+            prompt=generation.prompt_tokens,
+            cached=generation.cached_tokens,
+            requests=1,
+        )
+
+    def append(self, strand: Strand, generation: Generation) -> None:
+        """Count a request and put its tokens at the end of a strand.
+
+        Where the generation brings distributions, the steps up to the end of the reasoning are
+        searched for branch points.
+        """
+        assert strand.finish_reason is None, f"strand {strand.index} has ended"
+        self.record(generation)
+        tokens, start = generation.token_ids, strand.end
+        if generation.logprobs is None:
+            logprobs = [math.nan] * len(tokens)
+        else:
+            logprobs = generation.logprobs.tolist()
+        monitored_end = start + self._extend(strand, tokens, logprobs)
+        if generation.top is not None and self._policy is not None:
+            points = self._policy(generation.top, tokens, start)
+            strand.branch_points += [p for p in points if p.position < monitored_end]
+        if generation.finish_reason == "stop":
+            strand.finish_reason = "stop"
+
+    def _extend(self, strand: Strand, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
+        """Append tokens; how many of them belong to the reasoning, those that close it included."""
+        assert len(tokens) <= self.remaining(strand), f"{len(tokens)} tokens are over the limit"
+        num_open = 0
+        if not strand.reasoning_closed:
+            closing = self._find_reasoning_end(strand, tokens)
+            num_open = len(tokens) if closing is None else closing
+            strand.reasoning_closed = closing is not None
+        strand.token_ids += tokens
+        strand.logprobs += logprobs
+        if self.remaining(strand) == 0:
+            strand.finish_reason = "length"
+        return num_open
+
+    def _find_reasoning_end(self, strand: Strand, tokens: Sequence[int]) -> int | None:
+        """Where in the tokens to come the reasoning has closed; None if it stays open."""
+        marker = self._reasoning_end
+        if not marker:
+            return None
+        overlap = strand.path()[1 - len(marker) :] if len(marker) > 1 else []
+        window = (*overlap, *tokens)
+        for end in range(len(marker), len(window) + 1):
+            if window[end - len(marker) : end] == marker:
+                return end - len(overlap)
+        return None
+
+    def counts(self, leaves: Iterable[Strand]) -> TokenCounts:
+        """What the tree cost, where the sequences are the paths to these strands' ends."""
+        kept: dict[Strand, int] = {}
+        naive = 0
+        for leaf in leaves:
+            naive += leaf.end
+            for strand, end in leaf.lineage():
+                kept[strand] = max(kept.get(strand, 0), end)
+        return self.spent + TokenCounts(
+            unique=sum(end - strand.start for strand, end in kept.items()),
+            naive=naive,
+            hand_set=sum(strand.num_hand_set for strand in kept),
+        )

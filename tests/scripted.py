@@ -1,0 +1,159 @@
+"""A model given by its conditional distribution, served in place of a `Transport`."""
+
+from __future__ import annotations
+
+import base64
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+from eager_sgl.wire import Json
+
+VOCABULARY = 5
+EOS, CLOSE = 0, 1
+
+Distribution = Callable[[tuple[int, ...]], tuple[float, ...]]
+"""Path of generated tokens -> probability of each token of the vocabulary, at temperature 1."""
+
+
+def mixed_distribution(model: int) -> Distribution:
+    """Peaked and flat steps in an order that depends on the path; one model per number."""
+
+    @cache
+    def distribution(path: tuple[int, ...]) -> tuple[float, ...]:
+        generator = random.Random(hash((model, *path)))
+        sharpness = generator.choice([0.3, 0.5, 6.0, 6.0])
+        logits = np.array([generator.gauss(0, sharpness) for _ in range(VOCABULARY)])
+        weights = np.exp(logits - logits.max())
+        return tuple(weights / weights.sum())
+
+    return distribution
+
+
+@cache
+def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float) -> np.ndarray:
+    """What is sampled from; temperature 0 is greedy."""
+    if temperature == 0:
+        return np.eye(len(probabilities))[int(np.argmax(probabilities))]
+    weights = np.array(probabilities) ** (1 / temperature)
+    weights /= weights.sum()
+    order = np.argsort(-weights, kind="stable")
+    before = np.cumsum(weights[order]) - weights[order]
+    if top_p < 1:
+        weights[order[before >= top_p]] = 0
+    return weights / weights.sum()
+
+
+class ScriptedServer:
+    """Answers as SGLang 0.5.23 does, from a scripted distribution.
+
+    A draw depends on the seed, the tokens sent and how often they were sent, not on the order in
+    which threads ask.
+    """
+
+    url = "http://scripted"
+    api_key = None
+
+    def __init__(
+        self, distribution: Distribution, *, prompt: tuple[int, ...] = (9,), radix_cache: bool = True
+    ) -> None:
+        self.distribution = distribution
+        self.prompt = prompt
+        self.seed = 0
+        self.logprobs_are_raw = False
+        self.context_length = 10_000
+        self.requests: list[Json] = []
+        self._radix_cache = radix_cache
+        self._cached: set[tuple[int, ...]] = set()
+        self._asked: Counter[tuple[int, ...]] = Counter()
+        self._lock = threading.Lock()
+
+    def restart(self, seed: int) -> None:
+        """Empty the cache and begin another series of draws."""
+        self.seed = seed
+        self._cached.clear()
+        self._asked.clear()
+        self.requests.clear()
+
+    def get(self, path: str) -> Json:
+        return {
+            "/model_info": {"model_path": "scripted"},
+            "/server_info": {"version": "0.5.23", "page_size": 1},
+            "/v1/models": {"data": [{"max_model_len": self.context_length}]},
+        }[path]
+
+    def post(self, path: str, build: Callable[[], Json]) -> Json:
+        body = build()
+        if path == "/tokenize":
+            return {"tokens": [CLOSE] if body["prompt"] == "</think>" else list(self.prompt)}
+        if path == "/detokenize":
+            return {"text": [" ".join(map(str, ids)) for ids in body["tokens"]]}
+        if path == "/abort_request":
+            return {}
+        assert path == "/generate", path
+        return self._generate(body)
+
+    def _generate(self, body: Json) -> Json:
+        ids, params = tuple(body["input_ids"]), body["sampling_params"]
+        generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
+        temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
+        path, rows, reason = ids[len(self.prompt) :], [], {"type": "length"}
+        for _ in range(params["max_new_tokens"]):
+            probabilities = self.distribution(path)
+            if bias := params.get("logit_bias"):
+                token = int(next(iter(bias)))
+            else:
+                weights = tempered(probabilities, temperature, top_p)
+                token = generator.choices(range(VOCABULARY), weights)[0]
+            raw = self.logprobs_are_raw or temperature == 0
+            rows.append(np.log(tempered(probabilities, 1.0 if raw else temperature, 1.0)))
+            path = (*path, token)
+            if not params.get("ignore_eos") and token in {EOS, *(params.get("stop_token_ids") or ())}:
+                reason = {"type": "stop", "matched": token}
+                break
+        output = path[len(ids) - len(self.prompt) :]
+        cached = self._serve_from_cache(ids, output)
+        with self._lock:
+            self.requests.append(body | {"output_ids": list(output), "cached_tokens": cached})
+        meta = {"finish_reason": reason, "prompt_tokens": len(ids), "cached_tokens": cached}
+        if body.get("return_logprob"):
+            meta |= _logprob_fields(body, rows, output)
+        return {"output_ids": list(output), "text": "", "meta_info": meta}
+
+    def _num_asked(self, ids: tuple[int, ...]) -> int:
+        with self._lock:
+            self._asked[ids] += 1
+            return self._asked[ids]
+
+    def _serve_from_cache(self, ids: tuple[int, ...], output: tuple[int, ...]) -> int:
+        with self._lock:
+            hits = [n for n in range(len(ids)) if ids[:n] in self._cached]
+            if self._radix_cache:
+                whole = (*ids, *output)[: len(ids) + max(len(output) - 1, 0)]
+                self._cached |= {whole[:n] for n in range(1, len(whole) + 1)}
+        return max(hits, default=0)
+
+
+def _logprob_fields(body: Json, rows: list[np.ndarray], output: tuple[int, ...]) -> Json:
+    k = body["top_logprobs_num"]
+    orders = [np.argsort(-row, kind="stable")[:k] for row in rows]
+    values = np.array([row[order] for row, order in zip(rows, orders, strict=True)], np.float32)
+    if not body["return_flat_raw_output_top_logprobs"]:
+        top = [[[float(row[t]), int(t), None] for t in o] for row, o in zip(rows, orders, strict=True)]
+        return {"output_top_logprobs": top}
+    return {
+        "output_token_logprobs": [
+            [float(row[t]), t, None] for row, t in zip(rows, output, strict=True)
+        ],
+        "output_top_logprobs_val_flat_b64": base64.b64encode(values.tobytes()).decode(),
+        "output_top_logprobs_idx_flat_b64": base64.b64encode(
+            np.array(orders, np.int32).tobytes()
+        ).decode(),
+        "output_top_logprobs_val_flat_b64_dtype": "float32",
+        "output_top_logprobs_idx_flat_b64_dtype": "int32",
+        "output_top_logprobs_shape": [len(rows), k],
+    }

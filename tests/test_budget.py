@@ -1,0 +1,69 @@
+"""spent + reserved + free = total, from any number of threads."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from eager_sgl import Ledger
+
+
+def parts(ledger):
+    return ledger.spent, ledger.reserved, ledger.free
+
+
+def test_what_was_not_used_is_free_again():
+    ledger = Ledger(10)
+    with ledger.reserve(4) as account:
+        account.commit(1)
+        account.commit(2)
+        assert parts(ledger) == (3, 1, 6)
+    assert parts(ledger) == (3, 0, 7)
+
+
+def test_a_failure_gives_back_what_it_had_reserved():
+    ledger = Ledger(10)
+    with pytest.raises(RuntimeError), ledger.reserve(4) as account:
+        account.commit(1)
+        raise RuntimeError
+    assert parts(ledger) == (1, 0, 9)
+
+
+@pytest.mark.parametrize("wanted", [0, -1, 11])
+def test_no_more_than_is_free_can_be_reserved(wanted):
+    with pytest.raises(ValueError, match=f"cannot reserve {wanted} sequences: 10 are free"):
+        Ledger(10).reserve(wanted)
+
+
+@pytest.mark.parametrize("wanted", [-1, 4])
+def test_no_more_than_was_reserved_can_be_taken(wanted):
+    with pytest.raises(ValueError, match="3 are reserved"):
+        Ledger(10).reserve(3).commit(wanted)
+
+
+def test_releasing_twice_gives_back_once():
+    ledger = Ledger(5)
+    account = ledger.reserve(5)
+    assert (account.release(), account.release()) == (5, 0)
+    assert parts(ledger) == (0, 0, 5)
+
+
+def test_a_negative_total_is_refused():
+    with pytest.raises(ValueError, match="total is -1"):
+        Ledger(-1)
+
+
+def test_many_threads_never_break_the_sum():
+    ledger, num_prompts, granted = Ledger(64 * 8), 64, 8
+
+    def run(seed):
+        generator, used = random.Random(seed), 0
+        with ledger.reserve(granted) as account:
+            while account.spent < granted and generator.random() < 0.8:
+                account.commit(1)
+                used += 1
+        return used
+
+    with ThreadPoolExecutor(16) as pool:
+        used = sum(pool.map(run, range(num_prompts)))
+    assert parts(ledger) == (used, 0, ledger.total - used)

@@ -1,0 +1,62 @@
+"""What may be configured, what may not, and the arithmetic of counts."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+import eager_sgl
+from eager_sgl import EagerConfig, SamplingConfig, TokenCounts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"threshold": 0.0}, "threshold is 0.0"),
+        ({"threshold": math.log(20) + 1e-9}, "in (0, ln 20 = 2.9957]"),
+        ({"threshold": math.nan}, "threshold is nan"),
+        ({"threshold": 1.0, "max_sequences": 0}, "max_sequences is 0"),
+        ({"threshold": 0.5, "top_k": 1}, "top_k is 1"),
+        ({"threshold": 1.0, "entropy_temperature": 0}, "entropy_temperature is 0"),
+        ({"threshold": 1.0, "patience": 0}, "patience is 0"),
+        ({"threshold": 1.0, "chunk_tokens": 0}, "chunk_tokens is 0"),
+        ({"threshold": 1.0, "reasoning_end": ""}, "reasoning_end is ''"),
+    ],
+)
+def test_a_wrong_configuration_names_the_value_and_what_is_allowed(arguments, said):
+    with pytest.raises(ValueError, match="must be") as caught:
+        EagerConfig(**arguments)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"temperature": -0.1}, {"top_p": 0}, {"top_p": 1.01}, {"max_new_tokens": 0}],
+)
+def test_wrong_sampling_is_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        SamplingConfig(**arguments)
+
+
+def test_the_largest_possible_threshold_is_allowed():
+    assert EagerConfig(threshold=math.log(20)).threshold == math.log(20)
+
+
+def test_counts_add_up_field_by_field():
+    one = TokenCounts(generated=10, unique=9, naive=20, hand_set=2, prompt=30, cached=25, requests=3)
+    both = one + one
+    assert (one.discarded, one.prefilled) == (3, 5)
+    assert (both.discarded, both.prefilled, both.requests) == (6, 10, 6)
+
+
+def test_every_public_name_exists():
+    assert all(hasattr(eager_sgl, name) for name in eager_sgl.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = eager_sgl.no_such_name
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, eager_sgl; print(sorted({'sglang', 'torch', 'transformers'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

@@ -1,0 +1,47 @@
+"""Entropies and temperatures against their definitions."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from scipy.stats import entropy
+
+from eager_sgl.signals import retemper, top_k_entropy
+
+GENERATOR = np.random.default_rng(0)
+LOGITS = GENERATOR.normal(0, 3, (50, 200))
+
+
+def top(logprobs, k=20):
+    return -np.sort(-logprobs, axis=-1)[:, :k]
+
+
+def test_a_uniform_distribution_has_the_logarithm_of_its_size():
+    assert top_k_entropy(np.full(20, 1 / 20)) == pytest.approx(np.log(20))
+
+
+def test_a_certain_step_has_none():
+    assert top_k_entropy(np.array([1.0, 0.0, 0.0])) == 0
+
+
+def test_entropy_agrees_with_scipy():
+    probabilities = softmax(LOGITS, axis=-1)
+    assert top_k_entropy(probabilities) == pytest.approx(entropy(probabilities, axis=-1))
+
+
+@pytest.mark.parametrize(("taken_at", "wanted"), [(0.6, 1.0), (1.0, 0.6), (0.6, 0.6), (2.0, 0.3)])
+def test_another_temperature_is_exact_over_the_top_k(taken_at, wanted):
+    given = top(log_softmax(LOGITS / taken_at, axis=-1))
+    expected = np.exp(top(log_softmax(LOGITS / wanted, axis=-1)))
+    expected /= expected.sum(-1, keepdims=True)
+    assert retemper(given, taken_at=taken_at, wanted=wanted) == pytest.approx(expected)
+
+
+def test_impossible_tokens_count_as_probability_zero():
+    probabilities = retemper(np.array([np.log(0.5), np.log(0.5), -np.inf]), taken_at=1, wanted=0.5)
+    assert probabilities.tolist() == pytest.approx([0.5, 0.5, 0.0])
+    assert top_k_entropy(probabilities) == pytest.approx(np.log(2))
+
+
+def test_float32_from_the_wire_is_computed_in_double():
+    given = log_softmax(LOGITS, axis=-1).astype(np.float32)
+    assert retemper(given, taken_at=1, wanted=1).dtype == np.float64
