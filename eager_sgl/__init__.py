@@ -21,7 +21,7 @@ from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint, connect
-    from eager_sgl.program import continue_from, eager_generate, eager_init, parallel
+    from eager_sgl.program import continue_from, eager_generate, eager_init, parallel, set_prompt
     from eager_sgl.runtime import EmbeddedRuntime
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "eager_generate",
     "eager_init",
     "parallel",
+    "set_prompt",
 ]
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ _LAZY = {
     "eager_generate": "eager_sgl.program",
     "eager_init": "eager_sgl.program",
     "parallel": "eager_sgl.program",
+    "set_prompt": "eager_sgl.program",
 }
 
 

@@ -8,6 +8,7 @@ added since. Any `@sgl.function` may run on it.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -154,6 +155,10 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         state.sync()
         return self._tokens(state.stream_executor).ids
 
+    def set_prompt(self, state: ProgramState, prompt: Prompt) -> None:
+        """Begin a state with a prompt, token for token; its text holds what comes after it."""
+        state.set_var(_TOKENS, _Tokens(self.encode(prompt), state.text()))
+
     def set_token_ids(self, state: ProgramState, token_ids: Sequence[int]) -> None:
         """Make a state a *strand*: from here on it is these tokens, whatever its text says.
 
@@ -215,6 +220,16 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             return "", {"outcome": self._generate_strand(s, tokens, sampling_params)}
         except Exception as error:  # raised by `generation`, in the thread that can act on it
             return "", {"outcome": error}
+
+    def end_program(self, s: StreamExecutor) -> None:
+        """Called when a state ends: waits for its worker thread.
+
+        SGLang's states end again when they are deleted, and ask a thread that nobody has joined
+        whether it lives. Where the garbage collector deletes them while another thread starts,
+        CPython 3.11 deadlocks on that question; of a joined thread it is answered without a lock.
+        """
+        if s.use_thread and s.worker is not threading.current_thread():
+            s.worker.join()
 
     def commit_lazy_operations(self, s: StreamExecutor) -> None:
         """Called before a fork of several: puts the state's tokens into the radix tree."""

@@ -3,8 +3,8 @@
     state = eager_init.run(prompt="...", config=EagerConfig(threshold=2.0), backend=connect(url))
     result = state.ret_value
 
-Inside another program, `eager_generate` branches from whatever its state holds so far, and
-`continue_from` goes on from the sequence that was chosen.
+Inside another program, `set_prompt` begins it, `eager_generate` branches from whatever its state
+holds so far, and `continue_from` goes on from the sequence that was chosen.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from eager_sgl.policy import EntropyThreshold
 from eager_sgl.schedule import Head, OnlineSchedule, sequences_of
 from eager_sgl.tree import Strand, TokenTree
 
-__all__ = ["OnWave", "continue_from", "eager_generate", "eager_init", "parallel"]
+__all__ = ["OnWave", "continue_from", "eager_generate", "eager_init", "parallel", "set_prompt"]
 
 OnWave = Callable[[TokenCounts, int], None]
-"""Called after every wave with the prompt's cost so far and its sequences still running."""
+"""Called before every wave and at the end: the prompt's cost so far, its running sequences."""
 
 _CHUNK = "eager_sgl.chunk"
 
 
-@sgl.function
+@sgl.function  # type: ignore[untyped-decorator]
 def eager_init(
     s: ProgramState,
     prompt: Prompt,
@@ -39,12 +39,11 @@ def eager_init(
     on_wave: OnWave | None = None,
 ) -> PromptResult:
     """EAGer-init on one prompt (paper, section 3); the arguments are `eager_generate`'s."""
-    endpoint = _endpoint(s)
-    endpoint.set_token_ids(s, endpoint.encode(prompt))
+    set_prompt(s, prompt)
     return eager_generate(s, config, account=account, on_wave=on_wave)
 
 
-@sgl.function
+@sgl.function  # type: ignore[untyped-decorator]
 def parallel(
     s: ProgramState,
     prompt: Prompt,
@@ -55,15 +54,23 @@ def parallel(
     """Full Parallel: independent sequences that share nothing but the prompt."""
     if num_sequences < 1:
         raise ValueError(f"num_sequences is {num_sequences}; it must be at least 1")
-    endpoint = _endpoint(s)
-    endpoint.set_token_ids(s, endpoint.encode(prompt))
+    set_prompt(s, prompt)
     with _Growth(s, sampling) as growth:
         if num_sequences > 1:
             growth.prefill()
         heads = [Head(index, growth.tree.open_root()) for index in range(num_sequences)]
+        _report(on_wave, growth.tree, heads)
         growth.extend([head.strand for head in heads], chunk_tokens=None)
         _report(on_wave, growth.tree, heads)
         return growth.result(heads, num_sequences)
+
+
+def set_prompt(s: ProgramState, prompt: Prompt) -> None:
+    """Begin a program with a prompt: plain text, token ids, or chat messages.
+
+    Chat messages are rendered with the model's own template, which `sgl.user` is not.
+    """
+    _endpoint(s).set_prompt(s, prompt)
 
 
 def eager_generate(
@@ -94,12 +101,13 @@ def eager_generate(
         growth.tree.open_root()
         selection = schedule.replay(growth.tree)
         while selection.wave:
+            _report(on_wave, growth.tree, selection.heads)
             chunk_tokens = config.chunk_tokens if selection.monitored else None
             growth.extend(selection.wave, chunk_tokens)
             selection = schedule.replay(growth.tree)
             if account is not None:
                 account.commit(len(selection.heads) - account.spent)
-            _report(on_wave, growth.tree, selection.heads)
+        _report(on_wave, growth.tree, selection.heads)
         return growth.result(selection.heads, max_sequences)
 
 

@@ -1,4 +1,4 @@
-"""EAGer-init one token at a time, with every outcome and its probability: what chunks must equal."""
+"""EAGer-init one token at a time, every outcome with its probability: what chunks must equal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tree_distribution(distribution: Distribution, config: EagerConfig) -> dict[T
 
 
 def _ended(tokens: tuple[int, ...], config: EagerConfig) -> bool:
-    return bool(tokens) and tokens[-1] == EOS or len(tokens) >= config.sampling.max_new_tokens
+    return (bool(tokens) and tokens[-1] == EOS) or len(tokens) >= config.sampling.max_new_tokens
 
 
 def _step(

@@ -59,7 +59,11 @@ class ScriptedServer:
     api_key = None
 
     def __init__(
-        self, distribution: Distribution, *, prompt: tuple[int, ...] = (9,), radix_cache: bool = True
+        self,
+        distribution: Distribution,
+        *,
+        prompt: tuple[int, ...] = (9,),
+        radix_cache: bool = True,
     ) -> None:
         self.distribution = distribution
         self.prompt = prompt
@@ -112,7 +116,10 @@ class ScriptedServer:
             raw = self.logprobs_are_raw or temperature == 0
             rows.append(np.log(tempered(probabilities, 1.0 if raw else temperature, 1.0)))
             path = (*path, token)
-            if not params.get("ignore_eos") and token in {EOS, *(params.get("stop_token_ids") or ())}:
+            if not params.get("ignore_eos") and token in {
+                EOS,
+                *(params.get("stop_token_ids") or ()),
+            }:
                 reason = {"type": "stop", "matched": token}
                 break
         output = path[len(ids) - len(self.prompt) :]
@@ -143,7 +150,9 @@ def _logprob_fields(body: Json, rows: list[np.ndarray], output: tuple[int, ...])
     orders = [np.argsort(-row, kind="stable")[:k] for row in rows]
     values = np.array([row[order] for row, order in zip(rows, orders, strict=True)], np.float32)
     if not body["return_flat_raw_output_top_logprobs"]:
-        top = [[[float(row[t]), int(t), None] for t in o] for row, o in zip(rows, orders, strict=True)]
+        top = [
+            [[float(row[t]), int(t), None] for t in o] for row, o in zip(rows, orders, strict=True)
+        ]
         return {"output_top_logprobs": top}
     return {
         "output_token_logprobs": [

@@ -23,9 +23,14 @@ def test_what_was_not_used_is_free_again():
 
 def test_a_failure_gives_back_what_it_had_reserved():
     ledger = Ledger(10)
-    with pytest.raises(RuntimeError), ledger.reserve(4) as account:
-        account.commit(1)
-        raise RuntimeError
+
+    def fail_after_one():
+        with ledger.reserve(4) as account:
+            account.commit(1)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_one()
     assert parts(ledger) == (1, 0, 9)
 
 

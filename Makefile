@@ -1,0 +1,35 @@
+# make run          set everything up, evaluate EAGer-init against Full Parallel (ARGS="--help")
+# make test         set everything up, run the tests
+# make check        formatting, lint, types
+# make format       put the formatting right
+# make train        train the bundled reasoner anew
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: run test check format train
+run: .venv/installed
+	$(BIN)/python evals/run.py $(ARGS)
+
+test: .venv/installed
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+train: .venv/installed
+	$(BIN)/python evals/reasoner/train.py $(ARGS)
+
+.venv/installed: pyproject.toml constraints.txt
+	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; name it with make PYTHON=/path/to/python))
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt \
+		--editable '.[evals]' --group dev
+	touch $@

@@ -1,0 +1,264 @@
+"""An embedded SGLang server: started, watched and ended by this process.
+
+    with EmbeddedRuntime("path/to/model", log_path=Path("run/runtime.log")) as runtime:
+        endpoint = connect(runtime.url)
+
+The server lives in a session of its own. We hold the write end of a pipe that it reads: when we
+are gone, even by SIGKILL, the pipe ends and the server kills its whole process group.
+"""
+
+import atexit
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from eager_sgl.errors import RuntimeStartError
+
+__all__ = ["EmbeddedRuntime"]
+
+HOST = "127.0.0.1"
+POLL_SECONDS = 0.1
+CLOSE_SECONDS = 1.0
+NUM_ATTEMPTS = 3
+NUM_LOG_LINES = 15
+MAX_LINE_LENGTH = 300
+PORT_TAKEN = "address already in use"
+
+# A piece of SGLang's log (0.5.23) and the stage that begins when it appears.
+STAGES = {
+    "server_args=": "starting the scheduler",
+    "Load weight begin": "loading weights",
+    "Load weight end": "allocating the KV pool",
+    "Tree cache initialized": "warming up",
+}
+
+# A piece of the log, in lower case, and what its reader can do about it.
+ADVICE = {
+    "out of memory": "free some memory, or pass a smaller max_total_tokens or model",
+    "enough memory": "free some memory, or pass a smaller max_total_tokens or model",
+    "modulenotfounderror": "install the project's dependencies again",
+    "unexpected keyword argument": "correct the server arguments: SGLang does not know one of them",
+    "config.json": "check that the model path names a complete Hugging Face model",
+    "safetensors": "check that the model's weight files are complete",
+    PORT_TAKEN: "stop the program that holds the port, or start again",
+}
+
+
+class EmbeddedRuntime:
+    """An SGLang server owned by this process; the constructor returns once it is ready.
+
+    `model_path` is a model folder or a hub id. `server_args` are fields of SGLang's `ServerArgs`
+    and override our defaults; `environment` is added to the server's environment variables.
+    `on_progress` receives the name of each stage of the start as it begins. The server's output
+    goes to `log_path`, which is overwritten.
+
+    Raises `RuntimeStartError` when the folder is missing, the server stops, or it is not ready
+    within `launch_timeout` seconds. Written for SGLang 0.5.23.
+    """
+
+    url: str
+    pid: int
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        log_path: Path,
+        launch_timeout: float = 300.0,
+        server_args: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        _require_model(model_path)
+        self.model_path = str(model_path)
+        self.log_path = Path(log_path)
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._report = on_progress or (lambda stage: None)
+        self._owner_pid = os.getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._scratch = tempfile.mkdtemp(prefix="eager_sgl_")
+        self._environment = _environment(self.model_path, self._scratch) | dict(environment or {})
+        atexit.register(self.close)
+        try:
+            self._launch(dict(server_args or {}), time.monotonic() + launch_timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the server and every process of its group; further calls do nothing."""
+        # A forked copy of this process inherits this object, but does not own the server.
+        if os.getpid() != self._owner_pid:
+            return
+        atexit.unregister(self.close)
+        self._end_process()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _launch(self, server_args: Mapping[str, object], deadline: float) -> None:
+        """Start the server and wait for it; again, on other ports, if one of them was taken."""
+        for attempts_left in reversed(range(NUM_ATTEMPTS)):
+            try:
+                self._launch_once(server_args, deadline)
+                break
+            except RuntimeStartError:
+                if not attempts_left or PORT_TAKEN not in self._log_text().lower():
+                    raise
+                self._end_process()
+
+    def _launch_once(self, server_args: Mapping[str, object], deadline: float) -> None:
+        with _reserved_port() as port:
+            address = {"model_path": self.model_path, "host": HOST, "port": port}
+            self._process = self._start({**address, **server_args})
+            self.pid = self._process.pid
+            self.url = f"http://{HOST}:{port}"
+            self._wait_until_ready(self._process, port, deadline)
+
+    def _start(self, server_args: Mapping[str, object]) -> subprocess.Popen[bytes]:
+        module = ["-m", "eager_sgl.runtime_process"]
+        with self.log_path.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, *module, json.dumps(server_args, default=str), self._scratch],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def _wait_until_ready(
+        self, process: subprocess.Popen[bytes], port: int, deadline: float
+    ) -> None:
+        stage = "importing SGLang"
+        self._report(stage)
+        with self.log_path.open(errors="replace") as log:
+            while not _is_healthy(port):
+                if process.poll() is not None:
+                    raise self._start_error(f"stopped while {stage}")
+                if time.monotonic() > deadline:
+                    raise self._start_error(f"ran out of its launch timeout while {stage}")
+                for begun in _stages_begun(log.read()):
+                    stage = begun
+                    self._report(stage)
+                time.sleep(POLL_SECONDS)
+        self._report("ready")
+
+    def _start_error(self, what: str) -> RuntimeStartError:
+        text = self._log_text()
+        lines = text.splitlines()[-NUM_LOG_LINES:]
+        tail = "\n".join("  " + line[:MAX_LINE_LENGTH] for line in lines)
+        advice = [hint for mark, hint in ADVICE.items() if mark in tail.lower()]
+        hints = "; ".join(dict.fromkeys([*advice, f"read the whole log in {self.log_path}"]))
+        return RuntimeStartError(
+            f"The SGLang runtime for {self.model_path} {what}. The end of its log:\n"
+            f"{tail or '  (empty)'}\nWhat to try: {hints}."
+        )
+
+    def _log_text(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            _end_group(process)
+
+
+def _require_model(model_path: str | Path) -> None:
+    """Refuse what looks like a local path and names no folder; a hub id (`owner/name`) passes."""
+    text = str(model_path)
+    is_local = isinstance(model_path, Path) or text.startswith(("/", ".", "~"))
+    if (is_local or text.count("/") != 1) and not Path(model_path).exists():
+        raise RuntimeStartError(
+            f"There is no model folder {text!r}; pass the path of one, or a hub id (owner/name)."
+        )
+
+
+def _environment(model_path: str, scratch: str) -> dict[str, str]:
+    """The server's environment variables: ours, changed where a start gets quicker or safer."""
+    variables = dict(os.environ)
+    # Containers often set this one; without compiled modules every start takes a minute longer.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    variables["TMPDIR"] = scratch
+    # SGLang's warm-up request goes to its own address, which no proxy can reach.
+    no_proxy = [variables.get("no_proxy") or variables.get("NO_PROXY"), HOST]
+    variables["no_proxy"] = variables["NO_PROXY"] = ",".join(filter(None, no_proxy))
+    # Each /health would otherwise generate a token and take a second.
+    variables.setdefault("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION", "0")
+    if Path(model_path).exists():
+        variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return variables
+
+
+@contextlib.contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A free port, kept from other programs while the server has yet to listen on it."""
+    with socket.socket() as reservation:
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind((HOST, 0))
+        port: int = reservation.getsockname()[1]
+        # On Linux two sockets with this option share a port until one listens; elsewhere not.
+        if sys.platform != "linux":
+            reservation.close()
+        yield port
+
+
+def _stages_begun(log_text: str) -> list[str]:
+    return [stage for mark, stage in STAGES.items() if mark in log_text]
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End the pipe, so that the group ends itself; kill what is left of it after a moment."""
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(CLOSE_SECONDS)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while _group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _group_lives(group: int) -> bool:
+    """Whether any process of the group still runs (a dead one may await its reaping by init)."""
+    for candidate in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if os.getpgid(candidate.pid) == group and candidate.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False

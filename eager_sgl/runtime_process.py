@@ -1,0 +1,131 @@
+"""The embedded runtime's own process: SGLang's server, which dies with its owner.
+
+    python -m eager_sgl.runtime_process SERVER_ARGS_AS_JSON SCRATCH_FOLDER
+
+Standard input is a pipe that the owner holds open and never writes to. When it ends, the owner is
+gone, however it died, and this process takes its whole group with it. (A parent-death signal would
+also fire when only the launching thread ends, and reaches no grandchild.)
+
+SGLang's subprocesses import this module again, so its top level stays light.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+OWNER_POLL_SECONDS = 1.0
+SMALL_MODEL_BYTES = 100_000_000
+SHARED_MEMORY = Path("/dev/shm")
+
+# What every device gets; the rest of SGLang's defaults suit a GPU as they are.
+COMMON_ARGUMENTS: dict[str, Any] = {
+    # An idle scheduler otherwise spins on one core.
+    "sleep_on_idle": True,
+    "log_level": "info",
+    # One line per request would fill the log and slow the server.
+    "log_level_http": "warning",
+}
+
+CPU_ARGUMENTS: dict[str, Any] = {
+    "device": "cpu",
+    # CPUs compute in float32; half precision is emulated on most.
+    "dtype": "float32",
+    "attention_backend": "torch_native",
+    "sampling_backend": "pytorch",
+    # Overlap hides scheduling behind a device's work; here both take turns on the same core.
+    "disable_overlap_schedule": True,
+    # A cached prefix is shared token by token.
+    "page_size": 1,
+    "max_running_requests": 256,
+    # Weights and KV pool take at most half of the memory, and the pool at most these tokens: it is
+    # written once at the start, which takes time and memory even when it is never used.
+    "mem_fraction_static": 0.5,
+    "max_total_tokens": 131_072,
+    # Graphs are captured for GPUs only.
+    "cuda_graph_backend_decode": "disabled",
+    "cuda_graph_backend_prefill": "disabled",
+}
+
+
+def main() -> None:
+    """Serve until killed; the arguments are those of the command line above."""
+    server_args, scratch = json.loads(sys.argv[1]), Path(sys.argv[2])
+    if os.getpgrp() != os.getpid():
+        # Started by hand: the group that we kill must be our own.
+        os.setpgid(0, 0)
+    threading.Thread(target=_die_with_owner, args=(scratch,), daemon=True).start()
+    from eager_sgl.cpu_platform import accelerator_present
+
+    on_cpu = not accelerator_present()
+    if on_cpu:
+        _prepare_environment(Path(server_args["model_path"]), scratch)
+    from sglang.srt.entrypoints.http_server import launch_server
+    from sglang.srt.plugins import load_plugins
+    from sglang.srt.server_args import ServerArgs
+
+    load_plugins()
+    launch_server(ServerArgs(**resolve_arguments(server_args, on_cpu=on_cpu)))
+
+
+def resolve_arguments(server_args: Mapping[str, Any], *, on_cpu: bool) -> dict[str, Any]:
+    """The fields of `ServerArgs`: the owner's over ours."""
+    return COMMON_ARGUMENTS | (CPU_ARGUMENTS if on_cpu else {}) | dict(server_args)
+
+
+def _prepare_environment(model_folder: Path, scratch: Path) -> None:
+    # By default the ranks, here one, meet on a port that every network interface can reach.
+    meeting = f"file://{scratch}/ranks_{os.getpid()}"
+    os.environ.setdefault("SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE", meeting)
+    if is_small(model_folder):
+        # Threads that wait for each other at every small operation lose more than they gain, and
+        # on a busy machine nearly everything: 73 token/s with two where one reaches 1,150.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def is_small(model_folder: Path) -> bool:
+    """Whether a model folder's weight files are below `SMALL_MODEL_BYTES` (a hub id's are not)."""
+    files = [*model_folder.glob("*.safetensors"), *model_folder.glob("*.bin")]
+    return bool(files) and sum(file.stat().st_size for file in files) < SMALL_MODEL_BYTES
+
+
+def _die_with_owner(scratch: Path) -> None:
+    owner = os.getppid()
+    while True:
+        # A process that the owner forked may keep the pipe open; our parent's id tells as well.
+        if select.select([0], [], [], OWNER_POLL_SECONDS)[0] or os.getppid() != owner:
+            break
+    _remove_leftovers(scratch)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _remove_leftovers(scratch: Path) -> None:
+    """Delete the sockets and the shared memory that SIGKILL gives SGLang no time to delete."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    group, inodes = os.getpgrp(), set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(process.name)) == group:
+                inodes |= _shared_inodes((process / "maps").read_text())
+    for segment in SHARED_MEMORY.iterdir() if inodes else ():
+        with contextlib.suppress(OSError):
+            if segment.stat().st_ino in inodes:
+                segment.unlink()
+
+
+def _shared_inodes(maps: str) -> set[int]:
+    """The shared memory in a Linux list of mappings (a semaphore's name there is not its last)."""
+    return {int(line.split()[4]) for line in maps.splitlines() if f"{SHARED_MEMORY}/" in line}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What a run is judged by: pure functions of plain numbers, prompt by prompt or over prompts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "Estimate",
+    "coverage",
+    "equivalent_parallel_k",
+    "estimate",
+    "majority_correct",
+    "pass_at_k",
+    "pass_rate",
+    "vote_classes",
+]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over prompts.
+
+    Attributes:
+        value: the mean.
+        stderr: sample standard deviation over √n; NaN for one prompt.
+    """
+
+    value: float
+    stderr: float
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and standard error of one value per prompt."""
+    if not values:
+        raise ValueError("values is empty; a mean needs at least one prompt")
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count == 1:
+        return Estimate(mean, math.nan)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    return Estimate(mean, math.sqrt(variance / count))
+
+
+def coverage(correct: Sequence[bool]) -> float:
+    """1 if any of a prompt's realised sequences is correct, else 0: Pass@M.
+
+    It is what the paper reports. For a tree it says nothing about any other number of sequences,
+    since they are neither independent nor equally many for all prompts.
+    """
+    return float(any(correct))
+
+
+def pass_rate(correct: Sequence[bool]) -> float:
+    """Mean correctness of a prompt's sequences."""
+    return sum(correct) / len(correct)
+
+
+def pass_at_k(num_sequences: int, num_correct: int, k: float) -> float:
+    """Unbiased chance that k of n independent sequences hold a correct one (Chen et al. 2021).
+
+    `1 - C(n - c, k) / C(n, k)` for whole k. Between whole k it is interpolated linearly: the
+    chance when the next k is drawn with a probability equal to the fraction; pass@0 is 0.
+
+    Args:
+        num_sequences: n, all drawn independently.
+        num_correct: c of them are correct.
+        k: in [0, n].
+    """
+    if not 0 <= num_correct <= num_sequences:
+        raise ValueError(f"num_correct is {num_correct}; it must be in [0, {num_sequences}]")
+    if not 0 <= k <= num_sequences:
+        raise ValueError(f"k is {k}; it must be in [0, {num_sequences}]")
+    below = math.floor(k)
+    fraction = k - below
+    value = _pass_at_whole_k(num_sequences, num_correct, below)
+    if fraction == 0:
+        return value
+    return value + fraction * (_pass_at_whole_k(num_sequences, num_correct, below + 1) - value)
+
+
+def _pass_at_whole_k(num_sequences: int, num_correct: int, k: int) -> float:
+    return 1 - math.comb(num_sequences - num_correct, k) / math.comb(num_sequences, k)
+
+
+def equivalent_parallel_k(tokens: int, parallel_tokens: int, max_sequences: int) -> float:
+    """Sequences per prompt that Full Parallel samples with as many generated tokens.
+
+    `tokens / (parallel_tokens / M)`, both added up over the same prompts.
+    """
+    return tokens * max_sequences / parallel_tokens
+
+
+def vote_classes(keys: Sequence[Hashable | None]) -> list[int | None]:
+    """For each of a prompt's sequences the index of the first one with an equal key.
+
+    None where there is no key: such a sequence does not vote.
+    """
+    first: dict[Hashable, int] = {}
+    return [None if key is None else first.setdefault(key, index) for index, key in enumerate(keys)]
+
+
+def majority_correct(classes: Sequence[int | None], correct: Sequence[bool]) -> bool:
+    """Whether the class with the most votes is correct: Cons@M of one prompt.
+
+    Between classes with equally many votes, the one that occurs first wins. No vote at all is
+    wrong.
+
+    Args:
+        classes: one per sequence, from `vote_classes`.
+        correct: one per sequence.
+    """
+    votes = Counter(index for index in classes if index is not None)
+    if not votes:
+        return False
+    # Counter keeps the order of first occurrence, and max returns the first of equals.
+    winner = max(votes, key=lambda index: votes[index])
+    return correct[winner]

@@ -1,0 +1,61 @@
+"""Countdown with a verifier: branch, check every answer, keep one that is right.
+
+python programs/countdown.py 3 8 3 18 --target 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import sglang as sgl
+from sglang.lang.interpreter import ProgramState
+
+from eager_sgl import (
+    EagerConfig,
+    EmbeddedRuntime,
+    TokenEndpoint,
+    connect,
+    eager_generate,
+    set_prompt,
+)
+from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
+
+__all__ = ["solve"]
+
+REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
+
+
+@sgl.function  # type: ignore[untyped-decorator]
+def solve(s: ProgramState, problem: Problem, config: EagerConfig) -> str | None:
+    """An expression that makes the target, or None if no sequence found one."""
+    set_prompt(s, [{"role": "user", "content": instruction(problem)}])
+    result = eager_generate(s, config)
+    answers = (parse_answer(sequence.text) for sequence in result.sequences)
+    return next((a for a in answers if a is not None and is_correct(problem, a)), None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("numbers", type=int, nargs="+")
+    parser.add_argument("--target", type=int, required=True)
+    parser.add_argument("--server", help="URL of an SGLang server (default: start one)")
+    arguments = parser.parse_args()
+    problem = Problem(tuple(arguments.numbers), arguments.target, level=len(arguments.numbers))
+    if arguments.server:
+        show(problem, connect(arguments.server))
+        return
+    log_path = Path(tempfile.gettempdir()) / "eager_sgl_runtime.log"
+    with EmbeddedRuntime(REASONER, log_path=log_path) as runtime:
+        show(problem, connect(runtime.url))
+
+
+def show(problem: Problem, endpoint: TokenEndpoint) -> None:
+    config = EagerConfig(threshold=0.7, max_sequences=16, chunk_tokens=16)
+    answer = solve.run(problem=problem, config=config, backend=endpoint).ret_value
+    print(f"{problem.target} = {answer}" if answer else "no answer found")
+
+
+if __name__ == "__main__":
+    main()

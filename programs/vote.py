@@ -1,0 +1,46 @@
+"""An agent's step: branch, let the sequences vote, and go on from one that won."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+
+import sglang as sgl
+from sglang.lang.interpreter import ProgramState
+
+from eager_sgl import (
+    EagerConfig,
+    PromptResult,
+    Sequence,
+    continue_from,
+    eager_generate,
+    set_prompt,
+)
+from eager_sgl.endpoint import Prompt
+
+__all__ = ["majority", "vote"]
+
+Extract = Callable[[str], Hashable | None]
+"""A sequence's text -> its answer, None if it gives none; equal answers vote together."""
+
+
+@sgl.function  # type: ignore[untyped-decorator]
+def vote(s: ProgramState, prompt: Prompt, config: EagerConfig, extract: Extract) -> PromptResult:
+    """Answer a prompt by the majority of EAGer's sequences.
+
+    Afterwards `s["answer"]` is the winning answer (None if no sequence gave one), and the state
+    ends with a sequence that gave it, so that whatever is appended next continues from there.
+    """
+    set_prompt(s, prompt)
+    result = eager_generate(s, config)
+    s["answer"], chosen = majority(result, extract)
+    continue_from(s, chosen)
+    return result
+
+
+def majority(result: PromptResult, extract: Extract) -> tuple[Hashable | None, Sequence]:
+    """The most frequent answer and the first sequence that gave it; ties go to the earlier one."""
+    answers = [extract(sequence.text) for sequence in result.sequences]
+    votes = Counter(answer for answer in answers if answer is not None)
+    winner = votes.most_common(1)[0][0] if votes else None
+    return winner, result.sequences[answers.index(winner)]

@@ -1,0 +1,35 @@
+"""The one SGLang server that all integration tests share, and the scripted one of the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eager_sgl import EmbeddedRuntime, TokenEndpoint, connect
+from tests.scripted import ScriptedServer, mixed_distribution
+
+API_KEY = "the-key-of-the-tests"
+REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The embedded runtime with the bundled reasoner, seeded, behind an API key."""
+    log_path = tmp_path_factory.mktemp("runtime") / "runtime.log"
+    server_args = {"random_seed": 0, "api_key": API_KEY}
+    os.environ["EAGER_SGL_API_KEY"] = API_KEY  # for the programs that tests start
+    with EmbeddedRuntime(REASONER, log_path=log_path, server_args=server_args) as runtime:
+        yield runtime.url
+
+
+@pytest.fixture(scope="session")
+def endpoint(server_url: str) -> TokenEndpoint:
+    return connect(server_url, api_key=API_KEY)
+
+
+@pytest.fixture
+def scripted() -> ScriptedServer:
+    return ScriptedServer(mixed_distribution(42))

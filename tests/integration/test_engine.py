@@ -1,0 +1,190 @@
+"""EAGer on the real runtime with the bundled reasoner: sharing, exactness, reproduction."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import sglang as sgl
+
+from eager_sgl import (
+    EagerConfig,
+    SamplingConfig,
+    connect,
+    continue_from,
+    eager_generate,
+    eager_init,
+    parallel,
+)
+from eager_sgl.errors import AuthenticationError, RequestRejectedError
+from eager_sgl.signals import retemper, top_k_entropy
+from evals.tasks.countdown_rules import Problem, instruction
+from tests.conftest import API_KEY
+
+pytestmark = pytest.mark.integration
+
+MESSAGES = [{"role": "user", "content": instruction(Problem((3, 8, 3, 18), 2, 4))}]
+THRESHOLD = 0.7
+
+
+def config_of(chunk_tokens=16, **sampling):
+    sampling = {"temperature": 0.6, "max_new_tokens": 300} | sampling
+    return EagerConfig(
+        threshold=THRESHOLD,
+        max_sequences=8,
+        chunk_tokens=chunk_tokens,
+        sampling=SamplingConfig(**sampling),
+    )
+
+
+def flush(endpoint):
+    """Empty the radix cache, which the server refuses while anything runs."""
+    endpoint.flush_cache()
+
+
+def reread(endpoint, prompt_ids, token_ids, num_top=20):
+    """The model's own logprobs of a sequence sent as a prompt: one (logprob, top) per token."""
+    answer = endpoint._transport.post(
+        "/generate",
+        lambda: {
+            "input_ids": [*prompt_ids, *token_ids],
+            "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
+            "return_logprob": True,
+            "logprob_start_len": len(prompt_ids) - 1,
+            "top_logprobs_num": num_top,
+        },
+    )
+    meta = answer["meta_info"]
+    logprobs = [row[0] for row in meta["input_token_logprobs"]][-len(token_ids) :]
+    tops = meta["input_top_logprobs"][-len(token_ids) :]
+    return logprobs, [np.array([entry[0] for entry in top]) for top in tops]
+
+
+def test_the_server_is_what_it_should_be(endpoint):
+    assert endpoint.profile.logprobs == "tempered"
+    assert endpoint.profile.page_size == 1
+    assert endpoint.profile.context_length >= 512
+
+
+def test_every_request_prefills_one_token_and_the_prompt_once(endpoint):
+    flush(endpoint)
+    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    assert len(result.sequences) > 1
+    assert result.counts.prefilled == len(result.prompt_ids) + result.counts.requests - 1
+
+
+def test_full_parallel_prefills_the_prompt_once(endpoint):
+    flush(endpoint)
+    sampling = SamplingConfig(max_new_tokens=300)
+    result = parallel.run(
+        prompt=MESSAGES, num_sequences=8, sampling=sampling, backend=endpoint
+    ).ret_value
+    assert result.counts.prefilled == len(result.prompt_ids) + 8
+
+
+def test_unique_tokens_are_the_distinct_prefixes(endpoint):
+    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    paths = [s.token_ids for s in result.sequences]
+    assert result.counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
+
+
+def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint):
+    def tree(chunk_tokens):
+        config = config_of(chunk_tokens, temperature=0.0)
+        result = eager_init.run(prompt=MESSAGES, config=config, backend=endpoint).ret_value
+        return [(s.token_ids, s.parent) for s in result.sequences]
+
+    trees = [tree(chunk_tokens) for chunk_tokens in (5, 16, 300)]
+    assert len(trees[0]) > 1
+    assert trees[0] == trees[1] == trees[2]
+
+
+def test_sequences_read_again_give_the_recorded_logprobs(endpoint):
+    """At temperature 1, where returned logprobs are the model's own for input and output alike."""
+    config = config_of(temperature=1.0)
+    result = eager_init.run(prompt=MESSAGES, config=config, backend=endpoint).ret_value
+    compared = 0
+    for sequence in result.sequences:
+        logprobs, _ = reread(endpoint, result.prompt_ids, sequence.token_ids)
+        for recorded, read in zip(sequence.logprobs, logprobs, strict=True):
+            if not math.isnan(recorded):
+                assert recorded == pytest.approx(read, abs=2e-3)
+                compared += 1
+    assert compared > 50
+
+
+def test_branch_points_read_again_give_the_recorded_evidence(endpoint):
+    """At τ = 0.6 too: the conversion to temperature 1 is exact over the top K."""
+    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    for sequence in result.sequences[1:]:
+        point = sequence.branch
+        _, tops = reread(endpoint, result.prompt_ids, sequence.token_ids)
+        probabilities = retemper(tops[point.position], taken_at=1.0, wanted=1.0)
+        assert point.entropy == pytest.approx(float(top_k_entropy(probabilities)), abs=2e-3)
+        assert point.entropy >= THRESHOLD
+        assert point.probabilities == pytest.approx(tuple(probabilities[:2]), abs=2e-3)
+
+
+def test_reasoning_is_closed_and_the_answer_follows(endpoint):
+    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    finished = [s for s in result.sequences if s.finish_reason == "stop"]
+    assert finished
+    for sequence in finished:
+        reasoning, mark, answer = sequence.text.partition("</think>")
+        assert reasoning
+        assert mark
+        assert answer.strip()
+    (close,) = endpoint.marker("</think>")
+    for sequence in result.sequences[1:]:
+        assert close not in sequence.token_ids[: sequence.branch.position]
+
+
+def test_stop_tokens_are_known(endpoint):
+    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    (eos,) = {s.token_ids[-1] for s in result.sequences if s.finish_reason == "stop"}
+    assert endpoint.is_stop_token(eos)
+    assert not endpoint.is_stop_token(result.sequences[0].token_ids[0])
+
+
+def test_text_and_tokens_go_round(endpoint):
+    ids = endpoint.encode(MESSAGES)
+    result = eager_init.run(prompt=ids, config=config_of(), backend=endpoint).ret_value
+    again = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    assert result.prompt_ids == again.prompt_ids == ids
+
+
+def test_it_runs_inside_another_program_on_its_state(endpoint):
+    @sgl.function
+    def solve(s, question):
+        s += question
+        result = eager_generate(s, config_of())
+        continue_from(s, result.sequences[0])
+        s += sgl.gen("more", max_tokens=1, temperature=0)
+        return result
+
+    prompt = endpoint.decode([endpoint.encode(MESSAGES)])[0]
+    state = solve.run(question=prompt, backend=endpoint)
+    meta = state.get_meta_info("more")
+    result, chosen = state.ret_value, state.ret_value.sequences[0]
+    kept = len(chosen.token_ids) - (chosen.finish_reason == "stop")
+    assert meta["prompt_tokens"] == len(result.prompt_ids) + kept
+    assert meta["cached_tokens"] == meta["prompt_tokens"] - 1
+    assert state.text().startswith(prompt + chosen.text)
+
+
+def test_a_prompt_longer_than_the_context_is_one_sentence(endpoint):
+    ids = endpoint.encode(MESSAGES) * endpoint.profile.context_length
+    with pytest.raises(RequestRejectedError, match=f"{len(ids)} tokens"):
+        eager_init.run(prompt=ids, config=config_of(), backend=endpoint)
+
+
+@pytest.mark.parametrize("api_key", [None, "wrong"])
+def test_a_wrong_api_key_is_one_sentence(server_url, api_key):
+    with pytest.raises(AuthenticationError, match="refused the API key"):
+        connect(server_url, api_key=api_key)
+
+
+def test_a_url_that_is_no_sglang_server_is_an_error(server_url):
+    with pytest.raises(RequestRejectedError, match="refused the request"):
+        connect(f"{server_url}/nothing-here", api_key=API_KEY)

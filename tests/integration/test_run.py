@@ -1,0 +1,215 @@
+"""`python evals/run.py` as a user runs it, on the real runtime."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonlines
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+MAX_SEQUENCES = 4
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "evals" / "run.py"), *arguments]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        env=environment(),
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    with jsonlines.open(folder / "results.jsonl") as reader:
+        return list(reader)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    server_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = evaluate(
+        *("--server", server_url, "--limit", "12", "--max-sequences", str(MAX_SEQUENCES)),
+        *("--output-dir", str(folder)),
+    )
+    return folder, done
+
+
+Finished = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+def test_it_ends_with_the_table(finished: Finished) -> None:
+    _, done = finished
+    assert (done.returncode, done.stderr) == (0, "")
+    for text in ("parallel: 12/12 prompts", "eager_init: 12/12 prompts", "Pass@4", "Cons@4"):
+        assert text in done.stdout
+
+
+def test_every_line_adds_up(finished: Finished) -> None:
+    found = lines(finished[0])
+    assert len(found) == 24
+    for line in found:
+        sequences, counts = line["sequences"], line["counts"]
+        assert 1 <= len(sequences) <= MAX_SEQUENCES
+        assert counts["naive"] == sum(len(sequence["token_ids"]) for sequence in sequences)
+        assert counts["discarded"] >= 0
+        assert counts["unique"] <= counts["naive"]
+        if line["method"] == "parallel":
+            assert len(sequences) == MAX_SEQUENCES
+            assert counts["generated"] == counts["unique"] == counts["naive"]
+
+
+def test_every_branch_is_where_the_tree_says(finished: Finished) -> None:
+    branched = [line for line in lines(finished[0]) if line["method"] == "eager_init"]
+    assert any(len(line["sequences"]) > 1 for line in branched)
+    for line in branched:
+        first, *children = line["sequences"]
+        assert (first["parent"], first["branch"]) == (None, None)
+        for child in children:
+            branch, parent = child["branch"], line["sequences"][child["parent"]]
+            place = branch["position"]
+            assert child["token_ids"][:place] == parent["token_ids"][:place]
+            taken = [parent["token_ids"][place], child["token_ids"][place]]
+            assert taken == branch["token_ids"]
+            assert branch["entropy"] >= line["threshold"]
+            assert branch["probabilities"][0] >= branch["probabilities"][1]
+
+
+def test_the_summary_is_of_the_results(finished: Finished) -> None:
+    folder, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    found = lines(folder)
+    for row in summary["rows"]:
+        own = [line for line in found if line["method"] == row["method"]]
+        assert row["num_prompts"] == len(own)
+        for field, count in (("tokens_generated", "generated"), ("num_requests", "requests")):
+            assert row[field] == sum(line["counts"][count] for line in own)
+        assert row["num_sequences"] == sum(len(line["sequences"]) for line in own)
+        solved = [any(s["correct"] for s in line["sequences"]) for line in own]
+        assert row["pass_at_k"] == pytest.approx(sum(solved) / len(own))
+    assert [row["theta"] is None for row in summary["rows"]] == [True, False]
+
+
+def test_sequences_are_read_to_their_answers(finished: Finished) -> None:
+    answered = [s["answer"] is not None for line in lines(finished[0]) for s in line["sequences"]]
+    assert sum(answered) > len(answered) / 2
+
+
+def begin(server_url: str, folder: Path) -> subprocess.Popen[str]:
+    """A long run, one prompt at a time, once its first result is written."""
+    arguments = ("--server", server_url, "--concurrency", "1", "--limit", "400")
+    process = subprocess.Popen(
+        command(*arguments, "--output-dir", str(folder)),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    results, deadline = folder / "results.jsonl", time.monotonic() + 120
+    while not (results.exists() and results.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no result within two minutes"
+        time.sleep(0.1)
+    return process
+
+
+def ending(process: subprocess.Popen[str], folder: Path) -> tuple[int, str]:
+    """The exit code and the message of a run that failed; its results are there and whole."""
+    _, errors = process.communicate(timeout=60)
+    results = folder / "results.jsonl"
+    kept = f"; {len(lines(folder))} finished results are kept in {results}\n"
+    assert errors.startswith("error: ")
+    assert errors.endswith(kept)
+    assert errors.count("\n") == 1
+    assert not (folder / "summary.json").exists()
+    return process.returncode, errors.removeprefix("error: ").removesuffix(kept)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process started in the background ignores SIGINT, and so do its children."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupted_run_keeps_its_results(server_url: str, tmp_path: Path) -> None:
+    process = begin(server_url, tmp_path)
+    process.send_signal(signal.SIGINT)
+    assert ending(process, tmp_path) == (130, "interrupted")
+
+
+class Relay:
+    """Passes connections on to a server until it is cut: a server that dies, for its clients."""
+
+    def __init__(self, url: str) -> None:
+        target = urlsplit(url)
+        self._target = (target.hostname, target.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._listener]
+        self.url = "http://{}:{}".format(*self._listener.getsockname())
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._sockets += [client, server]
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+    def cut(self) -> None:
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def test_the_results_outlive_the_server(server_url: str, tmp_path: Path) -> None:
+    relay = Relay(server_url)
+    process = begin(relay.url, tmp_path)
+    relay.cut()
+    code, message = ending(process, tmp_path)
+    assert code == 1
+    assert relay.url in message
+
+
+def test_a_server_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
+    done = evaluate("--server", "http://127.0.0.1:9", "--output-dir", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "127.0.0.1:9" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,206 @@
+"""The programs on a scripted server: limits, sharing, counts, failures."""
+
+import pytest
+import sglang as sgl
+
+from eager_sgl import (
+    EagerConfig,
+    Ledger,
+    SamplingConfig,
+    connect,
+    continue_from,
+    eager_generate,
+    eager_init,
+    parallel,
+)
+from eager_sgl.endpoint import TokenEndpoint
+from eager_sgl.errors import RequestRejectedError, ServerUnreachableError, ServerUnsuitableError
+from tests.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution
+
+MODELS = range(12)
+
+
+def config_of(**arguments):
+    sampling = SamplingConfig(temperature=0.8, top_p=0.8, max_new_tokens=9)
+    defaults = {"threshold": 1.2, "top_k": VOCABULARY, "max_sequences": 4, "chunk_tokens": 4}
+    return EagerConfig(**(defaults | {"sampling": sampling} | arguments))
+
+
+def run(server, **arguments):
+    endpoint = TokenEndpoint(server)
+    server.restart(seed=0)
+    return eager_init.run(prompt=(9,), config=config_of(**arguments), backend=endpoint).ret_value
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_limit_is_exceeded(model):
+    result = run(ScriptedServer(mixed_distribution(model)), threshold=0.8)
+    assert 1 <= len(result.sequences) <= 4
+    assert result.saturated == (len(result.sequences) == 4)
+    for sequence in result.sequences:
+        assert 1 <= len(sequence.token_ids) <= 9
+        stopped = sequence.token_ids[-1] == EOS
+        assert sequence.finish_reason == ("stop" if stopped else "length")
+        assert EOS not in sequence.token_ids[:-1]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_request_prefills_one_token_and_the_prompt_is_prefilled_once(model):
+    server = ScriptedServer(mixed_distribution(model), prompt=(9, 9, 9))
+    endpoint = TokenEndpoint(server)
+    server.restart(seed=0)
+    result = eager_init.run(prompt=(9, 9, 9), config=config_of(), backend=endpoint).ret_value
+    assert result.counts.prefilled == len(result.prompt_ids) + result.counts.requests - 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_counts_are_the_servers_numbers_and_the_trees(model):
+    server = ScriptedServer(mixed_distribution(model))
+    counts = (result := run(server)).counts
+    own = [r for r in server.requests if "logit_bias" not in r["sampling_params"]]
+    assert counts.requests == len(own)
+    assert counts.generated == sum(len(r["output_ids"]) for r in own)
+    assert counts.prompt == sum(len(r["input_ids"]) for r in own)
+    assert counts.cached == sum(r["cached_tokens"] for r in own)
+    paths = [s.token_ids for s in result.sequences]
+    assert counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
+    assert counts.naive == sum(map(len, paths))
+    assert counts.discarded >= 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_child_leaves_its_parent_at_the_branch(model):
+    result = run(ScriptedServer(mixed_distribution(model)), threshold=0.8)
+    for child in result.sequences[1:]:
+        parent, at = result.sequences[child.parent], child.branch.position
+        assert child.token_ids[:at] == parent.token_ids[:at]
+        assert (parent.token_ids[at], child.token_ids[at]) == child.branch.token_ids
+        assert child.branch.entropy >= 0.8
+
+
+def test_nothing_is_tokenised_when_ids_are_given_and_no_logprobs_asked_after_saturation(scripted):
+    result = run(scripted, max_sequences=1, chunk_tokens=2)
+    assert len(result.sequences) == 1
+    assert result.counts.requests == 1
+    assert not any("return_logprob" in request for request in scripted.requests)
+
+
+def test_entropies_are_the_same_from_a_server_with_raw_logprobs(scripted):
+    tempered = run(scripted)
+    scripted.logprobs_are_raw = True
+    raw = run(scripted)
+    assert [p.position for p in raw.branch_points] == [p.position for p in tempered.branch_points]
+    assert [p.entropy for p in raw.branch_points] == pytest.approx(
+        [p.entropy for p in tempered.branch_points], abs=1e-5
+    )
+
+
+def test_the_account_caps_and_learns_what_was_used(scripted):
+    ledger, endpoint = Ledger(10), TokenEndpoint(scripted)
+    with ledger.reserve(3) as account:
+        state = eager_init.run(
+            prompt=(9,), config=config_of(threshold=0.8), account=account, backend=endpoint
+        )
+        assert account.spent == len(state.ret_value.sequences) == 3
+    assert (ledger.spent, ledger.reserved, ledger.free) == (3, 0, 7)
+
+
+def test_progress_is_reported_until_nothing_is_alive(scripted):
+    seen, endpoint = [], TokenEndpoint(scripted)
+    state = eager_init.run(
+        prompt=(9,), config=config_of(), on_wave=lambda *wave: seen.append(wave), backend=endpoint
+    )
+    generated = [counts.generated for counts, _ in seen]
+    assert generated == sorted(generated)
+    assert generated[-1] == state.ret_value.counts.generated
+    assert seen[-1][1] == 0
+
+
+def test_full_parallel_shares_the_prompt_and_nothing_else(scripted):
+    endpoint = TokenEndpoint(scripted)
+    scripted.restart(seed=0)
+    sampling = SamplingConfig(temperature=0.8, top_p=0.8, max_new_tokens=9)
+    result = parallel.run(
+        prompt=(9,), num_sequences=6, sampling=sampling, backend=endpoint
+    ).ret_value
+    counts = result.counts
+    assert len({s.token_ids for s in result.sequences}) > 1
+    assert counts.generated == counts.unique == counts.naive
+    assert (counts.requests, counts.prefilled) == (7, 1 + 6)
+    assert result.branch_points == ()
+
+
+def test_full_parallel_needs_a_sequence(scripted):
+    with pytest.raises(ValueError, match="num_sequences is 0"):
+        parallel.run(
+            prompt=(9,),
+            num_sequences=0,
+            sampling=SamplingConfig(),
+            backend=TokenEndpoint(scripted),
+        )
+
+
+def test_a_prompt_that_fills_the_context_is_refused(scripted):
+    scripted.context_length = 1
+    with pytest.raises(RequestRejectedError, match="1 tokens.*context of 1"):
+        run(scripted)
+
+
+def test_sequences_end_where_the_context_does(scripted):
+    scripted.context_length = 4
+    assert max(len(s.token_ids) for s in run(scripted).sequences) <= 3
+
+
+def test_a_server_without_a_radix_cache_is_refused():
+    with pytest.raises(ServerUnsuitableError, match="--disable-radix-cache"):
+        TokenEndpoint(ScriptedServer(mixed_distribution(42), radix_cache=False))
+
+
+def test_a_failure_in_a_worker_thread_reaches_the_caller_and_stops_the_others(scripted, recwarn):
+    endpoint, post = TokenEndpoint(scripted), scripted.post
+    aborted = []
+
+    def die_on_the_fourth(path, build):
+        if path == "/abort_request":
+            aborted.append(build())
+        if path == "/generate" and len(scripted.requests) >= 4:
+            raise ServerUnreachableError("gone")
+        return post(path, build)
+
+    scripted.restart(seed=0)
+    scripted.post = die_on_the_fourth
+    with pytest.raises(ServerUnreachableError, match="gone"):
+        eager_init.run(prompt=(9,), config=config_of(chunk_tokens=1), backend=endpoint)
+    assert not recwarn.list
+
+
+def test_another_backend_is_refused():
+    with pytest.raises(ValueError, match=r"eager_sgl\.connect"):
+        eager_init.run(
+            prompt="x", config=config_of(), backend=sgl.lang.backend.base_backend.BaseBackend()
+        )
+
+
+def test_a_program_branches_from_its_state_and_goes_on_from_what_it_chose(scripted):
+    @sgl.function
+    def solve(s):
+        s += "question"
+        result = eager_generate(s, config_of())
+        continue_from(s, result.sequences[-1])
+        s.sync()
+        scripted.requests.clear()
+        s += sgl.gen("answer", max_tokens=2)
+        s["result"] = result
+
+    state = solve.run(backend=TokenEndpoint(scripted))
+    state.sync()
+    chosen = state["result"].sequences[-1]
+    (request,) = scripted.requests
+    kept = chosen.token_ids[:-1] if chosen.finish_reason == "stop" else chosen.token_ids
+    assert request["input_ids"] == [9, *kept]
+    assert state.text() == f"question{chosen.text}"
+
+
+def test_connecting_needs_a_url():
+    with pytest.raises(ValueError, match="http://"):
+        connect("localhost:30000")

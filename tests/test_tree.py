@@ -1,0 +1,130 @@
+"""Strands, where they leave each other, and what they cost."""
+
+import math
+
+import numpy as np
+import pytest
+
+from eager_sgl.core import BranchPoint, Generation, TopLogprobs
+from eager_sgl.tree import TokenTree
+
+CLOSE, OPEN_END = 1, (7, 8)
+
+
+def generation(*token_ids, finish_reason="length", cached=0, prompt=1, top=None):
+    return Generation(
+        token_ids=token_ids,
+        text="",
+        finish_reason=finish_reason,
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        top=top,
+    )
+
+
+def point(position, first, second, sampled):
+    return BranchPoint(
+        position=position,
+        entropy=1.0,
+        token_ids=(first, second),
+        probabilities=(0.5, 0.4),
+        logprobs=(-0.7, -0.9),
+        sampled=sampled,
+    )
+
+
+def tree_with_root(*token_ids, **arguments):
+    tree = TokenTree([9], **({"max_new_tokens": 10} | arguments))
+    root = tree.open_root()
+    tree.append(root, generation(*token_ids))
+    return tree, root
+
+
+@pytest.mark.parametrize(
+    ("sampled", "kept_by_first", "kept_by_second"), [(2, True, False), (3, False, True)]
+)
+def test_the_choice_that_was_drawn_keeps_the_tail(sampled, kept_by_first, kept_by_second):
+    tree, root = tree_with_root(4, sampled, 5)
+    first, second = (tree.branch(root, point(1, 2, 3, sampled), choice) for choice in (0, 1))
+    assert (first is root, second is root) == (kept_by_first, kept_by_second)
+    assert root.path() == [4, sampled, 5]
+
+
+def test_where_neither_was_drawn_both_start_afresh():
+    tree, root = tree_with_root(4, 0, 5)
+    first, second = (tree.branch(root, point(1, 2, 3, 0), choice) for choice in (0, 1))
+    assert (first.path(), second.path()) == ([4, 2], [4, 3])
+    assert first.path_logprobs()[1] == -0.7
+    counts = tree.counts([first, second])
+    assert (counts.generated, counts.unique, counts.naive, counts.hand_set) == (3, 3, 4, 2)
+    assert counts.discarded == 2
+
+
+def test_a_branch_is_opened_once():
+    tree, root = tree_with_root(4, 0, 5)
+    assert tree.branch(root, point(1, 2, 3, 0), 1) is tree.branch(root, point(1, 2, 3, 0), 1)
+    assert len(tree.strands) == 2
+
+
+def test_shared_prefixes_count_once_and_strands_on_no_path_not_at_all():
+    tree, root = tree_with_root(4, 2, 5)
+    child = tree.branch(root, point(1, 2, 3, 2), 1)
+    tree.append(child, generation(6, 6))
+    grandchild = tree.branch(child, point(2, 6, 7, 6), 1)
+    tree.append(grandchild, generation(8, 8, 8))
+    assert grandchild.path() == [4, 3, 7, 8, 8, 8]
+    everything = tree.counts([root, child, grandchild])
+    assert (everything.unique, everything.naive, everything.hand_set) == (10, 13, 2)
+    assert everything.discarded == 0
+    without_child = tree.counts([root, grandchild])
+    assert (without_child.unique, without_child.discarded) == (8, 2)
+
+
+def test_a_stop_token_set_by_hand_ends_the_sequence_without_a_request():
+    tree, root = tree_with_root(4, 2, is_stop=lambda token: token == 3)
+    child = tree.branch(root, point(1, 2, 3, 2), 1)
+    assert child.finish_reason == "stop"
+    assert tree.counts([root, child]).requests == 1
+
+
+def test_a_branch_at_the_last_position_ends_both():
+    tree, root = tree_with_root(4, 0, max_new_tokens=2)
+    strands = [tree.branch(root, point(1, 2, 3, 0), choice) for choice in (0, 1)]
+    assert [strand.finish_reason for strand in strands] == ["length", "length"]
+
+
+def test_the_limit_and_the_stop_token_say_how_a_strand_ended():
+    assert tree_with_root(4, 4, max_new_tokens=2)[1].finish_reason == "length"
+    tree, root = tree_with_root(4)
+    tree.append(root, generation(5, finish_reason="stop"))
+    assert root.finish_reason == "stop"
+
+
+def everywhere(top, sampled, start):
+    return [point(start + step, 2, 3, token) for step, token in enumerate(sampled)]
+
+
+def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():
+    tree = TokenTree([9], max_new_tokens=10, policy=everywhere, reasoning_end=[CLOSE])
+    root = tree.open_root()
+    uniform = TopLogprobs(np.zeros((4, 2), np.int32), np.zeros((4, 2), np.float32), 1.0)
+    tree.append(root, generation(5, 5, CLOSE, 5, top=uniform))
+    assert [p.position for p in root.branch_points] == [0, 1, 2]
+    assert root.reasoning_closed
+
+
+def test_a_mark_of_several_tokens_closes_across_requests_and_branches():
+    tree = TokenTree([9], max_new_tokens=10, reasoning_end=OPEN_END)
+    root = tree.open_root()
+    tree.append(root, generation(8, 7))
+    assert not root.reasoning_closed
+    child = tree.branch(root, point(2, 8, 7, 0), 0)
+    sibling = tree.branch(root, point(2, 8, 7, 0), 1)
+    assert (child.reasoning_closed, sibling.reasoning_closed) == (True, False)
+    tree.append(root, generation(8, 5))
+    assert root.reasoning_closed
+
+
+def test_logprobs_that_nobody_asked_for_are_not_numbers():
+    _, root = tree_with_root(4, 4)
+    assert all(math.isnan(logprob) for logprob in root.path_logprobs())
