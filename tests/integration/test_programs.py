@@ -1,0 +1,48 @@
+"""The programs that the repository shows, on the real runtime."""
+
+from __future__ import annotations
+
+import pytest
+import sglang as sgl
+
+from eager_sgl import EagerConfig, SamplingConfig
+from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
+from programs.countdown import solve
+from programs.vote import vote
+
+pytestmark = pytest.mark.integration
+
+EASY = Problem((7, 5), 12, level=1)
+CONFIG = EagerConfig(
+    threshold=0.5,
+    max_sequences=8,
+    chunk_tokens=32,
+    sampling=SamplingConfig(max_new_tokens=256),
+)
+
+
+def test_the_verifier_keeps_a_right_answer(endpoint):
+    answer = solve.run(problem=EASY, config=CONFIG, backend=endpoint).ret_value
+    assert is_correct(EASY, answer)
+
+
+def test_a_vote_leaves_the_state_behind_a_winning_sequence(endpoint):
+    prompt = [{"role": "user", "content": instruction(EASY)}]
+    state = vote.run(prompt=prompt, config=CONFIG, extract=parse_answer, backend=endpoint)
+    result, winner = state.ret_value, state["answer"]
+    assert parse_answer(state.text()) == winner
+    assert state.text() in {sequence.text for sequence in result.sequences}
+
+
+def test_a_vote_is_a_step_of_a_longer_program(endpoint):
+    @sgl.function
+    def explain(s):
+        prompt = [{"role": "user", "content": instruction(EASY)}]
+        decided = vote.run(prompt=prompt, config=CONFIG, extract=parse_answer, backend=endpoint)
+        s += decided.text() + "\n"
+        s += sgl.gen("more", max_tokens=3)
+        return decided["answer"]
+
+    state = explain.run(backend=endpoint)
+    assert state.get_meta_info("more")["completion_tokens"] >= 1
+    assert f"{state.ret_value}\n" in state.text()
