@@ -44,7 +44,12 @@ class SamplingConfig:
     stop_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(self.temperature >= 0, "temperature", self.temperature, "at least 0")
+        _require(
+            self.temperature == 0 or 1e-6 <= self.temperature < math.inf,
+            "temperature",
+            self.temperature,
+            "0 (greedy) or a finite number of at least 1e-6",
+        )
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
         _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
 
@@ -87,7 +92,10 @@ class EagerConfig:
         )
         _require(self.max_sequences >= 1, "max_sequences", self.max_sequences, "at least 1")
         _require(
-            self.entropy_temperature > 0, "entropy_temperature", self.entropy_temperature, "above 0"
+            0 < self.entropy_temperature < math.inf,
+            "entropy_temperature",
+            self.entropy_temperature,
+            "finite and above 0",
         )
         _require(self.patience >= 1, "patience", self.patience, "at least 1")
         _require(self.chunk_tokens >= 1, "chunk_tokens", self.chunk_tokens, "at least 1")
@@ -187,6 +195,9 @@ class Sequence:
 @dataclass(frozen=True)
 class TokenCounts:
     """What one prompt cost, from the server's own numbers.
+
+    Whether a token ends a sequence is a fact about the model: it is asked once a token and
+    connection, with a request that belongs to no prompt and is not counted.
 
     Attributes:
         generated: tokens the server decoded, discarded ones included (#T of the paper).

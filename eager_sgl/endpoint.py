@@ -3,7 +3,8 @@
 SGLang's frontend sends text, and text does not come back to the tokens it was decoded from: the
 radix tree misses, and the sequence may change. This endpoint keeps the token ids of every state in
 a variable, which `fork()` copies along, sends them as `input_ids`, and tokenises only text that was
-added since. Any `@sgl.function` may run on it.
+added since. Any `@sgl.function` may run on it; what SGLang does by text alone (`sgl.select`,
+streaming, images) needs a state whose tokens all come from its text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from sglang.lang.ir import SglSamplingParams
 from eager_sgl.core import Generation
 from eager_sgl.errors import RequestRejectedError
 from eager_sgl.probe import ServerProfile, is_stop_token, probe
-from eager_sgl.wire import Json, Transport, generate_payload, matched_stop_token, parse_generation
+from eager_sgl.wire import (
+    TIMEOUT,
+    Json,
+    Transport,
+    generate_payload,
+    matched_stop_token,
+    parse_generation,
+)
 
 __all__ = ["Prompt", "TokenEndpoint", "connect"]
 
@@ -39,13 +47,14 @@ _TEXT_OPTIONS = (
 )
 
 
-def connect(url: str, *, api_key: str | None = None, timeout: float = 600.0) -> TokenEndpoint:
+def connect(url: str, *, api_key: str | None = None, timeout: float = TIMEOUT) -> TokenEndpoint:
     """Connect to a running SGLang server and check, with real requests, what branching needs.
 
     Args:
         url: base URL of the server.
         api_key: the one it was started with, if any.
-        timeout: seconds to wait for the answer to any one request.
+        timeout: seconds to wait for the answer to any one request; a sequence's last request
+            answers when the sequence has ended.
 
     Raises:
         ServerUnreachableError: nothing answers there.
@@ -61,20 +70,22 @@ class _Tokens:
 
     Attributes:
         ids: of the state's text up to the end of `text`.
-        text: what they stand for; on a strand it means nothing.
-        num_cached: how many of them the radix tree is known to hold.
+        text: what they stand for, as far as they come from text.
+        num_prefilled: how many of them are known to have gone through the model.
+        from_text: whether `text` alone gives the same tokens, so that it could stand in for them.
         is_strand: see `TokenEndpoint.set_token_ids`.
     """
 
     ids: tuple[int, ...]
     text: str
-    num_cached: int = 0
+    num_prefilled: int = 0
+    from_text: bool = True
     is_strand: bool = False
 
     def extended(self, ids: Sequence[int], text: str) -> _Tokens:
         """After a generation: all but its last token went through the model."""
         ids = (*self.ids, *ids)
-        return replace(self, ids=ids, text=self.text + text, num_cached=len(ids) - 1)
+        return replace(self, ids=ids, text=self.text + text, num_prefilled=len(ids) - 1)
 
 
 class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
@@ -88,9 +99,9 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         # RuntimeEndpoint's own constructor asks a deprecated route, through unpooled connections.
         self.support_concate_and_append = False
         self.base_url, self.api_key, self.verify = transport.url, transport.api_key, None
-        self.model_info = transport.get("/model_info")
-        self.chat_template = get_chat_template_by_model_path(self.model_info["model_path"])
         self.profile: ServerProfile = probe(transport)
+        self.model_info = transport.get("/model_info")
+        self.chat_template = get_chat_template_by_model_path(self.profile.model_path)
         self._transport = transport
         self._markers: dict[str, tuple[int, ...]] = {}
         self._stops: dict[int, bool] = {}
@@ -105,7 +116,10 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
 
         Raises:
             RequestRejectedError: chat messages, but the model has no chat template.
+            ValueError: the prompt is empty.
         """
+        if not prompt:
+            raise ValueError("the prompt is empty; it needs at least one token")
         if isinstance(prompt, str):
             return self._tokenize({"prompt": prompt})
         if all(isinstance(item, int) for item in prompt):
@@ -134,11 +148,11 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             self._stops[token_id] = is_stop_token(self._transport, token_id)
         return self._stops[token_id]
 
-    def check_length(self, num_prompt_tokens: int) -> int:
-        """How many tokens a sequence may add to a prompt of this length.
+    def room_for(self, num_prompt_tokens: int) -> int:
+        """How many tokens a sequence may add to a prompt of this length, at least 1.
 
         Raises:
-            RequestRejectedError: none.
+            RequestRejectedError: the context leaves no room for any.
         """
         room = self.profile.context_length - num_prompt_tokens
         if room < 1:
@@ -156,8 +170,14 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         return self._tokens(state.stream_executor).ids
 
     def set_prompt(self, state: ProgramState, prompt: Prompt) -> None:
-        """Begin a state with a prompt, token for token; its text holds what comes after it."""
-        state.set_var(_TOKENS, _Tokens(self.encode(prompt), state.text()))
+        """Begin a state with a prompt, token for token; its text holds what comes after it.
+
+        Raises:
+            ValueError: the state has begun already, or the prompt is empty.
+        """
+        if text := state.text():
+            raise ValueError(f"the state holds {text!r}; a prompt can only be set on a new one")
+        state.set_var(_TOKENS, _Tokens(self.encode(prompt), "", from_text=False))
 
     def set_token_ids(self, state: ProgramState, token_ids: Sequence[int]) -> None:
         """Make a state a *strand*: from here on it is these tokens, whatever its text says.
@@ -170,6 +190,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     def append_tokens(self, state: ProgramState, token_ids: Sequence[int], text: str) -> None:
         """Put generated tokens and their text at the end of a state that is not a strand."""
         tokens = self._tokens(state.stream_executor).extended(token_ids, text)
+        tokens = replace(tokens, from_text=False)
         state += text
         state.sync()
         state.set_var(_TOKENS, tokens)
@@ -181,24 +202,27 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             ServerError: the request failed.
         """
         meta_info = state.get_meta_info(name)
-        if meta_info is None:
-            raise RuntimeError(f"the worker thread of {name!r} failed") from state.error()
+        assert meta_info is not None, f"{name!r} failed: {state.error()!r}"
         outcome: Generation | Exception = meta_info["outcome"]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def abort(self, states: Iterable[ProgramState]) -> None:
-        """Stop what the states are still generating."""
+        """Ask the server to stop what the states are still generating."""
         for state in states:
             if request_id := self._in_flight.get(state.stream_executor.sid):
-                body = {"rid": request_id}
-                self._transport.post("/abort_request", lambda body=body: body)  # type: ignore[misc]
+                self._transport.notify("/abort_request", {"rid": request_id})
 
     def _tokens(self, s: StreamExecutor) -> _Tokens:
         known: _Tokens | None = s.variables.get(_TOKENS)
-        if known is None or not s.text_.startswith(known.text):
+        if known is None or (known.from_text and not s.text_.startswith(known.text)):
             known = _Tokens(self.encode(s.text_), s.text_)
+        elif not s.text_.startswith(known.text):
+            raise RequestRejectedError(
+                f"the state's text no longer begins with {known.text!r}, whose tokens it goes on "
+                "from; a state that began with set_prompt can only be appended to"
+            )
         elif not known.is_strand and (added := s.text_[len(known.text) :]):
             ids = self._tokenize({"prompt": added, "add_special_tokens": False})
             known = replace(known, ids=(*known.ids, *ids), text=s.text_)
@@ -212,6 +236,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     ) -> tuple[str, dict[str, Any]]:
         """One `sgl.gen`, on the state's tokens."""
         if s.images_:
+            self._require_text(s, "images")
             return super().generate(s, sampling_params)  # type: ignore[no-any-return]
         tokens = self._tokens(s)
         if not tokens.is_strand:
@@ -220,6 +245,23 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             return "", {"outcome": self._generate_strand(s, tokens, sampling_params)}
         except Exception as error:  # raised by `generation`, in the thread that can act on it
             return "", {"outcome": error}
+
+    def generate_stream(self, s: StreamExecutor, sampling_params: SglSamplingParams) -> Any:
+        """As SGLang does it, from the state's text."""
+        self._require_text(s, "streaming")
+        return super().generate_stream(s, sampling_params)
+
+    def select(self, s: StreamExecutor, *arguments: Any) -> Any:
+        """As SGLang does it, from the state's text."""
+        self._require_text(s, "sgl.select")
+        return super().select(s, *arguments)
+
+    def _require_text(self, s: StreamExecutor, what: str) -> None:
+        if not self._tokens(s).from_text:
+            raise RequestRejectedError(
+                f"{what} works on text alone, and this state began with set_prompt or holds a "
+                "sequence of continue_from; begin it with text"
+            )
 
     def end_program(self, s: StreamExecutor) -> None:
         """Called when a state ends: waits for its worker thread.
@@ -237,9 +279,9 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             super().commit_lazy_operations(s)
             return
         tokens = self._tokens(s)
-        if tokens.num_cached < len(tokens.ids) - 1:
+        if tokens.num_prefilled < len(tokens.ids) - 1:
             self._post_generate(s, tokens, {"max_new_tokens": 0})
-            s.variables[_TOKENS] = replace(tokens, num_cached=len(tokens.ids))
+            s.variables[_TOKENS] = replace(tokens, num_prefilled=len(tokens.ids))
 
     def _generate_strand(
         self, s: StreamExecutor, tokens: _Tokens, sampling_params: SglSamplingParams
@@ -268,8 +310,8 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             s.variables[_TOKENS] = tokens.extended(ids[:-1], text)
         elif meta_info["finish_reason"]["type"] == "length":
             s.variables[_TOKENS] = tokens.extended(ids, text)
-        else:  # a stop string cut the text somewhere inside a token
-            del s.variables[_TOKENS]
+        # A stop string cuts the text somewhere inside a token: then the text is tokenised anew,
+        # behind the tokens that were there before.
         return text, meta_info
 
     def _post_generate(

@@ -6,13 +6,14 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
-from eager_sgl.errors import ServerError, ServerUnsuitableError
+from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnsuitableError
 from eager_sgl.wire import Json, Transport, generate_payload
 
 __all__ = ["ServerProfile", "is_stop_token", "probe"]
 
 _NUM_TOKENS = 16
 _FORCING_BIAS = 1e4
+_RESERVED = 6
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class ServerProfile:
     Attributes:
         model_path: the model as the server names it.
         version: of the server's sglang.
-        context_length: most tokens of a prompt and its sequence together.
+        context_length: most tokens of a prompt and its sequence together; SGLang keeps a few of
+            the model's positions for itself and refuses longer inputs.
         page_size: tokens in a page of the radix cache; only whole pages are shared.
         logprobs: "tempered" if returned logprobs belong to the distribution at the request's
             temperature (SGLang's default), "raw" if to the one at temperature 1
@@ -43,14 +45,24 @@ def probe(transport: Transport) -> ServerProfile:
         ServerUnsuitableError: its radix cache does not serve `input_ids` prefixes.
         ServerError: it does not answer, or not as SGLang does.
     """
+    try:
+        return _probe(transport)
+    except (KeyError, TypeError, IndexError, RequestRejectedError) as error:
+        raise ServerUnsuitableError(
+            f"{transport.url} answers, but not as an SGLang server does ({error!r})"
+        ) from error
+
+
+def _probe(transport: Transport) -> ServerProfile:
     model_info, server_info = transport.get("/model_info"), transport.get("/server_info")
+    max_model_length = int(transport.get("/v1/models")["data"][0]["max_model_len"])
     page_size = int(server_info.get("page_size") or 1)
     path = _draw_path(transport, max(_NUM_TOKENS, 2 * page_size))
     _require_prefix_cache(transport, path, page_size)
     return ServerProfile(
         model_path=model_info["model_path"],
         version=server_info["version"],
-        context_length=int(transport.get("/v1/models")["data"][0]["max_model_len"]),
+        context_length=server_info.get("max_req_input_len") or max_model_length - _RESERVED,
         page_size=page_size,
         logprobs="tempered" if _are_logprobs_tempered(transport, path) else "raw",
     )
@@ -101,12 +113,16 @@ def _draw_path(transport: Transport, num_tokens: int) -> list[int]:
 
 def _require_prefix_cache(transport: Transport, path: list[int], page_size: int) -> None:
     expected = (len(path) - 1) // page_size * page_size
-    cached = _generate(transport, path, max_new_tokens=1)["meta_info"]["cached_tokens"]
-    if cached < expected:
-        raise ServerUnsuitableError(
-            f"{transport.url} served {cached} of {expected} tokens from its radix cache, so every "
-            "branch would be generated anew; start it without --disable-radix-cache"
-        )
+    cached = 0
+    for _ in range(2):  # under load a prefix may be evicted once
+        cached = _generate(transport, path, max_new_tokens=1)["meta_info"]["cached_tokens"]
+        if cached >= expected:
+            return
+    raise ServerUnsuitableError(
+        f"{transport.url} served {cached} of {expected} tokens from its radix cache, so every "
+        "branch would be generated anew; start it without --disable-radix-cache (behind a router, "
+        "every request of a prompt must reach the same replica)"
+    )
 
 
 def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:

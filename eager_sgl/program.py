@@ -85,7 +85,8 @@ def eager_generate(
     Args:
         s: a state of any program that runs on a `TokenEndpoint`.
         config: θ, M and the rest.
-        account: this prompt's part of a ledger; its grant caps M, and what is used is committed.
+        account: this prompt's part of a ledger; what is left of it caps M, and what is used is
+            committed.
         on_wave: told of progress.
 
     Returns:
@@ -95,7 +96,12 @@ def eager_generate(
         RequestRejectedError: the state leaves no room in the model's context.
         ServerError: the server failed, or is gone.
     """
-    max_sequences = min(config.max_sequences, account.granted) if account else config.max_sequences
+    before = account.spent if account else 0
+    max_sequences = config.max_sequences
+    if account is not None:
+        max_sequences = min(max_sequences, account.granted - before)
+        if max_sequences < 1:
+            raise ValueError(f"the account's {account.granted} sequences are all spent")
     schedule = OnlineSchedule(max_sequences, config.patience)
     with _Growth(s, config.sampling, config) as growth:
         growth.tree.open_root()
@@ -106,7 +112,7 @@ def eager_generate(
             growth.extend(selection.wave, chunk_tokens)
             selection = schedule.replay(growth.tree)
             if account is not None:
-                account.commit(len(selection.heads) - account.spent)
+                account.commit(before + len(selection.heads) - account.spent)
         _report(on_wave, growth.tree, selection.heads)
         return growth.result(selection.heads, max_sequences)
 
@@ -117,7 +123,8 @@ def continue_from(s: ProgramState, sequence: Sequence) -> None:
     A stop token at its end is left out, so that the program can go on in the same turn.
     """
     token_ids = sequence.token_ids[:-1] if sequence.finish_reason == "stop" else sequence.token_ids
-    _endpoint(s).append_tokens(s, token_ids, sequence.text)
+    endpoint = _endpoint(s)
+    endpoint.append_tokens(s, token_ids, endpoint.decode([token_ids])[0])
 
 
 class _Growth:
@@ -134,7 +141,7 @@ class _Growth:
         prompt_ids = endpoint.token_ids(source)
         self.tree = TokenTree(
             prompt_ids,
-            max_new_tokens=min(sampling.max_new_tokens, endpoint.check_length(len(prompt_ids))),
+            max_new_tokens=min(sampling.max_new_tokens, endpoint.room_for(len(prompt_ids))),
             policy=EntropyThreshold.from_config(config) if config else None,
             reasoning_end=endpoint.marker(config.reasoning_end) if config else (),
             is_stop=lambda t: t in sampling.stop_token_ids or endpoint.is_stop_token(t),
@@ -157,20 +164,25 @@ class _Growth:
 
     def extend(self, wave: Iterable[Strand], chunk_tokens: int | None) -> None:
         """Generate on all strands at once: a monitored chunk, or, if None, to their ends."""
-        wave = list(wave)
-        for strand in wave:
+        sizes = {
+            strand: min(chunk_tokens or remaining, remaining)
+            for strand in wave
+            if (remaining := self.tree.remaining(strand))
+        }
+        for strand, num_tokens in sizes.items():
             state = self._state(strand)
-            state += self._gen(self.tree.remaining(strand), chunk_tokens)
-        for strand in wave:
-            self.tree.append(strand, self._endpoint.generation(self._states[strand], _CHUNK))
+            state += self._gen(num_tokens, monitored=chunk_tokens is not None)
+        for strand, num_tokens in sizes.items():
+            generation = self._endpoint.generation(self._states[strand], _CHUNK)
+            self.tree.append(strand, generation, num_tokens)
             if strand.finish_reason is not None:
                 self._states[strand].stream_executor.end()
 
-    def _gen(self, remaining: int, chunk_tokens: int | None) -> sgl.lang.ir.SglGen:
-        num_top = self._config.top_k if self._config and chunk_tokens else None
+    def _gen(self, num_tokens: int, *, monitored: bool) -> sgl.lang.ir.SglGen:
+        num_top = self._config.top_k if self._config and monitored else None
         return sgl.gen(
             _CHUNK,
-            max_tokens=min(chunk_tokens or remaining, remaining),
+            max_tokens=num_tokens,
             temperature=self._sampling.temperature,
             top_p=self._sampling.top_p,
             stop_token_ids=list(self._sampling.stop_token_ids),

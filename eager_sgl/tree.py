@@ -137,11 +137,12 @@ class TokenTree:
             requests=1,
         )
 
-    def append(self, strand: Strand, generation: Generation) -> None:
-        """Count a request and put its tokens at the end of a strand.
+    def append(self, strand: Strand, generation: Generation, num_asked: int) -> None:
+        """Count a request for `num_asked` tokens and put what came at the end of a strand.
 
         Where the generation brings distributions, the steps up to the end of the reasoning are
-        searched for branch points.
+        searched for branch points. A server that gives fewer tokens without a stop token has no
+        room for more, and the strand has reached its length.
         """
         assert strand.finish_reason is None, f"strand {strand.index} has ended"
         self.record(generation)
@@ -156,6 +157,8 @@ class TokenTree:
             strand.branch_points += [p for p in points if p.position < monitored_end]
         if generation.finish_reason == "stop":
             strand.finish_reason = "stop"
+        elif len(tokens) < num_asked:
+            strand.finish_reason = "length"
 
     def _extend(self, strand: Strand, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
         """Append tokens; how many of them belong to the reasoning, those that close it included."""

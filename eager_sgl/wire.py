@@ -6,6 +6,7 @@ Nothing here imports sglang, and no tuple or dictionary of the server passes bey
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +24,21 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 
-__all__ = ["Transport", "generate_payload", "matched_stop_token", "parse_generation"]
+__all__ = [
+    "Transport",
+    "generate_payload",
+    "matched_stop_token",
+    "parse_generation",
+    "require_url",
+]
 
 Json = dict[str, Any]
 
 _RETRY_PAUSES = (0.2, 1.0)
 _CONNECT_TIMEOUT = 10.0
+TIMEOUT = 3600.0
+"""Seconds: a sequence's last request may decode tens of thousands of tokens before it answers."""
+_NOTIFY_TIMEOUT = 2.0
 _OVERLOADED = (429, 503)
 
 
@@ -120,9 +130,8 @@ class Transport:
         timeout: seconds to wait for an answer.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 600.0) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"server URL is {url!r}; it must start with http:// or https://")
+    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = TIMEOUT) -> None:
+        require_url(url)
         self.url = url.rstrip("/")
         self.api_key = api_key
         self._headers = {"Content-Type": "application/json"}
@@ -134,6 +143,18 @@ class Transport:
             timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT, read=timeout),
         )
         self._timeout = timeout
+        _raise_file_limit()
+
+    def notify(self, path: str, body: Json) -> None:
+        """Send a POST whose answer does not matter, once and without waiting long for it."""
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            self._pool.request(
+                "POST",
+                self.url + path,
+                body=orjson.dumps(body),
+                headers=self._headers,
+                timeout=_NOTIFY_TIMEOUT,
+            )
 
     def get(self, path: str) -> Json:
         """The decoded answer to a GET.
@@ -199,6 +220,28 @@ class Transport:
         raise ServerError(f"{self.url}{path} failed (HTTP {response.status}): {message}")
 
 
+def require_url(url: str) -> None:
+    """Refuse a server URL without a scheme.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"server URL is {url!r}; it must start with http:// or https://")
+
+
+def _raise_file_limit() -> None:
+    """Let the process hold a connection per running sequence; many systems begin with 1024."""
+    try:
+        import resource
+    except ImportError:  # not on Unix
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _cause(error: Exception) -> str:
     """What the operating system said, without urllib3's object names."""
     while (inner := error.__cause__ or error.__context__) is not None and isinstance(
@@ -213,7 +256,8 @@ def _error_message(data: bytes) -> str:
     try:
         content = orjson.loads(data)
     except json.JSONDecodeError:
-        return data.decode(errors="replace")[:500] or "no message"
+        text = " ".join(data.decode(errors="replace").split())
+        return "no message" if not text or text.startswith("<") else text[:500]
     while isinstance(content, dict):
         content = content.get("message") or content.get("error") or content.get("detail") or "?"
     return str(content)

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -95,7 +96,7 @@ def connected(settings: Settings, view: View) -> Iterator[TokenEndpoint]:
         view.say(f"connecting to {settings.server}")
         from eager_sgl.endpoint import connect
 
-        yield connect(settings.server, api_key=settings.api_key)
+        yield connect(settings.server, api_key=settings.api_key, timeout=settings.timeout)
         return
     from eager_sgl.runtime import EmbeddedRuntime
 
@@ -113,7 +114,7 @@ def connected(settings: Settings, view: View) -> Iterator[TokenEndpoint]:
         importing.join()
         from eager_sgl.endpoint import connect
 
-        yield connect(runtime.url)
+        yield connect(runtime.url, timeout=settings.timeout)
 
 
 def run_method(
@@ -149,7 +150,11 @@ def _has_failed(future: Future[Any]) -> bool:
 
 
 if __name__ == "__main__":
-    exit_code = main()
+    exit_code = 1
+    try:
+        exit_code = main()
+    except Exception:
+        traceback.print_exc()
     if exit_code != 0:
         # Threads that still wait for a server would keep a failed run alive for minutes.
         sys.stdout.flush()

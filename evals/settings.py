@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from eager_sgl.core import EagerConfig, SamplingConfig
+from eager_sgl.wire import TIMEOUT, require_url
 from evals.tasks import TASKS, Sample, Task, find_task
 
 __all__ = ["BUNDLED_MODEL", "QUICKSTART", "Settings", "parse_settings", "versions"]
@@ -41,6 +42,7 @@ class Settings:
         set_aside: whether an earlier run in the output folder is renamed, not refused.
         server: URL of an existing server; None starts one.
         model: of the server that is started: a folder or a hub id.
+        timeout: seconds to wait for the answer to any one request.
         api_key: never written anywhere.
     """
 
@@ -56,6 +58,7 @@ class Settings:
     set_aside: bool
     server: str | None
     model: str
+    timeout: float
     api_key: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -143,12 +146,17 @@ def _add_server_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--server", help="URL of a running SGLang server (default: start one)")
     add("--api-key", help=f"of that server (default: the environment's {API_KEY_VARIABLE})")
+    add("--timeout", type=float, default=TIMEOUT, help=f"seconds for any one request {SHOWN}")
     add("--model", help="folder or hub id for the server to start (default: the bundled reasoner)")
 
 
 def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Settings:
     if options.server and options.model:
         raise ValueError("--model is of the server that is started; --server brings its own")
+    if options.server:
+        require_url(options.server)
+    if options.timeout <= 0:
+        raise ValueError(f"timeout is {options.timeout:g}; it must be above 0 seconds")
     for name in ("limit", "concurrency"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -172,6 +180,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         set_aside=options.output_dir is None,
         server=options.server,
         model=options.model or str(BUNDLED_MODEL),
+        timeout=options.timeout,
         api_key=options.api_key or os.environ.get(API_KEY_VARIABLE),
     )
 

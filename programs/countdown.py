@@ -46,8 +46,10 @@ def main() -> None:
     if arguments.server:
         show(problem, connect(arguments.server))
         return
-    log_path = Path(tempfile.gettempdir()) / "eager_sgl_runtime.log"
-    with EmbeddedRuntime(REASONER, log_path=log_path) as runtime:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmbeddedRuntime(REASONER, log_path=Path(folder) / "runtime.log") as runtime,
+    ):
         show(problem, connect(runtime.url))
 
 

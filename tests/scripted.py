@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+from eager_sgl.errors import RequestRejectedError
 from eager_sgl.wire import Json
 
 VOCABULARY = 5
@@ -71,10 +72,14 @@ class ScriptedServer:
         self.logprobs_are_raw = False
         self.context_length = 10_000
         self.requests: list[Json] = []
+        self.notified: list[tuple[str, Json]] = []
         self._radix_cache = radix_cache
         self._cached: set[tuple[int, ...]] = set()
         self._asked: Counter[tuple[int, ...]] = Counter()
         self._lock = threading.Lock()
+
+    def notify(self, path: str, body: Json) -> None:
+        self.notified.append((path, body))
 
     def restart(self, seed: int) -> None:
         """Empty the cache and begin another series of draws."""
@@ -96,8 +101,6 @@ class ScriptedServer:
             return {"tokens": [CLOSE] if body["prompt"] == "</think>" else list(self.prompt)}
         if path == "/detokenize":
             return {"text": [" ".join(map(str, ids)) for ids in body["tokens"]]}
-        if path == "/abort_request":
-            return {}
         assert path == "/generate", path
         return self._generate(body)
 
@@ -106,7 +109,9 @@ class ScriptedServer:
         generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
         temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
         path, rows, reason = ids[len(self.prompt) :], [], {"type": "length"}
-        for _ in range(params["max_new_tokens"]):
+        if len(ids) >= self.context_length - 6:
+            raise RequestRejectedError(f"input length {len(ids)}")
+        for _ in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
             if bias := params.get("logit_bias"):
                 token = int(next(iter(bias)))

@@ -1,5 +1,8 @@
 """The programs on a scripted server: limits, sharing, counts, failures."""
 
+import threading
+from dataclasses import replace
+
 import pytest
 import sglang as sgl
 
@@ -12,6 +15,7 @@ from eager_sgl import (
     eager_generate,
     eager_init,
     parallel,
+    set_prompt,
 )
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.errors import RequestRejectedError, ServerUnreachableError, ServerUnsuitableError
@@ -141,14 +145,26 @@ def test_full_parallel_needs_a_sequence(scripted):
 
 
 def test_a_prompt_that_fills_the_context_is_refused(scripted):
-    scripted.context_length = 1
-    with pytest.raises(RequestRejectedError, match="1 tokens.*context of 1"):
-        run(scripted)
+    endpoint = TokenEndpoint(scripted)
+    prompt = (9,) * endpoint.profile.context_length
+    with pytest.raises(RequestRejectedError, match=f"{len(prompt)} tokens.*{len(prompt)}"):
+        eager_init.run(prompt=prompt, config=config_of(), backend=endpoint)
 
 
-def test_sequences_end_where_the_context_does(scripted):
-    scripted.context_length = 4
-    assert max(len(s.token_ids) for s in run(scripted).sequences) <= 3
+@pytest.mark.parametrize("chunk_tokens", [1, 2, 4])
+def test_sequences_end_where_the_context_does(chunk_tokens):
+    server = ScriptedServer(mixed_distribution(42), prompt=(9,) * 30)
+    endpoint = TokenEndpoint(server)
+    server.restart(seed=0)
+    server.context_length = 30 + 4 + 6
+    endpoint.profile = replace(endpoint.profile, context_length=30 + 4)
+    for program, arguments in [
+        (eager_init, {"config": config_of(chunk_tokens=chunk_tokens)}),
+        (parallel, {"num_sequences": 3, "sampling": config_of().sampling}),
+    ]:
+        result = program.run(prompt=server.prompt, **arguments, backend=endpoint).ret_value
+        lengths = [len(s.token_ids) for s in result.sequences if s.finish_reason == "length"]
+        assert set(lengths) == {4}
 
 
 def test_a_server_without_a_radix_cache_is_refused():
@@ -156,21 +172,24 @@ def test_a_server_without_a_radix_cache_is_refused():
         TokenEndpoint(ScriptedServer(mixed_distribution(42), radix_cache=False))
 
 
-def test_a_failure_in_a_worker_thread_reaches_the_caller_and_stops_the_others(scripted, recwarn):
-    endpoint, post = TokenEndpoint(scripted), scripted.post
-    aborted = []
+def test_a_failure_reaches_the_caller_and_stops_the_others(scripted, recwarn):
+    endpoint, answer = TokenEndpoint(scripted), scripted.post
+    num_threads, blocked = threading.active_count(), threading.Barrier(4)
+    released = threading.Event()
 
-    def die_on_the_fourth(path, build):
-        if path == "/abort_request":
-            aborted.append(build())
-        if path == "/generate" and len(scripted.requests) >= 4:
-            raise ServerUnreachableError("gone")
-        return post(path, build)
+    def fail_for_one_of_four(path, build):
+        if path == "/generate" and build()["sampling_params"]["max_new_tokens"] > 0:
+            if blocked.wait() == 0:
+                raise ServerUnreachableError("gone")
+            released.wait(10)
+        return answer(path, build)
 
-    scripted.restart(seed=0)
-    scripted.post = die_on_the_fourth
+    scripted.post = fail_for_one_of_four
+    scripted.notify = lambda path, body: (scripted.notified.append(body), released.set())
     with pytest.raises(ServerUnreachableError, match="gone"):
-        eager_init.run(prompt=(9,), config=config_of(chunk_tokens=1), backend=endpoint)
+        parallel.run(prompt=(9,), num_sequences=4, sampling=config_of().sampling, backend=endpoint)
+    assert 1 <= len(scripted.notified) <= 4
+    assert threading.active_count() == num_threads
     assert not recwarn.list
 
 
@@ -199,6 +218,78 @@ def test_a_program_branches_from_its_state_and_goes_on_from_what_it_chose(script
     kept = chosen.token_ids[:-1] if chosen.finish_reason == "stop" else chosen.token_ids
     assert request["input_ids"] == [9, *kept]
     assert state.text() == f"question{chosen.text}"
+
+
+def test_one_account_serves_several_calls(scripted):
+    ledger = Ledger(8)
+    endpoint = TokenEndpoint(scripted)
+    arguments = {"prompt": (9,), "config": config_of(threshold=0.8), "backend": endpoint}
+    with ledger.reserve(6) as account:
+        first = eager_init.run(**arguments, account=account).ret_value
+        second = eager_init.run(**arguments, account=account).ret_value
+        assert (len(first.sequences), len(second.sequences)) == (4, 2)
+        assert account.spent == 6
+        with pytest.raises(ValueError, match="6 sequences are all spent"):
+            eager_init.run(**arguments, account=account)
+
+
+def test_a_prompt_survives_a_stop_string(scripted):
+    answer = scripted.post
+
+    def cut_at_a_string(path, build):
+        done = answer(path, build)
+        if path == "/generate" and build()["sampling_params"].get("stop"):
+            done["text"], done["meta_info"]["finish_reason"] = (
+                "ab",
+                {"type": "stop", "matched": "c"},
+            )
+        return done
+
+    @sgl.function
+    def talk(s):
+        set_prompt(s, (7, 8, 9))
+        s += sgl.gen("first", stop="c", max_tokens=3)
+        s += "X"
+        s += sgl.gen("second", max_tokens=1)
+
+    endpoint = TokenEndpoint(scripted)
+    scripted.post = cut_at_a_string
+    state = talk.run(backend=endpoint)
+    assert state.text() == "abX"
+    assert scripted.requests[-1]["input_ids"] == [7, 8, 9, *scripted.prompt]
+
+
+def test_what_needs_text_refuses_a_state_of_tokens(scripted):
+    @sgl.function
+    def choose(s):
+        set_prompt(s, (7, 8, 9))
+        s += sgl.select("which", choices=["a", "b"])
+
+    state = choose.run(backend=TokenEndpoint(scripted))
+    assert isinstance(state.error(), RequestRejectedError)
+    assert "begin it with text" in str(state.error())
+
+
+def test_a_prompt_cannot_follow_text(scripted):
+    @sgl.function
+    def late(s):
+        s += "text"
+        set_prompt(s, (7,))
+
+    with pytest.raises(ValueError, match="'text'"):
+        late.run(backend=TokenEndpoint(scripted))
+
+
+@pytest.mark.parametrize("empty", ["", (), []])
+def test_an_empty_prompt_is_refused(scripted, empty):
+    with pytest.raises(ValueError, match="empty"):
+        eager_init.run(prompt=empty, config=config_of(), backend=TokenEndpoint(scripted))
+
+
+def test_another_server_is_not_taken_for_sglang(scripted):
+    scripted.get = lambda path: {"a": 1}
+    with pytest.raises(ServerUnsuitableError, match="not as an SGLang server"):
+        TokenEndpoint(scripted)
 
 
 def test_connecting_needs_a_url():

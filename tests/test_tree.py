@@ -11,6 +11,10 @@ from eager_sgl.tree import TokenTree
 CLOSE, OPEN_END = 1, (7, 8)
 
 
+def append(tree, strand, generation):
+    tree.append(strand, generation, num_asked=len(generation.token_ids))
+
+
 def generation(*token_ids, finish_reason="length", cached=0, prompt=1, top=None):
     return Generation(
         token_ids=token_ids,
@@ -36,7 +40,7 @@ def point(position, first, second, sampled):
 def tree_with_root(*token_ids, **arguments):
     tree = TokenTree([9], **({"max_new_tokens": 10} | arguments))
     root = tree.open_root()
-    tree.append(root, generation(*token_ids))
+    append(tree, root, generation(*token_ids))
     return tree, root
 
 
@@ -69,9 +73,9 @@ def test_a_branch_is_opened_once():
 def test_shared_prefixes_count_once_and_strands_on_no_path_not_at_all():
     tree, root = tree_with_root(4, 2, 5)
     child = tree.branch(root, point(1, 2, 3, 2), 1)
-    tree.append(child, generation(6, 6))
+    append(tree, child, generation(6, 6))
     grandchild = tree.branch(child, point(2, 6, 7, 6), 1)
-    tree.append(grandchild, generation(8, 8, 8))
+    append(tree, grandchild, generation(8, 8, 8))
     assert grandchild.path() == [4, 3, 7, 8, 8, 8]
     everything = tree.counts([root, child, grandchild])
     assert (everything.unique, everything.naive, everything.hand_set) == (10, 13, 2)
@@ -96,7 +100,7 @@ def test_a_branch_at_the_last_position_ends_both():
 def test_the_limit_and_the_stop_token_say_how_a_strand_ended():
     assert tree_with_root(4, 4, max_new_tokens=2)[1].finish_reason == "length"
     tree, root = tree_with_root(4)
-    tree.append(root, generation(5, finish_reason="stop"))
+    append(tree, root, generation(5, finish_reason="stop"))
     assert root.finish_reason == "stop"
 
 
@@ -108,7 +112,7 @@ def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():
     tree = TokenTree([9], max_new_tokens=10, policy=everywhere, reasoning_end=[CLOSE])
     root = tree.open_root()
     uniform = TopLogprobs(np.zeros((4, 2), np.int32), np.zeros((4, 2), np.float32), 1.0)
-    tree.append(root, generation(5, 5, CLOSE, 5, top=uniform))
+    append(tree, root, generation(5, 5, CLOSE, 5, top=uniform))
     assert [p.position for p in root.branch_points] == [0, 1, 2]
     assert root.reasoning_closed
 
@@ -116,15 +120,22 @@ def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():
 def test_a_mark_of_several_tokens_closes_across_requests_and_branches():
     tree = TokenTree([9], max_new_tokens=10, reasoning_end=OPEN_END)
     root = tree.open_root()
-    tree.append(root, generation(8, 7))
+    append(tree, root, generation(8, 7))
     assert not root.reasoning_closed
     child = tree.branch(root, point(2, 8, 7, 0), 0)
     sibling = tree.branch(root, point(2, 8, 7, 0), 1)
     assert (child.reasoning_closed, sibling.reasoning_closed) == (True, False)
-    tree.append(root, generation(8, 5))
+    append(tree, root, generation(8, 5))
     assert root.reasoning_closed
 
 
 def test_logprobs_that_nobody_asked_for_are_not_numbers():
     _, root = tree_with_root(4, 4)
     assert all(math.isnan(logprob) for logprob in root.path_logprobs())
+
+
+def test_a_server_without_room_for_more_ends_the_strand():
+    tree = TokenTree([9], max_new_tokens=10)
+    root = tree.open_root()
+    tree.append(root, generation(4, 4), num_asked=5)
+    assert root.finish_reason == "length"

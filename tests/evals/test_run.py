@@ -229,7 +229,7 @@ def test_the_default_folder_is_set_aside(tmp_path: Path, monkeypatch: pytest.Mon
         (["--max-sequences", "0"], "max_sequences is 0; it must be at least 1"),
         (["--limit", "0"], "limit is 0; it must be at least 1"),
         (["--concurrency", "0"], "concurrency is 0; it must be at least 1"),
-        (["--temperature", "-1"], "temperature is -1.0; it must be at least 0"),
+        (["--temperature", "-1"], "temperature is -1.0; it must be 0 (greedy)"),
         (["--top-p", "0"], "top_p is 0.0; it must be in (0, 1]"),
         (["--max-new-tokens", "0"], "max_new_tokens is 0; it must be at least 1"),
         (["--chunk-tokens", "0"], "chunk_tokens is 0; it must be at least 1"),
