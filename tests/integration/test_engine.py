@@ -17,7 +17,7 @@ from eager_sgl import (
     eager_init,
     parallel,
 )
-from eager_sgl.errors import AuthenticationError, RequestRejectedError
+from eager_sgl.errors import AuthenticationError, RequestRejectedError, ServerUnsuitableError
 from eager_sgl.signals import retemper, top_k_entropy
 from evals.tasks.countdown_rules import Problem, instruction
 from tests.conftest import API_KEY
@@ -202,5 +202,5 @@ def test_a_wrong_api_key_is_one_sentence(server_url, api_key):
 
 
 def test_a_url_that_is_no_sglang_server_is_an_error(server_url):
-    with pytest.raises(RequestRejectedError, match="refused the request"):
+    with pytest.raises(ServerUnsuitableError, match="not as an SGLang server"):
         connect(f"{server_url}/nothing-here", api_key=API_KEY)
