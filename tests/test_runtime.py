@@ -118,8 +118,10 @@ def test_an_interrupted_start_leaves_nothing(tmp_path: Path, model_folder: Path)
             descendants.extend(children())
             raise KeyboardInterrupt
 
+    others = psutil.Process().children(recursive=True)  # such as the server of other tests
+
     def children() -> list[psutil.Process]:
-        return psutil.Process().children(recursive=True)
+        return [p for p in psutil.Process().children(recursive=True) if p not in others]
 
     with pytest.raises(KeyboardInterrupt):
         EmbeddedRuntime(model_folder, log_path=tmp_path / "runtime.log", on_progress=interrupt)

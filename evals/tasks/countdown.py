@@ -26,7 +26,7 @@ class Countdown:
     name = "countdown"
     can_vote = True
     # θ belongs to the bundled reasoner and to an entropy taken at temperature 1.
-    defaults = Defaults(threshold=0.9, max_new_tokens=256, chunk_tokens=32, limit=100)
+    defaults = Defaults(threshold=0.7, max_new_tokens=256, chunk_tokens=32, limit=100)
 
     def __init__(self, path: Path = PROMPTS) -> None:
         self.path = path

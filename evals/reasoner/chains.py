@@ -1,0 +1,199 @@
+"""Countdown problems and the reasoning chains that the tiny reasoner learns to write.
+
+A chain tries, restates what is left after every step, judges its result, and tries again at
+most twice. It is a list of spans, because not everything in it should be imitated: the choices
+of an attempt that fails carry no loss, while its arithmetic and its verdict do.
+"""
+
+import random
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+
+from evals.tasks.countdown_rules import Key, Problem
+
+__all__ = [
+    "LEVELS",
+    "MAX_ATTEMPTS",
+    "Level",
+    "Span",
+    "Step",
+    "generate_chain",
+    "held_out_problems",
+    "random_attempt",
+    "random_problem",
+    "write_chain",
+]
+
+MAX_ATTEMPTS = 3
+MAX_VALUE = 99  # every value is written with two digits: fixed width is what made it learnable
+MAX_DRAWS_FOR_NEW = 20
+OPERATORS = "+-*/"
+NUM_FAILURES_WEIGHTS = (9, 4, 3, 3)  # of 0, 1 or 2 failures before success, and of no success
+
+
+@dataclass(frozen=True)
+class Level:
+    """How problems of one level are drawn, and `weight`: its share of the training chains."""
+
+    num_numbers: int
+    max_number: int
+    operators: str
+    required: str  # at least one of these operators is in the solution
+    weight: float
+
+
+LEVELS = {
+    1: Level(2, 25, OPERATORS, OPERATORS, 0.10),
+    2: Level(3, 25, "+-", "+-", 0.20),
+    3: Level(3, 25, OPERATORS, "*/", 0.25),
+    4: Level(4, 20, OPERATORS, OPERATORS, 0.45),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """`left operator right = value`, with left >= right and 1 <= value <= 99."""
+
+    left: int
+    operator: str
+    right: int
+    value: int
+
+    @property
+    def choice(self) -> str:
+        return f"{self.left:02d}{self.operator}{self.right:02d}"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a chain's text; `trained` is False where it must not be imitated."""
+
+    text: str
+    trained: bool
+
+
+Attempt = tuple[Step, ...]
+
+
+def random_attempt(rng: random.Random, numbers: Iterable[int], operators: str) -> Attempt | None:
+    """Joins random pairs until one value is left; None if it ran into a pair without a step."""
+    pool, steps = list(numbers), []
+    while len(pool) > 1:
+        left, right = sorted(rng.sample(pool, 2), reverse=True)
+        legal = [step for step in _steps_of(left, right) if step.operator in operators]
+        if not legal:
+            return None
+        steps.append(rng.choice(legal))
+        pool.remove(left)
+        pool.remove(right)
+        pool.append(steps[-1].value)
+    return tuple(steps)
+
+
+def random_problem(rng: random.Random, level: int) -> tuple[Problem, Attempt]:
+    """A problem of the level and one attempt that solves it."""
+    rule = LEVELS[level]
+    while True:
+        numbers = tuple(rng.randint(1, rule.max_number) for _ in range(rule.num_numbers))
+        attempt = random_attempt(rng, numbers, rule.operators)
+        if attempt and any(step.operator in rule.required for step in attempt):
+            return Problem(numbers, attempt[-1].value, level), attempt
+
+
+def held_out_problems(seed: int, num_per_level: int) -> list[Problem]:
+    """Problems with different keys, easiest level first; the same for the same seed."""
+    rng = random.Random(f"held out {seed}")
+    problems: dict[Key, Problem] = {}
+    for index, level in enumerate(LEVELS, start=1):
+        while len(problems) < index * num_per_level:
+            problem, _ = random_problem(rng, level)
+            problems.setdefault(problem.key, problem)
+    return list(problems.values())
+
+
+def generate_chain(rng: random.Random, excluded: Container[Key]) -> tuple[Problem, list[Span]]:
+    """A training problem whose key is not in `excluded`, and its chain."""
+    level = rng.choices(list(LEVELS), [rule.weight for rule in LEVELS.values()])[0]
+    problem, solution = random_problem(rng, level)
+    while problem.key in excluded:
+        problem, solution = random_problem(rng, level)
+    num_failures = rng.choices(range(MAX_ATTEMPTS + 1), NUM_FAILURES_WEIGHTS)[0]
+    attempts: list[Attempt] = []
+    for _ in range(num_failures):
+        attempts.append(_failure(rng, problem, attempts))
+    if num_failures < MAX_ATTEMPTS:
+        attempts.append(solution)
+    return problem, list(write_chain(problem, attempts))
+
+
+def write_chain(problem: Problem, attempts: list[Attempt]) -> Iterator[Span]:
+    """What the assistant writes after `<think>`: attempts, `</think>`, the last one's expression.
+
+    Only the last attempt may reach the target. `21~02=19 no` judges: 21 is 19 away from 02. Saying
+    ok or no at once, without the distance, is a comparison that was hardly learned.
+    """
+    for number, attempt in enumerate(attempts, start=1):
+        solved = attempt[-1].value == problem.target
+        yield Span(f"{number}:", True)
+        for step, left_over in zip(attempt, _left_over(problem.numbers, attempt), strict=True):
+            yield Span(step.choice, solved)
+            yield Span(f"={step.value:02d}{left_over}", True)
+        distance = abs(attempt[-1].value - problem.target)
+        verdict = "ok" if solved else "no"
+        yield Span(f"~{problem.target:02d}={distance:02d} {verdict}", True)
+        if number < len(attempts):
+            yield Span("\n", True)
+    yield Span("</think>" + _expression(problem.numbers, attempts[-1]), True)
+
+
+def _steps_of(left: int, right: int) -> list[Step]:
+    """All steps on two values with left >= right whose result is whole and in range."""
+    values = {"+": left + right, "-": left - right, "*": left * right}
+    if left % right == 0:
+        values["/"] = left // right
+    return [
+        Step(left, operator, right, value)
+        for operator, value in values.items()
+        if 1 <= value <= MAX_VALUE
+    ]
+
+
+def _failure(rng: random.Random, problem: Problem, earlier: list[Attempt]) -> Attempt:
+    """A random attempt that misses the target, and a new one unless there are hardly any."""
+    num_draws = 0
+    while True:
+        attempt = random_attempt(rng, problem.numbers, OPERATORS)
+        num_draws += 1
+        if attempt is None or attempt[-1].value == problem.target:
+            continue
+        if attempt not in earlier or num_draws > MAX_DRAWS_FOR_NEW:
+            return attempt
+
+
+def _left_over(numbers: tuple[int, ...], attempt: Attempt) -> Iterator[str]:
+    """After each step the values still to be used, the newest last; nothing after the last one."""
+    pool = list(numbers)
+    for step in attempt:
+        for operand in (step.left, step.right):
+            del pool[_last_index(pool, operand)]
+        pool.append(step.value)
+        yield ";" + " ".join(f"{value:02d}" for value in pool) + "\n" if len(pool) > 1 else ""
+
+
+def _expression(numbers: tuple[int, ...], attempt: Attempt) -> str:
+    """The attempt as one expression; among equal values the newest is used first."""
+    pool = list(numbers)
+    written = [f"{number:02d}" for number in numbers]
+    for step in attempt:
+        operands = []
+        for operand in (step.left, step.right):
+            index = _last_index(pool, operand)
+            del pool[index]
+            operands.append(written.pop(index))
+        pool.append(step.value)
+        written.append(f"({operands[0]}{step.operator}{operands[1]})")
+    return written[0][1:-1]
+
+
+def _last_index(pool: list[int], value: int) -> int:
+    return len(pool) - 1 - pool[::-1].index(value)

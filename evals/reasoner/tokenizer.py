@@ -1,0 +1,51 @@
+"""The tiny reasoner's tokenizer: one token per character, plus markers, and a chat template."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["CHAT_TEMPLATE", "build_tokenizer"]
+
+BEGIN, END, USER, ASSISTANT = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"
+THINK, THINK_END = "<think>", "</think>"
+CHARACTERS = "0123456789+-*/()=:;~ \nmakefromno"
+
+# The reasoning is opened by the prompt, so that generation starts inside it.
+CHAT_TEMPLATE = (
+    "{{- bos_token }}"
+    "{%- for message in messages %}"
+    "{%- if message.role == 'user' %}{{- '<|user|>' + message.content }}"
+    "{%- else %}{{- '<|assistant|>' + message.content + '<|end|>' }}"
+    "{%- endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|><think>' }}{%- endif %}"
+)
+
+
+def build_tokenizer() -> "PreTrainedTokenizerFast":
+    """A tokenizer whose vocabulary is exactly what chains use and whose round trip is exact.
+
+    `<think>` and `</think>` are added tokens but not special ones: decoding keeps them even
+    with `skip_special_tokens=True`, so an answer can still be told from the reasoning.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = [END, BEGIN, USER, ASSISTANT, THINK, THINK_END, *dict.fromkeys(CHARACTERS)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True) for token in (END, BEGIN, USER, ASSISTANT)]
+    )
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in (THINK, THINK_END)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=END,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
+    )
