@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import BranchPoint, Generation, TopLogprobs
+from eager_sgl.policy import Reading
 from eager_sgl.tree import TokenTree
 
 CLOSE, OPEN_END = 1, (7, 8)
@@ -101,7 +102,8 @@ def test_the_limit_and_the_stop_token_say_how_a_strand_ended():
 
 
 def everywhere(top, sampled, start):
-    return [point(start + step, 2, 3, token) for step, token in enumerate(sampled)]
+    points = [point(start + step, 2, 3, token) for step, token in enumerate(sampled)]
+    return Reading([1.0] * len(sampled), points)
 
 
 def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():
@@ -110,6 +112,7 @@ def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():
     uniform = TopLogprobs(np.zeros((4, 2), np.int32), np.zeros((4, 2), np.float32), 1.0)
     tree.append(root, generation(5, 5, CLOSE, 5, top=uniform))
     assert [p.position for p in root.branch_points] == [0, 1, 2]
+    assert [math.isnan(entropy) for entropy in root.entropies] == [False, False, False, True]
     assert root.reasoning_closed
 
 
@@ -128,3 +131,12 @@ def test_a_mark_of_several_tokens_closes_across_requests_and_branches():
 def test_logprobs_that_nobody_asked_for_are_not_numbers():
     _, root = tree_with_root(4, 4)
     assert all(math.isnan(logprob) for logprob in root.path_logprobs())
+
+
+def test_a_given_prefix_belongs_to_the_path_and_costs_nothing():
+    tree = TokenTree([9], max_new_tokens=10)
+    strand = tree.branch_given([4, 4], point(2, 5, 6, 5), 1)
+    tree.append(strand, generation(7, 7))
+    assert strand.path() == [4, 4, 6, 7, 7]
+    counts = tree.counts([strand])
+    assert (counts.unique, counts.hand_set, counts.generated, counts.discarded) == (3, 1, 2, 0)
