@@ -13,29 +13,43 @@ from eager_sgl.core import (
     BranchPoint,
     EagerConfig,
     PromptResult,
+    RefusedBranch,
     SamplingConfig,
     Sequence,
     TokenCounts,
 )
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
+from eager_sgl.reallocation import RULES, Grant, Reallocation, StageOne
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint, connect
-    from eager_sgl.program import continue_from, eager_generate, eager_init, parallel, set_prompt
+    from eager_sgl.program import (
+        continue_from,
+        eager_generate,
+        eager_init,
+        parallel,
+        resume,
+        set_prompt,
+    )
     from eager_sgl.runtime import EmbeddedRuntime
 
 __all__ = [
+    "RULES",
     "Account",
     "BranchPoint",
     "EagerConfig",
     "EagerError",
     "EmbeddedRuntime",
+    "Grant",
     "Ledger",
     "PromptResult",
+    "Reallocation",
+    "RefusedBranch",
     "RuntimeStartError",
     "SamplingConfig",
     "Sequence",
     "ServerError",
+    "StageOne",
     "TokenCounts",
     "TokenEndpoint",
     "connect",
@@ -43,6 +57,7 @@ __all__ = [
     "eager_generate",
     "eager_init",
     "parallel",
+    "resume",
     "set_prompt",
 ]
 
@@ -56,6 +71,7 @@ _LAZY = {
     "eager_generate": "eager_sgl.program",
     "eager_init": "eager_sgl.program",
     "parallel": "eager_sgl.program",
+    "resume": "eager_sgl.program",
     "set_prompt": "eager_sgl.program",
 }
 

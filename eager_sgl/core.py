@@ -12,12 +12,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl.signals import mean_peak
+
 __all__ = [
     "BranchPoint",
     "EagerConfig",
     "FinishReason",
     "Generation",
     "PromptResult",
+    "RefusedBranch",
     "SamplingConfig",
     "Sequence",
     "TokenCounts",
@@ -67,6 +70,8 @@ class EagerConfig:
             model's own.
         patience: steps without a branch after which a prompt is no longer monitored (paper: 1000).
         chunk_tokens: tokens asked for in one request while a sequence is monitored.
+        keep_refused: monitor on when no slot is left, so that `PromptResult.refused` knows where
+            branches were refused; the logprobs cost some speed.
         reasoning_end: the text that closes the reasoning; a sequence is not monitored after it.
             None monitors to the end.
         sampling: how tokens are drawn where nothing branches.
@@ -78,6 +83,7 @@ class EagerConfig:
     entropy_temperature: float = 1.0
     patience: int = 1000
     chunk_tokens: int = 64
+    keep_refused: bool = False
     reasoning_end: str | None = "</think>"
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
@@ -181,6 +187,8 @@ class Sequence:
         finish_reason: "stop" or "length".
         parent: index of the sequence it branched off; None for the first of a tree.
         branch: where it left its parent: its own tokens start at `branch.position`.
+        entropies: one per token, in nats; NaN where the step was not monitored. None at all where
+            no step was.
         text: the tokens as text, special tokens left out.
     """
 
@@ -189,7 +197,31 @@ class Sequence:
     finish_reason: FinishReason
     parent: int | None = None
     branch: BranchPoint | None = None
+    entropies: tuple[float, ...] = ()
     text: str = ""
+
+    @property
+    def peak_entropy(self) -> float | None:
+        """Mean of the entropies at or above their 99.9th percentile; None if there are none."""
+        return mean_peak(np.array(self.entropies))
+
+
+@dataclass(frozen=True)
+class RefusedBranch:
+    """A branch that was not taken because the prompt had no slot left.
+
+    Attributes:
+        sequence: index of the sequence it lies on.
+        point: the step; its `sampled` token is the one that the sequence took.
+    """
+
+    sequence: int
+    point: BranchPoint
+
+    @property
+    def choice(self) -> int:
+        """Which of the point's two tokens is untried: 0 or 1."""
+        return int(self.point.sampled == self.point.token_ids[0])
 
 
 @dataclass(frozen=True)
@@ -242,12 +274,14 @@ class PromptResult:
         sequences: in the order in which they were opened; never empty.
         counts: what they cost.
         max_sequences: M, the cap they were generated under.
+        refused: branches that the cap refused, highest entropy first.
     """
 
     prompt_ids: tuple[int, ...]
     sequences: tuple[Sequence, ...]
     counts: TokenCounts
     max_sequences: int
+    refused: tuple[RefusedBranch, ...] = ()
 
     @property
     def branch_points(self) -> tuple[BranchPoint, ...]:

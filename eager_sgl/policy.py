@@ -14,11 +14,25 @@ import numpy as np
 from eager_sgl.core import BranchPoint, EagerConfig, TopLogprobs
 from eager_sgl.signals import retemper, top_k_entropy
 
-__all__ = ["EntropyThreshold", "Policy"]
+__all__ = ["EntropyThreshold", "Policy", "Reading"]
 
-Policy = Callable[[TopLogprobs, Sequence[int], int], list[BranchPoint]]
+
+@dataclass(frozen=True)
+class Reading:
+    """What a policy saw in a chunk.
+
+    Attributes:
+        entropies: one per step, in nats.
+        branch_points: the steps that may branch, by rising position.
+    """
+
+    entropies: list[float]
+    branch_points: list[BranchPoint]
+
+
+Policy = Callable[[TopLogprobs, Sequence[int], int], Reading]
 """`(top, sampled, start)`: the C distributions of a chunk, the C tokens drawn from them, and the
-position of the first; the branch points in it come back by rising position."""
+position of the first."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +52,10 @@ class EntropyThreshold:
         """The policy that a configuration describes."""
         return cls(config.threshold, config.entropy_temperature)
 
-    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> list[BranchPoint]:
+    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> Reading:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=self.temperature)
         entropies = top_k_entropy(probabilities)
-        return [
+        points = [
             BranchPoint(
                 position=start + int(step),
                 entropy=float(entropies[step]),
@@ -52,3 +66,4 @@ class EntropyThreshold:
             )
             for step in np.flatnonzero(entropies >= self.threshold)
         ]
+        return Reading(entropies.tolist(), points)

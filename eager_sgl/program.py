@@ -16,13 +16,28 @@ import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl.budget import Account
-from eager_sgl.core import EagerConfig, PromptResult, SamplingConfig, Sequence, TokenCounts
+from eager_sgl.core import (
+    EagerConfig,
+    PromptResult,
+    RefusedBranch,
+    SamplingConfig,
+    Sequence,
+    TokenCounts,
+)
 from eager_sgl.endpoint import Prompt, TokenEndpoint
 from eager_sgl.policy import EntropyThreshold
-from eager_sgl.schedule import Head, OnlineSchedule, sequences_of
+from eager_sgl.schedule import Head, OnlineSchedule, refused_branches, sequences_of
 from eager_sgl.tree import Strand, TokenTree
 
-__all__ = ["OnWave", "continue_from", "eager_generate", "eager_init", "parallel", "set_prompt"]
+__all__ = [
+    "OnWave",
+    "continue_from",
+    "eager_generate",
+    "eager_init",
+    "parallel",
+    "resume",
+    "set_prompt",
+]
 
 OnWave = Callable[[TokenCounts, int], None]
 """Called before every wave and at the end: the prompt's cost so far, its running sequences."""
@@ -65,6 +80,41 @@ def parallel(
         return growth.result(heads, num_sequences)
 
 
+@sgl.function  # type: ignore[untyped-decorator]
+def resume(
+    s: ProgramState,
+    prompt: Prompt,
+    result: PromptResult,
+    num_sequences: int,
+    sampling: SamplingConfig,
+    on_wave: OnWave | None = None,
+) -> PromptResult:
+    """Take the best branches that a prompt's cap had refused; the radix cache serves the prefixes.
+
+    Args:
+        prompt: as in the run that gave `result`.
+        result: of `eager_init` with `keep_refused`.
+        num_sequences: how many to take; fewer if fewer were refused.
+        sampling: how the new sequences go on; they do not branch again.
+        on_wave: told of progress.
+
+    Returns:
+        The new sequences alone; their parents are indices into `result`, and their counts leave
+        out what `result` has paid for. There may be none.
+    """
+    set_prompt(s, prompt)
+    with _Growth(s, sampling) as growth:
+        heads = [
+            Head(index, growth.take_refused(result, refused), refused.sequence, refused.point)
+            for index, refused in enumerate(result.refused[:num_sequences])
+        ]
+        _report(on_wave, growth.tree, heads)
+        alive = [head.strand for head in heads if head.strand.finish_reason is None]
+        growth.extend(alive, chunk_tokens=None)
+        _report(on_wave, growth.tree, heads)
+        return growth.result(heads, num_sequences)
+
+
 def set_prompt(s: ProgramState, prompt: Prompt) -> None:
     """Begin a program with a prompt: plain text, token ids, or chat messages.
 
@@ -102,7 +152,7 @@ def eager_generate(
         max_sequences = min(max_sequences, account.granted - before)
         if max_sequences < 1:
             raise ValueError(f"the account's {account.granted} sequences are all spent")
-    schedule = OnlineSchedule(max_sequences, config.patience)
+    schedule = OnlineSchedule(max_sequences, config.patience, config.keep_refused)
     with _Growth(s, config.sampling, config) as growth:
         growth.tree.open_root()
         selection = schedule.replay(growth.tree)
@@ -162,6 +212,11 @@ class _Growth:
         state += sgl.gen(_CHUNK, max_tokens=0)
         self.tree.record(self._endpoint.generation(state, _CHUNK))
 
+    def take_refused(self, result: PromptResult, refused: RefusedBranch) -> Strand:
+        """The strand that an untried branch of an earlier result opens."""
+        before = result.sequences[refused.sequence].token_ids[: refused.point.position]
+        return self.tree.branch_given(before, refused.point, refused.choice)
+
     def extend(self, wave: Iterable[Strand], chunk_tokens: int | None) -> None:
         """Generate on all strands at once: a monitored chunk, or, if None, to their ends."""
         sizes = {
@@ -191,7 +246,9 @@ class _Growth:
 
     def _state(self, strand: Strand) -> ProgramState:
         if strand not in self._states:
-            source = self._states[strand.parent] if strand.parent else self._source
+            source = (
+                self._states.get(strand.parent, self._source) if strand.parent else self._source
+            )
             path = (*self.tree.prompt_ids, *strand.path())
             self._states[strand] = self._fork(source, path)
         return self._states[strand]
@@ -211,6 +268,7 @@ class _Growth:
             sequences=tuple(replace(s, text=t) for s, t in zip(sequences, texts, strict=True)),
             counts=self.tree.counts(head.strand for head in heads),
             max_sequences=max_sequences,
+            refused=refused_branches(heads),
         )
 
 

@@ -18,10 +18,10 @@ from bisect import bisect_left
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
-from eager_sgl.core import BranchPoint, Sequence
+from eager_sgl.core import BranchPoint, RefusedBranch, Sequence
 from eager_sgl.tree import Strand, TokenTree
 
-__all__ = ["Head", "OnlineSchedule", "Selection", "sequences_of"]
+__all__ = ["Head", "OnlineSchedule", "Selection", "refused_branches", "sequences_of"]
 
 
 @dataclass(eq=False)
@@ -63,18 +63,21 @@ class OnlineSchedule:
     Attributes:
         max_sequences: M.
         patience: steps without a branch after which nothing is monitored any more.
+        keep_refused: monitor on when no slot is left, to know where branches were refused.
     """
 
     max_sequences: int
     patience: int
+    keep_refused: bool = False
 
     def replay(self, tree: TokenTree) -> Selection:
         """Decide on everything that is known; opens the strands that taken branches need."""
         heads, limit = self._take_branches(tree)
         alive = [h for h in heads if h.strand.finish_reason is None]
-        behind = [
-            h for h in alive if not h.strand.reasoning_closed and (h.strand.end, h.index) < limit
-        ]
+        open_heads = [h for h in alive if not h.strand.reasoning_closed]
+        behind = [h for h in open_heads if (h.strand.end, h.index) < limit]
+        if not behind and self.keep_refused and len(heads) >= self.max_sequences:
+            behind = open_heads
         wave = tuple(h.strand for h in behind or alive)
         return Selection(tuple(heads), wave, monitored=bool(behind))
 
@@ -125,4 +128,21 @@ def _sequence(head: Head) -> Sequence:
         finish_reason=head.strand.finish_reason,
         parent=head.parent,
         branch=head.branch,
+        entropies=tuple(head.strand.path_entropies()),
     )
+
+
+def refused_branches(heads: Items[Head]) -> tuple[RefusedBranch, ...]:
+    """The branch points on the sequences' paths that nobody took, highest entropy first.
+
+    One on a prefix that several sequences share belongs to the first of them.
+    """
+    seen = {id(head.branch) for head in heads}
+    refused = []
+    for head in heads:
+        for strand, end in head.strand.lineage():
+            for point in strand.branch_points:
+                if point.position < end and id(point) not in seen:
+                    seen.add(id(point))
+                    refused.append(RefusedBranch(head.index, point))
+    return tuple(sorted(refused, key=lambda branch: -branch.point.entropy))

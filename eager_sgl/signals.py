@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["retemper", "top_k_entropy"]
+__all__ = ["mean_peak", "retemper", "top_k_entropy"]
+
+PEAK_QUANTILE = 0.999
 
 Floats = NDArray[np.float64]
 
@@ -40,3 +42,18 @@ def top_k_entropy(probabilities: Floats) -> Floats:
     """
     logarithms = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
     return np.asarray(-(probabilities * logarithms).sum(axis=-1))
+
+
+def mean_peak(entropies: NDArray[np.floating]) -> float | None:
+    """Mean of the values at or above the 99.9th percentile of their sequence (paper, section 3).
+
+    Args:
+        entropies: [T], in nats; NaN where a step was not monitored.
+
+    Returns:
+        In nats; None if no step was monitored.
+    """
+    known = entropies[~np.isnan(entropies)]
+    if not known.size:
+        return None
+    return float(known[known >= np.quantile(known, PEAK_QUANTILE)].mean())

@@ -28,9 +28,11 @@ class Strand:
         num_hand_set: 1 if its first token was set by a branch, else 0.
         token_ids: its own tokens.
         logprobs: one per token as the server gave it; NaN where none was asked for.
+        entropies: one per token, in nats; NaN where the step was not monitored.
         branch_points: the monitored steps at which it may branch, by position.
         reasoning_closed: whether the reasoning has ended on its path.
         finish_reason: how it ended; None while it can go on.
+        is_given: whether another tree has paid for its tokens.
     """
 
     index: int
@@ -39,9 +41,11 @@ class Strand:
     num_hand_set: int = 0
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
     branch_points: list[BranchPoint] = field(default_factory=list)
     reasoning_closed: bool = False
     finish_reason: FinishReason | None = None
+    is_given: bool = False
 
     @property
     def end(self) -> int:
@@ -62,6 +66,10 @@ class Strand:
     def path_logprobs(self) -> list[float]:
         """The logprobs of `path()`, one per token."""
         return [x for strand, end in self.lineage() for x in strand.logprobs[: end - strand.start]]
+
+    def path_entropies(self) -> list[float]:
+        """The entropies of `path()`, one per token."""
+        return [x for strand, end in self.lineage() for x in strand.entropies[: end - strand.start]]
 
 
 class TokenTree:
@@ -110,12 +118,23 @@ class TokenTree:
             return strand
         key = (strand.index, point.position, token_id)
         if key not in self._opened:
-            self._opened[key] = self._open(strand, point.position, token_id, point.logprobs[choice])
+            self._opened[key] = self._open(strand, point, choice)
         return self._opened[key]
 
-    def _open(self, parent: Strand, position: int, token_id: int, logprob: float) -> Strand:
-        strand = self._add(Strand(len(self.strands), parent, position, num_hand_set=1))
-        self._extend(strand, [token_id], [logprob])
+    def branch_given(self, token_ids: Sequence[int], point: BranchPoint, choice: int) -> Strand:
+        """A strand that leaves a sequence of another tree, whose shared tokens cost nothing here.
+
+        Args:
+            token_ids: the tokens of that sequence before `point`.
+        """
+        given = self._add(Strand(len(self.strands), is_given=True))
+        self._extend(given, token_ids, _unknown(token_ids), _unknown(token_ids))
+        return self._open(given, point, choice)
+
+    def _open(self, parent: Strand, point: BranchPoint, choice: int) -> Strand:
+        strand = self._add(Strand(len(self.strands), parent, point.position, num_hand_set=1))
+        token_id = point.token_ids[choice]
+        self._extend(strand, [token_id], [point.logprobs[choice]], [point.entropy])
         if self._is_stop(token_id):
             strand.finish_reason = "stop"
         return strand
@@ -147,20 +166,27 @@ class TokenTree:
         assert strand.finish_reason is None, f"strand {strand.index} has ended"
         self.record(generation)
         tokens, start = generation.token_ids, strand.end
-        if generation.logprobs is None:
-            logprobs = [math.nan] * len(tokens)
-        else:
+        logprobs, entropies = _unknown(tokens), _unknown(tokens)
+        if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
-        monitored_end = start + self._extend(strand, tokens, logprobs)
+        points: list[BranchPoint] = []
         if generation.top is not None and self._policy is not None:
-            points = self._policy(generation.top, tokens, start)
-            strand.branch_points += [p for p in points if p.position < monitored_end]
+            reading = self._policy(generation.top, tokens, start)
+            entropies, points = reading.entropies, reading.branch_points
+        num_open = self._extend(strand, tokens, logprobs, entropies)
+        strand.branch_points += [p for p in points if p.position < start + num_open]
         if generation.finish_reason == "stop":
             strand.finish_reason = "stop"
         elif len(tokens) < num_asked:
             strand.finish_reason = "length"
 
-    def _extend(self, strand: Strand, tokens: Sequence[int], logprobs: Sequence[float]) -> int:
+    def _extend(
+        self,
+        strand: Strand,
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        entropies: Sequence[float],
+    ) -> int:
         """Append tokens; how many of them belong to the reasoning, those that close it included."""
         assert len(tokens) <= self.remaining(strand), f"{len(tokens)} tokens are over the limit"
         num_open = 0
@@ -170,6 +196,7 @@ class TokenTree:
             strand.reasoning_closed = closing is not None
         strand.token_ids += tokens
         strand.logprobs += logprobs
+        strand.entropies += [*entropies[:num_open], *_unknown(tokens[num_open:])]
         if self.remaining(strand) == 0:
             strand.finish_reason = "length"
         return num_open
@@ -195,7 +222,11 @@ class TokenTree:
             for strand, end in leaf.lineage():
                 kept[strand] = max(kept.get(strand, 0), end)
         return self.spent + TokenCounts(
-            unique=sum(end - strand.start for strand, end in kept.items()),
+            unique=sum(end - strand.start for strand, end in kept.items() if not strand.is_given),
             naive=naive,
             hand_set=sum(strand.num_hand_set for strand in kept),
         )
+
+
+def _unknown(tokens: Sequence[int]) -> list[float]:
+    return [math.nan] * len(tokens)

@@ -18,26 +18,29 @@ def chunk(*steps, temperature=1.0):
 
 
 def test_only_flat_steps_branch_and_positions_count_from_the_start():
-    points = EntropyThreshold(1.0)(chunk(PEAKED, FLAT, PEAKED, FLAT), [7, 3, 7, 5], start=100)
+    reading = EntropyThreshold(1.0)(chunk(PEAKED, FLAT, PEAKED, FLAT), [7, 3, 7, 5], start=100)
+    points = reading.branch_points
+    assert [e >= 1.0 for e in reading.entropies] == [False, True, False, True]
     assert [p.position for p in points] == [101, 103]
     assert [p.sampled for p in points] == [3, 5]
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.7])
 def test_the_evidence_does_not_depend_on_the_temperature_of_the_wire(temperature):
-    (point,) = EntropyThreshold(1.0)(chunk(FLAT, temperature=temperature), [7], start=0)
+    reading = EntropyThreshold(1.0)(chunk(FLAT, temperature=temperature), [7], start=0)
+    (point,) = reading.branch_points
     assert point.token_ids == (7, 5)
     assert point.probabilities == pytest.approx((0.4, 0.3))
     assert point.entropy == pytest.approx(-sum(p * np.log(p) for p in FLAT))
 
 
 def test_the_temperature_of_the_entropy_changes_the_decision():
-    assert EntropyThreshold(1.2, temperature=1.0)(chunk(FLAT), [7], 0)
-    assert not EntropyThreshold(1.2, temperature=0.5)(chunk(FLAT), [7], 0)
+    assert EntropyThreshold(1.2, temperature=1.0)(chunk(FLAT), [7], 0).branch_points
+    assert not EntropyThreshold(1.2, temperature=0.5)(chunk(FLAT), [7], 0).branch_points
 
 
 def test_the_threshold_itself_branches():
     uniform = chunk([0.25] * 4)
-    (point,) = EntropyThreshold(1.0)(uniform, [7], 0)
-    assert EntropyThreshold(point.entropy)(uniform, [7], 0)
-    assert not EntropyThreshold(point.entropy + 1e-9)(uniform, [7], 0)
+    (point,) = EntropyThreshold(1.0)(uniform, [7], 0).branch_points
+    assert EntropyThreshold(point.entropy)(uniform, [7], 0).branch_points
+    assert not EntropyThreshold(point.entropy + 1e-9)(uniform, [7], 0).branch_points

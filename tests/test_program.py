@@ -15,6 +15,7 @@ from eager_sgl import (
     eager_generate,
     eager_init,
     parallel,
+    resume,
     set_prompt,
 )
 from eager_sgl.endpoint import TokenEndpoint
@@ -295,3 +296,52 @@ def test_another_server_is_not_taken_for_sglang(scripted):
 def test_connecting_needs_a_url():
     with pytest.raises(ValueError, match="http://"):
         connect("localhost:30000")
+
+
+def refused_run(scripted, **arguments):
+    endpoint = TokenEndpoint(scripted)
+    scripted.restart(seed=0)
+    config = config_of(threshold=0.8, max_sequences=2, keep_refused=True, **arguments)
+    return endpoint, eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+
+
+def test_refused_branches_lie_on_the_sequences_and_their_token_is_untried(scripted):
+    _, result = refused_run(scripted)
+    assert result.refused
+    entropies = [refused.point.entropy for refused in result.refused]
+    assert entropies == sorted(entropies, reverse=True)
+    for refused in result.refused:
+        taken = result.sequences[refused.sequence].token_ids[refused.point.position]
+        assert taken == refused.point.sampled
+        assert refused.point.token_ids[refused.choice] != taken
+        assert refused.point.entropy >= 0.8
+
+
+def test_resuming_opens_the_best_refused_branches_on_cached_prefixes(scripted):
+    endpoint, result = refused_run(scripted)
+    sampling = config_of().sampling
+    scripted.requests.clear()
+    state = resume.run(
+        prompt=(9,), result=result, num_sequences=3, sampling=sampling, backend=endpoint
+    )
+    extra = state.ret_value
+    assert len(extra.sequences) == min(3, len(result.refused))
+    for sequence, refused in zip(extra.sequences, result.refused, strict=False):
+        before = result.sequences[sequence.parent].token_ids[: sequence.branch.position]
+        assert sequence.token_ids[: len(before)] == before
+        assert sequence.token_ids[len(before)] == refused.point.token_ids[refused.choice]
+        assert len(sequence.token_ids) <= 9
+    own = [r for r in scripted.requests if "logit_bias" not in r["sampling_params"]]
+    assert extra.counts.prefilled == len(own) == extra.counts.requests
+    assert extra.counts.discarded == 0
+
+
+def test_nothing_refused_leaves_nothing_to_resume(scripted):
+    endpoint = TokenEndpoint(scripted)
+    config = config_of(threshold=1.6, max_sequences=4)
+    result = eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    assert result.refused == ()
+    state = resume.run(
+        prompt=(9,), result=result, num_sequences=3, sampling=config.sampling, backend=endpoint
+    )
+    assert state.ret_value.sequences == ()

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
-from eager_sgl.signals import retemper, top_k_entropy
+from eager_sgl.signals import mean_peak, retemper, top_k_entropy
 
 GENERATOR = np.random.default_rng(0)
 LOGITS = GENERATOR.normal(0, 3, (50, 200))
@@ -45,3 +45,13 @@ def test_impossible_tokens_count_as_probability_zero():
 def test_float32_from_the_wire_is_computed_in_double():
     given = log_softmax(LOGITS, axis=-1).astype(np.float32)
     assert retemper(given, taken_at=1, wanted=1).dtype == np.float64
+
+
+def test_the_peak_of_a_long_sequence_is_its_highest_thousandth():
+    entropies = np.concatenate([np.zeros(1998), [2.0, 1.0], [np.nan] * 500])
+    assert mean_peak(entropies) == pytest.approx(1.5, abs=0.51)
+    assert mean_peak(np.array([0.1, 0.9, np.nan])) == 0.9
+
+
+def test_a_sequence_that_nobody_monitored_has_no_peak():
+    assert mean_peak(np.full(5, np.nan)) is None

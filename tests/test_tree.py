@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import BranchPoint, Generation, TopLogprobs
+from eager_sgl.policy import Reading
 from eager_sgl.tree import TokenTree
 
 CLOSE, OPEN_END = 1, (7, 8)
@@ -105,7 +106,8 @@ def test_the_limit_and_the_stop_token_say_how_a_strand_ended():
 
 
 def everywhere(top, sampled, start):
-    return [point(start + step, 2, 3, token) for step, token in enumerate(sampled)]
+    points = [point(start + step, 2, 3, token) for step, token in enumerate(sampled)]
+    return Reading([1.0] * len(sampled), points)
 
 
 def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():
@@ -114,6 +116,7 @@ def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():
     uniform = TopLogprobs(np.zeros((4, 2), np.int32), np.zeros((4, 2), np.float32), 1.0)
     append(tree, root, generation(5, 5, CLOSE, 5, top=uniform))
     assert [p.position for p in root.branch_points] == [0, 1, 2]
+    assert [math.isnan(entropy) for entropy in root.entropies] == [False, False, False, True]
     assert root.reasoning_closed
 
 
@@ -139,3 +142,12 @@ def test_a_server_without_room_for_more_ends_the_strand():
     root = tree.open_root()
     tree.append(root, generation(4, 4), num_asked=5)
     assert root.finish_reason == "length"
+
+
+def test_a_given_prefix_belongs_to_the_path_and_costs_nothing():
+    tree = TokenTree([9], max_new_tokens=10)
+    strand = tree.branch_given([4, 4], point(2, 5, 6, 5), 1)
+    append(tree, strand, generation(7, 7))
+    assert strand.path() == [4, 4, 6, 7, 7]
+    counts = tree.counts([strand])
+    assert (counts.unique, counts.hand_set, counts.generated, counts.discarded) == (3, 1, 2, 0)

@@ -1,0 +1,125 @@
+"""Who gets the sequences that EAGer-init left over (paper, section 4): two rules, one split.
+
+The surplus `M·|D| − Σ S_i` is split uniformly over the eligible prompts, the remainder one by one
+to the first of them, and no prompt gets more than its cap. What the cap holds back stays unspent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["RULES", "Grant", "Reallocation", "StageOne"]
+
+
+@dataclass(frozen=True)
+class StageOne:
+    """What EAGer-init did with one prompt, as far as a rule may look.
+
+    Attributes:
+        num_sequences: S_i.
+        max_sequences: M, the cap it ran under.
+        solved: whether any sequence is correct; None without labels or a verifier.
+    """
+
+    num_sequences: int
+    max_sequences: int
+    solved: bool | None = None
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the prompt reached M sequences."""
+        return self.num_sequences >= self.max_sequences
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A prompt's part of the surplus.
+
+    Attributes:
+        extra: sequences beyond the first stage's.
+        threshold: θ that they are generated with.
+    """
+
+    extra: int
+    threshold: float
+
+
+def _saturating(stage_one: StageOne, threshold: float, factor: float) -> float | None:
+    return threshold if stage_one.saturated else None
+
+
+def _unsolved(stage_one: StageOne, threshold: float, factor: float) -> float | None:
+    if stage_one.solved is None:
+        raise ValueError("the rule 'eager' needs to know of every prompt whether it is solved")
+    if stage_one.solved:
+        return None
+    return threshold if stage_one.saturated else factor * threshold
+
+
+@dataclass(frozen=True)
+class Reallocation:
+    """A rule for the surplus.
+
+    Attributes:
+        name: as on the command line and in files.
+        needs_labels: whether it needs to know which prompts are solved, from labels or a verifier.
+        next_threshold: θ for a prompt's extra sequences, None if it is not eligible.
+        max_extra_factor: cap per prompt, as a multiple of M. The paper says 2; its reference
+            implementation uses 1 with labels and 3 without.
+        threshold_factor: multiplies θ where a prompt did not saturate (paper: 0.8).
+    """
+
+    name: str
+    needs_labels: bool
+    next_threshold: Callable[[StageOne, float, float], float | None]
+    max_extra_factor: float = 2.0
+    threshold_factor: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.max_extra_factor <= 0:
+            raise ValueError(f"max_extra_factor is {self.max_extra_factor}; it must be above 0")
+        if not 0 < self.threshold_factor <= 1:
+            raise ValueError(f"threshold_factor is {self.threshold_factor}; it must be in (0, 1]")
+
+    def certain_grants(
+        self, stage_ones: Mapping[str, StageOne], num_prompts: int, threshold: float
+    ) -> dict[str, Grant]:
+        """The grants that no unfinished prompt can change any more.
+
+        Once all prompts have finished their first stage, these are the grants of all eligible ones.
+        Before, a prompt is sure of its cap if it gets that much even when every unfinished prompt
+        turns out to be eligible and leaves nothing over. That holds for both rules.
+
+        Args:
+            stage_ones: of the prompts that have finished, in the order of the prompts.
+            num_prompts: |D|, all with the same M.
+            threshold: θ of the first stage.
+        """
+        thresholds = {
+            key: next_threshold
+            for key, stage_one in stage_ones.items()
+            if (next_threshold := self.next_threshold(stage_one, threshold, self.threshold_factor))
+        }
+        if not thresholds:
+            return {}
+        surplus = sum(s.max_sequences - s.num_sequences for s in stage_ones.values())
+        cap = int(self.max_extra_factor * next(iter(stage_ones.values())).max_sequences)
+        num_unfinished = num_prompts - len(stage_ones)
+        share, remainder = divmod(surplus, len(thresholds) + num_unfinished)
+        if num_unfinished and share < cap:
+            return {}
+        return {
+            key: Grant(min(share + (place < remainder), cap), next_threshold)
+            for place, (key, next_threshold) in enumerate(thresholds.items())
+        }
+
+
+RULES = {
+    rule.name: rule
+    for rule in (
+        Reallocation("eager_adapt", needs_labels=False, next_threshold=_saturating),
+        Reallocation("eager", needs_labels=True, next_threshold=_unsolved),
+    )
+}
+"""The rules of the paper: EAGer-adapt (saturating prompts) and full EAGer (unsolved prompts)."""

@@ -1,0 +1,183 @@
+"""Chooses θ for a model: `python evals/calibrate.py --output theta.json [options of run.py]`.
+
+First one sequence per prompt shows how the model's step entropies are distributed. Then EAGer-init
+is run at several θ between their 90th percentile and their maximum, halving the interval each
+time, and the θ whose mean number of sequences per prompt comes closest to the target is written.
+`run.py --theta FILE` reads it, and refuses it for another model, K or temperature of the entropy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eager_sgl.core import EagerConfig, PromptResult
+from eager_sgl.errors import EagerError
+from evals.calibration import SCHEMA
+from evals.files import write_whole
+from evals.progress import open_view
+from evals.run import connected
+from evals.settings import Settings, parse_settings
+
+if TYPE_CHECKING:
+    from eager_sgl.endpoint import TokenEndpoint
+
+__all__ = ["Trial", "choose_theta", "main"]
+
+QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+NUM_TRIALS = 6
+DEFAULTS = ("--methods", "eager_init", "--limit", "10", "--output-dir", "runs/calibration")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """EAGer-init on the prompts at one θ.
+
+    Attributes:
+        theta: in nats.
+        mean_sequences: per prompt.
+        share_single: of the prompts, those that ended with one sequence.
+        share_saturated: of the prompts, those that reached M.
+    """
+
+    theta: float
+    mean_sequences: float
+    share_single: float
+    share_saturated: float
+
+
+def choose_theta(
+    run: Callable[[float], Trial], low: float, high: float, target: float
+) -> tuple[float, list[Trial]]:
+    """Halve an interval towards a mean number of sequences; the best θ tried, and all trials.
+
+    Args:
+        run: a trial at θ; its number of sequences falls as θ rises.
+        low, high: the interval, in nats.
+        target: sequences per prompt.
+    """
+    trials: list[Trial] = []
+    for _ in range(NUM_TRIALS):
+        trials.append(run((low + high) / 2))
+        if trials[-1].mean_sequences > target:
+            low = trials[-1].theta
+        else:
+            high = trials[-1].theta
+    best = min(trials, key=lambda trial: abs(trial.mean_sequences - target))
+    return round(best.theta, 3), trials
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    options, others = _parser().parse_known_args(arguments)
+    settings = parse_settings([*DEFAULTS, *others], ["eager_init"])
+    config = settings.config(settings.plan.cells[0])
+    target = options.target or config.max_sequences / 2
+    try:
+        with open_view(sys.stdout) as view, connected(settings, 0, view) as endpoint:
+            runner = _Runner(settings, config, endpoint)
+            entropies = runner.entropies()
+            levels = {str(q): float(np.quantile(entropies, q)) for q in QUANTILES}
+            view.say(f"{entropies.size:,} steps; quantiles of their entropy in nats:")
+            view.say("  " + "  ".join(f"{q}: {h:.3f}" for q, h in levels.items()))
+
+            def run(theta: float) -> Trial:
+                trial = runner.trial(theta)
+                view.say(
+                    f"θ = {theta:.3f}: {trial.mean_sequences:.2f} sequences per prompt, "
+                    f"{trial.share_single:.0%} with one, {trial.share_saturated:.0%} with M"
+                )
+                return trial
+
+            bound = min(levels["1.0"], math.log(config.top_k))
+            theta, trials = choose_theta(run, levels["0.9"], bound, target)
+            write_whole(
+                options.output,
+                {
+                    "schema": SCHEMA,
+                    "theta": theta,
+                    "top_k": config.top_k,
+                    "entropy_temperature": config.entropy_temperature,
+                    "model": endpoint.profile.model_path,
+                    "task": settings.task.name,
+                    "num_prompts": len(settings.samples),
+                    "max_sequences": config.max_sequences,
+                    "target_sequences": target,
+                    "entropy_quantiles": levels,
+                    "trials": [vars(trial) for trial in trials],
+                },
+            )
+            view.say(
+                f"θ = {theta} comes closest to {target:g} sequences; it is in {options.output}"
+            )
+    except EagerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _Runner:
+    """EAGer-init on all prompts at once, at any θ."""
+
+    def __init__(self, settings: Settings, config: EagerConfig, endpoint: TokenEndpoint) -> None:
+        self._settings = settings
+        self._config = config
+        self._endpoint = endpoint
+
+    def entropies(self) -> NDArray[np.float64]:
+        """Of every monitored step of one sequence per prompt."""
+        # A second slot keeps the prompt monitored; nothing but a uniform step could take it.
+        unbranched = replace(self._config, max_sequences=2, threshold=math.log(self._config.top_k))
+        steps = np.concatenate(
+            [np.array(result.sequences[0].entropies) for result in self._run(unbranched)]
+        )
+        return np.asarray(steps[~np.isnan(steps)])
+
+    def trial(self, theta: float) -> Trial:
+        """The number of sequences at one θ."""
+        results = self._run(replace(self._config, threshold=theta))
+        counts = np.array([len(result.sequences) for result in results])
+        return Trial(
+            theta=theta,
+            mean_sequences=float(counts.mean()),
+            share_single=float((counts == 1).mean()),
+            share_saturated=float((counts == self._config.max_sequences).mean()),
+        )
+
+    def _run(self, config: EagerConfig) -> list[PromptResult]:
+        from eager_sgl.program import eager_init
+
+        def run(prompt: Any) -> PromptResult:
+            state = eager_init.run(prompt=prompt, config=config, backend=self._endpoint)
+            result: PromptResult = state.ret_value
+            return result
+
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            return list(pool.map(run, [sample.prompt for sample in self._settings.samples]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evals/calibrate.py",
+        description="Choose θ for a model; all other options are those of run.py.",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument(
+        "--target",
+        type=float,
+        help="mean number of sequences per prompt to aim at (default: half of --max-sequences)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Who gets the surplus, how much, and when that is certain."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eager_sgl import RULES, Grant, Reallocation, StageOne
+
+ADAPT, FULL = RULES["eager_adapt"], RULES["eager"]
+M = 8
+
+
+def stage_ones(*counts, solved=False):
+    return {str(i): StageOne(n, M, solved) for i, n in enumerate(counts)}
+
+
+def test_eager_adapt_gives_to_saturating_prompts_at_the_same_threshold():
+    grants = ADAPT.certain_grants(stage_ones(8, 1, 8, 2), 4, threshold=1.0)
+    assert grants == {"0": Grant(7, 1.0), "2": Grant(6, 1.0)}
+
+
+def test_full_eager_gives_to_unsolved_prompts_and_lowers_theta_where_there_was_room():
+    ones = stage_ones(8, 1, 3) | {"3": StageOne(1, M, solved=True)}
+    grants = FULL.certain_grants(ones, 4, threshold=1.0)
+    assert grants == {"0": Grant(7, 1.0), "1": Grant(6, 0.8), "2": Grant(6, 0.8)}
+
+
+def test_nobody_gets_more_than_twice_m_and_the_rest_stays():
+    grants = ADAPT.certain_grants(stage_ones(8, *[1] * 9), 10, threshold=1.0)
+    assert grants == {"0": Grant(2 * M, 1.0)}
+
+
+def test_the_reference_implementations_caps_are_parameters():
+    rule = Reallocation("x", False, ADAPT.next_threshold, max_extra_factor=3)
+    assert rule.certain_grants(stage_ones(8, *[1] * 9), 10, 1.0) == {"0": Grant(3 * M, 1.0)}
+
+
+def test_without_eligible_prompts_nothing_is_granted():
+    assert ADAPT.certain_grants(stage_ones(1, 2), 2, 1.0) == {}
+    assert FULL.certain_grants(stage_ones(1, 2, solved=True), 2, 1.0) == {}
+
+
+def test_full_eager_needs_to_know_what_is_solved():
+    with pytest.raises(ValueError, match="solved"):
+        FULL.certain_grants(stage_ones(1, solved=None), 1, 1.0)
+
+
+@pytest.mark.parametrize("arguments", [{"max_extra_factor": 0}, {"threshold_factor": 1.2}])
+def test_wrong_parameters_are_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        Reallocation("x", False, ADAPT.next_threshold, **arguments)
+
+
+def test_a_cap_is_certain_before_everybody_has_finished():
+    early = stage_ones(8, *[1] * 9)
+    assert ADAPT.certain_grants(early, 11, 1.0) == {"0": Grant(2 * M, 1.0)}
+    assert ADAPT.certain_grants(early, 14, 1.0) == {}
+
+
+prompts = st.lists(st.tuples(st.integers(1, M), st.booleans()), min_size=1, max_size=30)
+
+
+@settings(max_examples=300, deadline=None)
+@given(prompts, st.sampled_from([ADAPT, FULL]), st.randoms(use_true_random=False))
+def test_what_is_certain_early_is_what_it_gets_in_the_end(outcomes, rule, random):
+    everyone = {str(i): StageOne(n, M, solved) for i, (n, solved) in enumerate(outcomes)}
+    final = rule.certain_grants(everyone, len(everyone), 1.0)
+    surplus = sum(M - n for n, _ in outcomes)
+    assert sum(grant.extra for grant in final.values()) <= surplus
+    assert all(0 <= grant.extra <= 2 * M for grant in final.values())
+    extras = [grant.extra for grant in final.values()]
+    assert not extras or max(extras) - min(extras) <= 1
+    if extras and max(extras) < 2 * M:
+        assert sum(extras) == surplus
+    finished = {key: s for key, s in everyone.items() if random.random() < 0.8}
+    for key, grant in rule.certain_grants(finished, len(everyone), 1.0).items():
+        assert final[key] == grant
