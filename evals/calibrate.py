@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from eager_sgl.core import EagerConfig, PromptResult
 from eager_sgl.errors import EagerError
 from evals.calibration import SCHEMA
-from evals.files import write_whole
+from evals.files import StoreError, write_whole
 from evals.progress import open_view
 from evals.run import connected
 from evals.settings import Settings, parse_settings
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             view.say(
                 f"θ = {theta} comes closest to {target:g} sequences; it is in {options.output}"
             )
-    except EagerError as error:
+    except (EagerError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,21 +7,30 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 __all__ = [
+    "Correlation",
     "Estimate",
     "coverage",
     "equivalent_parallel_k",
     "estimate",
+    "majority_at_k",
     "majority_correct",
     "pass_at_k",
+    "pass_curve",
     "pass_rate",
+    "rank_correlation",
     "vote_classes",
 ]
+
+NUM_SUBSETS = 4096
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over prompts.
+    """A mean over prompts (or over seeds, where a name says so).
 
     Attributes:
         value: the mean.
@@ -30,6 +39,20 @@ class Estimate:
 
     value: float
     stderr: float
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation over `count` prompts.
+
+    Attributes:
+        spearman: in [-1, 1]; None where it is not defined: under 3 prompts, or all of a kind.
+        p_value: two-sided, of no correlation; None with it.
+    """
+
+    spearman: float | None
+    p_value: float | None
+    count: int
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -85,6 +108,13 @@ def _pass_at_whole_k(num_sequences: int, num_correct: int, k: int) -> float:
     return 1 - math.comb(num_sequences - num_correct, k) / math.comb(num_sequences, k)
 
 
+def pass_curve(correct: Sequence[bool]) -> NDArray[np.float64]:
+    """Unbiased pass@0 … pass@n of a prompt's n independent sequences: float64 [n + 1]."""
+    num_sequences, num_correct = len(correct), sum(correct)
+    ks = range(num_sequences + 1)
+    return np.array([_pass_at_whole_k(num_sequences, num_correct, k) for k in ks])
+
+
 def equivalent_parallel_k(tokens: int, parallel_tokens: int, max_sequences: int) -> float:
     """Sequences per prompt that Full Parallel samples with as many generated tokens.
 
@@ -118,3 +148,45 @@ def majority_correct(classes: Sequence[int | None], correct: Sequence[bool]) -> 
     # Counter keeps the order of first occurrence, and max returns the first of equals.
     winner = max(votes, key=lambda index: votes[index])
     return correct[winner]
+
+
+def majority_at_k(
+    classes: Sequence[int | None], correct: Sequence[bool], k: int, seed: int = 0
+) -> float:
+    """Chance that the majority of k of a prompt's independent sequences is correct: Cons@k.
+
+    The mean over 4096 random subsets, drawn without replacement from a fixed seed. In a random
+    order each of several leading classes is as likely to come first, so that a tie counts with the
+    share of its classes that are correct. No vote at all is wrong.
+
+    Args:
+        classes: one per sequence, from `vote_classes`.
+        correct: one per sequence.
+        k: in [1, n].
+    """
+    if not 1 <= k <= len(classes):
+        raise ValueError(f"k is {k}; it must be in [1, {len(classes)}]")
+    sizes = Counter(index for index in classes if index is not None)
+    right = np.array([correct[index] for index in sizes], dtype=float)
+    silent = len(classes) - sizes.total()
+    drawn = np.random.default_rng(seed).multivariate_hypergeometric(
+        [*sizes.values(), silent], k, size=NUM_SUBSETS
+    )
+    votes = drawn[:, :-1]
+    if votes.shape[1] == 0:
+        return 0.0
+    most = votes.max(axis=1, keepdims=True)
+    leads = (votes == most) & (most > 0)
+    shares = (leads * right).sum(axis=1) / np.maximum(leads.sum(axis=1), 1)
+    return float(shares.mean())
+
+
+def rank_correlation(left: Sequence[float], right: Sequence[float]) -> Correlation:
+    """Spearman's ρ of two values per prompt, with its p-value."""
+    from scipy.stats import spearmanr
+
+    count = len(left)
+    if count < 3 or len(set(left)) == 1 or len(set(right)) == 1:
+        return Correlation(None, None, count)
+    found = spearmanr(left, right)
+    return Correlation(float(found.statistic), float(found.pvalue), count)

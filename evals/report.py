@@ -1,223 +1,213 @@
-"""From the records of a run to the rows of `summary.json` and the table at its end."""
+"""From the records of a run to its summary: the rows of `summary.json` and what they show."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eager_sgl.core import TokenCounts
+from evals.findings import findings, notes
+from evals.groups import RecordGroup, group_records, make_group, mean, means, over_seeds
+from evals.matching import MatchedParallel, match_parallel
 from evals.metrics import (
-    Estimate,
+    Correlation,
     coverage,
-    equivalent_parallel_k,
-    estimate,
+    majority_at_k,
     majority_correct,
-    pass_at_k,
+    pass_curve,
     pass_rate,
+    rank_correlation,
 )
-from evals.settings import Settings, versions
+from evals.plan import PARALLEL, STAGE_ONE, Cell, Plan
 from evals.store import PromptRecord
+from evals.summary import REALISED, UNBIASED, EntropyPassRate, Level, Row, StageTwoTotals, Summary
+from evals.table import render_table
 
-if TYPE_CHECKING:
-    from eager_sgl.probe import ServerProfile
-
-__all__ = ["MatchedParallel", "Row", "match_parallel", "render_table", "run_header", "summarise"]
-
-SCHEMA = 1
-NUM_DIGITS = 3
-ABSENT = "–"
-NOTE_WIDTH = 80
+__all__ = ["render_table", "summarise_run"]
 
 
-@dataclass(frozen=True)
-class MatchedParallel:
-    """Full Parallel at the tokens that another method generated.
+def summarise_run(
+    header: dict[str, Any],
+    records: Sequence[PromptRecord],
+    plan: Plan,
+    seconds: Mapping[Cell, float],
+) -> Summary:
+    """The figures of a run, also of one that is not complete.
 
-    Attributes:
-        k: sequences per prompt that it samples with them.
-        pass_at_k: its unbiased estimate over prompts; None where k exceeds the M it was run with.
+    Args:
+        header: what the run is, as in `config.json`.
+        records: all that there are, in any order.
+        seconds: wall time of each cell.
     """
-
-    k: float
-    pass_at_k: Estimate | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method over all prompts.
-
-    Attributes:
-        coverage: Pass@M, the share of prompts with a correct sequence among the realised ones.
-        cons: Cons@M, the share of prompts whose majority answer is correct; None without votes.
-        num_sequences: #S, over all prompts.
-        counts: tokens and requests, over all prompts.
-        matched: what Full Parallel reaches with the same tokens; None if it was not run.
-    """
-
-    method: str
-    max_sequences: int
-    threshold: float | None
-    num_prompts: int
-    coverage: Estimate
-    cons: Estimate | None
-    pass_rate: Estimate
-    num_sequences: int
-    counts: TokenCounts
-    wall_seconds: float
-    matched: MatchedParallel | None = None
-
-    @property
-    def cached_share(self) -> float:
-        """Of the prompt tokens sent, those that the radix tree served."""
-        return self.counts.cached / self.counts.prompt if self.counts.prompt else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """With the names of `summary.json`."""
-        matched = self.matched
-        return {
-            "method": self.method,
-            "max_sequences": self.max_sequences,
-            "theta": self.threshold,
-            "num_prompts": self.num_prompts,
-            **_named("pass_at_k", self.coverage),
-            **_named("cons_at_k", self.cons),
-            **_named("pass_rate", self.pass_rate),
-            "num_sequences": self.num_sequences,
-            "tokens_generated": self.counts.generated,
-            "tokens_unique": self.counts.unique,
-            "tokens_naive": self.counts.naive,
-            "tokens_discarded": self.counts.discarded,
-            "tokens_hand_set": self.counts.hand_set,
-            "tokens_prefilled": self.counts.prefilled,
-            "prompt_tokens": self.counts.prompt,
-            "cached_tokens": self.counts.cached,
-            "num_requests": self.counts.requests,
-            "wall_seconds": self.wall_seconds,
-            "matched_parallel_k": matched.k if matched else None,
-            **_named("matched_parallel_pass_at_k", matched.pass_at_k if matched else None),
-        }
-
-
-def _named(name: str, value: Estimate | None) -> dict[str, float | None]:
-    return {
-        name: value.value if value else None,
-        f"{name}_stderr": value.stderr if value else None,
+    groups = group_records(records, plan)
+    parallel = {
+        group.place.temperature: group for group in groups if group.place.method == PARALLEL
     }
-
-
-def summarise(records: Sequence[PromptRecord], *, can_vote: bool, wall_seconds: float) -> Row:
-    """The row of one method's records."""
-    first = records[0]
-    votes = [float(majority_correct(record.votes, record.correct)) for record in records]
-    return Row(
-        method=first.method,
-        max_sequences=first.max_sequences,
-        threshold=first.threshold,
-        num_prompts=len(records),
-        coverage=estimate([coverage(record.correct) for record in records]),
-        cons=estimate(votes) if can_vote else None,
-        pass_rate=estimate([pass_rate(record.correct) for record in records]),
-        num_sequences=sum(len(record.sequences) for record in records),
-        counts=reduce(add, (record.counts for record in records), TokenCounts()),
-        wall_seconds=wall_seconds,
+    rows: list[Row] = []
+    for group in groups:
+        if group.place.method == PARALLEL:
+            rows += _parallel_rows(group, plan, seconds)
+        else:
+            rows.append(_row(group, plan, seconds, parallel.get(group.place.temperature)))
+    missing = plan.missing(record.cell for record in records)
+    return Summary(
+        header=header,
+        rows=tuple(rows),
+        entropy_pass_rate=_entropy_pass_rate(groups),
+        missing=missing,
+        findings=findings(rows),
+        notes=notes(rows, missing),
     )
 
 
-def match_parallel(row: Row, parallel: Sequence[PromptRecord]) -> Row:
-    """The row with what Full Parallel reaches on the same prompts with as many tokens.
-
-    All prompts get the same k: the tokens of the row over those of one Full Parallel sequence,
-    both added up over the prompts.
-    """
-    assert len(parallel) == row.num_prompts, f"{len(parallel)} prompts against {row.num_prompts}"
-    tokens = sum(record.counts.generated for record in parallel)
-    num_sequences = len(parallel[0].sequences)
-    k = equivalent_parallel_k(row.counts.generated, tokens, num_sequences)
-    if k > num_sequences:
-        return replace(row, matched=MatchedParallel(k, None))
-    values = [pass_at_k(len(r.correct), sum(r.correct), k) for r in parallel]
-    return replace(row, matched=MatchedParallel(k, estimate(values)))
-
-
-def run_header(settings: Settings, profile: ServerProfile) -> dict[str, Any]:
-    """What a run is: the content of `config.json`, and of `summary.json` before its rows."""
-    return {
-        "schema": SCHEMA,
-        "task": settings.task.name,
-        "model": profile.model_path,
-        "versions": versions() | {"server_sglang": profile.version},
-        "config": settings.to_json() | {"logprobs": profile.logprobs},
-    }
-
-
-Cell = Callable[[Row], str]
-
-
-def render_table(rows: Sequence[Row]) -> str:
-    """One column per method, and under it how the token-matched figures came about."""
-    lines = [["", *(row.method for row in rows)]]
-    lines += [[label, *(cell(row) for row in rows)] for label, cell in _cells(rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [_aligned(line, widths) for line in lines]
-    rule = "─" * max(map(len, table))
-    notes = [_note(row, rows) for row in rows if row.matched]
-    return "\n".join([table[0], rule, *table[1:], rule, *notes])
+def _row(
+    group: RecordGroup, plan: Plan, seconds: Mapping[Cell, float], parallel: RecordGroup | None
+) -> Row:
+    """Of what was generated; matched with Full Parallel where that was run."""
+    method, max_sequences, threshold, temperature, _ = group.place
+    cells = [group.place._replace(seed=seed) for seed in group.seeds]
+    measured = [seconds[cell] for cell in cells if cell in seconds]
+    return Row(
+        method=method,
+        max_sequences=max_sequences,
+        threshold=threshold,
+        temperature=temperature,
+        seeds=group.seeds,
+        num_prompts=len(group.prompts),
+        estimator=UNBIASED if method == PARALLEL else REALISED,
+        estimated=False,
+        coverage=mean(group, _coverage),
+        coverage_seeds=over_seeds(group, _coverage),
+        cons=mean(group, _majority) if plan.can_vote else None,
+        pass_rate=mean(group, _pass_rate),
+        num_sequences=sum(len(record.sequences) for record in group.records),
+        counts=reduce(add, (record.counts for record in group.records), TokenCounts()),
+        wall_seconds=sum(measured) if measured else None,
+        stage_two=_stage_two(group),
+        matched=_match(group, parallel),
+        levels=tuple(_level(number, part, parallel) for number, part in group.levels()),
+    )
 
 
-def _cells(rows: Sequence[Row]) -> list[tuple[str, Cell]]:
-    max_sequences = max(row.max_sequences for row in rows)
-    cells: list[tuple[str, Cell]] = [
-        (f"Pass@{max_sequences}", lambda row: _figure(row.coverage)),
-        (f"Cons@{max_sequences}", lambda row: _figure(row.cons)),
-        ("Pass Rate", lambda row: _figure(row.pass_rate)),
-        ("sequences (#S)", lambda row: f"{row.num_sequences:,}"),
-        ("tokens generated (#T)", lambda row: f"{row.counts.generated:,}"),
-        ("  unique, in the tree", lambda row: f"{row.counts.unique:,}"),
-        ("  naive, nothing shared", lambda row: f"{row.counts.naive:,}"),
-        ("  discarded", lambda row: f"{row.counts.discarded:,}"),
-        ("prompt tokens cached", lambda row: f"{row.cached_share:.1%}"),
-        ("requests", lambda row: f"{row.counts.requests:,}"),
-        ("seconds", lambda row: f"{row.wall_seconds:.1f}"),
-    ]
-    if any(row.matched for row in rows):
-        cells.insert(1, ("  parallel, equal tokens", _matched_figure))
-    return cells
+def _coverage(record: PromptRecord) -> float:
+    return coverage(record.correct)
 
 
-def _matched_figure(row: Row) -> str:
-    return _figure(row.matched.pass_at_k if row.matched else None)
+def _majority(record: PromptRecord) -> float:
+    return float(majority_correct(record.votes, record.correct))
 
 
-def _figure(value: Estimate | None) -> str:
-    if value is None:
-        return ABSENT
-    stderr = f"{value.stderr:.{NUM_DIGITS}f}" if value.stderr == value.stderr else ABSENT
-    return f"{value.value:.{NUM_DIGITS}f} ± {stderr}"
+def _pass_rate(record: PromptRecord) -> float:
+    return pass_rate(record.correct)
 
 
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    label, *figures = line
-    cells = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
-    return "   ".join([label.ljust(widths[0]), *cells])
+def _generated(record: PromptRecord) -> int:
+    return record.counts.generated
 
 
-def _note(row: Row, rows: Sequence[Row]) -> str:
-    assert row.matched is not None
-    parallel = next(other for other in rows if other.method == "parallel")
-    share = row.counts.generated / parallel.counts.generated
-    parts = [
-        f"{row.method} generated {share:.2f} × the tokens of parallel, as many as parallel "
-        f"spends on k = {row.matched.k:.2f} sequences per prompt."
-    ]
-    if row.matched.pass_at_k is None:
-        parts.append(f"There is no unbiased Pass@k of parallel beyond M = {row.max_sequences}.")
-    else:
-        parts.append(
-            f"At that k parallel reaches {_figure(row.matched.pass_at_k)}: the unbiased Pass@k of "
-            "Chen et al. (2021), linear between whole k."
-        )
-    return textwrap.fill(" ".join(parts), NOTE_WIDTH)
+def _stage_two(group: RecordGroup) -> StageTwoTotals | None:
+    found = [record.stage_two for record in group.records if record.stage_two is not None]
+    if not found:
+        return None
+    return StageTwoTotals(
+        eligible=sum(each.eligible for each in found),
+        extra_granted=sum(each.extra_granted for each in found),
+        extra_used=sum(each.extra_used for each in found),
+    )
+
+
+def _match(group: RecordGroup, parallel: RecordGroup | None) -> MatchedParallel | None:
+    """At equal tokens, over the prompts and seeds that both have."""
+    if parallel is None:
+        return None
+    both = {(r.sample_id, r.seed) for r in group.records}
+    both &= {(r.sample_id, r.seed) for r in parallel.records}
+    if not both:
+        return None
+    group, parallel = group.restricted(both), parallel.restricted(both)
+    return match_parallel(
+        values=means(group, _coverage),
+        tokens=means(group, _generated),
+        curves=means(parallel, lambda record: pass_curve(record.correct)),
+        parallel_tokens=means(parallel, _generated),
+    )
+
+
+def _level(number: int, group: RecordGroup, parallel: RecordGroup | None) -> Level:
+    return Level(
+        level=number,
+        num_prompts=len(group.prompts),
+        coverage=mean(group, _coverage),
+        pass_rate=mean(group, _pass_rate),
+        num_sequences=sum(len(record.sequences) for record in group.records),
+        tokens_generated=sum(map(_generated, group.records)),
+        matched=_match(group, parallel),
+    )
+
+
+def _parallel_rows(group: RecordGroup, plan: Plan, seconds: Mapping[Cell, float]) -> list[Row]:
+    """Full Parallel at each M of the plan, all from the sequences of the largest."""
+    full = _row(group, plan, seconds, None)
+    smaller = sorted(k for k in plan.max_sequences if k < full.max_sequences)
+    return [*(_estimated(full, group, plan, k) for k in smaller), full]
+
+
+def _estimated(full: Row, group: RecordGroup, plan: Plan, k: int) -> Row:
+    """Full Parallel with k sequences: unbiased figures, and tokens in proportion."""
+
+    def chance(record: PromptRecord) -> float:
+        return float(pass_curve(record.correct)[k])
+
+    def majority(record: PromptRecord) -> float:
+        return majority_at_k(record.votes, record.correct, k)
+
+    share = k / full.max_sequences
+    tokens = {name: round(getattr(full.counts, name) * share) for name in ("generated", "unique")}
+    parts = zip(full.levels, group.levels(), strict=True)
+    return replace(
+        full,
+        max_sequences=k,
+        estimated=True,
+        coverage=mean(group, chance),
+        coverage_seeds=over_seeds(group, chance),
+        cons=mean(group, majority) if plan.can_vote else None,
+        num_sequences=k * len(group.records),
+        counts=TokenCounts(**tokens, naive=tokens["generated"]),
+        wall_seconds=None,
+        levels=tuple(
+            replace(
+                level,
+                coverage=mean(part, chance),
+                num_sequences=k * len(part.records),
+                tokens_generated=round(level.tokens_generated * share),
+            )
+            for level, (_, part) in parts
+        ),
+    )
+
+
+def _entropy_pass_rate(groups: Iterable[RecordGroup]) -> EntropyPassRate | None:
+    """Of EAGer-init at its largest M, and there at the lowest θ and temperature."""
+    found = [group for group in groups if group.place.method == STAGE_ONE]
+    if not found:
+        return None
+    group = max(found, key=lambda group: group.place.max_sequences)
+    records = [record for record in group.records if record.peak_entropy is not None]
+    if not records:
+        return None
+    group = make_group(records)
+
+    def correlation(part: RecordGroup) -> Correlation:
+        peaks = means(part, lambda record: record.peak_entropy).tolist()
+        return rank_correlation(peaks, means(part, _pass_rate).tolist())
+
+    return EntropyPassRate(
+        max_sequences=group.place.max_sequences,
+        threshold=group.place.threshold,
+        temperature=group.place.temperature,
+        overall=correlation(group),
+        levels=tuple((level, correlation(part)) for level, part in group.levels()),
+    )

@@ -1,61 +1,65 @@
 """Compares methods on a task: `python evals/run.py --help`.
 
 Everything that comes out is in the output folder: `config.json`, `results.jsonl` with a line per
-prompt and method, written as each prompt finishes, and `summary.json` once the run is complete.
+prompt and cell of the sweep, written as each prompt finishes, and `summary.json` and `report.html`
+once the run is complete. The same command goes on where an earlier one stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import sys
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_sgl.budget import Ledger
 from eager_sgl.errors import EagerError
-from evals.methods import METHODS, run_prompt
-from evals.progress import Meter, View, open_view
-from evals.report import Row, match_parallel, render_table, run_header, summarise
+from evals.calibration import MismatchError
+from evals.diagnostics import diagnose
+from evals.files import StoreError, write_whole
+from evals.folder import RESULTS, SUMMARY, RunFolder, read_config
+from evals.methods import METHODS, Worker
+from evals.plan import Plan
+from evals.progress import View, open_view
 from evals.settings import Settings, parse_settings
-from evals.store import PromptRecord, ResultStore, StoreError, prepare_folder
+from evals.stages import run_group, wall_seconds
+from evals.store import PromptRecord, read_records
+from evals.tasks import find_task
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint
 
-REFRESH_SECONDS = 0.25
 INTERRUPTED = 130
+SESSION_STRIDE = 7919
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    settings = parse_settings(arguments, tuple(METHODS))
+    settings = parse_settings(arguments, METHODS)
     # The library raises the error of a worker thread itself; SGLang adds a traceback as a warning.
     warnings.filterwarnings("ignore", message="Error in stream_executor")
     try:
-        earlier = prepare_folder(settings.output_dir, set_aside=settings.set_aside)
-        store = ResultStore(settings.output_dir)
+        if settings.report_only:
+            return _report_only(settings)
+        folder = RunFolder(settings)
     except StoreError as error:
         return _fail(str(error), 2)
-    with store, open_view(sys.stdout) as view:
-        if earlier is not None:
-            view.say(f"the results of the last run are now in {earlier}")
+    with folder, open_view(sys.stdout) as view:
         try:
-            evaluate(settings, store, view)
-        except (EagerError, StoreError) as error:
+            evaluate(settings, folder, view)
+        except (EagerError, StoreError, MismatchError) as error:
             failure, code = str(error), 1
         except KeyboardInterrupt:
             failure, code = "interrupted", INTERRUPTED
         else:
             return 0
-    return _fail(f"{failure.rstrip('.')}{_kept(store)}", code)
+    return _fail(f"{failure.rstrip('.')}{_kept(folder)}", code)
 
 
 def _fail(message: str, code: int) -> int:
@@ -63,35 +67,93 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _kept(store: ResultStore) -> str:
-    if store.num_results == 0:
+def _kept(folder: RunFolder) -> str:
+    number = len(folder.store.records)
+    if number == 0:
         return ""
-    return f"; {store.num_results} finished results are kept in {store.results_path}"
+    return f"; {number} finished results are kept in {folder.store.path}, the same command goes on"
 
 
-def evaluate(settings: Settings, store: ResultStore, view: View) -> None:
-    """Run all methods on all prompts and write what came out."""
-    records: dict[str, list[PromptRecord]] = {}
-    rows: list[Row] = []
-    with connected(settings, view) as endpoint:
-        header = run_header(settings, endpoint.profile)
-        store.write_config(header)
-        for name in settings.methods:
-            started = time.monotonic()
-            records[name] = run_method(name, settings, endpoint, store, view)
-            seconds = time.monotonic() - started
-            can_vote = settings.task.can_vote
-            rows.append(summarise(records[name], can_vote=can_vote, wall_seconds=seconds))
-    if "parallel" in records:
-        parallel = records["parallel"]
-        rows = [row if row.method == "parallel" else match_parallel(row, parallel) for row in rows]
-    store.write_summary(header | {"rows": [row.to_json() for row in rows]})
-    view.say(f"\n{render_table(rows)}\n\nresults: {store.folder}")
+def _report_only(settings: Settings) -> int:
+    folder = settings.output_dir
+    header, records = read_config(folder), read_records(folder / RESULTS)
+    plan = Plan.from_config(header["config"], can_vote=find_task(header["task"]).can_vote)
+    with open_view(sys.stdout) as view:
+        publish(folder, header, records, plan, view, renew=True)
+    return 0
+
+
+def evaluate(settings: Settings, folder: RunFolder, view: View) -> None:
+    """Bring what is missing of a run, and say what came out."""
+    store, plan = folder.store, settings.plan
+    if folder.earlier is not None:
+        view.say(f"the results of another configuration are now in {folder.earlier}")
+    if store.num_torn:
+        view.say(f"cut {store.num_torn} bytes of an unfinished line off {store.path}")
+    header = folder.header
+    if header is None or plan.missing(cell for cell, _ in store.records):
+        if store.records:
+            view.say(f"going on from {len(store.records)} results in {store.path}")
+        header = _generate(settings, folder, view)
+    records, renew = list(store.records.values()), not _is_published(folder.path)
+    publish(folder.path, header, records, plan, view, renew=renew)
+
+
+def _generate(settings: Settings, folder: RunFolder, view: View) -> dict[str, Any]:
+    """Run all groups of which something is missing; what `config.json` says."""
+    plan, store = settings.plan, folder.store
+    with connected(settings, store.session, view) as endpoint:
+        if settings.calibration is not None:
+            settings.calibration.check_model(endpoint.profile.model_path)
+        header = folder.settle(settings.header(endpoint.profile))
+        worker = Worker(settings, endpoint)
+        for group in plan.groups:
+            if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
+                run_group(group, plan, worker, store, view)
+    return header
+
+
+def publish(
+    folder: Path,
+    header: dict[str, Any],
+    records: list[PromptRecord],
+    plan: Plan,
+    view: View,
+    *,
+    renew: bool,
+) -> None:
+    """Print the table, and, to renew them, write the summary and the page."""
+    from evals.html_report import write_report
+    from evals.report import render_table, summarise_run
+
+    summary = summarise_run(header, records, plan, wall_seconds(records, plan))
+    view.say(f"\n{render_table(summary)}\n")
+    for sign in diagnose(records):
+        view.say(f"warning: {sign}")
+    view.say(f"results: {folder}")
+    if renew:
+        write_whole(folder / SUMMARY, summary.to_json())
+        write_report(folder)
+
+
+def _is_published(folder: Path) -> bool:
+    """Whether the summary and the page of a complete run are there."""
+    from evals.html_report import REPORT
+
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        return summary["partial"] is False and (folder / REPORT).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, view: View) -> Iterator[TokenEndpoint]:
-    """The server of a run: the given one, or one that lives as long as the context."""
+def connected(settings: Settings, session: int, view: View) -> Iterator[TokenEndpoint]:
+    """The server of a run: the given one, or one that lives as long as the context.
+
+    Args:
+        session: chooses the server's seed, so that no session repeats the draws of another.
+    """
     if settings.server is not None:
         view.say(f"connecting to {settings.server}")
         from eager_sgl.endpoint import connect
@@ -107,7 +169,7 @@ def connected(settings: Settings, view: View) -> Iterator[TokenEndpoint]:
     with EmbeddedRuntime(
         settings.model,
         log_path=settings.output_dir / "runtime.log",
-        server_args={"random_seed": settings.seed},
+        server_args={"random_seed": settings.plan.seeds[0] + SESSION_STRIDE * session},
         on_progress=lambda stage: view.say(f"runtime: {stage}"),
     ) as runtime:
         # Python lets a second thread into modules that the first is still importing.
@@ -115,38 +177,6 @@ def connected(settings: Settings, view: View) -> Iterator[TokenEndpoint]:
         from eager_sgl.endpoint import connect
 
         yield connect(runtime.url, timeout=settings.timeout)
-
-
-def run_method(
-    name: str, settings: Settings, endpoint: TokenEndpoint, store: ResultStore, view: View
-) -> list[PromptRecord]:
-    """Run a method on all prompts, several at a time; each is written as it finishes.
-
-    The first failure ends the run: what has finished is written, what waits is not begun.
-    """
-    samples = settings.samples
-    meter = Meter(name, len(samples))
-    ledger = Ledger(settings.eager.max_sequences * len(samples))
-    run = partial(run_prompt, METHODS[name], settings, endpoint, ledger, meter)
-    records: list[PromptRecord] = []
-    pool = ThreadPoolExecutor(settings.concurrency)
-    try:
-        pending = {pool.submit(run, sample) for sample in samples}
-        while pending:
-            done, pending = wait(pending, REFRESH_SECONDS, FIRST_COMPLETED)
-            for future in sorted(done, key=_has_failed):
-                record = future.result()
-                store.append(record)
-                meter.finish(record.sample_id, record.counts)
-                records.append(record)
-            view.show(meter.snapshot())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return records
-
-
-def _has_failed(future: Future[Any]) -> bool:
-    return future.exception() is not None
 
 
 if __name__ == "__main__":

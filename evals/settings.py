@@ -1,45 +1,55 @@
-"""The command line of `evals/run.py`, checked and complete before anything is started."""
+"""A command line of `evals/run.py`, checked and complete before anything is started."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eager_sgl.core import EagerConfig, SamplingConfig
-from eager_sgl.wire import TIMEOUT, require_url
-from evals.tasks import TASKS, Sample, Task, find_task
+from eager_sgl.reallocation import RULES, Reallocation
+from eager_sgl.wire import require_url
+from evals.calibration import Calibration
+from evals.command_line import API_KEY_VARIABLE, QUICKSTART, build_parser
+from evals.plan import Cell, Plan
+from evals.tasks import Sample, Task, find_task
 
-__all__ = ["BUNDLED_MODEL", "QUICKSTART", "Settings", "parse_settings", "versions"]
+if TYPE_CHECKING:
+    from eager_sgl.probe import ServerProfile
 
+__all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings", "parse_settings"]
+
+SCHEMA = 1
 BUNDLED_MODEL = Path(__file__).parent / "reasoner" / "model"
-QUICKSTART = Path("runs/quickstart")
-API_KEY_VARIABLE = "EAGER_SGL_API_KEY"
-SHOWN = "(default: %(default)s)"
-SEED_HELP = (
-    f"chooses the prompts and seeds the embedded server {SHOWN}; "
-    "the sampling of a server given by --server cannot be seeded"
-)
+SWEPT = ("max_sequences", "thresholds", "temperatures", "seeds")
+
+Value = TypeVar("Value", int, float, str)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """A run.
 
     Attributes:
-        methods: names, in the order in which they are run.
-        samples: the prompts, the same for every method.
-        eager: θ, M, how tokens are drawn, and the rest of the method.
+        plan: what is swept.
+        samples: the prompts, the same for every cell.
+        base: the method; θ, M and τ are those of a cell.
+        rules: of the methods of two stages, by name.
+        stage_two: "restart" or "resume".
+        calibration: of θ, where it comes from a file.
         limit: most prompts; None for all.
         levels: those that prompts were chosen from; None for all.
-        seed: of the choice of prompts, and of the server that is started.
         concurrency: prompts that run at the same time.
-        set_aside: whether an earlier run in the output folder is renamed, not refused.
+        set_aside: whether a run of another configuration in the output folder is renamed, not
+            refused.
+        report_only: whether to report on what the output folder holds, and do no more.
         server: URL of an existing server; None starts one.
         model: of the server that is started: a folder or a hub id.
         timeout: seconds to wait for the answer to any one request.
@@ -47,40 +57,69 @@ class Settings:
     """
 
     task: Task
-    methods: tuple[str, ...]
+    plan: Plan
     samples: tuple[Sample, ...]
-    eager: EagerConfig
+    base: EagerConfig
+    rules: Mapping[str, Reallocation]
+    stage_two: str
+    calibration: Calibration | None
     limit: int | None
     levels: tuple[int, ...] | None
-    seed: int
     concurrency: int
     output_dir: Path
     set_aside: bool
+    report_only: bool
     server: str | None
     model: str
     timeout: float
     api_key: str | None
 
+    def config(self, cell: Cell) -> EagerConfig:
+        """The method in one cell; full Parallel has no θ and keeps the base's."""
+        return replace(
+            self.base,
+            max_sequences=cell.max_sequences,
+            threshold=self.base.threshold if cell.threshold is None else cell.threshold,
+            sampling=replace(self.base.sampling, temperature=cell.temperature),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """What `config.json` and `summary.json` tell of the run."""
+        eager = asdict(self.base)
+        del eager["threshold"], eager["max_sequences"], eager["sampling"]["temperature"]
+        rule = next(iter(self.rules.values()))
         return {
+            "methods": list(self.plan.methods),
+            **{name: list(getattr(self.plan, name)) for name in SWEPT},
             "task": self.task.name,
-            "methods": list(self.methods),
-            "eager": asdict(self.eager),
             "limit": self.limit,
             "levels": list(self.levels) if self.levels else None,
             "num_prompts": len(self.samples),
-            "seed": self.seed,
+            "prompts": _digest(self.samples),
+            "eager": eager,
+            "stage_two": self.stage_two,
+            "extra_cap": rule.max_extra_factor,
+            "threshold_factor": rule.threshold_factor,
+            "calibration": asdict(self.calibration) if self.calibration else None,
             "concurrency": self.concurrency,
             "server": self.server,
-            "model": None if self.server else self.model,
+        }
+
+    def header(self, profile: ServerProfile) -> dict[str, Any]:
+        """The content of `config.json`, and of `summary.json` before its rows."""
+        return {
+            "schema": SCHEMA,
+            "task": self.task.name,
+            "model": profile.model_path,
+            "versions": _versions() | {"server_sglang": profile.version},
+            "config": self.to_json() | {"logprobs": profile.logprobs},
         }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, without the usage."""
-        self.exit(2, f"error: {message}\n")
+def _digest(samples: Sequence[Sample]) -> str:
+    """Differs where any prompt does."""
+    prompts = json.dumps([[sample.id, sample.prompt] for sample in samples])
+    return hashlib.sha256(prompts.encode()).hexdigest()[:16]
 
 
 def parse_settings(arguments: Sequence[str] | None, methods: Sequence[str]) -> Settings:
@@ -90,64 +129,15 @@ def parse_settings(arguments: Sequence[str] | None, methods: Sequence[str]) -> S
         arguments: None takes those of the process.
         methods: the names that there are.
     """
-    parser = _parser(methods)
+    parser = build_parser(methods)
     options = parser.parse_args(arguments)
     try:
-        return _settings(options, methods)
+        settings = _settings(options, methods)
+        for cell in settings.plan.cells:
+            settings.config(cell)
+        return settings
     except ValueError as error:
         parser.error(str(error))
-
-
-def _parser(methods: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="evals/run.py",
-        description="Run test-time scaling methods on a task and compare what they reach and cost.",
-    )
-    add = parser.add_argument
-    add("--task", default="countdown", help=f"one of {', '.join(TASKS)} {SHOWN}")
-    add("--methods", default=",".join(methods), help=f"comma-separated, run in this order {SHOWN}")
-    add("--limit", type=int, help="most prompts, spread evenly over levels (default: the task's)")
-    add("--levels", help="comma-separated levels of difficulty (default: all)")
-    add("--output-dir", type=Path, help=f"a new folder (default: {QUICKSTART}, set aside if full)")
-    add("--seed", type=int, default=0, help=SEED_HELP)
-    add("--concurrency", type=int, default=32, help=f"prompts that run at the same time {SHOWN}")
-    _add_method_options(parser.add_argument_group("method"))
-    _add_server_options(parser.add_argument_group("server"))
-    return parser
-
-
-def _add_method_options(group: argparse._ArgumentGroup) -> None:
-    paper, add = EagerConfig(threshold=1.0), group.add_argument
-    sampling = paper.sampling
-    add("--max-sequences", type=int, default=16, help=f"M, most sequences per prompt {SHOWN}")
-    add("--theta", type=float, help="θ in nats, in (0, ln K] (default: the task's, calibrated)")
-    add("--temperature", type=float, default=sampling.temperature, help=f"τ of sampling {SHOWN}")
-    add("--top-p", type=float, default=sampling.top_p, help=f"nucleus mass of sampling {SHOWN}")
-    add("--max-new-tokens", type=int, help="length limit of a sequence (default: the task's)")
-    add("--chunk-tokens", type=int, help="tokens per monitored request (default: the task's)")
-    add(
-        "--top-k", type=int, default=paper.top_k, help=f"K, tokens that the entropy is over {SHOWN}"
-    )
-    add(
-        "--entropy-temperature",
-        type=float,
-        default=paper.entropy_temperature,
-        help=f"temperature of the distribution whose entropy is taken {SHOWN}",
-    )
-    add(
-        "--patience",
-        type=int,
-        default=paper.patience,
-        help=f"steps watched without a branch {SHOWN}",
-    )
-
-
-def _add_server_options(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--server", help="URL of a running SGLang server (default: start one)")
-    add("--api-key", help=f"of that server (default: the environment's {API_KEY_VARIABLE})")
-    add("--timeout", type=float, default=TIMEOUT, help=f"seconds for any one request {SHOWN}")
-    add("--model", help="folder or hub id for the server to start (default: the bundled reasoner)")
 
 
 def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Settings:
@@ -163,68 +153,105 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
             raise ValueError(f"{name} is {value}; it must be at least 1")
     task = find_task(options.task)
     limit = task.defaults.limit if options.limit is None else options.limit
-    levels = _levels(options.levels)
-    samples = tuple(task.load(limit, levels, options.seed))
+    levels = options.levels and _values("levels", options.levels, int)
+    seeds = _values("seeds", options.seeds, int)
+    samples = tuple(task.load(limit, levels, seeds[0]))
     if not samples:
         raise ValueError(f"task {task.name} has no prompts")
+    thresholds, calibration = _thresholds(options.theta, task)
+    base = _base(options, task, thresholds[0])
+    model = options.model or str(BUNDLED_MODEL)
+    if calibration:
+        calibration.check_config(base)
+        if not options.server:
+            calibration.check_model(model)
+    plan = Plan(
+        methods=_methods(options.methods, known_methods),
+        max_sequences=_values("max_sequences", options.max_sequences, int),
+        thresholds=thresholds,
+        temperatures=_values("temperature", options.temperature, float),
+        seeds=seeds,
+        num_prompts=len(samples),
+        can_vote=task.can_vote,
+    )
+    keeps_refused = options.stage_two == "resume" and any(name in RULES for name in plan.methods)
     return Settings(
         task=task,
-        methods=_methods(options.methods, known_methods),
-        eager=_eager_config(options, task),
+        plan=plan,
         samples=samples,
+        base=replace(base, keep_refused=keeps_refused),
+        rules=_rules(options),
+        stage_two=options.stage_two,
+        calibration=calibration,
         limit=limit,
         levels=levels,
-        seed=options.seed,
         concurrency=options.concurrency,
         output_dir=options.output_dir or QUICKSTART,
         set_aside=options.output_dir is None,
+        report_only=options.report_only,
         server=options.server,
-        model=options.model or str(BUNDLED_MODEL),
+        model=model,
         timeout=options.timeout,
         api_key=options.api_key or os.environ.get(API_KEY_VARIABLE),
     )
 
 
 def _methods(names: str, known: Sequence[str]) -> tuple[str, ...]:
-    methods = tuple(name.strip() for name in names.split(","))
+    methods = _values("methods", names, str)
     for name in methods:
         if name not in known:
             raise ValueError(f"unknown method {name!r}; there is {', '.join(known)}")
-    if len(set(methods)) < len(methods):
-        raise ValueError(f"methods is {names}; each may be named once")
     return methods
 
 
-def _levels(levels: str | None) -> tuple[int, ...] | None:
-    if levels is None:
-        return None
+def _values(name: str, text: str, kind: Callable[[str], Value]) -> tuple[Value, ...]:
+    """Different values with commas between them."""
     try:
-        return tuple(int(level) for level in levels.split(","))
+        values = tuple(kind(part.strip()) for part in text.split(","))
     except ValueError as error:
-        raise ValueError(f"levels is {levels!r}; it must be whole numbers with commas") from error
+        numbers = "whole numbers" if kind is int else "numbers"
+        raise ValueError(f"{name} is {text!r}; it must be {numbers} with commas") from error
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} is {text}; each may be named once")
+    return values
 
 
-def _eager_config(options: argparse.Namespace, task: Task) -> EagerConfig:
-    def given(name: str, default: Any) -> Any:
+def _thresholds(text: str | None, task: Task) -> tuple[tuple[float, ...], Calibration | None]:
+    if text is None:
+        return (task.defaults.threshold,), None
+    if not Path(text).is_file():
+        return _values("theta", text, float), None
+    calibration = Calibration.read(Path(text))
+    return (calibration.theta,), calibration
+
+
+def _rules(options: argparse.Namespace) -> dict[str, Reallocation]:
+    return {
+        name: replace(
+            rule,
+            max_extra_factor=options.extra_cap,
+            threshold_factor=options.threshold_factor,
+        )
+        for name, rule in RULES.items()
+    }
+
+
+def _base(options: argparse.Namespace, task: Task, threshold: float) -> EagerConfig:
+    def given(name: str) -> Any:
         value = getattr(options, name)
-        return default if value is None else value
+        return getattr(task.defaults, name) if value is None else value
 
     return EagerConfig(
-        threshold=given("theta", task.defaults.threshold),
-        max_sequences=options.max_sequences,
+        threshold=threshold,
         top_k=options.top_k,
         entropy_temperature=options.entropy_temperature,
         patience=options.patience,
-        chunk_tokens=given("chunk_tokens", task.defaults.chunk_tokens),
-        sampling=SamplingConfig(
-            temperature=options.temperature,
-            top_p=options.top_p,
-            max_new_tokens=given("max_new_tokens", task.defaults.max_new_tokens),
-        ),
+        chunk_tokens=given("chunk_tokens"),
+        sampling=SamplingConfig(top_p=options.top_p, max_new_tokens=given("max_new_tokens")),
     )
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Of what the results depend on, on this machine."""
     installed = {name: version(name) for name in ("eager_sgl", "sglang", "torch")}
     return installed | {"python": platform.python_version(), "platform": platform.platform()}

@@ -1,36 +1,30 @@
-"""The folder of a run: `config.json`, `results.jsonl`, `summary.json`.
-
-A result is written and flushed as soon as its prompt has finished, and nothing that an earlier run
-left is ever overwritten or mixed in.
-"""
+"""What a run brings, prompt by prompt, and the file that nothing is lost from."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-import jsonlines
-
-from eager_sgl.core import BranchPoint, FinishReason, TokenCounts
+from eager_sgl.core import (
+    BranchPoint,
+    FinishReason,
+    PromptResult,
+    RefusedBranch,
+    Sequence,
+    TokenCounts,
+)
+from evals.files import StoreError, reported, to_line
+from evals.plan import Cell
 from evals.tasks import Message
 
-__all__ = ["PromptRecord", "ResultStore", "SequenceRecord", "StoreError", "prepare_folder"]
+__all__ = ["PromptRecord", "ResultStore", "SequenceRecord", "StageTwo", "read_records"]
 
-CONFIG, RESULTS, SUMMARY = "config.json", "results.jsonl", "summary.json"
-
-to_line = partial(json.dumps, allow_nan=False, ensure_ascii=False)
-
-
-class StoreError(Exception):
-    """The folder of a run cannot be used; the text is one sentence for the user."""
+Key = tuple[Cell, str]
+"""What there is at most one result for: a cell and a sample's id."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +35,7 @@ class SequenceRecord:
         parent: index of the sequence it branched off; None for the first of a tree.
         branch: where it left its parent, with the evidence.
         vote: index of the first sequence of the prompt with an equivalent answer; None without.
+        stage: 1, or 2 for an extra sequence.
     """
 
     text: str
@@ -52,17 +47,49 @@ class SequenceRecord:
     correct: bool
     explanation: str
     vote: int | None
+    stage: int = 1
+
+    @classmethod
+    def from_json(cls, line: dict[str, Any]) -> Self:
+        """What `asdict` and JSON made of it, read back."""
+        branch = line["branch"] and _branch(line["branch"])
+        return cls(**line | {"token_ids": tuple(line["token_ids"]), "branch": branch})
 
 
 @dataclass(frozen=True)
+class StageTwo:
+    """What reallocation gave to a prompt.
+
+    Attributes:
+        eligible: whether the rule considered it.
+        extra_granted: sequences beyond M that it was allowed.
+        extra_used: those that it opened.
+        threshold: θ' that they were generated with; the stage one's where nothing was granted.
+    """
+
+    eligible: bool
+    extra_granted: int
+    extra_used: int
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptRecord:
     """One line of `results.jsonl`: all that came out for one prompt by one method.
 
     Attributes:
-        max_sequences: M, the cap.
-        threshold: θ; None where the method does not branch.
-        seconds: from the prompt's start to its last token.
-        counts: what the sequences cost together.
+        max_sequences: M, the cap of stage one.
+        threshold: θ of stage one; None where the method does not branch.
+        temperature: τ of sampling.
+        seed: which repeat it is.
+        sequences: those of stage one, then the extra ones.
+        counts: what the sequences cost together, stage one's included.
+        seconds: from the prompt's start to its last token, both stages added up.
+        peak_entropy: mean over its stage-one sequences; None where no entropy was taken.
+        stage_two: None for a method of one stage.
+        refused: what `--stage-two resume` may open, best first.
+        session: of the run that wrote the line; 0 for the first, 1 after an interruption.
+        elapsed: seconds that this session had worked on the line's group of cells.
     """
 
     method: str
@@ -70,11 +97,23 @@ class PromptRecord:
     level: int | None
     max_sequences: int
     threshold: float | None
+    temperature: float
+    seed: int
     prompt: list[Message]
     prompt_ids: tuple[int, ...]
     sequences: tuple[SequenceRecord, ...]
     counts: TokenCounts
     seconds: float
+    peak_entropy: float | None = None
+    stage_two: StageTwo | None = None
+    refused: tuple[RefusedBranch, ...] = ()
+    session: int = 0
+    elapsed: float = 0.0
+
+    @property
+    def cell(self) -> Cell:
+        """Where in a sweep it belongs; with `sample_id` the key of the line."""
+        return Cell(self.method, self.max_sequences, self.threshold, self.temperature, self.seed)
 
     @property
     def correct(self) -> list[bool]:
@@ -86,118 +125,128 @@ class PromptRecord:
         """One class per sequence."""
         return [sequence.vote for sequence in self.sequences]
 
+    def to_result(self) -> PromptResult:
+        """The tree that the line tells of, as far as a second stage needs it."""
+        sequences = tuple(
+            Sequence(s.token_ids, (), s.finish_reason, s.parent, s.branch) for s in self.sequences
+        )
+        return PromptResult(
+            self.prompt_ids, sequences, self.counts, self.max_sequences, self.refused
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As it is written, the counts that follow from others included."""
         derived = {"discarded": self.counts.discarded, "prefilled": self.counts.prefilled}
         line = asdict(self)
         return line | {"counts": line["counts"] | derived}
 
+    @classmethod
+    def from_json(cls, line: dict[str, Any]) -> Self:
+        """A line read back.
 
-def prepare_folder(folder: Path, *, set_aside: bool) -> Path | None:
-    """Make a folder ready for a new run.
-
-    Args:
-        set_aside: rename a folder that holds an earlier run, instead of refusing it.
-
-    Returns:
-        Where the earlier run is now, if there was one.
-
-    Raises:
-        StoreError: the folder holds an earlier run, or cannot be made.
-    """
-    with _reported(folder):
-        if not _holds_results(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            return None
-        if not set_aside:
-            raise StoreError(
-                f"{folder} holds the results of an earlier run; give another --output-dir, "
-                "or move or remove that folder first"
-            )
-        aside = _free_name(folder)
-        folder.rename(aside)
-        folder.mkdir()
-        return aside
+        Raises:
+            KeyError, TypeError: the line is not of a record.
+        """
+        counts = {field.name: line["counts"][field.name] for field in fields(TokenCounts)}
+        refused = ((r["sequence"], _branch(r["point"])) for r in line["refused"])
+        return cls(
+            **line
+            | {
+                "prompt_ids": tuple(line["prompt_ids"]),
+                "sequences": tuple(map(SequenceRecord.from_json, line["sequences"])),
+                "counts": TokenCounts(**counts),
+                "stage_two": line["stage_two"] and StageTwo(**line["stage_two"]),
+                "refused": tuple(RefusedBranch(*one) for one in refused),
+            }
+        )
 
 
-def _holds_results(folder: Path) -> bool:
-    results = folder / RESULTS
-    return (folder / SUMMARY).exists() or (results.exists() and results.stat().st_size > 0)
-
-
-def _free_name(folder: Path) -> Path:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    return aside
+def _branch(line: dict[str, Any]) -> BranchPoint:
+    one, other = line["logprobs"]
+    pairs = {name: tuple(line[name]) for name in ("token_ids", "probabilities")}
+    # JSON has no infinity: a logprob of null is that of a token of probability 0.
+    logprobs = (-math.inf if one is None else one, -math.inf if other is None else other)
+    return BranchPoint(**line | pairs | {"logprobs": logprobs})
 
 
 class ResultStore:
-    """Owns the files of a run; a context manager.
+    """Owns `results.jsonl`: what it holds, and every line that comes to it. A context manager.
+
+    A process that dies while it writes leaves a torn last line; the next one cuts it off.
 
     Args:
-        folder: one that `prepare_folder` has made ready.
+        path: of the file, which is made if it is not there.
+
+    Attributes:
+        records: all results by cell and sample id, in the order of the file.
+        num_torn: bytes that were cut off.
+        session: number of this session, for the lines that it writes.
+
+    Raises:
+        StoreError: the file cannot be read or written, or holds something else.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.num_results = 0
-        with _reported(folder):
-            self._lines = jsonlines.open(self.results_path, "w", dumps=to_line, flush=True)
-
-    @property
-    def results_path(self) -> Path:
-        """The file with a line per finished prompt and method."""
-        return self.folder / RESULTS
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = -1
+        with reported(path):
+            content = path.read_bytes() if path.exists() else b""
+            self.records, num_whole = _read(content, path)
+            self.num_torn = len(content) - num_whole
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            if self.num_torn:
+                os.ftruncate(self._file, num_whole)
+        sessions = (record.session for record in self.records.values())
+        self.session = max(sessions, default=-1) + 1
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lines.close()
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._file)
 
     def append(self, record: PromptRecord) -> None:
-        """Write a finished prompt through to the file."""
-        with _reported(self.results_path):
-            self._lines.write(_finite(record.to_json()))
-        self.num_results += 1
-
-    def write_config(self, config: dict[str, Any]) -> None:
-        """What the run was asked for."""
-        self._write_whole(CONFIG, config)
-
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """What came out; its file exists only where the run is complete."""
-        self._write_whole(SUMMARY, summary)
-
-    def _write_whole(self, name: str, content: dict[str, Any]) -> None:
-        """The file appears complete or not at all."""
-        path = self.folder / name
-        partial_path = path.with_name(f".{name}.partial")
-        with _reported(path):
-            partial_path.write_text(to_line(_finite(content), indent=2) + "\n", encoding="utf-8")
-            os.replace(partial_path, path)
+        """Write a finished prompt through to the file: the whole line or nothing."""
+        key = (record.cell, record.sample_id)
+        assert key not in self.records, f"{key} is there already"
+        line = to_line(record.to_json()).encode()
+        with reported(self.path):
+            size = os.fstat(self._file).st_size
+            try:
+                _write(self._file, line)
+            except OSError:
+                os.ftruncate(self._file, size)
+                raise
+        self.records[key] = record
 
 
-def _finite(value: Any) -> Any:
-    """The value with null for every number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def read_records(path: Path) -> list[PromptRecord]:
+    """The results in a file that another process may be writing to.
+
+    Raises:
+        StoreError: as for a `ResultStore`.
+    """
+    with reported(path):
+        records, _ = _read(path.read_bytes(), path)
+    return list(records.values())
 
 
-@contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+def _read(content: bytes, path: Path) -> tuple[dict[Key, PromptRecord], int]:
+    """The records of a file, and how many of its bytes are whole lines."""
+    records: dict[Key, PromptRecord] = {}
+    *lines, torn = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = PromptRecord.from_json(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"line {number} of {path} is no result of this version") from error
+        key = (record.cell, record.sample_id)
+        if key in records:
+            raise StoreError(f"line {number} of {path} repeats {key}; remove one of the two")
+        records[key] = record
+    return records, len(content) - len(torn)
+
+
+def _write(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]

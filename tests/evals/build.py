@@ -1,6 +1,7 @@
 """Results of a run, made by hand."""
 
 from collections.abc import Sequence as Items
+from typing import Any
 
 from eager_sgl.core import BranchPoint, PromptResult, Sequence, TokenCounts
 from evals.store import PromptRecord, SequenceRecord
@@ -42,6 +43,7 @@ def record(
     votes: Items[int | None] | None = None,
     counts: TokenCounts | None = None,
     max_sequences: int = 4,
+    **more: Any,
 ) -> PromptRecord:
     """A judged prompt; each sequence votes for itself unless `votes` says otherwise."""
     sequences = tuple(
@@ -58,15 +60,18 @@ def record(
         )
         for index, is_correct in enumerate(correct)
     )
-    return PromptRecord(
-        method=method,
-        sample_id=sample_id,
-        level=1,
-        max_sequences=max_sequences,
-        threshold=None if method == "parallel" else 0.7,
-        prompt=[{"role": "user", "content": "make"}],
-        prompt_ids=(5, 6),
-        sequences=sequences,
-        counts=counts or TokenCounts(generated=10, unique=8, naive=12, hand_set=1),
-        seconds=0.5,
-    )
+    fields: dict[str, Any] = {
+        "method": method,
+        "sample_id": sample_id,
+        "level": 1,
+        "max_sequences": max_sequences,
+        "threshold": None if method == "parallel" else 0.7,
+        "temperature": 0.6,
+        "seed": 0,
+        "prompt": [{"role": "user", "content": "make"}],
+        "prompt_ids": (5, 6),
+        "sequences": sequences,
+        "counts": counts or TokenCounts(generated=10, unique=8, naive=12, hand_set=1),
+        "seconds": 0.5,
+    }
+    return PromptRecord(**fields | more)

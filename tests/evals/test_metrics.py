@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 import pytest
 
@@ -10,9 +10,12 @@ from evals.metrics import (
     coverage,
     equivalent_parallel_k,
     estimate,
+    majority_at_k,
     majority_correct,
     pass_at_k,
+    pass_curve,
     pass_rate,
+    rank_correlation,
     vote_classes,
 )
 
@@ -48,6 +51,11 @@ def test_pass_at_k_of_all_sequences_is_coverage() -> None:
     for num_correct in range(5):
         correct = [True] * num_correct + [False] * (4 - num_correct)
         assert pass_at_k(4, num_correct, 4) == coverage(correct)
+
+
+def test_pass_curve_is_pass_at_every_whole_k() -> None:
+    curve = pass_curve([True, False, True, False, False])
+    assert curve.tolist() == pytest.approx([pass_at_k(5, 2, k) for k in range(6)])
 
 
 @pytest.mark.parametrize(("num_correct", "k"), [(-1, 1), (5, 1), (1, 4.01), (1, -0.1)])
@@ -96,3 +104,42 @@ def test_vote_classes_name_the_first_of_each() -> None:
 )
 def test_majority(votes: list[int | None], correct: list[bool], expected: bool) -> None:
     assert majority_correct(votes, correct) is expected
+
+
+VOTES = ([0, 1, 1, 0, 4, None], [True, False, False, True, False, False])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 6])
+def test_majority_at_k_is_the_mean_over_ordered_subsets(k: int) -> None:
+    """Against the definition: every ordered subset, judged as a prompt of its own."""
+    votes, correct = VOTES
+    judged = []
+    for chosen in permutations(range(len(votes)), k):
+        classes = vote_classes([votes[index] for index in chosen])
+        judged.append(majority_correct(classes, [correct[index] for index in chosen]))
+    assert majority_at_k(votes, correct, k) == pytest.approx(statistics.mean(judged), abs=0.02)
+
+
+def test_majority_at_k_is_the_same_every_time() -> None:
+    assert majority_at_k(*VOTES, 3) == majority_at_k(*VOTES, 3)
+
+
+def test_majority_at_k_of_one_answer_and_of_none() -> None:
+    assert majority_at_k([0, 0, 0], [True, True, True], 2) == 1
+    assert majority_at_k([None, None], [False, False], 1) == 0
+    with pytest.raises(ValueError, match=r"k is 3; it must be in \[1, 2\]"):
+        majority_at_k([0, 0], [True, True], 3)
+
+
+def test_rank_correlation_knows_order_only() -> None:
+    found = rank_correlation([1, 2, 3, 4, 5, 6], [36, 25, 16, 9, 4, 1])
+    assert found.spearman == pytest.approx(-1)
+    assert found.p_value is not None
+    assert found.p_value < 1e-6
+    assert found.count == 6
+
+
+def test_rank_correlation_is_open_where_it_is_not_defined() -> None:
+    for left, right in ([1.0, 2.0], [0.0, 1.0]), ([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]):
+        found = rank_correlation(left, right)
+        assert (found.spearman, found.p_value, found.count) == (None, None, len(left))

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from eager_sgl.budget import Ledger
 from eager_sgl.core import TokenCounts
 from evals.progress import PLAIN_SECONDS, Meter, PlainView, Snapshot, TerminalView, open_view
 
@@ -21,47 +22,88 @@ class Terminal(io.StringIO):
         return True
 
 
-def snapshot(num_done: int, num_prompts: int = 10) -> Snapshot:
-    return Snapshot("parallel", num_done, num_prompts, 3, 500, 0.75, 2.0)
+def snapshot(num_done: int, label: str = "parallel") -> Snapshot:
+    return Snapshot(
+        label=label,
+        num_done=num_done,
+        num_running=2,
+        num_prompts=10,
+        num_solved=num_done // 2,
+        num_alive=3,
+        spent=40,
+        reserved=8,
+        free=112,
+        generated=500,
+        cached_share=0.75,
+        seconds=2.0,
+    )
 
 
 def test_a_meter_counts_each_prompt_once() -> None:
     clock = Clock()
-    meter = Meter("eager_init", 3, clock)
+    meter = Meter("eager_init", 3, Ledger(12), clock)
     meter.report("a", TokenCounts(generated=10, prompt=20, cached=10), 2)
     meter.report("b", TokenCounts(generated=1, prompt=20, cached=20), 1)
     meter.report("a", TokenCounts(generated=30, prompt=60, cached=40), 4)  # cumulative
     clock.now += 2
     now = meter.snapshot()
-    assert (now.num_done, now.num_alive, now.generated) == (0, 5, 31)
+    assert (now.num_done, now.num_running, now.num_alive, now.generated) == (0, 2, 5, 31)
     assert now.cached_share == 60 / 80
     assert now.tokens_per_second == 15.5
-    meter.finish("a", TokenCounts(generated=40, prompt=80, cached=50))
+    meter.report("a", TokenCounts(generated=40, prompt=80, cached=50), 0)
+    meter.finish("a", solved=True)
     now = meter.snapshot()
-    assert (now.num_done, now.num_alive, now.generated) == (1, 1, 41)
-    assert now.cached_share == 70 / 100
+    assert (now.num_done, now.num_running, now.num_alive, now.generated) == (1, 1, 1, 41)
+    assert (now.num_solved, now.cached_share) == (1, 70 / 100)
+
+
+def test_prompts_of_an_earlier_session_are_done_and_cost_nothing() -> None:
+    meter = Meter("eager_init", 3, Ledger(12), Clock())
+    meter.finish("a", solved=False)
+    now = meter.snapshot()
+    assert (now.num_done, now.num_solved, now.generated) == (1, 0, 0)
 
 
 def test_nothing_is_divided_by_nothing() -> None:
-    now = Meter("eager_init", 3, Clock()).snapshot()
+    now = Meter("eager_init", 3, Ledger(12), Clock()).snapshot()
     assert (now.cached_share, now.tokens_per_second) == (0, 0)
+    assert "Pass@k –" in now.describe()
+
+
+def test_the_budget_is_the_ledger_s() -> None:
+    ledger = Ledger(12)
+    meter = Meter("eager_init", 3, ledger, Clock())
+    with ledger.reserve(4) as account:
+        account.commit(1)
+        now = meter.snapshot()
+        assert (now.spent, now.reserved, now.free) == (1, 3, 8)
+    now = meter.snapshot()
+    assert (now.spent, now.reserved, now.free) == (1, 0, 11)
 
 
 def test_a_line_says_all() -> None:
     line = snapshot(4).describe()
-    for text in ("parallel", "4/10 prompts", "3 sequences", "250 token/s", "75.0%", "2 s"):
+    for text in (
+        *("parallel", "4/10 prompts", "2 running", "Pass@k 0.50", "3 sequences"),
+        *("budget 40 spent + 8 reserved + 112 free", "250 token/s", "75.0%", "2 s"),
+    ):
         assert text in line
 
 
-def test_plain_lines_come_every_few_seconds_and_at_the_end() -> None:
+def test_plain_lines_come_every_few_seconds_and_once_at_the_end() -> None:
     clock, stream = Clock(), io.StringIO()
     view = PlainView(stream, clock)
     for _ in range(int(2.5 * PLAIN_SECONDS / 0.25)):
         clock.now += 0.25
-        view.show(snapshot(4))
+        view.show([snapshot(4)])
     assert stream.getvalue().count("\n") == 2
-    view.show(snapshot(10))
-    assert "10/10" in stream.getvalue().splitlines()[-1]
+    for _ in range(2):
+        view.show([snapshot(10), snapshot(3, "eager")])
+    assert stream.getvalue().count("10/10") == 1
+    assert "eager" not in stream.getvalue()
+    clock.now += PLAIN_SECONDS
+    view.show([snapshot(10), snapshot(3, "eager")])
+    assert "eager: 3/10" in stream.getvalue().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -74,9 +116,9 @@ def test_the_stream_decides(stream: io.StringIO, kind: type) -> None:
 def test_a_terminal_keeps_what_is_said_and_the_end_of_a_method() -> None:
     stream = Terminal()
     with TerminalView(stream) as view:
-        view.show(snapshot(5))
+        view.show([snapshot(5)])
         view.say("a [bold] line that stays")
-        view.show(snapshot(10))
+        view.show([snapshot(10)])
     written = stream.getvalue()
     assert "━" * 5 + "─" * 5 in written
     assert "a [bold] line that stays" in written

@@ -1,65 +1,27 @@
 """`evals/run.py` with hand-made methods: what it writes, and how it ends when things go wrong."""
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import jsonlines
 import pytest
 
 from eager_sgl.budget import Account
-from eager_sgl.core import EagerConfig, PromptResult, TokenCounts
+from eager_sgl.core import EagerConfig, PromptResult
 from eager_sgl.errors import AuthenticationError, EagerError, ServerUnreachableError
-from eager_sgl.probe import ServerProfile
-from evals import run
-from evals.methods import Method
-from evals.settings import API_KEY_VARIABLE, Settings
+from evals import run, stages
+from evals.settings import API_KEY_VARIABLE
 from evals.tasks import Sample
 from tests.evals.build import result
+from tests.evals.scripted_run import PROFILE, Scripted, generate, key_of, lines
 
 ROOT = Path(__file__).parents[2]
-PROFILE = ServerProfile("some/model", "0.5.23", 1024, 1, "tempered")
-Generate = Callable[..., PromptResult]
-
-
-def generate(
-    endpoint: object, sample: Sample, config: EagerConfig, account: Account, on_wave: Any
-) -> PromptResult:
-    """Two sequences, one of them without an answer."""
-    account.commit(2)
-    on_wave(TokenCounts(generated=5, prompt=10, cached=9), 2)
-    return result(["</think>01+01", "no answer"], max_sequences=config.max_sequences)
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Generate], None]:
-    """Puts a function in the place of both methods, and a connected server before them."""
-
-    @contextlib.contextmanager
-    def connected(settings: Settings, view: object) -> Iterator[Any]:
-        yield SimpleNamespace(profile=PROFILE)
-
-    monkeypatch.setattr(run, "connected", connected)
-
-    def use(function: Generate) -> None:
-        for name, branches in (("parallel", False), ("eager_init", True)):
-            monkeypatch.setitem(run.METHODS, name, Method(name, function, branches))
-
-    use(generate)
-    return use
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    with jsonlines.open(folder / "results.jsonl") as reader:
-        return list(reader)
+ALL = ["parallel", "eager_init", "eager_adapt", "eager"]
 
 
 @pytest.mark.usefixtures("scripted")
@@ -67,18 +29,22 @@ def test_a_run_writes_every_prompt_and_a_summary(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run.main(["--limit", "9", "--max-sequences", "4", "--output-dir", str(folder)]) == 0
     found = lines(folder)
-    assert len({(line["method"], line["sample_id"]) for line in found}) == len(found) == 18
+    assert len(set(map(key_of, found))) == len(found) == 36
     summary = json.loads((folder / "summary.json").read_text())
-    assert list(summary) == ["schema", "task", "model", "versions", "config", "rows"]
-    assert (summary["schema"], summary["task"], summary["model"]) == (1, "countdown", "some/model")
+    header = ["schema", "task", "model", "versions", "config"]
+    assert list(summary)[:5] == header
+    assert (summary["schema"], summary["task"], summary["model"]) == (
+        1,
+        "countdown",
+        PROFILE.model_path,
+    )
     assert {"eager_sgl", "sglang", "torch", "python", "platform"} <= set(summary["versions"])
-    assert [row["method"] for row in summary["rows"]] == ["parallel", "eager_init"]
-    assert [row["theta"] is None for row in summary["rows"]] == [True, False]
-    for row in summary["rows"]:
-        assert (row["num_prompts"], row["num_sequences"]) == (9, 18)
-        assert row["tokens_generated"] == 90
+    assert (summary["partial"], summary["missing"]) == (False, [])
+    own = [row for row in summary["rows"] if row["max_sequences"] == 4]
+    assert [row["method"] for row in own] == ALL
+    assert [row["theta"] is None for row in own] == [True, False, False, False]
     config = json.loads((folder / "config.json").read_text())
-    assert config == {name: value for name, value in summary.items() if name != "rows"}
+    assert config == {name: summary[name] for name in header}
 
 
 @pytest.mark.usefixtures("scripted")
@@ -91,7 +57,8 @@ def test_what_is_written_is_judged(tmp_path: Path) -> None:
         *("01+01", 0),
         *(None, None),
     )
-    assert line["threshold"] == run.parse_settings([], ["eager_init"]).eager.threshold
+    assert (line["threshold"],) == run.parse_settings([], ["eager_init"]).plan.thresholds
+    assert (line["seed"], line["temperature"], line["stage_two"]) == (0, 0.6, None)
 
 
 @pytest.mark.usefixtures("scripted")
@@ -104,12 +71,13 @@ def test_the_api_key_is_written_nowhere(
         arguments += ["--api-key", "sesame"]
     else:
         monkeypatch.setenv(API_KEY_VARIABLE, "sesame")
-    assert run.parse_settings(arguments, tuple(run.METHODS)).api_key == "sesame"
+    assert run.parse_settings(arguments, run.METHODS).api_key == "sesame"
     assert run.main(arguments) == 0
-    assert not [path for path in tmp_path.iterdir() if "sesame" in path.read_text()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"sesame" in path.read_bytes()]
 
 
-def test_every_prompt_may_spend_m(tmp_path: Path, scripted: Callable[[Generate], None]) -> None:
+def test_every_prompt_may_spend_m(tmp_path: Path, scripted: Scripted) -> None:
     granted = []
 
     def spend_all(
@@ -123,6 +91,9 @@ def test_every_prompt_may_spend_m(tmp_path: Path, scripted: Callable[[Generate],
     arguments = ["--limit", "8", "--max-sequences", "3", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == 0
     assert granted == [3] * 16
+    eager = [line for line in lines(tmp_path) if line["method"] == "eager"]
+    assert [line["stage_two"]["eligible"] for line in eager] == [True] * 8
+    assert [line["stage_two"]["extra_granted"] for line in eager] == [0] * 8
 
 
 class FailsAt:
@@ -151,7 +122,7 @@ class FailsAt:
 def test_a_failure_keeps_what_has_finished(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    scripted: Callable[[Generate], None],
+    scripted: Scripted,
     error: BaseException,
     code: int,
     message: str,
@@ -160,15 +131,13 @@ def test_a_failure_keeps_what_has_finished(
     scripted(failing)
     arguments = ["--limit", "20", "--concurrency", "1", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == code
-    kept = f"3 finished results are kept in {tmp_path}/results.jsonl"
+    kept = f"3 finished results are kept in {tmp_path}/results.jsonl, the same command goes on"
     assert capsys.readouterr().err == f"error: {message}; {kept}\n"
     assert len(lines(tmp_path)) == 3
     assert not (tmp_path / "summary.json").exists()
 
 
-def test_nothing_is_begun_after_a_failure(
-    tmp_path: Path, scripted: Callable[[Generate], None]
-) -> None:
+def test_nothing_is_begun_after_a_failure(tmp_path: Path, scripted: Scripted) -> None:
     failing = FailsAt(1, EagerError("no"))
     scripted(failing)
     arguments = ["--limit", "100", "--concurrency", "1", "--output-dir", str(tmp_path)]
@@ -177,7 +146,7 @@ def test_nothing_is_begun_after_a_failure(
 
 
 def test_what_finished_together_with_a_failure_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Callable[[Generate], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
 ) -> None:
     together = threading.Barrier(16)
 
@@ -187,35 +156,11 @@ def test_what_finished_together_with_a_failure_is_written(
         return generate(*arguments)
 
     scripted(one_of_all_fails)
-    wait = run.wait
-    monkeypatch.setattr(run, "wait", lambda pending, *when: wait(pending))
+    wait = stages.wait
+    monkeypatch.setattr(stages, "wait", lambda pending, *when: wait(pending))
     arguments = ["--limit", "16", "--concurrency", "16", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == 1
     assert len(lines(tmp_path)) == 15
-
-
-@pytest.mark.usefixtures("scripted")
-def test_an_explicit_folder_with_results_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--limit", "2", "--output-dir", str(tmp_path)]
-    assert run.main(arguments) == 0
-    before = (tmp_path / "results.jsonl").read_bytes()
-    capsys.readouterr()
-    assert run.main(arguments) == 2
-    message = capsys.readouterr().err
-    assert message.startswith(f"error: {tmp_path} holds the results of an earlier run")
-    assert message.count("\n") == 1
-    assert (tmp_path / "results.jsonl").read_bytes() == before
-
-
-@pytest.mark.usefixtures("scripted")
-def test_the_default_folder_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run.main(["--limit", "2"]) == 0
-    assert run.main(["--limit", "3"]) == 0
-    assert len(lines(tmp_path / "runs" / "quickstart.1")) == 4
-    assert len(lines(tmp_path / "runs" / "quickstart")) == 6
 
 
 @pytest.mark.parametrize(
@@ -225,7 +170,15 @@ def test_the_default_folder_is_set_aside(tmp_path: Path, monkeypatch: pytest.Mon
         (["--theta", "3.0"], r"threshold is 3.0; it must be in (0, ln 20 = 2.9957]"),
         (["--theta", "nan"], r"threshold is nan; it must be in (0, ln 20 = 2.9957]"),
         (["--theta", "1.1", "--top-k", "3"], "threshold is 1.1; it must be in (0, ln 3 = 1.0986]"),
-        (["--theta", "high"], "argument --theta: invalid float value: 'high'"),
+        (["--theta", "high"], "theta is 'high'; it must be numbers with commas"),
+        (["--theta", "0.9,0.9"], "theta is 0.9,0.9; each may be named once"),
+        (["--max-sequences", "4,x"], "max_sequences is '4,x'; it must be whole numbers with"),
+        (["--seeds", "0,0"], "seeds is 0,0; each may be named once"),
+        (["--seeds", "a"], "seeds is 'a'; it must be whole numbers with commas"),
+        (["--extra-cap", "0"], "max_extra_factor is 0.0; it must be above 0"),
+        (["--threshold-factor", "2"], "threshold_factor is 2.0; it must be in (0, 1]"),
+        (["--stage-two", "again"], "argument --stage-two: invalid choice: 'again'"),
+        (["--theta", "0.9,3"], r"threshold is 3.0; it must be in (0, ln 20 = 2.9957]"),
         (["--max-sequences", "0"], "max_sequences is 0; it must be at least 1"),
         (["--limit", "0"], "limit is 0; it must be at least 1"),
         (["--concurrency", "0"], "concurrency is 0; it must be at least 1"),
@@ -274,7 +227,7 @@ def test_the_script_itself_refuses_wrong_arguments_without_a_traceback(tmp_path:
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     script = (
-        "import sys; from evals import run; run.parse_settings([], tuple(run.METHODS)); "
+        "import sys; from evals import run; run.parse_settings([], run.METHODS); "
         "print(sorted({'sglang', 'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     assert python("-c", script).stdout == "[]\n"

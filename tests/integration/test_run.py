@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 MAX_SEQUENCES = 4
+METHODS = ["parallel", "eager_init", "eager_adapt", "eager"]
 
 
 def command(*arguments: str) -> list[str]:
@@ -65,16 +66,22 @@ Finished = tuple[Path, subprocess.CompletedProcess[str]]
 def test_it_ends_with_the_table(finished: Finished) -> None:
     _, done = finished
     assert (done.returncode, done.stderr) == (0, "")
-    for text in ("parallel: 12/12 prompts", "eager_init: 12/12 prompts", "Pass@4", "Cons@4"):
+    for method in METHODS:
+        assert f"{method}: 12/12 prompts" in done.stdout
+    for text in ("Pass@4", "Cons@4"):
         assert text in done.stdout
+    assert (finished[0] / "report.html").stat().st_size > 10_000
 
 
 def test_every_line_adds_up(finished: Finished) -> None:
     found = lines(finished[0])
-    assert len(found) == 24
+    assert len(found) == 48
     for line in found:
         sequences, counts = line["sequences"], line["counts"]
-        assert 1 <= len(sequences) <= MAX_SEQUENCES
+        first = [sequence for sequence in sequences if sequence["stage"] == 1]
+        assert 1 <= len(first) <= MAX_SEQUENCES
+        extra = line["stage_two"]["extra_used"] if line["stage_two"] else 0
+        assert len(sequences) == len(first) + extra
         assert counts["naive"] == sum(len(sequence["token_ids"]) for sequence in sequences)
         assert counts["discarded"] >= 0
         assert counts["unique"] <= counts["naive"]
@@ -84,26 +91,51 @@ def test_every_line_adds_up(finished: Finished) -> None:
 
 
 def test_every_branch_is_where_the_tree_says(finished: Finished) -> None:
-    branched = [line for line in lines(finished[0]) if line["method"] == "eager_init"]
-    assert any(len(line["sequences"]) > 1 for line in branched)
-    for line in branched:
-        first, *children = line["sequences"]
-        assert (first["parent"], first["branch"]) == (None, None)
-        for child in children:
-            branch, parent = child["branch"], line["sequences"][child["parent"]]
-            place = branch["position"]
-            assert child["token_ids"][:place] == parent["token_ids"][:place]
-            taken = [parent["token_ids"][place], child["token_ids"][place]]
-            assert taken == branch["token_ids"]
-            assert branch["entropy"] >= line["threshold"]
-            assert branch["probabilities"][0] >= branch["probabilities"][1]
+    trees = [line for line in lines(finished[0]) if line["method"] != "parallel"]
+    assert any(len(line["sequences"]) > 1 for line in trees)
+    for line in trees:
+        assert line["sequences"][0]["parent"] is None
+        for child in line["sequences"]:
+            assert (child["parent"] is None) == (child["branch"] is None)
+            if child["parent"] is not None:
+                check_branch(line, child)
+
+
+def check_branch(line: dict[str, Any], child: dict[str, Any]) -> None:
+    branch, parent = child["branch"], line["sequences"][child["parent"]]
+    place = branch["position"]
+    assert child["stage"] == parent["stage"]
+    assert child["token_ids"][:place] == parent["token_ids"][:place]
+    taken = [parent["token_ids"][place], child["token_ids"][place]]
+    assert taken == branch["token_ids"]
+    in_stage_two = child["stage"] == 2
+    assert branch["entropy"] >= (line["stage_two"] if in_stage_two else line)["threshold"]
+    assert branch["probabilities"][0] >= branch["probabilities"][1]
+
+
+def test_a_method_of_two_stages_holds_its_first(finished: Finished) -> None:
+    found = {(line["method"], line["sample_id"]): line for line in lines(finished[0])}
+    for (method, sample_id), line in found.items():
+        if line["stage_two"] is None:
+            continue
+        assert method in ("eager_adapt", "eager")
+        first = found["eager_init", sample_id]
+        assert line["sequences"][: len(first["sequences"])] == first["sequences"]
+        assert line["counts"]["generated"] >= first["counts"]["generated"]
+        assert line["peak_entropy"] == first["peak_entropy"]
+        solved = any(sequence["correct"] for sequence in first["sequences"])
+        saturated = len(first["sequences"]) == MAX_SEQUENCES
+        eligible = saturated if method == "eager_adapt" else not solved
+        assert line["stage_two"]["eligible"] == eligible
 
 
 def test_the_summary_is_of_the_results(finished: Finished) -> None:
     folder, _ = finished
     summary = json.loads((folder / "summary.json").read_text())
     found = lines(folder)
-    for row in summary["rows"]:
+    rows = [row for row in summary["rows"] if row["max_sequences"] == MAX_SEQUENCES]
+    assert [row["method"] for row in rows] == METHODS
+    for row in rows:
         own = [line for line in found if line["method"] == row["method"]]
         assert row["num_prompts"] == len(own)
         for field, count in (("tokens_generated", "generated"), ("num_requests", "requests")):
@@ -111,7 +143,7 @@ def test_the_summary_is_of_the_results(finished: Finished) -> None:
         assert row["num_sequences"] == sum(len(line["sequences"]) for line in own)
         solved = [any(s["correct"] for s in line["sequences"]) for line in own]
         assert row["pass_at_k"] == pytest.approx(sum(solved) / len(own))
-    assert [row["theta"] is None for row in summary["rows"]] == [True, False]
+    assert [row["theta"] is None for row in rows] == [True, False, False, False]
 
 
 def test_sequences_are_read_to_their_answers(finished: Finished) -> None:
@@ -141,7 +173,9 @@ def ending(process: subprocess.Popen[str], folder: Path) -> tuple[int, str]:
     """The exit code and the message of a run that failed; its results are there and whole."""
     _, errors = process.communicate(timeout=60)
     results = folder / "results.jsonl"
-    kept = f"; {len(lines(folder))} finished results are kept in {results}\n"
+    kept = (
+        f"; {len(lines(folder))} finished results are kept in {results}, the same command goes on\n"
+    )
     assert errors.startswith("error: ")
     assert errors.endswith(kept)
     assert errors.count("\n") == 1

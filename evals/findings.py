@@ -1,0 +1,140 @@
+"""Where a method beats Full Parallel at equal tokens and where it does not, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from evals.matching import FEWEST_PROMPTS, MatchedParallel
+from evals.plan import PARALLEL, Cell
+from evals.summary import Row
+
+__all__ = ["findings", "notes"]
+
+Point = tuple[str, MatchedParallel]
+Label = Callable[[Row], str]
+
+
+def findings(rows: Sequence[Row]) -> tuple[str, ...]:
+    """A sentence per method over all prompts and one by level; none without Full Parallel."""
+    label = _labels(rows)
+    sentences = []
+    for method in dict.fromkeys(row.method for row in rows if row.method != PARALLEL):
+        own = [row for row in rows if row.method == method]
+        overall = [
+            (label(row) or f"M={row.max_sequences}", row.matched) for row in own if row.matched
+        ]
+        if overall:
+            sentences.append(f"{method} against parallel at equal tokens: {_verdicts(overall)}.")
+        by_level = [
+            (" ".join(filter(None, [f"level {level.level}", label(row)])), level.matched)
+            for row in own
+            for level in row.levels
+            if level.matched and len(row.levels) > 1
+        ]
+        if by_level:
+            sentences.append(f"{method} within levels, at each level's tokens: {_few(by_level)}.")
+    return tuple(sentences)
+
+
+def _labels(rows: Sequence[Row]) -> Label:
+    """Names a row by what differs between rows."""
+    branching = [row for row in rows if row.method != PARALLEL]
+    with_cap = len({row.max_sequences for row in branching}) > 1
+    with_threshold = len({row.threshold for row in branching}) > 1
+    with_temperature = len({row.temperature for row in branching}) > 1
+
+    def label(row: Row) -> str:
+        parts = [f"M={row.max_sequences}"] if with_cap else []
+        parts += [f"θ={row.threshold:g}"] if with_threshold and row.threshold else []
+        parts += [f"τ={row.temperature:g}"] if with_temperature else []
+        return " ".join(parts)
+
+    return label
+
+
+def _verdicts(points: Sequence[Point]) -> str:
+    wins, losses, open_, absent = _sorted(points)
+    parts = [f"better at {_listed(wins)}" if wins else "better nowhere"]
+    parts.append(f"worse at {_listed(losses)}" if losses else "worse nowhere")
+    if open_:
+        few = any(matched.num_prompts < FEWEST_PROMPTS for _, matched in open_)
+        why = f"under {FEWEST_PROMPTS} prompts" if few else "the 95 % interval covers zero"
+        parts.append(f"undecided ({why}) at {_listed(open_)}")
+    if absent:
+        names = "; ".join(name for name, _ in absent)
+        parts.append(f"beyond the tokens of parallel, so without a comparison, at {names}")
+    return "; ".join(parts)
+
+
+def _few(points: Sequence[Point]) -> str:
+    """As `_verdicts`, but what is undecided is only counted."""
+    wins, losses, open_, absent = _sorted(points)
+    parts = [f"better at {_listed(wins)}" if wins else "better nowhere"]
+    parts.append(f"worse at {_listed(losses)}" if losses else "worse nowhere")
+    parts.append(f"undecided at {len(open_)} of {len(points)}")
+    parts += [f"no comparison at {len(absent)}"] if absent else []
+    return "; ".join(parts)
+
+
+def _sorted(points: Sequence[Point]) -> list[list[Point]]:
+    """Better, worse, undecided, and those that cannot be compared."""
+    verdicts = ("better", "worse", "undecided", None)
+    return [[point for point in points if point[1].verdict == each] for each in verdicts]
+
+
+def _listed(points: Sequence[Point]) -> str:
+    return ", ".join(f"{name} ({matched.difference:+.3f})" for name, matched in points)
+
+
+def notes(rows: Sequence[Row], missing: Mapping[Cell, int]) -> tuple[str, ...]:
+    """How the figures of the rows came about, and what they do not say."""
+    found = [_partial(missing)] if missing else []
+    if any(row.matched for row in rows):
+        found.append(_equal_tokens(rows))
+    if any(row.method != PARALLEL for row in rows):
+        found.append(TREES)
+    if any(row.estimated for row in rows):
+        found.append(_estimated(rows))
+    if any(len(row.seeds) > 1 for row in rows):
+        found.append(_seeds(rows))
+    return tuple(found)
+
+
+TREES = (
+    "Pass@M of a tree is coverage with the sequences it realised, often fewer than M and not "
+    "independent; a method with a second stage may have more than M."
+)
+
+
+def _partial(missing: Mapping[Cell, int]) -> str:
+    return (
+        f"PARTIAL: {sum(missing.values()):,} results are missing, in {len(missing)} of the planned "
+        "combinations of method, M, θ, temperature and seed; comparisons are over the prompts that "
+        "both sides have."
+    )
+
+
+def _equal_tokens(rows: Sequence[Row]) -> str:
+    ks = [row.matched.k for row in rows if row.matched]
+    low, high = min(ks), max(ks)
+    k = f"k = {low:.2f}" if low == high else f"k = {low:.2f} to {high:.2f}"
+    return (
+        f"Equal tokens: parallel at the k where it generates as many tokens ({k}), unbiased Pass@k "
+        "(Chen et al. 2021), linear between whole k. Intervals: 95 %, paired bootstrap over "
+        "prompts, not corrected for the number of comparisons; no verdict on fewer than "
+        f"{FEWEST_PROMPTS} prompts."
+    )
+
+
+def _estimated(rows: Sequence[Row]) -> str:
+    return (
+        f"parallel was run at M = {max(row.max_sequences for row in rows)} only; its smaller M "
+        "are estimated from that: Pass@M unbiased, Cons from random subsets, #T in proportion."
+    )
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    return (
+        f"{max(len(row.seeds) for row in rows)} seeds: each prompt's values averaged over them, "
+        "± over prompts; #S and #T added up over seeds."
+    )

@@ -1,0 +1,188 @@
+"""The folder of a run: `config.json`, `results.jsonl`, `summary.json`; one run at a time.
+
+The same configuration goes on where it stopped; another one is refused, or the folder is renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from evals.files import StoreError, reported, write_whole
+from evals.settings import Settings
+from evals.store import ResultStore
+
+__all__ = ["CONFIG", "RESULTS", "SUMMARY", "RunFolder", "read_config"]
+
+CONFIG, RESULTS, SUMMARY, LOCK = "config.json", "results.jsonl", "summary.json", ".lock"
+FREE_TO_CHANGE = {"concurrency", "server"}
+# A child that a killed run was just starting holds the lock until it becomes another program.
+PATIENCE_SECONDS = 2.0
+ADVICE = "repeat its command to continue it, or give another --output-dir"
+
+Header = dict[str, Any]
+
+
+class RunFolder:
+    """Owns the folder of a run as long as it is open; a context manager.
+
+    Args:
+        settings: of the run; a folder that holds another run is renamed or refused as they say.
+
+    Attributes:
+        path: of the folder.
+        header: what `config.json` says; None before a server was asked.
+        store: the results.
+        earlier: where a run of another configuration was moved; None if there was none.
+
+    Raises:
+        StoreError: the folder is in use, holds another run, or cannot be read or made.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.path = path = settings.output_dir
+        self.earlier: Path | None = None
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_locked(path))
+            self.header = _header(path)
+            if difference := _difference(self.header, settings):
+                if not settings.set_aside:
+                    raise StoreError(f"{path} holds a run with {difference}; {ADVICE}")
+                self.header, self.earlier = None, _set_aside(path)
+                stack.enter_context(_locked(path))
+            self.store = stack.enter_context(ResultStore(path / RESULTS))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+
+    def settle(self, header: Header) -> Header:
+        """Write what the run is, or, if that is written already, check that the server agrees.
+
+        Returns:
+            What `config.json` says.
+
+        Raises:
+            StoreError: earlier results came from another model, or with other logprobs.
+        """
+        if self.header is None:
+            write_whole(self.path / CONFIG, header)
+            self.header = header
+        elif changes := _changes(_served(self.header), _served(header)):
+            raise StoreError(f"{self.path} holds a run with another server: {changes}; {ADVICE}")
+        return self.header
+
+
+def _served(header: Header) -> Header:
+    return {"model": header["model"], "logprobs": header["config"]["logprobs"]}
+
+
+def read_config(folder: Path) -> Header:
+    """What `config.json` says.
+
+    Raises:
+        StoreError: there is none, or it is something else.
+    """
+    path = folder / CONFIG
+    with reported(path):
+        content = path.read_text(encoding="utf-8")
+    try:
+        header: Header = json.loads(content)
+        dict(header["config"])
+        str(header["model"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not the configuration of a run") from error
+    return header
+
+
+def _header(folder: Path) -> Header | None:
+    """What `config.json` says; None if no run has begun here."""
+    if (folder / CONFIG).exists():
+        return read_config(folder)
+    results = folder / RESULTS
+    if results.exists() and results.stat().st_size > 0:
+        raise StoreError(f"{folder} holds results without {CONFIG}; give another --output-dir")
+    return None
+
+
+def _difference(header: Header | None, settings: Settings) -> str:
+    """How a run that is asked for differs from the one that is there; empty if it goes on."""
+    if header is None:
+        return ""
+    old = {name: header["config"].get(name, "absent") for name in settings.to_json()}
+    new = settings.to_json()
+    if settings.server is None:
+        old, new = old | {"model": header["model"]}, new | {"model": settings.model}
+    changes = _changes(old, new)
+    return f"another configuration: {changes}" if changes else ""
+
+
+def _changes(old: Header, new: Header) -> str:
+    """Every field that differs, as `name old → new`."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    names = [name for name in {**before, **after} if name not in FREE_TO_CHANGE]
+    values = ((name, before.get(name, "absent"), after.get(name, "absent")) for name in names)
+    return ", ".join(f"{name} {one} → {other}" for name, one, other in values if one != other)
+
+
+def _flat(content: Header, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every field by its path, as text."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{name}", ",".join(map(str, value))
+        else:
+            yield f"{prefix}{name}", "none" if value is None else str(value)
+
+
+def _set_aside(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    with reported(folder):
+        folder.rename(aside)
+    return aside
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone; the system frees it if that dies."""
+    with reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with reported(folder):
+            _lock(lock, folder)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, folder: Path) -> None:
+    busy = StoreError(f"another run is at work in {folder}; wait for it or give --output-dir")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not _try_lock(lock):
+        if time.monotonic() > deadline:
+            raise busy
+        time.sleep(0.05)
+    # Between the two, the other run may have moved the folder away, our lock in it.
+    if not os.path.samestat(os.fstat(lock), (folder / LOCK).stat()):
+        raise busy
+
+
+def _try_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,231 @@
+"""What came out of a run, as figures: the content of `summary.json`.
+
+A row is one method at one M, θ and temperature. Where a run has several seeds, each prompt's
+values are first averaged over them, and means and standard errors are then taken over prompts;
+tokens and sequences are added up over prompts and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eager_sgl.core import TokenCounts
+from evals.matching import MatchedParallel
+from evals.metrics import Correlation, Estimate
+from evals.plan import Cell
+
+__all__ = ["REALISED", "UNBIASED", "EntropyPassRate", "Level", "Row", "StageTwoTotals", "Summary"]
+
+REALISED, UNBIASED = "realised", "unbiased"
+
+
+@dataclass(frozen=True)
+class StageTwoTotals:
+    """What reallocation did, over all prompts and seeds.
+
+    Attributes:
+        eligible: prompts that the rule gave extra sequences to.
+        extra_granted: sequences beyond M that they were allowed.
+        extra_used: those that came to be.
+    """
+
+    eligible: int
+    extra_granted: int
+    extra_used: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """A row's prompts of one level of difficulty; matched with Full Parallel within the level."""
+
+    level: int
+    num_prompts: int
+    coverage: Estimate
+    pass_rate: Estimate
+    num_sequences: int
+    tokens_generated: int
+    matched: MatchedParallel | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """With the names of `summary.json`."""
+        return {
+            "level": self.level,
+            "num_prompts": self.num_prompts,
+            **_named("pass_at_k", self.coverage),
+            **_named("pass_rate", self.pass_rate),
+            "num_sequences": self.num_sequences,
+            "tokens_generated": self.tokens_generated,
+            **_matched(self.matched),
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one M, θ and temperature, over all prompts and seeds.
+
+    Attributes:
+        estimator: how `coverage` came about: "realised", a correct sequence among those that there
+            are, or "unbiased", of M independent sequences.
+        estimated: whether the row follows from the sequences of a run with a larger M.
+        coverage: Pass@M.
+        coverage_seeds: Pass@M, mean and standard error over seeds; None for one seed.
+        cons: Cons@M, the share of prompts whose majority answer is correct; None without votes.
+        num_sequences: #S.
+        counts: tokens and requests; of an estimated row only the tokens, in proportion to M.
+        wall_seconds: None where the row was estimated, or nobody measured.
+        stage_two: None for a method without one.
+        matched: what Full Parallel reaches with the same tokens; None if it was not run.
+    """
+
+    method: str
+    max_sequences: int
+    threshold: float | None
+    temperature: float
+    seeds: tuple[int, ...]
+    num_prompts: int
+    estimator: str
+    estimated: bool
+    coverage: Estimate
+    coverage_seeds: Estimate | None
+    cons: Estimate | None
+    pass_rate: Estimate
+    num_sequences: int
+    counts: TokenCounts
+    wall_seconds: float | None
+    stage_two: StageTwoTotals | None = None
+    matched: MatchedParallel | None = None
+    levels: tuple[Level, ...] = ()
+
+    @property
+    def cached_share(self) -> float:
+        """Of the prompt tokens sent, those that the radix tree served."""
+        return self.counts.cached / self.counts.prompt if self.counts.prompt else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """With the names of `summary.json`."""
+        return {
+            "method": self.method,
+            "max_sequences": self.max_sequences,
+            "theta": self.threshold,
+            "temperature": self.temperature,
+            "seeds": list(self.seeds),
+            "num_prompts": self.num_prompts,
+            "coverage": self.estimator,
+            "estimated": self.estimated,
+            **_named("pass_at_k", self.coverage),
+            "pass_at_k_stderr_seeds": self.coverage_seeds and self.coverage_seeds.stderr,
+            **_named("cons_at_k", self.cons),
+            **_named("pass_rate", self.pass_rate),
+            "stderr_over": "prompts, each averaged over seeds",
+            "num_sequences": self.num_sequences,
+            "tokens_generated": self.counts.generated,
+            "tokens_unique": self.counts.unique,
+            "tokens_naive": self.counts.naive,
+            "tokens_discarded": self.counts.discarded,
+            "tokens_hand_set": self.counts.hand_set,
+            "tokens_prefilled": None if self.estimated else self.counts.prefilled,
+            "prompt_tokens": None if self.estimated else self.counts.prompt,
+            "cached_tokens": None if self.estimated else self.counts.cached,
+            "num_requests": None if self.estimated else self.counts.requests,
+            "wall_seconds": self.wall_seconds,
+            "stage_two": vars(self.stage_two) if self.stage_two else None,
+            **_matched(self.matched),
+            "levels": [level.to_json() for level in self.levels],
+        }
+
+
+def _named(name: str, value: Estimate | None) -> dict[str, float | None]:
+    return {
+        name: value.value if value else None,
+        f"{name}_stderr": value.stderr if value else None,
+    }
+
+
+def _matched(matched: MatchedParallel | None) -> dict[str, Any]:
+    interval = matched.interval if matched else None
+    return {
+        "matched_parallel_k": matched.k if matched else None,
+        **_named("matched_parallel_pass_at_k", matched.pass_at_k if matched else None),
+        "matched_difference": matched.difference if matched else None,
+        "matched_difference_ci95": list(interval) if interval else None,
+        "matched_verdict": matched.verdict if matched else None,
+    }
+
+
+@dataclass(frozen=True)
+class EntropyPassRate:
+    """Peak entropy of a prompt against its pass rate, by EAGer-init at its largest M.
+
+    Attributes:
+        overall: over all prompts.
+        levels: within each level.
+    """
+
+    max_sequences: int
+    threshold: float | None
+    temperature: float
+    overall: Correlation
+    levels: tuple[tuple[int, Correlation], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """With the names of `summary.json`."""
+        return {
+            **_correlation(self.overall),
+            "max_sequences": self.max_sequences,
+            "theta": self.threshold,
+            "temperature": self.temperature,
+            "levels": [
+                {"level": level, **_correlation(correlation)} for level, correlation in self.levels
+            ],
+        }
+
+
+def _correlation(correlation: Correlation) -> dict[str, Any]:
+    return {
+        "spearman": correlation.spearman,
+        "p_value": correlation.p_value,
+        "n": correlation.count,
+    }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in figures.
+
+    Attributes:
+        header: what the run is, as in `config.json`.
+        rows: by temperature, method, θ and M.
+        missing: prompts that a partial run still lacks, by cell; empty for a complete one.
+        findings: where a method beats Full Parallel at equal tokens and where it does not, in
+            sentences that follow from the rows.
+        notes: how the figures came about, and what they do not say.
+    """
+
+    header: dict[str, Any]
+    rows: tuple[Row, ...]
+    entropy_pass_rate: EntropyPassRate | None
+    missing: Mapping[Cell, int] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        entropy = self.entropy_pass_rate
+        return {
+            **self.header,
+            "partial": bool(self.missing),
+            "missing": [_lacking(*item) for item in self.missing.items()],
+            "rows": [row.to_json() for row in self.rows],
+            "entropy_pass_rate": entropy.to_json() if entropy else None,
+            "findings": list(self.findings),
+            "notes": list(self.notes),
+        }
+
+
+def _lacking(cell: Cell, num_missing: int) -> dict[str, Any]:
+    values = cell._asdict()
+    return {"theta" if name == "threshold" else name: values[name] for name in values} | {
+        "num_missing": num_missing
+    }

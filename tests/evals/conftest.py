@@ -1,0 +1,32 @@
+"""A run without a server: what generates is a function of the test's."""
+
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evals import methods, plots, run
+from evals.settings import Settings
+from tests.evals.scripted_run import PROFILE, Generate, Scripted, generate
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    """Puts a function in the place of what generates, and a connected server before it."""
+
+    @contextlib.contextmanager
+    def connected(settings: Settings, session: int, view: object) -> Iterator[Any]:
+        yield SimpleNamespace(profile=PROFILE)
+
+    monkeypatch.setattr(run, "connected", connected)
+    # Plots take longer than all else together, and have tests of their own.
+    monkeypatch.setattr(plots, "draw_plots", lambda data, folder: None)
+
+    def use(function: Generate) -> None:
+        for name in methods.FIRST:
+            monkeypatch.setitem(methods.FIRST, name, function)
+
+    use(generate)
+    return use

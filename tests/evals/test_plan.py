@@ -1,0 +1,76 @@
+"""The cells of a sweep."""
+
+from dataclasses import replace
+
+import pytest
+
+from evals.plan import Cell, Plan
+
+PLAN = Plan(
+    methods=("parallel", "eager_init", "eager_adapt", "eager"),
+    max_sequences=(1, 4),
+    thresholds=(0.7, 0.9),
+    temperatures=(0.6, 1.0),
+    seeds=(0, 1),
+    num_prompts=3,
+    can_vote=True,
+)
+
+
+def test_parallel_is_run_at_the_largest_m_alone() -> None:
+    parallel = [cell for cell in PLAN.cells if cell.method == "parallel"]
+    assert {(cell.max_sequences, cell.threshold) for cell in parallel} == {(4, None)}
+    assert {(cell.temperature, cell.seed) for cell in parallel} == {
+        *((0.6, 0), (0.6, 1), (1.0, 0), (1.0, 1))
+    }
+
+
+def test_every_other_method_is_run_in_every_place_once() -> None:
+    assert len(set(PLAN.cells)) == len(PLAN.cells) == 4 + 3 * 2 * 2 * 4
+
+
+def test_a_group_shares_all_but_the_method() -> None:
+    for group in PLAN.groups:
+        assert len({cell[1:] for cell in group.cells}) == 1
+        followers = [cell.method for cell in group.followers]
+        expected = ["eager_adapt", "eager"] if group.first.method == "eager_init" else []
+        assert followers == expected
+
+
+@pytest.mark.parametrize("method", ["eager_adapt", "eager"])
+def test_a_first_stage_is_run_though_it_was_not_asked_for(method: str) -> None:
+    plan = replace(PLAN, methods=(method,))
+    assert {cell.method for cell in plan.cells} == {"eager_init", method}
+
+
+def test_parallel_alone_needs_no_tree() -> None:
+    plan = replace(PLAN, methods=("parallel",))
+    assert {cell.method for cell in plan.cells} == {"parallel"}
+
+
+def test_what_is_missing_is_counted() -> None:
+    plan = replace(PLAN, max_sequences=(4,), thresholds=(0.7,), temperatures=(0.6,), seeds=(0,))
+    parallel, init, adapt, eager = plan.cells
+    found = [parallel] * 3 + [init] * 2
+    assert plan.missing(found) == {init: 1, adapt: 3, eager: 3}
+    assert plan.missing(plan.cells * 3) == {}
+
+
+def test_a_label_tells_what_varies() -> None:
+    assert PLAN.label(Cell("eager", 4, 0.7, 0.6, 1)) == "eager M 4 θ 0.7 τ 0.6 seed 1"
+    assert PLAN.label(Cell("parallel", 4, None, 0.6, 1)) == "parallel M 4 τ 0.6 seed 1"
+    plan = replace(PLAN, max_sequences=(4,), thresholds=(0.7,), temperatures=(0.6,), seeds=(0,))
+    assert [plan.label(cell) for cell in plan.cells] == list(plan.methods)
+
+
+def test_a_plan_comes_back_from_the_configuration() -> None:
+    config = {
+        "methods": ["parallel", "eager_init", "eager_adapt", "eager"],
+        "max_sequences": [1, 4],
+        "thresholds": [0.7, 0.9],
+        "temperatures": [0.6, 1.0],
+        "seeds": [0, 1],
+        "num_prompts": 3,
+        "more": None,
+    }
+    assert Plan.from_config(config, can_vote=True) == PLAN

@@ -1,0 +1,197 @@
+"""Two stages and their budgets: who gets extra sequences, when, and how a line tells of it."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eager_sgl.core import EagerConfig, PromptResult, RefusedBranch
+from evals import methods, run
+from evals.plan import Plan
+from evals.stages import wall_seconds
+from tests.evals.build import BRANCH, record, result
+from tests.evals.scripted_run import Scripted, key_of, lines
+
+THETA = 0.5
+
+
+def tree(num_sequences: int, config: EagerConfig, **more: Any) -> PromptResult:
+    return result(["no answer"] * num_sequences, max_sequences=config.max_sequences, **more)
+
+
+class Sizes:
+    """The n-th prompt of the first stage takes the n-th size; notes what was asked of whom."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = sizes
+        self.asked: list[tuple[str, int, float]] = []
+        self.known: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, endpoint: object, sample: Any, config: EagerConfig, account: Any, on_wave: Any
+    ) -> PromptResult:
+        with self._lock:
+            is_first = sample.id not in self.known
+            if is_first:
+                self.known[sample.id] = self.sizes[len(self.known)]
+            else:
+                self.asked.append((sample.id, account.granted, config.threshold))
+        taken = min(self.known[sample.id], account.granted)
+        account.commit(taken)
+        return tree(taken, config)
+
+
+def arguments(folder: Path, method: str, num_prompts: int, *more: str) -> list[str]:
+    swept = ("--methods", method, "--theta", str(THETA), "--limit", str(num_prompts))
+    serial = ("--concurrency", "1", "--output-dir", str(folder))
+    return [*swept, *serial, *more]
+
+
+def of(folder: Path, method: str) -> list[dict[str, Any]]:
+    return [line for line in lines(folder) if line["method"] == method]
+
+
+def test_adapt_gives_the_surplus_to_those_that_reached_m(
+    tmp_path: Path, scripted: Scripted
+) -> None:
+    sizes = Sizes(1, 4, 2, 4)
+    scripted(sizes)
+    assert run.main(arguments(tmp_path, "eager_adapt", 4, "--max-sequences", "4")) == 0
+    assert len(of(tmp_path, "eager_init")) == 4
+    found = {line["sample_id"]: line["stage_two"] for line in of(tmp_path, "eager_adapt")}
+    granted = [found[sample_id]["extra_granted"] for sample_id in sizes.known]
+    assert granted == [0, 3, 0, 2]  # a surplus of 3 + 2, the remainder to the first
+    assert [found[i]["eligible"] for i in sizes.known] == [False, True, False, True]
+    assert {threshold for _, _, threshold in sizes.asked} == {THETA}
+
+
+def test_eager_lowers_the_threshold_where_m_was_not_reached(
+    tmp_path: Path, scripted: Scripted
+) -> None:
+    sizes = Sizes(1, 4)
+    scripted(sizes)
+    more = ("--max-sequences", "4", "--extra-cap", "1", "--threshold-factor", "0.5")
+    assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
+    first, second = sizes.known
+    assert sorted(sizes.asked) == sorted([(first, 2, 0.5 * THETA), (second, 1, THETA)])
+    found = {line["sample_id"]: line for line in of(tmp_path, "eager")}
+    assert found[first]["threshold"] == found[second]["threshold"] == THETA
+    assert found[first]["stage_two"] == {
+        "eligible": True,
+        "extra_granted": 2,
+        "extra_used": 1,
+        "threshold": 0.5 * THETA,
+    }
+
+
+def test_a_line_of_two_stages_holds_both(tmp_path: Path, scripted: Scripted) -> None:
+    sizes = Sizes(3, 1)
+    scripted(sizes)
+    assert run.main(arguments(tmp_path, "eager_adapt", 2, "--max-sequences", "3")) == 0
+    saturated = next(iter(sizes.known))
+    first = next(line for line in of(tmp_path, "eager_init") if line["sample_id"] == saturated)
+    line = next(line for line in of(tmp_path, "eager_adapt") if line["sample_id"] == saturated)
+    assert [s["stage"] for s in line["sequences"]] == [1, 1, 1, 2, 2]
+    assert [s["parent"] for s in line["sequences"]] == [None, 0, 0, None, 3]
+    assert line["sequences"][:3] == first["sequences"]
+    assert line["counts"]["generated"] == 2 * first["counts"]["generated"]
+    assert line["peak_entropy"] == first["peak_entropy"]
+    assert line["seconds"] >= first["seconds"]
+    copied = next(line for line in of(tmp_path, "eager_adapt") if line["sample_id"] != saturated)
+    assert copied["stage_two"]["extra_granted"] == 0
+    assert {s["stage"] for s in copied["sequences"]} == {1}
+
+
+def test_resume_gets_the_tree_and_the_best_refused_branches_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
+) -> None:
+    refused = tuple(RefusedBranch(index, BRANCH) for index in (1, 0, 1))
+    seen = []
+
+    def first(*given: Any) -> PromptResult:
+        size = 2 if not seen_first else 1
+        seen_first.append(size)
+        given[3].commit(size)
+        assert given[2].keep_refused
+        whole = tree(size, given[2])
+        return PromptResult(**{**vars(whole), "refused": refused})
+
+    def resume(*given: Any) -> PromptResult:
+        config, account, first_record = given[2], given[3], given[5]
+        seen.append(first_record.to_result())
+        account.commit(1)
+        return tree(1, config)
+
+    seen_first: list[int] = []
+    monkeypatch.setitem(methods.FIRST, "eager_init", first)
+    monkeypatch.setitem(methods.SECOND, "resume", resume)
+    more = ("--max-sequences", "2", "--stage-two", "resume", "--extra-cap", "1")
+    assert run.main(arguments(tmp_path, "eager_adapt", 2, *more)) == 0
+    (again,) = seen
+    assert again.refused == refused[:2]  # no more than the cap could open
+    assert [s.token_ids for s in again.sequences] == [
+        s.token_ids for s in tree(2, _any()).sequences
+    ]
+    assert not any(line["refused"] for line in of(tmp_path, "eager_adapt"))
+
+
+def _any() -> EagerConfig:
+    return EagerConfig(threshold=THETA, max_sequences=2)
+
+
+def test_a_second_stage_that_is_certain_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
+) -> None:
+    """One prompt reached M, many left a surplus: its cap is sure, however the slowest ends."""
+    second_begun = threading.Event()
+    begun: list[str] = []
+    lock = threading.Lock()
+
+    def generate(
+        endpoint: object, sample: Any, config: EagerConfig, account: Any, on_wave: Any
+    ) -> PromptResult:
+        with lock:
+            begun.append(sample.id)
+            number = len(set(begun))
+            is_second = begun.count(sample.id) > 1
+        if is_second:
+            second_begun.set()
+        elif number == 1:
+            assert second_begun.wait(20), "the second stage waited for the slowest prompt"
+        size = account.granted if number == 2 or is_second else 1
+        account.commit(size)
+        return tree(size, config)
+
+    scripted(generate)
+    more = ("--max-sequences", "4", "--concurrency", "4", "--extra-cap", "1")
+    assert run.main([*arguments(tmp_path, "eager_adapt", 9), *more]) == 0
+    assert len(of(tmp_path, "eager_adapt")) == 9
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_sweep_brings_every_cell(tmp_path: Path) -> None:
+    swept = ("--max-sequences", "1,2", "--theta", "0.5,0.9", "--temperature", "0.6,0.9")
+    more = ("--seeds", "3,4", "--limit", "2", "--output-dir", str(tmp_path))
+    assert run.main([*swept, *more]) == 0
+    found = lines(tmp_path)
+    assert len({key_of(line) for line in found}) == len(found) == 2 * 4 * (1 + 3 * 4)
+    parallel = [line for line in found if line["method"] == "parallel"]
+    assert {line["max_sequences"] for line in parallel} == {2}
+    ids = {(line["seed"], line["sample_id"]) for line in found}
+    assert {i for seed, i in ids if seed == 3} == {i for seed, i in ids if seed == 4}
+    alone = [line for line in found if line["max_sequences"] == 1]
+    assert {len(line["sequences"]) for line in alone} == {1}
+
+
+def test_seconds_are_those_of_all_sessions_and_of_both_stages() -> None:
+    plan = Plan(("eager_adapt",), (4,), (0.7,), (0.6,), (0,), 2, can_vote=True)
+    init, adapt = plan.cells
+    records = [
+        record([True], method="eager_init", session=0, elapsed=2.0),
+        record([True], method="eager_init", sample_id="b", session=1, elapsed=1.0),
+        record([True], method="eager_adapt", session=1, elapsed=1.5),
+        record([True], method="eager_adapt", sample_id="b", session=2, elapsed=4.0),
+    ]
+    assert wall_seconds(records, plan) == {init: 3.0, adapt: 7.5}

@@ -1,0 +1,51 @@
+"""Runs `evals/run.py` again and again, each in a fork: SGLang takes 10 s and more to import.
+
+Reads an order per line, `{"arguments": [...], "kill_after": seconds or null}`, and answers with
+the exit code. Nothing of ours starts a thread here, so that a fork is a process like any other.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import eager_sgl.program
+from evals import html_report, plots, report, run
+
+__all__ = ["html_report", "plots", "report"]
+
+
+def main() -> None:
+    assert eager_sgl.program
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        print(_fork(order["arguments"], order["kill_after"]), flush=True)
+
+
+def _fork(arguments: list[str], kill_after: float | None) -> int:
+    child = os.fork()
+    if child == 0:
+        _run(arguments)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _run(arguments: list[str]) -> None:
+    code = 70
+    try:
+        silence = os.open(os.devnull, os.O_RDWR)
+        os.dup2(silence, 0)
+        os.dup2(silence, 1)
+        code = run.main(arguments)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
