@@ -77,7 +77,7 @@ class EmbeddedRuntime:
         self,
         model_path: str | Path,
         *,
-        log_path: Path,
+        log_path: str | Path,
         launch_timeout: float = 300.0,
         server_args: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_sgl.errors import EagerError
+from eager_sgl.errors import EagerError, ServerUnreachableError
 from evals.calibration import MismatchError
 from evals.diagnostics import diagnose
 from evals.files import StoreError, write_whole
@@ -176,7 +176,10 @@ def connected(settings: Settings, session: int, view: View) -> Iterator[TokenEnd
         importing.join()
         from eager_sgl.endpoint import connect
 
-        yield connect(runtime.url, timeout=settings.timeout)
+        try:
+            yield connect(runtime.url, timeout=settings.timeout)
+        except ServerUnreachableError as error:
+            raise ServerUnreachableError(f"{error}; its log is {runtime.log_path}") from error
 
 
 if __name__ == "__main__":
