@@ -110,7 +110,8 @@ def _partial(missing: Mapping[Cell, int]) -> str:
     return (
         f"PARTIAL: {sum(missing.values()):,} results are missing, in {len(missing)} of the planned "
         "combinations of method, M, θ, temperature and seed; comparisons are over the prompts that "
-        "both sides have."
+        "both sides have. A method of two stages that is not complete is not compared: what is "
+        "missing of it are its hard prompts."
     )
 
 

@@ -30,13 +30,13 @@ def write_report(folder: Path) -> None:
     from evals.plots import draw_plots
 
     data = page_data(_read_summary(folder / SUMMARY), read_records(folder / RESULTS))
+    with reported(folder):
+        draw_plots(data, folder)
     path = folder / REPORT
     partial_path = path.with_name(f".{path.name}.partial")
     with reported(path):
         partial_path.write_text(render_page(data), encoding="utf-8")
         os.replace(partial_path, path)
-    with reported(folder):
-        draw_plots(data, folder)
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

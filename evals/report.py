@@ -9,6 +9,7 @@ from operator import add
 from typing import Any
 
 from eager_sgl.core import TokenCounts
+from eager_sgl.reallocation import RULES
 from evals.findings import findings, notes
 from evals.groups import RecordGroup, group_records, make_group, mean, means, over_seeds
 from evals.matching import MatchedParallel, match_parallel
@@ -46,13 +47,16 @@ def summarise_run(
     parallel = {
         group.place.temperature: group for group in groups if group.place.method == PARALLEL
     }
+    missing = plan.missing(record.cell for record in records)
     rows: list[Row] = []
     for group in groups:
         if group.place.method == PARALLEL:
             rows += _parallel_rows(group, plan, seconds)
+        elif group.place.method in RULES and _is_partial(group, missing):
+            # Prompts that get nothing more are written first, and full EAGer's are the solved ones.
+            rows.append(_row(group, plan, seconds, None))
         else:
             rows.append(_row(group, plan, seconds, parallel.get(group.place.temperature)))
-    missing = plan.missing(record.cell for record in records)
     return Summary(
         header=header,
         rows=tuple(rows),
@@ -61,6 +65,10 @@ def summarise_run(
         findings=findings(rows),
         notes=notes(rows, missing),
     )
+
+
+def _is_partial(group: RecordGroup, missing: Mapping[Cell, int]) -> bool:
+    return any(cell._replace(seed=group.place.seed) == group.place for cell in missing)
 
 
 def _row(

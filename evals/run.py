@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from eager_sgl.errors import EagerError, ServerUnreachableError
 from evals.calibration import MismatchError
 from evals.diagnostics import diagnose
-from evals.files import StoreError, write_whole
+from evals.files import StoreError, reported, write_whole
 from evals.folder import RESULTS, SUMMARY, RunFolder, read_config
 from evals.methods import METHODS, Worker
 from evals.plan import Plan
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 SESSION_STRIDE = 7919
+FOREIGN_THETA = (
+    "θ = {theta} is the task's, calibrated for the bundled reasoner, K = 20 and entropies at "
+    "temperature 1, which this run does not use (evals/calibrate.py chooses one)"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +81,10 @@ def _kept(folder: RunFolder) -> str:
 def _report_only(settings: Settings) -> int:
     folder = settings.output_dir
     header, records = read_config(folder), read_records(folder / RESULTS)
-    plan = Plan.from_config(header["config"], can_vote=find_task(header["task"]).can_vote)
+    try:
+        plan = Plan.from_config(header["config"], can_vote=find_task(header["task"]).can_vote)
+    except KeyError as error:
+        raise StoreError(f"{folder} was written by another version: no {error} in it") from error
     with open_view(sys.stdout) as view:
         publish(folder, header, records, plan, view, renew=True)
     return 0
@@ -106,6 +113,8 @@ def _generate(settings: Settings, folder: RunFolder, view: View) -> dict[str, An
         if settings.calibration is not None:
             settings.calibration.check_model(endpoint.profile.model_path)
         header = folder.settle(settings.header(endpoint.profile))
+        if settings.theta_is_foreign(endpoint.profile.model_path):
+            view.say(f"warning: {FOREIGN_THETA.format(theta=plan.thresholds[0])}")
         worker = Worker(settings, endpoint)
         for group in plan.groups:
             if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
@@ -123,7 +132,7 @@ def publish(
     renew: bool,
 ) -> None:
     """Print the table, and, to renew them, write the summary and the page."""
-    from evals.html_report import write_report
+    from evals.html_report import REPORT, write_report
     from evals.report import render_table, summarise_run
 
     summary = summarise_run(header, records, plan, wall_seconds(records, plan))
@@ -132,6 +141,9 @@ def publish(
         view.say(f"warning: {sign}")
     view.say(f"results: {folder}")
     if renew:
+        # The page is written last: where it is there, it is of this summary.
+        with reported(folder / REPORT):
+            (folder / REPORT).unlink(missing_ok=True)
         write_whole(folder / SUMMARY, summary.to_json())
         write_report(folder)
 

@@ -44,6 +44,7 @@ class Settings:
         rules: of the methods of two stages, by name.
         stage_two: "restart" or "resume".
         calibration: of θ, where it comes from a file.
+        theta_is_default: whether θ is the task's own.
         limit: most prompts; None for all.
         levels: those that prompts were chosen from; None for all.
         concurrency: prompts that run at the same time.
@@ -63,6 +64,7 @@ class Settings:
     rules: Mapping[str, Reallocation]
     stage_two: str
     calibration: Calibration | None
+    theta_is_default: bool
     limit: int | None
     levels: tuple[int, ...] | None
     concurrency: int
@@ -82,6 +84,16 @@ class Settings:
             threshold=self.base.threshold if cell.threshold is None else cell.threshold,
             sampling=replace(self.base.sampling, temperature=cell.temperature),
         )
+
+    def theta_is_foreign(self, model_path: str) -> bool:
+        """Whether the task's own θ is used for what it was not calibrated for."""
+        own = EagerConfig(threshold=1.0)
+        is_own = (self.base.top_k, self.base.entropy_temperature, Path(model_path).resolve()) == (
+            own.top_k,
+            own.entropy_temperature,
+            BUNDLED_MODEL.resolve(),
+        )
+        return self.theta_is_default and not is_own
 
     def to_json(self) -> dict[str, Any]:
         """What `config.json` and `summary.json` tell of the run."""
@@ -183,6 +195,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         rules=_rules(options),
         stage_two=options.stage_two,
         calibration=calibration,
+        theta_is_default=options.theta is None,
         limit=limit,
         levels=levels,
         concurrency=options.concurrency,
@@ -220,6 +233,8 @@ def _thresholds(text: str | None, task: Task) -> tuple[tuple[float, ...], Calibr
     if text is None:
         return (task.defaults.threshold,), None
     if not Path(text).is_file():
+        if text.endswith(".json"):
+            raise ValueError(f"theta: there is no file {text}")
         return _values("theta", text, float), None
     calibration = Calibration.read(Path(text))
     return (calibration.theta,), calibration

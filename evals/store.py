@@ -62,7 +62,7 @@ class StageTwo:
 
     Attributes:
         eligible: whether the rule considered it.
-        extra_granted: sequences beyond M that it was allowed.
+        extra_granted: sequences beyond those of its first stage that it was allowed.
         extra_used: those that it opened.
         threshold: θ' that they were generated with; the stage one's where nothing was granted.
     """

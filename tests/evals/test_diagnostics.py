@@ -36,6 +36,17 @@ def test_hardly_any_branch_says_that_theta_is_too_high():
     assert "10 of 10 prompts ended with one or two sequences; θ is too high" in said
 
 
+def test_every_combination_of_a_sweep_is_looked_at():
+    plain = [record([True], method="eager_init", max_sequences=1)] * 10
+    high = [record([True], method="eager_init", max_sequences=8, threshold=2.5)] * 10
+    low = [record([True] * 8, method="eager_init", max_sequences=8, threshold=0.05)] * 10
+    too_high, too_low = diagnose([*plain, *high, *low])
+    assert "θ = 2.5" in too_high
+    assert "too high" in too_high
+    assert "θ = 0.05" in too_low
+    assert "too low" in too_low
+
+
 def test_saturation_everywhere_says_that_theta_is_too_low():
     (said,) = diagnose([record([True] * 8, method="eager_init", max_sequences=8)] * 10)
     assert "10 of 10 prompts reached M; θ is too low" in said

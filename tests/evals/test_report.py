@@ -14,6 +14,7 @@ from evals.plan import Plan
 from evals.report import render_table, summarise_run
 from evals.store import PromptRecord, StageTwo
 from evals.summary import Summary
+from tests.evals import sample_run
 from tests.evals.build import record
 from tests.evals.sample_run import header, plan, run_records
 
@@ -297,3 +298,19 @@ def test_a_table_fits_in_100_columns_and_names_its_figures(swept: dict[str, Any]
 def test_one_prompt_has_figures_without_errors() -> None:
     summary = summarise(parallel()[:1], methods=("parallel",), num_prompts=1)
     assert "1.000 ± –" in render_table(summary)
+
+
+def test_a_second_stage_that_is_not_complete_is_not_compared() -> None:
+    """What is missing of it are the hard prompts: those that were granted something."""
+    a_plan = sample_run.plan(num_prompts=24)
+    records = sample_run.run_records(a_plan)
+    easy = [r for r in records if r.method != "eager" or any(r.correct)]
+    assert len(easy) < len(records)
+
+    def matched(found: list[PromptRecord]) -> dict[str, bool]:
+        seconds = dict.fromkeys(a_plan.cells, 1.0)
+        content = summarise_run(sample_run.header(a_plan), found, a_plan, seconds).to_json()
+        return {row["method"]: row["matched_parallel_k"] is not None for row in content["rows"]}
+
+    assert matched(records)["eager"]
+    assert matched(easy) == matched(records) | {"eager": False}
