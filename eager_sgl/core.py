@@ -139,7 +139,6 @@ class Generation:
 
     Attributes:
         token_ids: the C tokens it decoded, a stop token included.
-        text: the same as text, as the server detokenised it.
         finish_reason: "stop" at EOS or a stop token, "length" where the request's limit was met.
         prompt_tokens: tokens sent.
         cached_tokens: those of them that the radix tree served.
@@ -148,7 +147,6 @@ class Generation:
     """
 
     token_ids: tuple[int, ...]
-    text: str
     finish_reason: FinishReason
     prompt_tokens: int
     cached_tokens: int
@@ -187,8 +185,7 @@ class Sequence:
         finish_reason: "stop" or "length".
         parent: index of the sequence it branched off; None for the first of a tree.
         branch: where it left its parent: its own tokens start at `branch.position`.
-        entropies: one per token, in nats; NaN where the step was not monitored. None at all where
-            no step was.
+        entropies: one per token, in nats; NaN where the step was not monitored.
         text: the tokens as text, special tokens left out.
     """
 
@@ -271,7 +268,7 @@ class PromptResult:
 
     Attributes:
         prompt_ids: the prompt's tokens.
-        sequences: in the order in which they were opened; never empty.
+        sequences: in the order in which they were opened.
         counts: what they cost.
         max_sequences: M, the cap they were generated under.
         refused: branches that the cap refused, highest entropy first.

@@ -25,8 +25,7 @@ class Strand:
         index: place in `TokenTree.strands`.
         parent: the strand it left; None at the prompt.
         start: position of its first token.
-        num_hand_set: 1 if its first token was set by a branch, else 0.
-        token_ids: its own tokens.
+        token_ids: its own tokens; where there is a parent, a branch set the first by hand.
         logprobs: one per token as the server gave it; NaN where none was asked for.
         entropies: one per token, in nats; NaN where the step was not monitored.
         branch_points: the monitored steps at which it may branch, by position.
@@ -38,7 +37,6 @@ class Strand:
     index: int
     parent: Strand | None = None
     start: int = 0
-    num_hand_set: int = 0
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
@@ -132,7 +130,7 @@ class TokenTree:
         return self._open(given, point, choice)
 
     def _open(self, parent: Strand, point: BranchPoint, choice: int) -> Strand:
-        strand = self._add(Strand(len(self.strands), parent, point.position, num_hand_set=1))
+        strand = self._add(Strand(len(self.strands), parent, point.position))
         token_id = point.token_ids[choice]
         self._extend(strand, [token_id], [point.logprobs[choice]], [point.entropy])
         if self._is_stop(token_id):
@@ -224,7 +222,7 @@ class TokenTree:
         return self.spent + TokenCounts(
             unique=sum(end - strand.start for strand, end in kept.items() if not strand.is_given),
             naive=naive,
-            hand_set=sum(strand.num_hand_set for strand in kept),
+            hand_set=sum(strand.parent is not None for strand in kept),
         )
 
 

@@ -98,7 +98,6 @@ def parse_generation(answer: Json, *, logprob_temperature: float) -> Generation:
         )
     return Generation(
         token_ids=tuple(answer["output_ids"]),
-        text=answer["text"],
         finish_reason="stop" if reason["type"] == "stop" else "length",
         prompt_tokens=meta["prompt_tokens"],
         cached_tokens=meta["cached_tokens"],

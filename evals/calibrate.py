@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from eager_sgl.core import EagerConfig, PromptResult
 from eager_sgl.errors import EagerError
 from evals.calibration import SCHEMA
-from evals.files import StoreError, write_whole
+from evals.files import StoreError, reported, write_whole
 from evals.progress import open_view
-from evals.run import connected
+from evals.run import INTERRUPTED, connected
 from evals.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ __all__ = ["Trial", "choose_theta", "main"]
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 NUM_TRIALS = 6
+SMALLEST_THETA = 0.001
+CHOSEN_HERE = ("--theta", "--methods", "--seeds", "--report-only", "--stage-two")
 DEFAULTS = ("--methods", "eager_init", "--limit", "10", "--output-dir", "runs/calibration")
 
 
@@ -73,16 +75,24 @@ def choose_theta(
         else:
             high = trials[-1].theta
     best = min(trials, key=lambda trial: abs(trial.mean_sequences - target))
-    return round(best.theta, 3), trials
+    return max(round(best.theta, 3), SMALLEST_THETA), trials
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    options, others = _parser().parse_known_args(arguments)
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    for name in CHOSEN_HERE:
+        if any(other.split("=")[0] == name for other in others):
+            parser.error(f"{name} means nothing here")
     settings = parse_settings([*DEFAULTS, *others], ["eager_init"])
     config = settings.config(settings.plan.cells[0])
     target = options.target or config.max_sequences / 2
+    if not 1 <= target <= config.max_sequences:
+        parser.error(f"target is {target:g}; it must be in [1, M = {config.max_sequences}]")
     try:
+        with reported(options.output):
+            options.output.parent.mkdir(parents=True, exist_ok=True)
         with open_view(sys.stdout) as view, connected(settings, 0, view) as endpoint:
             runner = _Runner(settings, config, endpoint)
             entropies = runner.entropies()
@@ -99,6 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return trial
 
             bound = min(levels["1.0"], math.log(config.top_k))
+            if bound < SMALLEST_THETA:
+                raise EagerError(
+                    f"no step has an entropy of {SMALLEST_THETA} nats; nothing branches"
+                )
             theta, trials = choose_theta(run, levels["0.9"], bound, target)
             write_whole(
                 options.output,
@@ -122,6 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EagerError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -168,6 +185,7 @@ class _Runner:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="evals/calibrate.py",
+        allow_abbrev=False,
         description="Choose θ for a model; all other options are those of run.py.",
     )
     parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")

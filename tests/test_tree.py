@@ -19,7 +19,6 @@ def append(tree, strand, generation):
 def generation(*token_ids, finish_reason="length", cached=0, prompt=1, top=None):
     return Generation(
         token_ids=token_ids,
-        text="",
         finish_reason=finish_reason,
         prompt_tokens=prompt,
         cached_tokens=cached,

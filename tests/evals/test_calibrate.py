@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from evals.calibrate import Trial, choose_theta
+from evals.calibrate import Trial, choose_theta, main
 
 
 def falling(theta: float) -> Trial:
@@ -31,3 +31,21 @@ def test_the_best_trial_counts_not_the_last() -> None:
     theta, trials = choose_theta(lambda t: Trial(t, next(outcomes), 0, 0), 0.0, 1.0, 7.9)
     assert theta == trials[0].theta == 0.5
     assert not math.isnan(theta)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--theta", "1"], "--theta means nothing here"),
+        (["--seeds=0,1"], "--seeds means nothing here"),
+        (["--target", "99"], "target is 99; it must be in [1, M = 16]"),
+        (["--limit", "0"], "limit is 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_starts(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--output", "theta.json", *arguments])
+    assert exit_.value.code == 2
+    assert said in capsys.readouterr().err
