@@ -352,6 +352,8 @@ class PromptResult:
         max_sequences: M, the cap they were generated under.
         refused: branches that were not taken, down to `refused_threshold`, highest entropy first.
         monitor: how branch points were found; None where nothing was monitored.
+        inexact_steps: of a search that walks, the stored steps at which top-p leaves, or may leave,
+            more tokens than the K: what walked through them is not drawn exactly; else None.
     """
 
     prompt_ids: tuple[int, ...]
@@ -360,6 +362,7 @@ class PromptResult:
     max_sequences: int
     refused: tuple[RefusedBranch, ...] = ()
     monitor: Monitor | None = None
+    inexact_steps: int | None = None
 
     @property
     def branch_points(self) -> tuple[BranchPoint, ...]:

@@ -10,6 +10,7 @@ holds so far, and `continue_from` goes on from the sequence that was chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
@@ -27,7 +28,7 @@ from eager_sgl.core import (
 from eager_sgl.endpoint import Prompt, endpoint_of
 from eager_sgl.growth import Growth
 from eager_sgl.schedule import Head
-from eager_sgl.schedules import schedule_of
+from eager_sgl.schedules import inexact_steps_of, schedule_of
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -182,7 +183,8 @@ def eager_generate(
             if account is not None:
                 account.commit(before + len(selection.heads) - account.spent)
         _report(on_wave, growth.tree, selection.heads)
-        return growth.result(selection.heads, max_sequences)
+        result = growth.result(selection.heads, max_sequences)
+        return replace(result, inexact_steps=inexact_steps_of(config, growth.tree))
 
 
 def continue_from(s: ProgramState, sequence: Sequence) -> None:

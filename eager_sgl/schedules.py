@@ -12,9 +12,11 @@ from eager_sgl.frontier import StepRecorder
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.priorities import find_priority
 from eager_sgl.schedule import OnlineSchedule
+from eager_sgl.tree import TokenTree
+from eager_sgl.trie import num_inexact_steps
 from eager_sgl.walks import TrieParallelSchedule, WithoutReplacementSchedule
 
-__all__ = ["mark_of", "policy_of", "schedule_of"]
+__all__ = ["inexact_steps_of", "mark_of", "policy_of", "schedule_of"]
 
 
 def policy_of(config: EagerConfig | SearchConfig) -> Policy:
@@ -26,8 +28,16 @@ def policy_of(config: EagerConfig | SearchConfig) -> Policy:
 
 def mark_of(config: EagerConfig | SearchConfig) -> str | None:
     """The text after which nothing is watched or stored; walks go through answers as well."""
-    walks = isinstance(config, SearchConfig) and config.order != "best_first"
-    return None if walks else config.reasoning_end
+    return None if _walks(config) else config.reasoning_end
+
+
+def inexact_steps_of(config: EagerConfig | SearchConfig, tree: TokenTree) -> int | None:
+    """See `PromptResult`."""
+    return num_inexact_steps(tree, config.sampling) if _walks(config) else None
+
+
+def _walks(config: EagerConfig | SearchConfig) -> bool:
+    return isinstance(config, SearchConfig) and config.order != "best_first"
 
 
 def schedule_of(

@@ -173,6 +173,7 @@ class Worker:
             peak_entropy=_mean(_peak(each, result.monitor, cell) for each in result.sequences),
             solved=self._solved(sample, result, sequences) if cell.method == STAGE_ONE else None,
             refused=result.refused[: self._most_extra(cell)],
+            inexact_steps=result.inexact_steps,
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:

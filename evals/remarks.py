@@ -66,9 +66,21 @@ def remarks(rows: Sequence[Row], *, in_table: bool) -> tuple[str, ...]:
     found = [UNLABELLED] if all(row.coverage is None for row in rows) else []
     if not in_table:
         found += [f"{_name(row)}: {_listed(row.judged)}." for row in rows if _has_any(row)]
+    found += [_walks(row) for row in rows if row.inexact and row.inexact.num_steps]
     if reported := [row for row in rows if row.paper]:
         found.append(_reported(reported))
     return tuple(found)
+
+
+def _walks(row: Row) -> str:
+    inexact = row.inexact
+    assert inexact is not None, f"{row.name} does not walk"
+    return (
+        f"{_name(row)}: at {inexact.num_steps:,} stored steps, in {inexact.num_trees:,} of "
+        f"{inexact.of_trees:,} trees, top-p leaves, or may leave, more tokens than the K known "
+        "ones: what walked there was not drawn exactly as the server draws; a larger --top-k mends "
+        "it."
+    )
 
 
 def _has_any(row: Row) -> bool:

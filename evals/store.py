@@ -99,6 +99,7 @@ class PromptRecord:
             one; None without either.
         stage_two: None for a method of one stage.
         refused: what `--stage-two resume` may open, best first.
+        inexact_steps: see `eager_sgl.core.PromptResult`.
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
     """
@@ -119,6 +120,7 @@ class PromptRecord:
     solved: bool | None = None
     stage_two: StageTwo | None = None
     refused: tuple[RefusedBranch, ...] = ()
+    inexact_steps: int | None = None
     session: int = 0
     elapsed: float = 0.0
 
