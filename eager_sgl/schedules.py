@@ -11,6 +11,8 @@ from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.frontier import StepRecorder
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.priorities import find_priority
+from eager_sgl.running_schedule import RunningSchedule
+from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.schedule import OnlineSchedule
 from eager_sgl.tree import TokenTree
 from eager_sgl.trie import num_inexact_steps
@@ -45,18 +47,21 @@ def schedule_of(
     max_sequences: int,
     prompt_ids: Sequence[int],
     stop: Stop | None = None,
-) -> OnlineSchedule | SearchSchedule:
+    running: RunningThreshold | None = None,
+) -> OnlineSchedule | RunningSchedule | SearchSchedule:
     """What decides on a prompt's tree.
 
     Args:
         max_sequences: M, at most the configuration's.
         prompt_ids: with the seed, they seed the walks.
         stop: ends a search early.
+        running: gives EAGer-init its θ.
     """
     if isinstance(config, EagerConfig):
-        return OnlineSchedule(
+        online = OnlineSchedule(
             max_sequences, config.patience, config.threshold, config.refused_threshold is not None
         )
+        return RunningSchedule(online, running) if running else online
     common: dict[str, Any] = {
         "max_sequences": max_sequences,
         "width": config.width,

@@ -69,7 +69,7 @@ def _curves(place: Cell, records: Sequence[PromptRecord], curve: CurveOf) -> Pro
     length = max(len(tokens) for curves in each for tokens, _ in curves)
     means = [np.mean([_padded(pair, length) for pair in curves], axis=0) for curves in each]
     first = {record.sample_id: record.level for record in records}
-    theta = "" if place.threshold is None else f" θ={place.threshold:g}"
+    theta = f" θ={place.theta}" if place.theta else ""
     return PromptCurves(
         name=f"{place.name}{theta} τ={place.temperature:g}",
         place=place,

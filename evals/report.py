@@ -26,6 +26,7 @@ from evals.metrics import (
 )
 from evals.paper import paper_row
 from evals.plan import INDEPENDENT, NESTED, PARALLEL, STAGE_ONE, Cell, Plan
+from evals.running import running_theta
 from evals.second_stages import contrast_second_stages, contrast_sentence
 from evals.store import PromptRecord
 from evals.summary import (
@@ -117,6 +118,9 @@ def summarise_run(
             rows.append(_row(group, plan, seconds, None))
         else:
             rows.append(_row(group, plan, seconds, parallel.get(group.place.temperature)))
+        if group.place.is_running:
+            quantile = header["config"].get("running_quantile")
+            rows[-1] = replace(rows[-1], running=running_theta(group.records, quantile))
     whole = [group for group in groups if not _is_partial(group, missing)]
     has_labels = header["config"].get("has_labels", True)
     contrasts = contrast_second_stages(whole) if has_labels else ()

@@ -81,7 +81,7 @@ def _line(row: Row) -> list[str]:
     return [
         row.name,
         str(row.max_sequences),
-        ABSENT if row.threshold is None else f"{row.threshold:g}",
+        row.theta or ABSENT,
         _figure(row.coverage).replace(" ", ""),
         _short(row.cons),
         _short(row.pass_rate),

@@ -50,6 +50,7 @@ ROW_FIELDS = {
     "stage_two",
     "judged",
     "inexact_walks",
+    "running_theta",
     "paper",
     "matched_parallel_k",
     "matched_parallel_pass_at_k",
