@@ -10,7 +10,7 @@ from evals.metrics import Estimate
 from evals.remarks import ABSENT, Cell, judgements, of_the_paper, remarks
 from evals.summary import Row, Summary
 
-__all__ = ["render_table", "ruled"]
+__all__ = ["WIDTH", "render_table", "ruled"]
 
 WIDTH = 100
 GAP = 2
