@@ -37,7 +37,10 @@ class Steps:
     def before(self, position: int) -> Steps:
         """Those of smaller positions."""
         end = int(np.searchsorted(self.positions, position))
-        return Steps(*(getattr(self, field.name)[:end] for field in fields(self)))
+        if end == len(self.positions):
+            return self
+        # A view would keep what is cut off.
+        return Steps(*(getattr(self, field.name)[:end].copy() for field in fields(self)))
 
     @classmethod
     def join(cls, parts: Sequence[Steps]) -> Steps:

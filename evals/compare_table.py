@@ -32,7 +32,7 @@ def _needed(needed: Iterable[dict[str, Any]], levels: Sequence[int | None]) -> s
     ks = sorted({each["k"] for each in own})
     targets = {each["k"]: each["target"] for each in own}
     heads = [f"pass@{k} ({targets[k]:.3f})" for k in ks]
-    lines = [["method", "tokens as a share of", *heads, "seconds per prompt, of those"]]
+    lines = [["method", "tokens as a share of", *heads, "seconds a prompt, own/theirs"]]
     for method, reference in dict.fromkeys((each["method"], each["reference"]) for each in own):
         places = {
             each["k"]: each

@@ -239,7 +239,9 @@ def connected(settings: Settings, session: int, view: View) -> Iterator[TokenEnd
 
 
 def _introduced(endpoint: TokenEndpoint, settings: Settings, view: View) -> TokenEndpoint:
-    view.say(f"monitor: {'gate' if endpoint.gate(settings.base) else 'chunk'}")
+    monitor = "gate" if endpoint.gate(settings.base) else "chunk"
+    running = ", chunk at the running θ" if None in settings.plan.thresholds else ""
+    view.say(f"monitor: {monitor}{running}")
     return endpoint
 
 

@@ -225,7 +225,7 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
         "best_first τ=0.6",
         "pass@8",
         "weighted",
-        "seconds per prompt",
+        "seconds a prompt",
         "at the tokens of",
         "eager_init θ=0.7 τ=0.6",
         "best_first τ=0.6 against eager_init θ=0.7 τ=0.6 at equal tokens:",
