@@ -245,7 +245,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         header, records = read_config(folder), read_records(folder / RESULTS)
         config = header["config"]
-        seconds = wall_seconds(records, Plan.from_config(config, can_vote=False))
+        plan = Plan.from_config(config, can_vote=False)
+        if missing := plan.missing(record.cell for record in records):
+            raise StoreError(
+                f"{folder} lacks {sum(missing.values())} results; repeat its command to bring them"
+            )
+        seconds = wall_seconds(records, plan)
         found = compare(records, config["temperatures"][0], config["search"]["width"], seconds)
         write_whole(folder / OUTPUT, found)
     except KeyError as error:

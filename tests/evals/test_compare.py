@@ -237,6 +237,9 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     assert {each["max_sequences"] for each in found["budgets"]} == {4, 10}
     assert len(found["findings"]) == len({line.partition(":")[0] for line in found["findings"]})
     assert compare.main([str(tmp_path / "none")]) == 2
+    (tmp_path / "results.jsonl").write_text("".join(lines[:-2]))
+    assert compare.main([str(tmp_path)]) == 2
+    assert "lacks 2 results; repeat its command" in capsys.readouterr().err
 
 
 def test_a_run_of_another_version_gets_one_sentence(
