@@ -21,6 +21,7 @@ from eager_sgl.core import (
 )
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
+from eager_sgl.running_threshold import RunningThreshold
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint, connect
@@ -47,6 +48,7 @@ __all__ = [
     "PromptResult",
     "Reallocation",
     "RefusedBranch",
+    "RunningThreshold",
     "RuntimeStartError",
     "SamplingConfig",
     "SearchConfig",

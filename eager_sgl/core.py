@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl.running_threshold import Shown
 from eager_sgl.signals import mean_peak
 
 __all__ = [
@@ -352,6 +353,9 @@ class PromptResult:
         max_sequences: M, the cap they were generated under.
         refused: branches that were not taken, down to `refused_threshold`, highest entropy first.
         monitor: how branch points were found; None where nothing was monitored.
+        inexact_steps: of a search that walks, the stored steps at which top-p leaves, or may leave,
+            more tokens than the K: what walked through them is not drawn exactly; else None.
+        shown: at a running θ, that θ and what the prompt showed for it; else None.
     """
 
     prompt_ids: tuple[int, ...]
@@ -360,6 +364,8 @@ class PromptResult:
     max_sequences: int
     refused: tuple[RefusedBranch, ...] = ()
     monitor: Monitor | None = None
+    inexact_steps: int | None = None
+    shown: Shown | None = None
 
     @property
     def branch_points(self) -> tuple[BranchPoint, ...]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eager_sgl.core import SearchConfig, TopLogprobs
 from eager_sgl.policy import Reading
-from eager_sgl.signals import retemper, top_k_entropy
+from eager_sgl.signals import least_mass, retemper, top_k_entropy
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Strand, TokenTree
 
@@ -35,9 +35,12 @@ class StepRecorder:
 
     Attributes:
         stored_below: a step is stored where its most likely token has a smaller probability.
+        temperature: of the distribution that `Steps.masses` belong to; None for that of the
+            server's logprobs.
     """
 
     stored_below: float = CERTAIN
+    temperature: float | None = None
 
     @classmethod
     def from_config(cls, config: SearchConfig) -> StepRecorder:
@@ -55,15 +58,17 @@ class StepRecorder:
             and sampling.top_p <= CERTAIN
             and (sampling.temperature <= 1)
         ):
-            return cls()
-        return cls(stored_below=math.inf)
+            return cls(temperature=sampling.temperature)
+        return cls(stored_below=math.inf, temperature=sampling.temperature)
 
     def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> Reading:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=1.0)
         with np.errstate(divide="ignore"):
             logprobs = np.log(probabilities).astype(np.float32)
         taken = ranks_of(top.token_ids, np.asarray(sampled, dtype=np.int32))
-        chosen = np.flatnonzero(probabilities[:, 0] < self.stored_below)
+        wanted = top.temperature if self.temperature is None else self.temperature
+        masses = least_mass(top.logprobs, taken_at=top.temperature, wanted=wanted)
+        chosen = np.flatnonzero(probabilities[:, 0] * masses < self.stored_below)
         return Reading(
             entropies=top_k_entropy(probabilities).tolist(),
             branch_points=[],
@@ -71,6 +76,7 @@ class StepRecorder:
                 positions=(chosen + start).astype(np.int32),
                 token_ids=top.token_ids[chosen],
                 logprobs=logprobs[chosen],
+                masses=masses[chosen].astype(np.float32),
             ),
             raw_logprobs=logprobs[np.arange(len(taken)), taken].tolist(),
         )

@@ -10,6 +10,7 @@ holds so far, and `continue_from` goes on from the sequence that was chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
@@ -26,8 +27,10 @@ from eager_sgl.core import (
 )
 from eager_sgl.endpoint import Prompt, endpoint_of
 from eager_sgl.growth import Growth
+from eager_sgl.running_schedule import RunningSchedule
+from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.schedule import Head
-from eager_sgl.schedules import schedule_of
+from eager_sgl.schedules import inexact_steps_of, schedule_of
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -55,10 +58,11 @@ def eager_init(
     config: EagerConfig,
     account: Account | None = None,
     on_wave: OnWave | None = None,
+    running: RunningThreshold | None = None,
 ) -> PromptResult:
     """EAGer-init on one prompt (paper, section 3); the arguments are `eager_generate`'s."""
     set_prompt(s, prompt)
-    return eager_generate(s, config, account=account, on_wave=on_wave)
+    return eager_generate(s, config, account=account, on_wave=on_wave, running=running)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -125,10 +129,11 @@ def search(
     until: Stop | None = None,
     account: Account | None = None,
     on_wave: OnWave | None = None,
+    running: RunningThreshold | None = None,
 ) -> PromptResult:
     """A search over the tree of one prompt; the arguments are `eager_generate`'s."""
     set_prompt(s, prompt)
-    return eager_generate(s, config, until=until, account=account, on_wave=on_wave)
+    return eager_generate(s, config, until=until, account=account, on_wave=on_wave, running=running)
 
 
 def set_prompt(s: ProgramState, prompt: Prompt) -> None:
@@ -146,6 +151,7 @@ def eager_generate(
     until: Stop | None = None,
     account: Account | None = None,
     on_wave: OnWave | None = None,
+    running: RunningThreshold | None = None,
 ) -> PromptResult:
     """Sequences from what a state holds so far; the state itself is left as it is.
 
@@ -156,6 +162,9 @@ def eager_generate(
         account: this prompt's part of a ledger; what is left of it caps M, and what is used is
             committed.
         on_wave: told of progress.
+        running: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
+            prompts of a model. `config.threshold` is then the lowest θ that may come, and the
+            monitor is "chunk", since the gate tells no entropy below a θ.
 
     Returns:
         The sequences, each with its tokens and text, and what they cost.
@@ -164,6 +173,8 @@ def eager_generate(
         RequestRejectedError: the state leaves no room in the model's context.
         ServerError: the server failed, or is gone.
     """
+    if running is not None:
+        config = _for_running(config)
     before = account.spent if account else 0
     max_sequences = config.max_sequences
     if account is not None:
@@ -171,7 +182,7 @@ def eager_generate(
         if max_sequences < 1:
             raise ValueError(f"the account's {account.granted} sequences are all spent")
     with Growth(s, config.sampling, config) as growth:
-        schedule = schedule_of(config, max_sequences, growth.tree.prompt_ids, until)
+        schedule = schedule_of(config, max_sequences, growth.tree.prompt_ids, until, running)
         growth.tree.open_root()
         selection = schedule.replay(growth.tree)
         while selection.num_alive:
@@ -182,7 +193,20 @@ def eager_generate(
             if account is not None:
                 account.commit(before + len(selection.heads) - account.spent)
         _report(on_wave, growth.tree, selection.heads)
-        return growth.result(selection.heads, max_sequences)
+        result = growth.result(selection.heads, max_sequences)
+        return replace(
+            result,
+            inexact_steps=inexact_steps_of(config, growth.tree),
+            shown=schedule.shown() if isinstance(schedule, RunningSchedule) else None,
+        )
+
+
+def _for_running(config: EagerConfig | SearchConfig) -> EagerConfig:
+    if not isinstance(config, EagerConfig):
+        raise ValueError(f"running is given for the search {config.order}, which has no θ")
+    if config.monitor == "gate":
+        raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
+    return replace(config, monitor="chunk")
 
 
 def continue_from(s: ProgramState, sequence: Sequence) -> None:

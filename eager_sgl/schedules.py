@@ -11,10 +11,14 @@ from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.frontier import StepRecorder
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.priorities import find_priority
+from eager_sgl.running_schedule import RunningSchedule
+from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.schedule import OnlineSchedule
+from eager_sgl.tree import TokenTree
+from eager_sgl.trie import num_inexact_steps
 from eager_sgl.walks import TrieParallelSchedule, WithoutReplacementSchedule
 
-__all__ = ["mark_of", "policy_of", "schedule_of"]
+__all__ = ["inexact_steps_of", "mark_of", "policy_of", "schedule_of"]
 
 
 def policy_of(config: EagerConfig | SearchConfig) -> Policy:
@@ -26,8 +30,16 @@ def policy_of(config: EagerConfig | SearchConfig) -> Policy:
 
 def mark_of(config: EagerConfig | SearchConfig) -> str | None:
     """The text after which nothing is watched or stored; walks go through answers as well."""
-    walks = isinstance(config, SearchConfig) and config.order != "best_first"
-    return None if walks else config.reasoning_end
+    return None if _walks(config) else config.reasoning_end
+
+
+def inexact_steps_of(config: EagerConfig | SearchConfig, tree: TokenTree) -> int | None:
+    """See `PromptResult`."""
+    return num_inexact_steps(tree, config.sampling) if _walks(config) else None
+
+
+def _walks(config: EagerConfig | SearchConfig) -> bool:
+    return isinstance(config, SearchConfig) and config.order != "best_first"
 
 
 def schedule_of(
@@ -35,18 +47,21 @@ def schedule_of(
     max_sequences: int,
     prompt_ids: Sequence[int],
     stop: Stop | None = None,
-) -> OnlineSchedule | SearchSchedule:
+    running: RunningThreshold | None = None,
+) -> OnlineSchedule | RunningSchedule | SearchSchedule:
     """What decides on a prompt's tree.
 
     Args:
         max_sequences: M, at most the configuration's.
         prompt_ids: with the seed, they seed the walks.
         stop: ends a search early.
+        running: gives EAGer-init its θ.
     """
     if isinstance(config, EagerConfig):
-        return OnlineSchedule(
+        online = OnlineSchedule(
             max_sequences, config.patience, config.threshold, config.refused_threshold is not None
         )
+        return RunningSchedule(online, running) if running else online
     common: dict[str, Any] = {
         "max_sequences": max_sequences,
         "width": config.width,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["censored_mean_peak", "mean_peak", "retemper", "top_k_entropy"]
+__all__ = ["censored_mean_peak", "least_mass", "mean_peak", "retemper", "top_k_entropy"]
 
 PEAK_QUANTILE = 0.999
+ROUNDING = 1e-5
+"""Of a mass of float32 probabilities; what is missing of 1 by less is not there."""
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +31,37 @@ def retemper(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) 
     scaled = logprobs.astype(np.float64) * (taken_at / wanted)
     weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def least_mass(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) -> Floats:
+    """The least that the given tokens can have together of a whole distribution.
+
+    At the temperature of the logprobs that is their sum. At a lower one, with r = T/W > 1, each of
+    the tokens that are not given is at most as likely as the least likely given one, p, so that
+    their weights come to at most `p^(r-1) · (1 - sum)`. At a higher one nothing can be said: they
+    may be any number, however unlikely each.
+
+    Args:
+        logprobs: [..., K], natural logarithms, of the K most likely tokens.
+        taken_at: temperature T of the distribution they belong to.
+        wanted: temperature W of the distribution asked for; 0 leaves the most likely token.
+
+    Returns:
+        float64 [...], in [0, 1]; 1 where no more than rounding is missing.
+    """
+    probabilities = np.exp(logprobs.astype(np.float64))
+    missing = 1 - probabilities.sum(axis=-1)
+    rest = np.where(missing < ROUNDING, 0.0, missing)
+    if wanted == taken_at:
+        return np.asarray(1 - rest)
+    if wanted > taken_at:
+        return np.asarray(np.where(rest > 0, 0.0, 1.0))
+    if wanted == 0:
+        return np.ones_like(rest)
+    ratio, most = taken_at / wanted, probabilities.max(axis=-1)
+    known = ((probabilities / most[..., None]) ** ratio).sum(axis=-1)
+    others = rest / most * (probabilities.min(axis=-1) / most) ** (ratio - 1)
+    return np.asarray(known / (known + others))
 
 
 def top_k_entropy(probabilities: Floats) -> Floats:

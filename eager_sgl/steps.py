@@ -1,8 +1,8 @@
 """The steps of a strand that something else could have been drawn at, kept compactly.
 
 A step is stored where the model is not sure of its most likely token. Its K most likely tokens are
-kept with the model's own probabilities (temperature 1), renormalised over the K: 8 bytes a token
-and 4 for the position, 164 bytes a step for K = 20.
+kept with the model's own probabilities (temperature 1), renormalised over the K: 8 bytes a token,
+and 4 each for the position and for what the K have together, 168 bytes a step for K = 20.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ class Steps:
         positions: int32 [n], rising.
         token_ids: int32 [n, K], most likely first.
         logprobs: float32 [n, K], of the model's own distribution over the K; −inf where that is 0.
+        masses: float32 [n], what the K have together of the whole distribution that is sampled
+            from, before top-p; a lower bound where the server's logprobs are of another temperature
+            (`eager_sgl.signals.least_mass`).
     """
 
     positions: NDArray[np.int32]
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]
+    masses: NDArray[np.float32]
 
     def before(self, position: int) -> Steps:
         """Those of smaller positions."""
         end = int(np.searchsorted(self.positions, position))
-        return Steps(self.positions[:end], self.token_ids[:end], self.logprobs[:end])
+        if end == len(self.positions):
+            return self
+        # A view would keep what is cut off.
+        return Steps(*(getattr(self, field.name)[:end].copy() for field in fields(self)))
 
     @classmethod
     def join(cls, parts: Sequence[Steps]) -> Steps:

@@ -1,8 +1,13 @@
 """Tokens to equal pass: `python evals/compare.py RUN_FOLDER`.
 
 How many generated tokens each method of a run needs to reach Full Parallel's pass@8, @16 and @32,
-as a share of Full Parallel's, per level and over all. Then what a verifier saves that ends the
-search at the first correct sequence, and what exploring costs the mean sequence and the vote.
+as a share of Full Parallel's, per level and over all, and how many seconds that is. Then searches
+against EAGer-init at its own tokens, what a verifier saves that ends the search at the first
+correct sequence, and what exploring costs the mean sequence and the vote.
+
+Seconds are tokens over the tokens per second that the method's group of cells had in this run, all
+levels together: as if it had gone on at the same pace up to the target alone. The cells of a group
+(EAGer-init and what follows on it) ran at the same time, so each of them looks slower than alone.
 """
 
 from __future__ import annotations
@@ -10,8 +15,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,23 +24,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.compare_budgets import TAIL, at_budgets, resampled
+from evals.compare_findings import budget_findings, needed_findings
 from evals.compare_table import render
+from evals.compare_votes import votes_of
 from evals.curves import tokens_to_first_correct
 from evals.files import StoreError, write_whole
 from evals.folder import RESULTS, read_config
-from evals.metrics import majority_correct, pass_rate, weighted_majority_correct
-from evals.plan import NESTED, PARALLEL, Cell
-from evals.prompt_curves import PromptCurves, prompt_curves
+from evals.plan import NESTED, PARALLEL, Cell, Plan
+from evals.prompt_curves import PromptCurves, curve_place, prompt_curves
+from evals.stages import wall_seconds
 from evals.store import PromptRecord, read_records
 
 __all__ = ["Needed", "compare", "main", "needed_tokens"]
 
 OUTPUT = "compare.json"
 TARGETS = (8, 16, 32)
-NUM_RESAMPLES = 2_000
-TAIL = 0.05
-"""Outside either end of the 90 % interval."""
-
 Floats = NDArray[np.float64]
 
 
@@ -53,6 +57,8 @@ class Needed:
         ratio: of the two; None with either.
         interval: 90 % bootstrap interval of the ratio over prompts; a resample in which the method
             never gets there counts as infinite.
+        seconds, reference_seconds: what the tokens take at the pace of the run; None where nobody
+            measured.
     """
 
     method: str
@@ -65,6 +71,8 @@ class Needed:
     reference_tokens: float | None
     ratio: float | None
     interval: tuple[float, float] | None
+    seconds: float | None = None
+    reference_seconds: float | None = None
 
 
 def needed_tokens(
@@ -80,7 +88,8 @@ def needed_tokens(
     weights = np.full(len(method.levels), 1 / len(method.levels))
     target = float(weights @ parallel.passes[:, k])
     tokens, reference_tokens = (_tokens_to(weights, side, target) for side in (method, reference))
-    ratio = tokens / reference_tokens if math.isfinite(tokens + reference_tokens) else None
+    is_known = math.isfinite(tokens + reference_tokens) and reference_tokens > 0
+    ratio = tokens / reference_tokens if is_known else None
     return Needed(
         method=method.name,
         levels=tuple(sorted(set(method.levels), key=str)),
@@ -112,11 +121,8 @@ def _tokens_to(weights: Floats, curves: PromptCurves, target: float) -> float:
 def _interval(
     method: PromptCurves, parallel: PromptCurves, reference: PromptCurves, k: int
 ) -> tuple[float, float]:
-    number = len(method.levels)
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(number, np.full(number, 1 / number), NUM_RESAMPLES) / number
     ratios = []
-    for weights in draws:
+    for weights in resampled(len(method.levels)):
         target = float(weights @ parallel.passes[:, k])
         most = _tokens_to(weights, reference, target)
         ratios.append(_tokens_to(weights, method, target) / most if most > 0 else 1.0)
@@ -125,12 +131,18 @@ def _interval(
     return float(low), float(high)
 
 
-def compare(records: Sequence[PromptRecord], temperature: float, width: int) -> dict[str, Any]:
+def compare(
+    records: Sequence[PromptRecord],
+    temperature: float,
+    width: int,
+    seconds: Mapping[Cell, float],
+) -> dict[str, Any]:
     """All comparisons of a run.
 
     Args:
         temperature: of the Full Parallel that sets the targets.
         width: paths that a search opens at once, for what a verifier saves.
+        seconds: wall time of each cell.
 
     Raises:
         StoreError: the run has no Full Parallel at that temperature.
@@ -140,15 +152,24 @@ def compare(records: Sequence[PromptRecord], temperature: float, width: int) -> 
     base = next((each for each in parallels if each.place.temperature == temperature), None)
     if base is None:
         raise StoreError(f"the run has no parallel at temperature {temperature:g} to compare with")
+    rates = _rates(records, seconds)
+    needed = [asdict(each) for each in _needed(curves, base, parallels, rates)]
+    budgets = at_budgets(curves, records)
     return {
-        "needed": [asdict(each) for each in _needed(curves, base, parallels)],
+        "needed": needed,
+        "tokens_per_second": {each.name: rates.get(each.place) for each in curves},
+        "budgets": budgets,
+        "findings": [*needed_findings(needed), *budget_findings(budgets)],
         "verifier": _with_verifier(records, width),
         "votes": _votes(records),
     }
 
 
 def _needed(
-    curves: Sequence[PromptCurves], base: PromptCurves, parallels: Sequence[PromptCurves]
+    curves: Sequence[PromptCurves],
+    base: PromptCurves,
+    parallels: Sequence[PromptCurves],
+    rates: Mapping[Cell, float],
 ) -> Iterator[Needed]:
     levels = sorted({level for level in base.levels if level is not None})
     hard = [level for level in levels if level > levels[0]]
@@ -157,7 +178,16 @@ def _needed(
     every += [hard] if len(hard) > 1 else []
     for chosen, method, k, reference in product(every, curves, targets, parallels):
         method, target, measure = (s.at_levels(chosen) for s in (method, base, reference))
-        yield needed_tokens(method, target, measure, k)
+        found = needed_tokens(method, target, measure, k)
+        yield replace(
+            found,
+            seconds=_seconds(found.tokens, rates.get(method.place)),
+            reference_seconds=_seconds(found.reference_tokens, rates.get(measure.place)),
+        )
+
+
+def _seconds(tokens: float | None, rate: float | None) -> float | None:
+    return None if tokens is None or rate is None else tokens / rate
 
 
 def _groups(records: Iterable[PromptRecord]) -> dict[Cell, list[PromptRecord]]:
@@ -183,32 +213,28 @@ def _with_verifier(records: Iterable[PromptRecord], width: int) -> list[dict[str
 
 
 def _votes(records: Iterable[PromptRecord]) -> list[dict[str, Any]]:
-    """What exploring costs the mean sequence, and what the model's own probability mends."""
     return [
         {
             "method": place.name,
             "temperature": place.temperature,
-            "theta": place.threshold,
+            "theta": place.theta or None,
             "max_sequences": place.max_sequences,
-            "pass_rate": float(np.mean([pass_rate(r.correct) for r in group])),
-            "cons": float(np.mean([majority_correct(r.votes, r.correct) for r in group])),
-            "weighted_cons": _weighted(group),
+            **asdict(votes_of(group)),
         }
         for place, group in _groups(records).items()
     ]
 
 
-def _weighted(records: Sequence[PromptRecord]) -> float | None:
-    """Cons@M where each sequence weighs as much as the model thinks it likely."""
-    votes = []
+def _rates(records: Iterable[PromptRecord], seconds: Mapping[Cell, float]) -> dict[Cell, float]:
+    """Generated tokens per second of wall time, by the place of a curve."""
+    tokens: dict[Cell, int] = {}
+    cells: dict[Cell, set[Cell]] = {}
     for record in records:
-        logprobs = [sequence.raw_logprob for sequence in record.sequences]
-        known = [logprob for logprob in logprobs if logprob is not None]
-        if len(known) < len(logprobs):
-            return None
-        weights = np.exp(np.array(known) - max(known))
-        votes.append(weighted_majority_correct(record.votes, weights.tolist(), record.correct))
-    return float(np.mean(votes))
+        place = curve_place(record.cell)
+        tokens[place] = tokens.get(place, 0) + record.counts.generated
+        cells.setdefault(place, set()).add(record.cell)
+    spent = {place: sum(seconds[cell] for cell in own) for place, own in cells.items()}
+    return {place: tokens[place] / spent[place] for place in tokens if spent[place] > 0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -219,7 +245,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         header, records = read_config(folder), read_records(folder / RESULTS)
         config = header["config"]
-        found = compare(records, config["temperatures"][0], config["search"]["width"])
+        plan = Plan.from_config(config, can_vote=False)
+        if missing := plan.missing(record.cell for record in records):
+            raise StoreError(
+                f"{folder} lacks {sum(missing.values())} results; repeat its command to bring them"
+            )
+        seconds = wall_seconds(records, plan)
+        found = compare(records, config["temperatures"][0], config["search"]["width"], seconds)
         write_whole(folder / OUTPUT, found)
     except KeyError as error:
         print(f"error: {folder} was written by another version: no {error} in it", file=sys.stderr)

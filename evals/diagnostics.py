@@ -40,7 +40,7 @@ def diagnose(records: Iterable[PromptRecord]) -> list[str]:
 
 
 def _name(place: Cell) -> str:
-    theta = "" if place.threshold is None else f", θ = {place.threshold:g}"
+    theta = f", θ = {place.theta}" if place.theta else ""
     return f"{place.name} (M = {place.max_sequences}{theta}, τ = {place.temperature:g})"
 
 

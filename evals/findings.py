@@ -45,7 +45,7 @@ def _labels(rows: Sequence[Row]) -> Label:
 
     def label(row: Row) -> str:
         parts = [f"M={row.max_sequences}"] if with_cap else []
-        parts += [f"θ={row.threshold:g}"] if with_threshold and row.threshold else []
+        parts += [f"θ={row.theta}"] if with_threshold and row.theta else []
         parts += [f"τ={row.temperature:g}"] if with_temperature else []
         return " ".join(parts)
 

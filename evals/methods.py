@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
 from statistics import fmean
@@ -16,6 +16,7 @@ import numpy as np
 from eager_sgl.budget import Account, Ledger
 from eager_sgl.core import EagerConfig, PromptResult, SearchConfig, Sequence
 from eager_sgl.reallocation import RULES, Grant
+from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.signals import censored_mean_peak
 from evals.judged import classes_of, judge
 from evals.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
@@ -41,6 +42,7 @@ class Call:
         config: M is the most sequences that may be taken from the account.
         account: the prompt's part of the cell's budget.
         on_wave: to be told of progress.
+        running: gives EAGer-init its θ; None where that is fixed.
     """
 
     endpoint: TokenEndpoint
@@ -48,6 +50,7 @@ class Call:
     config: EagerConfig | SearchConfig
     account: Account
     on_wave: OnWave
+    running: RunningThreshold | None = None
 
 
 def _parallel(call: Call) -> PromptResult:
@@ -75,6 +78,7 @@ def _tree(call: Call) -> PromptResult:
         config=call.config,
         account=call.account,
         on_wave=call.on_wave,
+        running=call.running,
         backend=call.endpoint,
     )
     result: PromptResult = state.ret_value
@@ -140,10 +144,15 @@ The parents of the new sequences are indices over both stages.
 
 @dataclass(frozen=True)
 class Worker:
-    """Runs prompts on a server; its methods are called from several threads at once."""
+    """Runs prompts on a server; its methods are called from several threads at once.
+
+    Attributes:
+        running: of each cell with a running θ, as earlier sessions left it.
+    """
 
     settings: Settings
     endpoint: TokenEndpoint
+    running: Mapping[Cell, RunningThreshold] = field(default_factory=dict)
 
     def first(self, cell: Cell, sample: Sample, ledger: Ledger, meter: Meter) -> PromptRecord:
         """A prompt by a method of one stage, or the first of two."""
@@ -153,7 +162,8 @@ class Worker:
         started = time.monotonic()
         with ledger.reserve(config.max_sequences) as account:
             on_wave = partial(meter.report, sample.id)
-            call = Call(self.endpoint, sample, config, account, on_wave)
+            running = self.running.get(cell)
+            call = Call(self.endpoint, sample, config, account, on_wave, running)
             result = FIRST[cell.method](call)
         seconds = time.monotonic() - started
         sequences = _judged(self.settings.task, sample, result, stage=1)
@@ -173,6 +183,8 @@ class Worker:
             peak_entropy=_mean(_peak(each, result.monitor, cell) for each in result.sequences),
             solved=self._solved(sample, result, sequences) if cell.method == STAGE_ONE else None,
             refused=result.refused[: self._most_extra(cell)],
+            inexact_steps=result.inexact_steps,
+            shown=result.shown,
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:

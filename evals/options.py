@@ -13,11 +13,13 @@ from typing import TypeVar
 
 from eager_sgl.reallocation import RULES, Reallocation
 from evals.calibration import Calibration
+from evals.plan import AUTO
 from evals.tasks import Sample
 
 __all__ = [
     "TextVerifier",
     "read_names",
+    "read_quantile",
     "read_rules",
     "read_thresholds",
     "read_values",
@@ -27,6 +29,7 @@ __all__ = [
 TextVerifier = Callable[[Sample, str], bool]
 """Whether the text of a sequence answers a sample correctly."""
 
+QUANTILE = "quantile"
 Value = TypeVar("Value", int, float, str)
 
 
@@ -51,16 +54,44 @@ def read_names(kind: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def read_thresholds(text: str | None, own: float) -> tuple[tuple[float, ...], Calibration | None]:
-    """θ of a sweep, and its calibration if it is a file; `own` where nothing is given."""
+def read_thresholds(
+    text: str | None, own: float
+) -> tuple[tuple[float | None, ...], Calibration | None]:
+    """θ of a sweep, and its calibration if it is a file; `own` where nothing is given.
+
+    None stands for the running quantile.
+    """
     if text is None:
         return (own,), None
     if not Path(text).is_file():
         if text.endswith(".json"):
             raise ValueError(f"theta: there is no file {text}")
-        return read_values("theta", text, float), None
+        parts = [part.strip() for part in text.split(",")]
+        fixed = [part for part in parts if not _is_running(part)]
+        values: tuple[float | None, ...] = (
+            read_values("theta", ",".join(fixed), float) if fixed else ()
+        )
+        if len(parts) > len(fixed) + 1:
+            raise ValueError(f"theta is {text}; one running quantile may be named")
+        return values + (None,) * (len(parts) - len(fixed)), None
     calibration = Calibration.read(Path(text))
     return (calibration.theta,), calibration
+
+
+def _is_running(part: str) -> bool:
+    return part == AUTO or part.partition(":")[0] == QUANTILE
+
+
+def read_quantile(text: str | None) -> float | None:
+    """The q of `quantile:q` among the θ of a sweep; None for `auto` or `quantile`, and without."""
+    for part in (text or "").split(","):
+        name, _, value = part.strip().partition(":")
+        if name == QUANTILE and value:
+            (quantile,) = read_values("quantile of theta", value, float)
+            if not 0 < quantile < 1:
+                raise ValueError(f"quantile of theta is {value}; it must be in (0, 1)")
+            return quantile
+    return None
 
 
 def read_rules(options: argparse.Namespace) -> dict[str, Reallocation]:

@@ -189,7 +189,8 @@ def texts_of(record: PromptRecord) -> str:
 
 def _label(record: PromptRecord, plan: Plan) -> str:
     parts = [record.cell.name, f"M = {record.max_sequences}"]
-    parts += [] if record.threshold is None else [f"θ = {record.threshold:g}"]
+    threshold = record.shown.threshold if record.shown else record.threshold
+    parts += [] if threshold is None else [f"θ = {threshold:g}"]
     parts += [f"τ = {record.temperature:g}"] if len(plan.temperatures) > 1 else []
     return ", ".join(parts)
 

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, NamedTuple, Self
 
 __all__ = [
+    "AUTO",
     "BEST_FIRST",
     "INDEPENDENT",
     "NESTED",
@@ -32,6 +33,7 @@ INDEPENDENT = (PARALLEL, TRIE_PARALLEL)
 """Methods whose sequences are independent draws of one distribution."""
 NESTED = (PARALLEL, *SEARCHES)
 """Methods whose smaller M are part of a larger one, so that they are run once and have no θ."""
+AUTO = "auto"
 RESTART, RESUME = "restart", "resume"
 SWEPT = ("methods", "max_sequences", "thresholds", "temperatures", "seeds", "stage_twos")
 
@@ -40,6 +42,7 @@ class Cell(NamedTuple):
     """One method with one value of everything that a sweep varies; a key.
 
     Attributes:
+        threshold: θ; None for a method without, and for EAGer-init at a running quantile.
         stage_two: "restart" or "resume", how extra sequences begin; None for a method without.
     """
 
@@ -49,6 +52,18 @@ class Cell(NamedTuple):
     temperature: float
     seed: int
     stage_two: str | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether θ is the running quantile of what the model shows."""
+        return self.method == STAGE_ONE and self.threshold is None
+
+    @property
+    def theta(self) -> str:
+        """θ as tables and plots show it; empty for a method without."""
+        if self.is_running:
+            return AUTO
+        return "" if self.threshold is None else f"{self.threshold:g}"
 
     @property
     def name(self) -> str:
@@ -86,7 +101,7 @@ class Plan:
     Attributes:
         methods: names, as asked for.
         max_sequences: values of M.
-        thresholds: values of θ.
+        thresholds: values of θ; None is the running quantile.
         temperatures: values of τ.
         seeds: the repeats; each is a draw of its own over the same prompts.
         stage_twos: how extra sequences begin, one or both of "restart" and "resume".
@@ -97,7 +112,7 @@ class Plan:
 
     methods: tuple[str, ...]
     max_sequences: tuple[int, ...]
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
     temperatures: tuple[float, ...]
     seeds: tuple[int, ...]
     stage_twos: tuple[str, ...]
@@ -162,7 +177,7 @@ class Plan:
         """The method, and the values of what varies in this run."""
         swept = {
             "M": (self.max_sequences, cell.max_sequences),
-            "θ": (self.thresholds, cell.threshold),
+            "θ": (self.thresholds, cell.theta or None),
             "τ": (self.temperatures, cell.temperature),
             "seed": (self.seeds, cell.seed),
         }

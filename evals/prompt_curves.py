@@ -12,7 +12,7 @@ from evals.curves import curve_of
 from evals.plan import NESTED, Cell
 from evals.store import PromptRecord
 
-__all__ = ["PromptCurves", "prompt_curves"]
+__all__ = ["PromptCurves", "curve_place", "prompt_curves"]
 
 Floats = NDArray[np.float64]
 
@@ -48,13 +48,16 @@ def prompt_curves(records: Iterable[PromptRecord]) -> list[PromptCurves]:
     nested: dict[Cell, list[PromptRecord]] = {}
     swept: dict[Cell, list[PromptRecord]] = {}
     for record in records:
-        place = record.cell._replace(seed=0)
-        if record.method in NESTED:
-            nested.setdefault(place, []).append(record)
-        else:
-            swept.setdefault(place._replace(max_sequences=0), []).append(record)
+        groups = nested if record.method in NESTED else swept
+        groups.setdefault(curve_place(record.cell), []).append(record)
     found = [_curves(place, group, _own_curve) for place, group in nested.items()]
     return found + [_curves(place, group, _swept_curve) for place, group in swept.items()]
+
+
+def curve_place(cell: Cell) -> Cell:
+    """What the cells of one curve have in common: not the seed, and M only where it is nested."""
+    place = cell._replace(seed=0)
+    return place if cell.method in NESTED else place._replace(max_sequences=0)
 
 
 CurveOf = Callable[[Sequence[PromptRecord]], tuple[Floats, Floats]]
@@ -69,7 +72,7 @@ def _curves(place: Cell, records: Sequence[PromptRecord], curve: CurveOf) -> Pro
     length = max(len(tokens) for curves in each for tokens, _ in curves)
     means = [np.mean([_padded(pair, length) for pair in curves], axis=0) for curves in each]
     first = {record.sample_id: record.level for record in records}
-    theta = "" if place.threshold is None else f" θ={place.threshold:g}"
+    theta = f" θ={place.theta}" if place.theta else ""
     return PromptCurves(
         name=f"{place.name}{theta} τ={place.temperature:g}",
         place=place,

@@ -66,9 +66,34 @@ def remarks(rows: Sequence[Row], *, in_table: bool) -> tuple[str, ...]:
     found = [UNLABELLED] if all(row.coverage is None for row in rows) else []
     if not in_table:
         found += [f"{_name(row)}: {_listed(row.judged)}." for row in rows if _has_any(row)]
+    found += [_running(row) for row in rows if row.running]
+    found += [_walks(row) for row in rows if row.inexact and row.inexact.num_steps]
     if reported := [row for row in rows if row.paper]:
         found.append(_reported(reported))
     return tuple(found)
+
+
+def _running(row: Row) -> str:
+    running = row.running
+    assert running is not None, f"{row.name} has no running θ"
+    final = ", ".join(f"{theta:.3f}" for theta in running.final)
+    quantile = ", ".join(f"{each:.4f}" for each in running.quantile)
+    return (
+        f"{_name(row)}: θ is the running quantile, at the end {final} (q = {quantile}) after "
+        f"{running.num_steps:,} monitored steps; prompts branched at {running.lowest:.3f} to "
+        f"{running.highest:.3f}, median {running.median:.3f}."
+    )
+
+
+def _walks(row: Row) -> str:
+    inexact = row.inexact
+    assert inexact is not None, f"{row.name} does not walk"
+    return (
+        f"{_name(row)}: at {inexact.num_steps:,} stored steps, in {inexact.num_trees:,} of "
+        f"{inexact.of_trees:,} trees, top-p leaves, or may leave, more tokens than the K known "
+        "ones: what walked there was not drawn exactly as the server draws; a larger --top-k mends "
+        "it."
+    )
 
 
 def _has_any(row: Row) -> bool:
@@ -76,7 +101,7 @@ def _has_any(row: Row) -> bool:
 
 
 def _name(row: Row) -> str:
-    theta = "" if row.threshold is None else f" θ={row.threshold:g}"
+    theta = f" θ={row.theta}" if row.theta else ""
     return f"{row.name} M={row.max_sequences}{theta} τ={row.temperature:g}"
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import Any
 
 from eager_sgl.core import TokenCounts
 from eager_sgl.reallocation import RULES
-from evals.curves import curve_of
+from evals.curves import Curve, curve_of
 from evals.findings import findings, notes
 from evals.groups import RecordGroup, group_records, make_group, mean, means, over_seeds
 from evals.judged import count_judged
@@ -26,9 +26,19 @@ from evals.metrics import (
 )
 from evals.paper import paper_row
 from evals.plan import INDEPENDENT, NESTED, PARALLEL, STAGE_ONE, Cell, Plan
+from evals.running import running_theta
 from evals.second_stages import contrast_second_stages, contrast_sentence
 from evals.store import PromptRecord
-from evals.summary import REALISED, UNBIASED, EntropyPassRate, Level, Row, StageTwoTotals, Summary
+from evals.summary import (
+    REALISED,
+    UNBIASED,
+    EntropyPassRate,
+    InexactWalks,
+    Level,
+    Row,
+    StageTwoTotals,
+    Summary,
+)
 from evals.table import render_table
 
 __all__ = ["render_table", "summarise_run"]
@@ -36,21 +46,29 @@ __all__ = ["render_table", "summarise_run"]
 
 @dataclass(frozen=True)
 class _Part:
-    """What k of a record's sequences come to; of all of them where k is None."""
+    """What k of a record's sequences come to; of all of them where k is None.
+
+    Attributes:
+        curves: of all records that it will be asked about with a k, by prompt and seed.
+    """
 
     k: int | None = None
+    curves: Mapping[tuple[str, int], Curve] = field(default_factory=dict)
 
     def chance(self, record: PromptRecord) -> float:
         """That one is correct."""
         if self.k is None:
             return coverage(record.correct)
-        return float(curve_of(record).passes[self.size(record)])
+        return float(self._curve(record).passes[self.size(record)])
 
     def tokens(self, record: PromptRecord) -> float:
         """Generated for them."""
         if self.k is None:
             return record.counts.generated
-        return float(curve_of(record).tokens[self.size(record)])
+        return float(self._curve(record).tokens[self.size(record)])
+
+    def _curve(self, record: PromptRecord) -> Curve:
+        return self.curves[record.sample_id, record.seed]
 
     def size(self, record: PromptRecord) -> int:
         """How many they are: a search may have ended before."""
@@ -100,6 +118,9 @@ def summarise_run(
             rows.append(_row(group, plan, seconds, None))
         else:
             rows.append(_row(group, plan, seconds, parallel.get(group.place.temperature)))
+        if group.place.is_running:
+            quantile = header["config"].get("running_quantile")
+            rows[-1] = replace(rows[-1], running=running_theta(group.records, quantile))
     whole = [group for group in groups if not _is_partial(group, missing)]
     has_labels = header["config"].get("has_labels", True)
     contrasts = contrast_second_stages(whole) if has_labels else ()
@@ -151,7 +172,13 @@ def _row(
         matched=_match(group, parallel, ALL),
         levels=tuple(_level(number, each, parallel, ALL) for number, each in group.levels()),
         judged=count_judged(group.records),
+        inexact=_inexact(group.records),
     )
+
+
+def _inexact(records: Iterable[PromptRecord]) -> InexactWalks | None:
+    steps = [record.inexact_steps for record in records if record.inexact_steps is not None]
+    return InexactWalks(sum(steps), sum(map(bool, steps)), len(steps)) if steps else None
 
 
 def _stage_two(group: RecordGroup) -> StageTwoTotals | None:
@@ -210,22 +237,25 @@ def _nested_rows(
     if group.place.method == PARALLEL:
         parallel = None
     full = _row(group, plan, seconds, parallel)
+    curves = {(record.sample_id, record.seed): curve_of(record) for record in group.records}
     return [
-        full if k == full.max_sequences else _estimated(full, group, plan, parallel, k)
+        full
+        if k == full.max_sequences
+        else _estimated(full, group, plan, parallel, _Part(k, curves))
         for k in sorted(plan.max_sequences)
     ]
 
 
 def _estimated(
-    full: Row, group: RecordGroup, plan: Plan, parallel: RecordGroup | None, k: int
+    full: Row, group: RecordGroup, plan: Plan, parallel: RecordGroup | None, part: _Part
 ) -> Row:
     """With k sequences: figures and tokens of the method's curve; seconds in proportion to them."""
-    part = _Part(k)
+    assert part.k is not None, "an estimate is of some of the sequences"
     tokens = round(float(means(group, part.tokens).mean()) * len(group.records))
     share = tokens / full.counts.generated
     return replace(
         full,
-        max_sequences=k,
+        max_sequences=part.k,
         estimated=True,
         coverage=mean(group, part.chance),
         coverage_seeds=over_seeds(group, part.chance),
@@ -237,6 +267,7 @@ def _estimated(
         matched=_match(group, parallel, part),
         levels=tuple(_level(number, each, parallel, part) for number, each in group.levels()),
         judged=None,
+        inexact=None,
     )
 
 

@@ -25,14 +25,16 @@ from evals.diagnostics import diagnose
 from evals.files import StoreError, reported, write_whole
 from evals.folder import RESULTS, SUMMARY, RunFolder, is_complete, read_config
 from evals.methods import METHODS, Worker
-from evals.plan import Plan
+from evals.plan import Cell, Plan
 from evals.progress import View, open_view
+from evals.running import restored
 from evals.settings import Settings, parse_settings
 from evals.stages import run_group, wall_seconds
-from evals.store import PromptRecord, read_records
+from evals.store import PromptRecord, ResultStore, read_records
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint
+    from eager_sgl.running_threshold import RunningThreshold
 
 INTERRUPTED = 130
 SESSION_STRIDE = 7919
@@ -139,11 +141,20 @@ def _generate(settings: Settings, folder: RunFolder, view: View) -> dict[str, An
             view.say(settings.choices.describe(endpoint.profile.model_path))
         if settings.theta_is_foreign(endpoint.profile.model_path):
             view.say(f"warning: {FOREIGN_THETA.format(theta=plan.thresholds[0])}")
-        worker = Worker(settings, endpoint)
+        worker = Worker(settings, endpoint, _running(settings, store))
         for group in plan.groups:
             if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
                 run_group(group, plan, worker, store, view)
     return header
+
+
+def _running(settings: Settings, store: ResultStore) -> dict[Cell, RunningThreshold]:
+    """The running θ of each cell that has one, as far as results are stored."""
+    return {
+        cell: restored((r for r in store.records.values() if r.cell == cell), settings.quantile)
+        for cell in settings.plan.cells
+        if cell.is_running
+    }
 
 
 def publish(
@@ -228,7 +239,9 @@ def connected(settings: Settings, session: int, view: View) -> Iterator[TokenEnd
 
 
 def _introduced(endpoint: TokenEndpoint, settings: Settings, view: View) -> TokenEndpoint:
-    view.say(f"monitor: {'gate' if endpoint.gate(settings.base) else 'chunk'}")
+    monitor = "gate" if endpoint.gate(settings.base) else "chunk"
+    running = ", chunk at the running θ" if None in settings.plan.thresholds else ""
+    view.say(f"monitor: {monitor}{running}")
     return endpoint
 
 

@@ -24,12 +24,14 @@ from evals.identity import weights_digest
 from evals.options import (
     TextVerifier,
     read_names,
+    read_quantile,
     read_rules,
     read_thresholds,
     read_values,
     read_verifier,
 )
 from evals.plan import RESTART, RESUME, SWEPT, Cell, Plan
+from evals.running import LOWEST
 from evals.tasks import Sample, Task, find_task
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Settings:
         verifier: says of a sequence's text whether it is correct; None leaves that to the labels.
         verifier_name: as on the command line.
         calibration: of θ, where it comes from a file.
+        quantile: of the running θ; None where it follows from M.
         choices: what was taken from the model's preset or from defaults.
         may_run_code: whether programs that the model wrote may be run.
         limit: most prompts; None for all.
@@ -83,6 +86,7 @@ class Settings:
     verifier: TextVerifier | None
     verifier_name: str | None
     calibration: Calibration | None
+    quantile: float | None
     choices: Choices
     may_run_code: bool
     limit: int | None
@@ -100,6 +104,7 @@ class Settings:
     def config(self, cell: Cell) -> EagerConfig:
         """The method in one cell; full Parallel has no θ and keeps the base's."""
         threshold = self.base.threshold if cell.threshold is None else cell.threshold
+        threshold = LOWEST if cell.is_running else threshold
         return replace(
             self.base,
             max_sequences=cell.max_sequences,
@@ -168,6 +173,7 @@ class Settings:
             "calibration": asdict(self.calibration) if self.calibration else None,
             "concurrency": self.concurrency,
             "server": self.server,
+            **({"running_quantile": self.quantile} if None in self.plan.thresholds else {}),
         }
 
     def header(self, profile: ServerProfile) -> dict[str, Any]:
@@ -226,7 +232,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     if not samples and not options.report_only:
         raise ValueError(f"task {task.name} has no prompts")
     thresholds, calibration = read_thresholds(options.theta, choices.threshold)
-    base = _base(options, task, choices, thresholds[0])
+    base = _base(options, task, choices, thresholds[0] or choices.threshold)
     model = options.model or own_model
     if calibration:
         calibration.check_config(base)
@@ -235,6 +241,8 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     names = read_names("method", options.methods, known_methods)
     if options.verifier is None:
         _require_labels(names, task)
+    if None in thresholds:
+        _require_one_stage(names, options.monitor)
     max_sequences = read_values("max_sequences", options.max_sequences, int)
     plan = Plan(
         methods=names,
@@ -268,6 +276,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         verifier=options.verifier and read_verifier(options.verifier),
         verifier_name=options.verifier,
         calibration=calibration,
+        quantile=read_quantile(options.theta),
         choices=choices,
         may_run_code=options.allow_code_execution,
         limit=limit,
@@ -302,6 +311,17 @@ def _require_labels(methods: Sequence[str], task: Task) -> None:
             f"{NEEDS_LABELS} needs reference answers, and {task.name} has none; give --methods "
             f"{others or 'eager_init'}"
         )
+
+
+def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
+    """What a running θ needs."""
+    if others := [name for name in methods if name in RULES]:
+        raise ValueError(
+            f"theta runs along, and {others[0]} needs one that is the same for all prompts; give "
+            "numbers, or --methods eager_init"
+        )
+    if monitor == "gate":
+        raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
 
 
 def _parallel_sequences(max_sequences: Sequence[int], methods: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from eager_sgl.core import (
     Sequence,
     TokenCounts,
 )
+from eager_sgl.running_threshold import Shown
 from evals.files import StoreError, reported, to_line
 from evals.grading.score import Status
 from evals.plan import Cell
@@ -88,7 +89,7 @@ class PromptRecord:
 
     Attributes:
         max_sequences: M, the cap of stage one.
-        threshold: θ of stage one; None where the method does not branch.
+        threshold: θ of stage one; None where the method does not branch, and at a running θ.
         temperature: τ of sampling.
         seed: which repeat it is.
         sequences: those of stage one, then the extra ones.
@@ -99,6 +100,7 @@ class PromptRecord:
             one; None without either.
         stage_two: None for a method of one stage.
         refused: what `--stage-two resume` may open, best first.
+        inexact_steps, shown: see `eager_sgl.core.PromptResult`.
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
     """
@@ -119,6 +121,8 @@ class PromptRecord:
     solved: bool | None = None
     stage_two: StageTwo | None = None
     refused: tuple[RefusedBranch, ...] = ()
+    inexact_steps: int | None = None
+    shown: Shown | None = None
     session: int = 0
     elapsed: float = 0.0
 
@@ -174,10 +178,17 @@ class PromptRecord:
                 "prompt_ids": tuple(line["prompt_ids"]),
                 "sequences": tuple(map(SequenceRecord.from_json, line["sequences"])),
                 "counts": TokenCounts(**counts),
+                "shown": _shown(line.get("shown")),
                 "stage_two": line["stage_two"] and StageTwo(**line["stage_two"]),
                 "refused": tuple(RefusedBranch(*one) for one in refused),
             }
         )
+
+
+def _shown(line: dict[str, Any] | None) -> Shown | None:
+    if line is None:
+        return None
+    return Shown(**line | {"counts": tuple((index, number) for index, number in line["counts"])})
 
 
 def _branch(line: dict[str, Any]) -> BranchPoint:

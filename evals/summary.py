@@ -16,10 +16,20 @@ from evals.judged import JudgedCounts
 from evals.matching import MatchedParallel
 from evals.metrics import Correlation, Estimate
 from evals.paper import PaperRow
-from evals.plan import Cell, method_name
+from evals.plan import AUTO, Cell, method_name
+from evals.running import RunningTheta
 from evals.second_stages import StageTwoContrast
 
-__all__ = ["REALISED", "UNBIASED", "EntropyPassRate", "Level", "Row", "StageTwoTotals", "Summary"]
+__all__ = [
+    "REALISED",
+    "UNBIASED",
+    "EntropyPassRate",
+    "InexactWalks",
+    "Level",
+    "Row",
+    "StageTwoTotals",
+    "Summary",
+]
 
 REALISED, UNBIASED = "realised", "unbiased"
 
@@ -43,6 +53,21 @@ class StageTwoTotals:
     extra_used: int
     tokens_per_extra: float | None
     pass_gained: float
+
+
+@dataclass(frozen=True)
+class InexactWalks:
+    """Where a nucleus reached, or may have reached, beyond the K tokens that a walk knows.
+
+    Attributes:
+        num_steps: stored steps, over all trees.
+        num_trees: trees with such a step.
+        of_trees: trees.
+    """
+
+    num_steps: int
+    num_trees: int
+    of_trees: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +118,8 @@ class Row:
         matched: what Full Parallel reaches with the same tokens; None if it was not run.
         judged: what became of the sequences; None where the row was estimated.
         paper: what the paper reports of the same; None where it reports nothing.
+        running: what became of a running θ; None where it is fixed.
+        inexact: None for a method that does not walk, and where the row was estimated.
     """
 
     method: str
@@ -115,6 +142,8 @@ class Row:
     levels: tuple[Level, ...] = ()
     judged: JudgedCounts | None = None
     paper: PaperRow | None = None
+    running: RunningTheta | None = None
+    inexact: InexactWalks | None = None
 
     def unlabelled(self) -> Row:
         """The row without the figures that mean nothing where no answer is known."""
@@ -126,6 +155,11 @@ class Row:
     def name(self) -> str:
         """The method, and whether its extra sequences resume."""
         return method_name(self.method, self.stage_two.how if self.stage_two else None)
+
+    @property
+    def theta(self) -> str:
+        """As tables show it; empty for a method without."""
+        return AUTO if self.running else "" if self.threshold is None else f"{self.threshold:g}"
 
     @property
     def cached_share(self) -> float:
@@ -162,6 +196,8 @@ class Row:
             "wall_seconds": self.wall_seconds,
             "stage_two": vars(self.stage_two) if self.stage_two else None,
             "judged": self.judged.to_json() if self.judged else None,
+            "running_theta": asdict(self.running) if self.running else None,
+            "inexact_walks": vars(self.inexact) if self.inexact else None,
             "paper": self.paper.to_json() if self.paper else None,
             **_matched(self.matched),
             "levels": [level.to_json() for level in self.levels],

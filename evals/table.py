@@ -10,7 +10,7 @@ from evals.metrics import Estimate
 from evals.remarks import ABSENT, Cell, judgements, of_the_paper, remarks
 from evals.summary import Row, Summary
 
-__all__ = ["render_table", "ruled"]
+__all__ = ["WIDTH", "render_table", "ruled"]
 
 WIDTH = 100
 GAP = 2
@@ -81,7 +81,7 @@ def _line(row: Row) -> list[str]:
     return [
         row.name,
         str(row.max_sequences),
-        ABSENT if row.threshold is None else f"{row.threshold:g}",
+        row.theta or ABSENT,
         _figure(row.coverage).replace(" ", ""),
         _short(row.cons),
         _short(row.pass_rate),

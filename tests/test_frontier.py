@@ -180,10 +180,10 @@ def test_an_end_set_by_hand_is_a_finished_sequence_without_a_request():
     assert len(candidates(tree)) == len(found) - 1
 
 
-def test_a_stored_step_takes_164_bytes_at_20_tokens():
-    steps = Steps(np.zeros(3, np.int32), np.zeros((3, 20), np.int32), np.zeros((3, 20), np.float32))
-    arrays = (steps.positions, steps.token_ids, steps.logprobs)
-    assert sum(array.nbytes for array in arrays) == 3 * 164
+def test_a_stored_step_takes_168_bytes_at_20_tokens():
+    ids, logprobs = np.zeros((3, 20), np.int32), np.zeros((3, 20), np.float32)
+    steps = Steps(np.zeros(3, np.int32), ids, logprobs, np.ones(3, np.float32))
+    assert sum(array.nbytes for array in vars(steps).values()) == 3 * 168
 
 
 @pytest.mark.parametrize("name", PRIORITIES)

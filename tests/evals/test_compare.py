@@ -13,6 +13,8 @@ import pytest
 from eager_sgl.core import TokenCounts
 from evals import compare
 from evals.compare import needed_tokens
+from evals.compare_budgets import at_budgets
+from evals.compare_findings import budget_findings, needed_findings
 from evals.curves import curve_of, tokens_to_first_correct
 from evals.files import to_line
 from evals.metrics import weighted_majority_correct
@@ -127,6 +129,77 @@ def test_resamples_that_never_get_there_count_as_infinite() -> None:
     assert math.isinf(found.interval[1])
 
 
+def test_a_target_of_nothing_has_no_ratio() -> None:
+    (curves,) = prompt_curves(prompts("parallel", [None] * 3, cost=5))
+    found = needed_tokens(curves, curves, curves, 8)
+    assert (found.target, found.tokens, found.ratio) == (0, 0, None)
+
+
+def test_seconds_are_tokens_at_the_pace_of_the_run() -> None:
+    records = [*prompts("parallel", [3] * 20, cost=10), *prompts("best_first", [0] * 20, cost=10)]
+    parallel, search = records[0].cell, records[-1].cell
+    found = compare.compare(records, 0.6, 1, {parallel: 2.0, search: 5.0})
+    assert found["tokens_per_second"] == {
+        "parallel τ=0.6": 20 * 200 / 2.0,
+        "best_first τ=0.6": 20 * 200 / 5.0,
+    }
+    one = next(n for n in found["needed"] if n["method"] == "best_first τ=0.6" and n["k"] == 8)
+    assert one["seconds"] == pytest.approx(0.4 * 10 / 800)
+    assert one["reference_seconds"] == pytest.approx(80 / 2000)
+    unmeasured = compare.compare(records, 0.6, 1, {parallel: 0.0, search: 0.0})
+    assert {each["seconds"] for each in unmeasured["needed"]} == {None}
+
+
+def swept(solved: Sequence[bool], cap: int) -> list[PromptRecord]:
+    """EAGer-init with one M."""
+    return [
+        record([is_solved], method="eager_init", sample_id=f"{number:02d}", max_sequences=cap)
+        for number, is_solved in enumerate(solved)
+    ]
+
+
+def test_a_search_is_read_off_where_it_cost_as_much_as_the_other() -> None:
+    online = [
+        replace(one, counts=TokenCounts(generated=cost), max_sequences=cap)
+        for cap, cost, solved in ((2, 15, 4), (4, 25, 9), (8, 500, 10))
+        for one in swept([True] * solved + [False] * (10 - solved), cap)
+    ]
+    search = prompts("best_first", [0] * 2 + [1] * 4 + [2] * 2 + [None] * 2, cost=10)
+    found = at_budgets(prompt_curves([*online, *search]), [*online, *search])
+    whole = [each for each in found if each["levels"] == (None,)]
+    assert [each["max_sequences"] for each in whole] == [2, 4, 8]
+    assert [each["tokens"] for each in whole] == [15, 25, 500]
+    assert [each["num_sequences"] for each in whole] == [1.5, 2.5, 20]
+    assert [each["search_pass"] for each in whole] == pytest.approx([0.4, 0.7, 0.8])
+    assert [each["difference"] for each in whole] == pytest.approx([0.0, -0.2, -0.2])
+    assert [each["is_exhausted"] for each in whole] == [False, False, True]
+    for each in whole:
+        low, high = each["interval"]
+        assert low < each["difference"] < high
+    assert whole[0]["search_votes"]["pass_rate"] == pytest.approx((2 + 4) / 2 / 10)
+    (said,) = budget_findings(found)
+    assert said.startswith(
+        "best_first τ=0.6 against eager_init θ=0.7 τ=0.6 at equal tokens: behind"
+    )
+    assert "all M=4 (-0.200)" in said
+    assert "undecided (the interval includes 0) at all M=2 (+0.000)" in said
+
+
+def test_findings_name_what_needs_more_and_what_is_not_told_apart() -> None:
+    common = {"method": "a", "reference": "parallel", "target": 0.5}
+    rows = [
+        common | {"levels": (1,), "k": 8, "ratio": 1.2, "tokens": 6.0, "interval": (0.9, 2.0)},
+        common | {"levels": (None,), "k": 8, "ratio": 0.8, "tokens": 6.0, "interval": (0.6, 1.1)},
+        common | {"levels": (2, 3), "k": 16, "ratio": 0.5, "tokens": 6.0, "interval": (0.4, 0.7)},
+        common | {"levels": (4,), "k": 16, "ratio": None, "tokens": None, "interval": None},
+    ]
+    assert needed_findings(rows) == [
+        "a against parallel: more tokens at level 1 pass@8 (1.20); pass not reached at level 4 "
+        "pass@16; undecided (the interval includes 1) at all pass@8 (0.80)."
+    ]
+    assert needed_findings(rows[2:3]) == ["a against parallel: fewer tokens everywhere."]
+
+
 def test_a_weighted_vote() -> None:
     classes, correct = [0, 1, 1, None], [True, False, False, True]
     assert not weighted_majority_correct(classes, [1, 1, 1, 9], correct)
@@ -152,11 +225,21 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
         "best_first τ=0.6",
         "pass@8",
         "weighted",
+        "seconds a prompt",
+        "at the tokens of",
+        "eager_init θ=0.7 τ=0.6",
+        "best_first τ=0.6 against eager_init θ=0.7 τ=0.6 at equal tokens:",
+        "best_first τ=0.6 against parallel τ=0.6:",
     ):
         assert text in said
     found = json.loads((tmp_path / "compare.json").read_text())
     assert {each["k"] for each in found["needed"]} == {8}
+    assert {each["max_sequences"] for each in found["budgets"]} == {4, 10}
+    assert len(found["findings"]) == len({line.partition(":")[0] for line in found["findings"]})
     assert compare.main([str(tmp_path / "none")]) == 2
+    (tmp_path / "results.jsonl").write_text("".join(lines[:-2]))
+    assert compare.main([str(tmp_path)]) == 2
+    assert "lacks 2 results; repeat its command" in capsys.readouterr().err
 
 
 def test_a_run_of_another_version_gets_one_sentence(
@@ -165,4 +248,4 @@ def test_a_run_of_another_version_gets_one_sentence(
     (tmp_path / "config.json").write_text('{"config": {}, "model": "m"}')
     (tmp_path / "results.jsonl").write_text("")
     assert compare.main([str(tmp_path)]) == 2
-    assert "written by another version: no 'temperatures'" in capsys.readouterr().err
+    assert "written by another version: no 'methods'" in capsys.readouterr().err

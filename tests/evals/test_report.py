@@ -49,6 +49,8 @@ ROW_FIELDS = {
     "wall_seconds",
     "stage_two",
     "judged",
+    "inexact_walks",
+    "running_theta",
     "paper",
     "matched_parallel_k",
     "matched_parallel_pass_at_k",
@@ -332,3 +334,19 @@ def test_a_second_stage_that_is_not_complete_is_not_compared() -> None:
 
     assert matched(records)["eager"]
     assert matched(easy) == matched(records) | {"eager": False}
+
+
+def test_a_report_says_where_walks_knew_too_few_tokens() -> None:
+    a_plan = plan(methods=("parallel", "trie_parallel"), num_prompts=3)
+    walked = [
+        record([True] * 4, method="trie_parallel", sample_id=name, threshold=None, inexact_steps=n)
+        for name, n in {"a": 0, "b": 5, "c": 7}.items()
+    ]
+    summary = summarise_run(header(a_plan), walked, a_plan, {})
+    row = row_of(summary, "trie_parallel")
+    assert row["inexact_walks"] == {"num_steps": 12, "num_trees": 2, "of_trees": 3}
+    said = " ".join(render_table(summary).split())
+    assert "trie_parallel M=4 τ=0.6: at 12 stored steps, in 2 of 3 trees, top-p leaves" in said
+    exact = [replace(each, inexact_steps=0) for each in walked]
+    assert "stored steps" not in render_table(summarise_run(header(a_plan), exact, a_plan, {}))
+    assert row_of(summarise(eager()), "eager_init")["inexact_walks"] is None

@@ -1,0 +1,131 @@
+"""Searches against EAGer-init at the tokens of EAGer-init, for every M and θ that was run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evals.compare_votes import Votes, votes_of
+from evals.plan import SEARCHES, STAGE_ONE
+from evals.prompt_curves import PromptCurves, curve_place
+from evals.store import PromptRecord
+
+__all__ = ["TAIL", "AtBudget", "at_budgets", "resampled"]
+
+TAIL = 0.05
+"""Outside either end of the 90 % interval."""
+NUM_RESAMPLES = 2_000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AtBudget:
+    """A search with as many tokens as EAGer-init generated over the same prompts.
+
+    Attributes:
+        online: EAGer-init, with its θ and τ.
+        max_sequences: M of it.
+        levels: of the prompts; [None] for all.
+        tokens: generated per prompt.
+        online_pass, search_pass: share of prompts with a correct sequence.
+        is_exhausted: whether all of the search's sequences cost less.
+        difference: of the search's pass to the other.
+        interval: 90 % paired bootstrap interval of it over prompts.
+        num_sequences: of the search at these tokens, the same number for every prompt.
+        online_votes, search_votes: of all of EAGer-init's sequences, and of that many; None for the
+            prompts of single levels.
+    """
+
+    search: str
+    online: str
+    max_sequences: int
+    levels: tuple[int | None, ...]
+    tokens: float
+    online_pass: float
+    search_pass: float
+    is_exhausted: bool
+    difference: float
+    interval: tuple[float, float]
+    num_sequences: float
+    online_votes: Votes | None = None
+    search_votes: Votes | None = None
+
+
+def at_budgets(
+    curves: Sequence[PromptCurves], records: Sequence[PromptRecord]
+) -> list[dict[str, Any]]:
+    """Every search against every M and θ of EAGer-init, over all prompts and by level."""
+    return [asdict(each) for each in _comparisons(curves, records)]
+
+
+def _comparisons(
+    curves: Sequence[PromptCurves], records: Sequence[PromptRecord]
+) -> Iterator[AtBudget]:
+    searches = [each for each in curves if each.place.method in SEARCHES]
+    online = [each for each in curves if each.place.method == STAGE_ONE]
+    for one, search in product(online, searches):
+        own = [record for record in records if curve_place(record.cell) == one.place]
+        other = [record for record in records if curve_place(record.cell) == search.place]
+        caps = sorted({record.max_sequences for record in own})
+        levels = sorted({level for level in one.levels if level is not None})
+        for place, cap in enumerate(caps, start=1):
+            for level in (None, *levels):
+                chosen = one.at_levels([level]), search.at_levels([level])
+                found = _compare(*chosen, place, cap, level)
+                if level is None:
+                    votes = votes_of([r for r in own if r.max_sequences == cap])
+                    k = max(1, round(found.num_sequences))
+                    found = _with_votes(found, votes, votes_of(other, k))
+                yield found
+
+
+def _with_votes(found: AtBudget, online: Votes, search: Votes) -> AtBudget:
+    return AtBudget(**vars(found) | {"online_votes": online, "search_votes": search})
+
+
+def _compare(
+    online: PromptCurves, search: PromptCurves, place: int, cap: int, level: int | None
+) -> AtBudget:
+    number = len(online.levels)
+    tokens, passes = online.tokens[:, place], online.passes[:, place]
+    even = np.full((1, number), 1 / number)
+    mean = float((even @ tokens)[0])
+    reached, weights = _at(even, search, tokens), resampled(number)
+    differences = _at(weights, search, tokens) - weights @ passes
+    low, high = np.quantile(differences, [TAIL, 1 - TAIL])
+    return AtBudget(
+        search=search.name,
+        online=online.name,
+        max_sequences=cap,
+        levels=(level,),
+        tokens=mean,
+        online_pass=float((even @ passes)[0]),
+        search_pass=float(reached[0]),
+        is_exhausted=mean > float(search.tokens[:, -1].mean()),
+        difference=float((reached - even @ passes)[0]),
+        interval=(float(low), float(high)),
+        num_sequences=float(
+            np.interp(mean, search.tokens.mean(axis=0), np.arange(search.tokens.shape[1]))
+        ),
+    )
+
+
+def _at(weights: Floats, search: PromptCurves, tokens: Floats) -> Floats:
+    """Pass of a search with the tokens of each row of weights [R, P], linear between sequences."""
+    budgets = weights @ tokens
+    costs, passes = weights @ search.tokens, weights @ search.passes
+    rows = zip(budgets, costs, passes, strict=True)
+    return np.array([np.interp(budget, cost, value) for budget, cost, value in rows])
+
+
+def resampled(number: int) -> Floats:
+    """Weights of prompts in each resample of a bootstrap: [R, P], always the same."""
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(number, np.full(number, 1 / number), NUM_RESAMPLES)
+    return np.asarray(draws / number)
