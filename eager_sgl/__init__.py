@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from eager_sgl.bids import Bidder, TokenLedger
 from eager_sgl.budget import Account, Ledger
 from eager_sgl.core import (
     BranchPoint,
@@ -21,6 +22,7 @@ from eager_sgl.core import (
 )
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
+from eager_sgl.stops import Consensus, Solved, Stop, Unexplored
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint, connect
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Account",
+    "Bidder",
     "BranchPoint",
+    "Consensus",
     "EagerConfig",
     "EagerError",
     "EmbeddedRuntime",
@@ -52,9 +56,13 @@ __all__ = [
     "SearchConfig",
     "Sequence",
     "ServerError",
+    "Solved",
     "StageOne",
+    "Stop",
     "TokenCounts",
     "TokenEndpoint",
+    "TokenLedger",
+    "Unexplored",
     "Verifier",
     "connect",
     "continue_from",

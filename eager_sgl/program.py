@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl.best_first import Stop
+from eager_sgl.best_first import IsEnough
+from eager_sgl.bids import Bidder
 from eager_sgl.budget import Account
 from eager_sgl.core import (
     EagerConfig,
@@ -28,6 +29,7 @@ from eager_sgl.endpoint import Prompt, endpoint_of
 from eager_sgl.growth import Growth
 from eager_sgl.schedule import Head
 from eager_sgl.schedules import schedule_of
+from eager_sgl.stops import Stop
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -124,11 +126,12 @@ def search(
     config: SearchConfig,
     until: Stop | None = None,
     account: Account | None = None,
+    bidder: Bidder | None = None,
     on_wave: OnWave | None = None,
 ) -> PromptResult:
     """A search over the tree of one prompt; the arguments are `eager_generate`'s."""
     set_prompt(s, prompt)
-    return eager_generate(s, config, until=until, account=account, on_wave=on_wave)
+    return eager_generate(s, config, until=until, account=account, bidder=bidder, on_wave=on_wave)
 
 
 def set_prompt(s: ProgramState, prompt: Prompt) -> None:
@@ -145,6 +148,7 @@ def eager_generate(
     *,
     until: Stop | None = None,
     account: Account | None = None,
+    bidder: Bidder | None = None,
     on_wave: OnWave | None = None,
 ) -> PromptResult:
     """Sequences from what a state holds so far; the state itself is left as it is.
@@ -155,6 +159,7 @@ def eager_generate(
         until: ends a search early, once it says so.
         account: this prompt's part of a ledger; what is left of it caps M, and what is used is
             committed.
+        bidder: this prompt's part of a ledger of tokens, for a best-first search.
         on_wave: told of progress.
 
     Returns:
@@ -171,7 +176,8 @@ def eager_generate(
         if max_sequences < 1:
             raise ValueError(f"the account's {account.granted} sequences are all spent")
     with Growth(s, config.sampling, config) as growth:
-        schedule = schedule_of(config, max_sequences, growth.tree.prompt_ids, until)
+        stop = None if until is None else _with_texts(until, growth)
+        schedule = schedule_of(config, max_sequences, growth.tree.prompt_ids, stop, bidder)
         growth.tree.open_root()
         selection = schedule.replay(growth.tree)
         while selection.num_alive:
@@ -181,8 +187,14 @@ def eager_generate(
             selection = schedule.replay(growth.tree)
             if account is not None:
                 account.commit(before + len(selection.heads) - account.spent)
+        if bidder is not None:
+            bidder.leave(growth.tree.spent.generated)
         _report(on_wave, growth.tree, selection.heads)
         return growth.result(selection.heads, max_sequences)
+
+
+def _with_texts(until: Stop, growth: Growth) -> IsEnough:
+    return lambda tree, heads: until(tree, growth.sequences(heads))
 
 
 def continue_from(s: ProgramState, sequence: Sequence) -> None:
