@@ -1,5 +1,6 @@
 """`--token-budget`: prompts bid for what they share, and a run that stopped has not spent it."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,9 @@ def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripte
     ordered = sorted(found, key=lambda line: -worth[line["sample_id"]])
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
+    notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
+    assert "best_first shared 50 tokens per prompt" in notes
+    assert "ended early" not in notes
 
 
 def assert_nobody_waits() -> None:

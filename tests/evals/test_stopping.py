@@ -1,5 +1,6 @@
 """`--stop`: which rules there are, what they go by, and that a run gives each prompt its own."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,5 @@ def test_only_searches_are_stopped_and_each_prompt_by_a_rule_of_its_own(
     given = [id(rule) for rule in rules.values() if rule is not None]
     assert len(set(given)) == len(given) == 6
     assert len(lines(tmp_path)) == 9
+    notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
+    assert "Searches were ended early (verifier)" in notes
