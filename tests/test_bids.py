@@ -240,6 +240,44 @@ def test_searches_open_the_best_entries_of_all_their_trees():
     assert len(set(sizes)) > 1, "some prompts are worth more than others"
 
 
+class Noting:
+    """Grants every bid."""
+
+    def __init__(self):
+        self.bids = []
+
+    def ask(self, spent, value, expected):
+        self.bids.append((spent, value, expected))
+        return True
+
+    def leave(self, spent):
+        self.bids.append(spent)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_search_bids_its_best_value_and_what_its_round_will_cost(width):
+    """Sequences of a model that never ends them are four tokens long."""
+    bidder = Noting()
+    endpoint = TokenEndpoint(ScriptedServer(lambda path: (1e-9, 0.4, 0.3, 0.2, 0.1 - 1e-9)))
+    config = SearchConfig(
+        max_sequences=10,
+        width=width,
+        top_k=VOCABULARY,
+        priority="probability",
+        sampling=SAMPLING,
+        reasoning_end=None,
+    )
+    state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
+    result = state.ret_value
+    spent = 4
+    for number, bid in enumerate(bidder.bids[:-1]):
+        opened = result.sequences[1 + width * number :][:width]
+        best = max(sequence.branch.priority for sequence in opened)
+        assert bid == (spent, best, sum(4 - s.branch.position for s in opened))
+        spent += sum(len(s.token_ids) - s.branch.position - 1 for s in opened)
+    assert bidder.bids[-1] == spent == result.counts.generated
+
+
 def test_only_what_has_values_can_bid():
     bidder = TokenLedger(10).join()
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))

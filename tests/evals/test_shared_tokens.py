@@ -32,6 +32,7 @@ class Bidding:
     def __init__(self, stops_at: int | None = None, error: BaseException | None = None) -> None:
         self.stops_at, self.error = stops_at, error or EagerError("stopped")
         self.num_rounds = 0
+        self.released = threading.Event()
         self.without: list[str] = []
         self._lock = threading.Lock()
 
@@ -56,6 +57,8 @@ class Bidding:
             self.num_rounds += 1
             if self.num_rounds == self.stops_at:
                 raise self.error
+        if self.stops_at is not None and self.num_rounds > self.stops_at:
+            self.released.wait(30)
 
 
 def spent_by(found: list[dict[str, Any]]) -> list[int]:
@@ -88,9 +91,12 @@ def assert_nobody_waits() -> None:
 def test_a_run_that_stopped_goes_on_with_what_finished_prompts_have_left(
     tmp_path: Path, scripted: Scripted, stops_at: int, error: BaseException
 ) -> None:
-    scripted(Bidding(stops_at, error))
+    bidding = Bidding(stops_at, error)
+    scripted(bidding)
     assert run.main(arguments(tmp_path)) != 0
+    bidding.released.set()
     assert_nobody_waits()
+    assert bidding.num_rounds <= stops_at + NUM_PROMPTS // 4, "what runs ends, no more begins"
     kept = (tmp_path / "results.jsonl").read_text()
     assert kept.count("\n") < NUM_PROMPTS
     scripted(Bidding())
@@ -107,8 +113,10 @@ def test_a_run_that_stops_again_and_again_spends_no_more(
     code, num_sessions = 1, 0
     while code != 0:
         before = lines(tmp_path) if num_sessions else []
-        scripted(Bidding(stops_at=14))
+        bidding = Bidding(stops_at=14)
+        scripted(bidding)
         code = run.main(arguments(tmp_path))
+        bidding.released.set()
         assert_nobody_waits()
         assert lines(tmp_path)[: len(before)] == before
         num_sessions += 1
