@@ -51,6 +51,7 @@ def integral(most, second):
 
 
 @given(most=st.integers(0, 40), second=st.integers(0, 40))
+@settings(deadline=None)
 def test_the_confidence_is_the_tail_of_the_beta_distribution(most, second):
     assert majority_confidence(most, second) == pytest.approx(float(integral(most, second)))
 

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from eager_sgl import Ledger, SearchConfig, TokenLedger, program
 from eager_sgl.core import PromptResult
 from eager_sgl.stops import Consensus, Solved, Unexplored
-from evals import run
+from evals import methods, run
 from evals.grading.score import Score
 from evals.judged import Verdicts
 from evals.methods import Call
@@ -112,6 +114,31 @@ def test_without_labels_a_verifier_has_to_be_given(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no labels, give a --verifier"):
         read_stop("verifier", task, has_verifier=False)
     assert read_stop("verifier", task, has_verifier=True) == StopOption("verifier")
+
+
+def test_the_program_gets_what_ends_and_pays_for_a_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def fake(**given: Any) -> Any:
+        asked.update(given)
+        return SimpleNamespace(ret_value=result(["1"]))
+
+    monkeypatch.setattr(program, "search", SimpleNamespace(run=fake))
+    with Ledger(3).reserve(3) as account:
+        call = Call(
+            endpoint=SimpleNamespace(),  # type: ignore[arg-type]
+            sample=SAMPLE,
+            config=SearchConfig(),
+            account=account,
+            on_wave=lambda counts, alive: None,
+            until=Unexplored(0.5),
+            bidder=TokenLedger(10).join(),
+        )
+        methods.FIRST["best_first"](call)
+    wanted = {"account": account, "until": call.until, "bidder": call.bidder}
+    assert asked.items() >= wanted.items()
 
 
 def settings_of(*arguments: str) -> Settings:
