@@ -14,7 +14,8 @@ __all__ = ["CONSENSUS", "STOPS", "UNEXPLORED", "VERIFIER", "StopOption", "read_s
 
 CONSENSUS, UNEXPLORED, VERIFIER = "consensus", "unexplored", "verifier"
 STOPS = ("none", CONSENSUS, UNEXPLORED, VERIFIER)
-LITTLE = 0.05
+HALF = 0.5
+"""Of the probability: what is rarely reached where every step has alternatives, as on hard prompts."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class StopOption:
     """
 
     name: str
-    below: float = LITTLE
+    below: float = HALF
 
     def __str__(self) -> str:
         return f"{self.name}:{self.below:g}" if self.name == UNEXPLORED else self.name

@@ -82,7 +82,7 @@ SAMPLE = Sample("a", [], None, "7")
 
 @pytest.mark.parametrize(
     ("text", "shown", "below"),
-    [("unexplored", "unexplored:0.05", 0.05), ("unexplored:0.2", "unexplored:0.2", 0.2)],
+    [("unexplored", "unexplored:0.5", 0.5), ("unexplored:0.2", "unexplored:0.2", 0.2)],
 )
 def test_the_share_is_that_of_the_command_line(text: str, shown: str, below: float) -> None:
     option = read_stop(text, COUNTDOWN, has_verifier=False)
@@ -149,7 +149,7 @@ def test_the_rule_is_a_part_of_the_run() -> None:
     assert settings_of().to_json()["search"]["stop"] is None
     assert settings_of("--stop", "none").to_json() == settings_of().to_json()
     found = settings_of("--stop", "unexplored").to_json()["search"]["stop"]
-    assert found == "unexplored:0.05"
+    assert found == "unexplored:0.5"
 
 
 def test_only_searches_are_stopped_and_each_prompt_by_a_rule_of_its_own(
