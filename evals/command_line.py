@@ -94,8 +94,8 @@ PARALLEL_HELP = (
 )
 STOP_HELP = (
     f"ends a search early {SHOWN}: consensus (the majority answer will stay one), unexplored or "
-    "unexplored:0.1 (less probability than that has not been tried; 0.5 if not given), verifier (a sequence is "
-    "correct, by --verifier or the labels)"
+    "unexplored:0.1 (less probability than that has not been tried; 0.5 where nothing is said), "
+    "verifier (a sequence is correct, by --verifier or the labels)"
 )
 TOKENS_HELP = (
     "generated tokens per prompt, on average, that the prompts of best_first share: the best bid "

@@ -15,7 +15,7 @@ __all__ = ["CONSENSUS", "STOPS", "UNEXPLORED", "VERIFIER", "StopOption", "read_s
 CONSENSUS, UNEXPLORED, VERIFIER = "consensus", "unexplored", "verifier"
 STOPS = ("none", CONSENSUS, UNEXPLORED, VERIFIER)
 HALF = 0.5
-"""Of the probability: what is rarely reached where every step has alternatives, as on hard prompts."""
+"""Of the probability; smaller shares are seldom reached: hard prompts go on having alternatives."""
 
 
 @dataclass(frozen=True)
