@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from eager_sgl.bids import Bidder, TokenLedger
 from eager_sgl.budget import Account, Ledger
 from eager_sgl.core import (
     BranchPoint,
@@ -22,6 +23,7 @@ from eager_sgl.core import (
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
 from eager_sgl.running_threshold import RunningThreshold
+from eager_sgl.stops import Consensus, Solved, Stop, Unexplored
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint, connect
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Account",
+    "Bidder",
     "BranchPoint",
+    "Consensus",
     "EagerConfig",
     "EagerError",
     "EmbeddedRuntime",
@@ -54,9 +58,13 @@ __all__ = [
     "SearchConfig",
     "Sequence",
     "ServerError",
+    "Solved",
     "StageOne",
+    "Stop",
     "TokenCounts",
     "TokenEndpoint",
+    "TokenLedger",
+    "Unexplored",
     "Verifier",
     "connect",
     "continue_from",

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from eager_sgl.bids import Bidder
 from eager_sgl.core import BranchPoint
 from eager_sgl.frontier import Candidates, candidates
 from eager_sgl.priorities import Priority
 from eager_sgl.schedule import Head, Selection
 from eager_sgl.tree import Strand, TokenTree
 
-__all__ = ["BestFirstSchedule", "SearchSchedule", "Stop"]
+__all__ = ["BestFirstSchedule", "IsEnough", "SearchSchedule"]
 
-Stop = Callable[[TokenTree, Sequence[Head]], bool]
+IsEnough = Callable[[TokenTree, Sequence[Head]], bool]
 """Whether the finished sequences are enough; asked before every round."""
 
 
@@ -39,7 +40,7 @@ class SearchSchedule:
     max_sequences: int
     width: int = 1
     max_tokens: int | None = None
-    stop: Stop | None = None
+    stop: IsEnough | None = None
     heads: list[Head] = field(default_factory=list)
 
     def open_round(self, tree: TokenTree, room: int) -> int:
@@ -85,9 +86,11 @@ class BestFirstSchedule(SearchSchedule):
 
     Attributes:
         priority: what is best.
+        bidder: asked before every round, where searches share their tokens; None for no such limit.
     """
 
     priority: Priority
+    bidder: Bidder | None = None
 
     def open_round(self, tree: TokenTree, room: int) -> int:
         """Open the best entries; of equal ones the first in the order of the candidates."""
@@ -95,6 +98,10 @@ class BestFirstSchedule(SearchSchedule):
         values = self.priority(found)
         best = [int(index) for index in np.argsort(-values, kind="stable")[:room]]
         chosen = [index for index in best if values[index] > -np.inf]
+        if chosen and self.bidder is not None:
+            value, expected = float(values[chosen[0]]), float(found.remaining[chosen].sum())
+            if not self.bidder.ask(tree.spent.generated, value, expected):
+                return 0
         for index in chosen:
             parent = tree.strands[found.strands[index]]
             self.open(tree, parent, _branch_point(found, index, float(values[index])))

@@ -28,6 +28,7 @@ from eager_sgl.core import (
     RefusedBranch,
     SamplingConfig,
     SearchConfig,
+    Sequence,
 )
 from eager_sgl.endpoint import Request, Ticket, endpoint_of
 from eager_sgl.final import decode_all
@@ -70,6 +71,7 @@ class Growth:
         self._answers: queue.SimpleQueue[tuple[Strand, Generation | Exception]] = (
             queue.SimpleQueue()
         )
+        self._sequences: dict[Head, Sequence] = {}
         prompt_ids = endpoint.token_ids(source)
         self._mark = endpoint.marker(mark_of(config)) if config else ()
         self.tree = TokenTree(
@@ -180,23 +182,28 @@ class Growth:
             if not ticket.aborted:
                 self._endpoint.abort(ticket)
 
+    def sequences(self, heads: Iterable[Head]) -> tuple[Sequence, ...]:
+        """What has ended, each with its text, which is asked for once."""
+        heads = tuple(heads)
+        if new := [head for head in heads if head not in self._sequences]:
+            bare = sequences_of(new)
+            texts = decode_all(
+                [sequence.token_ids for sequence in bare],
+                self._endpoint.decode,
+                self._endpoint.marker(self._reasoning_end),
+                self._reasoning_end,
+            )
+            for head, sequence, (text, final) in zip(new, bare, texts, strict=True):
+                self._sequences[head] = replace(sequence, text=text, final_text=final)
+        return tuple(self._sequences[head] for head in heads)
+
     def result(self, heads: Iterable[Head], max_sequences: int) -> PromptResult:
         """The finished sequences with their texts."""
         heads = tuple(heads)
         self.wait_for_all()
-        sequences = sequences_of(heads)
-        texts = decode_all(
-            [s.token_ids for s in sequences],
-            self._endpoint.decode,
-            self._endpoint.marker(self._reasoning_end),
-            self._reasoning_end,
-        )
         return PromptResult(
             prompt_ids=self.tree.prompt_ids,
-            sequences=tuple(
-                replace(s, text=text, final_text=final)
-                for s, (text, final) in zip(sequences, texts, strict=True)
-            ),
+            sequences=self.sequences(heads),
             counts=self.tree.counts(head.strand for head in heads),
             max_sequences=max_sequences,
             refused=refused_branches(heads),

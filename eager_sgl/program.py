@@ -15,7 +15,8 @@ from dataclasses import replace
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl.best_first import Stop
+from eager_sgl.best_first import IsEnough
+from eager_sgl.bids import Bidder
 from eager_sgl.budget import Account
 from eager_sgl.core import (
     EagerConfig,
@@ -31,6 +32,7 @@ from eager_sgl.running_schedule import RunningSchedule
 from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.schedule import Head
 from eager_sgl.schedules import inexact_steps_of, schedule_of
+from eager_sgl.stops import Stop
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -128,12 +130,21 @@ def search(
     config: SearchConfig,
     until: Stop | None = None,
     account: Account | None = None,
+    bidder: Bidder | None = None,
     on_wave: OnWave | None = None,
     running: RunningThreshold | None = None,
 ) -> PromptResult:
     """A search over the tree of one prompt; the arguments are `eager_generate`'s."""
     set_prompt(s, prompt)
-    return eager_generate(s, config, until=until, account=account, on_wave=on_wave, running=running)
+    return eager_generate(
+        s,
+        config,
+        until=until,
+        account=account,
+        bidder=bidder,
+        on_wave=on_wave,
+        running=running,
+    )
 
 
 def set_prompt(s: ProgramState, prompt: Prompt) -> None:
@@ -150,6 +161,7 @@ def eager_generate(
     *,
     until: Stop | None = None,
     account: Account | None = None,
+    bidder: Bidder | None = None,
     on_wave: OnWave | None = None,
     running: RunningThreshold | None = None,
 ) -> PromptResult:
@@ -161,6 +173,7 @@ def eager_generate(
         until: ends a search early, once it says so.
         account: this prompt's part of a ledger; what is left of it caps M, and what is used is
             committed.
+        bidder: this prompt's part of a ledger of tokens, for a best-first search.
         on_wave: told of progress.
         running: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
             prompts of a model. `config.threshold` is then the lowest θ that may come, and the
@@ -182,7 +195,8 @@ def eager_generate(
         if max_sequences < 1:
             raise ValueError(f"the account's {account.granted} sequences are all spent")
     with Growth(s, config.sampling, config) as growth:
-        schedule = schedule_of(config, max_sequences, growth.tree.prompt_ids, until, running)
+        stop = None if until is None else _with_texts(until, growth)
+        schedule = schedule_of(config, max_sequences, growth.tree.prompt_ids, stop, bidder, running)
         growth.tree.open_root()
         selection = schedule.replay(growth.tree)
         while selection.num_alive:
@@ -192,6 +206,8 @@ def eager_generate(
             selection = schedule.replay(growth.tree)
             if account is not None:
                 account.commit(before + len(selection.heads) - account.spent)
+        if bidder is not None:
+            bidder.leave(growth.tree.spent.generated)
         _report(on_wave, growth.tree, selection.heads)
         result = growth.result(selection.heads, max_sequences)
         return replace(
@@ -207,6 +223,10 @@ def _for_running(config: EagerConfig | SearchConfig) -> EagerConfig:
     if config.monitor == "gate":
         raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
     return replace(config, monitor="chunk")
+
+
+def _with_texts(until: Stop, growth: Growth) -> IsEnough:
+    return lambda tree, heads: until(tree, growth.sequences(heads))
 
 
 def continue_from(s: ProgramState, sequence: Sequence) -> None:

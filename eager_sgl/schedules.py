@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from eager_sgl.best_first import BestFirstSchedule, SearchSchedule, Stop
+from eager_sgl.best_first import BestFirstSchedule, IsEnough, SearchSchedule
+from eager_sgl.bids import Bidder
 from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.frontier import StepRecorder
 from eager_sgl.policy import EntropyThreshold, Policy
@@ -46,7 +47,8 @@ def schedule_of(
     config: EagerConfig | SearchConfig,
     max_sequences: int,
     prompt_ids: Sequence[int],
-    stop: Stop | None = None,
+    stop: IsEnough | None = None,
+    bidder: Bidder | None = None,
     running: RunningThreshold | None = None,
 ) -> OnlineSchedule | RunningSchedule | SearchSchedule:
     """What decides on a prompt's tree.
@@ -55,8 +57,14 @@ def schedule_of(
         max_sequences: M, at most the configuration's.
         prompt_ids: with the seed, they seed the walks.
         stop: ends a search early.
+        bidder: of a best-first search that shares its tokens with others.
         running: gives EAGer-init its θ.
+
+    Raises:
+        ValueError: the configuration is of something that has nothing to bid with.
     """
+    if bidder is not None and getattr(config, "order", None) != "best_first":
+        raise ValueError(f"{config} cannot bid for tokens; only best_first has values to bid")
     if isinstance(config, EagerConfig):
         online = OnlineSchedule(
             max_sequences, config.patience, config.threshold, config.refused_threshold is not None
@@ -69,7 +77,7 @@ def schedule_of(
         "stop": stop,
     }
     if config.order == "best_first":
-        return BestFirstSchedule(**common, priority=find_priority(config.priority))
+        return BestFirstSchedule(**common, priority=find_priority(config.priority), bidder=bidder)
     rng = random.Random(f"{config.seed} {list(prompt_ids)}")
     kind = TrieParallelSchedule if config.order == "trie_parallel" else WithoutReplacementSchedule
     return kind(**common, sampling=config.sampling, rng=rng)

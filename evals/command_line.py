@@ -93,6 +93,15 @@ PARALLEL_HELP = (
     "sequences per prompt of Full Parallel (default: the largest M; half as many again where a "
     "method of two stages is compared with it, so that its curve reaches as many tokens)"
 )
+STOP_HELP = (
+    f"ends a search early {SHOWN}: consensus (the majority answer will stay one), unexplored or "
+    "unexplored:0.1 (less probability than that has not been tried; 0.5 where nothing is said), "
+    "verifier (a sequence is correct, by --verifier or the labels)"
+)
+TOKENS_HELP = (
+    "generated tokens per prompt, on average, that the prompts of best_first share: the best bid "
+    "of all their frontiers goes on (default: every prompt has M sequences of its own)"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -175,6 +184,8 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     add("--priority", default=own.priority, help=f"of best_first {SHOWN}: {PRIORITIES_HELP}")
     add("--width", type=int, default=own.width, help=f"paths opened at once per prompt {SHOWN}")
     add("--max-tokens", type=int, help="generated tokens of a prompt that end its search")
+    add("--stop", default="none", help=STOP_HELP)
+    add("--token-budget", type=int, help=TOKENS_HELP)
 
 
 def _add_server_options(group: argparse._ArgumentGroup) -> None:

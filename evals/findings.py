@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from evals.matching import FEWEST_PROMPTS, MatchedParallel
-from evals.plan import PARALLEL, Cell, Plan
+from evals.plan import BEST_FIRST, PARALLEL, SEARCHES, Cell, Plan
 from evals.summary import Row
 
-__all__ = ["findings", "notes"]
+__all__ = ["ending_notes", "findings", "notes"]
 
 Point = tuple[str, MatchedParallel]
 Label = Callable[[Row], str]
@@ -104,6 +105,32 @@ def notes(rows: Sequence[Row], missing: Mapping[Cell, int], plan: Plan) -> tuple
         found.append(_seeds(rows))
     return tuple(found)
 
+
+def ending_notes(rows: Sequence[Row], search: Mapping[str, Any]) -> tuple[str, ...]:
+    """What else than M ended the searches.
+
+    Args:
+        search: what `config.json` says of them.
+    """
+    methods = {row.method for row in rows}
+    stop, budget = search.get("stop"), search.get("token_budget")
+    found = []
+    if stop and methods & {*SEARCHES}:
+        found.append(STOPPED.format(stop=stop))
+    if budget and BEST_FIRST in methods:
+        found.append(SHARED.format(budget=budget))
+    return tuple(found)
+
+
+STOPPED = (
+    "Searches were ended early ({stop}): their figures are those of the sequences that they had by "
+    "then. A verifier has seen what they are judged by, and Pass@k for smaller k is not unbiased."
+)
+
+SHARED = (
+    "The prompts of best_first shared {budget} tokens per prompt: some have fewer than M sequences "
+    "because others had a use for more."
+)
 
 TREES = (
     "Pass@M of a tree is coverage with the sequences it realised, often fewer than M and not "

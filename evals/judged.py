@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from eager_sgl.core import Sequence as Generated
 from evals.diagnostics import ends_in_a_loop
 from evals.grading.score import Score
 from evals.metrics import vote_classes
 from evals.store import PromptRecord
 from evals.tasks import Sample, Task
 
-__all__ = ["JudgedCounts", "classes_of", "count_judged", "is_solved", "judge"]
+__all__ = ["JudgedCounts", "Verdicts", "classes_of", "count_judged", "is_solved", "judge"]
 
 
 def judge(task: Task, sample: Sample, text: str) -> Score:
@@ -29,6 +30,31 @@ def classes_of(task: Task, sample: Sample, answers: Sequence[str | None]) -> lis
         return task.classes(sample, answers)
     except Exception:
         return vote_classes(answers)
+
+
+class Verdicts:
+    """A task's judgements on what was generated for a sample; each text is judged once."""
+
+    def __init__(self, task: Task, sample: Sample) -> None:
+        self._task = task
+        self._sample = sample
+        self._scores: dict[str, Score] = {}
+
+    def score(self, sequence: Generated) -> Score:
+        """The judgement on a sequence."""
+        text = sequence.final_text
+        if text not in self._scores:
+            self._scores[text] = judge(self._task, self._sample, text)
+        return self._scores[text]
+
+    def is_correct(self, sequence: Generated) -> bool:
+        """By the labels."""
+        return self.score(sequence).correct
+
+    def classes(self, sequences: Sequence[Generated]) -> list[int | None]:
+        """Sequences with equivalent answers; no label is looked at."""
+        answers = [self.score(sequence).answer for sequence in sequences]
+        return classes_of(self._task, self._sample, answers)
 
 
 def is_solved(record: PromptRecord) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eager_sgl.bids import Bidder
 from eager_sgl.budget import Account, Ledger
 from eager_sgl.core import EagerConfig, PromptResult, SearchConfig, Sequence
 from eager_sgl.reallocation import RULES, Grant
 from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.signals import censored_mean_peak
-from evals.judged import classes_of, judge
+from eager_sgl.stops import Stop
+from evals.judged import Verdicts, classes_of
 from evals.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
 from evals.progress import Meter
 from evals.settings import Settings
@@ -42,6 +45,8 @@ class Call:
         config: M is the most sequences that may be taken from the account.
         account: the prompt's part of the cell's budget.
         on_wave: to be told of progress.
+        until: ends a search early.
+        bidder: the prompt's part of the tokens that a search shares with others.
         running: gives EAGer-init its θ; None where that is fixed.
     """
 
@@ -50,6 +55,8 @@ class Call:
     config: EagerConfig | SearchConfig
     account: Account
     on_wave: OnWave
+    until: Stop | None = None
+    bidder: Bidder | None = None
     running: RunningThreshold | None = None
 
 
@@ -76,7 +83,9 @@ def _tree(call: Call) -> PromptResult:
     state = search.run(
         prompt=call.sample.prompt,
         config=call.config,
+        until=call.until,
         account=call.account,
+        bidder=call.bidder,
         on_wave=call.on_wave,
         running=call.running,
         backend=call.endpoint,
@@ -154,19 +163,29 @@ class Worker:
     endpoint: TokenEndpoint
     running: Mapping[Cell, RunningThreshold] = field(default_factory=dict)
 
-    def first(self, cell: Cell, sample: Sample, ledger: Ledger, meter: Meter) -> PromptRecord:
+    def first(
+        self,
+        cell: Cell,
+        sample: Sample,
+        ledger: Ledger,
+        meter: Meter,
+        bidder: Bidder | None = None,
+    ) -> PromptRecord:
         """A prompt by a method of one stage, or the first of two."""
-        settings = self.settings
+        settings, verdicts = self.settings, Verdicts(self.settings.task, sample)
         searches = cell.method in SEARCHES
         config = settings.search_config(cell) if searches else settings.config(cell)
+        until = None
+        if searches and settings.stop is not None:
+            until = settings.stop.rule(sample, verdicts, settings.verifier)
         started = time.monotonic()
-        with ledger.reserve(config.max_sequences) as account:
+        with ledger.reserve(config.max_sequences) as account, bidder or nullcontext():
             on_wave = partial(meter.report, sample.id)
             running = self.running.get(cell)
-            call = Call(self.endpoint, sample, config, account, on_wave, running)
+            call = Call(self.endpoint, sample, config, account, on_wave, until, bidder, running)
             result = FIRST[cell.method](call)
         seconds = time.monotonic() - started
-        sequences = _judged(self.settings.task, sample, result, stage=1)
+        sequences = _judged(verdicts, result, stage=1)
         return PromptRecord(
             method=cell.method,
             max_sequences=cell.max_sequences,
@@ -216,7 +235,7 @@ class Worker:
             call = Call(self.endpoint, sample, config, account, on_wave)
             result = SECOND[cell.stage_two](call, first, thresholds)
         seconds = time.monotonic() - started
-        extra = _judged(self.settings.task, sample, result, stage=2)
+        extra = _judged(Verdicts(self.settings.task, sample), result, stage=2)
         return replace(
             without_extra(first, cell, grant),
             sequences=_with_votes(self.settings.task, sample, (*first.sequences, *extra)),
@@ -260,15 +279,13 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _judged(
-    task: Task, sample: Sample, result: PromptResult, stage: int
-) -> tuple[SequenceRecord, ...]:
+def _judged(verdicts: Verdicts, result: PromptResult, stage: int) -> tuple[SequenceRecord, ...]:
     """The sequences with the task's judgement on each, votes still to come."""
-    return tuple(_judge(task, sample, sequence, stage) for sequence in result.sequences)
+    return tuple(_judge(verdicts, sequence, stage) for sequence in result.sequences)
 
 
-def _judge(task: Task, sample: Sample, sequence: Sequence, stage: int) -> SequenceRecord:
-    score = judge(task, sample, sequence.final_text)
+def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord:
+    score = verdicts.score(sequence)
     return SequenceRecord(
         text=sequence.text,
         token_ids=sequence.token_ids,

@@ -11,7 +11,7 @@ from typing import Any
 from eager_sgl.core import TokenCounts
 from eager_sgl.reallocation import RULES
 from evals.curves import Curve, curve_of
-from evals.findings import findings, notes
+from evals.findings import ending_notes, findings, notes
 from evals.groups import RecordGroup, group_records, make_group, mean, means, over_seeds
 from evals.judged import count_judged
 from evals.matching import MatchedParallel, match_parallel
@@ -137,7 +137,10 @@ def summarise_run(
         missing=missing,
         stage_two_contrasts=contrasts,
         findings=(*findings(rows), *map(contrast_sentence, contrasts)),
-        notes=notes(rows, missing, plan),
+        notes=(
+            *notes(rows, missing, plan),
+            *ending_notes(rows, header["config"].get("search", {})),
+        ),
     )
 
 

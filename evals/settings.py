@@ -30,8 +30,9 @@ from evals.options import (
     read_values,
     read_verifier,
 )
-from evals.plan import RESTART, RESUME, SWEPT, Cell, Plan
+from evals.plan import BEST_FIRST, RESTART, RESUME, SWEPT, Cell, Plan
 from evals.running import LOWEST
+from evals.stopping import StopOption, read_stop
 from evals.tasks import Sample, Task, find_task
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Settings:
         samples: the prompts, the same for every cell.
         base: the method; θ, M and τ are those of a cell.
         search: the searches; order, M and τ are those of a cell.
+        stop: ends a search early; None for never.
+        token_budget: tokens per prompt that the prompts of best-first share; None if they do not.
         rules: of the methods of two stages, by name.
         verifier: says of a sequence's text whether it is correct; None leaves that to the labels.
         verifier_name: as on the command line.
@@ -82,6 +85,8 @@ class Settings:
     samples: tuple[Sample, ...]
     base: EagerConfig
     search: SearchConfig
+    stop: StopOption | None
+    token_budget: int | None
     rules: Mapping[str, Reallocation]
     verifier: TextVerifier | None
     verifier_name: str | None
@@ -122,6 +127,12 @@ class Settings:
             seed=cell.seed,
             sampling=replace(self.search.sampling, temperature=cell.temperature),
         )
+
+    def shared_tokens(self, cell: Cell) -> int | None:
+        """Generated tokens that the prompts of a cell share; None where each has its own M."""
+        if self.token_budget is None or cell.method != BEST_FIRST:
+            return None
+        return self.token_budget * len(self.samples)
 
     def _refused_threshold(self, threshold: float) -> float | None:
         """The lowest entropy of a branch that any rule may resume at."""
@@ -167,7 +178,11 @@ class Settings:
             "num_prompts": len(self.samples),
             "prompts": _digest(self.samples),
             "eager": eager,
-            "search": {name: getattr(self.search, name) for name in SEARCH_FIELDS},
+            "search": {
+                **{name: getattr(self.search, name) for name in SEARCH_FIELDS},
+                "stop": str(self.stop) if self.stop else None,
+                "token_budget": self.token_budget,
+            },
             "rules": rules,
             "verifier": self.verifier_name,
             "calibration": asdict(self.calibration) if self.calibration else None,
@@ -244,6 +259,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     if None in thresholds:
         _require_one_stage(names, options.monitor)
     max_sequences = read_values("max_sequences", options.max_sequences, int)
+    _require_one_budget(options.token_budget, names, max_sequences)
     plan = Plan(
         methods=names,
         max_sequences=max_sequences,
@@ -272,6 +288,8 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
             reasoning_end=base.reasoning_end,
             sampling=base.sampling,
         ),
+        stop=read_stop(options.stop, task, has_verifier=options.verifier is not None),
+        token_budget=options.token_budget,
         rules=read_rules(options),
         verifier=options.verifier and read_verifier(options.verifier),
         verifier_name=options.verifier,
@@ -322,6 +340,22 @@ def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
         )
     if monitor == "gate":
         raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
+
+
+def _require_one_budget(
+    token_budget: int | None, methods: Sequence[str], max_sequences: Sequence[int]
+) -> None:
+    """What is shared is one run's: a smaller M would be spent by others, not a part of it."""
+    if token_budget is None:
+        return
+    if token_budget < 1:
+        raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
+    if BEST_FIRST not in methods:
+        raise ValueError(f"token_budget is of {BEST_FIRST}; add it to --methods")
+    if len(max_sequences) > 1:
+        raise ValueError(
+            f"token_budget is shared at one M; give --max-sequences {max(max_sequences)}"
+        )
 
 
 def _parallel_sequences(max_sequences: Sequence[int], methods: Sequence[str]) -> int:

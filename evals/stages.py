@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
+from eager_sgl.bids import TokenLedger
 from eager_sgl.budget import Ledger
 from eager_sgl.reallocation import StageOne
 from evals.judged import is_solved
@@ -25,6 +26,8 @@ from evals.tasks import Sample
 __all__ = ["run_group", "wall_seconds"]
 
 REFRESH_SECONDS = 0.25
+BIDDERS_PER_ROUND = 4
+"""Prompts that share tokens, to each round that runs: with fewer there is little to choose from."""
 
 
 class _CellRun:
@@ -101,6 +104,7 @@ class _GroupRun:
             run.cell: run for run in (self._first, *self._followers)
         }
         self.pending: set[Future[PromptRecord]] = set()
+        self._tokens: TokenLedger | None = None
         self._replay()
 
     def _replay(self) -> None:
@@ -125,13 +129,36 @@ class _GroupRun:
         """At the end: every budget adds up."""
         for run in self._runs.values():
             run.check()
+        if self._tokens is not None:
+            generated = sum(record.counts.generated for record in self._first.records.values())
+            assert self._tokens.spent == generated, f"{self._tokens.spent} ≠ {generated} tokens"
 
     def begin(self) -> None:
         """Ask for the first stage of all prompts that lack it."""
         run = self._first
-        for sample in self._samples.values():
-            if sample.id not in run.records:
-                self._submit(self._worker.first, run.cell, sample, run.ledger, run.meter)
+        missing = [sample for sample in self._samples.values() if sample.id not in run.records]
+        self._tokens = tokens = self._shared_tokens(len(missing))
+        # All join before the first begins: nothing is granted before all of them have bid.
+        bidders = [tokens.join() if tokens else None for _ in missing]
+        for sample, bidder in zip(missing, bidders, strict=True):
+            self._submit(self._worker.first, run.cell, sample, run.ledger, run.meter, bidder)
+
+    def _shared_tokens(self, num_missing: int) -> TokenLedger | None:
+        """What the prompts of the group share, less what finished ones have spent of it."""
+        settings, run = self._worker.settings, self._first
+        total = settings.shared_tokens(run.cell)
+        if total is None:
+            return None
+        return TokenLedger(
+            total,
+            most_running=max(1, min(settings.concurrency, num_missing // BIDDERS_PER_ROUND)),
+            spent=sum(record.counts.generated for record in run.records.values()),
+        )
+
+    def close(self) -> None:
+        """Let nobody wait for tokens any more."""
+        if self._tokens is not None:
+            self._tokens.close()
 
     def _submit(self, function: Any, *arguments: Any) -> None:
         self.pending.add(self._pool.submit(function, *arguments))
@@ -176,11 +203,14 @@ def _stage_one(record: PromptRecord) -> StageOne:
 def run_group(group: Group, plan: Plan, worker: Worker, store: ResultStore, view: View) -> None:
     """Bring what is missing of a group, several prompts at a time; each is written as it finishes.
 
-    The first failure ends the run: what has finished is written, what waits is not begun.
+    Prompts that share tokens are all begun, since each has to bid. The first failure ends the run:
+    what has finished is written, what waits is not begun.
     """
-    pool = ThreadPoolExecutor(worker.settings.concurrency)
+    settings = worker.settings
+    shares = settings.shared_tokens(group.first) is not None
+    pool = ThreadPoolExecutor(len(settings.samples) if shares else settings.concurrency)
+    run = _GroupRun(group, plan, worker, store, pool)
     try:
-        run = _GroupRun(group, plan, worker, store, pool)
         run.begin()
         run.advance()
         while run.pending:
@@ -192,6 +222,7 @@ def run_group(group: Group, plan: Plan, worker: Worker, store: ResultStore, view
         view.show(run.snapshots())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        run.close()
     run.check()
 
 

@@ -250,3 +250,21 @@ def test_a_server_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
     assert "127.0.0.1:9" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_prompts_that_share_tokens_spend_what_they_have(server_url: str, tmp_path: Path) -> None:
+    budget, num_prompts = 150, 12
+    shared = ("--methods", "best_first", "--token-budget", str(budget), "--width", "2")
+    done = evaluate(
+        *("--server", server_url, "--limit", str(num_prompts), "--output-dir", str(tmp_path)),
+        *(*shared, "--stop", "unexplored:0.01"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = lines(tmp_path)
+    assert len(found) == num_prompts
+    spent = [line["counts"]["generated"] for line in found]
+    # Beyond the total, no more than the rounds that ran at the end cost beyond their expectation.
+    assert sum(spent) < num_prompts * budget + 3 * 2 * 256
+    assert sum(spent) > 0.5 * num_prompts * budget
+    assert len({len(line["sequences"]) for line in found}) > 1, "bids tell prompts apart"
+    assert "shared 150 tokens per prompt" in " ".join(done.stdout.split())

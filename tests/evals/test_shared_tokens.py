@@ -1,0 +1,174 @@
+"""`--token-budget`: prompts bid for what they share, and a run that stopped has not spent it."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eager_sgl.core import PromptResult
+from eager_sgl.errors import EagerError
+from evals import run
+from evals.methods import Call
+from tests.evals.build import result
+from tests.evals.scripted_run import Scripted, key_of, lines
+
+NUM_PROMPTS, BUDGET, M, ROUND = 8, 50, 12, 10
+SHARED = ("--methods", "best_first", "--limit", str(NUM_PROMPTS), "--max-sequences", str(M))
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return [*SHARED, "--token-budget", str(BUDGET), "--output-dir", str(folder), *more]
+
+
+class Bidding:
+    """A first sequence, then a round of one for as long as bids win; some are worth more.
+
+    Args:
+        stops_at: the round of all prompts together at which one of them raises.
+    """
+
+    def __init__(self, stops_at: int | None = None, error: BaseException | None = None) -> None:
+        self.stops_at, self.error = stops_at, error or EagerError("stopped")
+        self.num_rounds = 0
+        self.released = threading.Event()
+        self.without: list[str] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, call: Call) -> PromptResult:
+        bidder, num_sequences = call.bidder, 1
+        if bidder is None:
+            self.without.append(getattr(call.config, "order", "other"))
+        else:
+            worth = sum(call.sample.id.encode()) % 7
+            while num_sequences < call.account.granted:
+                if not bidder.ask(ROUND * num_sequences, float(worth), expected=ROUND):
+                    break
+                self._count()
+                num_sequences += 1
+            bidder.leave(ROUND * num_sequences)
+        call.account.commit(num_sequences)
+        texts, generated = ["no answer"] * num_sequences, ROUND * num_sequences
+        return result(texts, generated=generated, max_sequences=call.config.max_sequences)
+
+    def _count(self) -> None:
+        with self._lock:
+            self.num_rounds += 1
+            if self.num_rounds == self.stops_at:
+                raise self.error
+        if self.stops_at is not None and self.num_rounds > self.stops_at:
+            self.released.wait(30)
+
+
+def spent_by(found: list[dict[str, Any]]) -> list[int]:
+    return [line["counts"]["generated"] for line in found]
+
+
+def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripted) -> None:
+    scripted(Bidding())
+    assert run.main(arguments(tmp_path)) == 0
+    found = lines(tmp_path)
+    assert sum(spent_by(found)) == NUM_PROMPTS * BUDGET
+    worth = {line["sample_id"]: sum(line["sample_id"].encode()) % 7 for line in found}
+    ordered = sorted(found, key=lambda line: -worth[line["sample_id"]])
+    assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
+    assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
+    notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
+    assert "best_first shared 50 tokens per prompt" in notes
+    assert "ended early" not in notes
+
+
+def assert_nobody_waits() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(30)
+            assert not thread.is_alive(), "a prompt waits for tokens of a run that has ended"
+
+
+@pytest.mark.parametrize("stops_at", [1, 5, 15, 25, 30])
+@pytest.mark.parametrize("error", [EagerError("stopped"), KeyboardInterrupt()])
+def test_a_run_that_stopped_goes_on_with_what_finished_prompts_have_left(
+    tmp_path: Path, scripted: Scripted, stops_at: int, error: BaseException
+) -> None:
+    bidding = Bidding(stops_at, error)
+    scripted(bidding)
+    assert run.main(arguments(tmp_path)) != 0
+    bidding.released.set()
+    assert_nobody_waits()
+    assert bidding.num_rounds <= stops_at + NUM_PROMPTS // 4, "what runs ends, no more begins"
+    kept = (tmp_path / "results.jsonl").read_text()
+    assert kept.count("\n") < NUM_PROMPTS
+    scripted(Bidding())
+    assert run.main(arguments(tmp_path)) == 0
+    found = lines(tmp_path)
+    assert (tmp_path / "results.jsonl").read_text().startswith(kept)
+    assert len({key_of(line) for line in found}) == len(found) == NUM_PROMPTS
+    assert sum(spent_by(found)) == NUM_PROMPTS * BUDGET
+
+
+def test_a_run_that_stops_again_and_again_spends_no_more(
+    tmp_path: Path, scripted: Scripted
+) -> None:
+    code, num_sessions = 1, 0
+    while code != 0:
+        before = lines(tmp_path) if num_sessions else []
+        bidding = Bidding(stops_at=14)
+        scripted(bidding)
+        code = run.main(arguments(tmp_path))
+        bidding.released.set()
+        assert_nobody_waits()
+        assert lines(tmp_path)[: len(before)] == before
+        num_sessions += 1
+        assert num_sessions < 20
+    assert num_sessions > 1
+    assert sum(spent_by(lines(tmp_path))) == NUM_PROMPTS * BUDGET
+
+
+def test_every_seed_has_a_budget_of_its_own(tmp_path: Path, scripted: Scripted) -> None:
+    scripted(Bidding())
+    assert run.main(arguments(tmp_path, "--seeds", "0,1")) == 0
+    for seed in (0, 1):
+        own = [line for line in lines(tmp_path) if line["seed"] == seed]
+        assert sum(spent_by(own)) == NUM_PROMPTS * BUDGET
+
+
+def test_only_best_first_shares(tmp_path: Path, scripted: Scripted) -> None:
+    bidding = Bidding()
+    scripted(bidding)
+    methods = ("--methods", "eager_init,best_first,swor,trie_parallel")
+    assert run.main(arguments(tmp_path, *methods)) == 0
+    assert sorted(set(bidding.without)) == ["other", "swor", "trie_parallel"]
+
+
+def test_prompts_that_share_are_all_begun_however_few_may_run(
+    tmp_path: Path, scripted: Scripted
+) -> None:
+    scripted(Bidding())
+    assert run.main(arguments(tmp_path, "--concurrency", "1")) == 0
+    assert sum(spent_by(lines(tmp_path))) == NUM_PROMPTS * BUDGET
+
+
+def test_another_budget_is_another_run(
+    tmp_path: Path, scripted: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted(Bidding())
+    assert run.main(arguments(tmp_path)) == 0
+    assert run.main(arguments(tmp_path, "--token-budget", "60")) == 2
+    assert "search.token_budget 50 → 60" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--token-budget", "0"), "token_budget is 0; it must be at least 1"),
+        (("--token-budget", "9", "--methods", "swor"), "token_budget is of best_first; add it"),
+        (("--token-budget", "9", "--max-sequences", "4,8"), "shared at one M; give --max-se"),
+    ],
+)
+def test_a_wrong_budget_gets_one_sentence(
+    capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run.parse_settings([*SHARED, *more], run.METHODS)
+    assert said in capsys.readouterr().err
