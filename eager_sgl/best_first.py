@@ -31,7 +31,8 @@ class SearchSchedule:
 
     Attributes:
         max_sequences: M.
-        width: places opened in a round.
+        width: places opened in a round, at most; never more than there are sequences, since what
+            they show says where to go on.
         max_tokens: generated tokens from which on nothing is opened; None for no such limit.
         stop: ends the search early; None for never.
         heads: the sequences so far, in the order of opening.
@@ -60,7 +61,7 @@ class SearchSchedule:
         return [head for head in self.heads if head.strand.finish_reason is None]
 
     def _room(self) -> int:
-        return min(self.width, self.max_sequences - len(self.heads))
+        return min(self.width, len(self.heads), self.max_sequences - len(self.heads))
 
     def _may_open(self, tree: TokenTree) -> bool:
         if self._room() < 1:

@@ -143,7 +143,8 @@ class SearchConfig:
             sample, of which only what is not in the tree yet is generated.
         priority: of best-first: a name of `eager_sgl.priorities.PRIORITIES`, or module:object.
         max_sequences: M, the most sequences that one prompt may have.
-        width: how many are opened at once; 1 is the pure rule.
+        width: how many are opened at once, at most; 1 is the pure rule. A round never opens more
+            than there are sequences: 1, 1, 2, 4, 8, 8, …
         max_tokens: generated tokens from which on nothing more is opened; None for no such limit.
         top_k: K, how many of the most likely tokens of a step are known.
         reasoning_end: the text that closes the reasoning; best-first opens nothing after it.

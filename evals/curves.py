@@ -7,7 +7,6 @@ sequences are what it would have been with M = k.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,7 +52,8 @@ def tokens_to_first_correct(record: PromptRecord, width: int) -> float:
     """Tokens generated when a verifier ends the search; of all sequences if none is correct.
 
     Independent samples come one at a time, in any order: of n with c correct ones (n + 1) / (c + 1)
-    are drawn on average. A search is ended after the round that brought the first correct one.
+    are drawn on average. A search is ended after the round that brought the first correct one; its
+    rounds are those of `SearchSchedule`.
     """
     number, num_correct = len(record.sequences), sum(record.correct)
     tokens = curve_of(record).tokens
@@ -62,9 +62,10 @@ def tokens_to_first_correct(record: PromptRecord, width: int) -> float:
     if record.method in INDEPENDENT:
         drawn = (number + 1) / (num_correct + 1)
         return float(np.interp(drawn, np.arange(number + 1), tokens))
-    first = record.correct.index(True)
-    rounds = math.ceil(first / width)
-    return float(tokens[min(1 + rounds * width, number)])
+    drawn = 1
+    while drawn <= record.correct.index(True):
+        drawn += min(width, drawn)
+    return float(tokens[min(drawn, number)])
 
 
 def own_tokens(sequence: SequenceRecord) -> int:

@@ -269,12 +269,14 @@ def test_a_search_bids_its_best_value_and_what_its_round_will_cost(width):
     )
     state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
     result = state.ret_value
-    spent = 4
-    for number, bid in enumerate(bidder.bids[:-1]):
-        opened = result.sequences[1 + width * number :][:width]
+    spent, drawn = 4, 1
+    for bid in bidder.bids[:-1]:
+        opened = result.sequences[drawn:][: min(width, drawn)]
+        drawn += len(opened)
         best = max(sequence.branch.priority for sequence in opened)
         assert bid == (spent, best, sum(4 - s.branch.position for s in opened))
         spent += sum(len(s.token_ids) - s.branch.position - 1 for s in opened)
+    assert drawn == 10
     assert bidder.bids[-1] == spent == result.counts.generated
 
 

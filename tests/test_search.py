@@ -148,6 +148,19 @@ def test_everything_there_is_ends_a_search():
     assert {s.token_ids for s in best.sequences} == {s.token_ids for s in result.sequences}
 
 
+@pytest.mark.parametrize("order", ["best_first", "swor"])
+def test_a_round_never_opens_more_than_there_are_sequences(order):
+    sizes = []
+    config = SearchConfig(
+        order=order, width=4, max_sequences=15, top_k=VOCABULARY, sampling=SAMPLING
+    )
+    backend = TokenEndpoint(ScriptedServer(mixed_distribution(3)))
+    search.run(
+        prompt=(9,), config=config, until=lambda _, heads: sizes.append(len(heads)), backend=backend
+    )
+    assert sizes == [1, 2, 4, 8, 12]
+
+
 def test_a_budget_and_a_stop_rule_end_a_search():
     server = ScriptedServer(mixed_distribution(3))
     long = run(server, 4, width=1, max_sequences=30)

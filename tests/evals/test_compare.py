@@ -73,8 +73,11 @@ def test_a_verifier_ends_a_search_after_its_round_and_sampling_on_average() -> N
     drawn = [1 + order.index(True) for order in permutations(CORRECT)]
     assert tokens_to_first_correct(one, 1) == pytest.approx(10 * np.mean(drawn))
     search = walked("best_first")
-    assert tokens_to_first_correct(search, 1) == 3  # the root and the one sequence after it
-    assert tokens_to_first_correct(search, 4) == 9  # the root and a round of four
+    assert tokens_to_first_correct(search, 4) == 3  # the root, and the round of one after it
+    judged = zip(search.sequences, [False, False, False, True, False], strict=True)
+    late = replace(search, sequences=tuple(replace(s, correct=good) for s, good in judged))
+    assert tokens_to_first_correct(late, 1) == 6
+    assert tokens_to_first_correct(late, 4) == 6  # rounds of 1, 1 and 2
     nothing = replace(one, sequences=record([False] * 5).sequences)
     assert tokens_to_first_correct(nothing, 1) == 50
 
