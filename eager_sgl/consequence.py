@@ -85,8 +85,9 @@ class Consequential:
             if strand.parent is not None:
                 found = consequence(strand, self.horizon)
                 seen[options.at(strand.parent.index, strand.start)].append(found)
-        means = [np.mean(seen[each]) for each in options.of(candidates)]
-        return np.asarray(self.base(candidates) + np.log(means))
+        logs = {each: float(np.log(np.mean(found))) for each, found in seen.items()}
+        discounts = [logs.get(each, 0.0) for each in options.of(candidates)]
+        return np.asarray(self.base(candidates) + np.array(discounts))
 
 
 def recurrences(candidates: Candidates) -> Floats:
