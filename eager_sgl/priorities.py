@@ -88,6 +88,7 @@ PRIORITIES: dict[str, Priority] = {
     "varentropy": Best(lambda c: c.varentropies),
     "self_certainty": Best(lambda c: -c.uniform_kl),
     "novel_early_peaks": Novel(EarlyPeaks()),
+    "novel_flat_joint_cost": Novel(JointOverCost(Flattening(temperature=1.5, min_ratio=0.05))),
     "consequential_early_peaks": Consequential(EarlyPeaks()),
 }
 """By name: DTS goes by varentropy; self-certainty is KL(uniform ‖ p), and low where unsure."""
