@@ -129,6 +129,7 @@ class Candidates:
         joint_logprobs: of the prefix and the untried token, flattened as `logprobs` are; steps that
             are not stored count as certain.
         remaining: expected tokens from here to the end, from the lengths of finished sequences.
+        tree: that they are of, for what one cannot tell from a candidate alone.
     """
 
     strands: NDArray[np.int32]
@@ -145,6 +146,7 @@ class Candidates:
     uniform_kl: Floats
     joint_logprobs: Floats
     remaining: Floats
+    tree: TokenTree
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -168,7 +170,7 @@ def candidates(tree: TokenTree, flattening: Flattening = NONE) -> Candidates:
         view = _View(strand, strand.steps, flattening, joints.get(strand.index, 0.0))
         parts.append(view.untried(children[strand.index]))
         joints |= {child.index: view.joint(child) for child in children[strand.index]}
-    return _joined(parts, tree.strands)
+    return _joined(parts, tree)
 
 
 class _View:
@@ -228,13 +230,14 @@ def _shapes(probabilities: Floats) -> dict[str, Floats]:
     }
 
 
-def _joined(parts: Sequence[Mapping[str, NDArray[Any]]], strands: Iterable[Strand]) -> Candidates:
-    names = [field.name for field in fields(Candidates) if field.name != "remaining"]
+def _joined(parts: Sequence[Mapping[str, NDArray[Any]]], tree: TokenTree) -> Candidates:
+    names = [each.name for each in fields(Candidates) if each.name not in ("remaining", "tree")]
     columns: dict[str, Any] = {
         name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
         for name in names
     }
-    return Candidates(**columns, remaining=_expected_remaining(strands, columns["positions"]))
+    remaining = _expected_remaining(tree.strands, columns["positions"])
+    return Candidates(**columns, remaining=remaining, tree=tree)
 
 
 def _expected_remaining(strands: Iterable[Strand], positions: NDArray[np.int32]) -> Floats:

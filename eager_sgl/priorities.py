@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from eager_sgl.consequence import Consequential, Novel
 from eager_sgl.frontier import NONE, Candidates, Flattening, Floats
 
 __all__ = ["PRIORITIES", "Best", "EarlyPeaks", "JointOverCost", "Priority", "find_priority"]
@@ -86,6 +87,9 @@ PRIORITIES: dict[str, Priority] = {
     "probability": Best(lambda c: c.probabilities),
     "varentropy": Best(lambda c: c.varentropies),
     "self_certainty": Best(lambda c: -c.uniform_kl),
+    "novel_early_peaks": Novel(EarlyPeaks()),
+    "novel_flat_joint_cost": Novel(JointOverCost(Flattening(temperature=1.5, min_ratio=0.05))),
+    "consequential_early_peaks": Consequential(EarlyPeaks()),
 }
 """By name: DTS goes by varentropy; self-certainty is KL(uniform ‖ p), and low where unsure."""
 

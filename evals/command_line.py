@@ -87,7 +87,7 @@ VERIFIER_HELP = (
 METHODS_HELP = f"comma-separated, of {{}} {SHOWN}"
 PRIORITIES_HELP = (
     "early_peaks, joint_cost, flat_joint_cost, entropy, probability, varentropy, self_certainty, "
-    "or module:object"
+    "novel_early_peaks, novel_flat_joint_cost, consequential_early_peaks, or module:object"
 )
 PARALLEL_HELP = (
     "sequences per prompt of Full Parallel (default: the largest M; half as many again where a "
