@@ -93,6 +93,10 @@ PARALLEL_HELP = (
     "sequences per prompt of Full Parallel (default: the largest M; half as many again where a "
     "method of two stages is compared with it, so that its curve reaches as many tokens)"
 )
+CONTROLS_HELP = (
+    "other τ, one or more with commas, at which parallel alone is run, as a control for methods "
+    "that explore (default: none)"
+)
 STOP_HELP = (
     f"ends a search early {SHOWN}: consensus (the majority answer will stay one), unexplored or "
     "unexplored:0.1 (less probability than that has not been tried; 0.5 where nothing is said), "
@@ -147,6 +151,7 @@ def _add_method_options(group: argparse._ArgumentGroup) -> None:
     add("--theta", help=THETA_HELP)
     add("--preset", help=PRESET_HELP)
     add("--temperature", help=f"τ of sampling, {commas} (default: {sampling.temperature})")
+    add("--control-temperatures", help=CONTROLS_HELP)
     add("--top-p", type=float, help=f"nucleus mass of sampling (default: {sampling.top_p})")
     add("--max-new-tokens", type=int, help="length limit of a sequence (default: the task's)")
     add("--reasoning-end", help=REASONING_HELP)

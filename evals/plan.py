@@ -108,6 +108,7 @@ class Plan:
         parallel_sequences: per prompt that Full Parallel is run with, the largest M or more.
         num_prompts: of every cell.
         can_vote: whether a majority of answers means something.
+        control_temperatures: other values of τ, at which Full Parallel alone is run.
     """
 
     methods: tuple[str, ...]
@@ -119,6 +120,7 @@ class Plan:
     parallel_sequences: int
     num_prompts: int
     can_vote: bool
+    control_temperatures: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.parallel_sequences < max(self.max_sequences):
@@ -126,6 +128,17 @@ class Plan:
                 f"parallel_sequences is {self.parallel_sequences}; it must be at least the largest "
                 f"M, {max(self.max_sequences)}"
             )
+        if self.control_temperatures and PARALLEL not in self.methods:
+            raise ValueError(f"control_temperatures are of {PARALLEL}; add it to --methods")
+        if both := set(self.control_temperatures) & set(self.temperatures):
+            raise ValueError(
+                f"control_temperatures has {min(both):g}, at which all methods are run already"
+            )
+
+    @property
+    def every_temperature(self) -> tuple[float, ...]:
+        """Those of the methods, and those of Full Parallel alone."""
+        return (*self.temperatures, *self.control_temperatures)
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -137,13 +150,15 @@ class Plan:
         """
         return tuple(
             group
-            for seed, temperature in product(self.seeds, self.temperatures)
+            for seed, temperature in product(self.seeds, self.every_temperature)
             for group in self._groups(temperature, seed)
         )
 
     def _groups(self, temperature: float, seed: int) -> Iterator[Group]:
         if PARALLEL in self.methods:
             yield Group(Cell(PARALLEL, self.parallel_sequences, None, temperature, seed))
+        if temperature in self.control_temperatures:
+            return
         for name in SEARCHES:
             if name in self.methods:
                 yield Group(Cell(name, max(self.max_sequences), None, temperature, seed))
@@ -178,7 +193,7 @@ class Plan:
         swept = {
             "M": (self.max_sequences, cell.max_sequences),
             "θ": (self.thresholds, cell.theta or None),
-            "τ": (self.temperatures, cell.temperature),
+            "τ": (self.every_temperature, cell.temperature),
             "seed": (self.seeds, cell.seed),
         }
         parts = [
@@ -193,4 +208,5 @@ class Plan:
         """From what `config.json` says under `config`."""
         swept: dict[str, Any] = {name: tuple(config[name]) for name in SWEPT}
         numbers = {name: config[name] for name in ("parallel_sequences", "num_prompts")}
-        return cls(**swept, **numbers, can_vote=can_vote)
+        controls = tuple(config.get("control_temperatures", ()))
+        return cls(**swept, **numbers, can_vote=can_vote, control_temperatures=controls)

@@ -167,6 +167,7 @@ class Settings:
         return {
             **{name: list(getattr(self.plan, name)) for name in SWEPT},
             "parallel_sequences": self.plan.parallel_sequences,
+            "control_temperatures": list(self.plan.control_temperatures),
             "task": self.task.name,
             "dataset": self.task.to_json(),
             "can_vote": self.task.can_vote,
@@ -274,6 +275,11 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         ),
         num_prompts=len(samples),
         can_vote=task.can_vote,
+        control_temperatures=(
+            read_values("control_temperatures", options.control_temperatures, float)
+            if options.control_temperatures
+            else ()
+        ),
     )
     return Settings(
         task=task,

@@ -1,6 +1,7 @@
 // The tables, the selectors, and what happens when the page opens.
 
 const { rows: ROWS, config: CONFIG } = DATA.summary;
+const SEVERAL_TEMPERATURES = new Set(ROWS.map(row => row.temperature)).size > 1;
 
 function fillTable(table, heads, lines) {
   table.replaceChildren();
@@ -31,11 +32,11 @@ function difference(row) {
 
 function place(row) {
   return [row.name, String(row.max_sequences), row.theta === null ? ABSENT : String(row.theta),
-    ...(CONFIG.temperatures.length > 1 ? [String(row.temperature)] : [])];
+    ...(SEVERAL_TEMPERATURES ? [String(row.temperature)] : [])];
 }
 
 function showTables() {
-  const heads = ["method", "M", "θ", ...(CONFIG.temperatures.length > 1 ? ["τ"] : [])];
+  const heads = ["method", "M", "θ", ...(SEVERAL_TEMPERATURES ? ["τ"] : [])];
   const matched = ["parallel, equal tokens", "difference [95 %]"];
   fillTable(byId("rows"), [...heads, "Pass@M", ...matched, "Cons@M", "Pass Rate", "#S", "extra", "#T", "cached", "seconds"],
     ROWS.map(row => ({ method: row.method, cells: [...place(row), withError(row, "pass_at_k"),

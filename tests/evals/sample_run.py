@@ -44,6 +44,7 @@ def header(a_plan: Plan) -> dict[str, Any]:
         | {
             "parallel_sequences": a_plan.parallel_sequences,
             "num_prompts": a_plan.num_prompts,
+            "control_temperatures": list(a_plan.control_temperatures),
         },
     }
 

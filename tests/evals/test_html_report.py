@@ -154,9 +154,11 @@ SEARCHES = plan(
     thresholds=(0.7, 0.9),
 )
 SWEEP = plan(max_sequences=(1, 2, 8), thresholds=(0.7, 0.9), temperatures=(0.6, 0.9), seeds=(0, 1))
+CONTROLLED = plan(control_temperatures=(1.0,))
 RUNS: dict[str, tuple[Plan, list[PromptRecord]]] = {
     "simple": (SIMPLE, run_records(SIMPLE)),
     "sweep": (SWEEP, run_records(SWEEP)),
+    "controlled": (CONTROLLED, run_records(CONTROLLED)),
     "searches": (SEARCHES, run_records(SEARCHES)),
     "partial": (SIMPLE, run_records(SIMPLE)[::2]),
     "no levels": (SIMPLE, [replace(one, level=None) for one in run_records(SIMPLE)]),
@@ -209,6 +211,16 @@ def test_a_browser_has_nothing_to_complain_about(
     page.call("Page.captureScreenshot")
     assert page.complaints == []
     assert page.requests == [path.as_uri()]
+
+
+def test_a_control_temperature_is_named(page: Page, folders: dict[str, Path]) -> None:
+    heads = "[...document.querySelectorAll('#rows th')].map(each => each.textContent)"
+    labels = "[...document.querySelectorAll('#cell option')].map(each => each.text)"
+    page.open(folders["simple"] / "report.html")
+    assert "τ" not in page.evaluate(heads)
+    page.open(folders["controlled"] / "report.html")
+    assert "τ" in page.evaluate(heads)
+    assert {"parallel, M = 4, τ = 0.6", "parallel, M = 4, τ = 1"} <= {*page.evaluate(labels)}
 
 
 def test_the_tree_of_a_chosen_prompt_is_visible(page: Page, folders: dict[str, Path]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from evals.plan import Cell, Plan
+from tests.evals import sample_run
 
 PLAN = Plan(
     methods=("parallel", "eager_init", "eager_adapt", "eager"),
@@ -50,6 +51,28 @@ def test_parallel_alone_needs_no_tree() -> None:
     assert {cell.method for cell in plan.cells} == {"parallel"}
 
 
+def test_a_control_temperature_is_of_parallel_alone() -> None:
+    plan = replace(PLAN, temperatures=(0.6,))
+    assert replace(plan, control_temperatures=()).groups == plan.groups
+    controlled = replace(plan, methods=(*PLAN.methods, "swor"), control_temperatures=(1.0, 0.3))
+    added = [cell for cell in controlled.cells if cell.temperature != 0.6]
+    assert added == [
+        Cell("parallel", 4, None, temperature, seed)
+        for seed in (0, 1)
+        for temperature in (1.0, 0.3)
+    ]
+    own = {group for group in controlled.groups if group.first.temperature == 0.6}
+    assert own == {*plan.groups, *replace(plan, methods=("swor",)).groups}
+    assert controlled.label(added[0]) == "parallel M 4 τ 1.0 seed 0"
+
+
+def test_a_control_temperature_needs_parallel_and_is_another_one() -> None:
+    with pytest.raises(ValueError, match="control_temperatures are of parallel; add it"):
+        replace(PLAN, methods=("eager_init",), control_temperatures=(0.3,))
+    with pytest.raises(ValueError, match="control_temperatures has 1, at which all methods"):
+        replace(PLAN, control_temperatures=(0.3, 1.0))
+
+
 def test_what_is_missing_is_counted() -> None:
     plan = replace(PLAN, max_sequences=(4,), thresholds=(0.7,), temperatures=(0.6,), seeds=(0,))
     parallel, init, adapt, eager = plan.cells
@@ -79,6 +102,11 @@ def test_a_plan_comes_back_from_the_configuration() -> None:
         "more": None,
     }
     assert Plan.from_config(config, can_vote=True) == PLAN
+
+
+def test_control_temperatures_come_back_where_there_are_any() -> None:
+    plan = replace(PLAN, control_temperatures=(0.3,))
+    assert Plan.from_config(sample_run.header(plan)["config"], can_vote=True) == plan
 
 
 def test_both_second_stages_share_their_first() -> None:

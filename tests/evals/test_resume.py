@@ -10,7 +10,7 @@ import pytest
 
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import EagerError
-from evals import folder, run
+from evals import compare, folder, run
 from evals.methods import Call
 from tests.evals.build import result
 from tests.evals.scripted_run import Scripted, key_of, lines
@@ -120,6 +120,35 @@ def test_another_configuration_is_refused_field_by_field(
         assert change in error
     assert "concurrency" not in error
     assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.usefixtures("scripted")
+def test_parallel_alone_is_run_at_a_control_temperature(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["--methods", "parallel,eager_init,swor", "--limit", "3", "--max-sequences", "8"]
+    own += ["--output-dir", str(tmp_path)]
+    arguments = [*own, "--control-temperatures", "1.0,0.3"]
+    assert run.main(arguments) == 0
+    table = capsys.readouterr().out
+    places = [(line["method"], line["temperature"]) for line in lines(tmp_path)]
+    kinds = [("parallel", 0.6), ("eager_init", 0.6), ("swor", 0.6)]
+    kinds += [("parallel", 1.0), ("parallel", 0.3)]
+    assert sorted(places) == sorted(3 * kinds)
+    assert "temperature 0.3" in table
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["config"]["temperatures"] == [0.6]
+    assert summary["config"]["control_temperatures"] == [1.0, 0.3]
+    assert {row["matched_parallel_k"] for row in summary["rows"] if row["method"] == "swor"} == {8}
+    assert run.main([*own, "--report-only"]) == 0
+    assert "temperature 0.3" in capsys.readouterr().out
+    assert compare.main([str(tmp_path)]) == 0
+    needed = json.loads((tmp_path / "compare.json").read_text())["needed"]
+    references = {each["reference"] for each in needed if each["method"] == "swor τ=0.6"}
+    assert references == {"parallel τ=0.6", "parallel τ=1", "parallel τ=0.3"}
+    assert run.main(own) == 2
+    assert "control_temperatures 1.0,0.3 → " in capsys.readouterr().err
+    assert len(lines(tmp_path)) == 15
 
 
 @pytest.mark.usefixtures("scripted")
