@@ -209,7 +209,8 @@ class Generation:
         prompt_tokens: tokens sent.
         cached_tokens: those of them that the radix tree served.
         logprobs: float32 [C], of the tokens taken; None if none were asked for.
-        top: the alternatives at each step; None if none were asked for.
+        top: the alternatives at each step, or at the one that the gate ended it before; None if
+            none were asked for.
     """
 
     token_ids: tuple[int, ...]
@@ -236,7 +237,8 @@ class BranchPoint:
             and the second most likely one.
         probabilities: theirs, renormalised over the top K at the entropy's temperature.
         logprobs: theirs, as the server gave them.
-        sampled: the token that was drawn there before anything was set by hand.
+        sampled: the token that was drawn there before anything was set by hand; None where the
+            gate ended the request before one was.
         priority: what best-first opened it for; None where no priority was asked.
     """
 
@@ -245,7 +247,7 @@ class BranchPoint:
     token_ids: tuple[int, int]
     probabilities: tuple[float, float]
     logprobs: tuple[float, float]
-    sampled: int
+    sampled: int | None
     priority: float | None = None
 
 

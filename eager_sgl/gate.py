@@ -5,8 +5,8 @@ fact: every step's top K travel, and what was generated past a branch point may 
 gated request asks for no logprobs and stops exactly before a step whose entropy reaches θ, because
 a *custom logit processor* (an extension point of SGLang, `--enable-custom-logit-processor`) then
 forces a stop token that is reserved for this. The forced token is dropped, and counted as
-generated and discarded. One monitored request for a single token on the cached prefix follows; it
-gives the branch point its distribution, and the tree cannot tell it from a chunk of one.
+generated and discarded. The answer says what the step's distribution was, so that both sequences of
+a branch can go on at once.
 
 The reserved token cannot be drawn while the gate is closed, or it would mean two things. That
 leaves the distribution as it is but for this token's own probability. So it is chosen, when

@@ -8,7 +8,14 @@ from functools import partial
 from itertools import islice
 
 from eager_sgl.gate import Gate, processor_text
-from eager_sgl.wire import Json, Transport, generate_payload, matched_stop_token, new_request_id
+from eager_sgl.wire import (
+    GATE_REPORT,
+    Json,
+    Transport,
+    generate_payload,
+    matched_stop_token,
+    new_request_id,
+)
 
 __all__ = ["find_gate"]
 
@@ -40,7 +47,10 @@ def find_gate(
     if not rare:
         return (), "the model has no token that it all but never writes among those tried"
     if not _works(transport, path, rare[0]):
-        return (), "its custom logit processors do not end a request as they should"
+        return (
+            (),
+            "its custom logit processors do not end a request and report on it as they should",
+        )
     return rare, None
 
 
@@ -104,6 +114,7 @@ def _works(transport: Transport, path: Sequence[int], token_id: int) -> bool:
     return (
         opened["output_ids"] == [token_id]
         and matched_stop_token(opened) == token_id
+        and GATE_REPORT in opened["meta_info"]
         and token_id not in shut["output_ids"]
     )
 

@@ -127,8 +127,8 @@ class Growth:
             longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
             self._start(strand, num_tokens, top_k=config.top_k)
-        elif strand.at_gate:
-            self._start(strand, 1, top_k=config.top_k)
+        elif strand.gate_entropy is not None:  # a step that is known to be no branch
+            self._start(strand, 1)
         else:
             num_tokens = min(watch.until - strand.end, GATE_TOKENS, remaining)
             self._start(strand, num_tokens, gate=self._gate)

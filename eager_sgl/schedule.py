@@ -19,7 +19,7 @@ import math
 import sys
 from bisect import bisect_left
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eager_sgl.core import BranchPoint, RefusedBranch, Sequence
 from eager_sgl.tree import Strand, TokenTree
@@ -201,5 +201,6 @@ def refused_branches(heads: Items[Head]) -> tuple[RefusedBranch, ...]:
             for point in strand.branch_points:
                 if point.position < end and id(point) not in seen:
                     seen.add(id(point))
-                    refused.append(RefusedBranch(head.index, point))
+                    taken = strand.token_ids[point.position - strand.start]
+                    refused.append(RefusedBranch(head.index, replace(point, sampled=taken)))
     return tuple(sorted(refused, key=lambda branch: -branch.point.entropy))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
+from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts, TopLogprobs
 from eager_sgl.policy import Policy, Reading
 from eager_sgl.steps import Steps
 
@@ -29,12 +29,14 @@ class Strand:
         token_ids: its own tokens; where there is a parent, a branch set the first by hand.
         logprobs: one per token as the server gave it; NaN where none was asked for.
         entropies: one per token, in nats; NaN where the step was not monitored.
-        branch_points: the monitored steps at which it may branch, by position.
+        branch_points: the steps at which it may branch, by position: monitored ones, and the one
+            that the gate stopped it before.
         stored: the steps whose alternatives a policy stored, a part per request.
         raw_logprobs: one per token at temperature 1, where a policy takes them; else NaN.
         reasoning_closed: whether the reasoning has ended on its path.
         finish_reason: how it ended; None while it can go on.
-        at_gate: whether the entropy gate stopped it before the step that comes next.
+        gate_entropy: of the step that comes next, in nats, where the entropy gate stopped before
+            it; else None.
         is_given: whether another tree has paid for its tokens.
     """
 
@@ -49,7 +51,7 @@ class Strand:
     raw_logprobs: list[float] = field(default_factory=list)
     reasoning_closed: bool = False
     finish_reason: FinishReason | None = None
-    at_gate: bool = False
+    gate_entropy: float | None = None
     is_given: bool = False
 
     @property
@@ -188,19 +190,30 @@ class TokenTree:
         logprobs, entropies = _unknown(tokens), _unknown(tokens)
         if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
-        reading = Reading(entropies, [])
-        if generation.top is not None and self._policy is not None:
+        if strand.gate_entropy is not None and tokens:
+            entropies[0], strand.gate_entropy = strand.gate_entropy, None
+        reading, is_gated = Reading(entropies, []), generation.finish_reason == "gate"
+        if generation.top is not None and self._policy is not None and not is_gated:
             reading = self._policy(generation.top, tokens, start)
         num_open = self._extend(strand, tokens, logprobs, reading.entropies)
         strand.branch_points += [p for p in reading.branch_points if p.position < start + num_open]
         strand.raw_logprobs += reading.raw_logprobs or _unknown(tokens)
         if reading.steps is not None:
             strand.stored.append(reading.steps.before(start + num_open))
-        strand.at_gate = generation.finish_reason == "gate"
+        if is_gated:
+            self._stop_at_gate(strand, generation.top)
         if generation.finish_reason == "stop":
             strand.finish_reason = "stop"
         elif generation.finish_reason == "length" and len(tokens) < num_asked:
             strand.finish_reason = "length"
+
+    def _stop_at_gate(self, strand: Strand, top: TopLogprobs | None) -> None:
+        assert top is not None, "the gate reports"
+        assert self._policy is not None, "a gate is a policy's"
+        reading = self._policy(top, [None], strand.end)
+        (strand.gate_entropy,) = reading.entropies
+        if not strand.reasoning_closed:
+            strand.branch_points += reading.branch_points
 
     def _extend(
         self,

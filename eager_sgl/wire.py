@@ -30,6 +30,7 @@ from eager_sgl.errors import (
 )
 
 __all__ = [
+    "GATE_REPORT",
     "Transport",
     "generate_payload",
     "matched_stop_token",
@@ -41,6 +42,8 @@ __all__ = [
 Json = dict[str, Any]
 _T = TypeVar("_T")
 
+GATE_REPORT = "eager_gate"
+"""What the entropy gate calls its report among a request's `meta_info`."""
 _RETRY_PAUSES = (0.2, 1.0)
 _CONNECT_TIMEOUT = 10.0
 TIMEOUT = 3600.0
@@ -125,6 +128,8 @@ def parse_generation(
             temperature=logprob_temperature,
         )
     token_ids, end = tuple(answer["output_ids"]), _end(answer, gate_token, mark)
+    if end == "gate":
+        top = _gate_report(meta)
     return Generation(
         token_ids=token_ids[:-1] if end == "gate" else token_ids,
         finish_reason=end,
@@ -142,6 +147,18 @@ def _end(answer: Json, gate_token: int | None, mark: int | None) -> GenerationEn
     if matched is None:
         return "stop"
     return "gate" if matched == gate_token else "mark" if matched == mark else "stop"
+
+
+def _gate_report(meta: Json) -> TopLogprobs:
+    """What the gate says of the step that it ended a request before."""
+    if len(report := meta.get(GATE_REPORT, ())) != 2:
+        raise ServerError(f"the gate ended a request, but its answer has no {GATE_REPORT!r}")
+    token_ids, logprobs = report
+    return TopLogprobs(
+        token_ids=np.array([token_ids], dtype=np.int32),
+        logprobs=np.array([logprobs], dtype=np.float32),
+        temperature=1.0,
+    )
 
 
 def _flat_array(meta: Json, key: str) -> np.ndarray[Any, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import math
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +20,16 @@ from typing import Any
 import numpy as np
 import orjson
 
+from eager_sgl.wire import GATE_REPORT
+
 __all__ = ["GATE_TOKEN", "NUM_BRANCHING_STEPS", "PROMPT", "instant_server"]
 
 PROMPT = (9,) * 8
 NUM_BRANCHING_STEPS = 5
 GATE_TOKEN = 7
 TOKENS_TO_STOP = 512
-TAKEN, OTHER = 3, 4
+NUM_TOP = 20
+TAKEN = 3
 
 
 @contextmanager
@@ -100,7 +104,7 @@ def _generate(body: dict[str, Any]) -> bytes:
         distance = TOKENS_TO_STOP - start % TOKENS_TO_STOP
         number = min(number, 0 if start < NUM_BRANCHING_STEPS else distance)
     stopped = is_gated and number < params["max_new_tokens"]
-    num_branching = max(0, min(number, NUM_BRANCHING_STEPS - start))
+    num_branching = max(0, min(number + stopped, NUM_BRANCHING_STEPS - start))
     fixed = _fixed(number, stopped, num_branching, body.get("top_logprobs_num", 0))
     return fixed % (num_sent, num_sent - 1)
 
@@ -111,10 +115,17 @@ def _fixed(number: int, stopped: bool, num_branching: int, num_top: int) -> byte
     meta: dict[str, Any] = {"finish_reason": reason, "prompt_tokens": -1, "cached_tokens": -2}
     if num_top:
         meta |= _distributions(number, num_branching, num_top)
+    if stopped:
+        meta[GATE_REPORT] = _report(is_branch=num_branching > 0)
     ids = [TAKEN] * number + [GATE_TOKEN] * stopped
     text = orjson.dumps({"output_ids": ids, "text": "", "meta_info": meta})
     text = text.replace(b"%", b"%%").replace(b":-1", b":%d", 1)
     return text.replace(b":-2", b":%d", 1)
+
+
+def _report(*, is_branch: bool) -> list[list[float]]:
+    logprobs = [-math.log(NUM_TOP)] * NUM_TOP if is_branch else [0.0] + [-20.0] * (NUM_TOP - 1)
+    return [list(range(TAKEN, TAKEN + NUM_TOP)), logprobs]
 
 
 def _distributions(number: int, num_branching: int, num_top: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from eager_sgl.errors import RequestRejectedError
 from eager_sgl.signals import retemper, top_k_entropy
-from eager_sgl.wire import Json
+from eager_sgl.wire import GATE_REPORT, Json
 
 VOCABULARY = 5
 EOS, CLOSE = 0, 1
@@ -144,11 +144,12 @@ class ScriptedServer:
         generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
         temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
         path, rows, reason = ids[len(self.prompt) :], [], {"type": "length"}
+        gate = None
         if len(ids) >= self.context_length - 6:
             raise RequestRejectedError(f"input length {len(ids)}")
         for _ in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
-            if _gate_fires(params.get("custom_params"), probabilities):
+            if gate := _gate_report(params.get("custom_params"), probabilities):
                 token = int(params["custom_params"]["eager_token"])
             elif bias := params.get("logit_bias"):
                 token = int(next(iter(bias)))
@@ -169,6 +170,8 @@ class ScriptedServer:
         with self._lock:
             self.requests.append(body | {"output_ids": list(output), "cached_tokens": cached})
         meta = {"finish_reason": reason, "prompt_tokens": len(ids), "cached_tokens": cached}
+        if gate:
+            meta[GATE_REPORT] = gate
         if candidates := body.get("token_ids_logprob"):
             meta |= _asked_fields(candidates, rows)
         elif body.get("return_logprob"):
@@ -189,12 +192,15 @@ class ScriptedServer:
         return max(hits, default=0)
 
 
-def _gate_fires(params: Json | None, probabilities: tuple[float, ...]) -> bool:
+def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[list] | None:
+    """What the gate says of a step that it fires at; None if it does not."""
     if not params:
-        return False
-    top = np.log(np.sort(probabilities)[::-1][: int(params["eager_k"])])
+        return None
+    order = np.argsort(-np.array(probabilities), kind="stable")[: int(params["eager_k"])]
+    top = np.log(np.array(probabilities)[order])
     weights = retemper(top, taken_at=1.0, wanted=params["eager_temperature"])
-    return bool(top_k_entropy(weights) >= params["eager_theta"])
+    fires = top_k_entropy(weights) >= params["eager_theta"]
+    return [order.tolist(), top.tolist()] if fires else None
 
 
 def _asked_fields(candidates: list[int], rows: list[np.ndarray]) -> Json:

@@ -1,6 +1,8 @@
 """The processor on plain tensors: it fires where `signals.top_k_entropy` says, and only there."""
 
 import math
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,3 +104,56 @@ def test_a_server_makes_the_processor_from_the_text_alone():
     params = [params_of(1.0)] * 20
     assert torch.equal(gate(logits.clone(), params), EntropyGate()(logits.clone(), params))
     assert len(processor_text()) < 6000
+
+
+class Request:
+    """What the processor sees of SGLang's `Req`."""
+
+    def __init__(self, **params):
+        self.customized_info = None
+        self.finished_reason = None
+        self.params = params_of(**params) | {"__req__": weakref.proxy(self)}
+
+    def sent(self):
+        return self.customized_info["eager_gate"][0:9]
+
+
+@pytest.mark.parametrize("steps_after", [0, 1])
+def test_a_stopped_request_tells_what_its_step_was(steps_after):
+    """Also where the server has begun a step more, or run other batches, before it sends that."""
+    gate = CustomLogitProcessor.from_str(processor_text())
+    row = random_logits(1)[0]
+    threshold = entropy_of(row, 20, 1.0) - 1e-4
+    request, other = Request(threshold=threshold), Request(threshold=math.inf)
+    calm = torch.zeros(50)
+    calm[3] = 30.0
+    CustomLogitProcessor.from_str(processor_text())(calm[None].clone(), [request.params])
+    assert request.sent() == []
+    gate(torch.stack([calm, calm]), [other.params, request.params])
+    out = gate(torch.stack([calm, row]), [other.params, request.params])
+    assert torch.isfinite(out[1]).sum() == 1
+    for _ in range(steps_after):
+        gate(torch.stack([calm, torch.zeros(50)]), [other.params, request.params])
+    gate(torch.zeros(1, 50), [other.params])
+    request.finished_reason = SimpleNamespace(matched=RESERVED)
+    token_ids, logprobs = request.sent()
+    values, expected = torch.log_softmax(row, -1).topk(20)
+    assert token_ids == expected.tolist()
+    assert logprobs == pytest.approx(values.tolist(), abs=1e-5)
+
+
+def test_a_request_that_ended_otherwise_tells_nothing():
+    request = Request(threshold=math.inf)
+    EntropyGate()(random_logits(1), [request.params])
+    for reason in (None, SimpleNamespace(matched=RESERVED + 1), SimpleNamespace(length=3)):
+        request.finished_reason = reason
+        assert request.sent() == []
+
+
+def test_logprobs_of_impossible_tokens_are_numbers():
+    logits = torch.full((1, 50), -math.inf)
+    logits[0, :3] = 0.0
+    request = Request(threshold=0.5)
+    EntropyGate()(logits, [request.params])
+    request.finished_reason = SimpleNamespace(matched=RESERVED)
+    assert all(math.isfinite(logprob) for logprob in request.sent()[1])
