@@ -58,7 +58,7 @@ class StepRecorder:
             return cls()
         return cls(stored_below=math.inf)
 
-    def __call__(self, top: TopLogprobs, sampled: Sequence[int | None], start: int) -> Reading:
+    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> Reading:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=1.0)
         with np.errstate(divide="ignore"):
             logprobs = np.log(probabilities).astype(np.float32)

@@ -1,12 +1,13 @@
-"""What runs inside the server: ends a request at the step whose entropy reaches its θ.
+"""What runs inside the server: tells of the steps of a request whose entropy reaches its θ.
 
-`eager_sgl.gate` sends the text of this file with every gated request, as SGLang's custom logit
+`eager_sgl.gate` sends the text of this file with every watched request, as SGLang's custom logit
 processors are sent; the server needs no eager_sgl. So it imports nothing but torch.
 """
 
+import contextlib
 import math
 from collections import deque
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,30 +15,30 @@ from torch import Tensor
 __all__ = ["EntropyGate"]
 
 REPORT = "eager_gate"
+SILENT = 2**31
 IMPOSSIBLE = -1e9
 """Stands for a logprob of −∞, which JSON has no word for."""
-NUM_RECENT = 16
-"""Calls that are remembered: a request's last two are among them, whatever runs beside it."""
 
 
 class EntropyGate:
-    """Forces a request's stop token where the top-K entropy of its raw logits reaches θ.
+    """Watches the top-K entropy of raw logits, and leaves them as they are.
 
-    Everywhere else that token cannot be drawn, so that it means one thing only. All rows are
-    computed at once, and nothing waits for the device. A request's `custom_params` are
-    `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_token`; a row without them is
-    left as it is. What a stopped request's `meta_info` says under `REPORT` is the step that it
-    stopped before: the ids of the K most likely tokens, and their logprobs at temperature 1.
+    All rows are computed at once, and nothing waits for the device: the host looks at a step when
+    it is known to be over. A request's `custom_params` are `eager_theta` (nats), `eager_k` and
+    `eager_temperature`; a row without them is not watched. At a step that reaches θ a streaming
+    request is sent what it has, and its `meta_info` says under `REPORT` of every such step: its
+    place among the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K]
+    at temperature 1.
     """
 
     # SGLang makes an object for every new batch; they run one after another, in one thread.
-    _recent: ClassVar[Any] = deque(maxlen=NUM_RECENT)
+    _steps: ClassVar[Any] = deque()
 
     def __init__(self) -> None:
         self._batch = _Batch([], torch.device("cpu"))
 
     def __call__(self, logits: Tensor, custom_param_list: list[Any] | None = None) -> Tensor:
-        """Logits [rows, vocabulary], a copy that is ours to change, to logits of that shape."""
+        """Logits [rows, vocabulary], unchanged."""
         if not custom_param_list:
             return logits
         batch = self._batch_of(custom_param_list, logits.device)
@@ -48,13 +49,11 @@ class EntropyGate:
             outside = torch.arange(values.shape[-1], device=values.device) >= batch.counts
             values = values.masked_fill(outside, -math.inf)
         shares = torch.softmax(values / batch.temperatures, -1)
-        fires = torch.special.entr(shares).sum(-1, keepdim=True) >= batch.thresholds
+        fires = torch.special.entr(shares).sum(-1) >= batch.thresholds
         logprobs = (values - raw.logsumexp(-1, keepdim=True)).clamp(min=IMPOSSIBLE)
-        self._recent.append(_Step(batch, fires, top.indices, logprobs))
-        shut = torch.where(batch.is_gated, -math.inf, logits.gather(-1, batch.tokens))
-        forced = torch.where(fires, 0.0, shut)
-        logits.masked_fill_(fires, -math.inf)
-        return logits.scatter_(-1, batch.tokens, forced.to(logits.dtype))
+        self._steps.append(_Step(batch, fires, top.indices, logprobs))
+        self.look()
+        return logits
 
     def _batch_of(self, params: list[Any], device: torch.device) -> "_Batch":
         """The rows' parameters, made anew when the batch changes."""
@@ -62,80 +61,98 @@ class EntropyGate:
         # Identity, not equality: SGLang puts a reference to the request into every dictionary.
         if len(known) != len(params) or any(map(_is_not, known, params)):
             self._batch = _Batch(list(params), device)
-            for own in params:
-                if _is_ours(own) and (request := own.get("__req__")) is not None:
-                    if request.customized_info is None:
-                        request.customized_info = {}
-                    request.customized_info.setdefault(REPORT, _Report(own))
         return self._batch
 
     @classmethod
-    def report(cls, own: Any) -> list[list[Any]]:
-        """Of a request that was just ended: ids [K] and logprobs [K] of the step it ended before.
-
-        The server may have begun one step more before it knew of the end; of the two, it is the
-        first that fires.
-        """
-        last = [step for step in cls._recent if id(own) in step.batch.rows][-2:]
-        for step in last:
-            row, k = step.batch.rows[id(own)], own["eager_k"]
-            if step is last[-1] or bool(step.fires[row]):
-                return [step.token_ids[row, :k].tolist(), step.logprobs[row, :k].tolist()]
-        return []
+    def look(cls) -> None:
+        """Note what the steps brought that are over, in the order in which they ran."""
+        while cls._steps and cls._steps[0].is_over():
+            cls._steps.popleft().note()
 
 
 def _is_not(one: object, other: object) -> bool:
     return one is not other
 
 
-def _is_ours(params: Any) -> bool:
-    return bool(params) and "eager_theta" in params
-
-
 class _Batch:
-    """The parameters of the rows of one batch, as columns on the device."""
+    """The parameters of the rows of one batch, as columns on the device, and their reports."""
 
     def __init__(self, params: list[Any], device: torch.device) -> None:
+        ours = [p if p and "eager_theta" in p else None for p in params]
         values = [
-            (p["eager_k"], p["eager_temperature"], p["eager_theta"], p["eager_token"])
-            if _is_ours(p)
-            else (2, 1.0, math.inf, -1)
-            for p in params
+            (p["eager_k"], p["eager_temperature"], p["eager_theta"]) if p else (2, 1.0, math.inf)
+            for p in ours
         ]
-        sizes = [k for k, _, _, _ in values]
-        table = torch.tensor(values, dtype=torch.float64, pin_memory=device.type == "cuda")
-        table = table.reshape(-1, 4).to(device, non_blocking=True)
-        tokens = table[:, 3:].long()
+        sizes = [k for k, _, _ in values]
+        table = torch.tensor(values, dtype=torch.float32, pin_memory=device.type == "cuda")
+        table = table.reshape(-1, 3).to(device, non_blocking=True)
         self.params = params
-        self.rows = {id(p): row for row, p in enumerate(params)}
+        self.reports = [_Report.of(p) if p else None for p in ours]
         self.largest_k = max(sizes, default=2)
-        self.counts = table[:, :1].long() if len(set(sizes)) > 1 else None
-        self.temperatures = table[:, 1:2].float()
-        self.thresholds = table[:, 2:3].float()
-        self.is_gated = tokens >= 0
-        self.tokens = tokens.clamp(min=0)
+        self.counts = table[:, :1] if len(set(sizes)) > 1 else None
+        self.temperatures = table[:, 1:2]
+        self.thresholds = table[:, 2]
 
 
-class _Step(NamedTuple):
-    """One call: fires [rows, 1], token_ids and logprobs [rows, K]."""
+class _Step:
+    """One call: what fires [rows], ids and logprobs [rows, K], and which tokens are next [rows]."""
 
-    batch: _Batch
-    fires: Tensor
-    token_ids: Tensor
-    logprobs: Tensor
+    def __init__(self, batch: _Batch, fires: Tensor, token_ids: Tensor, logprobs: Tensor) -> None:
+        self._reports, self._token_ids, self._logprobs = batch.reports, token_ids, logprobs
+        self._places = [report.next_place() if report else -1 for report in batch.reports]
+        self._fires: Tensor = fires
+        self._event: Any = None
+        if fires.is_cuda:
+            self._fires = torch.empty(fires.shape, dtype=torch.bool, pin_memory=True)
+            self._fires.copy_(fires, non_blocking=True)
+            self._event = torch.cuda.current_stream(fires.device).record_event()
+
+    def is_over(self) -> bool:
+        return self._event is None or bool(self._event.query())
+
+    def note(self) -> None:
+        for row in self._fires.nonzero()[:, 0].tolist():
+            if (report := self._reports[row]) and self._places[row] >= 0:
+                report.add(self._places[row], self._token_ids[row], self._logprobs[row])
 
 
 class _Report:
     """Stands in for a list of values per token in a request's `customized_info`.
 
-    SGLang slices such a list when it sends a request's tokens, after the device has made them.
+    SGLang slices such a list when it sends tokens of a request, after the device has made them.
     """
 
     def __init__(self, params: Any) -> None:
-        self._params = params
+        self._request, self._k = params["__req__"], params["eager_k"]
+        self._noted: list[tuple[int, Tensor, Tensor]] = []
+        self._request.sampling_params.stream_interval = SILENT
+
+    @classmethod
+    def of(cls, params: Any) -> "_Report | None":
+        """The one of a request, made when it is first seen."""
+        if (request := params.get("__req__")) is None:
+            return None
+        if request.customized_info is None:
+            request.customized_info = {}
+        if REPORT not in request.customized_info:
+            request.customized_info[REPORT] = cls(params)
+        report: _Report = request.customized_info[REPORT]
+        return report
+
+    def next_place(self) -> int:
+        """Which of the request's new tokens this step makes; −1 in the midst of its prompt."""
+        return int(self._request.kv.kv_committed_len - len(self._request.origin_input_ids))
+
+    def add(self, place: int, token_ids: Tensor, logprobs: Tensor) -> None:
+        """A step that has fired; the request is to be sent as soon as its token is known."""
+        self._noted.append((place, token_ids[: self._k], logprobs[: self._k]))
+        with contextlib.suppress(ReferenceError):  # it has ended
+            self._request.sampling_params.stream_interval = 1
 
     def __getitem__(self, tokens: slice) -> list[Any]:
-        reason = self._params["__req__"].finished_reason
-        if getattr(reason, "matched", None) != self._params["eager_token"]:
-            return []
-        return EntropyGate.report(self._params)
+        EntropyGate.look()
+        ready = [noted for noted in self._noted if noted[0] < tokens.stop]
+        self._noted = self._noted[len(ready) :]
+        if not self._noted:
+            self._request.sampling_params.stream_interval = SILENT
+        return [[place, ids.tolist(), logprobs.tolist()] for place, ids, logprobs in ready]

@@ -35,9 +35,9 @@ class Reading:
     raw_logprobs: list[float] | None = None
 
 
-Policy = Callable[[TopLogprobs, Sequence[int | None], int], Reading]
-"""`(top, sampled, start)`: the C distributions of a chunk, the C tokens drawn from them (None where
-the gate let none be drawn), and the position of the first."""
+Policy = Callable[[TopLogprobs, Sequence[int], int], Reading]
+"""`(top, sampled, start)`: the C distributions of a chunk, the C tokens drawn from them, and the
+position of the first."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class EntropyThreshold:
         """The policy that a configuration describes."""
         return cls(config.refused_threshold or config.threshold, config.entropy_temperature)
 
-    def __call__(self, top: TopLogprobs, sampled: Sequence[int | None], start: int) -> Reading:
+    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> Reading:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=self.temperature)
         entropies = top_k_entropy(probabilities)
         points = [

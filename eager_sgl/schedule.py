@@ -19,7 +19,7 @@ import math
 import sys
 from bisect import bisect_left
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from eager_sgl.core import BranchPoint, RefusedBranch, Sequence
 from eager_sgl.tree import Strand, TokenTree
@@ -59,12 +59,10 @@ class Watch:
 
     Attributes:
         strand: the one.
-        until: position from which on nothing can branch on it, as far as is known.
         calm: steps since the last branch on its path.
     """
 
     strand: Strand
-    until: int
     calm: int
 
 
@@ -123,7 +121,7 @@ class OnlineSchedule:
         ]
         return Selection(
             tuple(heads),
-            tuple(_watch(head, limit) for head in watched),
+            tuple(Watch(head.strand, head.strand.end - head.last_branch) for head in watched),
             tuple(head.strand for head in free),
         )
 
@@ -152,12 +150,6 @@ class OnlineSchedule:
             if points[place].entropy >= self.threshold:
                 heapq.heappush(pending, (points[place].position, head.index, points[place]))
                 return
-
-
-def _watch(head: Head, limit: tuple[int, int]) -> Watch:
-    position, index = limit
-    until = position + (head.index < index)
-    return Watch(head.strand, until, head.strand.end - head.last_branch)
 
 
 def _split(tree: TokenTree, heads: list[Head], parent: Head, point: BranchPoint) -> Items[Head]:
@@ -201,6 +193,5 @@ def refused_branches(heads: Items[Head]) -> tuple[RefusedBranch, ...]:
             for point in strand.branch_points:
                 if point.position < end and id(point) not in seen:
                     seen.add(id(point))
-                    taken = strand.token_ids[point.position - strand.start]
-                    refused.append(RefusedBranch(head.index, replace(point, sampled=taken)))
+                    refused.append(RefusedBranch(head.index, point))
     return tuple(sorted(refused, key=lambda branch: -branch.point.entropy))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts, TopLogprobs
+from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
 from eager_sgl.policy import Policy, Reading
 from eager_sgl.steps import Steps
 
@@ -29,14 +29,11 @@ class Strand:
         token_ids: its own tokens; where there is a parent, a branch set the first by hand.
         logprobs: one per token as the server gave it; NaN where none was asked for.
         entropies: one per token, in nats; NaN where the step was not monitored.
-        branch_points: the steps at which it may branch, by position: monitored ones, and the one
-            that the gate stopped it before.
+        branch_points: the monitored steps at which it may branch, by position.
         stored: the steps whose alternatives a policy stored, a part per request.
         raw_logprobs: one per token at temperature 1, where a policy takes them; else NaN.
-        reasoning_closed: whether the reasoning has ended on its path.
+        open_until: position at which the reasoning ended on its path; None while it is open.
         finish_reason: how it ended; None while it can go on.
-        gate_entropy: of the step that comes next, in nats, where the entropy gate stopped before
-            it; else None.
         is_given: whether another tree has paid for its tokens.
     """
 
@@ -49,15 +46,19 @@ class Strand:
     branch_points: list[BranchPoint] = field(default_factory=list)
     stored: list[Steps] = field(default_factory=list)
     raw_logprobs: list[float] = field(default_factory=list)
-    reasoning_closed: bool = False
+    open_until: int | None = None
     finish_reason: FinishReason | None = None
-    gate_entropy: float | None = None
     is_given: bool = False
 
     @property
     def end(self) -> int:
         """Position of the token that would come next."""
         return self.start + len(self.token_ids)
+
+    @property
+    def reasoning_closed(self) -> bool:
+        """Whether the reasoning has ended on its path."""
+        return self.open_until is not None
 
     @property
     def steps(self) -> Steps | None:
@@ -171,49 +172,70 @@ class TokenTree:
     def record(self, generation: Generation) -> None:
         """Count a request."""
         self.spent += TokenCounts(
-            generated=generation.num_decoded,
+            generated=len(generation.token_ids),
             prompt=generation.prompt_tokens,
             cached=generation.cached_tokens,
             requests=1,
         )
 
-    def append(self, strand: Strand, generation: Generation, num_asked: int) -> None:
-        """Count a request for `num_asked` tokens and put what came at the end of a strand.
+    def append(
+        self, strand: Strand, generation: Generation, num_asked: int, start: int | None = None
+    ) -> None:
+        """Put what came of a request for `num_asked` tokens at the end of a strand, and count it.
 
         Where the generation brings distributions, the steps up to the end of the reasoning are
         searched for branch points. A server that gives fewer tokens without a stop token has no
         room for more, and the strand has reached its length.
+
+        Args:
+            start: position at which the request began, where the strand holds a part of what it
+                brought already; counted is a request that is over.
         """
         assert strand.finish_reason is None, f"strand {strand.index} has ended"
+        start = strand.end if start is None else start
+        tokens = generation.token_ids[strand.end - start :]
+        if generation.told is None:
+            self._append_read(strand, generation, tokens)
+        else:
+            self._extend(strand, tokens, _unknown(tokens), _unknown(tokens))
+            strand.raw_logprobs += _unknown(tokens)
+            self._hear(strand, generation, start)
+        if generation.finish_reason is None:
+            return
         self.record(generation)
-        tokens, start = generation.token_ids, strand.end
-        logprobs, entropies = _unknown(tokens), _unknown(tokens)
+        if generation.finish_reason == "stop":
+            strand.finish_reason = "stop"
+        elif len(generation.token_ids) < num_asked:
+            strand.finish_reason = "length"
+
+    def _append_read(self, strand: Strand, generation: Generation, tokens: Sequence[int]) -> None:
+        """Tokens with the distributions of all their steps, or of none."""
+        start, logprobs = strand.end, _unknown(tokens)
         if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
-        if strand.gate_entropy is not None and tokens:
-            entropies[0], strand.gate_entropy = strand.gate_entropy, None
-        reading, is_gated = Reading(entropies, []), generation.finish_reason == "gate"
-        if generation.top is not None and self._policy is not None and not is_gated:
+        reading = Reading(_unknown(tokens), [])
+        if generation.top is not None and self._policy is not None:
             reading = self._policy(generation.top, tokens, start)
         num_open = self._extend(strand, tokens, logprobs, reading.entropies)
         strand.branch_points += [p for p in reading.branch_points if p.position < start + num_open]
         strand.raw_logprobs += reading.raw_logprobs or _unknown(tokens)
         if reading.steps is not None:
             strand.stored.append(reading.steps.before(start + num_open))
-        if is_gated:
-            self._stop_at_gate(strand, generation.top)
-        if generation.finish_reason == "stop":
-            strand.finish_reason = "stop"
-        elif generation.finish_reason == "length" and len(tokens) < num_asked:
-            strand.finish_reason = "length"
 
-    def _stop_at_gate(self, strand: Strand, top: TopLogprobs | None) -> None:
-        assert top is not None, "the gate reports"
+    def _hear(self, strand: Strand, generation: Generation, start: int) -> None:
+        """What the gate tells of single steps, all of them over and over."""
+        assert generation.top is not None
+        assert generation.told is not None
         assert self._policy is not None, "a gate is a policy's"
-        reading = self._policy(top, [None], strand.end)
-        (strand.gate_entropy,) = reading.entropies
-        if not strand.reasoning_closed:
-            strand.branch_points += reading.branch_points
+        known = strand.branch_points[-1].position if strand.branch_points else -1
+        last = strand.end if strand.open_until is None else strand.open_until
+        for row, place in enumerate(generation.told):
+            position = start + place
+            if known < position < last:
+                taken = strand.token_ids[position - strand.start]
+                reading = self._policy(generation.top.step(row), [taken], position)
+                strand.entropies[position - strand.start] = reading.entropies[0]
+                strand.branch_points += reading.branch_points
 
     def _extend(
         self,
@@ -228,7 +250,8 @@ class TokenTree:
         if not strand.reasoning_closed:
             closing = self._find_reasoning_end(strand, tokens)
             num_open = len(tokens) if closing is None else closing
-            strand.reasoning_closed = closing is not None
+            if closing is not None:
+                strand.open_until = strand.end + closing
         strand.token_ids += tokens
         strand.logprobs += logprobs
         strand.entropies += [*entropies[:num_open], *_unknown(tokens[num_open:])]
