@@ -33,11 +33,13 @@ class Gate:
         threshold: θ in nats.
         top_k: K, how many tokens the entropy is taken over.
         temperature: of the distribution whose entropy is taken.
+        most: steps to be told of, the first ones; every one costs the server a message.
     """
 
     threshold: float
     top_k: int
     temperature: float
+    most: int = 2**31
 
     def custom_params(self) -> dict[str, float]:
         """The request's `custom_params`."""
@@ -45,6 +47,7 @@ class Gate:
             "eager_theta": self.threshold,
             "eager_k": self.top_k,
             "eager_temperature": self.temperature,
+            "eager_most": self.most,
         }
 
 

@@ -24,8 +24,9 @@ class EntropyGate:
     """Watches the top-K entropy of raw logits, and leaves them as they are.
 
     All rows are computed at once, and nothing waits for the device: the host looks at a step when
-    it is known to be over. A request's `custom_params` are `eager_theta` (nats), `eager_k` and
-    `eager_temperature`; a row without them is not watched. At a step that reaches θ a streaming
+    it is known to be over. A request's `custom_params` are `eager_theta` (nats), `eager_k`,
+    `eager_temperature` and `eager_most`, the number of steps to tell of at most; a row without them
+    is not watched. At a step that reaches θ a streaming
     request is sent what it has, and its `meta_info` says under `REPORT` of every such step: its
     place among the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K]
     at temperature 1.
@@ -123,7 +124,9 @@ class _Report:
     """
 
     def __init__(self, params: Any) -> None:
-        self._request, self._k = params["__req__"], params["eager_k"]
+        self._request, self._k, self._left = (
+            params[name] for name in ("__req__", "eager_k", "eager_most")
+        )
         self._noted: list[tuple[int, Tensor, Tensor]] = []
         self._request.sampling_params.stream_interval = SILENT
 
@@ -145,6 +148,9 @@ class _Report:
 
     def add(self, place: int, token_ids: Tensor, logprobs: Tensor) -> None:
         """A step that has fired; the request is to be sent as soon as its token is known."""
+        if not self._left:
+            return
+        self._left -= 1
         self._noted.append((place, token_ids[: self._k], logprobs[: self._k]))
         with contextlib.suppress(ReferenceError):  # it has ended
             self._request.sampling_params.stream_interval = 1

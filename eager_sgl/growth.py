@@ -135,7 +135,8 @@ class Growth:
         assert config is not None, "nothing is monitored without a configuration"
         remaining = self.tree.remaining(strand)
         if self._gate is not None:
-            self._start(strand, remaining, gate=self._gate)
+            gate = replace(self._gate, most=min(watch.most, self._gate.most))
+            self._start(strand, remaining, gate=gate)
         else:
             longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)

@@ -60,10 +60,12 @@ class Watch:
     Attributes:
         strand: the one.
         calm: steps since the last branch on its path.
+        most: how many more of its branch points can matter.
     """
 
     strand: Strand
     calm: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,18 @@ class OnlineSchedule:
         ]
         return Selection(
             tuple(heads),
-            tuple(Watch(head.strand, head.strand.end - head.last_branch) for head in watched),
+            tuple(self._watch(head, heads) for head in watched),
             tuple(head.strand for head in free),
         )
+
+    def _watch(self, head: Head, heads: Items[Head]) -> Watch:
+        strand, most = head.strand, sys.maxsize
+        if not self.keep_refused:
+            # A point that comes may take its slot from a branch that was taken ahead of it.
+            most = self.max_sequences - sum(
+                other.branch is None or other.branch.position < strand.end for other in heads
+            )
+        return Watch(strand, strand.end - head.last_branch, most)
 
     def _take_branches(self, tree: TokenTree) -> tuple[list[Head], tuple[int, int]]:
         """The heads, and the (position, head) from which on no branch can be taken."""

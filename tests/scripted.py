@@ -178,7 +178,8 @@ class ScriptedServer:
             raise RequestRejectedError(f"input length {len(ids)}")
         for place in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
-            if report := _gate_report(params.get("custom_params"), probabilities):
+            report = _gate_report(params.get("custom_params"), probabilities)
+            if report and len(reports) < params["custom_params"]["eager_most"]:
                 reports.append([place, *report])
             if bias := params.get("logit_bias"):
                 token = int(next(iter(bias)))

@@ -19,12 +19,12 @@ PROMPT = [1, 2, 3]
 class Request:
     """What the processor sees of SGLang's `Req`."""
 
-    def __init__(self, threshold=1.5, top_k=20, temperature=1.0):
+    def __init__(self, threshold=1.5, top_k=20, temperature=1.0, most=100):
         self.customized_info = None
         self.origin_input_ids = PROMPT
         self.kv = SimpleNamespace(kv_committed_len=len(PROMPT))
         self.sampling_params = SimpleNamespace(stream_interval=None)
-        params = Gate(threshold, top_k, temperature).custom_params()
+        params = Gate(threshold, top_k, temperature, most).custom_params()
         self.params = params | {"__req__": weakref.proxy(self)}
 
     def next(self):
@@ -136,6 +136,15 @@ def test_a_request_is_sent_where_there_is_something_to_tell_and_told_once():
     assert [place for place, _, _ in request.sent(since=2)] == [3, 4]
     assert not other.is_to_be_sent
     assert other.sent() == []
+
+
+def test_no_more_steps_are_told_of_than_were_asked_for():
+    request = Request(1.0, most=2)
+    for _ in range(4):
+        step([FLAT], request)
+    assert [place for place, _, _ in request.sent()] == [0, 1]
+    step([FLAT], request)
+    assert not request.is_to_be_sent
 
 
 def test_a_step_that_the_server_has_begun_but_not_taken_yet_is_told_later():
