@@ -6,7 +6,7 @@ Positions count generated tokens from 0, the first token after the prompt. Entro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,6 @@ __all__ = [
     "EagerConfig",
     "FinishReason",
     "Generation",
-    "GenerationEnd",
     "Monitor",
     "PromptResult",
     "RefusedBranch",
@@ -32,10 +31,6 @@ __all__ = [
 ]
 
 FinishReason = Literal["stop", "length"]
-GenerationEnd = Literal["stop", "length", "gate", "mark"]
-"""Of one request; "gate" and "mark" are pauses: before a step that may branch, and after the token
-that closes the reasoning."""
-
 Monitor = Literal["gate", "chunk"]
 
 
@@ -80,14 +75,12 @@ class EagerConfig:
         patience: steps without a branch after which a prompt is no longer monitored (paper: 1000).
         chunk_tokens: tokens asked for in one request under the chunk monitor, where a branch was
             taken lately; more where none was.
-        monitor: how branch points are found. "gate": the server ends a request where one may be
-            (`eager_sgl.gate`); nothing is discarded and no logprobs travel, and steps below θ have
-            no entropies. "chunk": the client looks at the distributions of every chunk, which any
-            server gives. "auto" takes the gate where the server allows it, but not with
-            a `refused_threshold`: a refused branch point would cost the gate two requests.
+        monitor: how branch points are found. "gate": the server tells of them while it goes on
+            (`eager_sgl.gate`); no logprobs travel, and steps below θ have no entropies. "chunk":
+            the client looks at the distributions of every chunk, which any server gives. "auto"
+            takes the gate where the server allows it.
         refused_threshold: entropy in nats, in (0, θ], down to which `PromptResult.refused` keeps
-            the branches that were not taken; None keeps none. It monitors on when no slot is left,
-            and the logprobs cost some speed.
+            the branches that were not taken; None keeps none. It monitors on when no slot is left.
         reasoning_end: the text that closes the reasoning; a sequence is not monitored after it.
             None monitors to the end.
         sampling: how tokens are drawn where nothing branches.
@@ -199,32 +192,35 @@ class TopLogprobs:
             f"{self.token_ids.shape} ids, {self.logprobs.shape} logprobs"
         )
 
+    def step(self, index: int) -> TopLogprobs:
+        """One of the steps alone."""
+        here = slice(index, index + 1)
+        return replace(self, token_ids=self.token_ids[here], logprobs=self.logprobs[here])
+
 
 @dataclass(frozen=True)
 class Generation:
     """One answer of the server to one request for tokens.
 
     Attributes:
-        token_ids: the C tokens it decoded, a stop token included, the gate's token not.
-        finish_reason: "stop" at EOS or a stop token, "length" where the request's limit was met,
-            or a pause.
+        token_ids: the C tokens it decoded so far, a stop token included.
+        finish_reason: "stop" at EOS or a stop token, "length" where the request's limit was met;
+            None where more is to come.
         prompt_tokens: tokens sent.
         cached_tokens: those of them that the radix tree served.
         logprobs: float32 [C], of the tokens taken; None if none were asked for.
-        top: the alternatives at each step; None if none were asked for.
+        top: the alternatives at each step, or at those that the gate tells of; None if none were
+            asked for.
+        told: which of the C steps the gate tells of; None where no gate does.
     """
 
     token_ids: tuple[int, ...]
-    finish_reason: GenerationEnd
+    finish_reason: FinishReason | None
     prompt_tokens: int
     cached_tokens: int
     logprobs: NDArray[np.float32] | None = None
     top: TopLogprobs | None = None
-
-    @property
-    def num_decoded(self) -> int:
-        """Tokens that the server decoded, the gate's included."""
-        return len(self.token_ids) + (self.finish_reason == "gate")
+    told: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +233,7 @@ class BranchPoint:
         token_ids: the parent's and the new sequence's token; EAGer-init branches to the most likely
             and the second most likely one.
         probabilities: theirs, renormalised over the top K at the entropy's temperature.
-        logprobs: theirs, as the server gave them.
+        logprobs: theirs, as the server gave them; under the gate the model's own.
         sampled: the token that was drawn there before anything was set by hand.
         priority: what best-first opened it for; None where no priority was asked.
     """

@@ -122,8 +122,7 @@ class Request:
         num_tokens: asked for at most.
         sampling: how they are drawn.
         top_k: K, the alternatives at each step; 0 for none.
-        gate: where to end before a step.
-        mark: a token after which to pause.
+        gate: which steps to be told of while it goes on; in the place of `top_k`.
     """
 
     token_ids: tuple[int, ...]
@@ -131,24 +130,20 @@ class Request:
     sampling: SamplingConfig
     top_k: int = 0
     gate: Gate | None = None
-    mark: int | None = None
 
     def payload(self, request_id: str) -> Json:
         """The body of `/generate`."""
-        stops = list(self.sampling.stop_token_ids)
         params: dict[str, object] = {
             "max_new_tokens": self.num_tokens,
             "temperature": self.sampling.temperature,
             "top_p": self.sampling.top_p,
+            "stop_token_ids": list(self.sampling.stop_token_ids),
         }
         if self.gate is not None:
             params["custom_params"] = self.gate.custom_params()
-            stops.append(self.gate.token_id)
-        if self.mark is not None:
-            stops.append(self.mark)
         return generate_payload(
             self.token_ids,
-            params | {"stop_token_ids": stops},
+            params,
             request_id=request_id,
             top_logprobs=self.top_k,
             processor=processor_text() if self.gate else None,
@@ -160,8 +155,7 @@ class Request:
         return parse_generation(
             answer,
             logprob_temperature=temperature or 1.0,
-            gate_token=self.gate.token_id if self.gate else None,
-            mark=self.mark,
+            gate_top_k=self.gate.top_k if self.gate else 0,
             may_be_aborted=aborted,
         )
 
@@ -247,26 +241,20 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
 
     # Requests for tokens, apart from any state
 
-    def gate(self, config: EagerConfig, avoid: Sequence[int] = ()) -> Gate | None:
+    def gate(self, config: EagerConfig) -> Gate | None:
         """The entropy gate for a configuration; None if chunks are to be monitored.
-
-        Args:
-            avoid: tokens that the gate cannot reserve.
 
         Raises:
             ServerUnsuitableError: the configuration insists on the gate, and there is none.
         """
-        if config.monitor == "chunk" or (config.monitor == "auto" and config.refused_threshold):
+        if config.monitor == "chunk":
             return None
-        avoid = (*avoid, *config.sampling.stop_token_ids)
-        usable = [token_id for token_id in self.profile.gate_tokens if token_id not in avoid]
-        if usable:
+        if self.profile.no_gate is None:
             threshold = config.refused_threshold or config.threshold
-            return Gate(threshold, config.top_k, config.entropy_temperature, usable[0])
+            return Gate(threshold, config.top_k, config.entropy_temperature)
         if config.monitor == "auto":
             return None
-        reason = self.profile.no_gate or "all tokens that it could reserve are in use"
-        raise ServerUnsuitableError(f"{self.base_url} has no entropy gate: {reason}")
+        raise ServerUnsuitableError(f"{self.base_url} has no entropy gate: {self.profile.no_gate}")
 
     def prefill(self, token_ids: tuple[int, ...]) -> Generation:
         """Put tokens into the radix tree."""
@@ -279,7 +267,8 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
 
         Args:
             request: what is asked for.
-            done: gets what came or what went wrong, in a thread that must not be kept.
+            done: gets what came or what went wrong, in a thread that must not be kept; of a
+                request with a gate first, and any number of times, what has come so far.
         """
         ticket = Ticket()
 
@@ -300,7 +289,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             else:
                 done(outcome)
 
-        self.transport.start("/generate", build, parse)
+        self.transport.start("/generate", build, parse, parse)
         return ticket
 
     def abort(self, ticket: Ticket) -> None:

@@ -1,18 +1,15 @@
-"""The entropy gate: the server itself ends a request where a branch may be.
+"""The entropy gate: the server itself says where a branch may be.
 
 Without it, the client finds branch points by looking at the distributions of chunks, after the
-fact: every step's top K travel, and what was generated past a branch point may be discarded. A
-gated request asks for no logprobs and stops exactly before a step whose entropy reaches θ, because
-a *custom logit processor* (an extension point of SGLang, `--enable-custom-logit-processor`) then
-forces a stop token that is reserved for this. The forced token is dropped, and counted as
-generated and discarded. One monitored request for a single token on the cached prefix follows; it
-gives the branch point its distribution, and the tree cannot tell it from a chunk of one.
+fact: every step's top K travel, every chunk costs a request, and what was generated past a branch
+point may be discarded. A watched request asks for no logprobs and runs to its end: a *custom logit
+processor* (an extension point of SGLang, `--enable-custom-logit-processor`) computes the entropies
+inside the server, and where one reaches θ it has the request's stream tell what there is to know of
+that step. The sequence itself goes on without a pause as one of the two that a branch opens, or
+alone where none is taken; only where it drew neither of the two most likely tokens is the rest of
+it discarded.
 
-The reserved token cannot be drawn while the gate is closed, or it would mean two things. That
-leaves the distribution as it is but for this token's own probability. So it is chosen, when
-connecting, among tokens that stand for no text (special tokens, control characters), as the one
-that the model is least likely to write, and below 1 in 1000 at every place that was asked for;
-top-p below 1 gives such a token no probability to begin with.
+The processor reads the logits and changes nothing.
 """
 
 from __future__ import annotations
@@ -30,19 +27,19 @@ __all__ = ["Gate", "processor_text"]
 
 @dataclass(frozen=True)
 class Gate:
-    """Where the server is to end a request.
+    """Which steps of a request the server is to tell of.
 
     Attributes:
         threshold: θ in nats.
         top_k: K, how many tokens the entropy is taken over.
         temperature: of the distribution whose entropy is taken.
-        token_id: the reserved token that a stop is forced with.
+        most: steps to be told of, the first ones; every one costs the server a message.
     """
 
     threshold: float
     top_k: int
     temperature: float
-    token_id: int
+    most: int = 2**31
 
     def custom_params(self) -> dict[str, float]:
         """The request's `custom_params`."""
@@ -50,7 +47,7 @@ class Gate:
             "eager_theta": self.threshold,
             "eager_k": self.top_k,
             "eager_temperature": self.temperature,
-            "eager_token": self.token_id,
+            "eager_most": self.most,
         }
 
 

@@ -1,72 +1,164 @@
-"""What runs inside the server: ends a request at the step whose entropy reaches its θ.
+"""What runs inside the server: tells of the steps of a request whose entropy reaches its θ.
 
-`eager_sgl.gate` sends the text of this file with every gated request, as SGLang's custom logit
+`eager_sgl.gate` sends the text of this file with every watched request, as SGLang's custom logit
 processors are sent; the server needs no eager_sgl. So it imports nothing but torch.
 """
 
+import contextlib
 import math
-from typing import Any
+from collections import deque
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["EntropyGate"]
 
+REPORT = "eager_gate"
+SILENT = 2**31
+IMPOSSIBLE = -1e9
+"""Stands for a logprob of −∞, which JSON has no word for."""
+
 
 class EntropyGate:
-    """Forces a request's stop token where the top-K entropy of its raw logits reaches θ.
+    """Watches the top-K entropy of raw logits, and leaves them as they are.
 
-    Everywhere else that token cannot be drawn, so that it means one thing only. All rows are
-    computed at once, and nothing waits for the device. A request's `custom_params` are
-    `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_token`; a row without them is
-    left as it is.
+    All rows are computed at once, and nothing waits for the device: the host looks at a step when
+    it is known to be over. A request's `custom_params` are `eager_theta` (nats), `eager_k`,
+    `eager_temperature` and `eager_most`, the number of steps to tell of at most; a row without them
+    is not watched. At a step that reaches θ a streaming
+    request is sent what it has, and its `meta_info` says under `REPORT` of every such step: its
+    place among the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K]
+    at temperature 1.
     """
 
+    # SGLang makes an object for every new batch; they run one after another, in one thread.
+    _steps: ClassVar[Any] = deque()
+
     def __init__(self) -> None:
-        self._known: list[Any] = []
-        self._rows: Any = None
+        self._batch = _Batch([], torch.device("cpu"))
 
     def __call__(self, logits: Tensor, custom_param_list: list[Any] | None = None) -> Tensor:
-        """Logits [rows, vocabulary], a copy that is ours to change, to logits of that shape."""
+        """Logits [rows, vocabulary], unchanged."""
         if not custom_param_list:
             return logits
-        largest_k, counts, temperatures, thresholds, tokens = self._parameters(
-            custom_param_list, logits.device
-        )
-        top = logits.float().topk(min(largest_k, logits.shape[-1])).values
-        if counts is not None:
-            outside = torch.arange(top.shape[-1], device=top.device) >= counts
-            top = top.masked_fill(outside, -math.inf)
-        entropies = torch.special.entr(torch.softmax(top / temperatures, -1)).sum(-1, keepdim=True)
-        is_gated, fires = tokens >= 0, entropies >= thresholds
-        tokens = tokens.clamp(min=0)
-        shut = torch.where(is_gated, -math.inf, logits.gather(-1, tokens))
-        forced = torch.where(fires, 0.0, shut)
-        logits.masked_fill_(fires, -math.inf)
-        return logits.scatter_(-1, tokens, forced.to(logits.dtype))
+        batch = self._batch_of(custom_param_list, logits.device)
+        raw = logits.float()
+        top = raw.topk(min(batch.largest_k, logits.shape[-1]))
+        values = top.values
+        if batch.counts is not None:
+            outside = torch.arange(values.shape[-1], device=values.device) >= batch.counts
+            values = values.masked_fill(outside, -math.inf)
+        shares = torch.softmax(values / batch.temperatures, -1)
+        fires = torch.special.entr(shares).sum(-1) >= batch.thresholds
+        logprobs = (values - raw.logsumexp(-1, keepdim=True)).clamp(min=IMPOSSIBLE)
+        self._steps.append(_Step(batch, fires, top.indices, logprobs))
+        self.look()
+        return logits
 
-    def _parameters(self, params: list[Any], device: torch.device) -> Any:
-        """The rows' parameters as columns on the device, made anew when the batch changes."""
-        known = self._known
+    def _batch_of(self, params: list[Any], device: torch.device) -> "_Batch":
+        """The rows' parameters, made anew when the batch changes."""
+        known = self._batch.params
         # Identity, not equality: SGLang puts a reference to the request into every dictionary.
         if len(known) != len(params) or any(map(_is_not, known, params)):
-            self._rows, self._known = _to_columns(params, device), list(params)
-        return self._rows
+            self._batch = _Batch(list(params), device)
+        return self._batch
+
+    @classmethod
+    def look(cls) -> None:
+        """Note what the steps brought that are over, in the order in which they ran."""
+        while cls._steps and cls._steps[0].is_over():
+            cls._steps.popleft().note()
 
 
 def _is_not(one: object, other: object) -> bool:
     return one is not other
 
 
-def _to_columns(params: list[Any], device: torch.device) -> tuple[Any, ...]:
-    values = [
-        (p["eager_k"], p["eager_temperature"], p["eager_theta"], p["eager_token"])
-        if p and "eager_theta" in p
-        else (2, 1.0, math.inf, -1)
-        for p in params
-    ]
-    sizes = [k for k, _, _, _ in values]
-    table = torch.tensor(values, dtype=torch.float64, pin_memory=device.type == "cuda")
-    table = table.to(device, non_blocking=True)
-    counts = table[:, :1].long() if len(set(sizes)) > 1 else None
-    return max(sizes), counts, table[:, 1:2].float(), table[:, 2:3].float(), table[:, 3:].long()
+class _Batch:
+    """The parameters of the rows of one batch, as columns on the device, and their reports."""
+
+    def __init__(self, params: list[Any], device: torch.device) -> None:
+        ours = [p if p and "eager_theta" in p else None for p in params]
+        values = [
+            (p["eager_k"], p["eager_temperature"], p["eager_theta"]) if p else (2, 1.0, math.inf)
+            for p in ours
+        ]
+        sizes = [k for k, _, _ in values]
+        table = torch.tensor(values, dtype=torch.float32, pin_memory=device.type == "cuda")
+        table = table.reshape(-1, 3).to(device, non_blocking=True)
+        self.params = params
+        self.reports = [_Report.of(p) if p else None for p in ours]
+        self.largest_k = max(sizes, default=2)
+        self.counts = table[:, :1] if len(set(sizes)) > 1 else None
+        self.temperatures = table[:, 1:2]
+        self.thresholds = table[:, 2]
+
+
+class _Step:
+    """One call: what fires [rows], ids and logprobs [rows, K], and which tokens are next [rows]."""
+
+    def __init__(self, batch: _Batch, fires: Tensor, token_ids: Tensor, logprobs: Tensor) -> None:
+        self._reports, self._token_ids, self._logprobs = batch.reports, token_ids, logprobs
+        self._places = [report.next_place() if report else -1 for report in batch.reports]
+        self._fires: Tensor = fires
+        self._event: Any = None
+        if fires.is_cuda:
+            self._fires = torch.empty(fires.shape, dtype=torch.bool, pin_memory=True)
+            self._fires.copy_(fires, non_blocking=True)
+            self._event = torch.cuda.current_stream(fires.device).record_event()
+
+    def is_over(self) -> bool:
+        return self._event is None or bool(self._event.query())
+
+    def note(self) -> None:
+        for row in self._fires.nonzero()[:, 0].tolist():
+            if (report := self._reports[row]) and self._places[row] >= 0:
+                report.add(self._places[row], self._token_ids[row], self._logprobs[row])
+
+
+class _Report:
+    """Stands in for a list of values per token in a request's `customized_info`.
+
+    SGLang slices such a list when it sends tokens of a request, after the device has made them.
+    """
+
+    def __init__(self, params: Any) -> None:
+        self._request, self._k, self._left = (
+            params[name] for name in ("__req__", "eager_k", "eager_most")
+        )
+        self._noted: list[tuple[int, Tensor, Tensor]] = []
+        self._request.sampling_params.stream_interval = SILENT
+
+    @classmethod
+    def of(cls, params: Any) -> "_Report | None":
+        """The one of a request, made when it is first seen."""
+        if (request := params.get("__req__")) is None:
+            return None
+        if request.customized_info is None:
+            request.customized_info = {}
+        if REPORT not in request.customized_info:
+            request.customized_info[REPORT] = cls(params)
+        report: _Report = request.customized_info[REPORT]
+        return report
+
+    def next_place(self) -> int:
+        """Which of the request's new tokens this step makes; −1 in the midst of its prompt."""
+        return int(self._request.kv.kv_committed_len - len(self._request.origin_input_ids))
+
+    def add(self, place: int, token_ids: Tensor, logprobs: Tensor) -> None:
+        """A step that has fired; the request is to be sent as soon as its token is known."""
+        if not self._left:
+            return
+        self._left -= 1
+        self._noted.append((place, token_ids[: self._k], logprobs[: self._k]))
+        with contextlib.suppress(ReferenceError):  # it has ended
+            self._request.sampling_params.stream_interval = 1
+
+    def __getitem__(self, tokens: slice) -> list[Any]:
+        EntropyGate.look()
+        ready = [noted for noted in self._noted if noted[0] < tokens.stop]
+        self._noted = self._noted[len(ready) :]
+        if not self._noted:
+            self._request.sampling_params.stream_interval = SILENT
+        return [[place, ids.tolist(), logprobs.tolist()] for place, ids, logprobs in ready]

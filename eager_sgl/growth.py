@@ -17,6 +17,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from sglang.lang.interpreter import ProgramState
 
@@ -39,9 +40,15 @@ from eager_sgl.tree import Strand, TokenTree
 
 __all__ = ["Growth"]
 
-GATE_TOKENS = 1024
-"""Most tokens of a gated request: what a strand may run on under a gate that nobody needs."""
 MOST_CHUNKS = 8
+
+
+class _Flight(NamedTuple):
+    """A request that is under way: how many tokens it asks for, and from which position on."""
+
+    ticket: Ticket
+    num_tokens: int
+    start: int
 
 
 class Growth:
@@ -67,7 +74,7 @@ class Growth:
         self._recorded_top_k = config.top_k if isinstance(config, SearchConfig) else 0
         self._reasoning_end = (config.reasoning_end if config else reasoning_end) or ""
         self._gate: Gate | None = None
-        self._in_flight: dict[Strand, tuple[Ticket, int]] = {}
+        self._in_flight: dict[Strand, _Flight] = {}
         self._answers: queue.SimpleQueue[tuple[Strand, Generation | Exception]] = (
             queue.SimpleQueue()
         )
@@ -82,7 +89,7 @@ class Growth:
             is_stop=lambda t: t in sampling.stop_token_ids or endpoint.is_stop_token(t),
         )
         if self._config is not None:
-            self._gate = endpoint.gate(self._config, avoid=self._mark)
+            self._gate = endpoint.gate(self._config)
 
     def __enter__(self) -> Growth:
         return self
@@ -90,6 +97,10 @@ class Growth:
     def __exit__(self, *exception: object) -> None:
         """Abort what is still asked for: nobody will take the answers."""
         self._abort(self._in_flight)
+
+    @property
+    def _keeps_refused(self) -> bool:
+        return self._config is not None and self._config.refused_threshold is not None
 
     @property
     def monitor(self) -> Monitor | None:
@@ -125,31 +136,27 @@ class Growth:
         config, strand = self._config, watch.strand
         assert config is not None, "nothing is monitored without a configuration"
         remaining = self.tree.remaining(strand)
-        if self._gate is None:
+        if self._gate is not None:
+            gate = replace(self._gate, most=min(watch.most, self._gate.most))
+            self._start(strand, remaining, gate=gate)
+        else:
             longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
             self._start(strand, num_tokens, top_k=config.top_k)
-        elif strand.at_gate:
-            self._start(strand, 1, top_k=config.top_k)
-        else:
-            num_tokens = min(watch.until - strand.end, GATE_TOKENS, remaining)
-            self._start(strand, num_tokens, gate=self._gate)
 
     def _start(
         self, strand: Strand, num_tokens: int, *, top_k: int = 0, gate: Gate | None = None
     ) -> None:
-        single = self._mark[0] if gate and len(self._mark) == 1 else None
         request = Request(
             token_ids=(*self.tree.prompt_ids, *strand.path()),
             num_tokens=num_tokens,
             sampling=self._sampling,
             top_k=top_k,
             gate=gate,
-            mark=single if single not in self._sampling.stop_token_ids else None,
         )
         answers = self._answers
         ticket = self._endpoint.start(request, lambda outcome: answers.put((strand, outcome)))
-        self._in_flight[strand] = ticket, num_tokens
+        self._in_flight[strand] = _Flight(ticket, num_tokens, strand.end)
 
     def wait(self) -> None:
         """Put what has come into the tree, at least one answer.
@@ -167,20 +174,21 @@ class Growth:
             self.wait()
 
     def _take(self, strand: Strand, outcome: Generation | Exception) -> None:
-        ticket, num_tokens = self._in_flight.pop(strand)
+        is_over = isinstance(outcome, Exception) or outcome.finish_reason is not None
+        flight = self._in_flight.pop(strand) if is_over else self._in_flight[strand]
         if isinstance(outcome, Exception):
-            if not ticket.aborted:
+            if not flight.ticket.aborted:
                 raise outcome
-        elif ticket.aborted:
+        elif not flight.ticket.aborted:
+            self.tree.append(strand, outcome, flight.num_tokens, flight.start)
+        elif is_over:
             self.tree.record(outcome)
-        else:
-            self.tree.append(strand, outcome, num_tokens)
 
     def _abort(self, strands: Iterable[Strand]) -> None:
         for strand in strands:
-            ticket, _ = self._in_flight[strand]
-            if not ticket.aborted:
-                self._endpoint.abort(ticket)
+            flight = self._in_flight[strand]
+            if not flight.ticket.aborted:
+                self._endpoint.abort(flight.ticket)
 
     def sequences(self, heads: Iterable[Head]) -> tuple[Sequence, ...]:
         """What has ended, each with its text, which is asked for once."""
@@ -206,6 +214,6 @@ class Growth:
             sequences=self.sequences(heads),
             counts=self.tree.counts(head.strand for head in heads),
             max_sequences=max_sequences,
-            refused=refused_branches(heads),
+            refused=refused_branches(heads) if self._keeps_refused else (),
             monitor=self.monitor,
         )

@@ -67,7 +67,7 @@ class EntropyThreshold:
                 token_ids=(int(top.token_ids[step, 0]), int(top.token_ids[step, 1])),
                 probabilities=(float(probabilities[step, 0]), float(probabilities[step, 1])),
                 logprobs=(float(top.logprobs[step, 0]), float(top.logprobs[step, 1])),
-                sampled=int(sampled[step]),
+                sampled=sampled[step],
             )
             for step in np.flatnonzero(entropies >= self.threshold)
         ]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnsuitableError
-from eager_sgl.gate_probe import find_gate
+from eager_sgl.gate_probe import why_no_gate
 from eager_sgl.wire import Json, Transport, generate_payload, new_request_id
 
 __all__ = ["ServerProfile", "is_stop_token", "probe"]
@@ -30,9 +29,7 @@ class ServerProfile:
         logprobs: "tempered" if returned logprobs belong to the distribution at the request's
             temperature (SGLang's default), "raw" if to the one at temperature 1
             (SGLANG_RETURN_ORIGINAL_LOGPROB=1).
-        gate_tokens: tokens that the model all but never writes, which the entropy gate may
-            reserve; none where the server allows no gate.
-        no_gate: why not, in a clause.
+        no_gate: why the server has no entropy gate, in a clause; None where it has.
     """
 
     model_path: str
@@ -40,7 +37,6 @@ class ServerProfile:
     context_length: int
     page_size: int
     logprobs: Literal["tempered", "raw"]
-    gate_tokens: tuple[int, ...] = ()
     no_gate: str | None = None
 
 
@@ -64,17 +60,13 @@ def _probe(transport: Transport) -> ServerProfile:
     max_model_length = int(transport.get("/v1/models")["data"][0]["max_model_len"])
     page_size = int(server_info.get("page_size") or 1)
     path = _require_prefix_cache(transport, page_size)
-    gate_tokens, no_gate = find_gate(
-        transport, server_info, path, partial(is_stop_token, transport)
-    )
     return ServerProfile(
         model_path=model_info["model_path"],
         version=server_info["version"],
         context_length=server_info.get("max_req_input_len") or max_model_length - _RESERVED,
         page_size=page_size,
         logprobs="tempered" if _are_logprobs_tempered(transport, path) else "raw",
-        gate_tokens=gate_tokens,
-        no_gate=no_gate,
+        no_gate=why_no_gate(transport, server_info, path),
     )
 
 

@@ -59,13 +59,13 @@ class Watch:
 
     Attributes:
         strand: the one.
-        until: position from which on nothing can branch on it, as far as is known.
         calm: steps since the last branch on its path.
+        most: how many more of its branch points can matter.
     """
 
     strand: Strand
-    until: int
     calm: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,18 @@ class OnlineSchedule:
         ]
         return Selection(
             tuple(heads),
-            tuple(_watch(head, limit) for head in watched),
+            tuple(self._watch(head, heads) for head in watched),
             tuple(head.strand for head in free),
         )
+
+    def _watch(self, head: Head, heads: Items[Head]) -> Watch:
+        strand, most = head.strand, sys.maxsize
+        if not self.keep_refused:
+            # A point that comes may take its slot from a branch that was taken ahead of it.
+            most = self.max_sequences - sum(
+                other.branch is None or other.branch.position < strand.end for other in heads
+            )
+        return Watch(strand, strand.end - head.last_branch, most)
 
     def _take_branches(self, tree: TokenTree) -> tuple[list[Head], tuple[int, int]]:
         """The heads, and the (position, head) from which on no branch can be taken."""
@@ -152,12 +161,6 @@ class OnlineSchedule:
             if points[place].entropy >= self.threshold:
                 heapq.heappush(pending, (points[place].position, head.index, points[place]))
                 return
-
-
-def _watch(head: Head, limit: tuple[int, int]) -> Watch:
-    position, index = limit
-    until = position + (head.index < index)
-    return Watch(head.strand, until, head.strand.end - head.last_branch)
 
 
 def _split(tree: TokenTree, heads: list[Head], parent: Head, point: BranchPoint) -> Items[Head]:

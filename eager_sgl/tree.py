@@ -32,9 +32,8 @@ class Strand:
         branch_points: the monitored steps at which it may branch, by position.
         stored: the steps whose alternatives a policy stored, a part per request.
         raw_logprobs: one per token at temperature 1, where a policy takes them; else NaN.
-        reasoning_closed: whether the reasoning has ended on its path.
+        open_until: position at which the reasoning ended on its path; None while it is open.
         finish_reason: how it ended; None while it can go on.
-        at_gate: whether the entropy gate stopped it before the step that comes next.
         is_given: whether another tree has paid for its tokens.
     """
 
@@ -47,15 +46,19 @@ class Strand:
     branch_points: list[BranchPoint] = field(default_factory=list)
     stored: list[Steps] = field(default_factory=list)
     raw_logprobs: list[float] = field(default_factory=list)
-    reasoning_closed: bool = False
+    open_until: int | None = None
     finish_reason: FinishReason | None = None
-    at_gate: bool = False
     is_given: bool = False
 
     @property
     def end(self) -> int:
         """Position of the token that would come next."""
         return self.start + len(self.token_ids)
+
+    @property
+    def reasoning_closed(self) -> bool:
+        """Whether the reasoning has ended on its path."""
+        return self.open_until is not None
 
     @property
     def steps(self) -> Steps | None:
@@ -169,26 +172,48 @@ class TokenTree:
     def record(self, generation: Generation) -> None:
         """Count a request."""
         self.spent += TokenCounts(
-            generated=generation.num_decoded,
+            generated=len(generation.token_ids),
             prompt=generation.prompt_tokens,
             cached=generation.cached_tokens,
             requests=1,
         )
 
-    def append(self, strand: Strand, generation: Generation, num_asked: int) -> None:
-        """Count a request for `num_asked` tokens and put what came at the end of a strand.
+    def append(
+        self, strand: Strand, generation: Generation, num_asked: int, start: int | None = None
+    ) -> None:
+        """Put what came of a request for `num_asked` tokens at the end of a strand, and count it.
 
         Where the generation brings distributions, the steps up to the end of the reasoning are
         searched for branch points. A server that gives fewer tokens without a stop token has no
         room for more, and the strand has reached its length.
+
+        Args:
+            start: position at which the request began, where the strand holds a part of what it
+                brought already; counted is a request that is over.
         """
         assert strand.finish_reason is None, f"strand {strand.index} has ended"
+        start = strand.end if start is None else start
+        tokens = generation.token_ids[strand.end - start :]
+        if generation.told is None:
+            self._append_read(strand, generation, tokens)
+        else:
+            self._extend(strand, tokens, _unknown(tokens), _unknown(tokens))
+            strand.raw_logprobs += _unknown(tokens)
+            self._hear(strand, generation, start)
+        if generation.finish_reason is None:
+            return
         self.record(generation)
-        tokens, start = generation.token_ids, strand.end
-        logprobs, entropies = _unknown(tokens), _unknown(tokens)
+        if generation.finish_reason == "stop":
+            strand.finish_reason = "stop"
+        elif len(generation.token_ids) < num_asked:
+            strand.finish_reason = "length"
+
+    def _append_read(self, strand: Strand, generation: Generation, tokens: Sequence[int]) -> None:
+        """Tokens with the distributions of all their steps, or of none."""
+        start, logprobs = strand.end, _unknown(tokens)
         if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
-        reading = Reading(entropies, [])
+        reading = Reading(_unknown(tokens), [])
         if generation.top is not None and self._policy is not None:
             reading = self._policy(generation.top, tokens, start)
         num_open = self._extend(strand, tokens, logprobs, reading.entropies)
@@ -196,11 +221,21 @@ class TokenTree:
         strand.raw_logprobs += reading.raw_logprobs or _unknown(tokens)
         if reading.steps is not None:
             strand.stored.append(reading.steps.before(start + num_open))
-        strand.at_gate = generation.finish_reason == "gate"
-        if generation.finish_reason == "stop":
-            strand.finish_reason = "stop"
-        elif generation.finish_reason == "length" and len(tokens) < num_asked:
-            strand.finish_reason = "length"
+
+    def _hear(self, strand: Strand, generation: Generation, start: int) -> None:
+        """What the gate tells of single steps, all of them over and over."""
+        assert generation.top is not None
+        assert generation.told is not None
+        assert self._policy is not None, "a gate is a policy's"
+        known = strand.branch_points[-1].position if strand.branch_points else -1
+        last = strand.end if strand.open_until is None else strand.open_until
+        for row, place in enumerate(generation.told):
+            position = start + place
+            if known < position < last:
+                taken = strand.token_ids[position - strand.start]
+                reading = self._policy(generation.top.step(row), [taken], position)
+                strand.entropies[position - strand.start] = reading.entropies[0]
+                strand.branch_points += reading.branch_points
 
     def _extend(
         self,
@@ -215,7 +250,8 @@ class TokenTree:
         if not strand.reasoning_closed:
             closing = self._find_reasoning_end(strand, tokens)
             num_open = len(tokens) if closing is None else closing
-            strand.reasoning_closed = closing is not None
+            if closing is not None:
+                strand.open_until = strand.end + closing
         strand.token_ids += tokens
         strand.logprobs += logprobs
         strand.entropies += [*entropies[:num_open], *_unknown(tokens[num_open:])]

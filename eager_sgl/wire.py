@@ -14,14 +14,14 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import aiohttp
 import numpy as np
 import orjson
 
-from eager_sgl.core import Generation, GenerationEnd, TopLogprobs
+from eager_sgl.core import FinishReason, Generation, TopLogprobs
 from eager_sgl.errors import (
     AuthenticationError,
     RequestRejectedError,
@@ -30,7 +30,9 @@ from eager_sgl.errors import (
 )
 
 __all__ = [
+    "GATE_REPORT",
     "Transport",
+    "gate_reports",
     "generate_payload",
     "matched_stop_token",
     "new_request_id",
@@ -40,13 +42,23 @@ __all__ = [
 
 Json = dict[str, Any]
 _T = TypeVar("_T")
+Progress = Callable[[Json], None]
 
+GATE_REPORT = "eager_gate"
+"""What the entropy gate calls its report among a request's `meta_info`."""
+_FINISH_REASONS: dict[str | None, FinishReason | None] = {
+    None: None,
+    "stop": "stop",
+    "length": "length",
+    "abort": "length",
+}
 _RETRY_PAUSES = (0.2, 1.0)
 _CONNECT_TIMEOUT = 10.0
 TIMEOUT = 3600.0
 """Seconds: a sequence's last request may decode tens of thousands of tokens before it answers."""
 _NOTIFY_TIMEOUT = 2.0
 _OVERLOADED = (429, 503)
+_EVENT_START, _EVENT_END, _DONE = b"data: ", b"\n\n", b"data: [DONE]"
 _IO_THREAD = "eager_sgl.io"
 _running: set[asyncio.Task[None]] = set()
 
@@ -71,7 +83,8 @@ def generate_payload(
         sampling_params: SGLang's own names and values.
         request_id: the `rid`, for `/abort_request`.
         top_logprobs: K; 0 asks for no logprobs at all.
-        processor: text of a custom logit processor; its parameters are among the others.
+        processor: text of a custom logit processor, whose parameters are among the others; the
+            answer is then a stream.
     """
     payload: Json = {
         "rid": request_id,
@@ -79,7 +92,7 @@ def generate_payload(
         "sampling_params": dict(sampling_params),
     }
     if processor is not None:
-        payload["custom_logit_processor"] = processor
+        payload |= {"custom_logit_processor": processor, "stream": True}
     if top_logprobs:
         # Flat base64 arrays are half the bytes of nested lists, and need no Python loop to read.
         payload |= {
@@ -95,27 +108,25 @@ def parse_generation(
     answer: Json,
     *,
     logprob_temperature: float,
-    gate_token: int | None = None,
-    mark: int | None = None,
+    gate_top_k: int = 0,
     may_be_aborted: bool = False,
 ) -> Generation:
-    """The answer of `/generate`.
+    """The answer of `/generate`, or what a stream brings before it.
 
     Args:
         answer: the decoded body.
         logprob_temperature: of the distribution that the server's logprobs belong to.
-        gate_token: what the entropy gate forces, if the request has one.
-        mark: a token at which the request was to pause.
+        gate_top_k: K of the request's gate; 0 where it has none.
         may_be_aborted: whether it was we who aborted it; what came until then is its answer.
 
     Raises:
         ServerError: the request was aborted on the server.
     """
     meta = answer["meta_info"]
-    reason = meta["finish_reason"]
+    reason = meta["finish_reason"] or {"type": None}
     if reason["type"] == "abort" and not may_be_aborted:
         raise ServerError(f"the server aborted a request: {reason.get('message', 'no reason')}")
-    top, logprobs = None, None
+    top, logprobs, told = None, None, None
     if "output_token_logprobs" in meta:
         logprobs = np.array([row[0] for row in meta["output_token_logprobs"]], dtype=np.float32)
     if "output_top_logprobs_shape" in meta:
@@ -124,24 +135,31 @@ def parse_generation(
             logprobs=_flat_array(meta, "output_top_logprobs_val_flat_b64"),
             temperature=logprob_temperature,
         )
-    token_ids, end = tuple(answer["output_ids"]), _end(answer, gate_token, mark)
+    if gate_top_k:
+        told, top = gate_reports(meta, gate_top_k)
     return Generation(
-        token_ids=token_ids[:-1] if end == "gate" else token_ids,
-        finish_reason=end,
+        token_ids=tuple(answer["output_ids"]),
+        finish_reason=_FINISH_REASONS[reason["type"]],
         prompt_tokens=meta["prompt_tokens"],
         cached_tokens=meta["cached_tokens"],
         logprobs=logprobs,
         top=top,
+        told=told,
     )
 
 
-def _end(answer: Json, gate_token: int | None, mark: int | None) -> GenerationEnd:
-    if answer["meta_info"]["finish_reason"]["type"] != "stop":
-        return "length"
-    matched = matched_stop_token(answer)
-    if matched is None:
-        return "stop"
-    return "gate" if matched == gate_token else "mark" if matched == mark else "stop"
+def gate_reports(meta: Json, top_k: int) -> tuple[tuple[int, ...], TopLogprobs]:
+    """The steps that the entropy gate tells of: their places in the answer, and what they were."""
+    # SGLang pads what requests do not have with None.
+    reports = [report for report in meta.get(GATE_REPORT, ()) if report]
+    if not reports:
+        return (), TopLogprobs(np.empty((0, top_k), np.int32), np.empty((0, top_k), np.float32), 1)
+    places, token_ids, logprobs = zip(*reports, strict=True)
+    return places, TopLogprobs(
+        token_ids=np.array(token_ids, dtype=np.int32),
+        logprobs=np.array(logprobs, dtype=np.float32),
+        temperature=1.0,
+    )
 
 
 def _flat_array(meta: Json, key: str) -> np.ndarray[Any, Any]:
@@ -205,7 +223,7 @@ class Transport:
 
     def notify(self, path: str, body: Json) -> None:
         """Send a POST whose answer does not matter, once and without waiting long for it."""
-        work = self._exchange("POST", path, orjson.dumps(body))
+        work = self._exchange("POST", self.url + path, orjson.dumps(body))
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             self._run(asyncio.wait_for(work, _NOTIFY_TIMEOUT))
 
@@ -217,7 +235,7 @@ class Transport:
         """
         return self._run(self._retrying("GET", path, lambda: None))
 
-    def post(self, path: str, build: Callable[[], Json]) -> Json:
+    def post(self, path: str, build: Callable[[], Json], progress: Progress | None = None) -> Json:
         """The decoded answer to a POST.
 
         A request that got no answer at all (connection refused or reset, server overloaded) is
@@ -227,14 +245,19 @@ class Transport:
         Args:
             path: begins with a slash.
             build: makes the body, anew for every try, so that each has a request id of its own.
+            progress: gets what a stream brings before its last answer, which is returned.
 
         Raises:
             ServerError: see the subclasses in `eager_sgl.errors`.
         """
-        return self._run(self._retrying("POST", path, build))
+        return self._run(self._retrying("POST", path, build, progress))
 
     def start(
-        self, path: str, build: Callable[[], Json], done: Callable[[Json | Exception], None]
+        self,
+        path: str,
+        build: Callable[[], Json],
+        done: Callable[[Json | Exception], None],
+        progress: Progress | None = None,
     ) -> None:
         """A POST that is not waited for.
 
@@ -243,24 +266,31 @@ class Transport:
             build: as of `post`.
             done: gets what `post` would return or raise, in the thread that serves connections,
                 which must not be kept.
+            progress: as of `post`, in the same thread.
         """
 
         async def work() -> None:
             try:
-                answer: Json | Exception = await self._retrying("POST", path, build)
+                answer: Json | Exception = await self._retrying("POST", path, build, progress)
             except Exception as error:
                 answer = error
             done(answer)
 
         self._loop.call_soon_threadsafe(_spawn, self._loop, work())
 
-    async def _retrying(self, method: str, path: str, build: Callable[[], Json | None]) -> Json:
+    async def _retrying(
+        self,
+        method: str,
+        path: str,
+        build: Callable[[], Json | None],
+        progress: Progress | None = None,
+    ) -> Json:
         base = self._router if path == "/generate" else self.url
         for pause in (*_RETRY_PAUSES, None):
             body = build()
             data = None if body is None else orjson.dumps(body)
             try:
-                status, content = await self._exchange(method, base + path, data)
+                status, content = await self._exchange(method, base + path, data, progress)
             except aiohttp.ConnectionTimeoutError as error:
                 if pause is None:
                     raise self._unreachable(base, error) from error
@@ -277,9 +307,13 @@ class Transport:
             await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
-    async def _exchange(self, method: str, url: str, data: bytes | None) -> tuple[int, bytes]:
+    async def _exchange(
+        self, method: str, url: str, data: bytes | None, progress: Progress | None = None
+    ) -> tuple[int, bytes]:
         async with self._session.request(method, url, data=data, headers=self._headers) as response:
-            return response.status, await response.read()
+            if response.content_type != "text/event-stream":
+                return response.status, await response.read()
+            return response.status, await _last_event(response.content, progress)
 
     def _unreachable(self, base: str, error: Exception) -> ServerUnreachableError:
         return ServerUnreachableError(f"cannot reach an SGLang server at {base}: {_cause(error)}")
@@ -287,9 +321,13 @@ class Transport:
     def _decode(self, path: str, status: int, content: bytes) -> Json:
         if status == 200:
             try:
-                return cast(Json, orjson.loads(content))
+                answer = orjson.loads(content)
             except json.JSONDecodeError as error:
                 raise ServerError(f"{self.url}{path} is not an SGLang server's answer") from error
+            if "error" not in answer:
+                return cast(Json, answer)
+            # A stream has begun, and so been promised to succeed, before its request is looked at.
+            status = 400
         message = _error_message(content)
         if status in (401, 403):
             raise AuthenticationError(
@@ -299,6 +337,36 @@ class Transport:
         if 400 <= status < 500:
             raise RequestRejectedError(f"{self.url}{path} refused the request: {message}")
         raise ServerError(f"{self.url}{path} failed (HTTP {status}): {message}")
+
+
+async def _last_event(stream: aiohttp.StreamReader, progress: Progress | None) -> bytes:
+    """The answer that ends a stream; those before it are passed on."""
+    last = b""
+    try:
+        async for last in _events(stream):
+            answer = orjson.loads(last)
+            if progress is not None and "error" not in answer and not _is_over(answer):
+                progress(answer)
+    except (aiohttp.ClientError, OSError) as error:
+        # What was passed on is in the tree: another try would draw something else.
+        raise ServerError(f"the server broke off in the midst of an answer: {error}") from error
+    return last
+
+
+def _is_over(answer: Json) -> bool:
+    return answer["meta_info"]["finish_reason"] is not None
+
+
+async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """What the events of a stream hold, of any length, up to the one that says it is over."""
+    buffer = b""
+    async for piece in stream.iter_any():
+        *events, buffer = (buffer + piece).split(_EVENT_END)
+        for event in events:
+            if event == _DONE:
+                return
+            yield event.removeprefix(_EVENT_START)
+    raise aiohttp.ClientPayloadError("the stream broke off")
 
 
 def io_loop() -> asyncio.AbstractEventLoop:

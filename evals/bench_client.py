@@ -16,7 +16,7 @@ from typing import Any, Literal
 import psutil
 
 from eager_sgl.core import EagerConfig, PromptResult, SamplingConfig
-from evals.instant_server import GATE_TOKEN, NUM_BRANCHING_STEPS, PROMPT, instant_server
+from evals.instant_server import NUM_BRANCHING_STEPS, PROMPT, instant_server
 
 __all__ = ["time_client"]
 
@@ -64,7 +64,7 @@ def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[Pr
     from eager_sgl.program import eager_init
     from eager_sgl.wire import Transport
 
-    profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", gate_tokens=(GATE_TOKEN,))
+    profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw")
     endpoint = TokenEndpoint(Transport(url), profile)
     config = EagerConfig(
         threshold=2.5,

@@ -1,8 +1,8 @@
 """A server that answers at once, for `evals/bench.py --client-only`: no model, only the protocol.
 
 Every prompt grows to 32 sequences, which then stay watched to their ends: the first five steps
-branch, each on every sequence. Under the gate, a request is stopped after every 512 tokens too,
-which is twice as often as the paper's peaks come (the 99.9th percentile of a sequence).
+branch, each on every sequence. The gate tells of a step after every 512 tokens too, which is twice
+as often as the paper's peaks come (the 99.9th percentile of a sequence).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import math
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +20,15 @@ from typing import Any
 import numpy as np
 import orjson
 
-__all__ = ["GATE_TOKEN", "NUM_BRANCHING_STEPS", "PROMPT", "instant_server"]
+from eager_sgl.wire import GATE_REPORT
+
+__all__ = ["NUM_BRANCHING_STEPS", "PROMPT", "instant_server"]
 
 PROMPT = (9,) * 8
 NUM_BRANCHING_STEPS = 5
-GATE_TOKEN = 7
-TOKENS_TO_STOP = 512
-TAKEN, OTHER = 3, 4
+TOKENS_TO_TELL = 512
+NUM_TOP = 20
+TAKEN = 3
 
 
 @contextmanager
@@ -74,9 +77,10 @@ class _Answers(asyncio.Protocol):
             path, body = head.split(b" ", 2)[1], self._received[head_end + 4 : end]
             self._received = self._received[end:]
             answer = _answer(path.decode(), body)
+            kind = b"text/event-stream" if answer.startswith(b"data") else b"application/json"
             self._transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-                % (len(answer), answer)
+                b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"
+                % (kind, len(answer), answer)
             )
 
 
@@ -94,27 +98,44 @@ def _generate(body: dict[str, Any]) -> bytes:
     params, num_sent = body["sampling_params"], len(body["input_ids"])
     start, number = num_sent - len(PROMPT), params["max_new_tokens"]
     if bias := params.get("logit_bias"):
-        return _fixed(1, False, 0, 0).replace(b"3", next(iter(bias)).encode(), 1) % (1, 0)
-    is_gated = "custom_params" in params
-    if is_gated:
-        distance = TOKENS_TO_STOP - start % TOKENS_TO_STOP
-        number = min(number, 0 if start < NUM_BRANCHING_STEPS else distance)
-    stopped = is_gated and number < params["max_new_tokens"]
+        return _fixed(1, 0, 0).replace(b"3", next(iter(bias)).encode(), 1) % (1, 0)
     num_branching = max(0, min(number, NUM_BRANCHING_STEPS - start))
-    fixed = _fixed(number, stopped, num_branching, body.get("top_logprobs_num", 0))
+    if body.get("stream"):
+        told = (*range(num_branching), *range(-start % TOKENS_TO_TELL, number, TOKENS_TO_TELL))
+        return _stream(number, num_branching, tuple(sorted(set(told)))) % (num_sent, num_sent - 1)
+    fixed = _fixed(number, num_branching, body.get("top_logprobs_num", 0))
     return fixed % (num_sent, num_sent - 1)
 
 
 @functools.cache
-def _fixed(number: int, stopped: bool, num_branching: int, num_top: int) -> bytes:
-    reason = {"type": "stop", "matched": GATE_TOKEN} if stopped else {"type": "length"}
-    meta: dict[str, Any] = {"finish_reason": reason, "prompt_tokens": -1, "cached_tokens": -2}
-    if num_top:
-        meta |= _distributions(number, num_branching, num_top)
-    ids = [TAKEN] * number + [GATE_TOKEN] * stopped
-    text = orjson.dumps({"output_ids": ids, "text": "", "meta_info": meta})
-    text = text.replace(b"%", b"%%").replace(b":-1", b":%d", 1)
-    return text.replace(b":-2", b":%d", 1)
+def _fixed(number: int, num_branching: int, num_top: int) -> bytes:
+    distributions = _distributions(number, num_branching, num_top) if num_top else {}
+    return _answer_to(number, "length", distributions)
+
+
+@functools.cache
+def _stream(number: int, num_branching: int, told: tuple[int, ...]) -> bytes:
+    """An event for the first token and for every step that the gate tells of, and the last."""
+    reports = [[place, *_report(is_branch=place < num_branching)] for place in told]
+    pieces: list[tuple[int, list[Any]]] = [(1, [])] if 0 not in told else []
+    pieces += [(place + 1, reports[: index + 1]) for index, place in enumerate(told)]
+    events = [_answer_to(n, None, {GATE_REPORT: known}, counts="0") for n, known in pieces]
+    last = _answer_to(number, "length", {GATE_REPORT: reports})
+    return b"".join(b"data: %s\n\n" % event for event in (*events, last, b"[DONE]"))
+
+
+def _answer_to(number: int, end: str | None, more: dict[str, Any], counts: str = "%d") -> bytes:
+    """An answer that has yet to be told the numbers of tokens sent and cached."""
+    reason = end and {"type": end}
+    meta = {"finish_reason": reason, "prompt_tokens": -1, "cached_tokens": -2} | more
+    answer = {"output_ids": [TAKEN] * number, "text": "", "meta_info": meta}
+    text = orjson.dumps(answer).replace(b"%", b"%%").replace(b":-1", f":{counts}".encode(), 1)
+    return text.replace(b":-2", f":{counts}".encode(), 1)
+
+
+def _report(*, is_branch: bool) -> list[list[float]]:
+    logprobs = [-math.log(NUM_TOP)] * NUM_TOP if is_branch else [0.0] + [-20.0] * (NUM_TOP - 1)
+    return [list(range(TAKEN, TAKEN + NUM_TOP)), logprobs]
 
 
 def _distributions(number: int, num_branching: int, num_top: int) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import math
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
 
 from eager_sgl.errors import RequestRejectedError
 from eager_sgl.signals import retemper, top_k_entropy
-from eager_sgl.wire import Json
+from eager_sgl.wire import GATE_REPORT, Json
 
 VOCABULARY = 5
 EOS, CLOSE = 0, 1
@@ -82,28 +82,47 @@ class ScriptedServer:
         self._asked: Counter[tuple[int, ...]] = Counter()
         self._lock = threading.Lock()
         self._order = random.Random(0)
-        self._pending: list[Callable[[], None]] = []
+        self._pending: list[Iterator[None]] = []
 
     def start(
-        self, path: str, build: Callable[[], Json], done: Callable[[Json | Exception], None]
+        self,
+        path: str,
+        build: Callable[[], Json],
+        done: Callable[[Json | Exception], None],
+        progress: Callable[[Json], None] | None = None,
     ) -> None:
         """Answers in any order, as a server does that is busy with others too."""
+        self._go_on_later(self._answer(path, build, done, progress))
 
-        def work() -> None:
-            try:
-                answer: Json | Exception = self.post(path, build)
-            except Exception as error:
-                answer = error
-            done(answer)
+    def _answer(
+        self,
+        path: str,
+        build: Callable[[], Json],
+        done: Callable[[Json | Exception], None],
+        progress: Callable[[Json], None] | None,
+    ) -> Iterator[None]:
+        """A part of the answer at a time."""
+        try:
+            answer: Json | Exception = self.post(path, build)
+        except Exception as error:
+            answer = error
+        else:
+            for part in _parts(answer, self._order):
+                progress(part)
+                yield
+        done(answer)
 
+    def _go_on_later(self, work: Iterator[None]) -> None:
         with self._lock:
             self._pending.append(work)
-        threading.Thread(target=self._answer_any).start()
+        threading.Thread(target=self._go_on_with_any).start()
 
-    def _answer_any(self) -> None:
+    def _go_on_with_any(self) -> None:
         with self._lock:
             work = self._pending.pop(self._order.randrange(len(self._pending)))
-        work()
+        for _ in work:
+            self._go_on_later(work)
+            return
 
     def notify(self, path: str, body: Json) -> None:
         self.notified.append((path, body))
@@ -127,8 +146,18 @@ class ScriptedServer:
             "/v1/models": {"data": [{"max_model_len": self.context_length}]},
         }[path]
 
-    def post(self, path: str, build: Callable[[], Json]) -> Json:
-        body = build()
+    def post(
+        self,
+        path: str,
+        build: Callable[[], Json],
+        progress: Callable[[Json], None] | None = None,
+    ) -> Json:
+        answer = self._post(path, build())
+        for part in _parts(answer, self._order) if progress else ():
+            progress(part)
+        return answer
+
+    def _post(self, path: str, body: Json) -> Json:
         if path == "/tokenize":
             if body["prompt"].startswith("\x00"):
                 return {"tokens": []}
@@ -144,13 +173,15 @@ class ScriptedServer:
         generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
         temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
         path, rows, reason = ids[len(self.prompt) :], [], {"type": "length"}
+        reports = []
         if len(ids) >= self.context_length - 6:
             raise RequestRejectedError(f"input length {len(ids)}")
-        for _ in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
+        for place in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
-            if _gate_fires(params.get("custom_params"), probabilities):
-                token = int(params["custom_params"]["eager_token"])
-            elif bias := params.get("logit_bias"):
+            report = _gate_report(params.get("custom_params"), probabilities)
+            if report and len(reports) < params["custom_params"]["eager_most"]:
+                reports.append([place, *report])
+            if bias := params.get("logit_bias"):
                 token = int(next(iter(bias)))
             else:
                 weights = tempered(probabilities, temperature, top_p)
@@ -169,6 +200,8 @@ class ScriptedServer:
         with self._lock:
             self.requests.append(body | {"output_ids": list(output), "cached_tokens": cached})
         meta = {"finish_reason": reason, "prompt_tokens": len(ids), "cached_tokens": cached}
+        if reports:
+            meta[GATE_REPORT] = reports
         if candidates := body.get("token_ids_logprob"):
             meta |= _asked_fields(candidates, rows)
         elif body.get("return_logprob"):
@@ -189,12 +222,31 @@ class ScriptedServer:
         return max(hits, default=0)
 
 
-def _gate_fires(params: Json | None, probabilities: tuple[float, ...]) -> bool:
+def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[list] | None:
+    """What the gate says of a step that it fires at; None if it does not."""
     if not params:
-        return False
-    top = np.log(np.sort(probabilities)[::-1][: int(params["eager_k"])])
+        return None
+    order = np.argsort(-np.array(probabilities), kind="stable")[: int(params["eager_k"])]
+    top = np.log(np.array(probabilities)[order])
     weights = retemper(top, taken_at=1.0, wanted=params["eager_temperature"])
-    return bool(top_k_entropy(weights) >= params["eager_theta"])
+    fires = top_k_entropy(weights) >= params["eager_theta"]
+    return [order.tolist(), top.tolist()] if fires else None
+
+
+def _parts(answer: Json, order: random.Random) -> Iterator[Json]:
+    """What a stream sends before its end: after any step that the gate tells of, or after more."""
+    reports = answer.get("meta_info", {}).get(GATE_REPORT, ())
+    number = len(answer.get("output_ids", ()))
+    for told in range(1, len(reports) + 1):
+        until = reports[told][0] if told < len(reports) else number
+        if order.random() < 0.7:
+            length = order.randint(reports[told - 1][0] + 1, max(until, reports[told - 1][0] + 1))
+            if length < number:
+                meta = {"finish_reason": None, GATE_REPORT: reports[:told]}
+                yield {
+                    "output_ids": answer["output_ids"][:length],
+                    "meta_info": answer["meta_info"] | meta,
+                }
 
 
 def _asked_fields(candidates: list[int], rows: list[np.ndarray]) -> Json:

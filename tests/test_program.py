@@ -1,8 +1,10 @@
 """The programs on a scripted server: limits, sharing, counts, failures."""
 
+import math
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import sglang as sgl
 
@@ -20,7 +22,7 @@ from eager_sgl import (
 )
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.errors import RequestRejectedError, ServerUnreachableError, ServerUnsuitableError
-from tests.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution
+from tests.scripted import CLOSE, EOS, VOCABULARY, ScriptedServer, mixed_distribution
 
 MODELS = range(12)
 
@@ -199,12 +201,12 @@ def test_a_failure_reaches_the_caller_and_stops_the_others(scripted, recwarn):
     before, blocked = set(threading.enumerate()), threading.Barrier(4)
     released = threading.Event()
 
-    def fail_for_one_of_four(path, build):
+    def fail_for_one_of_four(path, build, progress=None):
         if path == "/generate" and build()["sampling_params"]["max_new_tokens"] > 0:
             if blocked.wait() == 0:
                 raise ServerUnreachableError("gone")
             released.wait(10)
-        return answer(path, build)
+        return answer(path, build, progress)
 
     scripted.post = fail_for_one_of_four
     scripted.notify = lambda path, body: (scripted.notified.append(body), released.set())
@@ -409,43 +411,69 @@ def gated(model=42):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_gate_asks_for_logprobs_of_branch_points_alone(model):
+def test_the_gate_asks_for_no_logprobs_and_once_for_every_strand(model):
     server = gated(model)
     result = run(server, monitor="auto")
     assert result.monitor == "gate"
     own = [r for r in server.requests if "logit_bias" not in r["sampling_params"]]
-    for request in own:
-        if request.get("return_logprob"):
-            assert request["sampling_params"]["max_new_tokens"] == 1
-    stops = sum(r["output_ids"][-1] >= VOCABULARY for r in own if r["output_ids"])
+    assert not any(request.get("return_logprob") for request in own)
     assert result.counts.generated == sum(len(r["output_ids"]) for r in own)
-    assert result.counts.discarded >= stops >= len(result.branch_points)
-    assert all(max(s.token_ids) < VOCABULARY for s in result.sequences)
+    assert len(own) == result.counts.requests
+    assert len({tuple(request["input_ids"]) for request in own}) == len(own)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_gate_watches_nothing_behind_the_end_of_the_reasoning(model):
     server = gated(model)
     result = run(server, threshold=0.8, max_sequences=8, monitor="gate")
-    for child in result.sequences[1:]:
-        assert 1 not in child.token_ids[: child.branch.position]
+    for sequence in result.sequences:
+        if sequence.branch is not None:
+            assert CLOSE not in sequence.token_ids[: sequence.branch.position]
+        if CLOSE in sequence.token_ids:
+            answer = sequence.entropies[sequence.token_ids.index(CLOSE) + 1 :]
+            assert np.isnan(answer).all()
     for request in server.requests:
-        if "custom_params" in request["sampling_params"] and request["output_ids"]:
-            assert 1 not in request["input_ids"][1:]
-            assert 1 not in request["output_ids"][:-1]
+        if "custom_params" in request["sampling_params"]:
+            assert CLOSE not in request["input_ids"][1:]
+
+
+def facts(point):
+    return point.position, point.token_ids, point.sampled, pytest.approx(point.entropy, abs=1e-5)
+
+
+@pytest.mark.parametrize("refused_threshold", [None, 0.4])
+@pytest.mark.parametrize("model", MODELS)
+def test_gate_and_chunks_see_the_same_steps(model, refused_threshold):
+    """Greedy, so that both draw the same tokens."""
+    gate, chunk = (
+        run(
+            gated(model),
+            monitor=monitor,
+            max_sequences=3,
+            refused_threshold=refused_threshold,
+            sampling=SamplingConfig(temperature=0.0, max_new_tokens=9),
+        )
+        for monitor in ("gate", "chunk")
+    )
+    for ours, theirs in zip(gate.sequences, chunk.sequences, strict=True):
+        assert (ours.token_ids, ours.parent) == (theirs.token_ids, theirs.parent)
+        for entropy, expected in zip(ours.entropies, theirs.entropies, strict=True):
+            assert math.isnan(entropy) or entropy == pytest.approx(expected, abs=1e-5)
+    for ours, theirs in zip(gate.branch_points, chunk.branch_points, strict=True):
+        assert facts(theirs) == facts(ours)
+    ours, theirs = (
+        sorted(r.refused, key=lambda r: (r.sequence, r.point.position)) for r in (gate, chunk)
+    )
+    assert [(r.sequence, facts(r.point)) for r in theirs] == [
+        (r.sequence, facts(r.point)) for r in ours
+    ]
+    assert refused_threshold or not ours
 
 
 def test_the_gate_is_shut_where_nothing_may_branch_any_more():
     server = gated()
     assert len(run(server, monitor="gate", max_sequences=1).sequences) == 1
     assert not any("custom_logit_processor" in request for request in server.requests)
-
-
-def test_patience_bounds_what_is_asked_for_under_the_gate():
-    server = gated()
-    run(server, monitor="gate", threshold=1.6, patience=3)
-    first = next(r for r in server.requests if "custom_params" in r["sampling_params"])
-    assert first["sampling_params"]["max_new_tokens"] == 3
 
 
 def test_a_server_without_a_gate_is_refused_where_one_is_asked_for(scripted):
@@ -460,20 +488,6 @@ def test_speculative_decoding_rules_the_gate_out():
     server.get = lambda path: answer(path) | {"speculative_algorithm": "EAGLE"}
     with pytest.raises(ServerUnsuitableError, match="speculative"):
         run(server, monitor="gate")
-
-
-def test_refused_branches_are_looked_for_in_chunks():
-    assert run(gated(), monitor="auto", refused_threshold=0.5).monitor == "chunk"
-
-
-def test_a_token_that_is_in_use_is_not_reserved():
-    server = gated()
-    endpoint = TokenEndpoint(server)
-    reserved = endpoint.gate(config_of(monitor="gate")).token_id
-    other = endpoint.gate(config_of(monitor="gate"), avoid=[reserved]).token_id
-    assert other != reserved
-    with pytest.raises(ServerUnsuitableError, match="in use"):
-        endpoint.gate(config_of(monitor="gate"), avoid=endpoint.profile.gate_tokens)
 
 
 def test_chunks_grow_where_nothing_branches_and_are_short_again_after_a_branch():

@@ -183,3 +183,95 @@ def test_the_connection_is_kept_and_the_key_is_sent():
 def test_a_url_without_a_scheme_is_refused():
     with pytest.raises(ValueError, match="localhost:30000.*http://"):
         Transport("localhost:30000")
+
+
+def event(finish=None, tokens=(3,), **meta):
+    reason = finish and {"type": finish}
+    meta = {"finish_reason": reason, "prompt_tokens": 1, "cached_tokens": 0} | meta
+    return "data: " + json.dumps({"output_ids": list(tokens), "meta_info": meta}) + "\n\n"
+
+
+DONE = "data: [DONE]\n\n"
+
+
+@contextmanager
+def streaming(*pieces):
+    """A server that sends the pieces of a stream, each when the one before was taken note of."""
+    heard = threading.Semaphore(1)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.end_headers()
+            for piece in pieces:
+                assert heard.acquire(timeout=10)
+                self.wfile.write(piece.encode())
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", heard.release
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_stream_is_passed_on_as_it_comes_and_its_end_is_the_answer():
+    first, last = event(tokens=[3]), event("stop", tokens=[3, 4, 0])
+    cut = len(last) // 2
+    with streaming(first, last[:cut], last[cut:] + DONE) as (url, release):
+        heard = []
+
+        def hear(answer):
+            heard.append(answer["output_ids"])
+            release()
+            release()
+
+        answer = Transport(url).post("/generate", dict, hear)
+    assert heard == [[3]]
+    assert answer["output_ids"] == [3, 4, 0]
+
+
+def test_an_event_may_be_longer_than_any_buffer():
+    tokens = list(range(100_000))
+    with streaming(event("stop", tokens=tokens) + DONE) as (url, _):
+        assert Transport(url).post("/generate", dict)["output_ids"] == tokens
+
+
+@pytest.mark.parametrize("pieces", [[event()], [event(), event(tokens=[3, 4])]])
+def test_a_stream_that_breaks_off_is_an_error_and_not_begun_again(pieces):
+    with streaming(*pieces) as (url, release), pytest.raises(errors.ServerError, match="broke off"):
+        Transport(url).post("/generate", dict, lambda _: release())
+
+
+def test_what_is_refused_once_a_stream_has_begun_is_refused():
+    refusal = 'data: {"error": {"message": "too long", "code": 400}}\n\n'
+    refused = pytest.raises(errors.RequestRejectedError, match="too long")
+    with streaming(refusal + DONE) as (url, _), refused:
+        Transport(url).post("/generate", dict)
+
+
+def test_a_part_of_an_answer_has_no_end_and_says_what_the_gate_tells():
+    told = [None, [1, [8, 3], [-0.5, -1.0]], [4, [3, 8], [-0.1, -1e9]]]
+    part = parse_generation(
+        answer(finish_reason=None, eager_gate=told), logprob_temperature=0.6, gate_top_k=2
+    )
+    assert part.finish_reason is None
+    assert part.told == (1, 4)
+    assert part.top.token_ids.tolist() == [[8, 3], [3, 8]]
+    assert part.top.logprobs.tolist() == [[-0.5, -1.0], [pytest.approx(-0.1), -1e9]]
+    assert part.top.temperature == 1.0
+    silent = parse_generation(answer(), logprob_temperature=0.6, gate_top_k=2)
+    assert (silent.told, silent.top.token_ids.shape) == ((), (0, 2))
+
+
+def test_a_notice_reaches_the_server():
+    with serving((200, "{}")) as (url, seen):
+        Transport(url).notify("/abort_request", {"rid": "mine"})
+    assert [body for _, _, body in seen] == [{"rid": "mine"}]
