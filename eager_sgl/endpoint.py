@@ -278,18 +278,18 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             ticket.request_id = new_request_id()
             return request.payload(ticket.request_id)
 
-        def parse(answer: Json | Exception) -> None:
-            if isinstance(answer, Exception):
-                done(answer)
-                return
+        def pass_on(answer: Json) -> None:
+            done(request.read(answer, self.profile.logprobs, ticket.aborted))
+
+        def end(answer: Json | Exception) -> None:
             try:
-                outcome = request.read(answer, self.profile.logprobs, ticket.aborted)
+                if isinstance(answer, Exception):
+                    raise answer
+                pass_on(answer)
             except Exception as error:
                 done(error)
-            else:
-                done(outcome)
 
-        self.transport.start("/generate", build, parse, parse)
+        self.transport.start("/generate", build, end, pass_on)
         return ticket
 
     def abort(self, ticket: Ticket) -> None:

@@ -9,7 +9,8 @@ from eager_sgl.wire import Json, Transport, gate_reports, generate_payload, new_
 
 __all__ = ["why_no_gate"]
 
-_NUM_TOKENS = 8
+_NUM_TOKENS = 64
+"""Enough for a busy server to send a part of the answer before all of it."""
 _TOP_K = 2
 
 
@@ -24,6 +25,8 @@ def why_no_gate(transport: Transport, server_info: Json, path: Sequence[int]) ->
         return "it was started without --enable-custom-logit-processor"
     if server_info.get("speculative_algorithm"):
         return "speculative decoding skips custom logit processors"
+    if transport.has_router:
+        return "a router does not pass aborts on, and what a branch discards would run to its end"
     if server_info.get("incremental_streaming_output"):
         return "--incremental-streaming-output leaves out what was sent before"
     if not _tells(transport, path):

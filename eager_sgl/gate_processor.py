@@ -23,13 +23,13 @@ IMPOSSIBLE = -1e9
 class EntropyGate:
     """Watches the top-K entropy of raw logits, and leaves them as they are.
 
-    All rows are computed at once, and nothing waits for the device: the host looks at a step when
-    it is known to be over. A request's `custom_params` are `eager_theta` (nats), `eager_k`,
-    `eager_temperature` and `eager_most`, the number of steps to tell of at most; a row without them
-    is not watched. At a step that reaches θ a streaming
-    request is sent what it has, and its `meta_info` says under `REPORT` of every such step: its
-    place among the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K]
-    at temperature 1.
+    All rows are computed at once, and nothing waits for a CUDA device: what a step brought is
+    copied beside it, and looked at when it is known to be over. A request's `custom_params` are
+    `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_most`, the number of steps to
+    tell of at most; a row without them is not watched. At a step that reaches θ a streaming request
+    is sent what it has, and its `meta_info` says under `REPORT` of every such step: its place among
+    the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K] at
+    temperature 1.
     """
 
     # SGLang makes an object for every new batch; they run one after another, in one thread.
@@ -98,23 +98,30 @@ class _Batch:
 class _Step:
     """One call: what fires [rows], ids and logprobs [rows, K], and which tokens are next [rows]."""
 
-    def __init__(self, batch: _Batch, fires: Tensor, token_ids: Tensor, logprobs: Tensor) -> None:
-        self._reports, self._token_ids, self._logprobs = batch.reports, token_ids, logprobs
+    def __init__(self, batch: _Batch, *brought: Tensor) -> None:
+        self._reports = batch.reports
         self._places = [report.next_place() if report else -1 for report in batch.reports]
-        self._fires: Tensor = fires
+        self._brought = [_copied(tensor) for tensor in brought]
         self._event: Any = None
-        if fires.is_cuda:
-            self._fires = torch.empty(fires.shape, dtype=torch.bool, pin_memory=True)
-            self._fires.copy_(fires, non_blocking=True)
-            self._event = torch.cuda.current_stream(fires.device).record_event()
+        if brought[0].is_cuda:
+            self._event = torch.cuda.current_stream(brought[0].device).record_event()
 
     def is_over(self) -> bool:
         return self._event is None or bool(self._event.query())
 
     def note(self) -> None:
-        for row in self._fires.nonzero()[:, 0].tolist():
-            if (report := self._reports[row]) and self._places[row] >= 0:
-                report.add(self._places[row], self._token_ids[row], self._logprobs[row])
+        fires, token_ids, logprobs = self._brought
+        for row in fires.nonzero()[:, 0].tolist():
+            if report := self._reports[row]:
+                report.add(self._places[row], token_ids[row], logprobs[row])
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """On the host, some time after the call."""
+    if not tensor.is_cuda:
+        return tensor.cpu()
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return copy.copy_(tensor, non_blocking=True)
 
 
 class _Report:
@@ -127,7 +134,8 @@ class _Report:
         self._request, self._k, self._left = (
             params[name] for name in ("__req__", "eager_k", "eager_most")
         )
-        self._noted: list[tuple[int, Tensor, Tensor]] = []
+        self._last = -1
+        self._noted: list[list[Any]] = []
         self._request.sampling_params.stream_interval = SILENT
 
     @classmethod
@@ -143,15 +151,16 @@ class _Report:
         return report
 
     def next_place(self) -> int:
-        """Which of the request's new tokens this step makes; −1 in the midst of its prompt."""
+        """Which of the request's new tokens this step makes; negative within its prompt."""
         return int(self._request.kv.kv_committed_len - len(self._request.origin_input_ids))
 
     def add(self, place: int, token_ids: Tensor, logprobs: Tensor) -> None:
         """A step that has fired; the request is to be sent as soon as its token is known."""
-        if not self._left:
+        # A request that the server has put off, and taken up again, runs its last steps once more.
+        if not self._left or place <= self._last:
             return
-        self._left -= 1
-        self._noted.append((place, token_ids[: self._k], logprobs[: self._k]))
+        self._left, self._last = self._left - 1, place
+        self._noted.append([place, token_ids[: self._k].tolist(), logprobs[: self._k].tolist()])
         with contextlib.suppress(ReferenceError):  # it has ended
             self._request.sampling_params.stream_interval = 1
 
@@ -161,4 +170,4 @@ class _Report:
         self._noted = self._noted[len(ready) :]
         if not self._noted:
             self._request.sampling_params.stream_interval = SILENT
-        return [[place, ids.tolist(), logprobs.tolist()] for place, ids, logprobs in ready]
+        return ready

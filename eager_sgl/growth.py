@@ -137,8 +137,7 @@ class Growth:
         assert config is not None, "nothing is monitored without a configuration"
         remaining = self.tree.remaining(strand)
         if self._gate is not None:
-            gate = replace(self._gate, most=min(watch.most, self._gate.most))
-            self._start(strand, remaining, gate=gate)
+            self._start(strand, remaining, gate=replace(self._gate, most=watch.most))
         else:
             longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
@@ -183,6 +182,8 @@ class Growth:
             self.tree.append(strand, outcome, flight.num_tokens, flight.start)
         elif is_over:
             self.tree.record(outcome)
+        else:  # it lives on: the notice came before the request did
+            self._endpoint.abort(flight.ticket)
 
     def _abort(self, strands: Iterable[Strand]) -> None:
         for strand in strands:

@@ -60,12 +60,12 @@ class Watch:
     Attributes:
         strand: the one.
         calm: steps since the last branch on its path.
-        most: how many more of its branch points can matter.
+        most: how many more of its branch points can matter; None for all.
     """
 
     strand: Strand
     calm: int
-    most: int
+    most: int | None
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class OnlineSchedule:
         )
 
     def _watch(self, head: Head, heads: Items[Head]) -> Watch:
-        strand, most = head.strand, sys.maxsize
+        strand, most = head.strand, None
         if not self.keep_refused:
             # A point that comes may take its slot from a branch that was taken ahead of it.
             most = self.max_sequences - sum(

@@ -232,6 +232,7 @@ class TokenTree:
         for row, place in enumerate(generation.told):
             position = start + place
             if known < position < last:
+                known = position
                 taken = strand.token_ids[position - strand.start]
                 reading = self._policy(generation.top.step(row), [taken], position)
                 strand.entropies[position - strand.start] = reading.entropies[0]

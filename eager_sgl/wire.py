@@ -140,8 +140,9 @@ def parse_generation(
     return Generation(
         token_ids=tuple(answer["output_ids"]),
         finish_reason=_FINISH_REASONS[reason["type"]],
-        prompt_tokens=meta["prompt_tokens"],
-        cached_tokens=meta["cached_tokens"],
+        # Neither is there where a request was aborted before its turn.
+        prompt_tokens=meta.get("prompt_tokens", 0),
+        cached_tokens=meta.get("cached_tokens", 0),
         logprobs=logprobs,
         top=top,
         told=told,
@@ -198,6 +199,7 @@ class Transport:
         require_url(url)
         require_url(router or url)
         self.url = url.rstrip("/")
+        self.has_router = router is not None
         self._router = (router or url).rstrip("/")
         self.api_key = api_key
         self._headers = {"Content-Type": "application/json"}
@@ -313,7 +315,7 @@ class Transport:
         async with self._session.request(method, url, data=data, headers=self._headers) as response:
             if response.content_type != "text/event-stream":
                 return response.status, await response.read()
-            return response.status, await _last_event(response.content, progress)
+            return await _last_event(response.content, progress)
 
     def _unreachable(self, base: str, error: Exception) -> ServerUnreachableError:
         return ServerUnreachableError(f"cannot reach an SGLang server at {base}: {_cause(error)}")
@@ -321,13 +323,9 @@ class Transport:
     def _decode(self, path: str, status: int, content: bytes) -> Json:
         if status == 200:
             try:
-                answer = orjson.loads(content)
+                return cast(Json, orjson.loads(content))
             except json.JSONDecodeError as error:
                 raise ServerError(f"{self.url}{path} is not an SGLang server's answer") from error
-            if "error" not in answer:
-                return cast(Json, answer)
-            # A stream has begun, and so been promised to succeed, before its request is looked at.
-            status = 400
         message = _error_message(content)
         if status in (401, 403):
             raise AuthenticationError(
@@ -339,22 +337,23 @@ class Transport:
         raise ServerError(f"{self.url}{path} failed (HTTP {status}): {message}")
 
 
-async def _last_event(stream: aiohttp.StreamReader, progress: Progress | None) -> bytes:
-    """The answer that ends a stream; those before it are passed on."""
-    last = b""
+async def _last_event(stream: aiohttp.StreamReader, progress: Progress | None) -> tuple[int, bytes]:
+    """The answer that ends a stream, and its status; those before it are passed on."""
+    last, status = b"", 200
     try:
         async for last in _events(stream):
             answer = orjson.loads(last)
-            if progress is not None and "error" not in answer and not _is_over(answer):
+            if "error" in answer:
+                status = 400
+            elif reason := answer["meta_info"]["finish_reason"]:
+                status = reason.get("status_code") or 200
+            elif progress is not None:
                 progress(answer)
     except (aiohttp.ClientError, OSError) as error:
         # What was passed on is in the tree: another try would draw something else.
         raise ServerError(f"the server broke off in the midst of an answer: {error}") from error
-    return last
-
-
-def _is_over(answer: Json) -> bool:
-    return answer["meta_info"]["finish_reason"] is not None
+    # A stream begins as a success, before its request is looked at.
+    return status, last
 
 
 async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -433,6 +432,8 @@ def _error_message(data: bytes) -> str:
     except json.JSONDecodeError:
         text = " ".join(data.decode(errors="replace").split())
         return "no message" if not text or text.startswith("<") else text[:500]
+    if isinstance(content, dict) and "meta_info" in content:  # the end of a stream
+        content = content["meta_info"]["finish_reason"]
     while isinstance(content, dict):
         content = content.get("message") or content.get("error") or content.get("detail") or "?"
     return str(content)

@@ -101,8 +101,9 @@ def _generate(body: dict[str, Any]) -> bytes:
         return _fixed(1, 0, 0).replace(b"3", next(iter(bias)).encode(), 1) % (1, 0)
     num_branching = max(0, min(number, NUM_BRANCHING_STEPS - start))
     if body.get("stream"):
-        told = (*range(num_branching), *range(-start % TOKENS_TO_TELL, number, TOKENS_TO_TELL))
-        return _stream(number, num_branching, tuple(sorted(set(told)))) % (num_sent, num_sent - 1)
+        told = {*range(num_branching), *range(-start % TOKENS_TO_TELL, number, TOKENS_TO_TELL)}
+        most = params["custom_params"]["eager_most"]
+        return _stream(number, num_branching, tuple(sorted(told)[:most])) % (num_sent, num_sent - 1)
     fixed = _fixed(number, num_branching, body.get("top_logprobs_num", 0))
     return fixed % (num_sent, num_sent - 1)
 

@@ -60,6 +60,7 @@ class ScriptedServer:
 
     url = "http://scripted"
     api_key = None
+    has_router = False
 
     def __init__(
         self,
@@ -103,11 +104,16 @@ class ScriptedServer:
     ) -> Iterator[None]:
         """A part of the answer at a time."""
         try:
-            answer: Json | Exception = self.post(path, build)
+            body = build()
+            answer: Json | Exception = self.post(path, lambda: body)
         except Exception as error:
             answer = error
         else:
             for part in _parts(answer, self._order):
+                if {"rid": body["rid"]} in [notice for _, notice in self.notified]:
+                    reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
+                    answer = part | {"meta_info": part["meta_info"] | reason}
+                    break
                 progress(part)
                 yield
         done(answer)

@@ -40,7 +40,7 @@ class Request:
 
     @property
     def is_to_be_sent(self):
-        return self.sampling_params.stream_interval == 1
+        return self.sampling_params.stream_interval in (None, 1)  # None is SGLang's own, 1
 
 
 def step(logits, *requests, gate=None):
@@ -136,6 +136,31 @@ def test_a_request_is_sent_where_there_is_something_to_tell_and_told_once():
     assert [place for place, _, _ in request.sent(since=2)] == [3, 4]
     assert not other.is_to_be_sent
     assert other.sent() == []
+
+
+def test_a_row_that_another_request_took_over_tells_of_that_one():
+    gate, first, second = EntropyGate(), Request(1.0), Request(1.0)
+    step([FLAT], first, gate=gate)
+    step([FLAT], second, gate=gate)
+    assert [place for place, _, _ in first.sent()] == [0]
+    assert [place for place, _, _ in second.sent()] == [0]
+
+
+def test_a_step_that_runs_again_is_told_once():
+    """The server puts a request off, forgets the token it was at, and takes it up again."""
+    request = Request(1.0, most=2)
+    EntropyGate()(FLAT[None].clone(), [request.params])
+    step([FLAT], request)
+    step([FLAT], request)
+    assert [place for place, _, _ in request.sent()] == [0, 1]
+
+
+def test_what_others_have_to_say_of_a_request_is_kept():
+    request = Request(1.0)
+    request.customized_info = {"theirs": [1]}
+    step([FLAT], request)
+    assert request.customized_info["theirs"] == [1]
+    assert len(request.sent()) == 1
 
 
 def test_no_more_steps_are_told_of_than_were_asked_for():

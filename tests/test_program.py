@@ -1,5 +1,6 @@
 """The programs on a scripted server: limits, sharing, counts, failures."""
 
+import copy
 import math
 import threading
 from dataclasses import replace
@@ -20,8 +21,12 @@ from eager_sgl import (
     resume,
     set_prompt,
 )
+from eager_sgl.core import BranchPoint, Generation
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.errors import RequestRejectedError, ServerUnreachableError, ServerUnsuitableError
+from eager_sgl.schedule import OnlineSchedule
+from eager_sgl.tree import TokenTree
+from eager_sgl.wire import GATE_REPORT
 from tests.scripted import CLOSE, EOS, VOCABULARY, ScriptedServer, mixed_distribution
 
 MODELS = range(12)
@@ -482,12 +487,89 @@ def test_a_server_without_a_gate_is_refused_where_one_is_asked_for(scripted):
     assert run(scripted, monitor="auto").monitor == "chunk"
 
 
-def test_speculative_decoding_rules_the_gate_out():
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"speculative_algorithm": "EAGLE"}, "speculative"),
+        ({"incremental_streaming_output": True}, "incremental"),
+    ],
+)
+def test_what_the_server_says_of_itself_may_rule_the_gate_out(said, reason):
     server = gated()
     answer = server.get
-    server.get = lambda path: answer(path) | {"speculative_algorithm": "EAGLE"}
-    with pytest.raises(ServerUnsuitableError, match="speculative"):
+    server.get = lambda path: answer(path) | said
+    with pytest.raises(ServerUnsuitableError, match=reason):
         run(server, monitor="gate")
+
+
+def test_a_router_rules_the_gate_out():
+    server = gated()
+    server.has_router = True
+    with pytest.raises(ServerUnsuitableError, match="aborts"):
+        run(server, monitor="gate")
+
+
+def silent(answer):
+    answer["meta_info"].pop(GATE_REPORT, None)
+
+
+def off_by_one(answer):
+    for report in answer["meta_info"].get(GATE_REPORT, ()):
+        report[0] += 1
+
+
+def tells_at_the_end(answer):
+    if answer["meta_info"]["finish_reason"] is None:
+        silent(answer)
+
+
+@pytest.mark.parametrize("fault", [silent, off_by_one, tells_at_the_end])
+def test_a_gate_that_does_not_tell_what_it_should_is_none(fault):
+    server = gated()
+    post = server.post
+
+    def faulty(path, build, progress=None):
+        def hear(part):
+            part = copy.deepcopy(part)
+            fault(part)
+            progress(part)
+
+        answer = copy.deepcopy(post(path, build, hear if progress else None))
+        if path == "/generate":
+            fault(answer)
+        return answer
+
+    server.post = faulty
+    with pytest.raises(ServerUnsuitableError, match="do not tell"):
+        run(server, monitor="gate")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_request_is_told_of_no_more_steps_than_there_are_slots(model):
+    server = gated(model)
+    run(server, monitor="gate", max_sequences=3)
+    most = [
+        request["sampling_params"]["custom_params"]["eager_most"]
+        for request in server.requests
+        if "custom_params" in request["sampling_params"]
+    ]
+    assert most[0] == 2
+    assert all(1 <= number <= 2 for number in most)
+
+
+def test_a_slot_that_was_taken_ahead_may_still_be_taken_back():
+    """The root has run ahead and taken the last slot; its first child may claim it before that."""
+
+    def point(position):
+        return BranchPoint(position, 1.0, (2, 3), (0.5, 0.5), (-0.7, -0.7), sampled=2)
+
+    tree = TokenTree((9,), max_new_tokens=20)
+    root = tree.open_root()
+    tree.append(root, Generation((2,) * 12, "length", 1, 0), 12)
+    root.branch_points += [point(0), point(10)]
+    selection = OnlineSchedule(3, 1000, 0.5).replay(tree)
+    assert len(selection.heads) == 3
+    assert [(watch.strand.end, watch.most) for watch in selection.watched] == [(1, 1)]
 
 
 def test_chunks_grow_where_nothing_branches_and_are_short_again_after_a_branch():

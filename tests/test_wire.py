@@ -69,7 +69,7 @@ def test_an_aborted_request_is_an_error():
 
 
 @contextmanager
-def serving(*replies, delay=0.0):
+def serving(*replies, delay=0.0, content_type="application/json"):
     """A server that gives these (status, body) replies in turn; status None hangs up."""
     replies, seen = list(replies), []
 
@@ -87,6 +87,7 @@ def serving(*replies, delay=0.0):
             threading.Event().wait(delay)
             data = content.encode()
             self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             with suppress(BrokenPipeError):
@@ -246,8 +247,30 @@ def test_an_event_may_be_longer_than_any_buffer():
 
 @pytest.mark.parametrize("pieces", [[event()], [event(), event(tokens=[3, 4])]])
 def test_a_stream_that_breaks_off_is_an_error_and_not_begun_again(pieces):
+    tries = []
     with streaming(*pieces) as (url, release), pytest.raises(errors.ServerError, match="broke off"):
-        Transport(url).post("/generate", dict, lambda _: release())
+        Transport(url).post("/generate", lambda: tries.append(1) or {}, lambda _: release())
+    assert len(tries) == 1
+
+
+def test_a_server_that_is_too_busy_to_begin_a_stream_is_asked_again():
+    busy = event("abort").replace('"abort"', '"abort", "status_code": 503, "message": "queue full"')
+    replies = [(200, busy + DONE), (200, busy + DONE), (200, event("stop", tokens=[7]) + DONE)]
+    with serving(*replies, content_type="text/event-stream") as (url, seen):
+        assert Transport(url).post("/generate", dict)["output_ids"] == [7]
+    assert len(seen) == 3
+    full = pytest.raises(errors.ServerError, match="queue full")
+    with serving(*[replies[0]] * 3, content_type="text/event-stream") as (url, _), full:
+        Transport(url).post("/generate", dict)
+
+
+def test_what_was_aborted_in_the_queue_has_no_counts():
+    parsed = parse_generation(
+        {"output_ids": [], "meta_info": {"finish_reason": {"type": "abort"}}},
+        logprob_temperature=1,
+        may_be_aborted=True,
+    )
+    assert (parsed.prompt_tokens, parsed.cached_tokens) == (0, 0)
 
 
 def test_what_is_refused_once_a_stream_has_begun_is_refused():
