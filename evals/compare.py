@@ -28,7 +28,7 @@ from evals.compare_budgets import TAIL, at_budgets, resampled
 from evals.compare_findings import budget_findings, needed_findings
 from evals.compare_table import render
 from evals.compare_votes import votes_of
-from evals.curves import tokens_to_first_correct
+from evals.curves import curve_of, tokens_to_first_correct
 from evals.files import StoreError, write_whole
 from evals.folder import RESULTS, read_config
 from evals.plan import NESTED, PARALLEL, Cell, Plan
@@ -124,8 +124,8 @@ def _interval(
     ratios = []
     for weights in resampled(len(method.levels)):
         target = float(weights @ parallel.passes[:, k])
-        most = _tokens_to(weights, reference, target)
-        ratios.append(_tokens_to(weights, method, target) / most if most > 0 else 1.0)
+        own, most = (_tokens_to(weights, side, target) for side in (method, reference))
+        ratios.append(own if math.isinf(own) else own / most if most > 0 else 1.0)
     # Without interpolation, which has no value between a number and infinity.
     low, high = np.quantile(ratios, [TAIL, 1 - TAIL], method="nearest")
     return float(low), float(high)
@@ -165,6 +165,11 @@ def compare(
     }
 
 
+def _most(records: Iterable[PromptRecord]) -> int | None:
+    """The largest M, of which Full Parallel may have more; None where nothing else was run."""
+    return max((r.max_sequences for r in records if r.method != PARALLEL), default=None)
+
+
 def _needed(
     curves: Sequence[PromptCurves],
     base: PromptCurves,
@@ -197,29 +202,35 @@ def _groups(records: Iterable[PromptRecord]) -> dict[Cell, list[PromptRecord]]:
     return found
 
 
-def _with_verifier(records: Iterable[PromptRecord], width: int) -> list[dict[str, Any]]:
+def _with_verifier(records: Sequence[PromptRecord], width: int) -> list[dict[str, Any]]:
     """Where a verifier ends the search at the first correct sequence: tokens and pass."""
-    return [
-        {
-            "method": place.name,
-            "temperature": place.temperature,
-            "tokens": float(np.mean([tokens_to_first_correct(r, width) for r in group])),
-            "pass": float(np.mean([any(r.correct) for r in group])),
-            "max_sequences": place.max_sequences,
-        }
-        for place, group in _groups(records).items()
-        if place.method in NESTED
-    ]
+    found, most = [], _most(records)
+    for place, group in _groups(records).items():
+        if place.method in NESTED:
+            number = min(place.max_sequences, most or place.max_sequences)
+            tokens = [tokens_to_first_correct(record, width, number) for record in group]
+            passes = [curve_of(record).passes[: number + 1][-1] for record in group]
+            found.append(
+                {
+                    "method": place.name,
+                    "temperature": place.temperature,
+                    "tokens": float(np.mean(tokens)),
+                    "pass": float(np.mean(passes)),
+                    "max_sequences": number,
+                }
+            )
+    return found
 
 
-def _votes(records: Iterable[PromptRecord]) -> list[dict[str, Any]]:
+def _votes(records: Sequence[PromptRecord]) -> list[dict[str, Any]]:
+    most = _most(records)
     return [
         {
             "method": place.name,
             "temperature": place.temperature,
             "theta": place.theta or None,
-            "max_sequences": place.max_sequences,
-            **asdict(votes_of(group)),
+            "max_sequences": min(place.max_sequences, most or place.max_sequences),
+            **asdict(votes_of(group, most if place.method == PARALLEL else None)),
         }
         for place, group in _groups(records).items()
     ]
@@ -237,6 +248,15 @@ def _rates(records: Iterable[PromptRecord], seconds: Mapping[Cell, float]) -> di
     return {place: tokens[place] / spent[place] for place in tokens if spent[place] > 0}
 
 
+def _require_whole(folder: Path, search: Mapping[str, Any]) -> None:
+    for name in ("stop", "token_budget"):
+        if (value := search.get(name)) is not None:
+            raise StoreError(
+                f"{folder} was run with --{name.replace('_', '-')} {value}; its searches are no "
+                "part of longer ones, so that nothing can be read off them: compare a run without"
+            )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     parser = argparse.ArgumentParser(prog="evals/compare.py", description=__doc__)
@@ -246,6 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         header, records = read_config(folder), read_records(folder / RESULTS)
         config = header["config"]
         plan = Plan.from_config(config, can_vote=False)
+        _require_whole(folder, config["search"])
         if missing := plan.missing(record.cell for record in records):
             raise StoreError(
                 f"{folder} lacks {sum(missing.values())} results; repeat its command to bring them"

@@ -31,7 +31,6 @@ from evals.options import (
     read_verifier,
 )
 from evals.plan import BEST_FIRST, RESTART, RESUME, SWEPT, Cell, Plan
-from evals.running import LOWEST
 from evals.stopping import StopOption, read_stop
 from evals.tasks import Sample, Task, find_task
 
@@ -107,9 +106,8 @@ class Settings:
     api_key: str | None
 
     def config(self, cell: Cell) -> EagerConfig:
-        """The method in one cell; full Parallel has no θ and keeps the base's."""
+        """The method in one cell; where it has no fixed θ, it keeps the base's."""
         threshold = self.base.threshold if cell.threshold is None else cell.threshold
-        threshold = LOWEST if cell.is_running else threshold
         return replace(
             self.base,
             max_sequences=cell.max_sequences,

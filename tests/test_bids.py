@@ -86,6 +86,23 @@ def test_a_search_that_fails_keeps_nobody_waiting():
     assert waiting.result(0)
 
 
+@pytest.mark.parametrize("fields", [{"max_tokens": None}, {"order": "swor"}])
+def test_a_program_that_fails_keeps_nobody_waiting(fields):
+    """While it runs, and where it is refused before it begins."""
+    ledger = TokenLedger(100)
+    failing, other = ledger.join(), ledger.join()
+    waiting = other.offer(3, value=1.0, expected=5)
+
+    def raises(tree, sequences):
+        raise RuntimeError("no rule")
+
+    config = SearchConfig(**fields, sampling=SAMPLING, top_k=VOCABULARY)
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    with pytest.raises(Exception, match="no rule|only best_first has values"):
+        search.run(prompt=(9,), config=config, until=raises, bidder=failing, backend=endpoint)
+    assert waiting.result(0)
+
+
 @pytest.mark.parametrize(("fields", "said"), [((0, 1), "total is 0"), ((5, 0), "running is 0")])
 def test_wrong_arguments_are_named(fields, said):
     total, most_running = fields

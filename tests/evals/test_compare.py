@@ -71,15 +71,23 @@ def test_full_parallel_costs_in_proportion() -> None:
 def test_a_verifier_ends_a_search_after_its_round_and_sampling_on_average() -> None:
     one = record(CORRECT, counts=TokenCounts(generated=50))
     drawn = [1 + order.index(True) for order in permutations(CORRECT)]
-    assert tokens_to_first_correct(one, 1) == pytest.approx(10 * np.mean(drawn))
+    assert tokens_to_first_correct(one, 1, 5) == pytest.approx(10 * np.mean(drawn))
+    # What a sample costs is not linear where samples share tokens.
+    tokens = curve_of(walked()).tokens
+    assert tokens_to_first_correct(walked(), 1, 5) == pytest.approx(
+        np.mean([tokens[number] for number in drawn])
+    )
+    assert tokens_to_first_correct(one, 1, 2) == pytest.approx(
+        10 * np.mean([min(number, 2) for number in drawn])
+    )
     search = walked("best_first")
-    assert tokens_to_first_correct(search, 4) == 3  # the root, and the round of one after it
+    assert tokens_to_first_correct(search, 4, 5) == 3  # the root, and the round of one after it
     judged = zip(search.sequences, [False, False, False, True, False], strict=True)
     late = replace(search, sequences=tuple(replace(s, correct=good) for s, good in judged))
-    assert tokens_to_first_correct(late, 1) == 6
-    assert tokens_to_first_correct(late, 4) == 6  # rounds of 1, 1 and 2
+    assert tokens_to_first_correct(late, 1, 5) == 6
+    assert tokens_to_first_correct(late, 4, 5) == 6  # rounds of 1, 1 and 2
     nothing = replace(one, sequences=record([False] * 5).sequences)
-    assert tokens_to_first_correct(nothing, 1) == 50
+    assert tokens_to_first_correct(nothing, 1, 5) == 50
 
 
 def prompts(method: str, solved_at: Sequence[int | None], cost: int) -> list[PromptRecord]:
@@ -130,6 +138,39 @@ def test_resamples_that_never_get_there_count_as_infinite() -> None:
     assert found.ratio is not None
     assert found.interval is not None
     assert math.isinf(found.interval[1])
+
+
+def test_resamples_that_neither_side_gets_through_count_as_infinite_too() -> None:
+    solved = [0] * 11 + [None] * 9
+    sampled, searched = prompt_curves(
+        [*prompts("parallel", [3] * 20, cost=10), *prompts("best_first", solved, cost=10)]
+    )
+    found = needed_tokens(searched, sampled, searched, 10)
+    assert found.interval is not None
+    assert found.interval[0] == pytest.approx(1)
+    assert math.isinf(found.interval[1])
+
+
+def test_full_parallel_is_compared_at_the_searches_m() -> None:
+    """It may have half as many sequences again, for methods of two stages."""
+    parallel = prompts("parallel", [18] * 4, cost=10)
+    searched = [
+        replace(one, sequences=one.sequences[:10], max_sequences=10)
+        for one in prompts("best_first", [0] * 4, cost=10)
+    ]
+    found = compare.compare(
+        [*parallel, *searched], 0.6, 1, dict.fromkeys([parallel[0].cell, searched[0].cell], 1.0)
+    )
+    stopped, voted = found["verifier"][0], found["votes"][0]
+    assert (stopped["method"], stopped["max_sequences"], voted["max_sequences"]) == (
+        "parallel",
+        10,
+        10,
+    )
+    assert stopped["pass"] == pytest.approx(10 / 20)
+    expected = np.mean([min(place, 10) for place in range(1, 21)])
+    assert stopped["tokens"] == pytest.approx(10 * expected)
+    assert voted["pass_rate"] == 0, "the nineteenth is not among them"
 
 
 def test_a_target_of_nothing_has_no_ratio() -> None:
@@ -189,7 +230,7 @@ def test_a_search_is_read_off_where_it_cost_as_much_as_the_other() -> None:
 
 
 def test_findings_name_what_needs_more_and_what_is_not_told_apart() -> None:
-    common = {"method": "a", "reference": "parallel", "target": 0.5}
+    common = {"method": "a", "reference": "parallel", "target": 0.5, "reference_tokens": 9.0}
     rows = [
         common | {"levels": (1,), "k": 8, "ratio": 1.2, "tokens": 6.0, "interval": (0.9, 2.0)},
         common | {"levels": (None,), "k": 8, "ratio": 0.8, "tokens": 6.0, "interval": (0.6, 1.1)},
@@ -201,6 +242,10 @@ def test_findings_name_what_needs_more_and_what_is_not_told_apart() -> None:
         "pass@16; undecided (the interval includes 1) at all pass@8 (0.80)."
     ]
     assert needed_findings(rows[2:3]) == ["a against parallel: fewer tokens everywhere."]
+    absent = rows[2] | {"reference_tokens": None, "ratio": None, "interval": None}
+    assert needed_findings([absent]) == [
+        "a against parallel: pass not reached by the reference at levels 2, 3 pass@16."
+    ]
 
 
 def test_a_weighted_vote() -> None:
@@ -243,6 +288,13 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "results.jsonl").write_text("".join(lines[:-2]))
     assert compare.main([str(tmp_path)]) == 2
     assert "lacks 2 results; repeat its command" in capsys.readouterr().err
+    for name, value in (("stop", "consensus"), ("token_budget", 400)):
+        header["config"]["search"] = {"width": 2, "stop": None, name: value}
+        (tmp_path / "config.json").write_text(json.dumps(header))
+        assert compare.main([str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert f"was run with --{name.replace('_', '-')} {value};" in said
+        assert said.count("\n") == 1
 
 
 def test_a_run_of_another_version_gets_one_sentence(
