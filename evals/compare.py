@@ -179,7 +179,9 @@ def _needed(
     levels = sorted({level for level in base.levels if level is not None})
     hard = [level for level in levels if level > levels[0]]
     targets = [k for k in TARGETS if k < base.passes.shape[1]]
-    every: list[Sequence[int | None]] = [[None], *([level] for level in levels)]
+    every: list[Sequence[int | None]] = [[None]]
+    if len(set(base.levels)) > 1:
+        every += [[level] for level in levels]
     every += [hard] if len(hard) > 1 else []
     for chosen, method, k, reference in product(every, curves, targets, parallels):
         method, target, measure = (s.at_levels(chosen) for s in (method, base, reference))

@@ -24,13 +24,14 @@ from evals.identity import weights_digest
 from evals.options import (
     TextVerifier,
     read_names,
+    read_priority,
     read_quantile,
     read_rules,
     read_thresholds,
     read_values,
     read_verifier,
 )
-from evals.plan import BEST_FIRST, RESTART, RESUME, SWEPT, Cell, Plan
+from evals.plan import BEST_FIRST, RESTART, RESUME, SEARCHES, STAGE_ONE, SWEPT, Cell, Plan
 from evals.stopping import StopOption, read_stop
 from evals.tasks import Sample, Task, find_task
 
@@ -165,7 +166,6 @@ class Settings:
         return {
             **{name: list(getattr(self.plan, name)) for name in SWEPT},
             "parallel_sequences": self.plan.parallel_sequences,
-            "control_temperatures": list(self.plan.control_temperatures),
             "task": self.task.name,
             "dataset": self.task.to_json(),
             "can_vote": self.task.can_vote,
@@ -187,7 +187,15 @@ class Settings:
             "calibration": asdict(self.calibration) if self.calibration else None,
             "concurrency": self.concurrency,
             "server": self.server,
-            **({"running_quantile": self.quantile} if None in self.plan.thresholds else {}),
+            **self._seldom_set(),
+        }
+
+    def _seldom_set(self) -> dict[str, Any]:
+        """Only where it means something, so that other runs go on as those of earlier versions."""
+        controls, plan = self.plan.control_temperatures, self.plan
+        return {
+            **({"control_temperatures": list(controls)} if controls else {}),
+            **({"running_quantile": self.quantile} if None in plan.thresholds else {}),
         }
 
     def header(self, profile: ServerProfile) -> dict[str, Any]:
@@ -257,6 +265,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         _require_labels(names, task)
     if None in thresholds:
         _require_one_stage(names, options.monitor)
+    _require_search(options.stop, names)
     max_sequences = read_values("max_sequences", options.max_sequences, int)
     _require_one_budget(options.token_budget, names, max_sequences)
     plan = Plan(
@@ -285,7 +294,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         samples=samples,
         base=base,
         search=SearchConfig(
-            priority=options.priority,
+            priority=read_priority(options.priority),
             width=options.width,
             max_tokens=options.max_tokens,
             top_k=base.top_k,
@@ -335,6 +344,11 @@ def _require_labels(methods: Sequence[str], task: Task) -> None:
         )
 
 
+def _require_search(stop: str, methods: Sequence[str]) -> None:
+    if stop != "none" and not set(methods) & set(SEARCHES):
+        raise ValueError(f"stop is {stop}, which ends searches; add {BEST_FIRST} to --methods")
+
+
 def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
     """What a running θ needs."""
     if others := [name for name in methods if name in RULES]:
@@ -342,6 +356,8 @@ def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
             f"theta runs along, and {others[0]} needs one that is the same for all prompts; give "
             "numbers, or --methods eager_init"
         )
+    if STAGE_ONE not in methods:
+        raise ValueError(f"theta runs along, which is of {STAGE_ONE}; add it to --methods")
     if monitor == "gate":
         raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
 

@@ -2,6 +2,7 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import settings
@@ -257,10 +258,11 @@ def test_searches_open_the_best_entries_of_all_their_trees():
     assert len(set(sizes)) > 1, "some prompts are worth more than others"
 
 
-class Noting:
+class Noting(nullcontext):
     """Grants every bid."""
 
     def __init__(self):
+        super().__init__()
         self.bids = []
 
     def ask(self, spent, value, expected):

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from eager_sgl.core import TokenCounts
 from evals import compare
 from evals.compare import needed_tokens
-from evals.compare_budgets import at_budgets
+from evals.compare_budgets import at_budgets, resampled
 from evals.compare_findings import budget_findings, needed_findings
+from evals.compare_table import render
 from evals.curves import curve_of, tokens_to_first_correct
 from evals.files import to_line
 from evals.metrics import weighted_majority_correct
-from evals.prompt_curves import prompt_curves
+from evals.prompt_curves import PromptCurves, prompt_curves
 from evals.store import PromptRecord
 from tests.evals import sample_run
 from tests.evals.build import BRANCH, record
@@ -121,6 +123,54 @@ def test_a_ratio_is_of_the_tokens_to_the_target() -> None:
     assert found.ratio == pytest.approx(0.4 * 10 / 80)
 
 
+def test_seeds_are_averaged_within_a_prompt() -> None:
+    one, other = prompts("best_first", [0, 2], cost=10), prompts("best_first", [1, None], cost=30)
+    (curves,) = prompt_curves([*one, *(replace(each, seed=1) for each in other)])
+    assert curves.passes[:, :4].tolist() == [[0, 0.5, 1, 1], [0, 0, 0, 0.5]]
+    assert curves.tokens[:, 1].tolist() == [20, 20]
+
+
+def test_targets_are_of_the_base_temperature_whatever_the_reference() -> None:
+    base = prompts("parallel", [3] * 20, cost=10)
+    control = prompts("parallel", [3] * 12 + [None] * 8, cost=30)
+    control = [replace(each, temperature=1.0) for each in control]
+    records = [*base, *control, *prompts("best_first", [0] * 20, cost=10)]
+    found = compare.compare(records, 0.6, 1, {one.cell: 1.0 for one in records})
+    own = {
+        each["reference"]: each
+        for each in found["needed"]
+        if each["method"] == "best_first τ=0.6" and each["k"] == 8
+    }
+    assert [each["target"] for each in own.values()] == pytest.approx([8 / 20] * 2)
+    assert own["parallel τ=0.6"]["reference_tokens"] == pytest.approx(8 * 10)
+    assert own["parallel τ=1"]["reference_tokens"] == pytest.approx(8 / 0.6 * 30)
+
+
+def test_an_interval_is_that_of_repeated_prompts() -> None:
+    solved = [0, 2, 5, None, 7, 1, 3, 12]
+    sampled, searched = prompt_curves(
+        [*prompts("parallel", [3] * 6 + [None] * 2, 10), *prompts("best_first", solved, 7)]
+    )
+
+    def needed(curves: PromptCurves, rows: NDArray[np.int64], target: float) -> float:
+        passes, tokens = (each[rows].mean(axis=0) for each in (curves.passes, curves.tokens))
+        for k in range(1, len(passes)):
+            if passes[k] >= target - 1e-12:
+                share = (target - passes[k - 1]) / (passes[k] - passes[k - 1])
+                return float(tokens[k - 1] + share * (tokens[k] - tokens[k - 1]))
+        return math.inf
+
+    ratios = []
+    for weights in resampled(8):
+        rows = np.repeat(np.arange(8), np.round(weights * 8).astype(int))
+        assert len(rows) == 8
+        target = float(sampled.passes[rows, 16].mean())
+        ratios.append(needed(searched, rows, target) / needed(sampled, rows, target))
+    ratios.sort()
+    found = needed_tokens(searched, sampled, sampled, 16)
+    assert found.interval == pytest.approx((ratios[100], ratios[1899]))
+
+
 def test_what_is_never_reached_has_no_ratio() -> None:
     sampled, searched = prompt_curves(
         [*prompts("parallel", [3] * 20, cost=10), *prompts("best_first", [None] * 20, cost=10)]
@@ -192,6 +242,27 @@ def test_seconds_are_tokens_at_the_pace_of_the_run() -> None:
     assert one["reference_seconds"] == pytest.approx(80 / 2000)
     unmeasured = compare.compare(records, 0.6, 1, {parallel: 0.0, search: 0.0})
     assert {each["seconds"] for each in unmeasured["needed"]} == {None}
+
+
+def test_a_run_of_one_level_is_said_once() -> None:
+    records = [*prompts("parallel", [3] * 20, cost=10), *prompts("best_first", [0] * 20, cost=10)]
+    online = swept([True] * 20, 4)
+    cells = {one.cell: 1.0 for one in [*records, *online]}
+    found = compare.compare([*records, *online], 0.6, 1, cells)
+    assert {one.level for one in records} == {1}
+    assert {tuple(each["levels"]) for each in found["needed"]} == {(1,)}
+    assert {tuple(each["levels"]) for each in found["budgets"]} == {(None,)}
+    assert sum(each["method"] == "best_first τ=0.6" for each in found["needed"]) == 2
+
+
+def test_votes_tell_a_running_theta_from_a_fixed_one() -> None:
+    fixed = swept([True] * 4, 4)
+    running = [replace(one, threshold=None) for one in fixed]
+    records = [*prompts("parallel", [3] * 4, cost=10), *fixed, *running]
+    found = compare.compare(records, 0.6, 1, {one.cell: 1.0 for one in records})
+    table = render(found).rpartition("by probability")[2].partition("\n\n")[0]
+    lines = [line.split() for line in table.splitlines() if "eager_init" in line]
+    assert [line[1] for line in lines] == ["0.7", "auto"]
 
 
 def swept(solved: Sequence[bool], cap: int) -> list[PromptRecord]:

@@ -59,7 +59,7 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
         summary = json.loads((folder / "summary.json").read_text())
         (row,) = summary["rows"]
         running = row["running_theta"]
-        assert row["theta"] is None
+        assert row["theta"] == "auto"
         finals.append((running["final"], running["quantile"]))
         assert running["num_steps"] == 9 * 22
         assert 0.9 < running["quantile"][0] < 1
@@ -102,6 +102,7 @@ def test_settings_hold_the_quantile() -> None:
     ("arguments", "said"),
     [
         (["--theta", "auto"], "eager_adapt needs one that is the same for all prompts"),
+        (["--theta", "auto", "--methods", "parallel"], "which is of eager_init; add it"),
         (["--theta", "auto,quantile:0.9"], "one running quantile may be named"),
         (["--theta", "quantile:1.5", *AUTO[:2]], "it must be in (0, 1)"),
         (["--theta", "quantile:high", *AUTO[:2]], "quantile of theta is 'high'"),
