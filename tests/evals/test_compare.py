@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from eager_sgl.core import TokenCounts
 from evals import compare
-from evals.compare import needed_tokens
 from evals.compare_budgets import at_budgets, resampled
 from evals.compare_findings import budget_findings, needed_findings
+from evals.compare_needed import needed_tokens
 from evals.compare_table import render
 from evals.curves import curve_of, tokens_to_first_correct
 from evals.files import to_line

@@ -14,8 +14,8 @@ import pytest
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError, EagerError, ServerUnreachableError
 from evals import run, stages
+from evals.command_line import API_KEY_VARIABLE
 from evals.methods import Call
-from evals.settings import API_KEY_VARIABLE
 from tests.evals.build import result
 from tests.evals.scripted_run import PROFILE, Scripted, generate, key_of, lines
 

@@ -12,7 +12,7 @@ from eager_sgl.errors import EagerError
 from eager_sgl.running_threshold import RunningThreshold, Shown
 from evals import run
 from evals.methods import METHODS, Call
-from evals.settings import parse_settings
+from evals.read_settings import parse_settings
 from tests.evals.build import result
 from tests.evals.scripted_run import Scripted, lines
 
