@@ -118,7 +118,7 @@ class _Options:
         self._found: dict[tuple[int, int], Options] = {}
         for strand in tree.strands:
             if (steps := strand.steps) is not None:
-                likely = steps.logprobs >= np.log(LIKELY)
+                likely = steps.logprobs >= np.minimum(np.log(LIKELY), steps.logprobs[:, :1])
                 rows = zip(steps.positions.tolist(), steps.token_ids, likely, strict=True)
                 for position, ids, among in rows:
                     self._found[strand.index, position] = np.sort(ids[among]).tobytes()

@@ -10,6 +10,7 @@ holds so far, and `continue_from` goes on from the sequence that was chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import sglang as sgl
@@ -30,8 +31,8 @@ from eager_sgl.endpoint import Prompt, endpoint_of
 from eager_sgl.growth import Growth
 from eager_sgl.running_schedule import RunningSchedule
 from eager_sgl.running_threshold import RunningThreshold
-from eager_sgl.schedule import Head
-from eager_sgl.schedules import inexact_steps_of, schedule_of
+from eager_sgl.schedule import Head, Selection
+from eager_sgl.schedules import Schedule, inexact_steps_of, schedule_of
 from eager_sgl.stops import Stop
 from eager_sgl.tree import TokenTree
 
@@ -170,14 +171,15 @@ def eager_generate(
     Args:
         s: a state of any program that runs on a `TokenEndpoint`.
         config: of EAGer-init, or of a search.
-        until: ends a search early, once it says so.
+        until: ends a search early, once it says so; not of EAGer-init.
         account: this prompt's part of a ledger; what is left of it caps M, and what is used is
             committed.
-        bidder: this prompt's part of a ledger of tokens, for a best-first search.
+        bidder: this prompt's part of a ledger of tokens, for a best-first search; left at the end,
+            whatever happens.
         on_wave: told of progress.
         running: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
-            prompts of a model. `config.threshold` is then the lowest θ that may come, and the
-            monitor is "chunk", since the gate tells no entropy below a θ.
+            prompts of a model. `config.threshold` then means nothing, and the monitor is "chunk",
+            since the gate tells no entropy below a θ.
 
     Returns:
         The sequences, each with its tokens and text, and what they cost.
@@ -186,43 +188,55 @@ def eager_generate(
         RequestRejectedError: the state leaves no room in the model's context.
         ServerError: the server failed, or is gone.
     """
-    if running is not None:
-        config = _for_running(config)
+    with bidder or nullcontext():
+        if running is not None:
+            config = _for_running(config, running)
+        max_sequences = _most_sequences(config, account)
+        with Growth(s, config.sampling, config) as growth:
+            stop, known = None if until is None else _with_texts(until, growth), growth.tree
+            schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, bidder, running)
+            selection = _follow(schedule, growth, account, on_wave)
+            if bidder is not None:
+                bidder.leave(known.spent.generated)
+            _report(on_wave, known, selection.heads)
+            return replace(
+                growth.result(selection.heads, max_sequences),
+                inexact_steps=inexact_steps_of(config, known),
+                shown=schedule.shown() if isinstance(schedule, RunningSchedule) else None,
+            )
+
+
+def _most_sequences(config: EagerConfig | SearchConfig, account: Account | None) -> int:
+    if account is None:
+        return config.max_sequences
+    if account.granted <= account.spent:
+        raise ValueError(f"the account's {account.granted} sequences are all spent")
+    return min(config.max_sequences, account.granted - account.spent)
+
+
+def _follow(
+    schedule: Schedule, growth: Growth, account: Account | None, on_wave: OnWave | None
+) -> Selection:
+    """From the prompt until nothing is running any more."""
     before = account.spent if account else 0
-    max_sequences = config.max_sequences
-    if account is not None:
-        max_sequences = min(max_sequences, account.granted - before)
-        if max_sequences < 1:
-            raise ValueError(f"the account's {account.granted} sequences are all spent")
-    with Growth(s, config.sampling, config) as growth:
-        stop = None if until is None else _with_texts(until, growth)
-        schedule = schedule_of(config, max_sequences, growth.tree.prompt_ids, stop, bidder, running)
-        growth.tree.open_root()
-        selection = schedule.replay(growth.tree)
-        while selection.num_alive:
-            _report(on_wave, growth.tree, selection.heads)
-            growth.follow(selection)
-            growth.wait()
-            selection = schedule.replay(growth.tree)
-            if account is not None:
-                account.commit(before + len(selection.heads) - account.spent)
-        if bidder is not None:
-            bidder.leave(growth.tree.spent.generated)
+    growth.tree.open_root()
+    selection = schedule.replay(growth.tree)
+    while selection.num_alive:
         _report(on_wave, growth.tree, selection.heads)
-        result = growth.result(selection.heads, max_sequences)
-        return replace(
-            result,
-            inexact_steps=inexact_steps_of(config, growth.tree),
-            shown=schedule.shown() if isinstance(schedule, RunningSchedule) else None,
-        )
+        growth.follow(selection)
+        growth.wait()
+        selection = schedule.replay(growth.tree)
+        if account is not None:
+            account.commit(before + len(selection.heads) - account.spent)
+    return selection
 
 
-def _for_running(config: EagerConfig | SearchConfig) -> EagerConfig:
+def _for_running(config: EagerConfig | SearchConfig, running: RunningThreshold) -> EagerConfig:
     if not isinstance(config, EagerConfig):
         raise ValueError(f"running is given for the search {config.order}, which has no θ")
     if config.monitor == "gate":
         raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
-    return replace(config, monitor="chunk")
+    return replace(config, monitor="chunk", threshold=running.lowest)
 
 
 def _with_texts(until: Stop, growth: Growth) -> IsEnough:

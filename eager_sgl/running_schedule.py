@@ -24,7 +24,7 @@ class RunningSchedule:
     matter when a branch is decided on. From then on its θ stays.
 
     Attributes:
-        online: with the lowest θ that may come.
+        online: its θ is replaced.
         running: of the model.
         threshold: θ in nats; None as long as there is none.
     """
@@ -44,8 +44,7 @@ class RunningSchedule:
         if self.threshold is None and (begins_known or root.finish_reason):
             if root.finish_reason:
                 self._observe_length(root.end)
-            found = self.running.threshold(self.online.max_sequences)
-            self.threshold = max(found, self.online.threshold)
+            self.threshold = self.running.threshold(self.online.max_sequences)
         threshold = math.inf if self.threshold is None else self.threshold
         selection = replace(self.online, threshold=threshold).replay(tree)
         if not selection.num_alive and self._length is None:

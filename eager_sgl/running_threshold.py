@@ -47,11 +47,15 @@ class RunningThreshold:
     Args:
         quantile: in (0, 1), of θ among all monitored steps; None for the one at which a chain meets
             ln(M/2) steps of at least θ.
+        lowest: θ in nats, below which it never comes.
     """
 
-    def __init__(self, quantile: float | None = None) -> None:
+    def __init__(self, quantile: float | None = None, *, lowest: float = 0.05) -> None:
         if quantile is not None and not 0 < quantile < 1:
             raise ValueError(f"quantile is {quantile}; it must be in (0, 1), or None")
+        if not lowest > 0:
+            raise ValueError(f"lowest is {lowest}; it must be above 0 nats")
+        self.lowest = lowest
         self._quantile = quantile
         self._counts: Counter[int] = Counter()
         self._num_chains = 0
@@ -106,12 +110,12 @@ class RunningThreshold:
         return 1 - min(math.log(max(max_sequences / 2, 2)) / mean, 1) if mean else 1.0
 
     def threshold(self, max_sequences: int) -> float:
-        """θ at M by now, in nats: the lower edge of the quantile's bin; 0 if nothing was seen."""
+        """θ at M by now, in nats: the lower edge of the quantile's bin, or `lowest`."""
         wanted = self.quantile(max_sequences)
         with self._lock:
             missing = wanted * self._counts.total()
             for index in sorted(self._counts):
                 missing -= self._counts[index]
                 if missing <= 0:
-                    return index * BIN
-        return 0.0
+                    return max(index * BIN, self.lowest)
+        return self.lowest

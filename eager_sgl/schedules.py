@@ -19,7 +19,11 @@ from eager_sgl.tree import TokenTree
 from eager_sgl.trie import num_inexact_steps
 from eager_sgl.walks import TrieParallelSchedule, WithoutReplacementSchedule
 
-__all__ = ["inexact_steps_of", "mark_of", "policy_of", "schedule_of"]
+__all__ = ["Schedule", "inexact_steps_of", "mark_of", "policy_of", "schedule_of"]
+
+
+Schedule = OnlineSchedule | RunningSchedule | SearchSchedule
+"""What decides on a prompt's tree."""
 
 
 def policy_of(config: EagerConfig | SearchConfig) -> Policy:
@@ -50,22 +54,25 @@ def schedule_of(
     stop: IsEnough | None = None,
     bidder: Bidder | None = None,
     running: RunningThreshold | None = None,
-) -> OnlineSchedule | RunningSchedule | SearchSchedule:
+) -> Schedule:
     """What decides on a prompt's tree.
 
     Args:
         max_sequences: M, at most the configuration's.
         prompt_ids: with the seed, they seed the walks.
-        stop: ends a search early.
+        stop: ends a search early; EAGer-init has none.
         bidder: of a best-first search that shares its tokens with others.
         running: gives EAGer-init its θ.
 
     Raises:
-        ValueError: the configuration is of something that has nothing to bid with.
+        ValueError: the configuration is of something that has nothing to bid with, or that no
+            rule ends.
     """
     if bidder is not None and getattr(config, "order", None) != "best_first":
         raise ValueError(f"{config} cannot bid for tokens; only best_first has values to bid")
     if isinstance(config, EagerConfig):
+        if stop is not None:
+            raise ValueError("until is given for EAGer-init, which only M and patience end")
         online = OnlineSchedule(
             max_sequences, config.patience, config.threshold, config.refused_threshold is not None
         )

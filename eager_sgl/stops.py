@@ -36,7 +36,7 @@ def majority_confidence(most: int, second: int) -> float:
         second: votes of the next.
     """
     number = most + second + 1
-    return math.ldexp(sum(math.comb(number, k) for k in range(most + 1)), -number)
+    return sum(math.comb(number, k) for k in range(most + 1)) / (1 << number)
 
 
 @dataclass(frozen=True)

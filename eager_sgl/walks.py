@@ -105,35 +105,29 @@ def _point(one: KnownStrand, step: int, rank: int) -> BranchPoint:
     )
 
 
-@dataclass(eq=False)
-class _Sample:
-    """One independent sample on its way down the tree: on a strand, from a position on."""
-
-    strand: Strand
-    position: int = 0
-
-
 @dataclass(kw_only=True)
 class TrieParallelSchedule(_WalkSchedule):
     """Independent samples, of which only what is not in the tree is generated.
 
     A sample that comes to a strand which is still being drawn waits for it.
+
+    Attributes:
+        waiting: the strand that each sample on its way has come to.
     """
 
-    waiting: list[_Sample] = field(default_factory=list)
+    waiting: list[Strand] = field(default_factory=list)
 
     def open_round(self, tree: TokenTree, room: int) -> int:
         """Let samples walk, as many as there may be at once; how many arrived or opened a path."""
         while len(self.waiting) < room:
-            self.waiting.append(_Sample(tree.strands[0]))
+            self.waiting.append(tree.strands[0])
         walking, self.waiting = self.waiting, []
-        for sample in walking:
-            self._walk(tree, self.trie(tree), sample)
+        for strand in walking:
+            self._walk(tree, self.trie(tree), strand)
         return len(walking) - len(self.waiting)
 
-    def _walk(self, tree: TokenTree, trie: Trie, sample: _Sample) -> None:
-        one = trie[sample.strand]
-        step = int(np.searchsorted(one.positions, sample.position))
+    def _walk(self, tree: TokenTree, trie: Trie, strand: Strand) -> None:
+        one, step = trie[strand], 0
         while (left := np.cumprod(one.stay[step:]) <= self.rng.random()).any():
             step += int(np.argmax(left))
             rank = _draw(trie.others(one, step), self.rng)
@@ -143,6 +137,6 @@ class TrieParallelSchedule(_WalkSchedule):
                 return
             one, step = child, 0
         if one.strand.finish_reason is None:
-            self.waiting.append(_Sample(one.strand, one.strand.end))
+            self.waiting.append(one.strand)
         else:
             self.add(one.strand)

@@ -28,8 +28,9 @@ from evals.calibration import SCHEMA
 from evals.files import StoreError, reported, write_whole
 from evals.identity import weights_digest
 from evals.progress import open_view
+from evals.read_settings import parse_settings
 from evals.run import INTERRUPTED, connected
-from evals.settings import Settings, parse_settings
+from evals.settings import Settings
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint

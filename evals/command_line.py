@@ -104,7 +104,8 @@ STOP_HELP = (
 )
 TOKENS_HELP = (
     "generated tokens per prompt, on average, that the prompts of best_first share: the best bid "
-    "of all their frontiers goes on (default: every prompt has M sequences of its own)"
+    "of all their frontiers goes on, so the priority's values must be comparable between prompts: "
+    "joint_cost, flat_joint_cost (default: every prompt has M sequences of its own)"
 )
 
 

@@ -13,22 +13,21 @@ levels together: as if it had gone on at the same pace up to the target alone. T
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evals.compare_budgets import TAIL, at_budgets, resampled
+from evals.compare_budgets import at_budgets
 from evals.compare_findings import budget_findings, needed_findings
+from evals.compare_needed import Needed, needed_tokens
 from evals.compare_table import render
 from evals.compare_votes import votes_of
-from evals.curves import tokens_to_first_correct
+from evals.curves import curve_of, tokens_to_first_correct
 from evals.files import StoreError, write_whole
 from evals.folder import RESULTS, read_config
 from evals.plan import NESTED, PARALLEL, Cell, Plan
@@ -36,99 +35,10 @@ from evals.prompt_curves import PromptCurves, curve_place, prompt_curves
 from evals.stages import wall_seconds
 from evals.store import PromptRecord, read_records
 
-__all__ = ["Needed", "compare", "main", "needed_tokens"]
+__all__ = ["compare", "main"]
 
 OUTPUT = "compare.json"
 TARGETS = (8, 16, 32)
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Needed:
-    """What a method needs to reach Full Parallel's pass@k over some prompts.
-
-    Attributes:
-        method: as the run calls it, with its temperature.
-        levels: of the prompts.
-        target: Full Parallel's pass@k, at the run's first temperature.
-        tokens: per prompt, that the method needs; None where it never gets there.
-        reference: Full Parallel at some temperature.
-        reference_tokens: that this needs to get there.
-        ratio: of the two; None with either.
-        interval: 90 % bootstrap interval of the ratio over prompts; a resample in which the method
-            never gets there counts as infinite.
-        seconds, reference_seconds: what the tokens take at the pace of the run; None where nobody
-            measured.
-    """
-
-    method: str
-    levels: tuple[int | None, ...]
-    num_prompts: int
-    k: int
-    target: float
-    tokens: float | None
-    reference: str
-    reference_tokens: float | None
-    ratio: float | None
-    interval: tuple[float, float] | None
-    seconds: float | None = None
-    reference_seconds: float | None = None
-
-
-def needed_tokens(
-    method: PromptCurves, parallel: PromptCurves, reference: PromptCurves, k: int
-) -> Needed:
-    """Compare a method with Full Parallel over the same prompts.
-
-    Args:
-        parallel: gives the target, its pass@k.
-        reference: Full Parallel at any temperature, whose tokens to the target are the measure.
-        k: at most what `parallel` was run with.
-    """
-    weights = np.full(len(method.levels), 1 / len(method.levels))
-    target = float(weights @ parallel.passes[:, k])
-    tokens, reference_tokens = (_tokens_to(weights, side, target) for side in (method, reference))
-    is_known = math.isfinite(tokens + reference_tokens) and reference_tokens > 0
-    ratio = tokens / reference_tokens if is_known else None
-    return Needed(
-        method=method.name,
-        levels=tuple(sorted(set(method.levels), key=str)),
-        num_prompts=len(method.levels),
-        k=k,
-        target=target,
-        tokens=tokens if math.isfinite(tokens) else None,
-        reference=reference.name,
-        reference_tokens=reference_tokens if math.isfinite(reference_tokens) else None,
-        ratio=ratio,
-        interval=_interval(method, parallel, reference, k) if ratio is not None else None,
-    )
-
-
-def _tokens_to(weights: Floats, curves: PromptCurves, target: float) -> float:
-    """Linear between whole numbers of sequences; infinite beyond the curve."""
-    passes = np.maximum.accumulate(weights @ curves.passes)
-    tokens = np.maximum.accumulate(weights @ curves.tokens)
-    if passes[-1] < target - 1e-12:
-        return math.inf
-    above = int(np.argmax(passes >= target - 1e-12))
-    if above == 0:
-        return 0.0
-    rise = passes[above] - passes[above - 1]
-    share = (target - passes[above - 1]) / rise
-    return float(tokens[above - 1] + share * (tokens[above] - tokens[above - 1]))
-
-
-def _interval(
-    method: PromptCurves, parallel: PromptCurves, reference: PromptCurves, k: int
-) -> tuple[float, float]:
-    ratios = []
-    for weights in resampled(len(method.levels)):
-        target = float(weights @ parallel.passes[:, k])
-        most = _tokens_to(weights, reference, target)
-        ratios.append(_tokens_to(weights, method, target) / most if most > 0 else 1.0)
-    # Without interpolation, which has no value between a number and infinity.
-    low, high = np.quantile(ratios, [TAIL, 1 - TAIL], method="nearest")
-    return float(low), float(high)
 
 
 def compare(
@@ -165,6 +75,11 @@ def compare(
     }
 
 
+def _most(records: Iterable[PromptRecord]) -> int | None:
+    """The largest M, of which Full Parallel may have more; None where nothing else was run."""
+    return max((r.max_sequences for r in records if r.method != PARALLEL), default=None)
+
+
 def _needed(
     curves: Sequence[PromptCurves],
     base: PromptCurves,
@@ -174,7 +89,9 @@ def _needed(
     levels = sorted({level for level in base.levels if level is not None})
     hard = [level for level in levels if level > levels[0]]
     targets = [k for k in TARGETS if k < base.passes.shape[1]]
-    every: list[Sequence[int | None]] = [[None], *([level] for level in levels)]
+    every: list[Sequence[int | None]] = [[None]]
+    if len(set(base.levels)) > 1:
+        every += [[level] for level in levels]
     every += [hard] if len(hard) > 1 else []
     for chosen, method, k, reference in product(every, curves, targets, parallels):
         method, target, measure = (s.at_levels(chosen) for s in (method, base, reference))
@@ -197,29 +114,35 @@ def _groups(records: Iterable[PromptRecord]) -> dict[Cell, list[PromptRecord]]:
     return found
 
 
-def _with_verifier(records: Iterable[PromptRecord], width: int) -> list[dict[str, Any]]:
+def _with_verifier(records: Sequence[PromptRecord], width: int) -> list[dict[str, Any]]:
     """Where a verifier ends the search at the first correct sequence: tokens and pass."""
-    return [
-        {
-            "method": place.name,
-            "temperature": place.temperature,
-            "tokens": float(np.mean([tokens_to_first_correct(r, width) for r in group])),
-            "pass": float(np.mean([any(r.correct) for r in group])),
-            "max_sequences": place.max_sequences,
-        }
-        for place, group in _groups(records).items()
-        if place.method in NESTED
-    ]
+    found, most = [], _most(records)
+    for place, group in _groups(records).items():
+        if place.method in NESTED:
+            number = min(place.max_sequences, most or place.max_sequences)
+            tokens = [tokens_to_first_correct(record, width, number) for record in group]
+            passes = [curve_of(record).passes[: number + 1][-1] for record in group]
+            found.append(
+                {
+                    "method": place.name,
+                    "temperature": place.temperature,
+                    "tokens": float(np.mean(tokens)),
+                    "pass": float(np.mean(passes)),
+                    "max_sequences": number,
+                }
+            )
+    return found
 
 
-def _votes(records: Iterable[PromptRecord]) -> list[dict[str, Any]]:
+def _votes(records: Sequence[PromptRecord]) -> list[dict[str, Any]]:
+    most = _most(records)
     return [
         {
             "method": place.name,
             "temperature": place.temperature,
             "theta": place.theta or None,
-            "max_sequences": place.max_sequences,
-            **asdict(votes_of(group)),
+            "max_sequences": min(place.max_sequences, most or place.max_sequences),
+            **asdict(votes_of(group, most if place.method == PARALLEL else None)),
         }
         for place, group in _groups(records).items()
     ]
@@ -237,6 +160,15 @@ def _rates(records: Iterable[PromptRecord], seconds: Mapping[Cell, float]) -> di
     return {place: tokens[place] / spent[place] for place in tokens if spent[place] > 0}
 
 
+def _require_whole(folder: Path, search: Mapping[str, Any]) -> None:
+    for name in ("stop", "token_budget"):
+        if (value := search.get(name)) is not None:
+            raise StoreError(
+                f"{folder} was run with --{name.replace('_', '-')} {value}; its searches are no "
+                "part of longer ones, so that nothing can be read off them: compare a run without"
+            )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     parser = argparse.ArgumentParser(prog="evals/compare.py", description=__doc__)
@@ -246,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         header, records = read_config(folder), read_records(folder / RESULTS)
         config = header["config"]
         plan = Plan.from_config(config, can_vote=False)
+        _require_whole(folder, config["search"])
         if missing := plan.missing(record.cell for record in records):
             raise StoreError(
                 f"{folder} lacks {sum(missing.values())} results; repeat its command to bring them"

@@ -74,6 +74,7 @@ def _comparisons(
         other = [record for record in records if curve_place(record.cell) == search.place]
         caps = sorted({record.max_sequences for record in own})
         levels = sorted({level for level in one.levels if level is not None})
+        levels = levels if len(set(one.levels)) > 1 else []
         for place, cap in enumerate(caps, start=1):
             for level in (None, *levels):
                 chosen = one.at_levels([level]), search.at_levels([level])

@@ -22,6 +22,9 @@ def needed_findings(needed: Iterable[Found]) -> list[str]:
     kinds: dict[str, Callable[[Found], bool]] = {
         "more tokens": lambda n: n["ratio"] is not None and n["ratio"] > 1,
         "pass not reached": lambda n: n["tokens"] is None,
+        "pass not reached by the reference": lambda n: (
+            n["tokens"] is not None and n["reference_tokens"] is None
+        ),
         "undecided (the interval includes 1)": _is_undecided,
     }
     groups: dict[str, list[Found]] = {}

@@ -117,10 +117,11 @@ def _verifier(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _votes(rows: Iterable[dict[str, Any]]) -> str:
-    lines = [["method", "τ", "M", "Pass Rate", "Cons", "Cons, weighted by probability"]]
+    lines = [["method", "θ", "τ", "M", "Pass Rate", "Cons", "Cons, weighted by probability"]]
     lines += [
         [
             row["method"],
+            row["theta"] or ABSENT,
             f"{row['temperature']:g}",
             str(row["max_sequences"]),
             f"{row['pass_rate']:.3f}",

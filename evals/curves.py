@@ -48,20 +48,23 @@ def curve_of(record: PromptRecord) -> Curve:
     return Curve(np.concatenate([[0.0], np.cumsum(own)]), solved.astype(float))
 
 
-def tokens_to_first_correct(record: PromptRecord, width: int) -> float:
+def tokens_to_first_correct(record: PromptRecord, width: int, most: int) -> float:
     """Tokens generated when a verifier ends the search; of all sequences if none is correct.
 
-    Independent samples come one at a time, in any order: of n with c correct ones (n + 1) / (c + 1)
-    are drawn on average. A search is ended after the round that brought the first correct one; its
-    rounds are those of `SearchSchedule`.
+    Independent samples come one at a time, in any order: the next one is drawn with the chance that
+    none so far is correct. A search is ended after the round that brought the first correct one;
+    its rounds are those of `SearchSchedule`.
+
+    Args:
+        width: paths that a search opens at once.
+        most: sequences that count, where there are more.
     """
-    number, num_correct = len(record.sequences), sum(record.correct)
-    tokens = curve_of(record).tokens
-    if not num_correct:
-        return float(tokens[number])
+    curve, number = curve_of(record), min(len(record.sequences), most)
+    tokens = curve.tokens[: number + 1]
     if record.method in INDEPENDENT:
-        drawn = (number + 1) / (num_correct + 1)
-        return float(np.interp(drawn, np.arange(number + 1), tokens))
+        return float((np.diff(tokens) * (1 - curve.passes[:number])).sum())
+    if not any(record.correct):
+        return float(tokens[number])
     drawn = 1
     while drawn <= record.correct.index(True):
         drawn += min(width, drawn)

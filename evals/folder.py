@@ -138,6 +138,8 @@ def _difference(header: Header | None, settings: Settings) -> str:
     if header is None:
         return ""
     old = {name: header["config"].get(name, "absent") for name in settings.to_json()}
+    # Written only where there are any, so that a new configuration may lack the name.
+    old["control_temperatures"] = header["config"].get("control_temperatures") or "absent"
     new = settings.to_json()
     if settings.server is None:
         digest = weights_digest(settings.model)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from eager_sgl.priorities import find_priority
 from eager_sgl.reallocation import RULES, Reallocation
 from evals.calibration import Calibration
 from evals.plan import AUTO
@@ -19,6 +20,7 @@ from evals.tasks import Sample
 __all__ = [
     "TextVerifier",
     "read_names",
+    "read_priority",
     "read_quantile",
     "read_rules",
     "read_thresholds",
@@ -124,11 +126,22 @@ def _caps(text: str) -> dict[str, float]:
     return caps
 
 
+def read_priority(name: str) -> str:
+    """The name of a priority that there is; its module may lie in the working directory."""
+    _admit_own_modules()
+    find_priority(name)
+    return name
+
+
+def _admit_own_modules() -> None:
+    if os.getcwd() not in sys.path:  # a script has its own folder there instead
+        sys.path.insert(0, os.getcwd())
+
+
 def read_verifier(name: str) -> TextVerifier:
     """What `module:function` names; the module may lie in the working directory."""
     module, _, function = name.partition(":")
-    if os.getcwd() not in sys.path:  # a script has its own folder there instead
-        sys.path.insert(0, os.getcwd())
+    _admit_own_modules()
     try:
         found: TextVerifier = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

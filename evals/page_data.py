@@ -8,7 +8,7 @@ from typing import Any
 from evals.groups import RecordGroup, group_records, means
 from evals.metrics import pass_curve, pass_rate
 from evals.page_trees import Texts, tree
-from evals.plan import NESTED, PARALLEL, SEARCHES, STAGE_ONE, Plan
+from evals.plan import AUTO, NESTED, PARALLEL, SEARCHES, STAGE_ONE, Plan
 from evals.prompt_curves import prompt_curves
 from evals.store import PromptRecord
 
@@ -92,8 +92,9 @@ def _entropy(figures: dict[str, Any] | None, groups: Sequence[RecordGroup]) -> l
     """Peak entropy, pass rate, level and name of each prompt that the correlation is over."""
     if figures is None:
         return []
-    place = tuple(figures[name] for name in ("max_sequences", "theta", "temperature"))
-    group = next(g for g in groups if g.place[:4] == (STAGE_ONE, *place))
+    threshold = None if figures["theta"] == AUTO else figures["theta"]
+    place = (STAGE_ONE, figures["max_sequences"], threshold, figures["temperature"])
+    group = next(g for g in groups if g.place[:4] == place)
     found = []
     for name, records in group.prompts.items():
         peaks = [record.peak_entropy for record in records if record.peak_entropy is not None]
@@ -114,7 +115,7 @@ def _budget(groups: Sequence[RecordGroup], plan: Plan) -> dict[str, Any]:
     place = next((g.place for g in first.values() if g.place.method != PARALLEL), None)
     return {
         "max_sequences": most,
-        "theta": place.threshold if place else None,
+        "theta": (AUTO if place.is_running else place.threshold) if place else None,
         "temperature": min(plan.temperatures),
         "methods": [
             {"method": group.place.method, "name": name, "levels": _spent(group, most)}

@@ -83,7 +83,8 @@ def _style(line: dict[str, Any]) -> dict[str, Any]:
 def _named(method: str, line: dict[str, Any], swept: Sequence[str]) -> str:
     signs = {"theta": "θ", "temperature": "τ"}
     values = {name: line[name] for name in swept if line[name] is not None}
-    return ", ".join([method, *(f"{signs[name]} = {value:g}" for name, value in values.items())])
+    texts = {name: v if isinstance(v, str) else f"{v:g}" for name, v in values.items()}
+    return ", ".join([method, *(f"{signs[name]} = {text}" for name, text in texts.items())])
 
 
 def _cycled(values: Sequence[str], count: int) -> list[str]:

@@ -27,8 +27,9 @@ from evals.folder import RESULTS, SUMMARY, RunFolder, is_complete, read_config
 from evals.methods import METHODS, Worker
 from evals.plan import Cell, Plan
 from evals.progress import View, open_view
+from evals.read_settings import parse_settings
 from evals.running import restored
-from evals.settings import Settings, parse_settings
+from evals.settings import Settings
 from evals.stages import run_group, wall_seconds
 from evals.store import PromptRecord, ResultStore, read_records
 

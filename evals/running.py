@@ -11,10 +11,7 @@ from eager_sgl.running_threshold import RunningThreshold
 from evals.plan import Cell
 from evals.store import PromptRecord
 
-__all__ = ["LOWEST", "RunningTheta", "restored", "running_theta"]
-
-LOWEST = 0.05
-"""The lowest θ in nats that a running quantile may come to."""
+__all__ = ["RunningTheta", "restored", "running_theta"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def running_theta(records: Sequence[PromptRecord], quantile: float | None) -> Ru
         cells.setdefault(record.cell, []).append(record)
     found = {cell: restored(own, quantile) for cell, own in cells.items()}
     return RunningTheta(
-        final=tuple(max(r.threshold(cell.max_sequences), LOWEST) for cell, r in found.items()),
+        final=tuple(r.threshold(cell.max_sequences) for cell, r in found.items()),
         quantile=tuple(r.quantile(cell.max_sequences) for cell, r in found.items()),
         num_steps=sum(r.num_steps for r in found.values()),
         lowest=min(used),

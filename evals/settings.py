@@ -1,12 +1,9 @@
-"""A command line of `evals/run.py`, checked and complete before anything is started."""
+"""What a run of `evals/run.py` is, complete before anything is started."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,36 +11,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
-from eager_sgl.reallocation import RULES, Reallocation
-from eager_sgl.wire import require_url
+from eager_sgl.core import EagerConfig, SearchConfig
+from eager_sgl.reallocation import Reallocation
 from evals.calibration import Calibration
-from evals.command_line import API_KEY_VARIABLE, QUICKSTART, build_parser
-from evals.defaults import OF_TASK, Choices, choose_values, served_model
+from evals.defaults import OF_TASK, Choices
 from evals.identity import weights_digest
 from evals.options import (
     TextVerifier,
-    read_names,
-    read_quantile,
-    read_rules,
-    read_thresholds,
-    read_values,
-    read_verifier,
 )
-from evals.plan import BEST_FIRST, RESTART, RESUME, SWEPT, Cell, Plan
-from evals.running import LOWEST
-from evals.stopping import StopOption, read_stop
-from evals.tasks import Sample, Task, find_task
+from evals.plan import BEST_FIRST, RESUME, SWEPT, Cell, Plan
+from evals.stopping import StopOption
+from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
     from eager_sgl.probe import ServerProfile
 
-__all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings", "parse_settings"]
+__all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings"]
 
 SCHEMA = 1
 BUNDLED_MODEL = Path(__file__).parent / "reasoner" / "model"
-NEEDS_LABELS = "eager"
-PARALLEL_MARGIN = 1.5
 
 SEARCH_FIELDS = ("priority", "width", "max_tokens")
 RULE_FIELDS = ("max_extra_factor", "threshold_factor", "max_tries", "late_factor")
@@ -107,9 +93,8 @@ class Settings:
     api_key: str | None
 
     def config(self, cell: Cell) -> EagerConfig:
-        """The method in one cell; full Parallel has no θ and keeps the base's."""
+        """The method in one cell; where it has no fixed θ, it keeps the base's."""
         threshold = self.base.threshold if cell.threshold is None else cell.threshold
-        threshold = LOWEST if cell.is_running else threshold
         return replace(
             self.base,
             max_sequences=cell.max_sequences,
@@ -167,7 +152,6 @@ class Settings:
         return {
             **{name: list(getattr(self.plan, name)) for name in SWEPT},
             "parallel_sequences": self.plan.parallel_sequences,
-            "control_temperatures": list(self.plan.control_temperatures),
             "task": self.task.name,
             "dataset": self.task.to_json(),
             "can_vote": self.task.can_vote,
@@ -189,7 +173,15 @@ class Settings:
             "calibration": asdict(self.calibration) if self.calibration else None,
             "concurrency": self.concurrency,
             "server": self.server,
-            **({"running_quantile": self.quantile} if None in self.plan.thresholds else {}),
+            **self._seldom_set(),
+        }
+
+    def _seldom_set(self) -> dict[str, Any]:
+        """Only where it means something, so that other runs go on as those of earlier versions."""
+        controls, plan = self.plan.control_temperatures, self.plan
+        return {
+            **({"control_temperatures": list(controls)} if controls else {}),
+            **({"running_quantile": self.quantile} if None in plan.thresholds else {}),
         }
 
     def header(self, profile: ServerProfile) -> dict[str, Any]:
@@ -208,182 +200,6 @@ def _digest(samples: Sequence[Sample]) -> str:
     """Differs where any prompt does."""
     prompts = json.dumps([[sample.id, sample.prompt] for sample in samples])
     return hashlib.sha256(prompts.encode()).hexdigest()[:16]
-
-
-def parse_settings(arguments: Sequence[str] | None, methods: Sequence[str]) -> Settings:
-    """The settings of a command line; a wrong one exits with code 2 and one sentence.
-
-    Args:
-        arguments: None takes those of the process.
-        methods: the names that there are.
-    """
-    parser = build_parser(methods)
-    options = parser.parse_args(arguments)
-    try:
-        settings = _settings(options, methods)
-        for cell in settings.plan.cells:
-            settings.config(cell)
-        return settings
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Settings:
-    _require_servers(options)
-    if options.timeout <= 0:
-        raise ValueError(f"timeout is {options.timeout:g}; it must be above 0 seconds")
-    for name in ("limit", "concurrency"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    options.api_key = options.api_key or os.environ.get(API_KEY_VARIABLE)
-    task = find_task(options.task, options.dataset)
-    folder = options.output_dir or QUICKSTART
-    own_model = str(task.defaults.model or BUNDLED_MODEL)
-    choices = choose_values(options, task, served_model(options, folder, own_model))
-    limit = task.defaults.limit if options.limit is None else options.limit
-    levels = options.levels and read_values("levels", options.levels, int)
-    seeds = read_values("seeds", options.seeds, int)
-    samples = () if options.report_only else tuple(task.load(limit, levels, seeds[0]))
-    if not samples and not options.report_only:
-        raise ValueError(f"task {task.name} has no prompts")
-    thresholds, calibration = read_thresholds(options.theta, choices.threshold)
-    base = _base(options, task, choices, thresholds[0] or choices.threshold)
-    model = options.model or own_model
-    if calibration:
-        calibration.check_config(base)
-        if not options.server:
-            calibration.check_model(model)
-    names = read_names("method", options.methods, known_methods)
-    if options.verifier is None:
-        _require_labels(names, task)
-    if None in thresholds:
-        _require_one_stage(names, options.monitor)
-    max_sequences = read_values("max_sequences", options.max_sequences, int)
-    _require_one_budget(options.token_budget, names, max_sequences)
-    plan = Plan(
-        methods=names,
-        max_sequences=max_sequences,
-        thresholds=thresholds,
-        temperatures=read_values("temperature", choices.temperature, float),
-        seeds=seeds,
-        stage_twos=read_names("stage two", options.stage_two, (RESTART, RESUME)),
-        parallel_sequences=(
-            _parallel_sequences(max_sequences, names)
-            if options.parallel_sequences is None
-            else options.parallel_sequences
-        ),
-        num_prompts=len(samples),
-        can_vote=task.can_vote,
-        control_temperatures=(
-            read_values("control_temperatures", options.control_temperatures, float)
-            if options.control_temperatures
-            else ()
-        ),
-    )
-    return Settings(
-        task=task,
-        plan=plan,
-        samples=samples,
-        base=base,
-        search=SearchConfig(
-            priority=options.priority,
-            width=options.width,
-            max_tokens=options.max_tokens,
-            top_k=base.top_k,
-            reasoning_end=base.reasoning_end,
-            sampling=base.sampling,
-        ),
-        stop=read_stop(options.stop, task, has_verifier=options.verifier is not None),
-        token_budget=options.token_budget,
-        rules=read_rules(options),
-        verifier=options.verifier and read_verifier(options.verifier),
-        verifier_name=options.verifier,
-        calibration=calibration,
-        quantile=read_quantile(options.theta),
-        choices=choices,
-        may_run_code=options.allow_code_execution,
-        limit=limit,
-        levels=levels,
-        concurrency=options.concurrency,
-        output_dir=folder,
-        set_aside=options.output_dir is None,
-        report_only=options.report_only,
-        server=options.server,
-        router=options.router,
-        model=model,
-        timeout=options.timeout,
-        api_key=options.api_key,
-    )
-
-
-def _require_servers(options: argparse.Namespace) -> None:
-    if options.server and options.model:
-        raise ValueError("--model is of the server that is started; --server brings its own")
-    if options.server:
-        require_url(options.server)
-    if options.router:
-        require_url(options.router)
-        if not options.server:
-            raise ValueError("--router needs --server, the URL of one of its replicas")
-
-
-def _require_labels(methods: Sequence[str], task: Task) -> None:
-    if NEEDS_LABELS in methods and not task.has_labels:
-        others = ",".join(name for name in methods if name != NEEDS_LABELS)
-        raise ValueError(
-            f"{NEEDS_LABELS} needs reference answers, and {task.name} has none; give --methods "
-            f"{others or 'eager_init'}"
-        )
-
-
-def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
-    """What a running θ needs."""
-    if others := [name for name in methods if name in RULES]:
-        raise ValueError(
-            f"theta runs along, and {others[0]} needs one that is the same for all prompts; give "
-            "numbers, or --methods eager_init"
-        )
-    if monitor == "gate":
-        raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
-
-
-def _require_one_budget(
-    token_budget: int | None, methods: Sequence[str], max_sequences: Sequence[int]
-) -> None:
-    """What is shared is one run's: a smaller M would be spent by others, not a part of it."""
-    if token_budget is None:
-        return
-    if token_budget < 1:
-        raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
-    if BEST_FIRST not in methods:
-        raise ValueError(f"token_budget is of {BEST_FIRST}; add it to --methods")
-    if len(max_sequences) > 1:
-        raise ValueError(
-            f"token_budget is shared at one M; give --max-sequences {max(max_sequences)}"
-        )
-
-
-def _parallel_sequences(max_sequences: Sequence[int], methods: Sequence[str]) -> int:
-    most = max(max_sequences)
-    return math.ceil(PARALLEL_MARGIN * most) if any(name in RULES for name in methods) else most
-
-
-def _base(
-    options: argparse.Namespace, task: Task, choices: Choices, threshold: float
-) -> EagerConfig:
-    return EagerConfig(
-        threshold=threshold,
-        top_k=options.top_k,
-        entropy_temperature=options.entropy_temperature,
-        patience=options.patience,
-        monitor=options.monitor,
-        chunk_tokens=(
-            task.defaults.chunk_tokens if options.chunk_tokens is None else options.chunk_tokens
-        ),
-        reasoning_end=choices.reasoning_end,
-        sampling=SamplingConfig(top_p=choices.top_p, max_new_tokens=choices.max_new_tokens),
-    )
 
 
 def _versions() -> dict[str, str]:

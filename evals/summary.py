@@ -172,7 +172,7 @@ class Row:
             "method": self.method,
             "name": self.name,
             "max_sequences": self.max_sequences,
-            "theta": self.threshold,
+            "theta": AUTO if self.running else self.threshold,
             "temperature": self.temperature,
             "seeds": list(self.seeds),
             "num_prompts": self.num_prompts,
@@ -242,7 +242,7 @@ class EntropyPassRate:
         return {
             **_correlation(self.overall),
             "max_sequences": self.max_sequences,
-            "theta": self.threshold,
+            "theta": AUTO if self.threshold is None else self.threshold,
             "temperature": self.temperature,
             "levels": [
                 {"level": level, **_correlation(correlation)} for level, correlation in self.levels
@@ -297,6 +297,6 @@ class Summary:
 
 def _lacking(cell: Cell, num_missing: int) -> dict[str, Any]:
     values = cell._asdict()
-    return {"theta" if name == "threshold" else name: values[name] for name in values} | {
-        "num_missing": num_missing
-    }
+    threshold = values.pop("threshold")
+    theta = AUTO if cell.is_running else threshold
+    return values | {"theta": theta, "num_missing": num_missing}

@@ -2,6 +2,7 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import settings
@@ -83,6 +84,23 @@ def test_a_search_that_fails_keeps_nobody_waiting():
     waiting = other.offer(3, value=1.0, expected=5)
     with pytest.raises(RuntimeError), failing:
         raise RuntimeError
+    assert waiting.result(0)
+
+
+@pytest.mark.parametrize("fields", [{"max_tokens": None}, {"order": "swor"}])
+def test_a_program_that_fails_keeps_nobody_waiting(fields):
+    """While it runs, and where it is refused before it begins."""
+    ledger = TokenLedger(100)
+    failing, other = ledger.join(), ledger.join()
+    waiting = other.offer(3, value=1.0, expected=5)
+
+    def raises(tree, sequences):
+        raise RuntimeError("no rule")
+
+    config = SearchConfig(**fields, sampling=SAMPLING, top_k=VOCABULARY)
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    with pytest.raises(Exception, match="no rule|only best_first has values"):
+        search.run(prompt=(9,), config=config, until=raises, bidder=failing, backend=endpoint)
     assert waiting.result(0)
 
 
@@ -240,10 +258,11 @@ def test_searches_open_the_best_entries_of_all_their_trees():
     assert len(set(sizes)) > 1, "some prompts are worth more than others"
 
 
-class Noting:
+class Noting(nullcontext):
     """Grants every bid."""
 
     def __init__(self):
+        super().__init__()
         self.bids = []
 
     def ask(self, spent, value, expected):

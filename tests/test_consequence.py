@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eager_sgl import SamplingConfig, SearchConfig, search
-from eager_sgl.consequence import Consequential, Novel, consequence, recurrences
+from eager_sgl.consequence import Consequential, Novel, _Options, consequence, recurrences
 from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.frontier import StepRecorder, candidates
@@ -26,10 +26,11 @@ RARE = 1e-9
 def drawn(tokens, *distributions):
     """A generation of tokens, each from a distribution; from where none is given, certain."""
     rows = [*distributions, *({token: 1.0} for token in tokens[len(distributions) :])]
-    ids, chances = np.zeros((len(tokens), 4), np.int32), np.zeros((len(tokens), 4))
+    width = max(4, *map(len, rows))
+    ids, chances = np.zeros((len(tokens), width), np.int32), np.zeros((len(tokens), width))
     for step, row in enumerate(rows):
         best = sorted(row, key=lambda token: -row[token])
-        ids[step] = [*best, *range(100, 104 - len(best))]
+        ids[step] = [*best, *range(100, 100 + width - len(best))]
         chances[step, : len(best)] = [row[token] for token in best]
     with np.errstate(divide="ignore"):
         top = TopLogprobs(ids, np.log(chances).astype(np.float32), temperature=1.0)
@@ -95,6 +96,16 @@ def test_unlikely_tokens_are_no_options():
     times = by_place(found, recurrences(found))
     assert times[0, 1, THEN] == 1
     assert times[1, 1, 30] == 0, "other options, though the token is the same"
+
+
+def test_flat_steps_have_options_of_their_own():
+    """Where no token has a tenth, the most likely ones are the options."""
+    words, others = dict.fromkeys(range(40, 52), 1 / 12), dict.fromkeys(range(60, 72), 1 / 12)
+    tree = tree_of(drawn([40, 60, 41, EOS], words, others, words))
+    found = candidates(tree)
+    options = _Options(tree)
+    assert options.at(0, 0) == options.at(0, 2) != options.at(0, 1)
+    assert set(options.of(found)) == {options.at(0, 0), options.at(0, 1)}
 
 
 def test_a_fork_shows_nothing_where_both_go_on_alike():

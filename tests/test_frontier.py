@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from eager_sgl.core import BranchPoint, Generation, TopLogprobs
-from eager_sgl.frontier import NONE, Flattening, StepRecorder, candidates
+from eager_sgl.core import BranchPoint, Generation, SamplingConfig, SearchConfig, TopLogprobs
+from eager_sgl.frontier import CERTAIN, NONE, Flattening, StepRecorder, candidates
 from eager_sgl.priorities import PRIORITIES, find_priority
 from eager_sgl.steps import Steps
 from eager_sgl.tree import TokenTree
@@ -178,6 +178,24 @@ def test_an_end_set_by_hand_is_a_finished_sequence_without_a_request():
     strand = open_candidate(tree, found, int(ends[0]))
     assert (strand.finish_reason, tree.spent.requests) == ("stop", before)
     assert len(candidates(tree)) == len(found) - 1
+
+
+@pytest.mark.parametrize(
+    ("order", "temperature", "top_p", "stored_below"),
+    [
+        ("best_first", 1.2, 1.0, CERTAIN),
+        ("trie_parallel", 1.0, 0.95, CERTAIN),
+        ("trie_parallel", 1.2, 0.95, math.inf),
+        ("trie_parallel", 0.6, 0.999, math.inf),
+        ("swor", 0.6, 0.95, math.inf),
+    ],
+)
+def test_walks_store_all_steps_that_are_not_certain_for_them(
+    order, temperature, top_p, stored_below
+):
+    sampling = SamplingConfig(temperature=temperature, top_p=top_p)
+    recorder = StepRecorder.from_config(SearchConfig(order=order, sampling=sampling))
+    assert recorder.stored_below == stored_below
 
 
 def test_a_stored_step_takes_168_bytes_at_20_tokens():

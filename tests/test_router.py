@@ -11,7 +11,7 @@ import pytest
 from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.wire import Transport
 from evals.methods import METHODS
-from evals.settings import parse_settings
+from evals.read_settings import parse_settings
 
 
 class Naming(BaseHTTPRequestHandler):

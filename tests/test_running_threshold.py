@@ -22,7 +22,7 @@ from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 entropy = st.floats(0, math.log(20))
 CONFIG = EagerConfig(
-    threshold=0.05,
+    threshold=0.3,
     max_sequences=8,
     top_k=VOCABULARY,
     chunk_tokens=4,
@@ -33,7 +33,7 @@ CONFIG = EagerConfig(
 
 @given(st.lists(entropy, min_size=1, max_size=300), st.floats(0.01, 0.99))
 def test_it_is_the_quantile_of_all_that_was_shown_but_for_the_bin(shown, quantile):
-    running = RunningThreshold(quantile)
+    running = RunningThreshold(quantile, lowest=1e-9)
     half = len(shown) // 2
     running.observe([*shown[:half], math.nan])
     running.observe(shown[half:])
@@ -84,7 +84,7 @@ def test_a_prompt_keeps_one_theta_and_branches_at_no_less():
     assert all(result.monitor == "chunk" for result in results)
     for result in results:
         for point in result.branch_points:
-            assert point.entropy >= result.shown.threshold >= CONFIG.threshold
+            assert point.entropy >= result.shown.threshold >= running.lowest
     assert sum(len(result.sequences) > 1 for result in results) > 3
     assert len({result.shown.threshold for result in results}) > 2
 
@@ -100,7 +100,17 @@ def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once
     for _ in range(NUM_CHAINS):
         running.observe_length(20)
     known = running.threshold(CONFIG.max_sequences)
-    assert draw(server, running, 1).shown.threshold == max(known, CONFIG.threshold)
+    assert draw(server, running, 1).shown.threshold == known
+
+
+@pytest.mark.parametrize("lowest", [0.05, 0.7])
+def test_a_prompt_branches_at_no_less_than_the_lowest(lowest):
+    """Whatever θ the configuration names."""
+    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.01, lowest=lowest)
+    result = draw(server, running, 2)
+    assert result.shown.threshold == running.threshold(8) == lowest
+    assert len(result.sequences) > 1
+    assert all(point.entropy >= lowest for point in result.branch_points)
 
 
 def test_what_was_stored_brings_the_same_theta_back():
@@ -133,6 +143,11 @@ def test_every_step_is_shown_once():
 def test_a_wrong_quantile_names_the_value(quantile):
     with pytest.raises(ValueError, match=f"quantile is {quantile}"):
         RunningThreshold(quantile)
+
+
+def test_a_wrong_lowest_names_the_value():
+    with pytest.raises(ValueError, match=r"lowest is 0; it must be above 0 nats"):
+        RunningThreshold(lowest=0)
 
 
 def test_neither_searches_nor_the_gate_have_a_running_theta():

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager_sgl import Consensus, SamplingConfig, SearchConfig, Solved, Unexplored, search
+from eager_sgl import (
+    Consensus,
+    EagerConfig,
+    SamplingConfig,
+    SearchConfig,
+    Solved,
+    Unexplored,
+    search,
+)
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.frontier import CERTAIN
 from eager_sgl.stops import majority_confidence, unexplored_mass
@@ -60,6 +68,7 @@ def test_four_equal_answers_are_a_consensus_and_three_are_not():
     assert majority_confidence(3, 0) == 15 / 16
     assert majority_confidence(4, 0) == 31 / 32
     assert majority_confidence(7, 7) == 0.5
+    assert majority_confidence(1_000, 200) == pytest.approx(1), "a sum beyond what a float holds"
     rule = Consensus(lambda sequences: sequences)
     assert not rule(None, "aaa")
     assert not rule(None, "aaaab")
@@ -67,6 +76,16 @@ def test_four_equal_answers_are_a_consensus_and_three_are_not():
     assert not rule(None, [None] * 50)
     assert rule(None, [None, *"aaaa"])
     assert not rule(None, "aaaabbcc" * 3), "the two largest decide, and the second is large"
+
+
+def test_a_rule_is_refused_where_it_would_not_be_asked():
+    with pytest.raises(Exception, match="until is given for EAGer-init"):
+        search.run(
+            prompt=(9,),
+            config=EagerConfig(threshold=0.5, top_k=VOCABULARY),
+            until=Unexplored(0.5),
+            backend=TokenEndpoint(ScriptedServer(mixed_distribution(1))),
+        )
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor", "trie_parallel"])

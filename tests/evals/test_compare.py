@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from eager_sgl.core import TokenCounts
 from evals import compare
-from evals.compare import needed_tokens
-from evals.compare_budgets import at_budgets
+from evals.compare_budgets import at_budgets, resampled
 from evals.compare_findings import budget_findings, needed_findings
+from evals.compare_needed import needed_tokens
+from evals.compare_table import render
 from evals.curves import curve_of, tokens_to_first_correct
 from evals.files import to_line
 from evals.metrics import weighted_majority_correct
-from evals.prompt_curves import prompt_curves
+from evals.prompt_curves import PromptCurves, prompt_curves
 from evals.store import PromptRecord
 from tests.evals import sample_run
 from tests.evals.build import BRANCH, record
@@ -71,15 +73,23 @@ def test_full_parallel_costs_in_proportion() -> None:
 def test_a_verifier_ends_a_search_after_its_round_and_sampling_on_average() -> None:
     one = record(CORRECT, counts=TokenCounts(generated=50))
     drawn = [1 + order.index(True) for order in permutations(CORRECT)]
-    assert tokens_to_first_correct(one, 1) == pytest.approx(10 * np.mean(drawn))
+    assert tokens_to_first_correct(one, 1, 5) == pytest.approx(10 * np.mean(drawn))
+    # What a sample costs is not linear where samples share tokens.
+    tokens = curve_of(walked()).tokens
+    assert tokens_to_first_correct(walked(), 1, 5) == pytest.approx(
+        np.mean([tokens[number] for number in drawn])
+    )
+    assert tokens_to_first_correct(one, 1, 2) == pytest.approx(
+        10 * np.mean([min(number, 2) for number in drawn])
+    )
     search = walked("best_first")
-    assert tokens_to_first_correct(search, 4) == 3  # the root, and the round of one after it
+    assert tokens_to_first_correct(search, 4, 5) == 3  # the root, and the round of one after it
     judged = zip(search.sequences, [False, False, False, True, False], strict=True)
     late = replace(search, sequences=tuple(replace(s, correct=good) for s, good in judged))
-    assert tokens_to_first_correct(late, 1) == 6
-    assert tokens_to_first_correct(late, 4) == 6  # rounds of 1, 1 and 2
+    assert tokens_to_first_correct(late, 1, 5) == 6
+    assert tokens_to_first_correct(late, 4, 5) == 6  # rounds of 1, 1 and 2
     nothing = replace(one, sequences=record([False] * 5).sequences)
-    assert tokens_to_first_correct(nothing, 1) == 50
+    assert tokens_to_first_correct(nothing, 1, 5) == 50
 
 
 def prompts(method: str, solved_at: Sequence[int | None], cost: int) -> list[PromptRecord]:
@@ -113,6 +123,54 @@ def test_a_ratio_is_of_the_tokens_to_the_target() -> None:
     assert found.ratio == pytest.approx(0.4 * 10 / 80)
 
 
+def test_seeds_are_averaged_within_a_prompt() -> None:
+    one, other = prompts("best_first", [0, 2], cost=10), prompts("best_first", [1, None], cost=30)
+    (curves,) = prompt_curves([*one, *(replace(each, seed=1) for each in other)])
+    assert curves.passes[:, :4].tolist() == [[0, 0.5, 1, 1], [0, 0, 0, 0.5]]
+    assert curves.tokens[:, 1].tolist() == [20, 20]
+
+
+def test_targets_are_of_the_base_temperature_whatever_the_reference() -> None:
+    base = prompts("parallel", [3] * 20, cost=10)
+    control = prompts("parallel", [3] * 12 + [None] * 8, cost=30)
+    control = [replace(each, temperature=1.0) for each in control]
+    records = [*base, *control, *prompts("best_first", [0] * 20, cost=10)]
+    found = compare.compare(records, 0.6, 1, {one.cell: 1.0 for one in records})
+    own = {
+        each["reference"]: each
+        for each in found["needed"]
+        if each["method"] == "best_first τ=0.6" and each["k"] == 8
+    }
+    assert [each["target"] for each in own.values()] == pytest.approx([8 / 20] * 2)
+    assert own["parallel τ=0.6"]["reference_tokens"] == pytest.approx(8 * 10)
+    assert own["parallel τ=1"]["reference_tokens"] == pytest.approx(8 / 0.6 * 30)
+
+
+def test_an_interval_is_that_of_repeated_prompts() -> None:
+    solved = [0, 2, 5, None, 7, 1, 3, 12]
+    sampled, searched = prompt_curves(
+        [*prompts("parallel", [3] * 6 + [None] * 2, 10), *prompts("best_first", solved, 7)]
+    )
+
+    def needed(curves: PromptCurves, rows: NDArray[np.int64], target: float) -> float:
+        passes, tokens = (each[rows].mean(axis=0) for each in (curves.passes, curves.tokens))
+        for k in range(1, len(passes)):
+            if passes[k] >= target - 1e-12:
+                share = (target - passes[k - 1]) / (passes[k] - passes[k - 1])
+                return float(tokens[k - 1] + share * (tokens[k] - tokens[k - 1]))
+        return math.inf
+
+    ratios = []
+    for weights in resampled(8):
+        rows = np.repeat(np.arange(8), np.round(weights * 8).astype(int))
+        assert len(rows) == 8
+        target = float(sampled.passes[rows, 16].mean())
+        ratios.append(needed(searched, rows, target) / needed(sampled, rows, target))
+    ratios.sort()
+    found = needed_tokens(searched, sampled, sampled, 16)
+    assert found.interval == pytest.approx((ratios[100], ratios[1899]))
+
+
 def test_what_is_never_reached_has_no_ratio() -> None:
     sampled, searched = prompt_curves(
         [*prompts("parallel", [3] * 20, cost=10), *prompts("best_first", [None] * 20, cost=10)]
@@ -130,6 +188,39 @@ def test_resamples_that_never_get_there_count_as_infinite() -> None:
     assert found.ratio is not None
     assert found.interval is not None
     assert math.isinf(found.interval[1])
+
+
+def test_resamples_that_neither_side_gets_through_count_as_infinite_too() -> None:
+    solved = [0] * 11 + [None] * 9
+    sampled, searched = prompt_curves(
+        [*prompts("parallel", [3] * 20, cost=10), *prompts("best_first", solved, cost=10)]
+    )
+    found = needed_tokens(searched, sampled, searched, 10)
+    assert found.interval is not None
+    assert found.interval[0] == pytest.approx(1)
+    assert math.isinf(found.interval[1])
+
+
+def test_full_parallel_is_compared_at_the_searches_m() -> None:
+    """It may have half as many sequences again, for methods of two stages."""
+    parallel = prompts("parallel", [18] * 4, cost=10)
+    searched = [
+        replace(one, sequences=one.sequences[:10], max_sequences=10)
+        for one in prompts("best_first", [0] * 4, cost=10)
+    ]
+    found = compare.compare(
+        [*parallel, *searched], 0.6, 1, dict.fromkeys([parallel[0].cell, searched[0].cell], 1.0)
+    )
+    stopped, voted = found["verifier"][0], found["votes"][0]
+    assert (stopped["method"], stopped["max_sequences"], voted["max_sequences"]) == (
+        "parallel",
+        10,
+        10,
+    )
+    assert stopped["pass"] == pytest.approx(10 / 20)
+    expected = np.mean([min(place, 10) for place in range(1, 21)])
+    assert stopped["tokens"] == pytest.approx(10 * expected)
+    assert voted["pass_rate"] == 0, "the nineteenth is not among them"
 
 
 def test_a_target_of_nothing_has_no_ratio() -> None:
@@ -151,6 +242,27 @@ def test_seconds_are_tokens_at_the_pace_of_the_run() -> None:
     assert one["reference_seconds"] == pytest.approx(80 / 2000)
     unmeasured = compare.compare(records, 0.6, 1, {parallel: 0.0, search: 0.0})
     assert {each["seconds"] for each in unmeasured["needed"]} == {None}
+
+
+def test_a_run_of_one_level_is_said_once() -> None:
+    records = [*prompts("parallel", [3] * 20, cost=10), *prompts("best_first", [0] * 20, cost=10)]
+    online = swept([True] * 20, 4)
+    cells = {one.cell: 1.0 for one in [*records, *online]}
+    found = compare.compare([*records, *online], 0.6, 1, cells)
+    assert {one.level for one in records} == {1}
+    assert {tuple(each["levels"]) for each in found["needed"]} == {(1,)}
+    assert {tuple(each["levels"]) for each in found["budgets"]} == {(None,)}
+    assert sum(each["method"] == "best_first τ=0.6" for each in found["needed"]) == 2
+
+
+def test_votes_tell_a_running_theta_from_a_fixed_one() -> None:
+    fixed = swept([True] * 4, 4)
+    running = [replace(one, threshold=None) for one in fixed]
+    records = [*prompts("parallel", [3] * 4, cost=10), *fixed, *running]
+    found = compare.compare(records, 0.6, 1, {one.cell: 1.0 for one in records})
+    table = render(found).rpartition("by probability")[2].partition("\n\n")[0]
+    lines = [line.split() for line in table.splitlines() if "eager_init" in line]
+    assert [line[1] for line in lines] == ["0.7", "auto"]
 
 
 def swept(solved: Sequence[bool], cap: int) -> list[PromptRecord]:
@@ -189,7 +301,7 @@ def test_a_search_is_read_off_where_it_cost_as_much_as_the_other() -> None:
 
 
 def test_findings_name_what_needs_more_and_what_is_not_told_apart() -> None:
-    common = {"method": "a", "reference": "parallel", "target": 0.5}
+    common = {"method": "a", "reference": "parallel", "target": 0.5, "reference_tokens": 9.0}
     rows = [
         common | {"levels": (1,), "k": 8, "ratio": 1.2, "tokens": 6.0, "interval": (0.9, 2.0)},
         common | {"levels": (None,), "k": 8, "ratio": 0.8, "tokens": 6.0, "interval": (0.6, 1.1)},
@@ -201,6 +313,10 @@ def test_findings_name_what_needs_more_and_what_is_not_told_apart() -> None:
         "pass@16; undecided (the interval includes 1) at all pass@8 (0.80)."
     ]
     assert needed_findings(rows[2:3]) == ["a against parallel: fewer tokens everywhere."]
+    absent = rows[2] | {"reference_tokens": None, "ratio": None, "interval": None}
+    assert needed_findings([absent]) == [
+        "a against parallel: pass not reached by the reference at levels 2, 3 pass@16."
+    ]
 
 
 def test_a_weighted_vote() -> None:
@@ -243,6 +359,13 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "results.jsonl").write_text("".join(lines[:-2]))
     assert compare.main([str(tmp_path)]) == 2
     assert "lacks 2 results; repeat its command" in capsys.readouterr().err
+    for name, value in (("stop", "consensus"), ("token_budget", 400)):
+        header["config"]["search"] = {"width": 2, "stop": None, name: value}
+        (tmp_path / "config.json").write_text(json.dumps(header))
+        assert compare.main([str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert f"was run with --{name.replace('_', '-')} {value};" in said
+        assert said.count("\n") == 1
 
 
 def test_a_run_of_another_version_gets_one_sentence(

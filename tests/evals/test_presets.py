@@ -14,7 +14,8 @@ from eager_sgl.core import EagerConfig
 from evals.defaults import choose_values, served_model
 from evals.methods import METHODS
 from evals.presets import DEFAULT_THRESHOLD, PRESETS, Preset, find_preset, preset_for
-from evals.settings import Settings, parse_settings
+from evals.read_settings import parse_settings
+from evals.settings import Settings
 from evals.tasks import find_task
 
 FIXTURES = Path(__file__).parent / "tasks" / "fixtures"

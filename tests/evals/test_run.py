@@ -14,8 +14,8 @@ import pytest
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError, EagerError, ServerUnreachableError
 from evals import run, stages
+from evals.command_line import API_KEY_VARIABLE
 from evals.methods import Call
-from evals.settings import API_KEY_VARIABLE
 from tests.evals.build import result
 from tests.evals.scripted_run import PROFILE, Scripted, generate, key_of, lines
 
@@ -176,6 +176,8 @@ def test_what_finished_together_with_a_failure_is_written(
         (["--extra-cap", "eager=x"], "extra_cap is 'eager=x'; it must be a number, or eager=1"),
         (["--extra-cap", "init=1"], "unknown method of two stages 'init'; there is eager_adapt"),
         (["--stage-two-tries", "0"], "max_tries is 0; it must be at least 1"),
+        (["--priority", "nonsense"], "unknown priority 'nonsense'; there is early_peaks"),
+        (["--stop", "consensus"], "stop is consensus, which ends searches; add best_first"),
         (["--verifier", "math"], "verifier is 'math'; it must be module:function that can"),
         (["--verifier", "os:name"], "verifier is 'os:name', a str; it must be a function"),
         (["--extra-cap", "inf"], "max_extra_factor is inf; it must be above 0 and finite"),

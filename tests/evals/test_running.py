@@ -12,7 +12,7 @@ from eager_sgl.errors import EagerError
 from eager_sgl.running_threshold import RunningThreshold, Shown
 from evals import run
 from evals.methods import METHODS, Call
-from evals.settings import parse_settings
+from evals.read_settings import parse_settings
 from tests.evals.build import result
 from tests.evals.scripted_run import Scripted, lines
 
@@ -24,6 +24,7 @@ class Showing:
 
     def __init__(self, stops_at: int | None = None) -> None:
         self.stops_at, self.num_begun = stops_at, 0
+        self.quantiles: set[float] = set()
 
     def __call__(self, call: Call) -> PromptResult:
         self.num_begun += 1
@@ -33,10 +34,11 @@ class Showing:
         found = result(["no answer"])
         if call.running is None:
             return found
+        self.quantiles.add(call.running.quantile(4))
         own = sum(call.sample.id.encode())
         counts = call.running.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
         call.running.observe_length(20 + own % 5)
-        threshold = max(call.running.threshold(4), call.config.threshold)
+        threshold = call.running.threshold(4)
         shown = Shown(threshold, 20 + own % 5, tuple(sorted(Counter(counts).items())))
         return replace(found, shown=shown)
 
@@ -49,9 +51,7 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
     assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 1
     scripted(Showing())
     assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 0
-    one, other = (
-        {li["sample_id"]: li["shown"]["counts"] for li in lines(f)} for f in (whole, pieces)
-    )
+    one, other = ({li["sample_id"]: li["shown"] for li in lines(f)} for f in (whole, pieces))
     assert one == other
     assert len(one) == 9
     finals = []
@@ -59,7 +59,7 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
         summary = json.loads((folder / "summary.json").read_text())
         (row,) = summary["rows"]
         running = row["running_theta"]
-        assert row["theta"] is None
+        assert row["theta"] == "auto"
         finals.append((running["final"], running["quantile"]))
         assert running["num_steps"] == 9 * 22
         assert 0.9 < running["quantile"][0] < 1
@@ -67,7 +67,8 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
         assert summary["config"]["thresholds"] == [None]
         assert summary["config"]["running_quantile"] is None
     known = RunningThreshold()
-    known.observe([index * 0.005 + 1e-6 for c in one.values() for index, n in c for _ in range(n)])
+    counts = [pair for shown in one.values() for pair in shown["counts"]]
+    known.observe([index * 0.005 + 1e-6 for index, number in counts for _ in range(number)])
     known.observe_length(sum(li["shown"]["length"] for li in lines(whole)) / 9)
     assert finals[0] == finals[1] == ([known.threshold(4)], [pytest.approx(known.quantile(4))])
 
@@ -75,9 +76,11 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
 def test_it_is_said_under_the_table_beside_a_fixed_theta(
     tmp_path: Path, scripted: Scripted, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scripted(Showing())
+    showing = Showing()
+    scripted(showing)
     both = [*AUTO[:2], "--theta", "quantile:0.95,0.7", *AUTO[4:]]
     assert run.main([*both, "--output-dir", str(tmp_path)]) == 0
+    assert showing.quantiles == {0.95}
     said = " ".join(capsys.readouterr().out.split())
     assert "eager_init M=4 θ=auto τ=0.6: θ is the running quantile, at the end" in said
     assert "(q = 0.9500) after 198 monitored steps" in said
@@ -85,12 +88,12 @@ def test_it_is_said_under_the_table_beside_a_fixed_theta(
     assert {line["shown"] is None for line in lines(tmp_path) if line["threshold"]} == {True}
 
 
-def test_settings_hold_the_floor_and_the_quantile() -> None:
+def test_settings_hold_the_quantile() -> None:
     settings = parse_settings(["--theta", "0.9,quantile:0.99", *AUTO[:2]], METHODS)
     assert settings.plan.thresholds == (0.9, None)
     assert settings.quantile == 0.99
     fixed, running = settings.plan.cells
-    assert (settings.config(fixed).threshold, settings.config(running).threshold) == (0.9, 0.05)
+    assert settings.config(fixed).threshold == 0.9
     assert (fixed.theta, running.theta) == ("0.9", "auto")
     assert "running_quantile" not in parse_settings(["--theta", "0.9"], METHODS).to_json()
 
@@ -99,6 +102,7 @@ def test_settings_hold_the_floor_and_the_quantile() -> None:
     ("arguments", "said"),
     [
         (["--theta", "auto"], "eager_adapt needs one that is the same for all prompts"),
+        (["--theta", "auto", "--methods", "parallel"], "which is of eager_init; add it"),
         (["--theta", "auto,quantile:0.9"], "one running quantile may be named"),
         (["--theta", "quantile:1.5", *AUTO[:2]], "it must be in (0, 1)"),
         (["--theta", "quantile:high", *AUTO[:2]], "quantile of theta is 'high'"),

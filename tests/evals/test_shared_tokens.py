@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from eager_sgl.bids import TokenLedger
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import EagerError
-from evals import run
+from evals import run, stages
 from evals.methods import Call
 from tests.evals.build import result
 from tests.evals.scripted_run import Scripted, key_of, lines
@@ -67,7 +68,8 @@ def spent_by(found: list[dict[str, Any]]) -> list[int]:
 
 def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripted) -> None:
     scripted(Bidding())
-    assert run.main(arguments(tmp_path)) == 0
+    # One round at a time: with two, a slow thread lets others get further.
+    assert run.main(arguments(tmp_path, "--concurrency", "1")) == 0
     found = lines(tmp_path)
     assert sum(spent_by(found)) == NUM_PROMPTS * BUDGET
     worth = {line["sample_id"]: sum(line["sample_id"].encode()) % 7 for line in found}
@@ -147,6 +149,30 @@ def test_prompts_that_share_are_all_begun_however_few_may_run(
     scripted(Bidding())
     assert run.main(arguments(tmp_path, "--concurrency", "1")) == 0
     assert sum(spent_by(lines(tmp_path))) == NUM_PROMPTS * BUDGET
+
+
+@pytest.mark.parametrize(
+    ("limit", "concurrency", "most_running"), [(8, 32, 2), (12, 32, 3), (3, 32, 1), (12, 1, 1)]
+)
+def test_a_round_runs_for_every_four_prompts(
+    tmp_path: Path,
+    scripted: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    concurrency: int,
+    most_running: int,
+) -> None:
+    asked: list[int] = []
+
+    def ledger(total: int, **given: int) -> TokenLedger:
+        asked.append(given["most_running"])
+        return TokenLedger(total, **given)
+
+    monkeypatch.setattr(stages, "TokenLedger", ledger)
+    scripted(Bidding())
+    more = ("--limit", str(limit), "--concurrency", str(concurrency))
+    assert run.main(arguments(tmp_path, *more)) == 0
+    assert asked == [most_running]
 
 
 def test_another_budget_is_another_run(

@@ -1,6 +1,7 @@
 """`--stop`: which rules there are, what they go by, and that a run gives each prompt its own."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from eager_sgl import Ledger, SearchConfig, TokenLedger, program
 from eager_sgl.core import PromptResult
+from eager_sgl.priorities import EarlyPeaks, find_priority
 from eager_sgl.stops import Consensus, Solved, Unexplored
 from evals import methods, run
 from evals.grading.score import Score
@@ -150,6 +152,16 @@ def test_the_rule_is_a_part_of_the_run() -> None:
     assert settings_of("--stop", "none").to_json() == settings_of().to_json()
     found = settings_of("--stop", "unexplored").to_json()["search"]["stop"]
     assert found == "unexplored:0.5"
+
+
+def test_a_priority_may_lie_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_values.py").write_text("from eager_sgl.priorities import EarlyPeaks as Own\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    found = settings_of("--priority", "own_values:Own").search
+    assert find_priority(found.priority) is EarlyPeaks
 
 
 def test_only_searches_are_stopped_and_each_prompt_by_a_rule_of_its_own(

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evals.read_settings import parse_settings
 from evals.reasoner.styles import PLAIN, WORDY
 from evals.reasoner.tokenizer import build_tokenizer
-from evals.settings import BUNDLED_MODEL, parse_settings
+from evals.settings import BUNDLED_MODEL
 from evals.tasks.countdown import TASK as PLAIN_TASK
 from evals.tasks.countdown_rules import Problem, is_correct, parse_answer
 from evals.tasks.countdown_wordy import TASK

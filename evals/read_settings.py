@@ -1,0 +1,229 @@
+"""A command line of `evals/run.py`, checked before anything is started."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+
+from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.reallocation import RULES
+from eager_sgl.wire import require_url
+from evals.command_line import API_KEY_VARIABLE, QUICKSTART, build_parser
+from evals.defaults import Choices, choose_values, served_model
+from evals.options import (
+    read_names,
+    read_priority,
+    read_quantile,
+    read_rules,
+    read_thresholds,
+    read_values,
+    read_verifier,
+)
+from evals.plan import BEST_FIRST, RESTART, RESUME, SEARCHES, STAGE_ONE, Plan
+from evals.settings import BUNDLED_MODEL, Settings
+from evals.stopping import read_stop
+from evals.tasks import Task, find_task
+
+__all__ = ["parse_settings"]
+
+NEEDS_LABELS = "eager"
+PARALLEL_MARGIN = 1.5
+
+
+def parse_settings(arguments: Sequence[str] | None, methods: Sequence[str]) -> Settings:
+    """The settings of a command line; a wrong one exits with code 2 and one sentence.
+
+    Args:
+        arguments: None takes those of the process.
+        methods: the names that there are.
+    """
+    parser = build_parser(methods)
+    options = parser.parse_args(arguments)
+    try:
+        settings = _settings(options, methods)
+        for cell in settings.plan.cells:
+            settings.config(cell)
+        return settings
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Settings:
+    _require_servers(options)
+    _require_amounts(options)
+    options.api_key = options.api_key or os.environ.get(API_KEY_VARIABLE)
+    task = find_task(options.task, options.dataset)
+    folder = options.output_dir or QUICKSTART
+    own_model = str(task.defaults.model or BUNDLED_MODEL)
+    choices = choose_values(options, task, served_model(options, folder, own_model))
+    limit = task.defaults.limit if options.limit is None else options.limit
+    levels = options.levels and read_values("levels", options.levels, int)
+    seeds = read_values("seeds", options.seeds, int)
+    samples = () if options.report_only else tuple(task.load(limit, levels, seeds[0]))
+    if not samples and not options.report_only:
+        raise ValueError(f"task {task.name} has no prompts")
+    thresholds, calibration = read_thresholds(options.theta, choices.threshold)
+    base = _base(options, task, choices, thresholds[0] or choices.threshold)
+    model = options.model or own_model
+    if calibration:
+        calibration.check_config(base)
+        if not options.server:
+            calibration.check_model(model)
+    names = read_names("method", options.methods, known_methods)
+    if options.verifier is None:
+        _require_labels(names, task)
+    if None in thresholds:
+        _require_one_stage(names, options.monitor)
+    _require_search(options.stop, names)
+    return Settings(
+        task=task,
+        plan=_plan(options, task, choices, names, thresholds, len(samples)),
+        samples=samples,
+        base=base,
+        search=SearchConfig(
+            priority=read_priority(options.priority),
+            width=options.width,
+            max_tokens=options.max_tokens,
+            top_k=base.top_k,
+            reasoning_end=base.reasoning_end,
+            sampling=base.sampling,
+        ),
+        stop=read_stop(options.stop, task, has_verifier=options.verifier is not None),
+        token_budget=options.token_budget,
+        rules=read_rules(options),
+        verifier=options.verifier and read_verifier(options.verifier),
+        verifier_name=options.verifier,
+        calibration=calibration,
+        quantile=read_quantile(options.theta),
+        choices=choices,
+        may_run_code=options.allow_code_execution,
+        limit=limit,
+        levels=levels,
+        concurrency=options.concurrency,
+        output_dir=folder,
+        set_aside=options.output_dir is None,
+        report_only=options.report_only,
+        server=options.server,
+        router=options.router,
+        model=model,
+        timeout=options.timeout,
+        api_key=options.api_key,
+    )
+
+
+def _plan(
+    options: argparse.Namespace,
+    task: Task,
+    choices: Choices,
+    methods: tuple[str, ...],
+    thresholds: tuple[float | None, ...],
+    num_prompts: int,
+) -> Plan:
+    max_sequences = read_values("max_sequences", options.max_sequences, int)
+    _require_one_budget(options.token_budget, methods, max_sequences)
+    controls = options.control_temperatures
+    return Plan(
+        methods=methods,
+        max_sequences=max_sequences,
+        thresholds=thresholds,
+        temperatures=read_values("temperature", choices.temperature, float),
+        seeds=read_values("seeds", options.seeds, int),
+        stage_twos=read_names("stage two", options.stage_two, (RESTART, RESUME)),
+        parallel_sequences=(
+            _parallel_sequences(max_sequences, methods)
+            if options.parallel_sequences is None
+            else options.parallel_sequences
+        ),
+        num_prompts=num_prompts,
+        can_vote=task.can_vote,
+        control_temperatures=(
+            read_values("control_temperatures", controls, float) if controls else ()
+        ),
+    )
+
+
+def _require_amounts(options: argparse.Namespace) -> None:
+    if options.timeout <= 0:
+        raise ValueError(f"timeout is {options.timeout:g}; it must be above 0 seconds")
+    for name in ("limit", "concurrency"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+
+
+def _require_servers(options: argparse.Namespace) -> None:
+    if options.server and options.model:
+        raise ValueError("--model is of the server that is started; --server brings its own")
+    if options.server:
+        require_url(options.server)
+    if options.router:
+        require_url(options.router)
+        if not options.server:
+            raise ValueError("--router needs --server, the URL of one of its replicas")
+
+
+def _require_labels(methods: Sequence[str], task: Task) -> None:
+    if NEEDS_LABELS in methods and not task.has_labels:
+        others = ",".join(name for name in methods if name != NEEDS_LABELS)
+        raise ValueError(
+            f"{NEEDS_LABELS} needs reference answers, and {task.name} has none; give --methods "
+            f"{others or 'eager_init'}"
+        )
+
+
+def _require_search(stop: str, methods: Sequence[str]) -> None:
+    if stop != "none" and not set(methods) & set(SEARCHES):
+        raise ValueError(f"stop is {stop}, which ends searches; add {BEST_FIRST} to --methods")
+
+
+def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
+    """What a running θ needs."""
+    if others := [name for name in methods if name in RULES]:
+        raise ValueError(
+            f"theta runs along, and {others[0]} needs one that is the same for all prompts; give "
+            "numbers, or --methods eager_init"
+        )
+    if STAGE_ONE not in methods:
+        raise ValueError(f"theta runs along, which is of {STAGE_ONE}; add it to --methods")
+    if monitor == "gate":
+        raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
+
+
+def _require_one_budget(
+    token_budget: int | None, methods: Sequence[str], max_sequences: Sequence[int]
+) -> None:
+    """What is shared is one run's: a smaller M would be spent by others, not a part of it."""
+    if token_budget is None:
+        return
+    if token_budget < 1:
+        raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
+    if BEST_FIRST not in methods:
+        raise ValueError(f"token_budget is of {BEST_FIRST}; add it to --methods")
+    if len(max_sequences) > 1:
+        raise ValueError(
+            f"token_budget is shared at one M; give --max-sequences {max(max_sequences)}"
+        )
+
+
+def _parallel_sequences(max_sequences: Sequence[int], methods: Sequence[str]) -> int:
+    most = max(max_sequences)
+    return math.ceil(PARALLEL_MARGIN * most) if any(name in RULES for name in methods) else most
+
+
+def _base(
+    options: argparse.Namespace, task: Task, choices: Choices, threshold: float
+) -> EagerConfig:
+    return EagerConfig(
+        threshold=threshold,
+        top_k=options.top_k,
+        entropy_temperature=options.entropy_temperature,
+        patience=options.patience,
+        monitor=options.monitor,
+        chunk_tokens=(
+            task.defaults.chunk_tokens if options.chunk_tokens is None else options.chunk_tokens
+        ),
+        reasoning_end=choices.reasoning_end,
+        sampling=SamplingConfig(top_p=choices.top_p, max_new_tokens=choices.max_new_tokens),
+    )
