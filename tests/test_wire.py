@@ -69,6 +69,18 @@ def test_an_aborted_request_is_an_error():
 
 
 @contextmanager
+def listening(handler):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
 def serving(*replies, delay=0.0, content_type="application/json"):
     """A server that gives these (status, body) replies in turn; status None hangs up."""
     replies, seen = list(replies), []
@@ -96,14 +108,8 @@ def serving(*replies, delay=0.0, content_type="application/json"):
         def log_message(self, *arguments):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Handler) as url:
+        yield url, seen
 
 
 @pytest.fixture(autouse=True)
@@ -213,14 +219,8 @@ def streaming(*pieces):
         def log_message(self, *arguments):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", heard.release
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Handler) as url:
+        yield url, heard.release
 
 
 def test_a_stream_is_passed_on_as_it_comes_and_its_end_is_the_answer():
