@@ -150,3 +150,44 @@ def test_a_given_prefix_belongs_to_the_path_and_costs_nothing():
     assert strand.path() == [4, 4, 6, 7, 7]
     counts = tree.counts([strand])
     assert (counts.unique, counts.hand_set, counts.generated, counts.discarded) == (3, 1, 2, 0)
+
+
+def told(places, *token_ids, finish_reason=None):
+    """What a stream has brought so far, the gate telling of some steps."""
+    top = TopLogprobs(
+        token_ids=np.tile(np.array([[2, 3]], np.int32), (len(places), 1)),
+        logprobs=np.log(np.full((len(places), 2), 0.5, np.float32)),
+        temperature=1.0,
+    )
+    return Generation(token_ids, finish_reason, 1, 0, top=top, told=places)
+
+
+def test_a_strand_grows_by_what_a_stream_brings_and_is_counted_at_its_end():
+    tree = TokenTree([9], max_new_tokens=10, policy=everywhere)
+    root = tree.open_root()
+    for part in (told((1,), 2, 2), told((1, 2), 2, 2, 3, 2)):
+        tree.append(root, part, 10, 0)
+        assert root.finish_reason is None
+        assert tree.spent.generated == 0
+    tree.append(root, told((1, 2), 2, 2, 3, 2, 0, finish_reason="stop"), 10, 0)
+    assert root.token_ids == [2, 2, 3, 2, 0]
+    assert [p.position for p in root.branch_points] == [1, 2]
+    assert [p.sampled for p in root.branch_points] == [2, 3]
+    assert [math.isnan(entropy) for entropy in root.entropies] == [True, False, False, True, True]
+    assert root.finish_reason == "stop"
+    assert (tree.spent.generated, tree.spent.requests) == (5, 1)
+
+
+def test_a_step_may_be_told_late_or_twice_and_counts_once():
+    tree = TokenTree([9], max_new_tokens=10, policy=everywhere)
+    root = tree.open_root()
+    tree.append(root, told((), 2, 2, 2), 10, 0)
+    tree.append(root, told((1, 1), 2, 2, 2, 2), 10, 0)
+    assert [p.position for p in root.branch_points] == [1]
+
+
+def test_what_the_gate_tells_of_an_answer_is_left_out():
+    tree = TokenTree([9], max_new_tokens=10, policy=everywhere, reasoning_end=[7])
+    root = tree.open_root()
+    tree.append(root, told((0, 2), 2, 7, 2), 10, 0)
+    assert [p.position for p in root.branch_points] == [0]
