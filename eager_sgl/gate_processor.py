@@ -143,7 +143,7 @@ class _Report:
         """The one of a request, made when it is first seen."""
         if (request := params.get("__req__")) is None:
             return None
-        if request.customized_info is None:
+        if getattr(request, "customized_info", None) is None:
             request.customized_info = {}
         if REPORT not in request.customized_info:
             request.customized_info[REPORT] = cls(params)
@@ -151,8 +151,13 @@ class _Report:
         return report
 
     def next_place(self) -> int:
-        """Which of the request's new tokens this step makes; negative within its prompt."""
-        return int(self._request.kv.kv_committed_len - len(self._request.origin_input_ids))
+        """Which of the request's new tokens this step makes; negative within its prompt.
+
+        Negative too where a server keeps its count elsewhere: that must not end the server, and
+        whoever connects finds that it tells nothing.
+        """
+        committed = getattr(getattr(self._request, "kv", None), "kv_committed_len", -1)
+        return int(committed - len(self._request.origin_input_ids))
 
     def add(self, place: int, token_ids: Tensor, logprobs: Tensor) -> None:
         """A step that has fired; the request is to be sent as soon as its token is known."""

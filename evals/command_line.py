@@ -61,7 +61,7 @@ ROUTER_HELP = (
 MONITOR_HELP = (
     f"how branch points are found {SHOWN}: by the entropy gate inside the server, or by looking at "
     "chunks, which alone gives the entropies of all steps; auto takes the gate where the server "
-    "allows it and nothing needs refused branches"
+    "allows it and no router stands before it"
 )
 CAP_HELP = (
     f"most extra sequences of a prompt, as a multiple of M {SHOWN}: the paper's; the reference "
@@ -188,7 +188,12 @@ def _add_stage_two_options(group: argparse._ArgumentGroup) -> None:
 def _add_search_options(group: argparse._ArgumentGroup) -> None:
     own, add = SearchConfig(), group.add_argument
     add("--priority", default=own.priority, help=f"of best_first {SHOWN}: {PRIORITIES_HELP}")
-    add("--width", type=int, default=own.width, help=f"paths opened at once per prompt {SHOWN}")
+    add(
+        "--width",
+        type=int,
+        default=own.width,
+        help=f"paths opened at once per prompt, at most {SHOWN}",
+    )
     add("--max-tokens", type=int, help="generated tokens of a prompt that end its search")
     add("--stop", default="none", help=STOP_HELP)
     add("--token-budget", type=int, help=TOKENS_HELP)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.compare_votes import Votes, votes_of
+from evals.matching import resamples
 from evals.plan import SEARCHES, STAGE_ONE
 from evals.prompt_curves import PromptCurves, curve_place
 from evals.store import PromptRecord
@@ -20,6 +21,7 @@ __all__ = ["TAIL", "AtBudget", "at_budgets", "resampled"]
 TAIL = 0.05
 """Outside either end of the 90 % interval."""
 NUM_RESAMPLES = 2_000
+"""Fewer than elsewhere: each is a search along two curves."""
 
 Floats = NDArray[np.float64]
 
@@ -82,12 +84,8 @@ def _comparisons(
                 if level is None:
                     votes = votes_of([r for r in own if r.max_sequences == cap])
                     k = max(1, round(found.num_sequences))
-                    found = _with_votes(found, votes, votes_of(other, k))
+                    found = replace(found, online_votes=votes, search_votes=votes_of(other, k))
                 yield found
-
-
-def _with_votes(found: AtBudget, online: Votes, search: Votes) -> AtBudget:
-    return AtBudget(**vars(found) | {"online_votes": online, "search_votes": search})
 
 
 def _compare(
@@ -127,6 +125,4 @@ def _at(weights: Floats, search: PromptCurves, tokens: Floats) -> Floats:
 
 def resampled(number: int) -> Floats:
     """Weights of prompts in each resample of a bootstrap: [R, P], always the same."""
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(number, np.full(number, 1 / number), NUM_RESAMPLES)
-    return np.asarray(draws / number)
+    return resamples(number)[:NUM_RESAMPLES]

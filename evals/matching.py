@@ -21,6 +21,7 @@ __all__ = [
     "MatchedParallel",
     "bootstrap_interval",
     "match_parallel",
+    "resamples",
 ]
 
 NUM_RESAMPLES = 10_000
@@ -96,7 +97,7 @@ def match_parallel(
 def _interval(
     values: Array, tokens: Array, curves: Array, parallel_tokens: Array
 ) -> tuple[float, float]:
-    weights = _resamples(len(values))
+    weights = resamples(len(values))
     ks = (weights @ tokens) / (weights @ parallel_tokens) * (curves.shape[1] - 1)
     differences = weights @ values - _at(weights @ curves, ks)
     low, high = np.quantile(differences, [TAIL, 1 - TAIL])
@@ -115,7 +116,7 @@ def bootstrap_interval(values: Array) -> tuple[float, float] | None:
     """
     if len(values) < 2:
         return None
-    low, high = np.quantile(_resamples(len(values)) @ values, [TAIL, 1 - TAIL])
+    low, high = np.quantile(resamples(len(values)) @ values, [TAIL, 1 - TAIL])
     low -= _unseen(len(values)) if values.min() >= 0 else 0
     high += _unseen(len(values)) if values.max() <= 0 else 0
     return float(low), float(high)
@@ -127,7 +128,7 @@ def _unseen(num_prompts: int) -> float:
 
 
 @lru_cache(maxsize=8)
-def _resamples(num_prompts: int) -> Array:
+def resamples(num_prompts: int) -> Array:
     """Weight of each prompt in each resample: float [R, P], rows summing to 1; always the same."""
     rng = np.random.default_rng(SEED)
     draws = rng.multinomial(num_prompts, np.full(num_prompts, 1 / num_prompts), NUM_RESAMPLES)

@@ -193,6 +193,14 @@ def test_pieces_of_a_long_prompt_are_no_steps():
     assert [place for place, _, _ in request.sent()] == [0]
 
 
+@pytest.mark.parametrize("kv", [None, SimpleNamespace(another_count=7)])
+def test_a_server_that_counts_elsewhere_is_told_nothing_and_goes_on(kv):
+    request = Request(1.0)
+    request.kv = kv
+    EntropyGate()(FLAT[None].clone(), [request.params])
+    assert request.customized_info[REPORT][0:9] == []
+
+
 def test_a_request_that_is_gone_disturbs_nobody():
     class Later:
         def __init__(self):
