@@ -24,6 +24,7 @@ from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
 from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.stops import Consensus, Solved, Stop, Unexplored
+from eager_sgl.worth import BestEntry, Doubt, Worth
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint, connect
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Account",
+    "BestEntry",
     "Bidder",
     "BranchPoint",
     "Consensus",
+    "Doubt",
     "EagerConfig",
     "EagerError",
     "EmbeddedRuntime",
@@ -66,6 +69,7 @@ __all__ = [
     "TokenLedger",
     "Unexplored",
     "Verifier",
+    "Worth",
     "connect",
     "continue_from",
     "eager_generate",

@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eager_sgl.bids import Bidder
 from eager_sgl.core import BranchPoint
 from eager_sgl.frontier import Candidates, candidates
 from eager_sgl.priorities import Priority
 from eager_sgl.schedule import Head, Selection
 from eager_sgl.tree import Strand, TokenTree
 
-__all__ = ["BestFirstSchedule", "IsEnough", "SearchSchedule"]
+__all__ = ["BestFirstSchedule", "IsEnough", "MayCost", "SearchSchedule"]
 
 IsEnough = Callable[[TokenTree, Sequence[Head]], bool]
 """Whether the finished sequences are enough; asked before every round."""
+
+MayCost = Callable[[TokenTree, Sequence[Head], float], bool]
+"""Whether a round may cost so many tokens; asked before every round, and no is final."""
 
 
 @dataclass(kw_only=True)
@@ -35,6 +37,7 @@ class SearchSchedule:
             they show says where to go on.
         max_tokens: generated tokens from which on nothing is opened; None for no such limit.
         stop: ends the search early; None for never.
+        may_cost: where searches share their tokens; None for no such limit.
         heads: the sequences so far, in the order of opening.
     """
 
@@ -42,6 +45,7 @@ class SearchSchedule:
     width: int = 1
     max_tokens: int | None = None
     stop: IsEnough | None = None
+    may_cost: MayCost | None = None
     heads: list[Head] = field(default_factory=list)
 
     def open_round(self, tree: TokenTree, room: int) -> int:
@@ -68,7 +72,13 @@ class SearchSchedule:
             return False
         if self.max_tokens is not None and tree.spent.generated >= self.max_tokens:
             return False
-        return self.stop is None or not self.stop(tree, self.heads)
+        if self.stop is not None and self.stop(tree, self.heads):
+            return False
+        return self.may_cost is None or self.may_cost(tree, self.heads, self._expected(tree))
+
+    def _expected(self, tree: TokenTree) -> float:
+        """Tokens of the next round, if its sequences cost what those so far have."""
+        return tree.spent.generated / len(self.heads) * self._room()
 
     def open(self, tree: TokenTree, parent: Strand, point: BranchPoint) -> None:
         """A new sequence that leaves a strand for the second token of a point."""
@@ -87,11 +97,9 @@ class BestFirstSchedule(SearchSchedule):
 
     Attributes:
         priority: what is best.
-        bidder: asked before every round, where searches share their tokens; None for no such limit.
     """
 
     priority: Priority
-    bidder: Bidder | None = None
 
     def open_round(self, tree: TokenTree, room: int) -> int:
         """Open the best entries; of equal ones the first in the order of the candidates."""
@@ -99,10 +107,6 @@ class BestFirstSchedule(SearchSchedule):
         values = self.priority(found)
         best = [int(index) for index in np.argsort(-values, kind="stable")[:room]]
         chosen = [index for index in best if values[index] > -np.inf]
-        if chosen and self.bidder is not None:
-            value, expected = float(values[chosen[0]]), float(found.remaining[chosen].sum())
-            if not self.bidder.ask(tree.spent.generated, value, expected):
-                return 0
         for index in chosen:
             parent = tree.strands[found.strands[index]]
             self.open(tree, parent, _branch_point(found, index, float(values[index])))

@@ -10,13 +10,14 @@ holds so far, and `continue_from` goes on from the sequence that was chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
 from contextlib import nullcontext
 from dataclasses import replace
 
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl.best_first import IsEnough
+from eager_sgl.best_first import IsEnough, MayCost
 from eager_sgl.bids import Bidder
 from eager_sgl.budget import Account
 from eager_sgl.core import (
@@ -174,8 +175,8 @@ def eager_generate(
         until: ends a search early, once it says so; not of EAGer-init.
         account: this prompt's part of a ledger; what is left of it caps M, and what is used is
             committed.
-        bidder: this prompt's part of a ledger of tokens, for a best-first search; left at the end,
-            whatever happens.
+        bidder: this prompt's part of a ledger of tokens, for a search; left at the end, whatever
+            happens.
         on_wave: told of progress.
         running: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
             prompts of a model. `config.threshold` then means nothing, and the monitor is "chunk",
@@ -193,8 +194,10 @@ def eager_generate(
             config = _for_running(config, running)
         max_sequences = _most_sequences(config, account)
         with Growth(s, config.sampling, config) as growth:
-            stop, known = None if until is None else _with_texts(until, growth), growth.tree
-            schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, bidder, running)
+            stop = None if until is None else _with_texts(until, growth)
+            may_cost = None if bidder is None else _by_bids(bidder, growth)
+            known = growth.tree
+            schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, may_cost, running)
             selection = _follow(schedule, growth, account, on_wave)
             if bidder is not None:
                 bidder.leave(known.spent.generated)
@@ -241,6 +244,14 @@ def _for_running(config: EagerConfig | SearchConfig, running: RunningThreshold) 
 
 def _with_texts(until: Stop, growth: Growth) -> IsEnough:
     return lambda tree, heads: until(tree, growth.sequences(heads))
+
+
+def _by_bids(bidder: Bidder, growth: Growth) -> MayCost:
+    def may_cost(tree: TokenTree, heads: Items[Head], expected: float) -> bool:
+        worth = bidder.worth(tree, growth.sequences(heads))
+        return bidder.ask(tree.spent.generated, worth, expected)
+
+    return may_cost
 
 
 def continue_from(s: ProgramState, sequence: Sequence) -> None:

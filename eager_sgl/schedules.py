@@ -6,8 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from eager_sgl.best_first import BestFirstSchedule, IsEnough, SearchSchedule
-from eager_sgl.bids import Bidder
+from eager_sgl.best_first import BestFirstSchedule, IsEnough, MayCost, SearchSchedule
 from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.frontier import StepRecorder
 from eager_sgl.policy import EntropyThreshold, Policy
@@ -52,7 +51,7 @@ def schedule_of(
     max_sequences: int,
     prompt_ids: Sequence[int],
     stop: IsEnough | None = None,
-    bidder: Bidder | None = None,
+    may_cost: MayCost | None = None,
     running: RunningThreshold | None = None,
 ) -> Schedule:
     """What decides on a prompt's tree.
@@ -61,18 +60,19 @@ def schedule_of(
         max_sequences: M, at most the configuration's.
         prompt_ids: with the seed, they seed the walks.
         stop: ends a search early; EAGer-init has none.
-        bidder: of a best-first search that shares its tokens with others.
+        may_cost: of a search that shares its tokens with others.
         running: gives EAGer-init its θ.
 
     Raises:
-        ValueError: the configuration is of something that has nothing to bid with, or that no
-            rule ends.
+        ValueError: the configuration is of EAGer-init, which no rule ends, and which does not bid.
     """
-    if bidder is not None and getattr(config, "order", None) != "best_first":
-        raise ValueError(f"{config} cannot bid for tokens; only best_first has values to bid")
     if isinstance(config, EagerConfig):
         if stop is not None:
             raise ValueError("until is given for EAGer-init, which only M and patience end")
+        if may_cost is not None:
+            raise ValueError(
+                "a bidder is given for EAGer-init; only searches have rounds to bid for"
+            )
         online = OnlineSchedule(
             max_sequences, config.patience, config.threshold, config.refused_threshold is not None
         )
@@ -82,9 +82,10 @@ def schedule_of(
         "width": config.width,
         "max_tokens": config.max_tokens,
         "stop": stop,
+        "may_cost": may_cost,
     }
     if config.order == "best_first":
-        return BestFirstSchedule(**common, priority=find_priority(config.priority), bidder=bidder)
+        return BestFirstSchedule(**common, priority=find_priority(config.priority))
     rng = random.Random(f"{config.seed} {list(prompt_ids)}")
     kind = TrieParallelSchedule if config.order == "trie_parallel" else WithoutReplacementSchedule
     return kind(**common, sampling=config.sampling, rng=rng)

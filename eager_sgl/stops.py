@@ -19,7 +19,15 @@ from eager_sgl.frontier import candidates
 from eager_sgl.reallocation import Verifier
 from eager_sgl.tree import TokenTree
 
-__all__ = ["Consensus", "Solved", "Stop", "Unexplored", "majority_confidence", "unexplored_mass"]
+__all__ = [
+    "Classes",
+    "Consensus",
+    "Solved",
+    "Stop",
+    "Unexplored",
+    "majority_confidence",
+    "unexplored_mass",
+]
 
 Stop = Callable[[TokenTree, Items[Sequence]], bool]
 """Whether the finished sequences are enough."""

@@ -10,6 +10,7 @@ from typing import NoReturn
 from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.reallocation import RULES
 from eager_sgl.wire import TIMEOUT
+from evals.bidding import BIDS, DOUBT
 from evals.plan import RESTART, SEARCHES
 from evals.presets import NO_PRESET, PRESETS
 from evals.tasks import TASKS
@@ -103,9 +104,13 @@ STOP_HELP = (
     "verifier (a sequence is correct, by --verifier or the labels)"
 )
 TOKENS_HELP = (
-    "generated tokens per prompt, on average, that the prompts of best_first share: the best bid "
-    "of all their frontiers goes on, so the priority's values must be comparable between prompts: "
-    "joint_cost, flat_joint_cost (default: every prompt has M sequences of its own)"
+    "generated tokens per prompt, on average, that the prompts of a search share: the best of "
+    "their --bids goes on (default: every prompt has M sequences of its own)"
+)
+BIDS_HELP = (
+    "for a --token-budget: doubt (how far a prompt's sequences disagree, over how many there are) "
+    "or frontier (the best value of --priority, which must be comparable between prompts: "
+    f"joint_cost, flat_joint_cost) {SHOWN}"
 )
 
 
@@ -197,6 +202,7 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     add("--max-tokens", type=int, help="generated tokens of a prompt that end its search")
     add("--stop", default="none", help=STOP_HELP)
     add("--token-budget", type=int, help=TOKENS_HELP)
+    add("--bids", default=DOUBT, choices=BIDS, help=BIDS_HELP)
 
 
 def _add_server_options(group: argparse._ArgumentGroup) -> None:

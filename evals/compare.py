@@ -1,9 +1,11 @@
 """Tokens to equal pass: `python evals/compare.py RUN_FOLDER`.
 
 How many generated tokens each method of a run needs to reach Full Parallel's pass@8, @16 and @32,
-as a share of Full Parallel's, per level and over all, and how many seconds that is. Then searches
-against EAGer-init at its own tokens, what a verifier saves that ends the search at the first
-correct sequence, and what exploring costs the mean sequence and the vote.
+as a share of Full Parallel's, per level and over all, and how many seconds that is: with as many
+sequences for every prompt, and ("shared") where prompts share their tokens by how far the answer of
+each is in doubt. Then searches against EAGer-init at its own tokens, what a verifier saves that
+ends the search at the first correct sequence, and what exploring costs the mean sequence and the
+vote.
 
 Seconds are tokens over the tokens per second that the method's group of cells had in this run, all
 levels together: as if it had gone on at the same pace up to the target alone. The cells of a group
@@ -22,15 +24,17 @@ from typing import Any
 
 import numpy as np
 
+from evals.bidding import DOUBT, FRONTIER
 from evals.compare_budgets import at_budgets
 from evals.compare_findings import budget_findings, needed_findings
 from evals.compare_needed import Needed, needed_tokens
+from evals.compare_shared import shared_curves
 from evals.compare_table import render
 from evals.compare_votes import votes_of
 from evals.curves import curve_of, tokens_to_first_correct
 from evals.files import StoreError, write_whole
 from evals.folder import RESULTS, read_config
-from evals.plan import NESTED, PARALLEL, Cell, Plan
+from evals.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
 from evals.prompt_curves import PromptCurves, curve_place, prompt_curves
 from evals.stages import wall_seconds
 from evals.store import PromptRecord, read_records
@@ -46,31 +50,38 @@ def compare(
     temperature: float,
     width: int,
     seconds: Mapping[Cell, float],
+    *,
+    can_vote: bool = True,
+    has_shared: bool = False,
 ) -> dict[str, Any]:
     """All comparisons of a run.
 
     Args:
         temperature: of the Full Parallel that sets the targets.
-        width: paths that a search opens at once, for what a verifier saves.
+        width: paths that a search opens at once.
         seconds: wall time of each cell.
+        can_vote: whether answers can agree, without which there is no doubt to share tokens by.
+        has_shared: whether the searches of the run shared their tokens, so that they are no part
+            of longer ones.
 
     Raises:
         StoreError: the run has no Full Parallel at that temperature.
     """
-    curves = prompt_curves(records)
-    parallels = [each for each in curves if each.place.method == PARALLEL]
+    own = [each for each in records if not (has_shared and each.method in SEARCHES)]
+    curves = prompt_curves(own) + (shared_curves(records, width) if can_vote else [])
+    parallels = [each for each in curves if each.place.method == PARALLEL and not each.is_shared]
     base = next((each for each in parallels if each.place.temperature == temperature), None)
     if base is None:
         raise StoreError(f"the run has no parallel at temperature {temperature:g} to compare with")
     rates = _rates(records, seconds)
     needed = [asdict(each) for each in _needed(curves, base, parallels, rates)]
-    budgets = at_budgets(curves, records)
+    budgets = at_budgets(curves, records, width)
     return {
         "needed": needed,
         "tokens_per_second": {each.name: rates.get(each.place) for each in curves},
         "budgets": budgets,
         "findings": [*needed_findings(needed), *budget_findings(budgets)],
-        "verifier": _with_verifier(records, width),
+        "verifier": _with_verifier(own, width),
         "votes": _votes(records),
     }
 
@@ -161,11 +172,14 @@ def _rates(records: Iterable[PromptRecord], seconds: Mapping[Cell, float]) -> di
 
 
 def _require_whole(folder: Path, search: Mapping[str, Any]) -> None:
-    for name in ("stop", "token_budget"):
-        if (value := search.get(name)) is not None:
+    ended = {"--stop": search.get("stop")}
+    if search.get("token_budget") and search.get("bids") != DOUBT:
+        ended["--bids"] = search.get("bids", FRONTIER)
+    for option, value in ended.items():
+        if value is not None:
             raise StoreError(
-                f"{folder} was run with --{name.replace('_', '-')} {value}; its searches are no "
-                "part of longer ones, so that nothing can be read off them: compare a run without"
+                f"{folder} was run with {option} {value}; its searches are no part of longer ones, "
+                "so that nothing can be read off them: compare a run without"
             )
 
 
@@ -184,7 +198,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{folder} lacks {sum(missing.values())} results; repeat its command to bring them"
             )
         seconds = wall_seconds(records, plan)
-        found = compare(records, config["temperatures"][0], config["search"]["width"], seconds)
+        found = compare(
+            records,
+            config["temperatures"][0],
+            config["search"]["width"],
+            seconds,
+            can_vote=config["can_vote"],
+            has_shared=config["search"].get("token_budget") is not None,
+        )
         write_whole(folder / OUTPUT, found)
     except KeyError as error:
         print(f"error: {folder} was written by another version: no {error} in it", file=sys.stderr)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.compare_shared import cut
 from evals.compare_votes import Votes, votes_of
 from evals.matching import resamples
 from evals.plan import SEARCHES, STAGE_ONE
@@ -39,7 +41,8 @@ class AtBudget:
         is_exhausted: whether all of the search's sequences cost less.
         difference: of the search's pass to the other.
         interval: 90 % paired bootstrap interval of it over prompts.
-        num_sequences: of the search at these tokens, the same number for every prompt.
+        num_sequences: of the search at these tokens, for every prompt; a mean where prompts share
+            their tokens, and only known for all of them.
         online_votes, search_votes: of all of EAGer-init's sequences, and of that many; None for the
             prompts of single levels.
     """
@@ -60,14 +63,18 @@ class AtBudget:
 
 
 def at_budgets(
-    curves: Sequence[PromptCurves], records: Sequence[PromptRecord]
+    curves: Sequence[PromptCurves], records: Sequence[PromptRecord], width: int
 ) -> list[dict[str, Any]]:
-    """Every search against every M and θ of EAGer-init, over all prompts and by level."""
-    return [asdict(each) for each in _comparisons(curves, records)]
+    """Every search against every M and θ of EAGer-init, over all prompts and by level.
+
+    Args:
+        width: paths that a search opens at once.
+    """
+    return [asdict(each) for each in _comparisons(curves, records, width)]
 
 
 def _comparisons(
-    curves: Sequence[PromptCurves], records: Sequence[PromptRecord]
+    curves: Sequence[PromptCurves], records: Sequence[PromptRecord], width: int
 ) -> Iterator[AtBudget]:
     searches = [each for each in curves if each.place.method in SEARCHES]
     online = [each for each in curves if each.place.method == STAGE_ONE]
@@ -83,9 +90,21 @@ def _comparisons(
                 found = _compare(*chosen, place, cap, level)
                 if level is None:
                     votes = votes_of([r for r in own if r.max_sequences == cap])
-                    k = max(1, round(found.num_sequences))
-                    found = replace(found, online_votes=votes, search_votes=votes_of(other, k))
+                    found = replace(found, online_votes=votes)
+                    found = _with_search_votes(found, other, width if search.is_shared else None)
                 yield found
+
+
+def _with_search_votes(
+    found: AtBudget, records: Sequence[PromptRecord], width: int | None
+) -> AtBudget:
+    """With what the search's sequences at these tokens say; width is None for as many for all."""
+    if width is None:
+        k = max(1, round(found.num_sequences))
+        return replace(found, search_votes=votes_of(records, k))
+    there = cut(records, width, found.tokens)
+    number = fmean(len(record.sequences) for record in there)
+    return replace(found, num_sequences=number, search_votes=votes_of(there))
 
 
 def _compare(

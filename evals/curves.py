@@ -18,7 +18,14 @@ from evals.metrics import pass_curve
 from evals.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
 from evals.store import PromptRecord, SequenceRecord
 
-__all__ = ["Curve", "curve_of", "own_tokens", "tokens_to_first_correct"]
+__all__ = [
+    "Curve",
+    "curve_of",
+    "drawn_tokens",
+    "own_tokens",
+    "rounds",
+    "tokens_to_first_correct",
+]
 
 Floats = NDArray[np.float64]
 
@@ -52,8 +59,7 @@ def tokens_to_first_correct(record: PromptRecord, width: int, most: int) -> floa
     """Tokens generated when a verifier ends the search; of all sequences if none is correct.
 
     Independent samples come one at a time, in any order: the next one is drawn with the chance that
-    none so far is correct. A search is ended after the round that brought the first correct one;
-    its rounds are those of `SearchSchedule`.
+    none so far is correct. A search is ended after the round that brought the first correct one.
 
     Args:
         width: paths that a search opens at once.
@@ -65,10 +71,33 @@ def tokens_to_first_correct(record: PromptRecord, width: int, most: int) -> floa
         return float((np.diff(tokens) * (1 - curve.passes[:number])).sum())
     if not any(record.correct):
         return float(tokens[number])
-    drawn = 1
-    while drawn <= record.correct.index(True):
-        drawn += min(width, drawn)
-    return float(tokens[min(drawn, number)])
+    first = record.correct.index(True)
+    return float(tokens[next(size for size in rounds(number, width) if size > first)])
+
+
+def rounds(number: int, width: int) -> list[int]:
+    """How many sequences a search has after each of its rounds, up to all of them.
+
+    They are those of `SearchSchedule`.
+    """
+    sizes = [1]
+    while sizes[-1] < number:
+        sizes.append(min(sizes[-1] + min(width, sizes[-1]), number))
+    return sizes
+
+
+def drawn_tokens(record: PromptRecord) -> Floats:
+    """Tokens that the server decoded for the first 0 … n sequences in the order of drawing.
+
+    A sample that walked down a path which was there cost nothing.
+    """
+    seen: set[tuple[int, ...]] = set()
+    tokens = [0]
+    for sequence in record.sequences:
+        is_walked = record.method == TRIE_PARALLEL and sequence.token_ids in seen
+        tokens.append(0 if is_walked else own_tokens(sequence))
+        seen.add(sequence.token_ids)
+    return np.cumsum(tokens, dtype=np.float64)
 
 
 def own_tokens(sequence: SequenceRecord) -> int:

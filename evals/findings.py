@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evals.bidding import FRONTIER
 from evals.matching import FEWEST_PROMPTS, MatchedParallel
-from evals.plan import BEST_FIRST, PARALLEL, SEARCHES, Cell, Plan
+from evals.plan import PARALLEL, SEARCHES, Cell, Plan
 from evals.summary import Row
 
 __all__ = ["ending_notes", "findings", "notes"]
@@ -117,8 +118,8 @@ def ending_notes(rows: Sequence[Row], search: Mapping[str, Any]) -> tuple[str, .
     found = []
     if stop and methods & {*SEARCHES}:
         found.append(STOPPED.format(stop=stop))
-    if budget and BEST_FIRST in methods:
-        found.append(SHARED.format(budget=budget))
+    if budget and methods & {*SEARCHES}:
+        found.append(SHARED.format(budget=budget, bids=search.get("bids", FRONTIER)))
     return tuple(found)
 
 
@@ -128,8 +129,8 @@ STOPPED = (
 )
 
 SHARED = (
-    "The prompts of best_first shared {budget} tokens per prompt: some have fewer than M sequences "
-    "because others had a use for more."
+    "The prompts of a search shared {budget} tokens per prompt by their {bids}: some have fewer "
+    "than M sequences because others had a use for more."
 )
 
 TREES = (

@@ -167,12 +167,13 @@ class Worker:
         self,
         cell: Cell,
         sample: Sample,
+        verdicts: Verdicts,
         ledger: Ledger,
         meter: Meter,
         bidder: Bidder | None = None,
     ) -> PromptRecord:
         """A prompt by a method of one stage, or the first of two."""
-        settings, verdicts = self.settings, Verdicts(self.settings.task, sample)
+        settings = self.settings
         searches = cell.method in SEARCHES
         config = settings.search_config(cell) if searches else settings.config(cell)
         until = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from evals.curves import curve_of
 from evals.plan import NESTED, Cell
 from evals.store import PromptRecord
 
-__all__ = ["PromptCurves", "curve_place", "prompt_curves"]
+__all__ = ["PromptCurves", "curve_of_seeds", "curve_place", "prompt_curves"]
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +26,8 @@ class PromptCurves:
         levels: of the prompts [P].
         tokens: float64 [P, n + 1], generated with 0 … n sequences.
         passes: float64 [P, n + 1], chance of a correct one among them.
+        is_shared: whether the columns are not numbers of sequences, but what prompts that share
+            their tokens have at the same moment.
     """
 
     name: str
@@ -33,6 +35,7 @@ class PromptCurves:
     levels: tuple[int | None, ...]
     tokens: Floats
     passes: Floats
+    is_shared: bool = False
 
     def at_levels(self, levels: Sequence[int | None]) -> PromptCurves:
         """Only the prompts of some levels; [None] keeps all."""
@@ -40,7 +43,7 @@ class PromptCurves:
             return self
         rows = [row for row, each in enumerate(self.levels) if each in levels]
         kept = tuple(self.levels[row] for row in rows)
-        return PromptCurves(self.name, self.place, kept, self.tokens[rows], self.passes[rows])
+        return replace(self, levels=kept, tokens=self.tokens[rows], passes=self.passes[rows])
 
 
 def prompt_curves(records: Iterable[PromptRecord]) -> list[PromptCurves]:
@@ -50,8 +53,8 @@ def prompt_curves(records: Iterable[PromptRecord]) -> list[PromptCurves]:
     for record in records:
         groups = nested if record.method in NESTED else swept
         groups.setdefault(curve_place(record.cell), []).append(record)
-    found = [_curves(place, group, _own_curve) for place, group in nested.items()]
-    return found + [_curves(place, group, _swept_curve) for place, group in swept.items()]
+    found = [curve_of_seeds(place, group, _own_curve) for place, group in nested.items()]
+    return found + [curve_of_seeds(place, group, _swept_curve) for place, group in swept.items()]
 
 
 def curve_place(cell: Cell) -> Cell:
@@ -63,7 +66,12 @@ def curve_place(cell: Cell) -> Cell:
 CurveOf = Callable[[Sequence[PromptRecord]], tuple[Floats, Floats]]
 
 
-def _curves(place: Cell, records: Sequence[PromptRecord], curve: CurveOf) -> PromptCurves:
+def curve_of_seeds(place: Cell, records: Sequence[PromptRecord], curve: CurveOf) -> PromptCurves:
+    """The curves of one place.
+
+    Args:
+        curve: tokens and passes from the records of a prompt and a seed, which differ in M alone.
+    """
     prompts: dict[str, dict[int, list[PromptRecord]]] = {}
     for record in records:
         prompts.setdefault(record.sample_id, {}).setdefault(record.seed, []).append(record)

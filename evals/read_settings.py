@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.reallocation import RULES
 from eager_sgl.wire import require_url
+from evals.bidding import read_bids
 from evals.command_line import API_KEY_VARIABLE, QUICKSTART, build_parser
 from evals.defaults import Choices, choose_values, served_model
 from evals.options import (
@@ -21,7 +22,7 @@ from evals.options import (
     read_values,
     read_verifier,
 )
-from evals.plan import BEST_FIRST, RESTART, RESUME, SEARCHES, STAGE_ONE, Plan
+from evals.plan import RESTART, RESUME, SEARCHES, STAGE_ONE, Plan
 from evals.settings import BUNDLED_MODEL, Settings
 from evals.stopping import read_stop
 from evals.tasks import Task, find_task
@@ -92,6 +93,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         ),
         stop=read_stop(options.stop, task, has_verifier=options.verifier is not None),
         token_budget=options.token_budget,
+        bids=read_bids(options.bids, task) if options.token_budget else options.bids,
         rules=read_rules(options),
         verifier=options.verifier and read_verifier(options.verifier),
         verifier_name=options.verifier,
@@ -175,7 +177,9 @@ def _require_labels(methods: Sequence[str], task: Task) -> None:
 
 def _require_search(stop: str, methods: Sequence[str]) -> None:
     if stop != "none" and not set(methods) & set(SEARCHES):
-        raise ValueError(f"stop is {stop}, which ends searches; add {BEST_FIRST} to --methods")
+        raise ValueError(
+            f"stop is {stop}, which ends searches; add one of {', '.join(SEARCHES)} to --methods"
+        )
 
 
 def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
@@ -199,8 +203,8 @@ def _require_one_budget(
         return
     if token_budget < 1:
         raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
-    if BEST_FIRST not in methods:
-        raise ValueError(f"token_budget is of {BEST_FIRST}; add it to --methods")
+    if not {*SEARCHES} & {*methods}:
+        raise ValueError(f"token_budget is of {', '.join(SEARCHES)}; add one to --methods")
     if len(max_sequences) > 1:
         raise ValueError(
             f"token_budget is shared at one M; give --max-sequences {max(max_sequences)}"

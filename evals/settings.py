@@ -19,7 +19,7 @@ from evals.identity import weights_digest
 from evals.options import (
     TextVerifier,
 )
-from evals.plan import BEST_FIRST, RESUME, SWEPT, Cell, Plan
+from evals.plan import RESUME, SEARCHES, SWEPT, Cell, Plan
 from evals.stopping import StopOption
 from evals.tasks import Sample, Task
 
@@ -45,7 +45,8 @@ class Settings:
         base: the method; θ, M and τ are those of a cell.
         search: the searches; order, M and τ are those of a cell.
         stop: ends a search early; None for never.
-        token_budget: tokens per prompt that the prompts of best-first share; None if they do not.
+        token_budget: tokens per prompt that the prompts of a search share; None if they do not.
+        bids: one of `evals.bidding.BIDS`, by what they share them.
         rules: of the methods of two stages, by name.
         verifier: says of a sequence's text whether it is correct; None leaves that to the labels.
         verifier_name: as on the command line.
@@ -73,6 +74,7 @@ class Settings:
     search: SearchConfig
     stop: StopOption | None
     token_budget: int | None
+    bids: str
     rules: Mapping[str, Reallocation]
     verifier: TextVerifier | None
     verifier_name: str | None
@@ -115,7 +117,7 @@ class Settings:
 
     def shared_tokens(self, cell: Cell) -> int | None:
         """Generated tokens that the prompts of a cell share; None where each has its own M."""
-        if self.token_budget is None or cell.method != BEST_FIRST:
+        if self.token_budget is None or cell.method not in SEARCHES:
             return None
         return self.token_budget * len(self.samples)
 
@@ -167,6 +169,7 @@ class Settings:
                 **{name: getattr(self.search, name) for name in SEARCH_FIELDS},
                 "stop": str(self.stop) if self.stop else None,
                 "token_budget": self.token_budget,
+                **({"bids": self.bids} if self.token_budget else {}),
             },
             "rules": rules,
             "verifier": self.verifier_name,

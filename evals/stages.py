@@ -16,7 +16,8 @@ from typing import Any
 from eager_sgl.bids import TokenLedger
 from eager_sgl.budget import Ledger
 from eager_sgl.reallocation import StageOne
-from evals.judged import is_solved
+from evals.bidding import worth_by
+from evals.judged import Verdicts, is_solved
 from evals.methods import Worker, without_extra
 from evals.plan import Cell, Group, Plan
 from evals.progress import Meter, Snapshot, View
@@ -138,10 +139,15 @@ class _GroupRun:
         run = self._first
         missing = [sample for sample in self._samples.values() if sample.id not in run.records]
         self._tokens = tokens = self._shared_tokens(len(missing))
+        settings, ledger = self._worker.settings, run.ledger
+        verdicts = [Verdicts(settings.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.
-        bidders = [tokens.join() if tokens else None for _ in missing]
-        for sample, bidder in zip(missing, bidders, strict=True):
-            self._submit(self._worker.first, run.cell, sample, run.ledger, run.meter, bidder)
+        bidders = [
+            tokens.join(worth_by(settings.bids, own, settings.search.priority)) if tokens else None
+            for own in verdicts
+        ]
+        for sample, own, bidder in zip(missing, verdicts, bidders, strict=True):
+            self._submit(self._worker.first, run.cell, sample, own, ledger, run.meter, bidder)
 
     def _shared_tokens(self, num_missing: int) -> TokenLedger | None:
         """What the prompts of the group share, less what finished ones have spent of it."""

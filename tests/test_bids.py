@@ -3,23 +3,30 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, TokenLedger, search
+from eager_sgl import BestEntry, EagerConfig, SamplingConfig, SearchConfig, TokenLedger, search
 from eager_sgl.endpoint import TokenEndpoint
+from eager_sgl.priorities import find_priority
 from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 HANGS = 60
 
 
+def nothing(tree, sequences):
+    """A rule for searches that are not run, or that nobody bids against."""
+    return 0.0
+
+
 def test_nothing_is_granted_before_all_have_bid_or_left():
     ledger = TokenLedger(100, most_running=3)
-    one, other, third = (ledger.join() for _ in range(3))
+    one, other, third = (ledger.join(nothing) for _ in range(3))
     bids = [one.offer(10, value=1.0, expected=5), other.offer(10, value=2.0, expected=5)]
     assert not any(bid.done() for bid in bids)
     third.leave(20)
@@ -29,7 +36,7 @@ def test_nothing_is_granted_before_all_have_bid_or_left():
 
 def test_the_best_bid_goes_first_and_of_equal_ones_the_first_to_join():
     ledger = TokenLedger(1000)
-    bidders = [ledger.join() for _ in range(4)]
+    bidders = [ledger.join(nothing) for _ in range(4)]
     values, bids, order = (1.0, 3.0, 3.0, 2.0), {}, []
     for place in (3, 2, 1, 0):
         bids[place] = bidders[place].offer(0, values[place], expected=5)
@@ -42,7 +49,7 @@ def test_the_best_bid_goes_first_and_of_equal_ones_the_first_to_join():
 
 def test_a_round_is_charged_with_what_it_cost():
     ledger = TokenLedger(100)
-    with ledger.join() as bidder:
+    with ledger.join(nothing) as bidder:
         assert bidder.ask(30, value=0.0, expected=70)
         assert (ledger.spent, ledger.reserved) == (30, 70)
         assert bidder.ask(40, value=0.0, expected=60), "the first round has cost 10"
@@ -52,7 +59,7 @@ def test_a_round_is_charged_with_what_it_cost():
 
 def test_what_does_not_fit_waits_for_what_runs():
     ledger = TokenLedger(100, most_running=2)
-    one, other = ledger.join(), ledger.join()
+    one, other = ledger.join(nothing), ledger.join(nothing)
     running = one.offer(0, value=2.0, expected=60)
     waiting = other.offer(0, value=1.0, expected=50)
     assert running.result(0)
@@ -63,7 +70,7 @@ def test_what_does_not_fit_waits_for_what_runs():
 
 def test_the_next_best_is_tried_where_the_best_does_not_fit():
     ledger = TokenLedger(10)
-    one, other = ledger.join(), ledger.join()
+    one, other = ledger.join(nothing), ledger.join(nothing)
     large = one.offer(0, value=2.0, expected=11)
     small = other.offer(0, value=1.0, expected=10)
     assert (large.result(0), small.result(0)) == (False, True)
@@ -71,7 +78,7 @@ def test_the_next_best_is_tried_where_the_best_does_not_fit():
 
 def test_a_closed_ledger_lets_nobody_wait():
     ledger = TokenLedger(100)
-    one, other, _ = (ledger.join() for _ in range(3))
+    one, other, _ = (ledger.join(nothing) for _ in range(3))
     waiting = one.offer(0, value=1.0, expected=5)
     ledger.close()
     assert not waiting.result(0)
@@ -80,26 +87,26 @@ def test_a_closed_ledger_lets_nobody_wait():
 
 def test_a_search_that_fails_keeps_nobody_waiting():
     ledger = TokenLedger(100)
-    failing, other = ledger.join(), ledger.join()
+    failing, other = ledger.join(nothing), ledger.join(nothing)
     waiting = other.offer(3, value=1.0, expected=5)
     with pytest.raises(RuntimeError), failing:
         raise RuntimeError
     assert waiting.result(0)
 
 
-@pytest.mark.parametrize("fields", [{"max_tokens": None}, {"order": "swor"}])
-def test_a_program_that_fails_keeps_nobody_waiting(fields):
+@pytest.mark.parametrize("config", [SearchConfig(), EagerConfig(threshold=1.0)])
+def test_a_program_that_fails_keeps_nobody_waiting(config):
     """While it runs, and where it is refused before it begins."""
     ledger = TokenLedger(100)
-    failing, other = ledger.join(), ledger.join()
+    failing, other = ledger.join(nothing), ledger.join(nothing)
     waiting = other.offer(3, value=1.0, expected=5)
 
     def raises(tree, sequences):
         raise RuntimeError("no rule")
 
-    config = SearchConfig(**fields, sampling=SAMPLING, top_k=VOCABULARY)
+    config = replace(config, sampling=SAMPLING, top_k=VOCABULARY)
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
-    with pytest.raises(Exception, match="no rule|only best_first has values"):
+    with pytest.raises(Exception, match="no rule|until is given for EAGer-init"):
         search.run(prompt=(9,), config=config, until=raises, bidder=failing, backend=endpoint)
     assert waiting.result(0)
 
@@ -124,7 +131,7 @@ class BidsMachine(RuleBasedStateMachine):
         self.ledger = TokenLedger(total, most_running=most_running, spent=spent)
         self.most_running = most_running
         self.true_spent, self.excess = spent, spent
-        self.silent = [self.ledger.join() for _ in range(number)]
+        self.silent = [self.ledger.join(nothing) for _ in range(number)]
         self.waiting, self.running = {}, {}
 
     def look(self):
@@ -157,7 +164,7 @@ class BidsMachine(RuleBasedStateMachine):
 
     @rule()
     def join(self):
-        self.silent.append(self.ledger.join())
+        self.silent.append(self.ledger.join(nothing))
 
     @precondition(lambda self: self.silent)
     @rule(data=st.data(), cost=st.integers(0, 30), bid=bids)
@@ -202,7 +209,7 @@ TestBids = BidsMachine.TestCase
 @pytest.mark.parametrize("most_running", [1, 4])
 def test_many_threads_all_come_to_an_end(most_running):
     ledger, num_searches = TokenLedger(4000, most_running=most_running), 24
-    bidders = [ledger.join() for _ in range(num_searches)]
+    bidders = [ledger.join(nothing) for _ in range(num_searches)]
 
     def run(bidder):
         generator, spent = random.Random(bidder.place), 20
@@ -225,7 +232,7 @@ def run_together(total, models=range(6), **arguments):
     ledger = TokenLedger(total)
     fields = {"max_sequences": 40, "width": 1, "top_k": VOCABULARY, "priority": "joint_cost"}
     config = SearchConfig(**fields | arguments, sampling=SAMPLING, reasoning_end=None)
-    bidders = [ledger.join() for _ in models]
+    bidders = [ledger.join(BestEntry(find_priority("joint_cost"))) for _ in models]
 
     def run(model, bidder):
         endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(model)))
@@ -265,6 +272,10 @@ class Noting(nullcontext):
         super().__init__()
         self.bids = []
 
+    def worth(self, tree, sequences):
+        assert all(sequence.finish_reason for sequence in sequences), "all have been drawn"
+        return float(len(sequences))
+
     def ask(self, spent, value, expected):
         self.bids.append((spent, value, expected))
         return True
@@ -273,12 +284,14 @@ class Noting(nullcontext):
         self.bids.append(spent)
 
 
+@pytest.mark.parametrize("order", ["best_first", "swor", "trie_parallel"])
 @pytest.mark.parametrize("width", [1, 3])
-def test_a_search_bids_its_best_value_and_what_its_round_will_cost(width):
+def test_a_search_bids_its_worth_and_what_its_round_will_cost(order, width):
     """Sequences of a model that never ends them are four tokens long."""
     bidder = Noting()
     endpoint = TokenEndpoint(ScriptedServer(lambda path: (1e-9, 0.4, 0.3, 0.2, 0.1 - 1e-9)))
     config = SearchConfig(
+        order=order,
         max_sequences=10,
         width=width,
         top_k=VOCABULARY,
@@ -290,18 +303,18 @@ def test_a_search_bids_its_best_value_and_what_its_round_will_cost(width):
     result = state.ret_value
     spent, drawn = 4, 1
     for bid in bidder.bids[:-1]:
-        opened = result.sequences[drawn:][: min(width, drawn)]
-        drawn += len(opened)
-        best = max(sequence.branch.priority for sequence in opened)
-        assert bid == (spent, best, sum(4 - s.branch.position for s in opened))
-        spent += sum(len(s.token_ids) - s.branch.position - 1 for s in opened)
+        room = min(width, drawn, 10 - drawn)
+        assert bid == (spent, float(drawn), pytest.approx(spent / drawn * room))
+        opened = result.sequences[drawn : drawn + room]
+        drawn += room
+        spent += sum(len(s.token_ids) - s.branch.position - 1 for s in opened if s.branch)
     assert drawn == 10
     assert bidder.bids[-1] == spent == result.counts.generated
 
 
-def test_only_what_has_values_can_bid():
-    bidder = TokenLedger(10).join()
+def test_eager_init_cannot_bid():
+    bidder = TokenLedger(10).join(nothing)
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
-    for config in (SearchConfig(order="swor"), EagerConfig(threshold=1.0)):
-        with pytest.raises(ValueError, match="only best_first has values"):
-            search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint).get_var("x")
+    config = EagerConfig(threshold=1.0)
+    with pytest.raises(ValueError, match="only searches have rounds"):
+        search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint).get_var("x")

@@ -236,6 +236,8 @@ def test_seconds_are_tokens_at_the_pace_of_the_run() -> None:
     assert found["tokens_per_second"] == {
         "parallel τ=0.6": 20 * 200 / 2.0,
         "best_first τ=0.6": 20 * 200 / 5.0,
+        "parallel τ=0.6, shared": 20 * 200 / 2.0,
+        "best_first τ=0.6, shared": 20 * 200 / 5.0,
     }
     one = next(n for n in found["needed"] if n["method"] == "best_first τ=0.6" and n["k"] == 8)
     assert one["seconds"] == pytest.approx(0.4 * 10 / 800)
@@ -280,7 +282,7 @@ def test_a_search_is_read_off_where_it_cost_as_much_as_the_other() -> None:
         for one in swept([True] * solved + [False] * (10 - solved), cap)
     ]
     search = prompts("best_first", [0] * 2 + [1] * 4 + [2] * 2 + [None] * 2, cost=10)
-    found = at_budgets(prompt_curves([*online, *search]), [*online, *search])
+    found = at_budgets(prompt_curves([*online, *search]), [*online, *search], width=1)
     whole = [each for each in found if each["levels"] == (None,)]
     assert [each["max_sequences"] for each in whole] == [2, 4, 8]
     assert [each["tokens"] for each in whole] == [15, 25, 500]
@@ -332,7 +334,7 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
         methods=methods, max_sequences=(4, 10), temperatures=(0.6, 1.0), num_prompts=9
     )
     header = sample_run.header(plan)
-    header["config"]["search"] = {"width": 2}
+    header["config"] |= {"search": {"width": 2}, "can_vote": True}
     (tmp_path / "config.json").write_text(json.dumps(header))
     lines = [to_line(one.to_json()) for one in sample_run.run_records(plan)]
     (tmp_path / "results.jsonl").write_text("".join(lines))
@@ -349,6 +351,7 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
         "eager_init θ=0.7 τ=0.6",
         "best_first τ=0.6 against eager_init θ=0.7 τ=0.6 at equal tokens:",
         "best_first τ=0.6 against parallel τ=0.6:",
+        "trie_parallel τ=0.6, shared against parallel τ=0.6:",
     ):
         assert text in said
     found = json.loads((tmp_path / "compare.json").read_text())
@@ -359,12 +362,16 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "results.jsonl").write_text("".join(lines[:-2]))
     assert compare.main([str(tmp_path)]) == 2
     assert "lacks 2 results; repeat its command" in capsys.readouterr().err
-    for name, value in (("stop", "consensus"), ("token_budget", 400)):
-        header["config"]["search"] = {"width": 2, "stop": None, name: value}
+    for search, option in (
+        ({"stop": "consensus"}, "--stop consensus"),
+        ({"token_budget": 400, "bids": "frontier"}, "--bids frontier"),
+        ({"token_budget": 400}, "--bids frontier"),  # of an earlier version
+    ):
+        header["config"]["search"] = {"width": 2, **search}
         (tmp_path / "config.json").write_text(json.dumps(header))
         assert compare.main([str(tmp_path)]) == 2
         said = capsys.readouterr().err
-        assert f"was run with --{name.replace('_', '-')} {value};" in said
+        assert f"was run with {option};" in said
         assert said.count("\n") == 1
 
 

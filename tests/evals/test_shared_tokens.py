@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from eager_sgl import BestEntry
 from eager_sgl.bids import TokenLedger
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import EagerError
 from evals import run, stages
+from evals.bidding import read_bids
 from evals.methods import Call
+from evals.tasks import find_task
 from tests.evals.build import result
 from tests.evals.scripted_run import Scripted, key_of, lines
 
@@ -77,7 +80,7 @@ def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripte
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
     notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
-    assert "best_first shared 50 tokens per prompt" in notes
+    assert "shared 50 tokens per prompt by their doubt" in notes
     assert "ended early" not in notes
 
 
@@ -135,12 +138,52 @@ def test_every_seed_has_a_budget_of_its_own(tmp_path: Path, scripted: Scripted) 
         assert sum(spent_by(own)) == NUM_PROMPTS * BUDGET
 
 
-def test_only_best_first_shares(tmp_path: Path, scripted: Scripted) -> None:
+def test_all_searches_share_and_nothing_else(tmp_path: Path, scripted: Scripted) -> None:
     bidding = Bidding()
     scripted(bidding)
     methods = ("--methods", "eager_init,best_first,swor,trie_parallel")
     assert run.main(arguments(tmp_path, *methods)) == 0
-    assert sorted(set(bidding.without)) == ["other", "swor", "trie_parallel"]
+    assert set(bidding.without) == {"other"}
+    for method in ("best_first", "swor", "trie_parallel"):
+        own = [line for line in lines(tmp_path) if line["method"] == method]
+        assert sum(spent_by(own)) == NUM_PROMPTS * BUDGET
+
+
+def test_prompts_bid_by_the_answers_of_their_own(tmp_path: Path, scripted: Scripted) -> None:
+    rules: dict[str, Any] = {}
+
+    def generate(call: Call) -> PromptResult:
+        assert call.bidder is not None
+        rules[call.sample.id] = call.bidder.worth
+        call.bidder.leave(10)
+        call.account.commit(1)
+        return result(["</think>01+01"], max_sequences=M)
+
+    scripted(generate)
+    assert run.main(arguments(tmp_path)) == 0
+    assert len({id(rule) for rule in rules.values()}) == NUM_PROMPTS
+    (one, *_) = rules.values()
+    agreed = result(["</think>01+02", "</think>03+00"]).sequences
+    apart = result(["</think>01+02", "</think>01+01"]).sequences
+    assert one(None, apart) > one(None, agreed)
+    assert run.main(arguments(tmp_path / "other", "--bids", "frontier")) == 0
+    assert {type(rule) for rule in rules.values()} == {BestEntry}
+
+
+def test_the_same_budget_by_other_bids_is_another_run(
+    tmp_path: Path, scripted: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted(Bidding())
+    assert run.main(arguments(tmp_path)) == 0
+    assert run.main(arguments(tmp_path, "--bids", "frontier")) == 2
+    assert "search.bids doubt → frontier" in capsys.readouterr().err
+
+
+def test_answers_that_cannot_agree_leave_the_frontier_to_bid_by() -> None:
+    task = find_task("humaneval_plus")
+    with pytest.raises(ValueError, match="humaneval_plus cannot agree, give --bids frontier"):
+        read_bids("doubt", task)
+    assert read_bids("frontier", task) == "frontier"
 
 
 def test_prompts_that_share_are_all_begun_however_few_may_run(
@@ -188,7 +231,10 @@ def test_another_budget_is_another_run(
     ("more", "said"),
     [
         (("--token-budget", "0"), "token_budget is 0; it must be at least 1"),
-        (("--token-budget", "9", "--methods", "swor"), "token_budget is of best_first; add it"),
+        (
+            ("--token-budget", "9", "--methods", "parallel"),
+            "token_budget is of best_first, swor, trie_p",
+        ),
         (("--token-budget", "9", "--max-sequences", "4,8"), "shared at one M; give --max-se"),
     ],
 )

@@ -136,7 +136,7 @@ def test_the_program_gets_what_ends_and_pays_for_a_search(
             account=account,
             on_wave=lambda counts, alive: None,
             until=Unexplored(0.5),
-            bidder=TokenLedger(10).join(),
+            bidder=TokenLedger(10).join(Unexplored(0.5)),
         )
         methods.FIRST["best_first"](call)
     wanted = {"account": account, "until": call.until, "bidder": call.bidder}

@@ -1,0 +1,95 @@
+"""What one more round of a prompt is worth: rules that searches which share tokens bid by.
+
+A rule sees the tree and the finished sequences with their texts, in the order of opening, before
+every round. Bids are compared across prompts, so values have to mean the same for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import Protocol
+
+from eager_sgl.core import Sequence
+from eager_sgl.frontier import candidates
+from eager_sgl.priorities import Priority
+from eager_sgl.stops import Classes
+from eager_sgl.tree import TokenTree
+
+__all__ = ["BestEntry", "Doubt", "Weighted", "Worth", "doubt"]
+
+Worth = Callable[[TokenTree, Items[Sequence]], float]
+"""The value of a prompt's next round; the highest of all prompts goes on."""
+
+
+class Weighted(Protocol):
+    """A sequence that weighs as much as the model thinks it likely."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All of them, after the prompt."""
+
+    @property
+    def raw_logprob(self) -> float | None:
+        """Of the whole sequence at temperature 1; None where that is not known."""
+
+
+def doubt(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
+    """How far the sequences are from one answer: 1 − s + 1 / (n + 1), in (0, 2).
+
+    s is the part of the votes that the strongest answer has, where each of the n sequences weighs
+    as much as the model's own probability of it, and the same sequence counts once; where
+    probabilities are not known, all sequences weigh the same. n sequences of one answer leave
+    1 / (n + 1), which is Laplace's chance that the next one differs.
+
+    Args:
+        sequences: one at least.
+        classes: one of equivalent answers per sequence; None agrees with nothing.
+    """
+    known = [one.raw_logprob for one in sequences if one.raw_logprob is not None]
+    if len(known) == len(sequences):
+        highest = max(known)
+        weights = [math.exp(logprob - highest) for logprob in known]
+        keys: list[Hashable] = [one.token_ids for one in sequences]
+    else:
+        weights, keys = [1.0] * len(sequences), list(range(len(sequences)))
+    distinct = {key: place for place, key in enumerate(keys)}
+    votes: dict[Hashable, float] = defaultdict(float)
+    for place in distinct.values():
+        answer = classes[place]
+        votes[("none", place) if answer is None else ("answer", answer)] += weights[place]
+    return 1 - max(votes.values()) / sum(votes.values()) + 1 / (len(sequences) + 1)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """ln(doubt / n): where the answer is in doubt, and few sequences have been spent on it.
+
+    The answer of a prompt may not have been found yet as far as its sequences disagree, and the
+    chance that the next sequence is the first to bring it falls as 1 / n. No labels are needed.
+
+    Attributes:
+        classes: says which sequences give the same answer.
+    """
+
+    classes: Classes
+
+    def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> float:
+        return math.log(doubt(sequences, self.classes(sequences)) / len(sequences))
+
+
+@dataclass(frozen=True)
+class BestEntry:
+    """The best value of the frontier under a priority whose values mean the same for all prompts.
+
+    Those of "joint_cost" and "flat_joint_cost" do: new probability per token, as a logarithm.
+    """
+
+    priority: Priority
+
+    def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> float:
+        values = self.priority(candidates(tree, self.priority.flattening))
+        return float(values.max(initial=-math.inf))

@@ -1,0 +1,168 @@
+"""Tokens shared by doubt: curves by price are what granting one round after the other gives."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eager_sgl.core import TokenCounts
+from eager_sgl.worth import doubt
+from evals import compare
+from evals.compare_shared import cut, shared_curves
+from evals.curves import drawn_tokens, rounds
+from evals.files import to_line
+from evals.prompt_curves import prompt_curves
+from evals.store import PromptRecord
+from tests.evals import sample_run
+from tests.evals.build import BRANCH, record
+
+WIDTH = 3
+
+
+def searched(sample_id: str, seed: int = 0, number: int = 9) -> PromptRecord:
+    """Sequences of random lengths, probabilities, answers."""
+    rng = random.Random(f"{sample_id} {seed}")
+    good = rng.random()
+    votes = [0 if rng.random() < good else rng.randrange(1, 4) for _ in range(number)]
+    one = record(
+        [vote == 0 for vote in votes],
+        method="best_first",
+        sample_id=sample_id,
+        votes=votes,
+        threshold=None,
+        seed=seed,
+        level=int(sample_id) % 2,
+    )
+    sequences = tuple(
+        replace(
+            sequence,
+            token_ids=tuple(rng.randrange(50) for _ in range(rng.randrange(3, 20))),
+            branch=replace(BRANCH, position=1) if place else None,
+            raw_logprob=-rng.random() * 9,
+        )
+        for place, sequence in enumerate(one.sequences)
+    )
+    generated = sum(len(each.token_ids) - 2 * (each.branch is not None) for each in sequences)
+    return replace(one, sequences=sequences, counts=TokenCounts(generated=generated))
+
+
+def granted(records: Sequence[PromptRecord]) -> list[tuple[float, float, list[int]]]:
+    """Mean tokens and passes after every grant of a ledger that runs one round at a time."""
+    courses = [rounds(len(one.sequences), WIDTH) for one in records]
+    costs = [drawn_tokens(one) for one in records]
+    at = [0] * len(records)
+
+    def bid(place: int) -> float:
+        size = courses[place][at[place]]
+        one = records[place]
+        return float(np.log(doubt(one.sequences[:size], one.votes[:size]) / size))
+
+    def now() -> tuple[float, float, list[int]]:
+        sizes = [course[step] for course, step in zip(courses, at, strict=True)]
+        tokens = [cost[size] for cost, size in zip(costs, sizes, strict=True)]
+        solved = [any(one.correct[:size]) for one, size in zip(records, sizes, strict=True)]
+        return float(np.mean(tokens)), float(np.mean(solved)), sizes
+
+    found = [now()]
+    while waiting := [p for p in range(len(records)) if at[p] + 1 < len(courses[p])]:
+        at[max(waiting, key=bid)] += 1
+        found.append(now())
+    return found
+
+
+def test_a_curve_by_price_goes_through_what_a_ledger_grants() -> None:
+    records = [searched(str(place)) for place in range(12)]
+    (curves,) = shared_curves(records, WIDTH)
+    moments = {(round(tokens, 6), round(solved, 6)) for tokens, solved, _ in granted(records)}
+    points = list(zip(curves.tokens.mean(axis=0), curves.passes.mean(axis=0), strict=True))
+    assert points[0] == (0, 0)
+    assert len(points) > 20
+    assert moments >= {(round(tokens, 6), round(solved, 6)) for tokens, solved in points[1:]}
+    every = np.mean([one.counts.generated for one in records])
+    assert points[-1] == pytest.approx((every, np.mean([any(one.correct) for one in records])))
+    assert curves.is_shared
+    assert curves.name == "best_first τ=0.6, shared"
+
+
+def test_seeds_and_levels_share_at_one_price() -> None:
+    records = [searched(str(place), seed) for place in range(12) for seed in (0, 1)]
+    (curves,) = shared_curves(records, WIDTH)
+    moments = [tokens for tokens, _, _ in granted(records)]
+    for tokens in curves.tokens.mean(axis=0)[1:]:
+        assert min(abs(tokens - each) for each in moments) < 1e-9
+    odd = curves.at_levels([1])
+    assert odd.is_shared
+    assert len(odd.levels) == 6
+    assert odd.tokens.shape == (6, curves.tokens.shape[1])
+
+
+def test_records_are_cut_where_all_together_have_cost_so_much() -> None:
+    records = [searched(str(place)) for place in range(12)]
+    for tokens, _, sizes in granted(records)[::7]:
+        there = cut(records, WIDTH, tokens + 1e-9)
+        assert np.mean([drawn_tokens(one)[-1] for one in there]) <= tokens + 1e-9
+        given = [len(one.sequences) for one in there]
+        assert given == sizes or sum(given) < sum(sizes)
+    assert [len(one.sequences) for one in cut(records, WIDTH, 0)] == [1] * 12
+    assert cut(records, WIDTH, 1e9) == records
+
+
+def test_a_walk_down_a_path_that_is_there_costs_nothing() -> None:
+    one = searched("3")
+    again = replace(one.sequences[2], branch=None)
+    walked = replace(one, method="trie_parallel", sequences=(*one.sequences[:4], again))
+    assert drawn_tokens(walked)[-1] == drawn_tokens(walked)[-2]
+    assert drawn_tokens(one)[-1] == one.counts.generated
+
+
+def test_doubt_gives_hard_prompts_more() -> None:
+    """Half of the prompts say the same always, and half are right once in nine."""
+    easy = [record([True] * 9, sample_id=f"a{n}", votes=[0] * 9) for n in range(10)]
+    hard = [
+        record([place == 8 - n % 3 for place in range(9)], sample_id=f"b{n}", votes=list(range(9)))
+        for n in range(10)
+    ]
+    records = [
+        replace(one, counts=TokenCounts(generated=18), level=1 + (one.sample_id[0] == "b"))
+        for one in (*easy, *hard)
+    ]
+    (alone,) = prompt_curves(records)
+    (shared,) = shared_curves(records, 1)
+    # Without sharing, all nine sequences of everybody are needed for the last hard prompt.
+    assert alone.passes[:, -2].mean() < 1
+    column = int(np.argmax(shared.passes.mean(axis=0) == 1))
+    assert shared.tokens[:, column].mean() < 0.75 * alone.tokens[:, -1].mean()
+    assert shared.at_levels([1]).tokens[:, column].mean() < 9
+
+
+def test_a_run_that_shared_its_tokens_is_compared_by_price_alone(tmp_path: Path) -> None:
+    plan = sample_run.plan(
+        methods=("parallel", "best_first", "eager_init"), max_sequences=(10,), num_prompts=9
+    )
+    header = sample_run.header(plan)
+    header["config"] |= {
+        "search": {"width": 2, "stop": None, "token_budget": 40, "bids": "doubt"},
+        "can_vote": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(header))
+    lines = [to_line(one.to_json()) for one in sample_run.run_records(plan)]
+    (tmp_path / "results.jsonl").write_text("".join(lines))
+    assert compare.main([str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert {each["method"] for each in found["needed"]} == {
+        "parallel τ=0.6",
+        "parallel τ=0.6, shared",
+        "best_first τ=0.6, shared",
+        "eager_init θ=0.7 τ=0.6",
+    }
+    assert {each["search"] for each in found["budgets"]} == {"best_first τ=0.6, shared"}
+    assert {each["method"] for each in found["verifier"]} == {"parallel"}
+    header["config"]["can_vote"] = False
+    (tmp_path / "config.json").write_text(json.dumps(header))
+    assert compare.main([str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert not any("shared" in each["method"] for each in found["needed"])
