@@ -5,7 +5,7 @@ as a share of Full Parallel's, per level and over all, and how many seconds that
 sequences for every prompt, and ("shared") where prompts share their tokens by how far the answer of
 each is in doubt. Then searches against EAGer-init at its own tokens, what a verifier saves that
 ends the search at the first correct sequence, and what exploring costs the mean sequence and the
-vote.
+vote. The curves are drawn as well.
 
 Seconds are tokens over the tokens per second that the method's group of cells had in this run, all
 levels together: as if it had gone on at the same pace up to the target alone. The cells of a group
@@ -28,7 +28,8 @@ from evals.bidding import DOUBT, FRONTIER
 from evals.compare_budgets import at_budgets
 from evals.compare_findings import budget_findings, needed_findings
 from evals.compare_needed import Needed, needed_tokens
-from evals.compare_shared import shared_curves
+from evals.compare_plot import draw_curves
+from evals.compare_shared import SHARED, shared_curves
 from evals.compare_table import render
 from evals.compare_votes import votes_of
 from evals.curves import curve_of, tokens_to_first_correct
@@ -41,7 +42,7 @@ from evals.store import PromptRecord, read_records
 
 __all__ = ["compare", "main"]
 
-OUTPUT = "compare.json"
+OUTPUT, PLOT = "compare.json", "compare.png"
 TARGETS = (8, 16, 32)
 
 
@@ -83,6 +84,19 @@ def compare(
         "findings": [*needed_findings(needed), *budget_findings(budgets)],
         "verifier": _with_verifier(own, width),
         "votes": _votes(records),
+        "curves": [_mean_curve(each) for each in curves],
+    }
+
+
+def _mean_curve(curves: PromptCurves) -> dict[str, Any]:
+    theta = f" θ={curves.place.theta}" if curves.place.theta else ""
+    return {
+        "method": curves.place.method,
+        "label": f"{curves.place.name}{theta}{SHARED * curves.is_shared}",
+        "temperature": curves.place.temperature,
+        "is_shared": curves.is_shared,
+        "tokens": curves.tokens.mean(axis=0).tolist(),
+        "passes": curves.passes.mean(axis=0).tolist(),
     }
 
 
@@ -207,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             has_shared=config["search"].get("token_budget") is not None,
         )
         write_whole(folder / OUTPUT, found)
+        draw_curves(found["curves"], folder / PLOT)
     except KeyError as error:
         print(f"error: {folder} was written by another version: no {error} in it", file=sys.stderr)
         return 2
@@ -214,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(render(found))
-    print(f"\nresults: {folder / OUTPUT}")
+    print(f"\nresults: {folder / OUTPUT}, {folder / PLOT}")
     return 0
 
 

@@ -9,6 +9,9 @@ __all__ = ["budget_findings", "level_names", "needed_findings"]
 
 Found = dict[str, Any]
 
+VISIBLY_MORE = 1.005
+"""A ratio that two digits tell from 1; where all sequences are right, all methods need one."""
+
 
 def level_names(levels: Sequence[int | None]) -> str:
     """As tables and sentences call the prompts of some levels."""
@@ -20,7 +23,7 @@ def level_names(levels: Sequence[int | None]) -> str:
 def needed_findings(needed: Iterable[Found]) -> list[str]:
     """For each method and reference, where it does not need fewer tokens for the same pass."""
     kinds: dict[str, Callable[[Found], bool]] = {
-        "more tokens": lambda n: n["ratio"] is not None and n["ratio"] > 1,
+        "more tokens": lambda n: n["ratio"] is not None and n["ratio"] >= VISIBLY_MORE,
         "pass not reached": lambda n: n["tokens"] is None,
         "pass not reached by the reference": lambda n: (
             n["tokens"] is not None and n["reference_tokens"] is None
@@ -32,21 +35,21 @@ def needed_findings(needed: Iterable[Found]) -> list[str]:
         if each["method"] != each["reference"] and each["target"] > 0:
             groups.setdefault(f"{each['method']} against {each['reference']}", []).append(each)
     return [
-        _sentence(name, own, kinds, _target, "fewer tokens everywhere")
+        _sentence(name, own, kinds, _target, "nowhere more tokens")
         for name, own in groups.items()
     ]
 
 
-def _is_undecided(needed: Found) -> bool:
-    if needed["ratio"] is None or needed["ratio"] > 1:
-        return False
-    low, high = needed["interval"]
-    return bool(low <= 1 <= high)
-
-
 def _target(needed: Found) -> str:
     ratio = "" if needed["ratio"] is None else f" ({needed['ratio']:.2f})"
-    return f"{_where(needed)} pass@{needed['k']}{ratio}"
+    return f"pass@{needed['k']}{ratio}"
+
+
+def _is_undecided(needed: Found) -> bool:
+    if needed["ratio"] is None or needed["ratio"] >= VISIBLY_MORE:
+        return False
+    low, high = needed["interval"]
+    return bool(low <= 1 <= high and high - low > VISIBLY_MORE - 1)
 
 
 def budget_findings(budgets: Iterable[Found]) -> list[str]:
@@ -67,22 +70,27 @@ def budget_findings(budgets: Iterable[Found]) -> list[str]:
 
 
 def _budget(budget: Found) -> str:
-    return f"{_where(budget)} M={budget['max_sequences']} ({budget['difference']:+.3f})"
-
-
-def _where(found: Found) -> str:
-    return "all" if None in found["levels"] else level_names(found["levels"])
+    return f"M={budget['max_sequences']} ({budget['difference']:+.3f})"
 
 
 def _sentence(
     name: str,
     found: Sequence[Found],
     kinds: dict[str, Callable[[Found], bool]],
-    place: Callable[[Found], str],
+    target: Callable[[Found], str],
     otherwise: str,
 ) -> str:
+    most = max(len(each["levels"]) for each in found)
     parts = []
     for kind, holds in kinds.items():
-        if own := [place(each) for each in found if holds(each)]:
+        places: dict[str, list[str]] = {}
+        for each in filter(holds, found):
+            places.setdefault(_where(each["levels"], most), []).append(target(each))
+        if places:
+            own = (f"{where} {', '.join(targets)}" for where, targets in places.items())
             parts.append(f"{kind} at {', '.join(own)}")
     return f"{name}: {'; '.join(parts) or otherwise}."
+
+
+def _where(levels: Sequence[int | None], most: int) -> str:
+    return "all" if None in levels or len(levels) == most > 1 else level_names(levels)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["PLOTS", "draw_plots"]
+__all__ = ["COLOURS", "OTHER", "PLOTS", "draw_plots"]
 
 COLOURS = {
     "parallel": "#6b7280",

@@ -314,11 +314,17 @@ def test_findings_name_what_needs_more_and_what_is_not_told_apart() -> None:
         "a against parallel: more tokens at level 1 pass@8 (1.20); pass not reached at level 4 "
         "pass@16; undecided (the interval includes 1) at all pass@8 (0.80)."
     ]
-    assert needed_findings(rows[2:3]) == ["a against parallel: fewer tokens everywhere."]
+    assert needed_findings(rows[2:3]) == ["a against parallel: nowhere more tokens."]
     absent = rows[2] | {"reference_tokens": None, "ratio": None, "interval": None}
-    assert needed_findings([absent]) == [
-        "a against parallel: pass not reached by the reference at levels 2, 3 pass@16."
+    every = rows[2] | {"levels": (1, 2, 3)}
+    assert needed_findings([absent, absent | {"k": 32}, every]) == [
+        "a against parallel: pass not reached by the reference at levels 2, 3 pass@16, pass@32."
     ]
+    assert needed_findings([every | {"ratio": 1.3}, rows[2]]) == [
+        "a against parallel: more tokens at all pass@16 (1.30)."
+    ]
+    same = rows[2] | {"ratio": 1.0, "interval": (0.999, 1.001)}
+    assert needed_findings([same]) == ["a against parallel: nowhere more tokens."]
 
 
 def test_a_weighted_vote() -> None:
@@ -358,6 +364,8 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     assert {each["k"] for each in found["needed"]} == {8}
     assert {each["max_sequences"] for each in found["budgets"]} == {4, 10}
     assert len(found["findings"]) == len({line.partition(":")[0] for line in found["findings"]})
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert {curve["label"] for curve in found["curves"]} >= {"best_first", "best_first, shared"}
     assert compare.main([str(tmp_path / "none")]) == 2
     (tmp_path / "results.jsonl").write_text("".join(lines[:-2]))
     assert compare.main([str(tmp_path)]) == 2
