@@ -35,8 +35,7 @@ def needed_findings(needed: Iterable[Found]) -> list[str]:
         if each["method"] != each["reference"] and each["target"] > 0:
             groups.setdefault(f"{each['method']} against {each['reference']}", []).append(each)
     return [
-        _sentence(name, own, kinds, _target, "nowhere more tokens")
-        for name, own in groups.items()
+        _sentence(name, own, kinds, _target, "nowhere more tokens") for name, own in groups.items()
     ]
 
 

@@ -18,7 +18,7 @@ from eager_sgl import (
 )
 from eager_sgl.endpoint import Prompt
 
-__all__ = ["majority", "vote"]
+__all__ = ["Extract", "majority", "vote"]
 
 Extract = Callable[[str], Hashable | None]
 """A sequence's text -> its answer, None if it gives none; equal answers vote together."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import sglang as sgl
 
-from eager_sgl import EagerConfig, SamplingConfig
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig
 from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
 from programs.countdown import solve
+from programs.together import answer_together
 from programs.vote import vote
 
 pytestmark = pytest.mark.integration
@@ -46,3 +47,18 @@ def test_a_vote_is_a_step_of_a_longer_program(endpoint):
     state = explain.run(backend=endpoint)
     assert state.get_meta_info("more")["completion_tokens"] >= 1
     assert f"{state.ret_value}\n" in state.text()
+
+
+@pytest.mark.parametrize("order", ["trie_parallel", "best_first"])
+def test_prompts_that_share_their_tokens_leave_them_to_those_in_doubt(endpoint, order):
+    numbers = (((7, 5), 12), ((9, 3), 12), ((20, 4), 24), ((61, 7, 13, 29), 94))
+    problems = [Problem(each, target, level=len(each) - 1) for each, target in numbers]
+    prompts = [[{"role": "user", "content": instruction(each)}] for each in problems]
+    config = SearchConfig(
+        order=order, max_sequences=12, width=4, sampling=SamplingConfig(max_new_tokens=256)
+    )
+    results = answer_together(prompts, config, parse_answer, tokens=250, backend=endpoint)
+    generated = [result.counts.generated for result in results]
+    assert generated[-1] > 2 * sum(generated[:-1])
+    # Beyond it goes at most a round whose four sequences are all longer than those before.
+    assert sum(generated) <= 250 * 4 + 4 * 256

@@ -1,0 +1,48 @@
+"""Many prompts, one budget of tokens: what easy ones save goes where the answer is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from eager_sgl import Bidder, Doubt, PromptResult, SearchConfig, TokenEndpoint, TokenLedger, search
+from eager_sgl.endpoint import Prompt
+from programs.vote import Extract
+
+__all__ = ["answer_together"]
+
+PROMPTS_PER_ROUND = 4
+"""With as many rounds at once as there are prompts, nobody would have to bid for one."""
+
+
+def answer_together(
+    prompts: Sequence[Prompt],
+    config: SearchConfig,
+    extract: Extract,
+    tokens: int,
+    backend: TokenEndpoint,
+) -> list[PromptResult]:
+    """Search all prompts at once, each in a thread of its own.
+
+    Args:
+        prompts: one at least.
+        config: its `max_sequences` is the most that any prompt gets.
+        tokens: that may be generated for a prompt, on average over all.
+
+    Raises:
+        ServerError: of the first prompt that failed, once all have ended.
+    """
+    ledger = TokenLedger(
+        tokens * len(prompts), most_running=max(1, len(prompts) // PROMPTS_PER_ROUND)
+    )
+    doubt = Doubt(lambda sequences: [extract(sequence.text) for sequence in sequences])
+    # All join before the first begins: nothing is granted before all of them have bid.
+    bidders = [ledger.join(doubt) for _ in prompts]
+
+    def answer(prompt: Prompt, bidder: Bidder) -> PromptResult:
+        state = search.run(prompt=prompt, config=config, bidder=bidder, backend=backend)
+        result: PromptResult = state.ret_value
+        return result
+
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        return list(pool.map(answer, prompts, bidders))
