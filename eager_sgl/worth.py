@@ -38,12 +38,12 @@ class Weighted(Protocol):
 
 
 def doubt(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
-    """How far the sequences are from one answer: 1 − s + 1 / (n + 1), in (0, 2).
+    """How far the sequences are from one answer: 1 − s + 1 / (n + 1), in (0, 1).
 
     s is the part of the votes that the strongest answer has, where each of the n sequences weighs
     as much as the model's own probability of it, and the same sequence counts once; where
-    probabilities are not known, all sequences weigh the same. n sequences of one answer leave
-    1 / (n + 1), which is Laplace's chance that the next one differs.
+    probabilities are not known, all sequences weigh the same. That n sequences agree leaves
+    1 / (n + 1).
 
     Args:
         sequences: one at least.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eager_sgl.priorities import find_priority
 from eager_sgl.worth import BestEntry, Doubt, Worth
 from evals.judged import Verdicts
+from evals.plan import BEST_FIRST, SEARCHES
 from evals.tasks import Task
 
 __all__ = ["BIDS", "DOUBT", "FRONTIER", "read_bids", "worth_by"]
@@ -13,20 +16,24 @@ DOUBT, FRONTIER = "doubt", "frontier"
 BIDS = (DOUBT, FRONTIER)
 
 
-def read_bids(name: str, task: Task) -> str:
-    """What `--bids` says.
+def read_bids(name: str | None, task: Task, methods: Sequence[str]) -> str:
+    """What `--bids` says; "doubt" where it says nothing.
 
     Raises:
-        ValueError: the task has nothing that it could go by.
+        ValueError: the task or a search has nothing that it could go by.
     """
-    if name == DOUBT and not task.can_vote:
+    if name == FRONTIER and (others := {*SEARCHES} & {*methods} - {BEST_FIRST}):
+        raise ValueError(
+            f"bids is {FRONTIER}, whose values {min(others)} does not go by; run {BEST_FIRST} alone"
+        )
+    if name != FRONTIER and not task.can_vote:
         raise ValueError(
             f"bids is {DOUBT}; the answers of {task.name} cannot agree, give --bids {FRONTIER}"
         )
-    return name
+    return name or DOUBT
 
 
-def worth_by(name: str, verdicts: Verdicts, priority: str) -> Worth:
+def worth_by(name: str | None, verdicts: Verdicts, priority: str) -> Worth:
     """The rule for one prompt.
 
     Args:

@@ -109,8 +109,8 @@ TOKENS_HELP = (
 )
 BIDS_HELP = (
     "for a --token-budget: doubt (how far a prompt's sequences disagree, over how many there are) "
-    "or frontier (the best value of --priority, which must be comparable between prompts: "
-    f"joint_cost, flat_joint_cost) {SHOWN}"
+    "or frontier (of best_first: the best value of --priority, which must be comparable between "
+    f"prompts: joint_cost, flat_joint_cost) (default: {DOUBT})"
 )
 
 
@@ -202,7 +202,7 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     add("--max-tokens", type=int, help="generated tokens of a prompt that end its search")
     add("--stop", default="none", help=STOP_HELP)
     add("--token-budget", type=int, help=TOKENS_HELP)
-    add("--bids", default=DOUBT, choices=BIDS, help=BIDS_HELP)
+    add("--bids", choices=BIDS, help=BIDS_HELP)
 
 
 def _add_server_options(group: argparse._ArgumentGroup) -> None:

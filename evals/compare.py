@@ -74,12 +74,15 @@ def compare(
     base = next((each for each in parallels if each.place.temperature == temperature), None)
     if base is None:
         raise StoreError(f"the run has no parallel at temperature {temperature:g} to compare with")
-    rates = _rates(records, seconds)
-    needed = [asdict(each) for each in _needed(curves, base, parallels, rates)]
+    # A curve read off without a ledger was not run, so nobody knows its pace.
+    run = {each.place: each.name for each in reversed(curves)}
+    rates = {run[place]: rate for place, rate in _rates(records, seconds).items()}
+    shared = [each for each in curves if each.place == base.place and each.is_shared]
+    needed = [asdict(each) for each in _needed(curves, base, [*parallels, *shared], rates)]
     budgets = at_budgets(curves, records, width)
     return {
         "needed": needed,
-        "tokens_per_second": {each.name: rates.get(each.place) for each in curves},
+        "tokens_per_second": rates,
         "budgets": budgets,
         "findings": [*needed_findings(needed), *budget_findings(budgets)],
         "verifier": _with_verifier(own, width),
@@ -109,7 +112,7 @@ def _needed(
     curves: Sequence[PromptCurves],
     base: PromptCurves,
     parallels: Sequence[PromptCurves],
-    rates: Mapping[Cell, float],
+    rates: Mapping[str, float],
 ) -> Iterator[Needed]:
     levels = sorted({level for level in base.levels if level is not None})
     hard = [level for level in levels if level > levels[0]]
@@ -118,13 +121,18 @@ def _needed(
     if len(set(base.levels)) > 1:
         every += [[level] for level in levels]
     every += [hard] if len(hard) > 1 else []
-    for chosen, method, k, reference in product(every, curves, targets, parallels):
+    pairs = [
+        (method, reference)
+        for method, reference in product(curves, parallels)
+        if method.is_shared or not reference.is_shared
+    ]
+    for chosen, (method, reference), k in product(every, pairs, targets):
         method, target, measure = (s.at_levels(chosen) for s in (method, base, reference))
         found = needed_tokens(method, target, measure, k)
         yield replace(
             found,
-            seconds=_seconds(found.tokens, rates.get(method.place)),
-            reference_seconds=_seconds(found.reference_tokens, rates.get(measure.place)),
+            seconds=_seconds(found.tokens, rates.get(method.name)),
+            reference_seconds=_seconds(found.reference_tokens, rates.get(measure.name)),
         )
 
 

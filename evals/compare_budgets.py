@@ -42,7 +42,7 @@ class AtBudget:
         difference: of the search's pass to the other.
         interval: 90 % paired bootstrap interval of it over prompts.
         num_sequences: of the search at these tokens, for every prompt; a mean where prompts share
-            their tokens, and only known for all of them.
+            their tokens, and None there for single levels.
         online_votes, search_votes: of all of EAGer-init's sequences, and of that many; None for the
             prompts of single levels.
     """
@@ -57,7 +57,7 @@ class AtBudget:
     is_exhausted: bool
     difference: float
     interval: tuple[float, float]
-    num_sequences: float
+    num_sequences: float | None
     online_votes: Votes | None = None
     search_votes: Votes | None = None
 
@@ -100,6 +100,7 @@ def _with_search_votes(
 ) -> AtBudget:
     """With what the search's sequences at these tokens say; width is None for as many for all."""
     if width is None:
+        assert found.num_sequences is not None, f"{found.search} has no one number of sequences"
         k = max(1, round(found.num_sequences))
         return replace(found, search_votes=votes_of(records, k))
     there = cut(records, width, found.tokens)
@@ -128,10 +129,13 @@ def _compare(
         is_exhausted=mean > float(search.tokens[:, -1].mean()),
         difference=float((reached - even @ passes)[0]),
         interval=(float(low), float(high)),
-        num_sequences=float(
-            np.interp(mean, search.tokens.mean(axis=0), np.arange(search.tokens.shape[1]))
-        ),
+        num_sequences=None if search.is_shared else _num_sequences(search, mean),
     )
+
+
+def _num_sequences(search: PromptCurves, tokens: float) -> float:
+    costs = search.tokens.mean(axis=0)
+    return float(np.interp(tokens, costs, np.arange(len(costs))))
 
 
 def _at(weights: Floats, search: PromptCurves, tokens: Floats) -> Floats:

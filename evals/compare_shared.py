@@ -1,9 +1,13 @@
 """What a method's prompts reach where they share their tokens by doubt.
 
 A ledger says how many rounds a prompt gets, and nothing of what comes in them. So a run without one
-tells what a ledger that grants one round at a time would have made of the same sequences: prompts
-go on as long as their bid is the best, so that at any moment each stands where its bid first falls
-below one price, which is the same for all.
+tells what a ledger that grants one round at a time would have made of the same sequences. Whenever
+its best bid is lower than all before it, every prompt stands where its bid first fell below one
+price, the same for all; in between, and among equal bids, a curve is a straight line. The seeds of
+a run share one price here; a ledger has one for each.
+
+Bids weigh votes by the model's own probability where it is known; Full Parallel asks for none, so
+that there every vote weighs the same. Rounds are those of a search whose samples never wait.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def tokens_to_first_correct(record: PromptRecord, width: int, most: int) -> floa
 def rounds(number: int, width: int) -> list[int]:
     """How many sequences a search has after each of its rounds, up to all of them.
 
-    They are those of `SearchSchedule`.
+    They are those of `SearchSchedule`, but for samples of trie-cached sampling that wait.
     """
     sizes = [1]
     while sizes[-1] < number:

@@ -78,6 +78,9 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     if None in thresholds:
         _require_one_stage(names, options.monitor)
     _require_search(options.stop, names)
+    bids = None if options.token_budget is None else read_bids(options.bids, task, names)
+    if bids is None and options.bids is not None:
+        raise ValueError(f"bids is {options.bids}, but nothing is shared; give a --token-budget")
     return Settings(
         task=task,
         plan=_plan(options, task, choices, names, thresholds, len(samples)),
@@ -93,7 +96,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         ),
         stop=read_stop(options.stop, task, has_verifier=options.verifier is not None),
         token_budget=options.token_budget,
-        bids=read_bids(options.bids, task) if options.token_budget else options.bids,
+        bids=bids,
         rules=read_rules(options),
         verifier=options.verifier and read_verifier(options.verifier),
         verifier_name=options.verifier,

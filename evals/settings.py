@@ -46,7 +46,7 @@ class Settings:
         search: the searches; order, M and τ are those of a cell.
         stop: ends a search early; None for never.
         token_budget: tokens per prompt that the prompts of a search share; None if they do not.
-        bids: one of `evals.bidding.BIDS`, by what they share them.
+        bids: one of `evals.bidding.BIDS`, by what they share them; None with it.
         rules: of the methods of two stages, by name.
         verifier: says of a sequence's text whether it is correct; None leaves that to the labels.
         verifier_name: as on the command line.
@@ -74,7 +74,7 @@ class Settings:
     search: SearchConfig
     stop: StopOption | None
     token_budget: int | None
-    bids: str
+    bids: str | None
     rules: Mapping[str, Reallocation]
     verifier: TextVerifier | None
     verifier_name: str | None
@@ -169,7 +169,7 @@ class Settings:
                 **{name: getattr(self.search, name) for name in SEARCH_FIELDS},
                 "stop": str(self.stop) if self.stop else None,
                 "token_budget": self.token_budget,
-                **({"bids": self.bids} if self.token_budget else {}),
+                **({"bids": self.bids} if self.bids else {}),
             },
             "rules": rules,
             "verifier": self.verifier_name,

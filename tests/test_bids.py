@@ -312,6 +312,21 @@ def test_a_search_bids_its_worth_and_what_its_round_will_cost(order, width):
     assert bidder.bids[-1] == spent == result.counts.generated
 
 
+def test_a_rule_that_fails_keeps_nobody_waiting():
+    ledger = TokenLedger(100)
+
+    def raises(tree, sequences):
+        raise RuntimeError("no worth")
+
+    failing, other = ledger.join(raises), ledger.join(nothing)
+    waiting = other.offer(3, value=1.0, expected=5)
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    config = SearchConfig(sampling=SAMPLING, top_k=VOCABULARY)
+    with pytest.raises(RuntimeError, match="no worth"):
+        search.run(prompt=(9,), config=config, bidder=failing, backend=endpoint)
+    assert waiting.result(0)
+
+
 def test_eager_init_cannot_bid():
     bidder = TokenLedger(10).join(nothing)
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from eager_sgl import BestEntry, Doubt, SamplingConfig, SearchConfig, Sequence, search
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.priorities import find_priority
+from eager_sgl.tree import TokenTree
 from eager_sgl.worth import doubt
 from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -73,7 +74,7 @@ def test_doubt_lies_between_agreement_and_all_apart(drawn):
     classes = [token % (1 + spread) for token, spread in drawn]
     least = 1 / (len(drawn) + 1)
     assert least - 1e-12 <= doubt(sequences, [0] * len(drawn)) <= least + 1e-12
-    assert least - 1e-12 <= doubt(sequences, classes) < 2
+    assert least - 1e-12 <= doubt(sequences, classes) < 1
     assert doubt(sequences, classes) == doubt(sequences, [("named", each) for each in classes])
 
 
@@ -110,13 +111,14 @@ class Taking:
         pass
 
 
-def test_the_best_entry_is_what_best_first_opens_next():
-    bidder = Taking(BestEntry(find_priority("joint_cost")))
+@pytest.mark.parametrize("priority", ["joint_cost", "flat_joint_cost"])
+def test_the_best_entry_is_what_best_first_opens_next(priority):
+    bidder = Taking(BestEntry(find_priority(priority)))
     config = SearchConfig(
         max_sequences=20,
         width=1,
         top_k=VOCABULARY,
-        priority="joint_cost",
+        priority=priority,
         sampling=SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4),
         reasoning_end=None,
     )
@@ -125,3 +127,9 @@ def test_the_best_entry_is_what_best_first_opens_next():
     opened = [one.branch.priority for one in state.ret_value.sequences[1:]]
     assert len(opened) == 4
     assert bidder.said[:4] == pytest.approx(opened)
+
+
+def test_a_tree_without_entries_bids_nothing():
+    assert (
+        BestEntry(find_priority("joint_cost"))(TokenTree((9,), max_new_tokens=4), []) == -math.inf
+    )

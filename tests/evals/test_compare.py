@@ -236,8 +236,6 @@ def test_seconds_are_tokens_at_the_pace_of_the_run() -> None:
     assert found["tokens_per_second"] == {
         "parallel τ=0.6": 20 * 200 / 2.0,
         "best_first τ=0.6": 20 * 200 / 5.0,
-        "parallel τ=0.6, shared": 20 * 200 / 2.0,
-        "best_first τ=0.6, shared": 20 * 200 / 5.0,
     }
     one = next(n for n in found["needed"] if n["method"] == "best_first τ=0.6" and n["k"] == 8)
     assert one["seconds"] == pytest.approx(0.4 * 10 / 800)

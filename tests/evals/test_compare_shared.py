@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ import pytest
 
 from eager_sgl.core import TokenCounts
 from eager_sgl.worth import doubt
-from evals import compare
+from evals import compare, compare_shared
+from evals.compare_budgets import at_budgets
 from evals.compare_shared import cut, shared_curves
+from evals.compare_votes import votes_of
 from evals.curves import drawn_tokens, rounds
 from evals.files import to_line
 from evals.prompt_curves import prompt_curves
@@ -23,14 +25,14 @@ from tests.evals.build import BRANCH, record
 WIDTH = 3
 
 
-def searched(sample_id: str, seed: int = 0, number: int = 9) -> PromptRecord:
+def searched(sample_id: str, seed: int = 0, method: str = "best_first") -> PromptRecord:
     """Sequences of random lengths, probabilities, answers."""
     rng = random.Random(f"{sample_id} {seed}")
     good = rng.random()
-    votes = [0 if rng.random() < good else rng.randrange(1, 4) for _ in range(number)]
+    votes = [0 if rng.random() < good else rng.randrange(1, 4) for _ in range(9)]
     one = record(
         [vote == 0 for vote in votes],
-        method="best_first",
+        method=method,
         sample_id=sample_id,
         votes=votes,
         threshold=None,
@@ -74,8 +76,9 @@ def granted(records: Sequence[PromptRecord]) -> list[tuple[float, float, list[in
     return found
 
 
-def test_a_curve_by_price_goes_through_what_a_ledger_grants() -> None:
-    records = [searched(str(place)) for place in range(12)]
+@pytest.mark.parametrize("method", ["best_first", "swor"])
+def test_a_curve_by_price_goes_through_what_a_ledger_grants(method: str) -> None:
+    records = [searched(str(place), method=method) for place in range(12)]
     (curves,) = shared_curves(records, WIDTH)
     moments = {(round(tokens, 6), round(solved, 6)) for tokens, solved, _ in granted(records)}
     points = list(zip(curves.tokens.mean(axis=0), curves.passes.mean(axis=0), strict=True))
@@ -85,7 +88,30 @@ def test_a_curve_by_price_goes_through_what_a_ledger_grants() -> None:
     every = np.mean([one.counts.generated for one in records])
     assert points[-1] == pytest.approx((every, np.mean([any(one.correct) for one in records])))
     assert curves.is_shared
-    assert curves.name == "best_first τ=0.6, shared"
+    assert curves.name == f"{method} τ=0.6, shared"
+
+
+def test_a_prompt_that_comes_into_doubt_goes_on_at_once() -> None:
+    """Two that agree bid less than the four that they turn out to be two and two of."""
+    one = record([False] * 8, method="best_first", votes=[0, 0, 1, 1, 2, 3, 4, 5])
+    bids = [doubt(one.sequences[:size], one.votes[:size]) / size for size in (1, 2, 4)]
+    assert bids[1] < bids[2] < bids[0]
+    (curves,) = shared_curves([one], 8)
+    costs = drawn_tokens(one)
+    assert curves.tokens[0].tolist() == [0, costs[1], costs[2], costs[8]]
+
+
+def test_few_prices_lead_from_the_first_sequences_to_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = [searched(str(place)) for place in range(12)]
+    (whole,) = shared_curves(records, WIDTH)
+    monkeypatch.setattr(compare_shared, "NUM_PRICES", 6)
+    (thin,) = shared_curves(records, WIDTH)
+    assert thin.tokens.shape[1] == 2 + 6 < whole.tokens.shape[1]
+    for column in (0, 1, -1):
+        assert thin.tokens[:, column].tolist() == whole.tokens[:, column].tolist()
+    assert {*thin.tokens.mean(axis=0)} <= {*whole.tokens.mean(axis=0)}
 
 
 def test_seeds_and_levels_share_at_one_price() -> None:
@@ -102,11 +128,15 @@ def test_seeds_and_levels_share_at_one_price() -> None:
 
 def test_records_are_cut_where_all_together_have_cost_so_much() -> None:
     records = [searched(str(place)) for place in range(12)]
-    for tokens, _, sizes in granted(records)[::7]:
-        there = cut(records, WIDTH, tokens + 1e-9)
-        assert np.mean([drawn_tokens(one)[-1] for one in there]) <= tokens + 1e-9
-        given = [len(one.sequences) for one in there]
-        assert given == sizes or sum(given) < sum(sizes)
+    (curves,) = shared_curves(records, WIDTH)
+    means = curves.tokens.mean(axis=0)[1:]
+    for tokens, following in zip(means, [*means[1:], np.inf], strict=True):
+        for budget in (tokens + 1e-9, min(following - 1e-9, tokens + 5)):
+            there = cut(records, WIDTH, budget)
+            assert np.mean([drawn_tokens(one)[-1] for one in there]) == pytest.approx(tokens)
+    sizes = [given for tokens, _, given in granted(records) if tokens in means]
+    for tokens, given in zip(means, sizes, strict=True):
+        assert [len(one.sequences) for one in cut(records, WIDTH, tokens + 1e-9)] == given
     assert [len(one.sequences) for one in cut(records, WIDTH, 0)] == [1] * 12
     assert cut(records, WIDTH, 1e9) == records
 
@@ -117,6 +147,45 @@ def test_a_walk_down_a_path_that_is_there_costs_nothing() -> None:
     walked = replace(one, method="trie_parallel", sequences=(*one.sequences[:4], again))
     assert drawn_tokens(walked)[-1] == drawn_tokens(walked)[-2]
     assert drawn_tokens(one)[-1] == one.counts.generated
+    twice = replace(walked, method="parallel")
+    assert drawn_tokens(twice)[-1] == drawn_tokens(twice)[-2] + len(again.token_ids)
+
+
+def test_a_search_that_shares_is_read_off_at_the_tokens_of_eager_init() -> None:
+    records = [searched(str(place)) for place in range(12)]
+    budget = 60
+    online = [
+        record([True], method="eager_init", sample_id=one.sample_id, level=one.level)
+        for one in records
+    ]
+    online = [replace(one, counts=TokenCounts(generated=budget)) for one in online]
+    curves = [*prompt_curves(online), *shared_curves(records, WIDTH)]
+    found = at_budgets(curves, [*online, *records], WIDTH)
+    (whole,) = [each for each in found if each["levels"] == (None,)]
+    there = cut(records, WIDTH, budget)
+    assert whole["num_sequences"] == pytest.approx(np.mean([len(one.sequences) for one in there]))
+    assert whole["search_votes"] == asdict(votes_of(there))
+    assert whole["search_pass"] == pytest.approx(
+        np.interp(budget, curves[1].tokens.mean(axis=0), curves[1].passes.mean(axis=0))
+    )
+    assert {each["num_sequences"] for each in found if each is not whole} == {None}
+
+
+def test_sharing_is_measured_against_full_parallel_that_shares_too() -> None:
+    searches = [searched(str(place)) for place in range(12)]
+    parallel = [searched(str(place), method="parallel") for place in range(12)]
+    records = [*searches, *parallel]
+    found = compare.compare(records, 0.6, WIDTH, {one.cell: 1.0 for one in records})
+    pairs = {(each["method"], each["reference"]) for each in found["needed"]}
+    assert ("best_first τ=0.6, shared", "parallel τ=0.6, shared") in pairs
+    assert ("best_first τ=0.6", "parallel τ=0.6, shared") not in pairs
+    seconds = {each["method"]: each["seconds"] for each in found["needed"] if each["tokens"]}
+    assert seconds["best_first τ=0.6, shared"] is None, "nobody ran it"
+    assert seconds["best_first τ=0.6"] is not None
+    shared = compare.compare(
+        records, 0.6, WIDTH, {one.cell: 1.0 for one in records}, has_shared=True
+    )
+    assert {*shared["tokens_per_second"]} == {"parallel τ=0.6", "best_first τ=0.6, shared"}
 
 
 def test_doubt_gives_hard_prompts_more() -> None:

@@ -11,6 +11,7 @@ from eager_sgl import BestEntry
 from eager_sgl.bids import TokenLedger
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import EagerError
+from eager_sgl.priorities import find_priority
 from evals import run, stages
 from evals.bidding import read_bids
 from evals.methods import Call
@@ -166,8 +167,27 @@ def test_prompts_bid_by_the_answers_of_their_own(tmp_path: Path, scripted: Scrip
     agreed = result(["</think>01+02", "</think>03+00"]).sequences
     apart = result(["</think>01+02", "</think>01+01"]).sequences
     assert one(None, apart) > one(None, agreed)
-    assert run.main(arguments(tmp_path / "other", "--bids", "frontier")) == 0
-    assert {type(rule) for rule in rules.values()} == {BestEntry}
+    more = ("--bids", "frontier", "--priority", "joint_cost")
+    assert run.main(arguments(tmp_path / "other", *more)) == 0
+    assert [*rules.values()] == [BestEntry(find_priority("joint_cost"))] * NUM_PROMPTS
+
+
+def test_every_prompt_is_judged_by_its_own_reference(tmp_path: Path, scripted: Scripted) -> None:
+    def generate(call: Call) -> PromptResult:
+        assert call.bidder is not None
+        call.bidder.leave(10)
+        call.account.commit(1)
+        (one, other), target = call.sample.reference.numbers, call.sample.reference.target
+        signs = {one + other: "+", one - other: "-", one * other: "*"}
+        text = f"{one:02d}{signs[target]}{other:02d}" if target in signs else "none"
+        return result([f"</think>{text}"], max_sequences=M)
+
+    scripted(generate)
+    assert run.main(arguments(tmp_path, "--levels", "1")) == 0
+    found = lines(tmp_path)
+    answers = [line["sequences"][0]["answer"] for line in found]
+    assert len({*answers}) > NUM_PROMPTS // 2
+    assert sum(line["sequences"][0]["correct"] for line in found) > NUM_PROMPTS // 2
 
 
 def test_the_same_budget_by_other_bids_is_another_run(
@@ -182,8 +202,17 @@ def test_the_same_budget_by_other_bids_is_another_run(
 def test_answers_that_cannot_agree_leave_the_frontier_to_bid_by() -> None:
     task = find_task("humaneval_plus")
     with pytest.raises(ValueError, match="humaneval_plus cannot agree, give --bids frontier"):
-        read_bids("doubt", task)
-    assert read_bids("frontier", task) == "frontier"
+        read_bids(None, task, ["best_first"])
+    assert read_bids("frontier", task, ["parallel", "best_first"]) == "frontier"
+
+
+def test_a_run_that_shares_nothing_does_not_say_by_what() -> None:
+    def search_of(*more: str) -> dict[str, Any]:
+        found: dict[str, Any] = run.parse_settings([*SHARED, *more], run.METHODS).to_json()
+        return found["search"]
+
+    assert "bids" not in search_of()
+    assert search_of("--token-budget", "9")["bids"] == "doubt"
 
 
 def test_prompts_that_share_are_all_begun_however_few_may_run(
@@ -236,6 +265,11 @@ def test_another_budget_is_another_run(
             "token_budget is of best_first, swor, trie_p",
         ),
         (("--token-budget", "9", "--max-sequences", "4,8"), "shared at one M; give --max-se"),
+        (("--bids", "doubt"), "bids is doubt, but nothing is shared; give a --token-budget"),
+        (
+            ("--token-budget", "9", "--bids", "frontier", "--methods", "best_first,swor"),
+            "bids is frontier, whose values swor does not go by; run best_first alone",
+        ),
     ],
 )
 def test_a_wrong_budget_gets_one_sentence(
