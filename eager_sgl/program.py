@@ -134,19 +134,10 @@ def search(
     account: Account | None = None,
     bidder: Bidder | None = None,
     on_wave: OnWave | None = None,
-    running: RunningThreshold | None = None,
 ) -> PromptResult:
     """A search over the tree of one prompt; the arguments are `eager_generate`'s."""
     set_prompt(s, prompt)
-    return eager_generate(
-        s,
-        config,
-        until=until,
-        account=account,
-        bidder=bidder,
-        on_wave=on_wave,
-        running=running,
-    )
+    return eager_generate(s, config, until=until, account=account, bidder=bidder, on_wave=on_wave)
 
 
 def set_prompt(s: ProgramState, prompt: Prompt) -> None:

@@ -76,8 +76,22 @@ def _parallel(call: Call) -> PromptResult:
     return result
 
 
-def _tree(call: Call) -> PromptResult:
-    """EAGer-init or a search: one program runs both."""
+def _eager_init(call: Call) -> PromptResult:
+    from eager_sgl.program import eager_init
+
+    state = eager_init.run(
+        prompt=call.sample.prompt,
+        config=call.config,
+        account=call.account,
+        on_wave=call.on_wave,
+        running=call.running,
+        backend=call.endpoint,
+    )
+    result: PromptResult = state.ret_value
+    return result
+
+
+def _search(call: Call) -> PromptResult:
     from eager_sgl.program import search
 
     state = search.run(
@@ -87,14 +101,13 @@ def _tree(call: Call) -> PromptResult:
         account=call.account,
         bidder=call.bidder,
         on_wave=call.on_wave,
-        running=call.running,
         backend=call.endpoint,
     )
     result: PromptResult = state.ret_value
     return result
 
 
-FIRST = {PARALLEL: _parallel, **dict.fromkeys((STAGE_ONE, *SEARCHES), _tree)}
+FIRST = {PARALLEL: _parallel, STAGE_ONE: _eager_init, **dict.fromkeys(SEARCHES, _search)}
 """What generates from the prompt, by method; called from several threads at once."""
 
 

@@ -14,7 +14,6 @@ from eager_sgl import (
     SamplingConfig,
     SearchConfig,
     eager_init,
-    search,
 )
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.running_threshold import BIN, NUM_CHAINS
@@ -153,7 +152,9 @@ def test_a_wrong_lowest_names_the_value():
 def test_neither_searches_nor_the_gate_have_a_running_theta():
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0), allows_gate=True))
     with pytest.raises(Exception, match="the search best_first, which has no θ"):
-        search.run(prompt=(9,), config=SearchConfig(), running=RunningThreshold(), backend=endpoint)
+        eager_init.run(
+            prompt=(9,), config=SearchConfig(), running=RunningThreshold(), backend=endpoint
+        )
     config = EagerConfig(threshold=0.1, monitor="gate")
     with pytest.raises(Exception, match="monitor is gate"):
         eager_init.run(prompt=(9,), config=config, running=RunningThreshold(), backend=endpoint)
