@@ -19,7 +19,7 @@ from eager_sgl.priorities import Priority
 from eager_sgl.stops import Classes
 from eager_sgl.tree import TokenTree
 
-__all__ = ["BestEntry", "Doubt", "Weighted", "Worth", "doubt"]
+__all__ = ["BestEntry", "Doubt", "Weighted", "Worth", "doubt", "vote_weights"]
 
 Worth = Callable[[TokenTree, Items[Sequence]], float]
 """The value of a prompt's next round; the highest of all prompts goes on."""
@@ -37,13 +37,29 @@ class Weighted(Protocol):
         """Of the whole sequence at temperature 1; None where that is not known."""
 
 
+MOST_NATS = 10.0
+"""Of surprise that the most likely sequence counts with, where it has more."""
+
+
+def vote_weights(logprobs: Items[float]) -> list[float]:
+    """Weights of sequences by the model's own probability of each; the most likely one has 1.
+
+    They are the probabilities themselves where the most likely sequence has at least exp(−10).
+    Longer ones differ by so many nats that one would outvote all others; so their probabilities are
+    flattened to p^γ, by which the most likely has exp(−10): then what counts is by which factor a
+    sequence is more surprising than the least surprising one.
+    """
+    highest = max(logprobs)
+    gamma = MOST_NATS / max(MOST_NATS, -highest)
+    return [math.exp(gamma * (logprob - highest)) for logprob in logprobs]
+
+
 def doubt(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
     """How far the sequences are from one answer: 1 − s + 1 / (n + 1), in (0, 1).
 
-    s is the part of the votes that the strongest answer has, where each of the n sequences weighs
-    as much as the model's own probability of it, and the same sequence counts once; where
-    probabilities are not known, all sequences weigh the same. That n sequences agree leaves
-    1 / (n + 1).
+    s is the part of the votes that the strongest answer has, where each of the n sequences has its
+    weight (`vote_weights`), and the same sequence counts once; where probabilities are not known,
+    all sequences weigh the same. That n sequences agree leaves 1 / (n + 1).
 
     Args:
         sequences: one at least.
@@ -51,8 +67,7 @@ def doubt(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
     """
     known = [one.raw_logprob for one in sequences if one.raw_logprob is not None]
     if len(known) == len(sequences):
-        highest = max(known)
-        weights = [math.exp(logprob - highest) for logprob in known]
+        weights = vote_weights(known)
         keys: list[Hashable] = [one.token_ids for one in sequences]
     else:
         weights, keys = [1.0] * len(sequences), list(range(len(sequences)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eager_sgl.worth import vote_weights
 from evals.metrics import majority_correct, pass_rate, weighted_majority_correct
 from evals.store import PromptRecord
 
@@ -20,8 +21,8 @@ class Votes:
     Attributes:
         pass_rate: correctness of a prompt's sequences.
         cons: whether the majority answer is correct.
-        weighted_cons: the same where each sequence weighs as much as the model thinks it likely;
-            None where that is not known of all.
+        weighted_cons: the same where each sequence weighs as much as the model thinks it likely
+            (`vote_weights`); None where that is not known of all.
     """
 
     pass_rate: float
@@ -45,6 +46,7 @@ def _weighted(records: Iterable[PromptRecord], k: int | None) -> float | None:
         known = [logprob for logprob in logprobs if logprob is not None]
         if len(known) < len(logprobs):
             return None
-        weights = np.exp(np.array(known) - max(known))
-        votes.append(weighted_majority_correct(record.votes[:k], weights.tolist(), record.correct))
+        votes.append(
+            weighted_majority_correct(record.votes[:k], vote_weights(known), record.correct)
+        )
     return float(np.mean(votes))

@@ -1,7 +1,6 @@
 """What a round is worth: doubt by hand, and what it orders prompts by."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from eager_sgl import BestEntry, Doubt, SamplingConfig, SearchConfig, Sequence, 
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.priorities import find_priority
 from eager_sgl.tree import TokenTree
-from eager_sgl.worth import doubt
+from eager_sgl.worth import doubt, vote_weights
 from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 
@@ -62,10 +61,19 @@ def test_what_gives_no_answer_agrees_with_nothing():
     assert doubt(drawn, [None, 0, 1]) == pytest.approx(1 - 0.3 / 0.7 + 1 / 4)
 
 
-def test_long_sequences_of_no_probability_to_speak_of_still_weigh():
-    one = Sequence((1,), (), "stop", raw_logprob=-5000.0)
-    other = replace(one, token_ids=(2,), raw_logprob=-5000.0 + math.log(3))
-    assert doubt([one, other], ["x", "y"]) == pytest.approx(1 / 4 + 1 / 3)
+def test_weights_are_probabilities_until_the_most_likely_has_next_to_none():
+    assert vote_weights([-9.0, -10.0, -8.0]) == pytest.approx([math.exp(-1), math.exp(-2), 1])
+    assert vote_weights([0.0, -math.log(4)]) == pytest.approx([1, 1 / 4])
+    # A tenth more surprise is a factor e, however long the sequences are.
+    for length in (1, 7, 5000):
+        assert vote_weights([-10.0 * length, -11.0 * length]) == pytest.approx([1, math.exp(-1)])
+
+
+def test_the_most_likely_of_long_sequences_does_not_outvote_the_others():
+    long = [Sequence((token,), (), "stop", raw_logprob=-4000.0 - 40 * token) for token in range(4)]
+    assert doubt(long, ["x", "y", "y", "y"]) < 0.3 + 1 / 5
+    weights = [math.exp(-token / 10) for token in range(4)]
+    assert doubt(long, ["x", "y", "y", "y"]) == pytest.approx(1 / sum(weights) + 1 / 5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=12))
