@@ -136,8 +136,11 @@ def search(
     on_wave: OnWave | None = None,
 ) -> PromptResult:
     """A search over the tree of one prompt; the arguments are `eager_generate`'s."""
-    set_prompt(s, prompt)
-    return eager_generate(s, config, until=until, account=account, bidder=bidder, on_wave=on_wave)
+    with bidder or nullcontext():  # left even where the prompt is refused
+        set_prompt(s, prompt)
+        return eager_generate(
+            s, config, until=until, account=account, bidder=bidder, on_wave=on_wave
+        )
 
 
 def set_prompt(s: ProgramState, prompt: Prompt) -> None:

@@ -38,13 +38,13 @@ class Weighted(Protocol):
 
 
 MOST_NATS = 10.0
-"""Of surprise that the most likely sequence counts with, where it has more."""
+"""Surprise of the most likely sequence, −ln p, above which probabilities are flattened to it."""
 
 
 def vote_weights(logprobs: Items[float]) -> list[float]:
     """Weights of sequences by the model's own probability of each; the most likely one has 1.
 
-    They are the probabilities themselves where the most likely sequence has at least exp(−10).
+    They are in proportion to the probabilities where the most likely one has at least exp(−10).
     Longer ones differ by so many nats that one would outvote all others; so their probabilities are
     flattened to p^γ, by which the most likely has exp(−10): then what counts is by which factor a
     sequence is more surprising than the least surprising one.
@@ -83,8 +83,8 @@ def doubt(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
 class Doubt:
     """ln(doubt / n): where the answer is in doubt, and few sequences have been spent on it.
 
-    The answer of a prompt may not have been found yet as far as its sequences disagree, and the
-    chance that the next sequence is the first to bring it falls as 1 / n. No labels are needed.
+    That the answer has not been found yet is taken to be as likely as the sequences disagree, and
+    that the next one is the first to bring it as likely as 1 / n. No labels are needed.
 
     Attributes:
         classes: says which sequences give the same answer.

@@ -108,7 +108,8 @@ TOKENS_HELP = (
     "their --bids goes on (default: every prompt has M sequences of its own)"
 )
 BIDS_HELP = (
-    "for a --token-budget: doubt (how far a prompt's sequences disagree, over how many there are) "
+    "for a --token-budget: doubt (how far a prompt's sequences disagree, over how many there are; "
+    "of tasks whose answers can agree) "
     "or frontier (of best_first: the best value of --priority, which must be comparable between "
     f"prompts: joint_cost, flat_joint_cost) (default: {DOUBT})"
 )

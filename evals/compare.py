@@ -74,10 +74,11 @@ def compare(
     base = next((each for each in parallels if each.place.temperature == temperature), None)
     if base is None:
         raise StoreError(f"the run has no parallel at temperature {temperature:g} to compare with")
-    # A curve read off without a ledger was not run, so nobody knows its pace.
+    # A curve read off without a ledger was not run, so nobody knows its pace: where a place has
+    # both, the pace is that of the first, which was.
     run = {each.place: each.name for each in reversed(curves)}
     rates = {run[place]: rate for place, rate in _rates(records, seconds).items()}
-    shared = [each for each in curves if each.place == base.place and each.is_shared]
+    shared = [each for each in curves if each.place.method == PARALLEL and each.is_shared]
     needed = [asdict(each) for each in _needed(curves, base, [*parallels, *shared], rates)]
     budgets = at_budgets(curves, records, width)
     return {

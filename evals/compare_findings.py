@@ -11,6 +11,8 @@ Found = dict[str, Any]
 
 VISIBLY_MORE = 1.005
 """A ratio that two digits tell from 1; where all sequences are right, all methods need one."""
+VISIBLY_LESS = 0.0005
+"""A difference in pass that three digits tell from 0."""
 
 
 def level_names(levels: Sequence[int | None]) -> str:
@@ -54,9 +56,9 @@ def _is_undecided(needed: Found) -> bool:
 def budget_findings(budgets: Iterable[Found]) -> list[str]:
     """For each search and EAGer-init, at which of its budgets the search is not ahead."""
     kinds: dict[str, Callable[[Found], bool]] = {
-        "behind": lambda b: b["difference"] < 0,
+        "behind": lambda b: b["difference"] <= -VISIBLY_LESS,
         "undecided (the interval includes 0)": lambda b: (
-            b["difference"] >= 0 and b["interval"][0] <= 0
+            b["difference"] > -VISIBLY_LESS and b["interval"][0] <= 0 < b["interval"][1]
         ),
     }
     groups: dict[str, list[Found]] = {}

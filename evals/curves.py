@@ -50,9 +50,8 @@ def curve_of(record: PromptRecord) -> Curve:
         return Curve(np.linspace(0, total, number + 1), pass_curve(record.correct))
     if record.method == TRIE_PARALLEL:
         return Curve(_expected_tokens(record.sequences), pass_curve(record.correct))
-    own = [own_tokens(sequence) for sequence in record.sequences]
     solved = np.maximum.accumulate([False, *record.correct])
-    return Curve(np.concatenate([[0.0], np.cumsum(own)]), solved.astype(float))
+    return Curve(drawn_tokens(record), solved.astype(float))
 
 
 def tokens_to_first_correct(record: PromptRecord, width: int, most: int) -> float:

@@ -30,7 +30,7 @@ def answer_together(
         tokens: that may be generated for a prompt, on average over all.
 
     Raises:
-        ServerError: of the first prompt that failed, once all have ended.
+        ValueError, ServerError: of the first prompt that failed, once all have ended.
     """
     ledger = TokenLedger(
         tokens * len(prompts), most_running=max(1, len(prompts) // PROMPTS_PER_ROUND)

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from eager_sgl import BestEntry, EagerConfig, SamplingConfig, SearchConfig, TokenLedger, search
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.priorities import find_priority
+from programs.together import answer_together
 from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
@@ -325,6 +326,30 @@ def test_a_rule_that_fails_keeps_nobody_waiting():
     with pytest.raises(RuntimeError, match="no worth"):
         search.run(prompt=(9,), config=config, bidder=failing, backend=endpoint)
     assert waiting.result(0)
+
+
+def test_a_prompt_that_is_refused_keeps_nobody_waiting():
+    ledger = TokenLedger(100)
+    failing, other = ledger.join(nothing), ledger.join(nothing)
+    waiting = other.offer(3, value=1.0, expected=5)
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    with pytest.raises(ValueError, match="empty"):
+        search.run(prompt=(), config=SearchConfig(), bidder=failing, backend=endpoint)
+    assert waiting.result(0)
+
+
+def test_prompts_that_are_answered_together_share_and_a_failed_one_is_told():
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(3)))
+    config = SearchConfig(
+        order="trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
+    )
+    prompts = [(9,), (9, 9), (9, 9, 9)]
+    results = answer_together(prompts, config, hash, 8, endpoint)
+    assert [result.prompt_ids for result in results] == prompts
+    spent = [result.counts.generated for result in results]
+    assert 24 - 8 <= sum(spent) <= 24 + 8
+    with pytest.raises(ValueError, match="empty"):
+        answer_together([(9,), (), (9, 9)], config, hash, 20, endpoint)
 
 
 def test_eager_init_cannot_bid():
