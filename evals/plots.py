@@ -20,7 +20,7 @@ COLOURS = {
     "eager": "#9333ea",
     "best_first": "#0d9488",
     "swor": "#db2777",
-    "trie_parallel": "#4d7c0f",
+    "trie_parallel": "#ea580c",
 }
 MARKERS = {
     "parallel": ".",
