@@ -29,7 +29,7 @@ from evals.compare_budgets import at_budgets
 from evals.compare_findings import budget_findings, needed_findings
 from evals.compare_needed import Needed, needed_tokens
 from evals.compare_plot import draw_curves
-from evals.compare_shared import SHARED, shared_curves
+from evals.compare_shared import shared_curves
 from evals.compare_table import render
 from evals.compare_votes import votes_of
 from evals.curves import curve_of, tokens_to_first_correct
@@ -70,7 +70,7 @@ def compare(
     """
     own = [each for each in records if not (has_shared and each.method in SEARCHES)]
     curves = prompt_curves(own) + (shared_curves(records, width) if can_vote else [])
-    parallels = [each for each in curves if each.place.method == PARALLEL and not each.is_shared]
+    parallels = [each for each in curves if each.place.method == PARALLEL]  # shared ones come last
     base = next((each for each in parallels if each.place.temperature == temperature), None)
     if base is None:
         raise StoreError(f"the run has no parallel at temperature {temperature:g} to compare with")
@@ -78,8 +78,7 @@ def compare(
     # both, the pace is that of the first, which was.
     run = {each.place: each.name for each in reversed(curves)}
     rates = {run[place]: rate for place, rate in _rates(records, seconds).items()}
-    shared = [each for each in curves if each.place.method == PARALLEL and each.is_shared]
-    needed = [asdict(each) for each in _needed(curves, base, [*parallels, *shared], rates)]
+    needed = [asdict(each) for each in _needed(curves, base, parallels, rates)]
     budgets = at_budgets(curves, records, width)
     return {
         "needed": needed,
@@ -93,10 +92,9 @@ def compare(
 
 
 def _mean_curve(curves: PromptCurves) -> dict[str, Any]:
-    theta = f" θ={curves.place.theta}" if curves.place.theta else ""
     return {
         "method": curves.place.method,
-        "label": f"{curves.place.name}{theta}{SHARED * curves.is_shared}",
+        "label": curves.label,
         "temperature": curves.place.temperature,
         "is_shared": curves.is_shared,
         "tokens": curves.tokens.mean(axis=0).tolist(),

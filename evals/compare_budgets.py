@@ -91,17 +91,16 @@ def _comparisons(
                 if level is None:
                     votes = votes_of([r for r in own if r.max_sequences == cap])
                     found = replace(found, online_votes=votes)
-                    found = _with_search_votes(found, other, width if search.is_shared else None)
+                    found = _with_search_votes(found, search, other, width)
                 yield found
 
 
 def _with_search_votes(
-    found: AtBudget, records: Sequence[PromptRecord], width: int | None
+    found: AtBudget, search: PromptCurves, records: Sequence[PromptRecord], width: int
 ) -> AtBudget:
-    """With what the search's sequences at these tokens say; width is None for as many for all."""
-    if width is None:
-        assert found.num_sequences is not None, f"{found.search} has no one number of sequences"
-        k = max(1, round(found.num_sequences))
+    """With what the search's sequences at these tokens say."""
+    if not search.is_shared:
+        k = max(1, round(_num_sequences(search, found.tokens)))
         return replace(found, search_votes=votes_of(records, k))
     there = cut(records, width, found.tokens)
     number = fmean(len(record.sequences) for record in there)

@@ -24,9 +24,8 @@ from evals.plan import NESTED, Cell
 from evals.prompt_curves import PromptCurves, curve_of_seeds, curve_place
 from evals.store import PromptRecord
 
-__all__ = ["SHARED", "cut", "shared_curves"]
+__all__ = ["cut", "shared_curves"]
 
-SHARED = ", shared"
 NUM_PRICES = 200
 """Points of a curve; more would be the same curve."""
 
@@ -91,7 +90,7 @@ def _curves(place: Cell, records: Sequence[PromptRecord], width: int) -> PromptC
         return np.append(0.0, course.tokens[last]), np.append(0.0, course.passes[last])
 
     own = curve_of_seeds(place, records, curve)
-    return replace(own, name=own.name + SHARED, is_shared=True)
+    return replace(own, is_shared=True)
 
 
 def _prices(courses: Iterable[_Course]) -> Floats:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from evals.store import PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
+    from sglang.lang.ir import SglFunction
+
     from eager_sgl.endpoint import TokenEndpoint
     from eager_sgl.program import OnWave
 
@@ -60,51 +62,46 @@ class Call:
     running: RunningThreshold | None = None
 
 
-def _parallel(call: Call) -> PromptResult:
-    from eager_sgl.program import parallel
-
-    call.account.commit(call.config.max_sequences)
-    state = parallel.run(
-        prompt=call.sample.prompt,
-        num_sequences=call.config.max_sequences,
-        sampling=call.config.sampling,
-        on_wave=call.on_wave,
-        reasoning_end=call.config.reasoning_end,
-        backend=call.endpoint,
+def _run(program: SglFunction, call: Call, **arguments: Any) -> PromptResult:
+    """One of `eager_sgl.program` on the call's prompt, with its further arguments."""
+    state = program.run(
+        prompt=call.sample.prompt, on_wave=call.on_wave, backend=call.endpoint, **arguments
     )
     result: PromptResult = state.ret_value
     return result
+
+
+def _parallel(call: Call) -> PromptResult:
+    from eager_sgl.program import parallel
+
+    config = call.config
+    call.account.commit(config.max_sequences)
+    return _run(
+        parallel,
+        call,
+        num_sequences=config.max_sequences,
+        sampling=config.sampling,
+        reasoning_end=config.reasoning_end,
+    )
 
 
 def _eager_init(call: Call) -> PromptResult:
     from eager_sgl.program import eager_init
 
-    state = eager_init.run(
-        prompt=call.sample.prompt,
-        config=call.config,
-        account=call.account,
-        on_wave=call.on_wave,
-        running=call.running,
-        backend=call.endpoint,
-    )
-    result: PromptResult = state.ret_value
-    return result
+    return _run(eager_init, call, config=call.config, account=call.account, running=call.running)
 
 
 def _search(call: Call) -> PromptResult:
     from eager_sgl.program import search
 
-    state = search.run(
-        prompt=call.sample.prompt,
+    return _run(
+        search,
+        call,
         config=call.config,
         until=call.until,
         account=call.account,
         bidder=call.bidder,
-        on_wave=call.on_wave,
-        backend=call.endpoint,
     )
-    result: PromptResult = state.ret_value
-    return result
 
 
 FIRST = {PARALLEL: _parallel, STAGE_ONE: _eager_init, **dict.fromkeys(SEARCHES, _search)}
@@ -142,17 +139,15 @@ def _shifted(result: PromptResult, offset: int) -> PromptResult:
 def _resume(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
     from eager_sgl.program import resume
 
-    state = resume.run(
-        prompt=call.sample.prompt,
+    result = _run(
+        resume,
+        call,
         result=first.to_result(),
         num_sequences=call.config.max_sequences,
         sampling=call.config.sampling,
         threshold=thresholds[-1],
-        on_wave=call.on_wave,
         reasoning_end=call.config.reasoning_end,
-        backend=call.endpoint,
     )
-    result: PromptResult = state.ret_value
     call.account.commit(len(result.sequences))
     return result
 

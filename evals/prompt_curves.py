@@ -22,7 +22,7 @@ class PromptCurves:
     """A method's curves, each prompt's averaged over its seeds.
 
     Attributes:
-        name: of the method, with what it differs in from others of the run.
+        place: what its cells have in common.
         levels: of the prompts [P].
         tokens: float64 [P, n + 1], generated with 0 … n sequences.
         passes: float64 [P, n + 1], chance of a correct one among them.
@@ -30,12 +30,23 @@ class PromptCurves:
             their tokens have at the same moment.
     """
 
-    name: str
     place: Cell
     levels: tuple[int | None, ...]
     tokens: Floats
     passes: Floats
     is_shared: bool = False
+
+    @property
+    def label(self) -> str:
+        """The method, its θ, and whether its prompts share."""
+        theta = f" θ={self.place.theta}" if self.place.theta else ""
+        return f"{self.place.name}{theta}{', shared' * self.is_shared}"
+
+    @property
+    def name(self) -> str:
+        """The label with τ: what it differs in from others of the run."""
+        method, comma, shared = self.label.partition(",")
+        return f"{method} τ={self.place.temperature:g}{comma}{shared}"
 
     def at_levels(self, levels: Sequence[int | None]) -> PromptCurves:
         """Only the prompts of some levels; [None] keeps all."""
@@ -80,9 +91,7 @@ def curve_of_seeds(place: Cell, records: Sequence[PromptRecord], curve: CurveOf)
     length = max(len(tokens) for curves in each for tokens, _ in curves)
     means = [np.mean([_padded(pair, length) for pair in curves], axis=0) for curves in each]
     first = {record.sample_id: record.level for record in records}
-    theta = f" θ={place.theta}" if place.theta else ""
     return PromptCurves(
-        name=f"{place.name}{theta} τ={place.temperature:g}",
         place=place,
         levels=tuple(first[name] for name in names),
         tokens=np.array([mean[0] for mean in means]),
