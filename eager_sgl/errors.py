@@ -6,6 +6,7 @@
         ├── ServerUnreachableError     no answer: refused, reset, timed out, died
         ├── AuthenticationError        the API key is missing or wrong
         ├── RequestRejectedError       the server refused this request (HTTP 4xx)
+        ├── RuntimeStoppedError        the embedded runtime, or a process of it, has died
         └── ServerUnsuitableError      it answers, but lacks what branching depends on
 
 Wrong arguments raise the built-in `ValueError`.
@@ -16,6 +17,7 @@ __all__ = [
     "EagerError",
     "RequestRejectedError",
     "RuntimeStartError",
+    "RuntimeStoppedError",
     "ServerError",
     "ServerUnreachableError",
     "ServerUnsuitableError",
@@ -44,6 +46,10 @@ class AuthenticationError(ServerError):
 
 class RequestRejectedError(ServerError):
     """The server refused one request (HTTP 4xx), for example for its length."""
+
+
+class RuntimeStoppedError(ServerError):
+    """The embedded runtime no longer serves; the text names the dead process and the log."""
 
 
 class ServerUnsuitableError(ServerError):

@@ -26,8 +26,8 @@ from typing import Self
 
 import psutil
 
-from eager_sgl.errors import RuntimeStartError
-from eager_sgl.runtime_process import API_KEY_FILE
+from eager_sgl.errors import RuntimeStartError, RuntimeStoppedError
+from eager_sgl.runtime_process import API_KEY_FILE, DEATH_FILE, how_it_ended
 
 __all__ = ["EmbeddedRuntime"]
 
@@ -108,6 +108,22 @@ class EmbeddedRuntime:
             self.close()
             raise
 
+    def check(self) -> None:
+        """Do nothing while the server and all of its processes live.
+
+        Costs a system call and a look at a file; a death is known within about a second, and the
+        rest of the server ends itself a second later.
+
+        Raises:
+            RuntimeStoppedError: the server or one of its processes has died, or it was closed.
+        """
+        if self._process is None:
+            raise RuntimeStoppedError("the embedded runtime was closed")
+        if death := self._death(self._process):
+            raise RuntimeStoppedError(
+                f"the embedded runtime has stopped: {death}; its log is {self.log_path}"
+            )
+
     def close(self) -> None:
         """End the server and every process of its group; further calls do nothing."""
         # A forked copy of this process inherits this object, but does not own the server.
@@ -170,6 +186,15 @@ class EmbeddedRuntime:
                     self._report(stage)
                 time.sleep(POLL_SECONDS)
         self._report("ready")
+
+    def _death(self, process: subprocess.Popen[bytes]) -> str | None:
+        """A clause on the process that died first, if one has."""
+        with contextlib.suppress(FileNotFoundError):
+            return (Path(self._scratch) / DEATH_FILE).read_text()
+        # A forked copy of this process is not told of the end of the server itself.
+        if os.getpid() != self._owner_pid or process.poll() is None:
+            return None
+        return f"the server died ({how_it_ended(process.returncode)})"
 
     def _start_error(self, what: str) -> RuntimeStartError:
         text = self._log_text()

@@ -1,10 +1,12 @@
-"""The embedded runtime's own process: SGLang's server, which dies with its owner.
+"""The embedded runtime's own process: SGLang's server, which dies with its owner or its children.
 
     python -m eager_sgl.runtime_process SERVER_ARGS_AS_JSON SCRATCH_FOLDER
 
 Standard input is a pipe that the owner holds open and never writes to. When it ends, the owner is
 gone, however it died, and this process takes its whole group with it. (A parent-death signal would
-also fire when only the launching thread ends, and reaches no grandchild.)
+also fire when only the launching thread ends, and reaches no grandchild.) The same happens when
+one of SGLang's processes has ended, so that nobody waits for an answer that cannot come: SGLang
+itself waits a minute for diagnostics meanwhile, and accepts connections that it never answers.
 
 SGLang's subprocesses import this module again, so its top level stays light.
 """
@@ -12,20 +14,30 @@ SGLang's subprocesses import this module again, so its top level stays light.
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from multiprocessing import active_children
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["API_KEY_FILE", "main"]
+import psutil
+
+__all__ = ["API_KEY_FILE", "DEATH_FILE", "how_it_ended", "main"]
 
 API_KEY_FILE = "api_key"
+DEATH_FILE = "death"
+"""Holds a clause on the process that died, such as "the scheduler died (signal 9)"."""
 
-OWNER_POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0
+LOG_SECONDS = 1.0
+"""What SGLang is given to write to its log what it knows of the death of a process."""
+TITLE_START = "sglang::"
 SMALL_MODEL_BYTES = 100_000_000
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -71,7 +83,7 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         # Started by hand: the group that we kill must be our own.
         os.setpgid(0, 0)
-    threading.Thread(target=_die_with_owner, args=(scratch,), daemon=True).start()
+    threading.Thread(target=_watch, args=(scratch,), daemon=True).start()
     from eager_sgl.cpu_platform import accelerator_present
 
     on_cpu = not accelerator_present()
@@ -106,19 +118,59 @@ def is_small(model_folder: Path) -> bool:
     return bool(files) and sum(file.stat().st_size for file in files) < SMALL_MODEL_BYTES
 
 
-def _die_with_owner(scratch: Path) -> None:
+def _watch(scratch: Path) -> None:
+    """End the process group once its owner is gone, or a process of SGLang has ended."""
     owner = os.getppid()
+    titles: dict[BaseProcess, str] = {}
     while True:
+        titles |= {child: titles.get(child) or _title(child) for child in active_children()}
+        ready = wait([0, *(child.sentinel for child in titles)], POLL_SECONDS)
         # A process that the owner forked may keep the pipe open; our parent's id tells as well.
-        if select.select([0], [], [], OWNER_POLL_SECONDS)[0] or os.getppid() != owner:
+        if 0 in ready or os.getppid() != owner:
+            shutil.rmtree(scratch, ignore_errors=True)
             break
-    _remove_leftovers(scratch)
+        ended = [(child, titles.pop(child)) for child in list(titles) if child.sentinel in ready]
+        if deaths := [death for child, title in ended if (death := _death(child, title))]:
+            _write_whole(scratch / DEATH_FILE, deaths[0])
+            time.sleep(LOG_SECONDS)
+            break
+    _remove_leftovers()
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _remove_leftovers(scratch: Path) -> None:
-    """Delete the sockets and the shared memory that SIGKILL gives SGLang no time to delete."""
-    shutil.rmtree(scratch, ignore_errors=True)
+def _title(child: BaseProcess) -> str:
+    """What a process of SGLang calls itself; empty until it does, and of any other."""
+    assert child.pid is not None
+    with contextlib.suppress(psutil.Error):
+        name: str = psutil.Process(child.pid).name()
+        return name.removeprefix(TITLE_START) if name.startswith(TITLE_START) else ""
+    return ""
+
+
+def _death(child: BaseProcess, title: str) -> str | None:
+    """A clause on a process that has ended; None where it was a helper that has done its work."""
+    child.join(POLL_SECONDS)
+    code = child.exitcode
+    if code == 0 and not title:
+        return None
+    who = f"the {title}" if title else "a process of the server"
+    return f"{who} died ({how_it_ended(code)})" if code is not None else f"{who} died"
+
+
+def how_it_ended(exit_code: int) -> str:
+    """What `exitcode` and `returncode` say, in words."""
+    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that its reader sees whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(text)
+    unfinished.rename(path)
+
+
+def _remove_leftovers() -> None:
+    """Delete the shared memory that SIGKILL gives SGLang no time to delete."""
     group, inodes = os.getpgrp(), set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
