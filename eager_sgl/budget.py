@@ -97,6 +97,12 @@ class Account:
             self._ledger._settle(taken=0, returned=returned)
             return returned
 
+    def restore(self) -> None:
+        """Reserve again what was taken: the prompt has failed, and is to be tried again."""
+        with self._lock:
+            self._ledger._settle(taken=-self.spent, returned=0)
+            self.spent = 0
+
     def __enter__(self) -> Account:
         return self
 

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from eager_sgl.core import EagerConfig, PromptResult
 from eager_sgl.errors import EagerError
 from evals.calibration import SCHEMA
+from evals.connection import connected
+from evals.endings import INTERRUPTED
 from evals.files import StoreError, reported, write_whole
 from evals.identity import weights_digest
 from evals.progress import open_view
 from evals.read_settings import parse_settings
-from evals.run import INTERRUPTED, connected
 from evals.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with reported(options.output):
             options.output.parent.mkdir(parents=True, exist_ok=True)
-        with open_view(sys.stdout) as view, connected(settings, 0, view) as endpoint:
+        with open_view(sys.stdout) as view, connected(settings, 0, view) as server:
+            endpoint = server.endpoint
             runner = _Runner(settings, config, endpoint)
             entropies = runner.entropies()
             levels = {str(q): float(np.quantile(entropies, q)) for q in QUANTILES}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from eager_sgl.core import EagerConfig, SearchConfig
+from eager_sgl.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.reallocation import RULES
-from eager_sgl.wire import TIMEOUT
 from evals.bidding import BIDS, DOUBT
 from evals.plan import RESTART, SEARCHES
 from evals.presets import NO_PRESET, PRESETS
@@ -113,6 +113,14 @@ BIDS_HELP = (
     "or frontier (of best_first: the best value of --priority, which must be comparable between "
     f"prompts: joint_cost, flat_joint_cost) (default: {DOUBT})"
 )
+REQUEST_HELP = f"seconds in total for one request {SHOWN}; what takes longer fails"
+SILENCE_HELP = f"seconds without any byte of a request's answer {SHOWN}; then it is asked anew"
+EXIT_CODES = (
+    "Exit codes: 0, all results are there; 1, the run was broken off (no server, a full disk); 2, "
+    "the command line or the output folder was refused; 3, some prompts failed, all others have "
+    "finished; 130 and 143, interrupted by ctrl-C or SIGTERM. After 1, 3, 130 and 143 the same "
+    "command goes on, and tries again what failed."
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,6 +139,7 @@ def build_parser(methods: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="evals/run.py",
         description="Run test-time scaling methods on a task and compare what they reach and cost.",
+        epilog=EXIT_CODES,
     )
     add = parser.add_argument
     add("--task", default="countdown", help=TASK_HELP)
@@ -212,5 +221,6 @@ def _add_server_options(group: argparse._ArgumentGroup) -> None:
     add("--router", help=ROUTER_HELP)
     add("--chat-options", help=CHAT_HELP)
     add("--api-key", help=f"of that server (default: the environment's {API_KEY_VARIABLE})")
-    add("--timeout", type=float, default=TIMEOUT, help=f"seconds for any one request {SHOWN}")
+    add("--request-timeout", type=float, default=REQUEST_TIMEOUT, help=REQUEST_HELP)
+    add("--silence-timeout", type=float, default=SILENCE_TIMEOUT, help=SILENCE_HELP)
     add("--model", help="folder or hub id for the server to start (default: the bundled reasoner)")

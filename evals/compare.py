@@ -33,12 +33,14 @@ from evals.compare_shared import shared_curves
 from evals.compare_table import render
 from evals.compare_votes import votes_of
 from evals.curves import curve_of, tokens_to_first_correct
+from evals.failures import FAILURES, failed_per_cell, read_failures
 from evals.files import StoreError, write_whole
 from evals.folder import RESULTS, read_config
+from evals.lines import describe
 from evals.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
 from evals.prompt_curves import PromptCurves, curve_place, prompt_curves
 from evals.stages import wall_seconds
-from evals.store import PromptRecord, read_records
+from evals.store import PromptRecord, read_results
 
 __all__ = ["compare", "main"]
 
@@ -204,20 +206,41 @@ def _require_whole(folder: Path, search: Mapping[str, Any]) -> None:
             )
 
 
+def _records(folder: Path, plan: Plan) -> list[PromptRecord]:
+    """The results of the prompts that have one in every cell.
+
+    Raises:
+        StoreError: some are missing and have not failed.
+    """
+    records, bad = read_results(folder / RESULTS, plan.cells)
+    if bad:
+        print(f"warning: left out {describe(bad, folder / RESULTS)}", file=sys.stderr)
+    keys = {record.key for record in records}
+    failures, _ = read_failures(folder / FAILURES, keys)
+    failed = failed_per_cell(failures, plan, keys)
+    num_missing = sum(plan.missing(cell for cell, _ in keys).values())
+    if num_missing > sum(failed.values()):
+        raise StoreError(f"{folder} lacks {num_missing} results; repeat its command to bring them")
+    whole = [each for each in records if all((c, each.sample_id) in keys for c in plan.cells)]
+    if not whole:
+        raise StoreError(f"{folder} has no prompt with all of its results")
+    if failed:
+        num_prompts = len({each.sample_id for each in whole})
+        text = f"{sum(failed.values())} results failed; {num_prompts} prompts have all"
+        print(f"warning: {text}, and they alone are compared", file=sys.stderr)
+    return whole
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     parser = argparse.ArgumentParser(prog="evals/compare.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a finished run with parallel in it")
     folder = parser.parse_args(arguments).folder
     try:
-        header, records = read_config(folder), read_records(folder / RESULTS)
-        config = header["config"]
+        config = read_config(folder)["config"]
         plan = Plan.from_config(config, can_vote=False)
         _require_whole(folder, config["search"])
-        if missing := plan.missing(record.cell for record in records):
-            raise StoreError(
-                f"{folder} lacks {sum(missing.values())} results; repeat its command to bring them"
-            )
+        records = _records(folder, plan)
         seconds = wall_seconds(records, plan)
         found = compare(
             records,

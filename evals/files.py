@@ -11,13 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["StoreError", "reported", "to_line", "write_whole"]
+__all__ = ["RefusedError", "StoreError", "reported", "to_line", "write_whole"]
 
 _dump = partial(json.dumps, allow_nan=False, ensure_ascii=False)
 
 
 class StoreError(Exception):
     """The folder of a run cannot be used; the text is one sentence for the user."""
+
+
+class RefusedError(StoreError):
+    """The run may not go on in its folder, however often it is asked for."""
 
 
 def to_line(content: dict[str, Any]) -> str:

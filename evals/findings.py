@@ -91,9 +91,16 @@ def _listed(points: Sequence[Point]) -> str:
     return ", ".join(f"{name} ({matched.difference:+.3f})" for name, matched in points)
 
 
-def notes(rows: Sequence[Row], missing: Mapping[Cell, int], plan: Plan) -> tuple[str, ...]:
-    """How the figures of the rows came about, and what they do not say."""
-    found = [_partial(missing)] if missing else []
+def notes(
+    rows: Sequence[Row], missing: Mapping[Cell, int], waiting: Mapping[Cell, int], plan: Plan
+) -> tuple[str, ...]:
+    """How the figures of the rows came about, and what they do not say.
+
+    Args:
+        missing: results that there are not, by cell.
+        waiting: of these cells those in which prompts have not been tried.
+    """
+    found = [_partial(missing)] if waiting else []
     if any(row.matched for row in rows):
         found.append(_equal_tokens(rows))
     if any(row.method != PARALLEL for row in rows):

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from evals.files import StoreError, reported, write_whole
+from evals.failures import FAILURES, FailureLog
+from evals.files import RefusedError, StoreError, reported, write_whole
 from evals.identity import weights_digest
-from evals.settings import Settings
-from evals.store import ResultStore
+from evals.lines import BAD, describe
+from evals.settings import SCHEMA, Settings
+from evals.store import Key, ResultStore
 
 __all__ = ["CONFIG", "RESULTS", "SUMMARY", "RunFolder", "is_complete", "read_config"]
 
@@ -26,7 +28,7 @@ CONFIG, RESULTS, SUMMARY, LOCK = "config.json", "results.jsonl", "summary.json",
 FREE_TO_CHANGE = {"concurrency", "server"}
 # A child that a killed run was just starting holds the lock until it becomes another program.
 PATIENCE_SECONDS = 2.0
-ADVICE = "repeat its command to continue it, or give another --output-dir"
+ADVICE = "undo that to continue it, or give another --output-dir"
 
 Header = dict[str, Any]
 
@@ -41,10 +43,12 @@ class RunFolder:
         path: of the folder.
         header: what `config.json` says; None before a server was asked.
         store: the results.
+        failures: of prompts without a result.
         notices: what the user should be told of what was found there.
 
     Raises:
-        StoreError: the folder is in use, holds another run, or cannot be read or made.
+        StoreError: the folder is in use, holds another run or one of another version, or cannot be
+            read or made.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -59,8 +63,10 @@ class RunFolder:
                 self.header, earlier = None, _set_aside(path)
                 self.notices.append(f"the run with {difference} is now in {earlier}")
                 stack.enter_context(_locked(path))
-            self.store = stack.enter_context(ResultStore(path / RESULTS))
+            self.store = stack.enter_context(ResultStore(path / RESULTS, _keys(settings)))
+            self.failures = stack.enter_context(FailureLog(path / FAILURES))
             self._open = stack.pop_all()
+        self.notices += _notices(self.store) + _notices(self.failures)
 
     def __enter__(self) -> Self:
         return self
@@ -75,16 +81,34 @@ class RunFolder:
             What `config.json` says.
 
         Raises:
-            StoreError: earlier results came from another model, or with other logprobs.
+            RefusedError: earlier results came from another model, or with other logprobs.
         """
         if self.header is None:
             write_whole(self.path / CONFIG, header)
             self.header = header
         elif changes := _served_changes(self.header, header):
-            raise StoreError(f"{self.path} holds a run with another server: {changes}; {ADVICE}")
+            raise RefusedError(f"{self.path} holds a run with another server: {changes}; {ADVICE}")
         elif changes := _changes(self.header["versions"], header["versions"]):
             self.notices.append(f"warning: earlier results are of other versions: {changes}")
         return self.header
+
+
+def _keys(settings: Settings) -> set[Key]:
+    """All that the run may have a result for."""
+    return {(cell, sample.id) for cell in settings.plan.cells for sample in settings.samples}
+
+
+def _notices(file: ResultStore | FailureLog) -> list[str]:
+    """What was found in a file that should not have been there."""
+    found = []
+    if file.num_torn:
+        found.append(f"cut {file.num_torn} bytes of an unfinished line off {file.path}")
+    if file.bad:
+        found.append(
+            f"warning: moved {describe(file.bad, file.path)} to {file.path.name}{BAD}; what is "
+            "missing now is tried again"
+        )
+    return found
 
 
 def _served_changes(old: Header, new: Header) -> str:
@@ -120,6 +144,11 @@ def read_config(folder: Path) -> Header:
         str(header["model"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is not the configuration of a run") from error
+    if (schema := header.get("schema", SCHEMA)) != SCHEMA:
+        raise StoreError(
+            f"{folder} was written by another version, with schema {schema}, and this one has "
+            f"{SCHEMA}; use that version, or give another --output-dir"
+        )
     return header
 
 

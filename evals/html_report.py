@@ -12,6 +12,7 @@ from typing import Any
 from evals.files import StoreError, reported, to_line
 from evals.folder import RESULTS, SUMMARY
 from evals.page_data import page_data
+from evals.plan import Plan
 from evals.store import read_records
 
 __all__ = ["REPORT", "render_page", "write_report"]
@@ -29,7 +30,9 @@ def write_report(folder: Path) -> None:
     """
     from evals.plots import draw_plots
 
-    data = page_data(_read_summary(folder / SUMMARY), read_records(folder / RESULTS))
+    summary = _read_summary(folder / SUMMARY)
+    plan = Plan.from_config(summary["config"], can_vote=True)
+    data = page_data(summary, read_records(folder / RESULTS, plan.cells))
     with reported(folder):
         draw_plots(data, folder)
     path = folder / REPORT

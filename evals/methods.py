@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import add
@@ -21,9 +21,10 @@ from eager_sgl.reallocation import RULES, Grant
 from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.signals import censored_mean_peak
 from eager_sgl.stops import Stop
+from evals.connection import Server
 from evals.judged import Verdicts, classes_of
+from evals.meter import Meter
 from evals.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
-from evals.progress import Meter
 from evals.settings import Settings
 from evals.store import PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
@@ -165,11 +166,13 @@ class Worker:
 
     Attributes:
         running: of each cell with a running θ, as earlier sessions left it.
+        unfit: what is wrong with prompts that the model cannot be given, by id.
     """
 
     settings: Settings
-    endpoint: TokenEndpoint
+    server: Server
     running: Mapping[Cell, RunningThreshold] = field(default_factory=dict)
+    unfit: Mapping[str, Exception] = field(default_factory=dict)
 
     def first(
         self,
@@ -180,20 +183,42 @@ class Worker:
         meter: Meter,
         bidder: Bidder | None = None,
     ) -> PromptRecord:
-        """A prompt by a method of one stage, or the first of two."""
+        """A prompt by a method of one stage, or the first of two.
+
+        Where it fails, all that it may take stays reserved for it.
+        """
+        with _kept_if_failed(ledger.reserve(cell.max_sequences)) as account:
+            on_wave = partial(meter.report, sample.id)
+            with bidder or nullcontext():
+                call = self._first_call(cell, sample, verdicts, account, on_wave, bidder)
+                started = time.monotonic()
+                result = FIRST[cell.method](call)
+            seconds = time.monotonic() - started
+            return self._first_record(cell, sample, verdicts, result, seconds)
+
+    def _first_call(
+        self,
+        cell: Cell,
+        sample: Sample,
+        verdicts: Verdicts,
+        account: Account,
+        on_wave: OnWave,
+        bidder: Bidder | None,
+    ) -> Call:
+        if sample.id in self.unfit:
+            raise self.unfit[sample.id]
         settings = self.settings
         searches = cell.method in SEARCHES
         config = settings.search_config(cell) if searches else settings.config(cell)
         until = None
         if searches and settings.stop is not None:
             until = settings.stop.rule(sample, verdicts, settings.verifier)
-        started = time.monotonic()
-        with ledger.reserve(config.max_sequences) as account, bidder or nullcontext():
-            on_wave = partial(meter.report, sample.id)
-            running = self.running.get(cell)
-            call = Call(self.endpoint, sample, config, account, on_wave, until, bidder, running)
-            result = FIRST[cell.method](call)
-        seconds = time.monotonic() - started
+        running, endpoint = self.running.get(cell), self.server.endpoint
+        return Call(endpoint, sample, config, account, on_wave, until, bidder, running)
+
+    def _first_record(
+        self, cell: Cell, sample: Sample, verdicts: Verdicts, result: PromptResult, seconds: float
+    ) -> PromptRecord:
         sequences = _judged(verdicts, result, stage=1)
         return PromptRecord(
             method=cell.method,
@@ -234,15 +259,24 @@ class Worker:
         account: Account,
         meter: Meter,
     ) -> PromptRecord:
-        """A prompt whose first stage is there, with the extra sequences of its grant."""
+        """A prompt whose first stage is there, with the extra sequences of its grant.
+
+        Where it fails, the grant stays reserved for it.
+        """
+        with _kept_if_failed(account):
+            on_wave = partial(meter.report, sample.id)
+            config = replace(self.settings.config(cell), max_sequences=grant.extra)
+            call = Call(self.server.endpoint, sample, config, account, on_wave)
+            return self._second_record(cell, first, grant, call)
+
+    def _second_record(
+        self, cell: Cell, first: PromptRecord, grant: Grant, call: Call
+    ) -> PromptRecord:
         assert cell.stage_two is not None, f"{cell.method} has no second stage"
-        config = replace(self.settings.config(cell), max_sequences=grant.extra)
+        sample = call.sample
         thresholds = self.settings.rules[cell.method].thresholds(grant.threshold)
         started = time.monotonic()
-        with account:
-            on_wave = partial(meter.report, sample.id)
-            call = Call(self.endpoint, sample, config, account, on_wave)
-            result = SECOND[cell.stage_two](call, first, thresholds)
+        result = SECOND[cell.stage_two](call, first, thresholds)
         seconds = time.monotonic() - started
         extra = _judged(Verdicts(self.settings.task, sample), result, stage=2)
         return replace(
@@ -259,6 +293,17 @@ class Worker:
                 generated=result.counts.generated,
             ),
         )
+
+
+@contextmanager
+def _kept_if_failed(account: Account) -> Iterator[Account]:
+    """Closes an account at the end; where its prompt fails, all of it stays reserved."""
+    try:
+        yield account
+    except BaseException:
+        account.restore()
+        raise
+    account.release()
 
 
 def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> PromptRecord:

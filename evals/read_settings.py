@@ -113,7 +113,8 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         server=options.server,
         router=options.router,
         model=model,
-        timeout=options.timeout,
+        request_timeout=options.request_timeout,
+        silence_timeout=options.silence_timeout,
         api_key=options.api_key,
     )
 
@@ -150,8 +151,10 @@ def _plan(
 
 
 def _require_amounts(options: argparse.Namespace) -> None:
-    if options.timeout <= 0:
-        raise ValueError(f"timeout is {options.timeout:g}; it must be above 0 seconds")
+    for name in ("request_timeout", "silence_timeout"):
+        value = getattr(options, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value:g}; it must be above 0 seconds and finite")
     for name in ("limit", "concurrency"):
         value = getattr(options, name)
         if value is not None and value < 1:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from evals.judged import JudgedCounts
 from evals.summary import Row
 
-__all__ = ["ABSENT", "Cell", "judgements", "of_the_paper", "remarks"]
+__all__ = ["ABSENT", "Cell", "failed_prompts", "judgements", "of_the_paper", "remarks"]
 
 ABSENT = "–"
 Cell = Callable[[Row], str]
@@ -43,6 +43,13 @@ def _count(row: Row, name: str) -> int:
     return int(getattr(row.judged, name))
 
 
+def failed_prompts(rows: Sequence[Row]) -> list[tuple[str, Cell]]:
+    """How many prompts failed for good, where any did."""
+    if not any(row.num_failed for row in rows):
+        return []
+    return [("prompts failed", lambda row: f"{row.num_failed:,}")]
+
+
 def of_the_paper(rows: Sequence[Row]) -> list[tuple[str, Cell]]:
     """The paper's own figures, where it has any for these rows."""
     if not any(row.paper for row in rows):
@@ -65,6 +72,9 @@ def remarks(rows: Sequence[Row], *, in_table: bool) -> tuple[str, ...]:
     """
     found = [UNLABELLED] if all(row.coverage is None for row in rows) else []
     if not in_table:
+        found += [
+            f"{_name(row)}: {row.num_failed:,} prompts failed." for row in rows if row.num_failed
+        ]
         found += [f"{_name(row)}: {_listed(row.judged)}." for row in rows if _has_any(row)]
     found += [_running(row) for row in rows if row.running]
     found += [_walks(row) for row in rows if row.inexact and row.inexact.num_steps]

@@ -11,6 +11,7 @@ from typing import Any
 from eager_sgl.core import TokenCounts
 from eager_sgl.reallocation import RULES
 from evals.curves import Curve, curve_of
+from evals.failures import Failure, failed_per_cell, failure_note
 from evals.findings import ending_notes, findings, notes
 from evals.groups import RecordGroup, group_records, make_group, mean, means, over_seeds
 from evals.judged import count_judged
@@ -96,6 +97,7 @@ def summarise_run(
     records: Sequence[PromptRecord],
     plan: Plan,
     seconds: Mapping[Cell, float],
+    failures: Sequence[Failure] = (),
 ) -> Summary:
     """The figures of a run, also of one that is not complete.
 
@@ -103,17 +105,20 @@ def summarise_run(
         header: what the run is, as in `config.json`.
         records: all that there are, in any order.
         seconds: wall time of each cell.
+        failures: of what has no result.
     """
     groups = group_records(records, plan)
     parallel = {
         group.place.temperature: group for group in groups if group.place.method == PARALLEL
     }
     missing = plan.missing(record.cell for record in records)
+    failed = failed_per_cell(failures, plan, {record.key for record in records})
+    waiting = {cell: n for cell, n in missing.items() if n > failed.get(cell, 0)}
     rows: list[Row] = []
     for group in groups:
         if group.place.method in NESTED:
             rows += _nested_rows(group, plan, seconds, parallel.get(group.place.temperature))
-        elif group.place.method in RULES and _is_partial(group, missing):
+        elif group.place.method in RULES and _is_partial(group, waiting):
             # Prompts that get nothing more are written first, and full EAGer's are the solved ones.
             rows.append(_row(group, plan, seconds, None))
         else:
@@ -121,13 +126,17 @@ def summarise_run(
         if group.place.is_running:
             quantile = header["config"].get("running_quantile")
             rows[-1] = replace(rows[-1], running=running_theta(group.records, quantile))
-    whole = [group for group in groups if not _is_partial(group, missing)]
+    whole = [group for group in groups if not _is_partial(group, waiting)]
     has_labels = header["config"].get("has_labels", True)
     contrasts = contrast_second_stages(whole) if has_labels else ()
     if not has_labels:
         rows = [row.unlabelled() for row in rows]
     rows = [
-        replace(row, paper=paper_row(header, row.name, row.max_sequences, row.temperature))
+        replace(
+            row,
+            paper=paper_row(header, row.name, row.max_sequences, row.temperature),
+            num_failed=_num_failed(row, failed),
+        )
         for row in rows
     ]
     return Summary(
@@ -135,17 +144,31 @@ def summarise_run(
         rows=tuple(rows),
         entropy_pass_rate=_entropy_pass_rate(groups) if has_labels else None,
         missing=missing,
+        num_failed=sum(failed.values()),
+        failures=tuple(failures),
         stage_two_contrasts=contrasts,
         findings=(*findings(rows), *map(contrast_sentence, contrasts)),
         notes=(
-            *notes(rows, missing, plan),
+            *([failure_note(failures, failed)] if failures else []),
+            *notes(rows, missing, waiting, plan),
             *ending_notes(rows, header["config"].get("search", {})),
         ),
     )
 
 
-def _is_partial(group: RecordGroup, missing: Mapping[Cell, int]) -> bool:
-    return any(cell._replace(seed=group.place.seed) == group.place for cell in missing)
+def _is_partial(group: RecordGroup, waiting: Mapping[Cell, int]) -> bool:
+    """Whether prompts of it are still to come."""
+    return any(cell._replace(seed=group.place.seed) == group.place for cell in waiting)
+
+
+def _num_failed(row: Row, failed: Mapping[Cell, int]) -> int:
+    """Of the cells that the row's sequences were generated in."""
+    return sum(
+        number
+        for cell, number in failed.items()
+        if (cell.name, cell.temperature) == (row.name, row.temperature)
+        and (cell.method in NESTED or cell[1:3] == (row.max_sequences, row.threshold))
+    )
 
 
 def _row(

@@ -1,29 +1,39 @@
 """Compares methods on a task: `python evals/run.py --help`.
 
 Everything that comes out is in the output folder: `config.json`, `results.jsonl` with a line per
-prompt and cell of the sweep, written as each prompt finishes, and `summary.json` and `report.html`
-once the run is complete. The same command goes on where an earlier one stopped.
+prompt and cell of the sweep, written as each prompt finishes, `failures.jsonl` with what failed and
+why, and `summary.json` and `report.html` once all prompts have finished or failed. The same command
+goes on where an earlier one stopped, and tries again what failed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import sys
-import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_sgl.errors import EagerError, ServerUnreachableError
+from eager_sgl.errors import EagerError
 from evals.calibration import MismatchError
+from evals.connection import connected, find_unfit
 from evals.defaults import OF_TASK
 from evals.diagnostics import diagnose
-from evals.files import StoreError, reported, write_whole
+from evals.endings import (
+    BROKEN_OFF,
+    FAILED,
+    INTERRUPTED,
+    REFUSED,
+    TERMINATED,
+    Terminated,
+    terminable,
+)
+from evals.failures import FAILURES, Failure, failed_per_cell, read_failures
+from evals.files import RefusedError, StoreError, reported, write_whole
 from evals.folder import RESULTS, SUMMARY, RunFolder, is_complete, read_config
+from evals.lines import describe
 from evals.methods import METHODS, Worker
 from evals.plan import Cell, Plan
 from evals.progress import View, open_view
@@ -31,14 +41,12 @@ from evals.read_settings import parse_settings
 from evals.running import restored
 from evals.settings import Settings
 from evals.stages import run_group, wall_seconds
-from evals.store import PromptRecord, ResultStore, read_records
+from evals.store import PromptRecord, ResultStore, read_results
+from evals.tasks import Sample
 
 if TYPE_CHECKING:
-    from eager_sgl.endpoint import TokenEndpoint
     from eager_sgl.running_threshold import RunningThreshold
 
-INTERRUPTED = 130
-SESSION_STRIDE = 7919
 FOREIGN_THETA = (
     "θ = {theta} is the task's, calibrated for the bundled reasoner, K = 20 and entropies at "
     "temperature 1, which this run does not use (evals/calibrate.py chooses one)"
@@ -54,19 +62,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.report_only:
             return _report_only(settings)
         if refusal := _refused(settings):
-            return _fail(refusal, 2)
+            return _fail(refusal, REFUSED)
         folder = RunFolder(settings)
     except StoreError as error:
-        return _fail(str(error), 2)
+        return _fail(str(error), REFUSED)
     with folder, open_view(sys.stdout) as view:
-        try:
-            evaluate(settings, folder, view)
-        except (EagerError, StoreError, MismatchError) as error:
-            failure, code = str(error), 1
-        except KeyboardInterrupt:
-            failure, code = "interrupted", INTERRUPTED
-        else:
-            return 0
+        return _ending(settings, folder, view)
+
+
+def _ending(settings: Settings, folder: RunFolder, view: View) -> int:
+    """Evaluate, and say how that ended."""
+    try:
+        with terminable():
+            num_failed = evaluate(settings, folder, view)
+    except (RefusedError, MismatchError) as error:
+        return _fail(str(error), BROKEN_OFF)
+    except (EagerError, StoreError) as error:
+        failure, code = str(error), BROKEN_OFF
+    except Terminated:
+        failure, code = "terminated", TERMINATED
+    except KeyboardInterrupt:
+        failure, code = "interrupted", INTERRUPTED
+    except Exception as error:
+        # A fault of ours: whoever reads the traceback should know that nothing is lost.
+        traceback.print_exc()
+        failure, code = f"unexpected {type(error).__name__}: {error}", BROKEN_OFF
+    else:
+        return _fail(_failed(num_failed, folder), FAILED) if num_failed else 0
     return _fail(f"{failure.rstrip('.')}{_kept(folder)}", code)
 
 
@@ -100,53 +122,75 @@ def _kept(folder: RunFolder) -> str:
     return f"; {number} finished results are kept in {folder.store.path}, the same command goes on"
 
 
+def _failed(number: int, folder: RunFolder) -> str:
+    return f"{number} results failed, see {folder.failures.path}; the same command tries them again"
+
+
 def _report_only(settings: Settings) -> int:
     folder = settings.output_dir
-    header, records = read_config(folder), read_records(folder / RESULTS)
+    header = read_config(folder)
     try:
         plan = Plan.from_config(header["config"], can_vote=header["config"]["can_vote"])
     except KeyError as error:
         raise StoreError(f"{folder} was written by another version: no {error} in it") from error
+    records, bad = read_results(folder / RESULTS, plan.cells)
+    failures, bad_failures = read_failures(folder / FAILURES, {record.key for record in records})
     with open_view(sys.stdout) as view:
-        publish(folder, header, records, plan, view, renew=True)
+        for name, lines in ((RESULTS, bad), (FAILURES, bad_failures)):
+            if lines:
+                view.say(f"warning: left out {describe(lines, folder / name)}")
+        publish(folder, header, records, failures, plan, view, renew=True)
     return 0
 
 
-def evaluate(settings: Settings, folder: RunFolder, view: View) -> None:
-    """Bring what is missing of a run, and say what came out."""
+def evaluate(settings: Settings, folder: RunFolder, view: View) -> int:
+    """Bring what is missing of a run, and say what came out; how many results failed."""
     store, plan = folder.store, settings.plan
     for notice in folder.notices:
         view.say(notice)
-    if store.num_torn:
-        view.say(f"cut {store.num_torn} bytes of an unfinished line off {store.path}")
     header = folder.header
     if header is None or plan.missing(cell for cell, _ in store.records):
         if store.records:
             view.say(f"going on from {len(store.records)} results in {store.path}")
+        if failed := folder.failures.open(store.records):
+            view.say(f"trying {len(failed)} results again that had failed")
         header = _generate(settings, folder, view)
-    records, renew = list(store.records.values()), not _is_published(folder.path)
-    publish(folder.path, header, records, plan, view, renew=renew)
+    records, failures = list(store.records.values()), folder.failures.open(store.records)
+    renew = not _is_published(folder.path)
+    publish(folder.path, header, records, failures, plan, view, renew=renew)
+    return sum(failed_per_cell(failures, plan, store.records).values())
 
 
 def _generate(settings: Settings, folder: RunFolder, view: View) -> dict[str, Any]:
     """Run all groups of which something is missing; what `config.json` says."""
     plan, store = settings.plan, folder.store
-    with connected(settings, store.session, view) as endpoint:
+    with connected(settings, store.session, view) as server:
+        profile = server.endpoint.profile
         if settings.calibration is not None:
-            settings.calibration.check_model(endpoint.profile.model_path)
+            settings.calibration.check_model(profile.model_path)
         num_told = len(folder.notices)
-        header = folder.settle(settings.header(endpoint.profile))
+        header = folder.settle(settings.header(profile))
         for notice in folder.notices[num_told:]:
             view.say(notice)
         if settings.choices.threshold_origin != OF_TASK:
-            view.say(settings.choices.describe(endpoint.profile.model_path))
-        if settings.theta_is_foreign(endpoint.profile.model_path):
+            view.say(settings.choices.describe(profile.model_path))
+        if settings.theta_is_foreign(profile.model_path):
             view.say(f"warning: {FOREIGN_THETA.format(theta=plan.thresholds[0])}")
-        worker = Worker(settings, endpoint, _running(settings, store))
+        unfit = find_unfit(_lacking(plan, settings, store), server)
+        worker = Worker(settings, server, _running(settings, store), unfit)
         for group in plan.groups:
             if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
-                run_group(group, plan, worker, store, view)
+                run_group(group, plan, worker, store, folder.failures, view)
     return header
+
+
+def _lacking(plan: Plan, settings: Settings, store: ResultStore) -> list[Sample]:
+    """The prompts that lack a result in any cell."""
+    return [
+        sample
+        for sample in settings.samples
+        if any((cell, sample.id) not in store.records for cell in plan.cells)
+    ]
 
 
 def _running(settings: Settings, store: ResultStore) -> dict[Cell, RunningThreshold]:
@@ -162,6 +206,7 @@ def publish(
     folder: Path,
     header: dict[str, Any],
     records: list[PromptRecord],
+    failures: list[Failure],
     plan: Plan,
     view: View,
     *,
@@ -171,7 +216,7 @@ def publish(
     from evals.html_report import REPORT, write_report
     from evals.report import render_table, summarise_run
 
-    summary = summarise_run(header, records, plan, wall_seconds(records, plan))
+    summary = summarise_run(header, records, plan, wall_seconds(records, plan), failures)
     view.say(f"\n{render_table(summary)}\n")
     for sign in diagnose(records):
         view.say(f"warning: {sign}")
@@ -189,61 +234,6 @@ def _is_published(folder: Path) -> bool:
     from evals.html_report import REPORT
 
     return is_complete(folder) and (folder / REPORT).exists()
-
-
-@contextlib.contextmanager
-def connected(settings: Settings, session: int, view: View) -> Iterator[TokenEndpoint]:
-    """The server of a run: the given one, or one that lives as long as the context.
-
-    Args:
-        session: chooses the server's seed, so that no session repeats the draws of another.
-    """
-    if settings.server is not None:
-        view.say(f"connecting to {settings.server}")
-        from eager_sgl.endpoint import connect
-
-        endpoint = connect(
-            settings.server,
-            api_key=settings.api_key,
-            timeout=settings.timeout,
-            chat_options=settings.choices.chat_options,
-            router=settings.router,
-        )
-        yield _introduced(endpoint, settings, view)
-        return
-    from eager_sgl.runtime import EmbeddedRuntime
-
-    # Importing SGLang takes about as long as starting the server: do both at once.
-    name = "eager_sgl.program"
-    importing = threading.Thread(target=importlib.import_module, args=(name,), daemon=True)
-    importing.start()
-    with EmbeddedRuntime(
-        settings.model,
-        log_path=settings.output_dir / "runtime.log",
-        server_args={"random_seed": settings.plan.seeds[0] + SESSION_STRIDE * session},
-        on_progress=lambda stage: view.say(f"runtime: {stage}"),
-    ) as runtime:
-        # Python lets a second thread into modules that the first is still importing.
-        importing.join()
-        from eager_sgl.endpoint import connect
-
-        try:
-            endpoint = connect(
-                runtime.url,
-                api_key=runtime.api_key,
-                timeout=settings.timeout,
-                chat_options=settings.choices.chat_options,
-            )
-            yield _introduced(endpoint, settings, view)
-        except ServerUnreachableError as error:
-            raise ServerUnreachableError(f"{error}; its log is {runtime.log_path}") from error
-
-
-def _introduced(endpoint: TokenEndpoint, settings: Settings, view: View) -> TokenEndpoint:
-    monitor = "gate" if endpoint.gate(settings.base) else "chunk"
-    running = ", chunk at the running θ" if None in settings.plan.thresholds else ""
-    view.say(f"monitor: {monitor}{running}")
-    return endpoint
 
 
 if __name__ == "__main__":

@@ -50,16 +50,23 @@ class StageTwoContrast:
 
 
 def contrast_second_stages(groups: Iterable[RecordGroup]) -> tuple[StageTwoContrast, ...]:
-    """One for every place of a sweep where both were run."""
+    """One for every place of a sweep where both were run, over the prompts that both have."""
     by_place = {group.place: group for group in groups}
-    return tuple(
+    contrasts = (
         _contrast(by_place[place._replace(stage_two=RESTART)], group)
         for place, group in by_place.items()
         if place.stage_two == RESUME and place._replace(stage_two=RESTART) in by_place
     )
+    return tuple(contrast for contrast in contrasts if contrast is not None)
 
 
-def _contrast(restart: RecordGroup, resume: RecordGroup) -> StageTwoContrast:
+def _contrast(restart: RecordGroup, resume: RecordGroup) -> StageTwoContrast | None:
+    """None where no prompt has both."""
+    both = {(r.sample_id, r.seed) for r in restart.records}
+    both &= {(r.sample_id, r.seed) for r in resume.records}
+    if not both:
+        return None
+    restart, resume = restart.restricted(both), resume.restricted(both)
     pairs = [
         [_equal(one, other) for one, other in _paired(records, resume.prompts[name])]
         for name, records in restart.prompts.items()

@@ -63,7 +63,8 @@ class Settings:
         server: URL of an existing server; None starts one.
         router: URL of the router before several servers, of which `server` is one.
         model: of the server that is started: a folder or a hub id.
-        timeout: seconds to wait for the answer to any one request.
+        request_timeout: seconds in total for one request.
+        silence_timeout: seconds without any byte of its answer.
         api_key: never written anywhere.
     """
 
@@ -91,7 +92,8 @@ class Settings:
     server: str | None
     router: str | None
     model: str
-    timeout: float
+    request_timeout: float
+    silence_timeout: float
     api_key: str | None
 
     def config(self, cell: Cell) -> EagerConfig:

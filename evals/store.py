@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
+from collections.abc import Container
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from eager_sgl.core import (
     BranchPoint,
@@ -18,12 +19,21 @@ from eager_sgl.core import (
     TokenCounts,
 )
 from eager_sgl.running_threshold import Shown
-from evals.files import StoreError, reported, to_line
+from evals.files import reported
 from evals.grading.score import Status
+from evals.lines import BadLine, LineFile, read_lines
 from evals.plan import Cell
 from evals.tasks import Message
 
-__all__ = ["PromptRecord", "ResultStore", "SequenceRecord", "StageTwo", "read_records"]
+__all__ = [
+    "Key",
+    "PromptRecord",
+    "ResultStore",
+    "SequenceRecord",
+    "StageTwo",
+    "read_records",
+    "read_results",
+]
 
 Key = tuple[Cell, str]
 """What there is at most one result for: a cell and a sample's id."""
@@ -54,12 +64,6 @@ class SequenceRecord:
     stage: int = 1
     status: Status = "judged"
     raw_logprob: float | None = None
-
-    @classmethod
-    def from_json(cls, line: dict[str, Any]) -> Self:
-        """What `asdict` and JSON made of it, read back."""
-        branch = line["branch"] and _branch(line["branch"])
-        return cls(**line | {"token_ids": tuple(line["token_ids"]), "branch": branch})
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,11 @@ class PromptRecord:
         )
 
     @property
+    def key(self) -> Key:
+        """What there is at most one line for."""
+        return self.cell, self.sample_id
+
+    @property
     def correct(self) -> list[bool]:
         """One per sequence."""
         return [sequence.correct for sequence in self.sequences]
@@ -168,64 +177,61 @@ class PromptRecord:
         """A line read back.
 
         Raises:
-            KeyError, TypeError: the line is not of a record.
+            ValueError, KeyError, TypeError: the line is not of a record, or a field is of another
+                type, or refers to what is not there.
         """
-        counts = {field.name: line["counts"][field.name] for field in fields(TokenCounts)}
-        refused = ((r["sequence"], _branch(r["point"])) for r in line["refused"])
-        return cls(
-            **line
-            | {
-                "prompt_ids": tuple(line["prompt_ids"]),
-                "sequences": tuple(map(SequenceRecord.from_json, line["sequences"])),
-                "counts": TokenCounts(**counts),
-                "shown": _shown(line.get("shown")),
-                "stage_two": line["stage_two"] and StageTwo(**line["stage_two"]),
-                "refused": tuple(RefusedBranch(*one) for one in refused),
-            }
-        )
+        if unknown := line.keys() - {field.name for field in fields(cls)}:
+            raise ValueError(f"unknown field {min(unknown)!r}")
+        points = [sequence["branch"] for sequence in line["sequences"] if sequence["branch"]]
+        for point in (*points, *(refused["point"] for refused in line["refused"])):
+            # JSON has no infinity: a logprob of null is that of a token of probability 0.
+            point["logprobs"] = [-math.inf if x is None else x for x in point["logprobs"]]
+        record = msgspec.convert(line, cls)
+        _require_references(record)
+        return record
 
 
-def _shown(line: dict[str, Any] | None) -> Shown | None:
-    if line is None:
-        return None
-    return Shown(**line | {"counts": tuple((index, number) for index, number in line["counts"])})
-
-
-def _branch(line: dict[str, Any]) -> BranchPoint:
-    one, other = line["logprobs"]
-    pairs = {name: tuple(line[name]) for name in ("token_ids", "probabilities")}
-    # JSON has no infinity: a logprob of null is that of a token of probability 0.
-    logprobs = (-math.inf if one is None else one, -math.inf if other is None else other)
-    return BranchPoint(**line | pairs | {"logprobs": logprobs})
+def _require_references(record: PromptRecord) -> None:
+    """Every index of a record is one of its sequences'."""
+    places = range(len(record.sequences))
+    if not places:
+        raise ValueError("no sequence")
+    for index, sequence in enumerate(record.sequences):
+        if (sequence.parent is None) != (sequence.branch is None):
+            raise ValueError(f"sequence {index} has a parent without a branch, or the reverse")
+        if sequence.parent is not None and sequence.parent not in places[:index]:
+            raise ValueError(f"sequence {index} has the parent {sequence.parent}")
+        if sequence.branch and sequence.branch.position not in range(len(sequence.token_ids)):
+            raise ValueError(f"sequence {index} branches at {sequence.branch.position}")
+        if sequence.vote is not None and sequence.vote not in places:
+            raise ValueError(f"sequence {index} votes for {sequence.vote}")
+    for refused in record.refused:
+        if refused.sequence not in places:
+            raise ValueError(f"a branch of sequence {refused.sequence} was refused")
 
 
 class ResultStore:
     """Owns `results.jsonl`: what it holds, and every line that comes to it. A context manager.
 
-    A process that dies while it writes leaves a torn last line; the next one cuts it off.
-
     Args:
         path: of the file, which is made if it is not there.
+        keys: those that the run may have a result for; None for all.
 
     Attributes:
         records: all results by cell and sample id, in the order of the file.
-        num_torn: bytes that were cut off.
         session: number of this session, for the lines that it writes.
+        bad, num_torn: see `evals.lines.LineFile`.
 
     Raises:
-        StoreError: the file cannot be read or written, or holds something else.
+        StoreError: the file cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keys: Container[Key] | None = None) -> None:
         self.path = path
-        self._file = -1
-        with reported(path):
-            content = path.read_bytes() if path.exists() else b""
-            self.records, num_whole = _read(content, path)
-            self.num_torn = len(content) - num_whole
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            if self.num_torn:
-                os.ftruncate(self._file, num_whole)
+        reader = _Reader(keys)
+        self._lines = LineFile(path, reader.accept)
+        self.records = reader.records
+        self.bad, self.num_torn = self._lines.bad, self._lines.num_torn
         sessions = (record.session for record in self.records.values())
         self.session = max(sessions, default=-1) + 1
 
@@ -233,50 +239,55 @@ class ResultStore:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        os.close(self._file)
+        self._lines.__exit__(*exception)
 
     def append(self, record: PromptRecord) -> None:
         """Write a finished prompt through to the file: the whole line or nothing."""
-        key = (record.cell, record.sample_id)
-        assert key not in self.records, f"{key} is there already"
-        line = to_line(record.to_json()).encode()
-        with reported(self.path):
-            size = os.fstat(self._file).st_size
-            try:
-                _write(self._file, line)
-            except OSError:
-                os.ftruncate(self._file, size)
-                raise
-        self.records[key] = record
+        assert record.key not in self.records, f"{record.key} is there already"
+        self._lines.append(record.to_json())
+        self.records[record.key] = record
 
 
-def read_records(path: Path) -> list[PromptRecord]:
-    """The results in a file that another process may be writing to.
+def read_results(
+    path: Path, cells: Container[Cell] | None = None
+) -> tuple[list[PromptRecord], list[BadLine]]:
+    """The results in a file that another process may be writing to, and its bad lines.
+
+    Args:
+        path: of the file, which is left as it is.
+        cells: those of the run; None for all.
 
     Raises:
-        StoreError: as for a `ResultStore`.
+        StoreError: the file cannot be read.
     """
+    reader = _Reader(None, cells)
     with reported(path):
-        records, _ = _read(path.read_bytes(), path)
-    return list(records.values())
+        bad, _ = read_lines(path.read_bytes(), reader.accept)
+    return list(reader.records.values()), bad
 
 
-def _read(content: bytes, path: Path) -> tuple[dict[Key, PromptRecord], int]:
-    """The records of a file, and how many of its bytes are whole lines."""
-    records: dict[Key, PromptRecord] = {}
-    *lines, torn = content.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = PromptRecord.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"line {number} of {path} is no result of this version") from error
-        key = (record.cell, record.sample_id)
-        if key in records:
-            raise StoreError(f"line {number} of {path} repeats {key}; remove one of the two")
-        records[key] = record
-    return records, len(content) - len(torn)
+def read_records(path: Path, cells: Container[Cell] | None = None) -> list[PromptRecord]:
+    """As `read_results`, where the bad lines have been said already."""
+    records, _ = read_results(path, cells)
+    return records
 
 
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
+class _Reader:
+    """Takes the lines of a file in, and refuses what is no result of the run."""
+
+    def __init__(self, keys: Container[Key] | None, cells: Container[Cell] | None = None) -> None:
+        self.records: dict[Key, PromptRecord] = {}
+        self._numbers: dict[Key, int] = {}
+        self._keys, self._cells = keys, cells
+
+    def accept(self, number: int, line: dict[str, Any]) -> None:
+        record = PromptRecord.from_json(line)
+        key = record.key
+        if key in self.records:
+            raise ValueError(f"the result of line {self._numbers[key]} again")
+        if self._cells is not None and record.cell not in self._cells:
+            raise ValueError("of no cell of this run")
+        if self._keys is not None and key not in self._keys:
+            raise ValueError("of no cell and prompt of this run")
+        self.records[key] = record
+        self._numbers[key] = number

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from eager_sgl.core import TokenCounts
+from evals.failures import Failure
 from evals.judged import JudgedCounts
 from evals.matching import MatchedParallel
 from evals.metrics import Correlation, Estimate
@@ -120,6 +121,7 @@ class Row:
         paper: what the paper reports of the same; None where it reports nothing.
         running: what became of a running θ; None where it is fixed.
         inexact: None for a method that does not walk, and where the row was estimated.
+        num_failed: prompts, each seed's counted for itself, that failed and are in no figure.
     """
 
     method: str
@@ -144,6 +146,7 @@ class Row:
     paper: PaperRow | None = None
     running: RunningTheta | None = None
     inexact: InexactWalks | None = None
+    num_failed: int = 0
 
     def unlabelled(self) -> Row:
         """The row without the figures that mean nothing where no answer is known."""
@@ -176,6 +179,7 @@ class Row:
             "temperature": self.temperature,
             "seeds": list(self.seeds),
             "num_prompts": self.num_prompts,
+            "num_failed": self.num_failed,
             "coverage": self.estimator,
             "estimated": self.estimated,
             **_named("pass_at_k", self.coverage),
@@ -266,6 +270,8 @@ class Summary:
         header: what the run is, as in `config.json`.
         rows: by temperature, method, θ and M.
         missing: prompts that a partial run still lacks, by cell; empty for a complete one.
+        num_failed: of these, those that have failed.
+        failures: why; a prompt whose first stage failed lacks the methods of two stages as well.
         stage_two_contrasts: restart and resume at equal extra sequences, where both were run.
         findings: where a method beats Full Parallel at equal tokens and where it does not, in
             sentences that follow from the rows.
@@ -276,6 +282,8 @@ class Summary:
     rows: tuple[Row, ...]
     entropy_pass_rate: EntropyPassRate | None
     missing: Mapping[Cell, int] = field(default_factory=dict)
+    num_failed: int = 0
+    failures: tuple[Failure, ...] = ()
     stage_two_contrasts: tuple[StageTwoContrast, ...] = ()
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -287,6 +295,8 @@ class Summary:
             **self.header,
             "partial": bool(self.missing),
             "missing": [_lacking(*item) for item in self.missing.items()],
+            "num_failed": self.num_failed,
+            "failures": [_failure(failure) for failure in self.failures],
             "rows": [row.to_json() for row in self.rows],
             "entropy_pass_rate": entropy.to_json() if entropy else None,
             "stage_two_contrasts": [asdict(contrast) for contrast in self.stage_two_contrasts],
@@ -296,7 +306,15 @@ class Summary:
 
 
 def _lacking(cell: Cell, num_missing: int) -> dict[str, Any]:
+    return _place(cell) | {"num_missing": num_missing}
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    own = ("sample_id", "line", "stage", "error", "reason")
+    return _place(failure.cell) | {name: getattr(failure, name) for name in own}
+
+
+def _place(cell: Cell) -> dict[str, Any]:
     values = cell._asdict()
     threshold = values.pop("threshold")
-    theta = AUTO if cell.is_running else threshold
-    return values | {"theta": theta, "num_missing": num_missing}
+    return values | {"theta": AUTO if cell.is_running else threshold}

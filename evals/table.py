@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from evals.metrics import Estimate
-from evals.remarks import ABSENT, Cell, judgements, of_the_paper, remarks
+from evals.remarks import ABSENT, Cell, failed_prompts, judgements, of_the_paper, remarks
 from evals.summary import Row, Summary
 
 __all__ = ["WIDTH", "render_table", "ruled"]
@@ -59,6 +59,7 @@ def _figures(rows: Sequence[Row]) -> list[tuple[str, Cell]]:
         ("prompt tokens cached", lambda row: _measured(row, f"{row.cached_share:.1%}")),
         ("requests", lambda row: _measured(row, f"{row.counts.requests:,}")),
         *judgements(rows),
+        *failed_prompts(rows),
         ("seconds", _seconds),
         *of_the_paper(rows),
     ]

@@ -55,12 +55,14 @@ class Sample:
         prompt: chat messages.
         level: of difficulty, 1 the easiest; None where a task has no levels.
         reference: what the task judges answers by.
+        line: of the file that it was read from, where that is the user's own.
     """
 
     id: str
     prompt: list[Message]
     level: int | None
     reference: Any
+    line: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -85,7 +85,7 @@ class OwnPrompts:
                 _require_alike(samples, sample)
             except ValueError as error:
                 raise ValueError(f"line {number} of {path}: {error}") from error
-            samples[sample.id] = sample
+            samples[sample.id] = replace(sample, line=number)
         return cls(path, tuple(samples.values()))
 
     def using(self, copy: Path) -> Self:

@@ -2,14 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from evals import methods, plots, run
+from evals.connection import Server
 from evals.settings import Settings
-from tests.evals.scripted_run import PROFILE, Generate, Scripted, generate, generate_all
+from tests.evals.scripted_run import Generate, Scripted, generate, generate_all, server
 
 
 @pytest.fixture
@@ -17,8 +16,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Puts a function in the place of what generates, and a connected server before it."""
 
     @contextlib.contextmanager
-    def connected(settings: Settings, session: int, view: object) -> Iterator[Any]:
-        yield SimpleNamespace(profile=PROFILE)
+    def connected(settings: Settings, session: int, view: object) -> Iterator[Server]:
+        yield server()
 
     monkeypatch.setattr(run, "connected", connected)
     # Plots take longer than all else together, and have tests of their own.

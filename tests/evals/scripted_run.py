@@ -7,7 +7,9 @@ from typing import Any
 import jsonlines
 
 from eager_sgl.core import PromptResult, TokenCounts
+from eager_sgl.errors import RequestRejectedError
 from eager_sgl.probe import ServerProfile
+from evals.connection import Server
 from evals.methods import Call
 from evals.settings import BUNDLED_MODEL
 from tests.evals.build import result
@@ -15,6 +17,39 @@ from tests.evals.build import result
 PROFILE = ServerProfile(str(BUNDLED_MODEL), "0.5.23", 1024, 1, "tempered")
 Generate = Callable[..., PromptResult]
 Scripted = Callable[[Generate], None]
+
+
+class Endpoint:
+    """What a run asks of a server besides generating.
+
+    Args:
+        is_alive: whether it answers a short request.
+        too_long: words of a prompt that does not fit, and all prompts with them.
+    """
+
+    base_url = "http://scripted"
+    profile = PROFILE
+
+    def __init__(self, *, is_alive: bool = True, too_long: str | None = None) -> None:
+        self.is_alive, self.too_long = is_alive, too_long
+
+    def is_answering(self) -> bool:
+        return self.is_alive
+
+    def encode(self, prompt: list[dict[str, str]]) -> tuple[int, ...]:
+        text = prompt[0]["content"]
+        return (1,) * (9_999 if self.too_long and self.too_long in text else 7)
+
+    def room_for(self, num_prompt_tokens: int) -> int:
+        room = PROFILE.context_length - num_prompt_tokens
+        if room < 1:
+            raise RequestRejectedError(f"the prompt has {num_prompt_tokens} tokens")
+        return room
+
+
+def server(endpoint: Endpoint | None = None, check: Callable[[], None] = lambda: None) -> Server:
+    """A connected server that nothing is sent to."""
+    return Server(endpoint or Endpoint(), check)  # type: ignore[arg-type]
 
 
 def generate(call: Call) -> PromptResult:

@@ -6,7 +6,8 @@ import pytest
 
 from eager_sgl.budget import Ledger
 from eager_sgl.core import TokenCounts
-from evals.progress import PLAIN_SECONDS, Meter, PlainView, Snapshot, TerminalView, open_view
+from evals.meter import Meter, Snapshot
+from evals.progress import PLAIN_SECONDS, PlainView, TerminalView, open_view
 
 
 class Clock:
@@ -26,6 +27,8 @@ def snapshot(num_done: int, label: str = "parallel") -> Snapshot:
     return Snapshot(
         label=label,
         num_done=num_done,
+        num_failed=0,
+        num_ran=0,
         num_running=2,
         num_prompts=10,
         num_solved=num_done // 2,

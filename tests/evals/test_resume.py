@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eager_sgl.core import PromptResult
-from eager_sgl.errors import EagerError
+from eager_sgl.errors import AuthenticationError
 from evals import compare, folder, run
 from evals.methods import Call
 from tests.evals.build import result
@@ -28,7 +28,7 @@ class Counting:
     def __call__(self, call: Call) -> PromptResult:
         self.num_begun += 1
         if self.stops_at is not None and self.num_begun >= self.stops_at:
-            raise EagerError("stopped")
+            raise AuthenticationError("stopped")
         num_sequences = min(sum(call.sample.id.encode()) % 5 + 1, call.account.granted)
         call.account.commit(num_sequences)
         return result(["no answer"] * num_sequences, max_sequences=call.config.max_sequences)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eager_sgl.core import PromptResult
-from eager_sgl.errors import AuthenticationError, EagerError, ServerUnreachableError
+from eager_sgl.errors import AuthenticationError, ServerUnreachableError
 from evals import run, stages
 from evals.command_line import API_KEY_VARIABLE
 from evals.methods import Call
@@ -135,7 +135,7 @@ def test_a_failure_keeps_what_has_finished(
 
 
 def test_nothing_is_begun_after_a_failure(tmp_path: Path, scripted: Scripted) -> None:
-    failing = FailsAt(1, EagerError("no"))
+    failing = FailsAt(1, AuthenticationError("no"))
     scripted(failing)
     arguments = ["--limit", "100", "--concurrency", "1", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == 1
@@ -149,7 +149,7 @@ def test_what_finished_together_with_a_failure_is_written(
 
     def one_of_all_fails(*arguments: Any) -> PromptResult:
         if together.wait() == 0:
-            raise EagerError("no")
+            raise AuthenticationError("no")
         return generate(*arguments)
 
     scripted(one_of_all_fails)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eager_sgl.core import PromptResult
-from eager_sgl.errors import EagerError
+from eager_sgl.errors import AuthenticationError
 from eager_sgl.running_threshold import RunningThreshold, Shown
 from evals import run
 from evals.methods import METHODS, Call
@@ -29,7 +29,7 @@ class Showing:
     def __call__(self, call: Call) -> PromptResult:
         self.num_begun += 1
         if self.stops_at is not None and self.num_begun >= self.stops_at:
-            raise EagerError("stopped")
+            raise AuthenticationError("stopped")
         call.account.commit(1)
         found = result(["no answer"])
         if call.running is None:

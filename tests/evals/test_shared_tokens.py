@@ -10,7 +10,7 @@ import pytest
 from eager_sgl import BestEntry
 from eager_sgl.bids import TokenLedger
 from eager_sgl.core import PromptResult
-from eager_sgl.errors import EagerError
+from eager_sgl.errors import AuthenticationError
 from eager_sgl.priorities import find_priority
 from evals import run, stages
 from evals.bidding import read_bids
@@ -35,7 +35,7 @@ class Bidding:
     """
 
     def __init__(self, stops_at: int | None = None, error: BaseException | None = None) -> None:
-        self.stops_at, self.error = stops_at, error or EagerError("stopped")
+        self.stops_at, self.error = stops_at, error or AuthenticationError("stopped")
         self.num_rounds = 0
         self.released = threading.Event()
         self.without: list[str] = []
@@ -93,7 +93,7 @@ def assert_nobody_waits() -> None:
 
 
 @pytest.mark.parametrize("stops_at", [1, 5, 15, 25, 30])
-@pytest.mark.parametrize("error", [EagerError("stopped"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [AuthenticationError("stopped"), KeyboardInterrupt()])
 def test_a_run_that_stopped_goes_on_with_what_finished_prompts_have_left(
     tmp_path: Path, scripted: Scripted, stops_at: int, error: BaseException
 ) -> None:
