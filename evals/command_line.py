@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from eager_sgl.core import EagerConfig, SearchConfig
+from eager_sgl.limits import REQUEST_TIMEOUT
 from eager_sgl.reallocation import RULES
-from eager_sgl.wire import TIMEOUT
 from evals.bidding import BIDS, DOUBT
 from evals.plan import RESTART, SEARCHES
 from evals.presets import NO_PRESET, PRESETS
@@ -212,5 +212,10 @@ def _add_server_options(group: argparse._ArgumentGroup) -> None:
     add("--router", help=ROUTER_HELP)
     add("--chat-options", help=CHAT_HELP)
     add("--api-key", help=f"of that server (default: the environment's {API_KEY_VARIABLE})")
-    add("--timeout", type=float, default=TIMEOUT, help=f"seconds for any one request {SHOWN}")
+    add(
+        "--timeout",
+        type=float,
+        default=REQUEST_TIMEOUT,
+        help=f"seconds for any one request {SHOWN}",
+    )
     add("--model", help="folder or hub id for the server to start (default: the bundled reasoner)")

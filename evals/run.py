@@ -205,7 +205,7 @@ def connected(settings: Settings, session: int, view: View) -> Iterator[TokenEnd
         endpoint = connect(
             settings.server,
             api_key=settings.api_key,
-            timeout=settings.timeout,
+            request_timeout=settings.timeout,
             chat_options=settings.choices.chat_options,
             router=settings.router,
         )
@@ -231,7 +231,7 @@ def connected(settings: Settings, session: int, view: View) -> Iterator[TokenEnd
             endpoint = connect(
                 runtime.url,
                 api_key=runtime.api_key,
-                timeout=settings.timeout,
+                request_timeout=settings.timeout,
                 chat_options=settings.choices.chat_options,
             )
             yield _introduced(endpoint, settings, view)
