@@ -205,13 +205,15 @@ class Generation:
     Attributes:
         token_ids: the C tokens it decoded so far, a stop token included.
         finish_reason: "stop" at EOS or a stop token, "length" where the request's limit was met;
-            None where more is to come.
+            None where more is to come, or may be asked for.
         prompt_tokens: tokens sent.
         cached_tokens: those of them that the radix tree served.
         logprobs: float32 [C], of the tokens taken; None if none were asked for.
         top: the alternatives at each step, or at those that the gate tells of; None if none were
             asked for.
         told: which of the C steps the gate tells of; None where no gate does.
+        interrupted: why the request is over before it was complete; None where it is not. The rest
+            may be asked for anew.
     """
 
     token_ids: tuple[int, ...]
@@ -221,6 +223,12 @@ class Generation:
     logprobs: NDArray[np.float32] | None = None
     top: TopLogprobs | None = None
     told: tuple[int, ...] | None = None
+    interrupted: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes of the request."""
+        return self.finish_reason is not None or self.interrupted is not None
 
 
 @dataclass(frozen=True)
@@ -303,7 +311,8 @@ class TokenCounts:
     """What one prompt cost, from the server's own numbers.
 
     Whether a token ends a sequence is a fact about the model: it is asked once a token and
-    connection, with a request that belongs to no prompt and is not counted.
+    connection, with a request that belongs to no prompt and is not counted. What the server decoded
+    for an answer that was lost, nobody can tell: it is not counted either.
 
     Attributes:
         generated: tokens the server decoded, discarded ones included (#T of the paper).

@@ -9,9 +9,11 @@ streaming, images) needs a state whose tokens all come from its text.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sglang.lang.backend.runtime_endpoint import RuntimeEndpoint
@@ -20,21 +22,33 @@ from sglang.lang.global_config import global_config
 from sglang.lang.interpreter import ProgramState, StreamExecutor
 from sglang.lang.ir import SglSamplingParams
 
+from eager_sgl.addresses import API_KEY_VARIABLE
+from eager_sgl.checks import require_params, require_tokens
 from eager_sgl.core import EagerConfig, Generation, SamplingConfig
-from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnsuitableError
-from eager_sgl.gate import Gate, processor_text
+from eager_sgl.errors import (
+    BrokenAnswerError,
+    RequestRejectedError,
+    ServerError,
+    ServerUnsuitableError,
+)
+from eager_sgl.gate import Gate
+from eager_sgl.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT, UNREPEATED
 from eager_sgl.probe import ServerProfile, is_stop_token, probe
+from eager_sgl.requests import Request, Ticket
+from eager_sgl.shapes import shown
+from eager_sgl.transport import Transport
 from eager_sgl.wire import (
-    TIMEOUT,
     Json,
-    Transport,
     generate_payload,
     matched_stop_token,
     new_request_id,
     parse_generation,
+    parse_text_answer,
+    texts_of,
+    tokens_of,
 )
 
-__all__ = ["Prompt", "Request", "Ticket", "TokenEndpoint", "connect", "endpoint_of"]
+__all__ = ["Prompt", "TokenEndpoint", "connect", "endpoint_of"]
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Plain text, token ids, or chat messages for the model's own template."""
@@ -52,7 +66,8 @@ def connect(
     url: str,
     *,
     api_key: str | None = None,
-    timeout: float = TIMEOUT,
+    request_timeout: float = REQUEST_TIMEOUT,
+    silence_timeout: float = SILENCE_TIMEOUT,
     chat_options: Mapping[str, Any] | None = None,
     router: str | None = None,
 ) -> TokenEndpoint:
@@ -60,9 +75,12 @@ def connect(
 
     Args:
         url: base URL of the server.
-        api_key: the one it was started with, if any.
-        timeout: seconds to wait for the answer to any one request; a sequence's last request
-            answers when the sequence has ended.
+        api_key: the one it was started with, if any; the environment's EAGER_SGL_API_KEY where it
+            is not given.
+        request_timeout: seconds in total for one request. A request for a sequence's tokens is then
+            asked to stop: what it has decoded stays, and the rest is asked for anew.
+        silence_timeout: seconds without any byte of an answer, with the same consequence. Requests
+            that generate nothing have shorter limits of their own.
         chat_options: how the server renders chat messages: fields of its `/tokenize` such as
             `reasoning_effort`, and `chat_template_kwargs` with the template's own variables.
         router: base URL of SGLang's router, which passes generation on to the replica that holds
@@ -70,11 +88,18 @@ def connect(
             not pass on.
 
     Raises:
+        ValueError: the URL, the key or a limit cannot be one.
         ServerUnreachableError: nothing answers there.
         AuthenticationError: the API key is missing or wrong.
         ServerUnsuitableError: the radix cache does not serve `input_ids` prefixes.
     """
-    transport = Transport(url, api_key=api_key, timeout=timeout, router=router)
+    transport = Transport(
+        url,
+        api_key=os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key,
+        request_timeout=request_timeout,
+        silence_timeout=silence_timeout,
+        router=router,
+    )
     return TokenEndpoint(transport, chat_options=chat_options)
 
 
@@ -100,66 +125,6 @@ class _Tokens:
         return replace(self, ids=ids, text=self.text + text, num_prefilled=len(ids) - 1)
 
 
-@dataclass
-class Ticket:
-    """A request that is under way.
-
-    Attributes:
-        request_id: the `rid`; another for every try.
-        aborted: whether we asked the server to stop it.
-    """
-
-    request_id: str = ""
-    aborted: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
-    """Tokens asked for on a path.
-
-    Attributes:
-        token_ids: the prompt and what was generated after it.
-        num_tokens: asked for at most.
-        sampling: how they are drawn.
-        top_k: K, the alternatives at each step; 0 for none.
-        gate: which steps to be told of while it goes on; in the place of `top_k`.
-    """
-
-    token_ids: tuple[int, ...]
-    num_tokens: int
-    sampling: SamplingConfig
-    top_k: int = 0
-    gate: Gate | None = None
-
-    def payload(self, request_id: str) -> Json:
-        """The body of `/generate`."""
-        params: dict[str, object] = {
-            "max_new_tokens": self.num_tokens,
-            "temperature": self.sampling.temperature,
-            "top_p": self.sampling.top_p,
-            "stop_token_ids": list(self.sampling.stop_token_ids),
-        }
-        if self.gate is not None:
-            params["custom_params"] = self.gate.custom_params()
-        return generate_payload(
-            self.token_ids,
-            params,
-            request_id=request_id,
-            top_logprobs=self.top_k,
-            processor=processor_text() if self.gate else None,
-        )
-
-    def read(self, answer: Json, logprobs: str, aborted: bool) -> Generation:
-        """The server's answer to it."""
-        temperature = self.sampling.temperature if logprobs == "tempered" else 1.0
-        return parse_generation(
-            answer,
-            logprob_temperature=temperature or 1.0,
-            gate_top_k=self.gate.top_k if self.gate else 0,
-            may_be_aborted=aborted,
-        )
-
-
 class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     """A connected SGLang server; made by `connect`.
 
@@ -177,7 +142,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         self.support_concate_and_append = False
         self.base_url, self.api_key, self.verify = transport.url, transport.api_key, None
         self.profile = profile or probe(transport)
-        self.model_info = transport.get("/model_info")
+        self.model_info = {"model_path": self.profile.model_path}
         self.chat_template = get_chat_template_by_model_path(self.profile.model_path)
         self.transport = transport
         self._chat_options = dict(chat_options or {})
@@ -195,21 +160,31 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             RequestRejectedError: chat messages, but the model has no chat template.
             ValueError: the prompt is empty.
         """
-        if not prompt:
-            raise ValueError("the prompt is empty; it needs at least one token")
         if isinstance(prompt, str):
-            return self._tokenize({"prompt": prompt})
-        if all(isinstance(item, int) for item in prompt):
-            return tuple(prompt)  # type: ignore[arg-type]
-        return self._tokenize({"messages": list(prompt), **self._chat_options})
+            ids = self._tokenize({"prompt": prompt}) if prompt else ()
+        elif isinstance(prompt, Mapping):
+            raise ValueError(f"the prompt is {shown(prompt)}; put a message into a list")
+        elif isinstance(prompt, list | tuple) and any(isinstance(m, Mapping) for m in prompt):
+            if wrong := [m for m in prompt if not isinstance(m, Mapping)]:
+                raise ValueError(f"the prompt holds {shown(wrong[0])} among its chat messages")
+            ids = self._tokenize({"messages": list(prompt), **self._chat_options})
+        else:
+            ids = require_tokens("the prompt", prompt, self.profile.vocabulary_size)
+        if not ids:
+            raise ValueError("the prompt is empty; it needs at least one token")
+        return ids
 
     def _tokenize(self, body: Json) -> tuple[int, ...]:
-        return tuple(self.transport.post("/tokenize", lambda: body)["tokens"])
+        return self.transport.post("/tokenize", lambda: body, tokens_of)
 
     def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The texts of several token sequences, special tokens left out."""
-        body = {"tokens": [list(ids) for ids in sequences], "skip_special_tokens": True}
-        return list(self.transport.post("/detokenize", lambda: body)["text"])
+        size = self.profile.vocabulary_size
+        lists = [list(require_tokens("a sequence", ids, size)) for ids in sequences]
+        body = {"tokens": lists, "skip_special_tokens": True}
+        return self.transport.post(
+            "/detokenize", lambda: body, partial(texts_of, number=len(lists))
+        )
 
     def marker(self, text: str | None) -> tuple[int, ...]:
         """The tokens of a text that the model writes as a mark, such as `</think>`."""
@@ -220,10 +195,23 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         return self._markers[text]
 
     def is_stop_token(self, token_id: int) -> bool:
-        """Whether the model ends a sequence with this token; asked of the server once a token."""
+        """Whether the model ends a sequence with this token; asked of the server once a token.
+
+        Raises:
+            ValueError: the model has no such token.
+        """
         if token_id not in self._stops:
+            require_tokens("the tokens asked about", (token_id,), self.profile.vocabulary_size)
             self._stops[token_id] = is_stop_token(self.transport, token_id)
         return self._stops[token_id]
+
+    def is_answering(self) -> bool:
+        """Whether the server is there: one request with a short limit, which is not tried again."""
+        return self.transport.is_answering()
+
+    def top_k(self, top_k: int) -> int:
+        """K, or the size of the vocabulary where that is smaller: then all tokens are known."""
+        return min(top_k, self.profile.vocabulary_size)
 
     def room_for(self, num_prompt_tokens: int) -> int:
         """How many tokens a sequence may add to a prompt of this length, at least 1.
@@ -251,7 +239,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             return None
         if self.profile.no_gate is None:
             threshold = config.refused_threshold or config.threshold
-            return Gate(threshold, config.top_k, config.entropy_temperature)
+            return Gate(threshold, self.top_k(config.top_k), config.entropy_temperature)
         if config.monitor == "auto":
             return None
         raise ServerUnsuitableError(f"{self.base_url} has no entropy gate: {self.profile.no_gate}")
@@ -259,8 +247,12 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     def prefill(self, token_ids: tuple[int, ...]) -> Generation:
         """Put tokens into the radix tree."""
         request = Request(token_ids, 0, SamplingConfig())
-        answer = self.transport.post("/generate", lambda: request.payload(new_request_id()))
-        return parse_generation(answer, logprob_temperature=1.0)
+        self._require_valid(request)
+        return self.transport.post(
+            "/generate",
+            lambda: request.payload(new_request_id()),
+            partial(parse_generation, logprob_temperature=1.0),
+        )
 
     def start(self, request: Request, done: Callable[[Generation | Exception], None]) -> Ticket:
         """Ask for tokens without waiting for them.
@@ -268,9 +260,15 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         Args:
             request: what is asked for.
             done: gets what came or what went wrong, in a thread that must not be kept; of a
-                request with a gate first, and any number of times, what has come so far.
+                request with a gate first, and any number of times, what has come so far. What came
+                may be `interrupted`: then the rest was not generated, or was lost.
+
+        Raises:
+            ValueError: the request holds what no server must be sent.
         """
+        self._require_valid(request)
         ticket = Ticket()
+        latest: Generation | None = None
 
         def build() -> Json:
             if ticket.aborted:
@@ -278,19 +276,25 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             ticket.request_id = new_request_id()
             return request.payload(ticket.request_id)
 
-        def pass_on(answer: Json) -> None:
-            done(request.read(answer, self.profile.logprobs, ticket.aborted))
+        def pass_on(generation: Generation) -> None:
+            nonlocal latest
+            latest = generation
+            done(generation)
 
-        def end(answer: Json | Exception) -> None:
-            try:
-                if isinstance(answer, Exception):
-                    raise answer
-                pass_on(answer)
-            except Exception as error:
-                done(error)
+        def end(outcome: Generation | Exception) -> None:
+            if isinstance(outcome, BrokenAnswerError) and latest is not None:
+                outcome = replace(latest, interrupted=str(outcome))
+            done(outcome)
 
-        self.transport.start("/generate", build, end, pass_on)
+        read = partial(request.read, logprobs=self.profile.logprobs)
+        self.transport.start("/generate", build, read, end, pass_on)
         return ticket
+
+    def _require_valid(self, request: Request) -> None:
+        size = self.profile.vocabulary_size
+        require_tokens("the prompt and its sequence", request.token_ids, size)
+        params = {**request.params(), "top_logprobs_num": request.top_k}
+        require_params(params, size, len(request.token_ids))
 
     def abort(self, ticket: Ticket) -> None:
         """Ask the server to stop a request; its answer is then what had come by that time."""
@@ -414,9 +418,13 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         options: Mapping[str, object] | None = None,
     ) -> Json:
         given = {k: v for k, v in (options or {}).items() if v is not None}
+        require_tokens("the state", tokens.ids, self.profile.vocabulary_size)
+        require_params({**params, **given}, self.profile.vocabulary_size, len(tokens.ids))
         return self.transport.post(
             "/generate",
             lambda: generate_payload(tokens.ids, params, request_id=new_request_id()) | given,
+            parse_text_answer,
+            patience=UNREPEATED,
         )
 
 

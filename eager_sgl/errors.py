@@ -5,6 +5,8 @@
     └── ServerError                the SGLang server could not do what was asked
         ├── ServerUnreachableError     no answer: refused, reset, timed out, died
         ├── AuthenticationError        the API key is missing or wrong
+        ├── BrokenAnswerError          an answer broke off after a part of it was used
+        ├── MalformedAnswerError       it answered, but not as SGLang does
         ├── RequestRejectedError       the server refused this request (HTTP 4xx)
         ├── RuntimeStoppedError        the embedded runtime, or a process of it, has died
         └── ServerUnsuitableError      it answers, but lacks what branching depends on
@@ -14,7 +16,9 @@ Wrong arguments raise the built-in `ValueError`.
 
 __all__ = [
     "AuthenticationError",
+    "BrokenAnswerError",
     "EagerError",
+    "MalformedAnswerError",
     "RequestRejectedError",
     "RuntimeStartError",
     "RuntimeStoppedError",
@@ -42,6 +46,14 @@ class ServerUnreachableError(ServerError):
 
 class AuthenticationError(ServerError):
     """The server refused the API key (HTTP 401 or 403)."""
+
+
+class BrokenAnswerError(ServerError):
+    """An answer broke off after a part of it had been used, so that it cannot begin anew."""
+
+
+class MalformedAnswerError(ServerError):
+    """An answer is no JSON, or not of the shape that SGLang gives it."""
 
 
 class RequestRejectedError(ServerError):

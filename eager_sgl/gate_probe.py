@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from eager_sgl.gate import Gate, processor_text
-from eager_sgl.wire import Json, Transport, gate_reports, generate_payload, new_request_id
+from eager_sgl.limits import PROBE
+from eager_sgl.shapes import field
+from eager_sgl.transport import Transport
+from eager_sgl.wire import Json, gate_reports, generate_payload, new_request_id
 
 __all__ = ["why_no_gate"]
 
@@ -43,16 +47,18 @@ def _tells(transport: Transport, path: Sequence[int]) -> bool:
         "custom_params": Gate(0.0, _TOP_K, 1.0).custom_params(),
     }
     early: list[Json] = []
-    answer = transport.post(
+    meta_info = transport.post(
         "/generate",
         lambda: generate_payload(
             path, params, request_id=new_request_id(), processor=processor_text()
         ),
+        partial(field, name="meta_info", kind=dict),
         early.append,
+        PROBE,
     )
-    places, top = gate_reports(answer["meta_info"], _TOP_K)
+    places, top = gate_reports(meta_info, _TOP_K)
     return (
         places == tuple(range(_NUM_TOKENS))
         and top.token_ids.shape == (_NUM_TOKENS, _TOP_K)
-        and any(gate_reports(part["meta_info"], _TOP_K)[0] for part in early)
+        and any(gate_reports(part, _TOP_K)[0] for part in early)
     )

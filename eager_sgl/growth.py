@@ -5,6 +5,13 @@ and what it then wants to go on is asked for. So all strands of all prompts move
 own batch, and a strand that can no longer branch runs to its end in one request while others are
 still watched. A request that a later decision has made useless is aborted.
 
+A request may be interrupted: its stream breaks off, or it reaches a limit of time and is told to
+stop. The tokens that came stay in the tree, and the schedule asks for the rest from there. That
+leaves the distribution as it is wherever the cut depends on nothing but time and the tokens before
+it, as a request's that was told to stop. A gate's stream that breaks off loses the steps since its
+last report too, which are known to have stayed below θ; the few steps that are drawn anew in their
+place need not, so that as many streams as break may have one branch more.
+
 How much is asked for at once under the chunk monitor: as many tokens as have passed on the path
 since its last branch, at least `chunk_tokens`, at most eight times as many. A tail behind a branch
 is discarded in about half of the cases, so chunks are short where branches come thickly; a request
@@ -31,9 +38,11 @@ from eager_sgl.core import (
     SearchConfig,
     Sequence,
 )
-from eager_sgl.endpoint import Request, Ticket, endpoint_of
+from eager_sgl.endpoint import endpoint_of
+from eager_sgl.errors import ServerError
 from eager_sgl.final import decode_all
 from eager_sgl.gate import Gate
+from eager_sgl.requests import Request, Ticket
 from eager_sgl.schedule import Head, Selection, Watch, refused_branches, sequences_of
 from eager_sgl.schedules import mark_of, policy_of
 from eager_sgl.tree import Strand, TokenTree
@@ -41,6 +50,7 @@ from eager_sgl.tree import Strand, TokenTree
 __all__ = ["Growth"]
 
 MOST_CHUNKS = 8
+MOST_FRUITLESS = 7
 
 
 class _Flight(NamedTuple):
@@ -71,13 +81,16 @@ class Growth:
         self._endpoint = endpoint = endpoint_of(source)
         self._sampling = sampling
         self._config = config if isinstance(config, EagerConfig) else None
-        self._recorded_top_k = config.top_k if isinstance(config, SearchConfig) else 0
+        self._recorded_top_k = (
+            endpoint.top_k(config.top_k) if isinstance(config, SearchConfig) else 0
+        )
         self._reasoning_end = (config.reasoning_end if config else reasoning_end) or ""
         self._gate: Gate | None = None
         self._in_flight: dict[Strand, _Flight] = {}
         self._answers: queue.SimpleQueue[tuple[Strand, Generation | Exception]] = (
             queue.SimpleQueue()
         )
+        self._fruitless: dict[Strand, int] = {}
         self._sequences: dict[Head, Sequence] = {}
         prompt_ids = endpoint.token_ids(source)
         self._mark = endpoint.marker(mark_of(config)) if config else ()
@@ -125,12 +138,13 @@ class Growth:
         for watch in selection.watched:
             if watch.strand not in self._in_flight:
                 self._watch(watch)
-        self.finish(strand for strand in selection.free if strand not in self._in_flight)
+        self.finish(selection.free)
 
     def finish(self, strands: Iterable[Strand]) -> None:
-        """Ask for all the rest of strands that nothing can branch on."""
+        """Ask for all the rest of strands that nothing can branch on, where it is not asked for."""
         for strand in strands:
-            self._start(strand, self.tree.remaining(strand), top_k=self._recorded_top_k)
+            if strand not in self._in_flight:
+                self._start(strand, self.tree.remaining(strand), top_k=self._recorded_top_k)
 
     def _watch(self, watch: Watch) -> None:
         config, strand = self._config, watch.strand
@@ -141,7 +155,7 @@ class Growth:
         else:
             longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
-            self._start(strand, num_tokens, top_k=config.top_k)
+            self._start(strand, num_tokens, top_k=self._endpoint.top_k(config.top_k))
 
     def _start(
         self, strand: Strand, num_tokens: int, *, top_k: int = 0, gate: Gate | None = None
@@ -173,17 +187,29 @@ class Growth:
             self.wait()
 
     def _take(self, strand: Strand, outcome: Generation | Exception) -> None:
-        is_over = isinstance(outcome, Exception) or outcome.finish_reason is not None
+        is_over = isinstance(outcome, Exception) or outcome.is_over
         flight = self._in_flight.pop(strand) if is_over else self._in_flight[strand]
         if isinstance(outcome, Exception):
             if not flight.ticket.aborted:
                 raise outcome
         elif not flight.ticket.aborted:
             self.tree.append(strand, outcome, flight.num_tokens, flight.start)
+            self._note(strand, outcome, has_grown=strand.end > flight.start)
         elif is_over:
             self.tree.record(outcome)
         else:  # it lives on: the notice came before the request did
             self._endpoint.abort(flight.ticket)
+
+    def _note(self, strand: Strand, outcome: Generation, *, has_grown: bool) -> None:
+        """Count requests in a row that were interrupted before they brought a token."""
+        if outcome.interrupted is None or has_grown:
+            self._fruitless.pop(strand, None)
+            return
+        self._fruitless[strand] = number = self._fruitless.get(strand, 0) + 1
+        if number >= MOST_FRUITLESS:
+            raise ServerError(
+                f"{number} requests in a row ended without a token: {outcome.interrupted}"
+            )
 
     def _abort(self, strands: Iterable[Strand]) -> None:
         for strand in strands:

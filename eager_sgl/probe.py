@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnsuitableError
+from eager_sgl.core import Generation
+from eager_sgl.errors import (
+    MalformedAnswerError,
+    RequestRejectedError,
+    ServerError,
+    ServerUnsuitableError,
+)
 from eager_sgl.gate_probe import why_no_gate
-from eager_sgl.wire import Json, Transport, generate_payload, new_request_id
+from eager_sgl.limits import FIRST_CONTACT, PROBE
+from eager_sgl.shapes import ShapeError, as_object, field, list_of
+from eager_sgl.transport import Transport
+from eager_sgl.wire import Json, generate_payload, new_request_id, parse_generation, tokens_of
 
 __all__ = ["ServerProfile", "is_stop_token", "probe"]
 
 _NUM_TOKENS, _NUM_PATHS = 16, 3
 _FORCING_BIAS = 1e4
 _RESERVED = 6
+_NO_TOKEN = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,8 @@ class ServerProfile:
         logprobs: "tempered" if returned logprobs belong to the distribution at the request's
             temperature (SGLang's default), "raw" if to the one at temperature 1
             (SGLANG_RETURN_ORIGINAL_LOGPROB=1).
+        vocabulary_size: tokens that the model gives logits for, one above the highest id; the
+            tokenizer may know fewer.
         no_gate: why the server has no entropy gate, in a clause; None where it has.
     """
 
@@ -37,6 +51,7 @@ class ServerProfile:
     context_length: int
     page_size: int
     logprobs: Literal["tempered", "raw"]
+    vocabulary_size: int
     no_gate: str | None = None
 
 
@@ -49,25 +64,71 @@ def probe(transport: Transport) -> ServerProfile:
     """
     try:
         return _probe(transport)
-    except (KeyError, TypeError, IndexError, RequestRejectedError) as error:
+    except (MalformedAnswerError, RequestRejectedError) as error:
         raise ServerUnsuitableError(
-            f"{transport.url} answers, but not as an SGLang server does ({error!r})"
+            f"{transport.url} answers, but not as an SGLang server does ({error})"
         ) from error
 
 
 def _probe(transport: Transport) -> ServerProfile:
-    model_info, server_info = transport.get("/model_info"), transport.get("/server_info")
-    max_model_length = int(transport.get("/v1/models")["data"][0]["max_model_len"])
-    page_size = int(server_info.get("page_size") or 1)
+    model_path = transport.get("/model_info", _model_path_of, FIRST_CONTACT)
+    server_info = transport.get("/server_info", _server_info_of)
+    max_model_length = transport.get("/v1/models", _model_length_of)
+    page_size = server_info.get("page_size") or 1
     path = _require_prefix_cache(transport, page_size)
     return ServerProfile(
-        model_path=model_info["model_path"],
+        model_path=model_path,
         version=server_info["version"],
         context_length=server_info.get("max_req_input_len") or max_model_length - _RESERVED,
         page_size=page_size,
         logprobs="tempered" if _are_logprobs_tempered(transport, path) else "raw",
+        vocabulary_size=_vocabulary_size(transport),
         no_gate=why_no_gate(transport, server_info, path),
     )
+
+
+def _model_path_of(answer: object) -> str:
+    return field(answer, "model_path", str)
+
+
+def _model_length_of(answer: object) -> int:
+    models = list_of(dict, answer, "data")
+    if not models:
+        raise ShapeError("it names no model")
+    return field(models[0], "max_model_len", int)
+
+
+def _server_info_of(answer: object) -> Json:
+    field(answer, "version", str)
+    for name in ("page_size", "max_req_input_len"):
+        if as_object(answer).get(name) is not None:
+            field(answer, name, int)
+    return as_object(answer)  # type: ignore[no-any-return]
+
+
+def _vocabulary_size(transport: Transport) -> int:
+    """Read out of a refusal: no route tells it, and a tokenizer may know fewer tokens than a model.
+
+    A bias for a token that no model has is refused with the range that a token may have. The
+    request asks for two grammars at once as well, which is refused too, so that it does not reach
+    the model even where the bias would.
+    """
+    try:
+        _generate(
+            transport,
+            [0],
+            max_new_tokens=1,
+            logit_bias={str(_NO_TOKEN): 0.0},
+            regex="1",
+            ebnf='root ::= "1"',
+        )
+    except RequestRejectedError as error:
+        if allowed := re.search(r"\[0, (\d+)\]", str(error)):
+            return int(allowed[1]) + 1
+        raise ServerUnsuitableError(
+            f"{transport.url} does not say how many tokens its model has ({error})"
+        ) from error
+    raise ServerUnsuitableError(f"{transport.url} took a token that no model has")
 
 
 def is_stop_token(transport: Transport, token_id: int) -> bool:
@@ -82,35 +143,31 @@ def is_stop_token(transport: Transport, token_id: int) -> bool:
         temperature=0,
         logit_bias={str(token_id): _FORCING_BIAS},
     )
-    if answer["output_ids"] != [token_id]:
+    if answer.token_ids != (token_id,):
         raise ServerError(
-            f"the server generated {answer['output_ids']} where {token_id} was forced"
+            f"the server generated {list(answer.token_ids)} where {token_id} was forced"
         )
-    return bool(answer["meta_info"]["finish_reason"]["type"] == "stop")
+    return answer.finish_reason == "stop"
 
 
 def _generate(
     transport: Transport, ids: list[int], *, num_top: int = 0, **sampling_params: object
-) -> Json:
+) -> Generation:
     return transport.post(
         "/generate",
-        lambda: (
-            generate_payload(
-                ids, sampling_params, request_id=new_request_id(), top_logprobs=num_top
-            )
-            | {
-                "return_flat_raw_top_logprobs_b64": False,
-                "return_flat_raw_output_top_logprobs": False,
-            }
+        lambda: generate_payload(
+            ids, sampling_params, request_id=new_request_id(), top_logprobs=num_top
         ),
+        partial(parse_generation, logprob_temperature=1.0, top_k=num_top),
+        patience=PROBE,
     )
 
 
 def _draw_path(transport: Transport, num_tokens: int) -> list[int]:
     """Tokens that the model itself generated, so that they are valid for any vocabulary."""
-    prompt = transport.post("/tokenize", lambda: {"prompt": "1"})["tokens"]
+    prompt = list(transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of))
     answer = _generate(transport, prompt, max_new_tokens=num_tokens, temperature=1, ignore_eos=True)
-    return [*prompt, *answer["output_ids"]]
+    return [*prompt, *answer.token_ids]
 
 
 def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
@@ -124,7 +181,7 @@ def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
     for _ in range(_NUM_PATHS):
         path = _draw_path(transport, max(_NUM_TOKENS, 2 * page_size))
         expected = (len(path) - 1) // page_size * page_size
-        cached = _generate(transport, path, max_new_tokens=1)["meta_info"]["cached_tokens"]
+        cached = _generate(transport, path, max_new_tokens=1).cached_tokens
         num_served += cached >= expected
     if 2 * num_served > _NUM_PATHS:
         return path
@@ -148,5 +205,6 @@ def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
 
 def _top_gap(transport: Transport, ids: list[int], *, temperature: float) -> float:
     answer = _generate(transport, ids, num_top=2, max_new_tokens=1, temperature=temperature)
-    (first, second) = answer["meta_info"]["output_top_logprobs"][0]
-    return float(first[0] - second[0])
+    assert answer.top is not None, "alternatives were asked for"
+    first, second = answer.top.logprobs[0, :2]
+    return float(first - second)

@@ -263,8 +263,9 @@ def _run_to_the_end(
 ) -> PromptResult:
     """All sequences at once, none of which branches any more."""
     _report(on_wave, growth.tree, heads)
-    growth.finish(head.strand for head in heads if head.strand.finish_reason is None)
-    growth.wait_for_all()
+    while strands := [head.strand for head in heads if head.strand.finish_reason is None]:
+        growth.finish(strands)
+        growth.wait()
     _report(on_wave, growth.tree, heads)
     return growth.result(heads, num_sequences)
 

@@ -200,12 +200,12 @@ class TokenTree:
             self._extend(strand, tokens, _unknown(tokens), _unknown(tokens))
             strand.raw_logprobs += _unknown(tokens)
             self._hear(strand, generation, start)
-        if generation.finish_reason is None:
+        if not generation.is_over:
             return
         self.record(generation)
         if generation.finish_reason == "stop":
             strand.finish_reason = "stop"
-        elif len(generation.token_ids) < num_asked:
+        elif generation.finish_reason == "length" and len(generation.token_ids) < num_asked:
             strand.finish_reason = "length"
 
     def _append_read(self, strand: Strand, generation: Generation, tokens: Sequence[int]) -> None:

@@ -62,9 +62,9 @@ def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[Pr
     from eager_sgl.endpoint import TokenEndpoint
     from eager_sgl.probe import ServerProfile
     from eager_sgl.program import eager_init
-    from eager_sgl.wire import Transport
+    from eager_sgl.transport import Transport
 
-    profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw")
+    profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100)
     endpoint = TokenEndpoint(Transport(url), profile)
     config = EagerConfig(
         threshold=2.5,

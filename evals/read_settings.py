@@ -7,9 +7,9 @@ import math
 import os
 from collections.abc import Sequence
 
+from eager_sgl.addresses import require_url
 from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.reallocation import RULES
-from eager_sgl.wire import require_url
 from evals.bidding import read_bids
 from evals.command_line import API_KEY_VARIABLE, QUICKSTART, build_parser
 from evals.defaults import Choices, choose_values, served_model

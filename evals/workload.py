@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from eager_sgl.core import EagerConfig, PromptResult, TokenCounts
-from eager_sgl.wire import Json, Transport, generate_payload
+from eager_sgl.transport import Transport
+from eager_sgl.wire import Json, generate_payload, parse_generation
 
 if TYPE_CHECKING:
     from eager_sgl.endpoint import TokenEndpoint
@@ -148,12 +150,15 @@ def sample_plainly(
     """One request per segment, to its whole length, without logprobs."""
 
     def run(segment: Segment) -> TokenCounts:
-        answer = transport.post("/generate", lambda: _plain_request(segment, config))
-        meta = answer["meta_info"]
+        answer = transport.post(
+            "/generate",
+            lambda: _plain_request(segment, config),
+            partial(parse_generation, logprob_temperature=1.0),
+        )
         return TokenCounts(
-            generated=len(answer["output_ids"]),
-            prompt=meta["prompt_tokens"],
-            cached=meta["cached_tokens"],
+            generated=len(answer.token_ids),
+            prompt=answer.prompt_tokens,
+            cached=answer.cached_tokens,
             requests=1,
         )
 

@@ -9,15 +9,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from eager_sgl.errors import RequestRejectedError
+from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
+from eager_sgl.limits import PATIENT, Patience
+from eager_sgl.shapes import ShapeError
 from eager_sgl.signals import retemper, top_k_entropy
 from eager_sgl.wire import GATE_REPORT, Json
 
 VOCABULARY = 5
 EOS, CLOSE = 0, 1
+NUM_IDS = 1000
+"""Ids that a request may hold: prompts are made of others than the ones that are drawn."""
 
 Distribution = Callable[[tuple[int, ...]], tuple[float, ...]]
 """Path of generated tokens -> probability of each token of the vocabulary, at temperature 1."""
@@ -89,34 +94,36 @@ class ScriptedServer:
         self,
         path: str,
         build: Callable[[], Json],
-        done: Callable[[Json | Exception], None],
-        progress: Callable[[Json], None] | None = None,
+        decode: Callable[[Json], Any],
+        done: Callable[[Any], None],
+        progress: Callable[[Any], None] | None = None,
     ) -> None:
         """Answers in any order, as a server does that is busy with others too."""
-        self._go_on_later(self._answer(path, build, done, progress))
+        self._go_on_later(self._answer(path, build, decode, done, progress))
 
     def _answer(
         self,
         path: str,
         build: Callable[[], Json],
-        done: Callable[[Json | Exception], None],
-        progress: Callable[[Json], None] | None,
+        decode: Callable[[Json], Any],
+        done: Callable[[Any], None],
+        progress: Callable[[Any], None] | None,
     ) -> Iterator[None]:
         """A part of the answer at a time."""
         try:
             body = build()
-            answer: Json | Exception = self.post(path, lambda: body)
+            answer = self.post(path, lambda: body)
         except Exception as error:
-            answer = error
+            done(error)
         else:
             for part in _parts(answer, self._order):
                 if {"rid": body["rid"]} in [notice for _, notice in self.notified]:
                     reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
                     answer = part | {"meta_info": part["meta_info"] | reason}
                     break
-                progress(part)
+                progress(decode(part))
                 yield
-        done(answer)
+            done(decode(answer))
 
     def _go_on_later(self, work: Iterator[None]) -> None:
         with self._lock:
@@ -140,7 +147,24 @@ class ScriptedServer:
         self._asked.clear()
         self.requests.clear()
 
-    def get(self, path: str) -> Json:
+    def is_answering(self) -> bool:
+        return True
+
+    def get(
+        self,
+        path: str,
+        decode: Callable[[Json], Any] = lambda answer: answer,
+        patience: Patience = PATIENT,
+    ) -> Any:
+        return self._decoded(self.answer(path), decode)
+
+    def _decoded(self, answer: Json, decode: Callable[[Json], Any]) -> Any:
+        try:
+            return decode(answer)
+        except ShapeError as error:
+            raise MalformedAnswerError(str(error)) from error
+
+    def _about_itself(self, path: str) -> Json:
         return {
             "/model_info": {"model_path": "scripted"},
             "/server_info": {
@@ -156,14 +180,19 @@ class ScriptedServer:
         self,
         path: str,
         build: Callable[[], Json],
-        progress: Callable[[Json], None] | None = None,
-    ) -> Json:
-        answer = self._post(path, build())
+        decode: Callable[[Json], Any] = lambda answer: answer,
+        progress: Callable[[Any], None] | None = None,
+        patience: Patience = PATIENT,
+    ) -> Any:
+        answer = self.answer(path, build())
         for part in _parts(answer, self._order) if progress else ():
-            progress(part)
-        return answer
+            progress(decode(part))
+        return self._decoded(answer, decode)
 
-    def _post(self, path: str, body: Json) -> Json:
+    def answer(self, path: str, body: Json | None = None) -> Json:
+        """The JSON value that it answers with; what tests change."""
+        if body is None:
+            return self._about_itself(path)
         if path == "/tokenize":
             if body["prompt"].startswith("\x00"):
                 return {"tokens": []}
@@ -176,6 +205,8 @@ class ScriptedServer:
 
     def _generate(self, body: Json) -> Json:
         ids, params = tuple(body["input_ids"]), body["sampling_params"]
+        if any(int(token) >= NUM_IDS for token in params.get("logit_bias", ())):
+            raise RequestRejectedError(f"logit_bias must has keys in [0, {NUM_IDS - 1}]")
         generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
         temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
         path, rows, reason = ids[len(self.prompt) :], [], {"type": "length"}

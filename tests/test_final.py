@@ -1,7 +1,5 @@
 """What of a sequence follows its reasoning."""
 
-from collections.abc import Callable
-
 import pytest
 
 from eager_sgl.core import EagerConfig, SamplingConfig
@@ -115,11 +113,11 @@ class Recording(ScriptedServer):
         super().__init__(mixed_distribution(1))
         self.rendered: list[Json] = []
 
-    def post(self, path: str, build: Callable[[], Json]) -> Json:
-        if path == "/tokenize" and "messages" in build():
-            self.rendered.append(build())
+    def answer(self, path: str, body: Json | None = None) -> Json:
+        if path == "/tokenize" and body is not None and "messages" in body:
+            self.rendered.append(body)
             return {"tokens": [9]}
-        return super().post(path, build)
+        return super().answer(path, body)
 
 
 def test_chat_options_reach_the_template_and_nothing_else() -> None:

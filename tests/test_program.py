@@ -183,12 +183,12 @@ class Replicas(ScriptedServer):
         self._other = ScriptedServer(mixed_distribution(42))
         self._turn = 0
 
-    def post(self, path, build):
+    def answer(self, path, body=None):
         if path != "/generate":
-            return super().post(path, build)
+            return super().answer(path, body)
         self._turn += 1
         replica = super() if self._turn % 2 else self._other
-        return replica.post(path, build)
+        return replica.answer(path, body)
 
 
 def test_replicas_that_take_turns_are_refused():
@@ -265,11 +265,11 @@ def test_one_account_serves_several_calls(scripted):
 
 
 def test_a_prompt_survives_a_stop_string(scripted):
-    answer = scripted.post
+    answer = scripted.answer
 
-    def cut_at_a_string(path, build):
-        done = answer(path, build)
-        if path == "/generate" and build()["sampling_params"].get("stop"):
+    def cut_at_a_string(path, body=None):
+        done = answer(path, body)
+        if path == "/generate" and body["sampling_params"].get("stop"):
             done["text"], done["meta_info"]["finish_reason"] = (
                 "ab",
                 {"type": "stop", "matched": "c"},
@@ -284,7 +284,7 @@ def test_a_prompt_survives_a_stop_string(scripted):
         s += sgl.gen("second", max_tokens=1)
 
     endpoint = TokenEndpoint(scripted)
-    scripted.post = cut_at_a_string
+    scripted.answer = cut_at_a_string
     state = talk.run(backend=endpoint)
     assert state.text() == "abX"
     assert scripted.requests[-1]["input_ids"] == [7, 8, 9, *scripted.prompt]
@@ -318,7 +318,7 @@ def test_an_empty_prompt_is_refused(scripted, empty):
 
 
 def test_another_server_is_not_taken_for_sglang(scripted):
-    scripted.get = lambda path: {"a": 1}
+    scripted.answer = lambda path, body=None: {"a": 1}
     with pytest.raises(ServerUnsuitableError, match="not as an SGLang server"):
         TokenEndpoint(scripted)
 
@@ -496,8 +496,8 @@ def test_a_server_without_a_gate_is_refused_where_one_is_asked_for(scripted):
 )
 def test_what_the_server_says_of_itself_may_rule_the_gate_out(said, reason):
     server = gated()
-    answer = server.get
-    server.get = lambda path: answer(path) | said
+    answer = server.answer
+    server.answer = lambda path, body=None: answer(path, body) | ({} if body else said)
     with pytest.raises(ServerUnsuitableError, match=reason):
         run(server, monitor="gate")
 
@@ -528,16 +528,14 @@ def test_a_gate_that_does_not_tell_what_it_should_is_none(fault):
     server = gated()
     post = server.post
 
-    def faulty(path, build, progress=None):
-        def hear(part):
-            part = copy.deepcopy(part)
-            fault(part)
-            progress(part)
+    def faulty(path, build, decode, *options, **more):
+        def spoil(answer):
+            answer = copy.deepcopy(answer)
+            if path == "/generate":
+                fault(answer)
+            return decode(answer)
 
-        answer = copy.deepcopy(post(path, build, hear if progress else None))
-        if path == "/generate":
-            fault(answer)
-        return answer
+        return post(path, build, spoil, *options, **more)
 
     server.post = faulty
     with pytest.raises(ServerUnsuitableError, match="do not tell"):

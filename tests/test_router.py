@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eager_sgl.errors import ServerUnreachableError
-from eager_sgl.wire import Transport
+from eager_sgl.transport import Transport
 from evals.methods import METHODS
 from evals.read_settings import parse_settings
 

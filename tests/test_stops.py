@@ -32,10 +32,10 @@ class CountingServer(ScriptedServer):
         super().__init__(*arguments)
         self.decoded = []
 
-    def post(self, path, build):
+    def answer(self, path, body=None):
         if path == "/detokenize":
-            self.decoded += [tuple(ids) for ids in build()["tokens"]]
-        return super().post(path, build)
+            self.decoded += [tuple(ids) for ids in body["tokens"]]
+        return super().answer(path, body)
 
 
 def run(server, until=None, **arguments):

@@ -14,7 +14,7 @@ from evals.methods import Call
 from evals.settings import BUNDLED_MODEL
 from tests.evals.build import result
 
-PROFILE = ServerProfile(str(BUNDLED_MODEL), "0.5.23", 1024, 1, "tempered")
+PROFILE = ServerProfile(str(BUNDLED_MODEL), "0.5.23", 1024, 1, "tempered", 1000)
 Generate = Callable[..., PromptResult]
 Scripted = Callable[[Generate], None]
 

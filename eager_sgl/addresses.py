@@ -1,0 +1,61 @@
+"""What a user says of a server, checked: its URL, its key, and limits in seconds."""
+
+from __future__ import annotations
+
+import math
+from urllib.parse import urlsplit
+
+__all__ = ["API_KEY_VARIABLE", "require_key", "require_seconds", "require_url"]
+
+API_KEY_VARIABLE = "EAGER_SGL_API_KEY"
+
+
+def require_url(url: str) -> str:
+    """A server's base URL, without slashes at its end.
+
+    Raises:
+        ValueError: it has no scheme or no host, or is more than a base URL.
+    """
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ValueError(f"server URL is {url!r}; it must start with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"server URL is {url!r}; {error}") from error
+    if not host or any(character.isspace() for character in url):
+        raise ValueError(
+            f"server URL is {url!r}; it must name a host, as in http://localhost:30000"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError(f"server URL is {url!r}; it must end before the ? or #")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise ValueError(f"server URL is {url!r}; give the base URL without /v1")
+    return url.rstrip("/")
+
+
+def require_key(api_key: str) -> str:
+    """An API key that a header can carry; errors do not show it.
+
+    Raises:
+        ValueError: it holds something else than printable ASCII.
+    """
+    for position, character in enumerate(api_key):
+        if not "!" <= character <= "~":
+            raise ValueError(
+                f"character {position} of the API key is U+{ord(character):04X}; a key is made of "
+                "ASCII characters without spaces"
+            )
+    return api_key
+
+
+def require_seconds(name: str, seconds: float) -> float:
+    """A limit in seconds.
+
+    Raises:
+        ValueError: it is not finite, or not above 0.
+    """
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds < math.inf:
+        raise ValueError(f"{name} is {seconds}; it must be a finite number of seconds above 0")
+    return seconds
