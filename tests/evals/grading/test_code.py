@@ -255,3 +255,45 @@ def test_exact_numbers_of_great_length_are_refused(
     )
     found = score(f"```python\n{program}\n```", _problem(**SMALL))
     assert (found.correct, found.explanation) == (False, explanation)
+
+
+ADD = {
+    "prompt": 'def add(a, b):\n    """The sum."""\n',
+    "entry_point": "add",
+    "test": "def check(candidate):\n    assert candidate(2, 3) == 5\n",
+    "canonical_solution": "    return a + b\n",
+}
+SUM = "def add(a, b):\n    return a + b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SUM}<|endoftext|>",
+        f"<answer>```python\n{SUM}\n```</answer>",
+        f"[BEGIN]\n{SUM}\n[DONE]",
+        f"\x1b[?25l```python\n{SUM}\n```\x1b[?25h",
+        f"```python\n{SUM}\n```\nYou can call it like this:\n"
+        "```python\nadd = add(1, 2)\nprint(add)\n```",
+        f"```python\n{SUM}\n\nadd = add(int(input()), 2)\n```",
+        f"```python\n{SUM}\n\nassert add(1, 2) == 4\n``` as you see",
+        "result = a\n    result += b\n    return result\n\nThat is the sum.",
+    ],
+)
+def test_a_right_program_in_an_odd_answer(text: str, isolation: None) -> None:
+    found = score(text, _problem(**ADD))
+    assert found.correct, found.explanation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"def add(a, b):\n    return a - b<|endoftext|>\n{SUM}",
+        f"```python\n{SUM}\n```\nNo:\n```python\ndef add(a, b):\n    return a - b\n```",
+        "    return a - b\n\n\nassert add(2, 3) == 5\n",
+        "I would return a + b",
+    ],
+)
+def test_a_wrong_program_in_an_odd_answer(text: str, isolation: None) -> None:
+    found = score(text, _problem(**ADD))
+    assert (found.correct, found.status) == (False, "judged")
