@@ -1,23 +1,33 @@
-"""The part of a sequence that follows its reasoning."""
+"""Where the reasoning of a sequence ends, and the part that follows.
+
+Reasoning ends where it closes first, whoever asks: the monitor, the judge, a program. A later
+marker is part of the answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-__all__ = ["decode_all", "reasoning_ends_at"]
+__all__ = ["decode_all", "final_text", "reasoning_ends_at"]
 
 Decode = Callable[[Sequence[Sequence[int]]], list[str]]
 
 
 def reasoning_ends_at(token_ids: Sequence[int], marker: Sequence[int]) -> int | None:
-    """The position behind the last occurrence of the marker; None if it does not occur."""
-    size = len(marker)
+    """The position behind the first occurrence of the marker; None if it does not occur."""
+    size, wanted = len(marker), tuple(marker)
     if not size:
         return None
-    for end in range(len(token_ids), size - 1, -1):
-        if tuple(token_ids[end - size : end]) == tuple(marker):
+    for end in range(size, len(token_ids) + 1):
+        if tuple(token_ids[end - size : end]) == wanted:
             return end
     return None
+
+
+def final_text(text: str, marker_text: str) -> str | None:
+    """The text behind the first occurrence of the marker; None if it does not occur."""
+    _, found, final = text.partition(marker_text)
+    return final if found else None
 
 
 def decode_all(
@@ -42,8 +52,8 @@ def decode_all(
     found = []
     for ids, end, text in zip(sequences, ends, texts, strict=True):
         if end is None:
-            final = text.rpartition(marker_text)[2] if marker_text else text
+            final = final_text(text, marker_text) if marker_text else None
         else:
             final = next(decoded) if ids[end:] else ""
-        found.append((text, final))
+        found.append((text, text if final is None else final))
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
+from eager_sgl.final import reasoning_ends_at
 from eager_sgl.policy import Policy, Reading
 from eager_sgl.steps import Steps
 
@@ -263,14 +264,9 @@ class TokenTree:
     def _find_reasoning_end(self, strand: Strand, tokens: Sequence[int]) -> int | None:
         """Where in the tokens to come the reasoning has closed; None if it stays open."""
         marker = self._reasoning_end
-        if not marker:
-            return None
         overlap = strand.path()[1 - len(marker) :] if len(marker) > 1 else []
-        window = (*overlap, *tokens)
-        for end in range(len(marker), len(window) + 1):
-            if window[end - len(marker) : end] == marker:
-                return end - len(overlap)
-        return None
+        end = reasoning_ends_at((*overlap, *tokens), marker)
+        return None if end is None else end - len(overlap)
 
     def counts(self, leaves: Iterable[Strand]) -> TokenCounts:
         """What the tree cost, where the sequences are the paths to these strands' ends."""

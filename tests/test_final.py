@@ -2,10 +2,11 @@
 
 import pytest
 
-from eager_sgl.core import EagerConfig, SamplingConfig
+from eager_sgl.core import EagerConfig, Generation, SamplingConfig
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.final import decode_all, reasoning_ends_at
 from eager_sgl.program import eager_init, parallel, resume
+from eager_sgl.tree import TokenTree
 from eager_sgl.wire import Json
 from tests.scripted import CLOSE, ScriptedServer, mixed_distribution
 
@@ -24,7 +25,9 @@ def ids(text: str) -> tuple[int, ...]:
     ("token_ids", "marker", "end"),
     [
         ((1, 2, 3), (2,), 2),
-        ((2, 1, 2, 3), (2,), 3),
+        ((2, 1, 2, 3), (2,), 1),
+        ((1, 2, 2, 3, 2, 3), (2, 3), 4),
+        ((2, 2, 2), (2, 2), 2),
         ((1, 2, 3, 4), (2, 3), 3),
         ((1, 2, 3), (2, 3), 3),
         ((1, 2, 3), (3, 2), None),
@@ -32,7 +35,7 @@ def ids(text: str) -> tuple[int, ...]:
         ((), (2,), None),
     ],
 )
-def test_the_last_marker_counts(
+def test_the_first_marker_counts(
     token_ids: tuple[int, ...], marker: tuple[int, ...], end: int | None
 ) -> None:
     assert reasoning_ends_at(token_ids, marker) == end
@@ -47,6 +50,36 @@ def test_a_marker_of_special_tokens_is_found_though_the_text_has_none() -> None:
 
 def test_a_marker_that_shares_a_token_with_what_follows_is_found_in_the_text() -> None:
     assert decode_all([ids("a</t>b")], decode, (7,), "</t>") == [("a</t>b", "b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "final"),
+    [
+        (r"r</think>so \boxed{7}.</think>", r"so \boxed{7}.</think>"),
+        (r"r</think>\boxed{7} (after </think> I stop", r"\boxed{7} (after </think> I stop"),
+        ("r</think>7<think>s</think>8", "7<think>s</think>8"),
+        ("</think></think>7", "</think>7"),
+        ("</think>", ""),
+        ("r</thin>7", "r</thin>7"),
+        ("r</THINK>7", "r</THINK>7"),
+    ],
+)
+def test_reasoning_ends_where_it_first_closes(text: str, final: str) -> None:
+    """The same whether the marker is found among the tokens or in the text."""
+    for marker in (ids("</think>"), (7,)):
+        assert decode_all([ids(text)], decode, marker, "</think>") == [(text, final)]
+
+
+def test_the_monitor_and_the_judge_agree_where_reasoning_ends() -> None:
+    for token_ids in ([8, CLOSE, 5, CLOSE, 6], [CLOSE, CLOSE], [8, 8, CLOSE]):
+        tree = TokenTree([9], max_new_tokens=10, reasoning_end=[CLOSE])
+        root = tree.open_root()
+        tree.append(
+            root,
+            Generation(tuple(token_ids), "length", prompt_tokens=1, cached_tokens=0),
+            num_asked=len(token_ids),
+        )
+        assert root.open_until == reasoning_ends_at(token_ids, [CLOSE])
 
 
 def test_without_a_marker_all_of_the_text_is_final() -> None:
@@ -66,7 +99,7 @@ def test_all_sequences_are_decoded_with_one_request() -> None:
         return decode(sequences)
 
     found = decode_all([ids("a/b"), ids("cd"), ids("e/"), ids("f/g/h")], count, ids("/"), "/")
-    assert found == [("a/b", "b"), ("cd", "cd"), ("e/", ""), ("f/g/h", "h")]
+    assert found == [("a/b", "b"), ("cd", "cd"), ("e/", ""), ("f/g/h", "g/h")]
     assert len(asked) == 1
 
 

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import re
 import textwrap
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+
+from evals.grading.code_blocks import FILE, Block, blocks, ended, parsed, unescaped, unmarked
+from evals.grading.code_names import all_names, definition, missing, names, without_usage
 
 __all__ = ["extract"]
 
 MAX_CHARACTERS = 200_000
-# Behind prose only a language may follow; on a line of its own anything but a backtick.
-FENCE = re.compile(
-    r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)(?P<more>[^`]*)$"
-)
-QUOTED = re.compile(r"[ \t]*>[ \t]?")
 CODE = re.compile(r"(?:from|import|def|async|class|@)\b|@|\w+ *(?::[^=]*)?= ")
-MAX_STARTS, MAX_CUTS = 20, 20
-FILE = "<answer>"
-# Parsing warns of odd escapes in string literals: of the model's code, not of ours.
-warnings.filterwarnings("ignore", module=re.escape(FILE))
-
-
-@dataclass(frozen=True)
-class _Block:
-    source: str
-    is_complete: bool
+MAX_STARTS, MAX_CUTS, MAX_SOURCES = 20, 20, 5
+INDENTATION = "    "
 
 
 def extract(text: str, entry_point: str, prompt: str = "") -> str | None:
     """The source of the program that a text proposes; None where there is none.
 
     In this order: the last complete fenced block that defines the entry point, behind what it
-    needs of earlier ones; the last unfinished one that does; the text itself, or lines of it, if
-    they are such a program; the last block, completed by the prompt if it is only the body of the
-    function; the text itself if it is such a body.
+    needs of earlier ones; the last unfinished one that does; the text itself, or lines of a block
+    or of it, if they are such a program; the last block, completed by the prompt if it is only
+    the body of the function; the text itself if it is such a body. A statement that only imports
+    the entry point, reads it or does nothing gives way to any definition. Statements that follow
+    the definition and try it are left out, and so are marks that end the model's turn.
 
     Args:
         text: an answer, its reasoning already removed.
@@ -46,154 +34,137 @@ def extract(text: str, entry_point: str, prompt: str = "") -> str | None:
     """
     if len(text) > MAX_CHARACTERS:
         return None
-    found = list(_blocks(text))
-    blocks = sorted(found, key=lambda block: block.is_complete)
-    sources = [block.source for block in blocks if block.source.strip()]
-    for source in (*reversed(sources), text):
+    whole = unescaped(text)
+    first = ended(whole)
+    for version in dict.fromkeys((first, whole)):
+        if program := _defining(version, entry_point, prompt):
+            return without_usage(program, entry_point)
+    sources = _sources(list(blocks(first)))
+    if (body := _body_of(sources, first, entry_point, prompt)) is not None:
+        return without_usage(body, entry_point)
+    return sources[0] if sources else None
+
+
+def _sources(found: list[Block]) -> list[str]:
+    """The last first, and unfinished ones behind complete ones."""
+    ordered = sorted(found, key=lambda block: block.is_complete)
+    return [block.source for block in reversed(ordered) if block.source.strip()]
+
+
+def _defining(text: str, entry_point: str, prompt: str) -> str | None:
+    """The source that defines the entry point; one that only names it where none does."""
+    found = list(blocks(text))
+    sources = [*_sources(found), unmarked(text)]
+    named = [source for source in sources if _gives(source, entry_point)]
+    for source in named:
         if _defines(source, entry_point):
-            earlier = [block.source for block in found if block.is_complete]
-            return _completed(source, earlier, prompt)
-    if not sources and (program := _within(text, entry_point)):
-        return program
-    for source in sources[-1:] or [text]:
-        if (body := _body(source, prompt, is_fenced=bool(sources))) is not None:
-            return body
-    return sources[-1] if sources else None
-
-
-def _blocks(text: str) -> Iterator[_Block]:
-    """Fenced blocks in order, without their common indentation or marks of quotation."""
-    fence, lines, is_quoted = "", list[str](), False
-    # Not splitlines, which cuts at form feeds and the like, that may stand in a string.
-    for line in re.split(r"\r?\n", text):
-        match = FENCE.match(line)
-        if not fence:
-            if match and _opens(match):
-                fence, is_quoted = match["fence"], bool(QUOTED.fullmatch(match["before"]))
-            continue
-        if is_quoted and (quotation := QUOTED.match(line)):
-            line = line[quotation.end() :]
-            match = FENCE.match(line)
-        if match and _closes(match, fence):
-            if match["before"].strip():  # a fence at the end of the last line of code
-                lines.append(match["before"])
-            yield _Block(textwrap.dedent("\n".join(lines)), is_complete=True)
-            fence, lines = "", []
-        else:
-            lines.append(line)
-    if fence and "".join(lines).strip():
-        yield _Block(textwrap.dedent("\n".join(lines)).rstrip("\n"), is_complete=False)
-
-
-def _opens(match: re.Match[str]) -> bool:
-    before = match["before"].strip()
-    is_alone = not before or before in ("-", "*", "+", ">")
-    return not before.endswith("`") and (is_alone or not match["more"].strip())
-
-
-def _closes(match: re.Match[str], fence: str) -> bool:
-    is_bare = not match["language"] and not match["more"].strip()
-    return is_bare and match["fence"].startswith(fence)
+            return _completed(source, found, prompt)
+    for source in sources[:MAX_SOURCES]:
+        if parsed(source) is None and (lines := _within(source, entry_point)):
+            return _completed(lines, found, prompt)
+    return _completed(named[0], found, prompt) if named else None
 
 
 def _within(text: str, entry_point: str) -> str | None:
-    """The lines of a text without blocks that are a program: prose around them is left out."""
+    """The lines of a text that are a program: prose around them is left out."""
     lines = re.split(r"\r?\n", text)
     starts = [number for number, line in enumerate(lines) if CODE.match(line)]
     for start in starts[:MAX_STARTS]:
-        end = len(lines)
-        for _ in range(MAX_CUTS):
-            source = "\n".join(lines[start:end])
-            try:
-                tree = ast.parse(source, FILE)
-            except SyntaxError as error:  # what stands behind the code is no code
-                end = start + max((error.lineno or 1) - 1, 0)
-                if end >= len(lines) or lines[end][:1] in " \t":  # inside of a function it is
-                    break
-            except (ValueError, RecursionError, MemoryError):
-                break
-            else:
-                return source.rstrip() if entry_point in _all_names(tree.body) else None
+        source = _cut(lines[start:])
+        if source is not None:
+            return source.rstrip() if _gives(source, entry_point) else None
     return None
 
 
-def _completed(source: str, earlier: list[str], prompt: str) -> str:
+def _cut(lines: list[str], num_kept: int = 1) -> str | None:
+    """The lines up to where they are no program; None if that is inside, or keeps too few."""
+    end = len(lines)
+    for _ in range(MAX_CUTS):
+        source = "\n".join(lines[:end])
+        try:
+            ast.parse(source, FILE)
+        except SyntaxError as error:  # what stands behind the code is no code
+            place = max((error.lineno or 1) - 1, 0)
+            # Inside of a function it is.
+            if not num_kept <= place < end or lines[place][:1] in (" ", "\t"):
+                return None
+            end = place
+        except (ValueError, RecursionError, MemoryError):
+            return None
+        else:
+            return source
+    return None
+
+
+def _completed(source: str, found: list[Block], prompt: str) -> str:
     """The source behind the imports and helpers of earlier blocks that it lacks."""
-    tree = _parsed(source)
+    tree = parsed(source)
     if tree is None or "__future__" in source:
         return source
-    found, known = list[ast.stmt](), _known(prompt)
-    missing = _missing([*tree.body]) - known
-    for other in reversed(earlier):
-        block = _parsed(other)
-        if block is None or other == source:
-            continue
-        for node in reversed(block.body):
-            if names := _names(node) & missing:
-                found.insert(0, node)
-                missing = (missing - names) | (_missing([node]) - known - _all_names(found))
-    head = "\n".join(map(ast.unparse, found))
+    taken, known = list[ast.stmt](), _known(prompt)
+    lacking = missing(tree.body) - known
+    for other in reversed(found):
+        earlier = parsed(other.source) if other.is_complete and other.source != source else None
+        for node in reversed(earlier.body if earlier else []):
+            if given := names(node) & lacking:
+                taken.insert(0, node)
+                lacking = (lacking - given) | (missing([node]) - known - all_names(taken))
+    head = "\n".join(map(ast.unparse, taken))
     return f"{head}\n\n\n{source}" if head else source
 
 
 def _known(prompt: str) -> set[str]:
     """What the prompt defines; it may end within a statement."""
-    tree = _parsed(prompt) or _parsed(f"{prompt.rstrip()}\n    pass\n")
-    return set() if tree is None else _all_names(tree.body)
+    tree = parsed(prompt) or parsed(f"{prompt.rstrip()}\n    pass\n")
+    return set() if tree is None else all_names(tree.body)
 
 
-def _missing(body: list[ast.stmt]) -> set[str]:
-    """Names that statements read and nothing in them, nor Python, gives a value."""
-    read, given = set[str](), set(dir(builtins)) | _all_names(body)
-    for node in (each for statement in body for each in ast.walk(statement)):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else given).add(node.id)
-        elif isinstance(node, ast.arg):
-            given.add(node.arg)
-        elif isinstance(node, ast.stmt):
-            given |= _names(node)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            given.add(node.name)
-    return read - given
+def _gives(source: str, entry_point: str) -> bool:
+    """Whether it parses and gives the name a value at its top level."""
+    tree = parsed(source)
+    return tree is not None and entry_point in all_names(tree.body)
 
 
 def _defines(source: str, entry_point: str) -> bool:
-    """Whether it parses and gives the name a value at its top level."""
-    tree = _parsed(source)
-    return tree is not None and entry_point in _all_names(tree.body)
+    """Whether it parses and says what the function does."""
+    tree = parsed(source)
+    return tree is not None and definition(tree.body, entry_point) is not None
 
 
-def _all_names(body: list[ast.stmt]) -> set[str]:
-    return set[str]().union(*map(_names, body))
+def _body_of(sources: list[str], text: str, entry_point: str, prompt: str) -> str | None:
+    """The prompt completed by a body: the last block's, or what stands before any block."""
+    before = re.split(r"(?m)^[ \t]*(?:```|~~~)", unmarked(text), maxsplit=1)[0].lstrip("\r\n")
+    bodies = [_body(source, prompt) for source in (*sources[:MAX_SOURCES], before)]
+    for body in bodies:
+        if body is not None and _returns(body, entry_point):
+            return body
+    if sources:
+        return bodies[0]
+    return bodies[-1] if before[:1] in (" ", "\t") else None
 
 
-def _names(node: ast.stmt) -> set[str]:
-    """The names that a statement gives a value where it stands."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-    if isinstance(node, ast.If):
-        return _all_names(node.body) | _all_names(node.orelse)
-    if isinstance(node, ast.Try):
-        return _all_names([*node.body, *node.orelse, *node.finalbody])
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    if isinstance(node, ast.AnnAssign) and node.value is not None:
-        targets = [node.target]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-def _body(source: str, prompt: str, is_fenced: bool) -> str | None:
-    """The prompt completed by a body; outside of a block only what is indented may be one."""
-    if not prompt or not source.strip() or not (is_fenced or source[:1] in " \t"):
+def _body(source: str, prompt: str) -> str | None:
+    """The prompt completed by a body, indented or not, or all of it but its first line."""
+    if not prompt or not source.strip():
         return None
-    indented = source if source[:1] in " \t" else textwrap.indent(source, "    ")
-    whole = f"{prompt.rstrip()}\n{indented}\n"
-    return whole if _parsed(whole) is not None else None
+    head = prompt.rstrip().split("\n")
+    whole = textwrap.indent(textwrap.dedent(source), INDENTATION)
+    forms = [source, whole] if source[:1] in " \t" else [whole, INDENTATION + source]
+    found = (_cut([*head, *re.split(r"\r?\n", form), ""], len(head) + 1) for form in forms)
+    return next((body for body in found if body is not None), None)
 
 
-def _parsed(source: str) -> ast.Module | None:
-    try:
-        return ast.parse(source, FILE)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def _returns(source: str, entry_point: str) -> bool:
+    tree = parsed(source)
+    found = [node for node in tree.body if entry_point in names(node)] if tree else []
+    functions = [node for node in found if isinstance(node, ast.FunctionDef)]
+    return any(map(_has_return, functions[-1].body)) if functions else False
+
+
+def _has_return(node: ast.AST) -> bool:
+    """Whether it holds one of its own, not in a function within it."""
+    if isinstance(node, ast.Return | ast.Yield):
+        return True
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+        return False
+    return any(map(_has_return, ast.iter_child_nodes(node)))

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from eager_sgl.final import final_text
+
 __all__ = ["Key", "Problem", "evaluate", "instruction", "is_correct", "parse_answer"]
 
 Key = tuple[tuple[int, ...], int]  # sorted numbers, target
@@ -39,9 +41,8 @@ def instruction(problem: Problem) -> str:
 
 
 def parse_answer(text: str) -> str | None:
-    """The text after the last `</think>`; None if reasoning never closed or nothing follows."""
-    _, closed, answer = text.rpartition(THINK_END)
-    return (answer.strip() or None) if closed else None
+    """The text after the first `</think>`; None if reasoning never closed or nothing follows."""
+    return (final_text(text, THINK_END) or "").strip() or None
 
 
 def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:

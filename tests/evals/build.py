@@ -4,6 +4,7 @@ from collections.abc import Sequence as Items
 from typing import Any
 
 from eager_sgl.core import BranchPoint, PromptResult, Sequence, TokenCounts
+from eager_sgl.final import final_text
 from evals.store import PromptRecord, SequenceRecord
 
 BRANCH = BranchPoint(
@@ -26,7 +27,7 @@ def result(texts: Items[str], *, generated: int = 10, max_sequences: int = 4) ->
             parent=0 if index else None,
             branch=BRANCH if index else None,
             text=text,
-            final_text=text.rpartition("</think>")[2],
+            final_text=_final(text),
         )
         for index, text in enumerate(texts)
     )
@@ -34,6 +35,11 @@ def result(texts: Items[str], *, generated: int = 10, max_sequences: int = 4) ->
         generated=generated, unique=8, naive=12, hand_set=1, prompt=100, cached=90, requests=3
     )
     return PromptResult((5, 6), sequences, counts, max_sequences)
+
+
+def _final(text: str) -> str:
+    final = final_text(text, "</think>")
+    return text if final is None else final
 
 
 def record(

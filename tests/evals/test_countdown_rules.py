@@ -31,7 +31,8 @@ def test_key_forgets_order_and_level_only() -> None:
     [
         ("1:08-03=05 ok</think>08-03", "08-03"),
         ("</think> 08-03 \n", "08-03"),
-        ("<think>a</think>1+1<think>b</think>2+2", "2+2"),
+        ("<think>a</think>1+1<think>b</think>2+2", "1+1<think>b</think>2+2"),
+        ("08+03=11</think>18-11</think>", "18-11</think>"),
         ("1:08-03=05 ok", None),
         ("1:08-03=05 ok</think>", None),
         ("1:08-03=05 ok</think> \n", None),

@@ -91,7 +91,7 @@ def test_final_texts_are_what_is_judged(server_url: str, tmp_path: Path) -> None
     closed = [s for s in sequences_of(tmp_path) if "</think>" in s["text"]]
     assert closed
     for sequence in closed:
-        assert sequence["answer"] == (sequence["text"].rpartition("</think>")[2].strip() or None)
+        assert sequence["answer"] == (sequence["text"].partition("</think>")[2].strip() or None)
 
 
 def test_a_preset_of_another_model_runs_on_any_server(server_url: str, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 One side of the channel is hostile. What it sends is unpickled with nothing to call but the
 constructors of built-in types, so all it can do is to choose values.
+
+Plain data are built-in values, and Fraction and Decimal, which travel as their parts. A numpy
+scalar crosses as the Python number of the same value: as itself it would be compared with a list
+element by element, so that a 1 would equal [1] and not differ from [].
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 __all__ = ["MAX_MESSAGE_BYTES", "ClosedError", "NotPlainError", "receive", "send"]
@@ -21,6 +27,7 @@ __all__ = ["MAX_MESSAGE_BYTES", "ClosedError", "NotPlainError", "receive", "send
 MAX_MESSAGE_BYTES = 512 << 20
 MAX_INTEGER_BYTES = 128 << 10  # the time to write one in digits grows with the square
 MAX_DIGITS = 4300  # as Python's own limit, which is off elsewhere
+MAX_FRACTION_BITS = 14285  # as many digits; the time to reduce one grows with the square
 LENGTH = struct.Struct("!Q")
 
 # How the value of a subclass is read without asking the subclass, where that is possible.
@@ -49,19 +56,33 @@ class NotPlainError(TypeError):
 
 
 class _Pickler(pickle.Pickler):
-    """Writes built-in values as they are, subclasses (Counter, a numpy float) as their base."""
+    """Writes built-in values as they are, subclasses (Counter, a numpy string) as their base."""
+
+    def persistent_id(self, value: Any) -> tuple[Any, ...] | None:
+        kind = type(value)
+        if kind is Fraction:
+            return "fraction", value.numerator, value.denominator
+        return ("decimal", str(value)) if kind is Decimal else None
 
     def reducer_override(self, value: Any) -> Any:
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and isinstance(value, numpy.bool_ | numpy.integer):
-            return type(value.item()), (value.item(),)
         # By identity: what the candidate made may be equal to anything.
         if type(value) in BASES or any(value is kind for kind in LOADABLE.values()):
             return NotImplemented
+        if (number := _number(value)) is not None:
+            return type(number), (number,)
         for base, plain in BASES.items():
             if isinstance(value, base):
                 return base, (plain(value),)
         raise NotPlainError(f"a value of type {type(value).__name__}")
+
+
+def _number(value: Any) -> bool | int | float | complex | None:
+    """The Python number of a numpy scalar, or of an array that has no dimension; else None."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray) or value.shape:
+        return None
+    kind = {"b": bool, "i": int, "u": int, "f": float, "c": complex}.get(value.dtype.kind)
+    return None if kind is None else kind(value)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -69,6 +90,29 @@ class _Unpickler(pickle.Unpickler):
         if module == "builtins" and name in LOADABLE:
             return LOADABLE[name]
         raise NotPlainError(f"a value of type {module}.{name}")
+
+    def persistent_load(self, parts: Any) -> Fraction | Decimal:
+        match parts:
+            case ("fraction", int(numerator), int(denominator)):
+                return _fraction(numerator, denominator)
+            case ("decimal", str(text)):
+                return _decimal(text)
+        raise NotPlainError("a value of an unknown kind")
+
+
+def _fraction(numerator: int, denominator: int) -> Fraction:
+    if max(numerator.bit_length(), denominator.bit_length()) > MAX_FRACTION_BITS:
+        raise NotPlainError(f"a fraction of more than {MAX_DIGITS} digits")
+    return Fraction(numerator, denominator)
+
+
+def _decimal(text: str) -> Decimal:
+    """Zeros count too: as an integer, 1e999999999 would fill the memory."""
+    if len(text) <= MAX_DIGITS:
+        value = Decimal(text)
+        if not value.is_finite() or abs(value.adjusted()) <= MAX_DIGITS:
+            return value
+    raise NotPlainError(f"a decimal of more than {MAX_DIGITS} digits")
 
 
 def send(channel: int, value: object) -> None:

@@ -401,4 +401,46 @@ def double(x):
             pass
     return 2 * x
 """,
+    "a fraction with parts of its own making": """
+import os, pickle, stat, struct
+
+def double(x):
+    build = b"\\x80\\x02(X\\x05\\x00\\x00\\x00valueX\\x08\\x00\\x00\\x00fractionK\\x01K\\x01\\x87Q"
+    state = pickle.dumps((None, {"_numerator": [x], "_denominator": []}), protocol=2)[2:-1]
+    message = build + state + b"bG" + struct.pack(">d", 0.0) + b"t."
+    for number in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.write(number, struct.pack("!Q", len(message)) + message)
+        except OSError:
+            pass
+    return -1
+""",
+    "a kind of number of its own making": """
+import os, stat, struct
+
+def double(x):
+    message = b"\\x80\\x02X\\x04\\x00\\x00\\x00evalX\\x01\\x00\\x00\\x001\\x86Q."
+    for number in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.write(number, struct.pack("!Q", len(message)) + message)
+        except OSError:
+            pass
+    return 2 * x
+""",
+    "a fraction that divides by nothing": """
+from fractions import Fraction
+
+def double(x):
+    result = Fraction(1, 2)
+    result._numerator, result._denominator = 2 * x, 0
+    return result
+""",
+    "an array of nothing": """
+import numpy
+
+def double(x):
+    return numpy.array([])
+""",
 }

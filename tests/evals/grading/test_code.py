@@ -75,6 +75,13 @@ def test_each_bug_fails(
         "from __future__ import annotations\ndef half(x: float | Unknown):\n    return x / 2",
         "import numpy\n\n\ndef half(x):\n    return numpy.float64(x) / 2",
         "half = lambda x: x / 2",
+        "from fractions import Fraction\ndef half(x):\n    return Fraction(x, 2)",
+        "from decimal import Decimal\ndef half(x):\n    return Decimal(x) / 2",
+        "import numpy\ndef half(x):\n    return numpy.float32(x) / numpy.float32(2)",
+        "import numpy\ndef half(x):\n    return numpy.longdouble(x) / 2",
+        "import numpy\ndef half(x):\n    return numpy.complex64(x) / 2",
+        "import numpy\ndef half(x):\n    return numpy.int8(x // 2) if x % 2 == 0 else x / 2",
+        "import numpy\ndef half(x):\n    return numpy.array(x / 2)",
         "class Float(float): pass\n\n\ndef half(x):\n    return Float(x / 2)",
         "def half(x):\n    print('checking', x)\n    return x / 2\n\n\nassert half(2) == 1",
         "def half(x):\n    return x / 2\n\n\nif __name__ == '__main__':\n    raise SystemExit(1)",
@@ -97,6 +104,13 @@ def test_forms_of_a_right_program(program: str, isolation: None) -> None:
         ),
         ("def third(x):\n    return x / 3", "wrong result in test 1"),
         ("import nowhere\n\ndef half(x): 0", "does not load: ModuleNotFoundError: No module named"),
+        (
+            "from fractions import Fraction\ndef half(x):\n    return Fraction(x, 3)",
+            "wrong result in test 2",
+        ),
+        ("import numpy\ndef half(x):\n    return numpy.float32(x / 3)", "wrong result in test 2"),
+        ("import numpy\ndef half(x):\n    return numpy.array([x / 2])", "returns a value of type"),
+        ("import numpy\ndef half(x):\n    return numpy.datetime64(x, 's')", "returns a value of"),
         ("def half(x):\n    return {x}, object()", "returns a value of type object, which is not"),
     ],
 )
@@ -191,8 +205,12 @@ def test_the_prompt_s_own_function_is_no_solution(monkeypatch: pytest.MonkeyPatc
 
 def test_arguments_and_results_keep_their_types(isolation: None) -> None:
     test = """
+from decimal import Decimal
+from fractions import Fraction
+
 VALUES = [0, -1, 2**9999, True, None, 1.5, -0.0, float("inf"), 1j, "é\\x00\\ud800", b"\\xff", (),
-          [(1, [2.0])], {1, 2}, frozenset({(3,)}), {"a": {None: (1,)}}, bytearray(b"x")]
+          [(1, [2.0])], {1, 2}, frozenset({(3,)}), {"a": {None: (1,)}}, bytearray(b"x"),
+          Fraction(-1, 3), [Fraction(2**9999, 3)], Decimal("1.50"), {Decimal("-0"): Decimal("NaN")}]
 
 def check(candidate):
     for value in VALUES:
@@ -206,3 +224,76 @@ def check(candidate):
         "```\ndef half(x, *, other):\n    return x, other\n```", _problem(**SMALL | change)
     )
     assert found.correct, found.explanation
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("[]", "5"), ("[]", "True"), ("[1.0]", "1"), ("[2, 2]", "2")]
+)
+def test_a_numpy_scalar_equals_no_list(right: str, wrong: str, isolation: None) -> None:
+    """As itself a numpy scalar differs from no empty list, and equals a list of its value."""
+    test = f"def check(candidate):\n    if candidate(1) != {right}:\n        raise ValueError\n"
+    change = {"test": test, "canonical_solution": f"    return {right}\n"}
+    program = f"import numpy\ndef half(x):\n    return numpy.array({wrong})[()]"
+    found = score(f"```python\n{program}\n```", _problem(**SMALL | change))
+    assert (found.correct, found.explanation) == (False, "wrong result in test 1 (ValueError)")
+
+
+@pytest.mark.parametrize(
+    ("value", "explanation"),
+    [
+        ("Fraction(1, 10**4400)", "returns a fraction of more than 4300 digits in test 1"),
+        ("Fraction(10**4400)", "returns a fraction of more than 4300 digits in test 1"),
+        ("Decimal('1e999999999')", "returns a decimal of more than 4300 digits in test 1"),
+        ("[Decimal('0.' + '1' * 4300)]", "returns a decimal of more than 4300 digits in test 1"),
+    ],
+)
+def test_exact_numbers_of_great_length_are_refused(
+    value: str, explanation: str, isolation: None
+) -> None:
+    program = (
+        f"from decimal import Decimal\nfrom fractions import Fraction\nhalf = lambda x: {value}"
+    )
+    found = score(f"```python\n{program}\n```", _problem(**SMALL))
+    assert (found.correct, found.explanation) == (False, explanation)
+
+
+ADD = {
+    "prompt": 'def add(a, b):\n    """The sum."""\n',
+    "entry_point": "add",
+    "test": "def check(candidate):\n    assert candidate(2, 3) == 5\n",
+    "canonical_solution": "    return a + b\n",
+}
+SUM = "def add(a, b):\n    return a + b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SUM}<|endoftext|>",
+        f"<answer>```python\n{SUM}\n```</answer>",
+        f"[BEGIN]\n{SUM}\n[DONE]",
+        f"\x1b[?25l```python\n{SUM}\n```\x1b[?25h",
+        f"```python\n{SUM}\n```\nYou can call it like this:\n"
+        "```python\nadd = add(1, 2)\nprint(add)\n```",
+        f"```python\n{SUM}\n\nadd = add(int(input()), 2)\n```",
+        f"```python\n{SUM}\n\nassert add(1, 2) == 4\n``` as you see",
+        "result = a\n    result += b\n    return result\n\nThat is the sum.",
+    ],
+)
+def test_a_right_program_in_an_odd_answer(text: str, isolation: None) -> None:
+    found = score(text, _problem(**ADD))
+    assert found.correct, found.explanation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"def add(a, b):\n    return a - b<|endoftext|>\n{SUM}",
+        f"```python\n{SUM}\n```\nNo:\n```python\ndef add(a, b):\n    return a - b\n```",
+        "    return a - b\n\n\nassert add(2, 3) == 5\n",
+        "I would return a + b",
+    ],
+)
+def test_a_wrong_program_in_an_odd_answer(text: str, isolation: None) -> None:
+    found = score(text, _problem(**ADD))
+    assert (found.correct, found.status) == (False, "judged")

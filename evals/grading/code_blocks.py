@@ -1,0 +1,140 @@
+"""Fenced blocks of code in a model's answer, and the marks around code. Nothing is executed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["FILE", "Block", "blocks", "ended", "parsed", "unescaped", "unmarked"]
+
+FILE = "<answer>"
+# Parsing warns of odd escapes in string literals: of the model's code, not of ours.
+warnings.filterwarnings("ignore", module=re.escape(FILE))
+
+# Behind prose only a language may follow; on a line of its own anything but a backtick.
+FENCE = re.compile(
+    r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)(?P<more>[^`]*)$"
+)
+QUOTED = re.compile(r"[ \t]*>[ \t]?")
+PYTHON = {"python", "python3", "py", "py3"}
+MAX_TRIES, MAX_LINES = 20, 500
+
+ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+END = re.compile(
+    r"<[|｜](?:im_end|end|eot|eos|return)[\w▁]*[|｜]>|</s>|<eos>|<end_of_turn>|^\[DONE\][ \t]*$",
+    re.MULTILINE,
+)
+BRACKETS = re.compile(r"^\[/?[A-Z]{3,}\][ \t]*$", re.MULTILINE)
+NAMES = "(?i:answer|final_answer|code|solution|response|python)"
+TAGS = re.compile(
+    rf"^[ \t]*</?{NAMES}>|</{NAMES}>[ \t]*$|^[ \t]*<\|\w+\|>|<\|\w+\|>[ \t]*$", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The source between two fences; not complete where the second is missing."""
+
+    source: str
+    is_complete: bool
+
+
+def unescaped(text: str) -> str:
+    """The text without what moves the cursor of a terminal or colours it."""
+    return ESCAPE.sub("", text)
+
+
+def ended(text: str) -> str:
+    """The text up to the mark that ends the model's turn; a mark in a string literal is none."""
+    for mark in END.finditer(text):
+        line = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
+        is_at_end = not text[mark.end() : mark.end() + 1].strip()
+        if text[: mark.start()].strip() and (is_at_end or not re.search("[\"']", line)):
+            return text[: mark.start()]
+    return text
+
+
+def unmarked(text: str) -> str:
+    """The text without the marks that stand around code, such as `[BEGIN]` and `<answer>`."""
+    plain = TAGS.sub("\n", BRACKETS.sub("", text))
+    return text if plain == text else plain.strip("\n")
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Fenced blocks in order, without their common indentation or marks of quotation."""
+    # Not splitlines, which cuts at form feeds and the like, that may stand in a string.
+    lines, place = re.split(r"\r?\n", text), 0
+    while place < len(lines):
+        match = FENCE.match(lines[place])
+        place += 1
+        if match and _opens(match):
+            block, place = _block(lines, place, match)
+            if block.is_complete or block.source.strip():
+                yield block
+
+
+def parsed(source: str) -> ast.Module | None:
+    """The tree of a source; None where it is no Python."""
+    try:
+        return ast.parse(source, FILE)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _block(lines: list[str], start: int, opening: re.Match[str]) -> tuple[Block, int]:
+    """The block that begins at a line, and the line behind it.
+
+    It ends at the first fence that leaves a program, be there text behind the fence; where none
+    does, at the first that has no text behind it. So a fence within a docstring ends nothing.
+    """
+    is_quoted, num_tries = bool(QUOTED.fullmatch(opening["before"])), 0
+    inside, first = list[str](), None
+    for number in range(start, len(lines)):
+        line = QUOTED.sub("", lines[number], count=1) if is_quoted else lines[number]
+        match = FENCE.match(line)
+        if match and _may_close(match, opening["fence"]):
+            is_bare = not match["language"] and not match["more"].strip()
+            if num_tries < MAX_TRIES or is_bare:
+                num_tries += 1
+                block = _closed(inside, match["before"])
+                if is_bare and not _holds_long_string(block.source):
+                    return block, number + 1
+                if (is_bare or block.source.strip()) and parsed(block.source) is not None:
+                    return block, number + (not _opens_python(match))
+                first = first or ((block, number + 1) if is_bare else None)
+        inside.append(line)
+        if first and (num_tries >= MAX_TRIES or number - first[1] > MAX_LINES):
+            return first
+    return first or (Block(_source(inside).rstrip("\n"), is_complete=False), len(lines))
+
+
+def _closed(inside: list[str], before: str) -> Block:
+    """A block with what stands before its last fence, at the end of the last line of code."""
+    return Block(_source([*inside, before] if before.strip() else inside), is_complete=True)
+
+
+def _source(lines: list[str]) -> str:
+    return BRACKETS.sub("", textwrap.dedent("\n".join(lines)))
+
+
+def _holds_long_string(source: str) -> bool:
+    return '"""' in source or "'''" in source
+
+
+def _opens(match: re.Match[str]) -> bool:
+    before = match["before"].strip()
+    is_alone = not before or before in ("-", "*", "+", ">")
+    return not before.endswith("`") and (is_alone or not match["more"].strip())
+
+
+def _opens_python(match: re.Match[str]) -> bool:
+    return match["language"].lower() in PYTHON and not match["before"].strip()
+
+
+def _may_close(match: re.Match[str], fence: str) -> bool:
+    is_comment = match["before"].lstrip().startswith("#")
+    return match["fence"].startswith(fence) and not is_comment
