@@ -1,15 +1,18 @@
-r"""The answer in the last complete `\boxed{…}` of a text, by brace matching."""
+r"""The answer in the last complete `\boxed{…}` of a text that has one, by brace matching."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from evals.grading.latex import top_level_parts
+
 __all__ = ["EMPTY", "MISSING", "UNTERMINATED", "Boxed", "last_boxed"]
 
 MISSING = "no \\boxed{} in the text"
 EMPTY = "the last \\boxed{} is empty"
 UNTERMINATED = "a \\boxed{ is never closed and none is complete"
+MAX_GAP = 60  # characters between two boxes of one list
 
 # In this order: a box, with its brace or without; an escaped character, such as \{; a brace.
 _TOKEN = re.compile(
@@ -17,6 +20,19 @@ _TOKEN = re.compile(
 )
 # TeX boxes the next token only; people who write no braces mean the next word.
 _WORD = re.compile(r"[^\s${}\\]+")
+# Spaces, and the dots of one who shows where an answer goes.
+_BLANK = re.compile(
+    r"(?:\s|~|\\(?:[ ,;:!]|$)|\\(?:q?quad|[cl]?dots)(?![A-Za-z])|\\text\s*\{\s*\}|\.{3}|…|_{2,})*"
+)
+_MARKDOWN = re.compile(r"(\*{1,2}|`+|\${1,2}|__)\s*((?:(?!\1).)+?)\s*\1", re.DOTALL)
+_NAME = r"(?<![\w\\+\-*/^)}])[A-Za-z](?:_\{?\w+\}?)?\s*="
+_NAMED = re.compile(rf"({_NAME})\s*\$?\s*$")
+# What joins the boxes of one list: no other word, no end of a sentence, no blank line.
+_JOIN = re.compile(
+    rf"(?!.*\n\s*\n)(?:[\s$,;&~]|\\[ ,;:!()\[\]]|\\q?quad(?![A-Za-z])|\b(?:and|or)\b"
+    rf"|\\text\s*\{{\s*,?\s*(?:and|or)\s*\}}|{_NAME})*",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -24,35 +40,85 @@ class Boxed:
     """What was found: either `content` or `problem` is None.
 
     Attributes:
-        content: what is in the box, stripped; never empty.
+        content: what is in the last box that is not blank, stripped, without Markdown; never
+            empty.
         problem: why there is none: `MISSING`, `EMPTY` or `UNTERMINATED`.
+        listed: contents of the boxes that end with this one and nothing but commas, "and", "or"
+            and names such as `x =` joins, with those names and commas; None for one box.
     """
 
     content: str | None
     problem: str | None = None
+    listed: str | None = None
+
+
+@dataclass(frozen=True)
+class _Box:
+    """One complete box: indices of its command, of its content, behind it, and its content."""
+
+    start: int
+    inside: int
+    end: int
+    content: str
 
 
 def last_boxed(text: str) -> Boxed:
     r"""The content of the last complete `\boxed{…}` (or `\fbox{…}`, or `\boxed 5`).
 
-    Of nested boxes the inner one. An unterminated box counts only where no box is complete. One
-    pass over the text, however many boxes it opens.
+    Of nested boxes the inner one. A blank box counts only where all are blank, an unterminated
+    box only where no box is complete. One pass over the text, however many boxes it opens.
     """
-    opened: list[int | None] = []  # where the content begins; None for a brace that is no box
-    last: tuple[int, str] | None = None
+    opened: list[tuple[int, int] | None] = []  # command and content; None for another brace
+    boxes: list[_Box] = []
     for token in _TOKEN.finditer(text):
-        found: tuple[int, str] | None = None
         if token["box"] and not token["open"]:
-            word = _WORD.match(text, token.end())
-            found = (token.end(), word[0].rstrip(".,;:")) if word else None
+            if word := _WORD.match(text, token.end()):
+                content = word[0].rstrip(".,;:")
+                end = token.end() + len(content)
+                boxes.append(_Box(token.start(), token.end(), end, content))
         elif token["box"]:
-            opened.append(token.end())
+            opened.append((token.start(), token.end()))
         elif token[0] == "{":
             opened.append(None)
-        elif token[0] == "}" and opened and (start := opened.pop()) is not None:
-            found = start, text[start : token.start()].strip()
-        if found is not None and (last is None or found[0] > last[0]):
-            last = found
-    if last is not None:
-        return Boxed(last[1]) if last[1] else Boxed(None, EMPTY)
-    return Boxed(None, MISSING if all(start is None for start in opened) else UNTERMINATED)
+        elif token[0] == "}" and opened and (box := opened.pop()) is not None:
+            boxes.append(_Box(*box, token.end(), text[box[1] : token.start()].strip()))
+    filled = sorted((box for box in boxes if not _BLANK.fullmatch(box.content)), key=_inside)
+    if filled:
+        return Boxed(_plain(filled[-1]), listed=_listed(text, filled))
+    if boxes:
+        return Boxed(None, EMPTY)
+    return Boxed(None, MISSING if all(box is None for box in opened) else UNTERMINATED)
+
+
+def _inside(box: _Box) -> int:
+    return box.inside
+
+
+def _plain(box: _Box) -> str:
+    """The content without Markdown or dollar signs around it."""
+    content = box.content
+    while match := _MARKDOWN.fullmatch(content):
+        content = match[2]
+    return content
+
+
+def _listed(text: str, boxes: list[_Box]) -> str | None:
+    """The last boxes in one list, each with its name; None for a list of one."""
+    row = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        gap = text[box.end : row[-1].start]
+        if not 0 <= row[-1].start - box.end <= MAX_GAP or not _JOIN.fullmatch(gap):
+            break
+        row.append(box)
+    row.reverse()
+    contents = [_plain(box) for box in row]
+    if len(row) == 1 or any(
+        content.startswith(r"\{") or len(top_level_parts(content)) > 1 for content in contents
+    ):
+        return None
+    return ", ".join(_name(text, box) + content for box, content in zip(row, contents, strict=True))
+
+
+def _name(text: str, box: _Box) -> str:
+    match = _NAMED.search(text[max(0, box.start - MAX_GAP) : box.start])
+    return match[1] if match and "=" not in box.content else ""

@@ -15,6 +15,8 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Expr, Float
 
+from evals.grading.reading import prepare, settle
+
 __all__ = ["Finding", "compare"]
 
 Finding = Literal["equal", "different", "gold unreadable", "answer unreadable"]
@@ -73,13 +75,13 @@ def _read(latex: str) -> Any | None:
     """A SymPy object; None where any part cannot be read."""
     # Only LaTeX, and only as a whole: else math-verify picks some number out of the text.
     found = parse(
-        f"${latex}$",
+        f"${prepare(latex)}$",
         _LATEX_ONLY,
         fallback_mode="no_fallback",
         extraction_mode="first_match",
         parsing_timeout=None,
     )
-    return found[0] if found else None
+    return settle(found[0]) if found else None
 
 
 def _agree(gold: Any, answer: Any) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
+from evals.grading.arithmetic import evaluate
 from evals.grading.boxed import last_boxed
 from evals.grading.chain import links
 from evals.grading.latex import tidy
@@ -15,11 +17,10 @@ __all__ = ["as_integer", "score"]
 LARGEST = 999
 MAX_CHARACTERS = 2000
 
-_ORDER = re.compile(r"[<>]|\\(?:le|ge|lt|gt|ne|leq|geq|neq|not|in)(?![A-Za-z])")
-_BRACKETS = re.compile(r"\{(.*)\}|\((.*)\)")
+_ORDER = re.compile(r"[<>]|\\(?:le|ge|lt|gt|ne|leq|geq|neq|not|in|lim)(?![A-Za-z])")
+_IMPLIES = re.compile(r"\\(?:Rightarrow|Longrightarrow|rightarrow|longrightarrow|implies|to)\b")
 _INTEGER = re.compile(r"([-+]?)\s*(\d+)(?:\.0*)?")
 _DECIMAL = re.compile(r"[-+]?\d*\.\d+")
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{(\d{1,9})\}\s*\{(\d{1,9})\}")
 
 
 def score(text: str, gold: str) -> Score:
@@ -50,32 +51,36 @@ def as_integer(answer: str) -> int | None:
     r"""The integer from 0 to 999 that `answer` writes, or None.
 
     Leading zeros, thousands separators, style, brackets, a unit, a modulus that leaves it as it
-    is, and all before the last equals sign do not matter. Another number before that sign does,
-    and so does a percent sign.
+    is, and all before the last arrow or equals sign do not matter; arithmetic is evaluated.
+    Another number before that equals sign does matter, and so does a percent sign.
     """
-    if len(answer) > MAX_CHARACTERS or _ORDER.search(tidy(answer)):
+    if (plain := _INTEGER.fullmatch(answer)) and len(plain[2]) <= len(str(LARGEST)):
+        return _in_range(_signed(plain))
+    if len(answer) > MAX_CHARACTERS or _ORDER.search(text := tidy(answer)):
         return None
-    parts = [link.value for link in links(answer)]
-    value = _number(parts[-1])
-    others = [_number(part) for part in parts[:-1]]
-    if value is None or any(other not in (None, value) for other in others):
+    parts = [link.value for link in links(_IMPLIES.split(text)[-1])]
+    values = [_value(part) for part in parts]
+    if any(value not in (None, values[-1]) for value in values):
         return None
     if any(_DECIMAL.fullmatch(part) and not _INTEGER.fullmatch(part) for part in parts):
         return None
-    return value if 0 <= value <= LARGEST else None
+    return _in_range(values[-1])
 
 
-def _number(text: str) -> int | None:
-    """The whole number that one value of the answer is."""
+def _in_range(value: Fraction | None) -> int | None:
+    if value is None or value.denominator != 1 or not 0 <= value <= LARGEST:
+        return None
+    return int(value)
+
+
+def _value(text: str) -> Fraction | None:
+    """The number that one value of the answer is."""
     quantity = read(text)
     if quantity.is_percent or quantity.base is not None:
         return None
-    plain = quantity.body
-    while match := _BRACKETS.fullmatch(plain):
-        plain = (match[1] or match[2] or "").strip()
-    if match := _FRACTION.fullmatch(plain):
-        over, under = int(match[1]), int(match[2])
-        return over // under if under and over % under == 0 else None
-    if match := _INTEGER.fullmatch(plain):
-        return -int(match[2]) if match[1] == "-" else int(match[2])
-    return None
+    number = _INTEGER.fullmatch(quantity.body)
+    return _signed(number) if number else evaluate(quantity.body)
+
+
+def _signed(integer: re.Match[str]) -> Fraction:
+    return Fraction(int(integer[2]) * (-1 if integer[1] == "-" else 1))

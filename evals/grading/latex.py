@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from evals.grading.notation import spell
+from evals.grading.phrases import restate
+
 __all__ = ["tidy", "top_level_parts"]
 
 _SYMBOLS = {
@@ -33,8 +36,21 @@ _SYMBOLS = {
     "∩": r"\cap ",
     "∈": r"\in ",
     "∅": r"\emptyset ",
-    "ℝ": r"\mathbb{R}",
+    **{double: rf"\mathbb{{{letter}}}" for double, letter in zip("ℝℤℕℚℂ", "RZNQC", strict=True)},
+    "α": r"\alpha ",
+    "β": r"\beta ",
     "θ": r"\theta ",
+    "λ": r"\lambda ",
+    "φ": r"\phi ",
+    "ω": r"\omega ",
+    "√": " sqrt",
+    "∛": " cbrt",
+    "⇒": r"\Rightarrow ",
+    "→": r"\to ",
+    "≡": r"\equiv ",
+    "∙": r"\cdot ",
+    "∗": "*",
+    "∣": r"\mid ",
     "％": r"\%",
     "€": r"\text{ euros}",
     "£": r"\text{ pounds sterling}",
@@ -44,8 +60,11 @@ _SYMBOLS = {
     "⅔": r"\frac{2}{3}",
     "¼": r"\frac{1}{4}",
     "¾": r"\frac{3}{4}",
+    **{sign: rf"\frac{{{above}}}{{8}}" for sign, above in zip("⅛⅜⅝⅞", "1357", strict=True)},
+    **{sign: rf"\frac{{{above}}}{{5}}" for sign, above in zip("⅕⅖⅗⅘", "1234", strict=True)},
 }
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 _STYLES = (
     "mathbf|boldsymbol|bm|pmb|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathit|mathsf|"
@@ -56,11 +75,11 @@ _STYLES = (
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ("[" + "".join(_SYMBOLS) + "]", lambda match: _SYMBOLS[match[0]]),
     (r"…|\.\.\.|\\[cl]dots(?![A-Za-z])", r"\\dots "),
+    ("[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}"),
     ("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}"),
-    (r"√\s*(\d+|[a-z]\b)", r"\\sqrt{\1}"),
-    (r"√\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-    (r"(?<![A-Za-z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-    (r"\\(?:left|right)(?![A-Za-z])\.?|\\[bB]igg?[lrm]?(?![A-Za-z])", ""),
+    (r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in|mu)\s*\]", r"\\\\ "),
+    ("(?:\\d\u0305)+", lambda match: rf"\overline{{{match[0][::2]}}}"),
+    (r"\\(?:left|middle|right)(?![A-Za-z])\.?|\\[bB]igg?[lrm]?(?![A-Za-z])", ""),
     (r"\\displaystyle|\\[()\[\]]|(?<!\\)\$|\\limits(?![A-Za-z])", ""),
     (r"\\lbrace(?![A-Za-z])", r"\\{"),
     (r"\\rbrace(?![A-Za-z])", r"\\}"),
@@ -96,7 +115,7 @@ _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{?(\d+)\}?(?!\d)")
 _LINE_BREAK = re.compile(r"\\\\(?![A-Za-z])")
 _GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _EXPONENT = re.compile(r"([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d+)")
-_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])|(?<![A-Za-z])cis(?![A-Za-z])")
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?")
 _RELATION = re.compile(r"^(?:=|\\(?:approx|equiv)(?![A-Za-z]))\s*")
 _BOTH_SIGNS = re.compile(r"\\pm(?![A-Za-z])\s*")
@@ -109,13 +128,14 @@ def tidy(text: str) -> str:
     r"""`text` with Unicode, spacing, brackets, digit groups and repeating decimals made uniform."""
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text)
-    text = _REPEATING.sub(_as_fraction, text)
+    text = _REPEATING.sub(_as_fraction, spell(text))
     if "matrix" not in text and "array" not in text and "cases" not in text:
         text = _LINE_BREAK.sub(",", text)
     text = _INTRODUCTION.sub("", text.strip())
     text = _RELATION.sub("", text.strip().rstrip(".,;: "))
     if _FUNCTION.search(text):
         text = _ANGLE.sub(r"{\\frac{\1 \\pi}{180}}", text)
+    text = restate(text)
     if match := _EXPONENT.fullmatch(text):
         text = rf"{match[1]} \cdot 10^{{{match[2]}}}"
     return text.replace(",", "") if _GROUPED.fullmatch(text) else _both_signs(text)

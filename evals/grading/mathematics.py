@@ -14,8 +14,6 @@ Known limits:
 - Between bare numbers without a space a comma before three digits separates thousands.
 - Against a bare number over 1 a percentage is read in percents only.
 - Inequalities joined by a word are not read as a union of intervals.
-- Powers of e with an imaginary exponent are not evaluated.
-- The root of a negative number is not the imaginary unit.
 - A column vector is not a tuple.
 - A number is not converted from one base into another.
 - An element that a list repeats counts once.
@@ -40,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.grading.boxed import last_boxed
 from evals.grading.chain import Link, links
+from evals.grading.latex import top_level_parts
 from evals.grading.quantity import Quantity, comparisons, is_equation, read
 from evals.grading.score import Score
 from evals.grading.workers import CallTimeoutError, WorkerError, WorkerPool, shared_pool
@@ -66,6 +65,8 @@ def extract(text: str) -> str | None:
 def score(text: str, gold: str, limit: float = LIMIT_SECONDS) -> Score:
     r"""Judge the boxed answer of `text`. May be called from any thread.
 
+    Where that is a list, the last boxes may hold an element each.
+
     Args:
         text: the sequence, at least from the end of its reasoning.
         gold: LaTeX of the right answer, without `\boxed{}`.
@@ -77,7 +78,14 @@ def score(text: str, gold: str, limit: float = LIMIT_SECONDS) -> Score:
     boxed = last_boxed(text)
     if boxed.content is None:
         return Score(False, None, boxed.problem or "")
-    return judge(boxed.content, gold, limit)
+    listed = boxed.listed if boxed.listed and _is_list(gold) else None
+    return judge(listed or boxed.content, gold, limit)
+
+
+def _is_list(gold: str) -> bool:
+    """Whether it is several values in no order, which may stand in a box each."""
+    body = read(gold).body.removeprefix(r"\{").removesuffix(r"\}")
+    return len(top_level_parts(body)) > 1
 
 
 def judge(answer: str, gold: str, limit: float = LIMIT_SECONDS) -> Score:

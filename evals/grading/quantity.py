@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evals.grading.latex import tidy, top_level_parts
+from evals.grading.phrases import split_range
 
 __all__ = ["Quantity", "comparisons", "is_equation", "read"]
 
@@ -175,6 +176,8 @@ def _hundredth(body: str) -> str:
 
 
 def _split_unit(body: str) -> tuple[str, str | None]:
+    if free := split_range(body):
+        return free
     for sign, currency in CURRENCIES.items():
         if body.startswith(sign) and (after := body.removeprefix(sign).strip())[:1].isdigit():
             return tidy(_split_unit(after)[0]), currency

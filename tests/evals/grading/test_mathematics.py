@@ -173,6 +173,12 @@ def test_equivalence_is_symmetric() -> None:
             assert forth == back, (row["gold"], answer)
 
 
+def test_tidy_text_stays() -> None:
+    rows = [row for row in TABLE if isinstance(row.get("right"), list)]
+    for text in [text for row in rows for text in (row["gold"], *row["right"])]:
+        assert tidy(tidy(text)) == tidy(text)
+
+
 @given(st.text("0123456789.,\\ {}^_-+=%()[]abfrctpmsq!~$", max_size=30))
 def test_tidy_takes_any_text(text: str) -> None:
     assert isinstance(tidy(text), str)

@@ -56,7 +56,24 @@ def test_choices_may_be_more_than_four() -> None:
         ("5", None, MISSING),
         (r"\boxedness{5}", None, MISSING),
         (r"\boxed{ }", None, EMPTY),
-        (r"\boxed{5} \boxed{}", None, EMPTY),
+        (r"\boxed{5} \boxed{}", "5", None),
+        (r"\boxed{5}, put within \boxed{\ } as asked", "5", None),
+        (r"\boxed{5} in the form \boxed{\ldots}", "5", None),
+        (r"\boxed{5} in \boxed{...}", "5", None),
+        (r"\boxed{5} or \boxed{\text{ }}", "5", None),
+        (r"\boxed{\boxed{}5}", r"\boxed{}5", None),
+        (r"\boxed{5} \boxed{0}", "0", None),
+        (r"\boxed{ } \boxed{~}", None, EMPTY),
+        (r"\boxed{**42**}", "42", None),
+        (r"\boxed{`5`}", "5", None),
+        (r"\boxed{$5$}", "5", None),
+        (r"\boxed{$$\frac{1}{2}$$}", r"\frac{1}{2}", None),
+        (r"\boxed{**$x^2$**}", "x^2", None),
+        (r"\boxed{__7__}", "7", None),
+        (r"\boxed{2**3**2}", "2**3**2", None),
+        (r"\boxed{*5}", "*5", None),
+        (r"\boxed{$5$ or $6$}", "$5$ or $6$", None),
+        (r"\boxed{\$5}", r"\$5", None),
         (r"\boxed{5", None, UNTERMINATED),
         (r"\boxed{a{b}", None, UNTERMINATED),
     ],
@@ -64,6 +81,34 @@ def test_choices_may_be_more_than_four() -> None:
 def test_the_last_complete_box(text: str, content: str | None, problem: str | None) -> None:
     found = last_boxed(text)
     assert (found.content, found.problem) == (content, problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "listed"),
+    [
+        (r"\boxed{3}, \boxed{5}, \boxed{7}", "3, 5, 7"),
+        (r"\boxed{1}\boxed{2}", "1, 2"),
+        (r"The roots are $\boxed{1}$ and $\boxed{2}$.", "1, 2"),
+        (r"$x=\boxed{1}$, $x=\boxed{2}$", "x=1, x=2"),
+        (r"\[\boxed{1} \quad\text{or}\quad \boxed{2}\]", "1, 2"),
+        ("So \\boxed{9}.\n\n\\boxed{1},\n\\boxed{2}", "1, 2"),
+        (r"\boxed{1}, \boxed{2}, and \boxed{}", "1, 2"),
+        (r"\boxed{(1,2)}, \boxed{(3,4)}", "(1,2), (3,4)"),
+        (r"\boxed{1}. \boxed{2}", None),
+        ("\\boxed{1}\n\n\\boxed{2}", None),
+        (r"First \boxed{1}, or better \boxed{2}", None),
+        (r"\boxed{1}, so that \boxed{2}", None),
+        (r"\boxed{1} + \boxed{2}", None),
+        (r"\boxed{1,2} and \boxed{1,2}", None),
+        (r"\boxed{\{1\}}, \boxed{2}", None),
+        (r"\boxed{\boxed{1}, \boxed{2}}", "1, 2"),
+        (r"\boxed{1 \boxed{2}}", None),
+        (r"\boxed{5}", None),
+        (r"\boxed{1}" + "," * 100 + r"\boxed{2}", None),
+    ],
+)
+def test_boxes_in_a_list(text: str, listed: str | None) -> None:
+    assert last_boxed(text).listed == listed
 
 
 balanced = st.recursive(
@@ -91,6 +136,9 @@ def test_no_text_makes_a_judge_fail(text: str) -> None:
     [
         "\\" * 200_000,
         "\\boxed{" * 50_000,
+        "\\boxed{}" * 20_000,
+        "\\boxed{x}, " * 20_000,
+        "\\boxed{x}" + "and " * 50_000 + "\\boxed{x}",
         "Answer:" + " " * 200_000,
         "answer is " * 40_000,
         "Thus" + " " * 200_000,
