@@ -28,6 +28,7 @@ from eager_sgl.probe import ServerProfile, is_stop_token, probe
 from eager_sgl.states import (
     FailedVariables,
     StateTokens,
+    end_states_at_exit,
     failing_in_the_program,
     keep_tokens,
     known_tokens,
@@ -168,6 +169,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         self._chat_options = dict(chat_options or {})
         self._markers: dict[str, tuple[int, ...]] = {}
         self._stops: dict[int, bool] = {}
+        end_states_at_exit()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """A prompt's token ids.

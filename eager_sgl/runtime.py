@@ -250,6 +250,8 @@ def _environment(arguments: Mapping[str, Any], scratch: str) -> dict[str, str]:
     variables["no_proxy"] = variables["NO_PROXY"] = ",".join(filter(None, no_proxy))
     # Each /health would otherwise generate a token and take a second.
     variables.setdefault("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION", "0")
+    # A grammar may allow no token of a small vocabulary: then its request fails, not the server.
+    variables.setdefault("SGLANG_SANITIZE_NAN_LOGITS", "1")
     folders = [arguments["model_path"], arguments.get("tokenizer_path")]
     if all(Path(folder).exists() for folder in folders if folder):
         variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

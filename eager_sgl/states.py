@@ -6,6 +6,9 @@ SGLang copies the variables of a state to its forks, so both are kept among them
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -15,6 +18,7 @@ from sglang.lang.interpreter import StreamExecutor
 __all__ = [
     "FailedVariables",
     "StateTokens",
+    "end_states_at_exit",
     "failing_in_the_program",
     "keep_tokens",
     "known_tokens",
@@ -93,3 +97,20 @@ def failing_in_the_program(s: StreamExecutor) -> Iterator[None]:
             # None is how SGLang ends the thread, which has ended by then.
             s.queue.put = lambda expression: None if expression is None else failed.fail()
         raise
+
+
+@functools.cache
+def end_states_at_exit() -> None:
+    """End the states that are left when the main thread ends, once and for all.
+
+    A program that fails between a fork and its join leaves forks behind, whose threads wait for
+    more to do; Python would wait for them, and never exit.
+    """
+    threading.Thread(target=_end_states_after_main, name="eager_sgl.states", daemon=True).start()
+
+
+def _end_states_after_main() -> None:
+    threading.main_thread().join()
+    for state in gc.get_objects():
+        if type(state) is StreamExecutor and state.use_thread:
+            state.queue.put(None)

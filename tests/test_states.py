@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import sglang as sgl
 
@@ -44,11 +47,11 @@ def fail_requests_for(scripted, num_tokens, error):
 def test_what_a_join_gathers_is_no_token_of_the_state(scripted, endpoint, num_forks, num_joins):
     @sgl.function
     def program(s):
+        s += "text"
         for _ in range(num_joins):
             forks = s.fork(num_forks)
             forks += sgl.gen("a", max_tokens=3)
             forks.join()
-        s += "text"
         s += sgl.gen("b", max_tokens=5)
         return s["a"], s["b"]
 
@@ -259,3 +262,26 @@ def test_a_request_that_the_server_aborted_is_no_text(scripted, endpoint):
 
     with pytest.raises(ServerError, match="out of memory"):
         program.run(backend=endpoint)
+
+
+FAILING_PROGRAM = """
+import sglang as sgl
+from eager_sgl.endpoint import TokenEndpoint
+from tests.scripted import ScriptedServer, mixed_distribution
+
+@sgl.function
+def program(s):
+    s += "text"
+    forks = s.fork(3)
+    raise ValueError("between a fork and its join")
+
+program.run(backend=TokenEndpoint(ScriptedServer(mixed_distribution(42))))
+"""
+
+
+def test_a_process_ends_though_a_failed_program_has_left_its_forks():
+    """Their threads wait for more to do, and Python for them."""
+    command = [sys.executable, "-c", FAILING_PROGRAM]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert "between a fork and its join" in ended.stderr
