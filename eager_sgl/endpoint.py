@@ -9,6 +9,7 @@ streaming, images) needs a state whose tokens all come from its text.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,12 @@ from sglang.lang.interpreter import ProgramState, StreamExecutor
 from sglang.lang.ir import SglSamplingParams
 
 from eager_sgl.core import EagerConfig, Generation, SamplingConfig
-from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnsuitableError
+from eager_sgl.errors import (
+    RequestRejectedError,
+    ServerError,
+    ServerUnreachableError,
+    ServerUnsuitableError,
+)
 from eager_sgl.gate import Gate, processor_text
 from eager_sgl.probe import ServerProfile, is_stop_token, probe
 from eager_sgl.states import (
@@ -48,6 +54,7 @@ __all__ = ["Prompt", "Request", "Ticket", "TokenEndpoint", "connect", "endpoint_
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Plain text, token ids, or chat messages for the model's own template."""
 
+_MAX_TEXTS_AT_ONCE = 64
 _TEXT_OPTIONS = (
     "return_logprob",
     "logprob_start_len",
@@ -338,10 +345,11 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         on from the first.
         """
         with failing_in_the_program(s):
-            num = _num_wanted(sampling_params, most=1 if s.images_ else None, what="with images")
+            num = _num_wanted(sampling_params, only_one="with images" if s.images_ else None)
             if s.images_:
                 self._require_text(s, "images")
-                return super().generate(s, sampling_params)  # type: ignore[no-any-return]
+                with _asked_by_sglang("sgl.gen with images"):
+                    return super().generate(s, sampling_params)  # type: ignore[no-any-return]
             self._handle_dtype_to_regex(sampling_params)
             answers = self._ask_for_texts(s, sampling_params, num)
             self._append_answer(s, answers[0])
@@ -351,7 +359,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     def generate_stream(self, s: StreamExecutor, sampling_params: SglSamplingParams) -> Any:
         """As SGLang does it, from the state's text."""
         with failing_in_the_program(s):
-            _num_wanted(sampling_params, most=1, what="in a stream")
+            _num_wanted(sampling_params, only_one="in a stream")
             self._require_text(s, "streaming")
         return self._stream(s, super().generate_stream(s, sampling_params))
 
@@ -359,10 +367,11 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         """As SGLang does it, from the state's text."""
         with failing_in_the_program(s):
             self._require_text(s, "sgl.select")
-            return super().select(s, *arguments)
+            with _asked_by_sglang("sgl.select"):
+                return super().select(s, *arguments)
 
     def _stream(self, s: StreamExecutor, pieces: Iterator[Any]) -> Iterator[Any]:
-        with failing_in_the_program(s):
+        with failing_in_the_program(s), _asked_by_sglang("streaming"):
             yield from pieces
 
     def _require_text(self, s: StreamExecutor, what: str) -> None:
@@ -392,10 +401,11 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     def commit_lazy_operations(self, s: StreamExecutor) -> None:
         """Called before a fork of several: puts the state's tokens into the radix tree."""
         with failing_in_the_program(s):
-            if s.images_:
-                super().commit_lazy_operations(s)
-            else:
+            if not s.images_:
                 self._prefill(s)
+                return
+            with _asked_by_sglang("a fork with images"):
+                super().commit_lazy_operations(s)
 
     def _prefill(self, s: StreamExecutor) -> None:
         tokens = self._tokens(s)
@@ -417,7 +427,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             return [self._ask_for_text(self._tokens(s), sampling_params)]
         self._prefill(s)
         tokens, params = self._tokens(s), replace(sampling_params, n=1)
-        with ThreadPoolExecutor(num) as pool:
+        with ThreadPoolExecutor(min(num, _MAX_TEXTS_AT_ONCE)) as pool:
             return list(pool.map(lambda _: self._ask_for_text(tokens, params), range(num)))
 
     def _ask_for_text(self, tokens: StateTokens, sampling_params: SglSamplingParams) -> Json:
@@ -455,8 +465,22 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         )
 
 
-def _num_wanted(sampling_params: SglSamplingParams, most: int | None, what: str) -> int:
+@contextlib.contextmanager
+def _asked_by_sglang(what: str) -> Iterator[None]:
+    """Name the faults of requests that SGLang's own endpoint sends."""
+    try:
+        yield
+    except OSError as error:
+        raise ServerUnreachableError(f"{what} cannot reach the server: {error}") from error
+    except RuntimeError as error:
+        raise ServerError(f"the server refused {what}: {error}") from error
+
+
+def _num_wanted(sampling_params: SglSamplingParams, only_one: str | None = None) -> int:
     """The `n` of an `sgl.gen`.
+
+    Args:
+        only_one: where it may be 1 only, in words.
 
     Raises:
         ValueError: it is no number of texts, or above what is possible here.
@@ -464,8 +488,8 @@ def _num_wanted(sampling_params: SglSamplingParams, most: int | None, what: str)
     num = sampling_params.n
     if type(num) is not int or num < 1:
         raise ValueError(f"n of sgl.gen is {num!r}; it must be a whole number of at least 1")
-    if most is not None and num > most:
-        raise ValueError(f"n of sgl.gen is {num}; {what} it can only be {most}")
+    if only_one and num > 1:
+        raise ValueError(f"n of sgl.gen is {num}; {only_one} it can only be 1")
     return num
 
 

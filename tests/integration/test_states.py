@@ -267,6 +267,12 @@ REFUSALS = {
     "n that is no number": (begin_with_text, {"n": "3"}, ValueError, "n of sgl.gen is '3'"),
     "choices": (begin_with_token_ids, {"choices": ["07"]}, RequestRejectedError, "with text"),
     "a bad schema": (begin_with_messages, {"json_schema": "{"}, EagerError, "."),
+    "choices beyond the context": (
+        begin_with_text,
+        {"choices": ["1" * 2000, "2" * 2000]},
+        EagerError,
+        "refused sgl.select",
+    ),
     "no temperature": (begin_with_text, {"temperature": -1.0}, EagerError, "temperature"),
 }
 
