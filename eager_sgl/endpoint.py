@@ -9,10 +9,12 @@ streaming, images) needs a state whose tokens all come from its text.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +31,7 @@ from eager_sgl.errors import (
     BrokenAnswerError,
     RequestRejectedError,
     ServerError,
+    ServerUnreachableError,
     ServerUnsuitableError,
 )
 from eager_sgl.gate import Gate
@@ -36,6 +39,14 @@ from eager_sgl.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT, UNREPEATED
 from eager_sgl.probe import ServerProfile, is_stop_token, probe
 from eager_sgl.requests import Request, Ticket
 from eager_sgl.shapes import shown
+from eager_sgl.states import (
+    FailedVariables,
+    StateTokens,
+    end_states_at_exit,
+    failing_in_the_program,
+    keep_tokens,
+    known_tokens,
+)
 from eager_sgl.transport import Transport
 from eager_sgl.wire import (
     Json,
@@ -53,7 +64,7 @@ __all__ = ["Prompt", "TokenEndpoint", "connect", "endpoint_of"]
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Plain text, token ids, or chat messages for the model's own template."""
 
-_TOKENS = "eager_sgl.tokens"
+_MAX_TEXTS_AT_ONCE = 64
 _TEXT_OPTIONS = (
     "return_logprob",
     "logprob_start_len",
@@ -103,28 +114,6 @@ def connect(
     return TokenEndpoint(transport, chat_options=chat_options)
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """The tokens of a state, copied to its forks.
-
-    Attributes:
-        ids: of the state's text up to the end of `text`.
-        text: what they stand for, as far as they come from text.
-        num_prefilled: how many of them are known to have gone through the model.
-        from_text: whether `text` alone gives the same tokens, so that it could stand in for them.
-    """
-
-    ids: tuple[int, ...]
-    text: str
-    num_prefilled: int = 0
-    from_text: bool = True
-
-    def extended(self, ids: Sequence[int], text: str) -> _Tokens:
-        """After a generation: all but its last token went through the model."""
-        ids = (*self.ids, *ids)
-        return replace(self, ids=ids, text=self.text + text, num_prefilled=len(ids) - 1)
-
-
 class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     """A connected SGLang server; made by `connect`.
 
@@ -148,6 +137,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         self._chat_options = dict(chat_options or {})
         self._markers: dict[str, tuple[int, ...]] = {}
         self._stops: dict[int, bool] = {}
+        end_states_at_exit()
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """A prompt's token ids.
@@ -317,20 +307,22 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         """
         if text := state.text():
             raise ValueError(f"the state holds {text!r}; a prompt can only be set on a new one")
-        state.set_var(_TOKENS, _Tokens(self.encode(prompt), "", from_text=False))
+        tokens = StateTokens(self.encode(prompt), "", from_text=False)
+        keep_tokens(state.stream_executor, tokens)
 
     def append_tokens(self, state: ProgramState, token_ids: Sequence[int], text: str) -> None:
         """Put generated tokens and their text at the end of a state."""
+        state.sync()
         tokens = self._tokens(state.stream_executor).extended(token_ids, text)
         tokens = replace(tokens, from_text=False)
         state += text
         state.sync()
-        state.set_var(_TOKENS, tokens)
+        keep_tokens(state.stream_executor, tokens)
 
-    def _tokens(self, s: StreamExecutor) -> _Tokens:
-        known: _Tokens | None = s.variables.get(_TOKENS)
+    def _tokens(self, s: StreamExecutor) -> StateTokens:
+        known = known_tokens(s)
         if known is None or (known.from_text and not s.text_.startswith(known.text)):
-            known = _Tokens(self.encode(s.text_), s.text_)
+            known = StateTokens(self.encode(s.text_), s.text_)
         elif not s.text_.startswith(known.text):
             raise RequestRejectedError(
                 f"the state's text no longer begins with {known.text!r}, whose tokens it goes on "
@@ -339,30 +331,48 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         elif added := s.text_[len(known.text) :]:
             ids = self._tokenize({"prompt": added, "add_special_tokens": False})
             known = replace(known, ids=(*known.ids, *ids), text=s.text_)
-        s.variables[_TOKENS] = known
+        keep_tokens(s, known)
         return known
 
     # What SGLang's interpreter calls, from the worker thread of the state
 
     def generate(
         self, s: StreamExecutor, sampling_params: SglSamplingParams
-    ) -> tuple[str, dict[str, Any]]:
-        """One `sgl.gen`, on the state's tokens."""
-        if s.images_:
-            self._require_text(s, "images")
-            return super().generate(s, sampling_params)  # type: ignore[no-any-return]
-        tokens = self._tokens(s)
-        return self._generate_text(s, tokens, sampling_params)
+    ) -> tuple[str | list[str], Json | list[Json]]:
+        """One `sgl.gen`, on the state's tokens.
+
+        With `n` above 1 the variable and its meta information are lists of n, and the state goes
+        on from the first.
+        """
+        with failing_in_the_program(s):
+            num = _num_wanted(sampling_params, only_one="with images" if s.images_ else None)
+            if s.images_:
+                self._require_text(s, "images")
+                with _asked_by_sglang("sgl.gen with images"):
+                    return super().generate(s, sampling_params)  # type: ignore[no-any-return]
+            self._handle_dtype_to_regex(sampling_params)
+            answers = self._ask_for_texts(s, sampling_params, num)
+            self._append_answer(s, answers[0])
+            texts, infos = zip(*((a["text"], a["meta_info"]) for a in answers), strict=True)
+            return (texts[0], infos[0]) if num == 1 else (list(texts), list(infos))
 
     def generate_stream(self, s: StreamExecutor, sampling_params: SglSamplingParams) -> Any:
         """As SGLang does it, from the state's text."""
-        self._require_text(s, "streaming")
-        return super().generate_stream(s, sampling_params)
+        with failing_in_the_program(s):
+            _num_wanted(sampling_params, only_one="in a stream")
+            self._require_text(s, "streaming")
+        return self._stream(s, super().generate_stream(s, sampling_params))
 
     def select(self, s: StreamExecutor, *arguments: Any) -> Any:
         """As SGLang does it, from the state's text."""
-        self._require_text(s, "sgl.select")
-        return super().select(s, *arguments)
+        with failing_in_the_program(s):
+            self._require_text(s, "sgl.select")
+            with _asked_by_sglang("sgl.select"):
+                return super().select(s, *arguments)
+
+    def _stream(self, s: StreamExecutor, pieces: Iterator[Any]) -> Iterator[Any]:
+        with failing_in_the_program(s), _asked_by_sglang("streaming"):
+            yield from pieces
 
     def _require_text(self, s: StreamExecutor, what: str) -> None:
         if not self._tokens(s).from_text:
@@ -377,24 +387,50 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         SGLang's states end again when they are deleted, and ask a thread that nobody has joined
         whether it lives. Where the garbage collector deletes them while another thread starts,
         CPython 3.11 deadlocks on that question; of a joined thread it is answered without a lock.
+
+        Raises:
+            Exception: a fork has failed, and the program does not know yet. (SGLang's `join` would
+                gather the variables of the others as if they were all.)
         """
         if s.use_thread and s.worker is not threading.current_thread():
             s.worker.join()
+        is_fork, variables = s.fork_start_text_pos is not None, s.variables
+        if is_fork and isinstance(variables, FailedVariables) and not variables.is_raised:
+            variables.fail()
 
     def commit_lazy_operations(self, s: StreamExecutor) -> None:
         """Called before a fork of several: puts the state's tokens into the radix tree."""
-        if s.images_:
-            super().commit_lazy_operations(s)
-            return
+        with failing_in_the_program(s):
+            if not s.images_:
+                self._prefill(s)
+                return
+            with _asked_by_sglang("a fork with images"):
+                super().commit_lazy_operations(s)
+
+    def _prefill(self, s: StreamExecutor) -> None:
         tokens = self._tokens(s)
         if tokens.num_prefilled < len(tokens.ids) - 1:
             self._post_generate(tokens, {"max_new_tokens": 0})
-            s.variables[_TOKENS] = replace(tokens, num_prefilled=len(tokens.ids))
+            keep_tokens(s, replace(tokens, num_prefilled=len(tokens.ids)))
 
-    def _generate_text(
-        self, s: StreamExecutor, tokens: _Tokens, sampling_params: SglSamplingParams
-    ) -> tuple[str, dict[str, Any]]:
-        self._handle_dtype_to_regex(sampling_params)
+    def _handle_dtype_to_regex(self, sampling_params: SglSamplingParams) -> None:
+        # SGLang appends to the stop strings, whatever they are.
+        stop = sampling_params.stop
+        sampling_params.stop = [stop] if isinstance(stop, str) else list(stop or ())
+        super()._handle_dtype_to_regex(sampling_params)
+
+    def _ask_for_texts(
+        self, s: StreamExecutor, sampling_params: SglSamplingParams, num: int
+    ) -> list[Json]:
+        """Several at once, each in a request of its own, which all find the prefix cached."""
+        if num == 1:
+            return [self._ask_for_text(self._tokens(s), sampling_params)]
+        self._prefill(s)
+        tokens, params = self._tokens(s), replace(sampling_params, n=1)
+        with ThreadPoolExecutor(min(num, _MAX_TEXTS_AT_ONCE)) as pool:
+            return list(pool.map(lambda _: self._ask_for_text(tokens, params), range(num)))
+
+    def _ask_for_text(self, tokens: StateTokens, sampling_params: SglSamplingParams) -> Json:
         params = {
             "skip_special_tokens": global_config.skip_special_tokens_in_output,
             "spaces_between_special_tokens": global_config.spaces_between_special_tokens_in_out,
@@ -402,18 +438,23 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         }
         options = {name: getattr(sampling_params, name) for name in _TEXT_OPTIONS}
         answer = self._post_generate(tokens, params, options)
-        text, ids, meta_info = answer["text"], answer["output_ids"], answer["meta_info"]
+        reason = answer["meta_info"]["finish_reason"]
+        if reason["type"] == "abort":
+            raise ServerError(f"the server aborted a request: {reason.get('message', 'no reason')}")
+        return answer
+
+    def _append_answer(self, s: StreamExecutor, answer: Json) -> None:
+        tokens, text, ids = self._tokens(s), answer["text"], answer["output_ids"]
         if matched_stop_token(answer) is not None:
-            s.variables[_TOKENS] = tokens.extended(ids[:-1], text)
-        elif meta_info["finish_reason"]["type"] == "length":
-            s.variables[_TOKENS] = tokens.extended(ids, text)
+            keep_tokens(s, tokens.extended(ids[:-1], text))
+        elif answer["meta_info"]["finish_reason"]["type"] == "length":
+            keep_tokens(s, tokens.extended(ids, text))
         # A stop string cuts the text somewhere inside a token: then the text is tokenised anew,
         # behind the tokens that were there before.
-        return text, meta_info
 
     def _post_generate(
         self,
-        tokens: _Tokens,
+        tokens: StateTokens,
         params: Mapping[str, object],
         options: Mapping[str, object] | None = None,
     ) -> Json:
@@ -426,6 +467,34 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             parse_text_answer,
             patience=UNREPEATED,
         )
+
+
+@contextlib.contextmanager
+def _asked_by_sglang(what: str) -> Iterator[None]:
+    """Name the faults of requests that SGLang's own endpoint sends."""
+    try:
+        yield
+    except OSError as error:
+        raise ServerUnreachableError(f"{what} cannot reach the server: {error}") from error
+    except RuntimeError as error:
+        raise ServerError(f"the server refused {what}: {error}") from error
+
+
+def _num_wanted(sampling_params: SglSamplingParams, only_one: str | None = None) -> int:
+    """The `n` of an `sgl.gen`.
+
+    Args:
+        only_one: where it may be 1 only, in words.
+
+    Raises:
+        ValueError: it is no number of texts, or above what is possible here.
+    """
+    num = sampling_params.n
+    if type(num) is not int or num < 1:
+        raise ValueError(f"n of sgl.gen is {num!r}; it must be a whole number of at least 1")
+    if only_one and num > 1:
+        raise ValueError(f"n of sgl.gen is {num}; {only_one} it can only be 1")
+    return num
 
 
 def endpoint_of(state: ProgramState) -> TokenEndpoint:

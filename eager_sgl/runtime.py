@@ -9,29 +9,28 @@ are gone, even by SIGKILL, the pipe ends and the server kills its whole process 
 
 import atexit
 import contextlib
-import http.client
 import json
 import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
 from eager_sgl.errors import RuntimeStartError, RuntimeStoppedError
-from eager_sgl.runtime_process import API_KEY_FILE, DEATH_FILE, how_it_ended
+from eager_sgl.runtime_process import ARGUMENTS_FILE, DEATH_FILE, how_it_ended
+from eager_sgl.server_address import DEFAULT_HOST, is_healthy, reached_at, reserved_port, url_of
+from eager_sgl.server_arguments import plain_arguments
 
 __all__ = ["EmbeddedRuntime"]
 
-HOST = "127.0.0.1"
 POLL_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
 NUM_ATTEMPTS = 3
@@ -52,7 +51,6 @@ ADVICE = {
     "out of memory": "free some memory, or pass a smaller max_total_tokens or model",
     "enough memory": "free some memory, or pass a smaller max_total_tokens or model",
     "modulenotfounderror": "install the project's dependencies again",
-    "unexpected keyword argument": "correct the server arguments: SGLang does not know one of them",
     "config.json": "check that the model path names a complete Hugging Face model",
     "safetensors": "check that the model's weight files are complete",
     PORT_TAKEN: "stop the program that holds the port, or start again",
@@ -63,15 +61,18 @@ class EmbeddedRuntime:
     """An SGLang server owned by this process; the constructor returns once it is ready.
 
     `model_path` is a model folder or a hub id. `server_args` are fields of SGLang's `ServerArgs`
-    and override our defaults; `environment` is added to the server's environment variables.
+    and override our defaults; `environment` is added to the server's environment variables. `url`
+    is where this machine reaches the server, whatever its `host`.
     `on_progress` receives the name of each stage of the start as it begins. The server's output
     goes to `log_path`, which is overwritten.
 
     The server lets requests bring code of their own (the entropy gate does), so it wants a key:
     `api_key`. SGLang writes it to its log, which only the owner can read.
 
-    Raises `RuntimeStartError` when the folder is missing, the server stops, or it is not ready
-    within `launch_timeout` seconds. Written for SGLang 0.5.23.
+    Raises `ValueError` for server arguments that SGLang does not know or the runtime cannot work
+    with, before anything is started; `RuntimeStartError` when the folder is missing, the port is in
+    use, the server stops, or it is not ready within `launch_timeout` seconds. Written for SGLang
+    0.5.23.
     """
 
     url: str
@@ -88,21 +89,22 @@ class EmbeddedRuntime:
         environment: Mapping[str, str] | None = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
+        if not launch_timeout > 0:
+            raise ValueError(f"launch_timeout is {launch_timeout}; it must be above 0 seconds")
+        arguments = plain_arguments(server_args or {})
         _require_model(model_path)
         self.model_path = str(model_path)
         self.log_path = Path(log_path)
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.api_key = arguments.get("api_key") or secrets.token_urlsafe(32)
         self._report = on_progress or (lambda stage: None)
         self._owner_pid = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch = tempfile.mkdtemp(prefix="eager_sgl_")
-        self._environment = _environment(self.model_path, self._scratch) | dict(environment or {})
+        arguments |= {"model_path": self.model_path, "api_key": self.api_key}
+        self._environment = _environment(arguments, self._scratch) | dict(environment or {})
         atexit.register(self.close)
         try:
-            arguments = dict(server_args or {})
-            self.api_key = str(arguments.pop("api_key", None) or secrets.token_urlsafe(32))
-            # Not on the command line, which all users of the machine can read.
-            (Path(self._scratch) / API_KEY_FILE).write_text(self.api_key)
             self._launch(arguments, time.monotonic() + launch_timeout)
         except BaseException:
             self.close()
@@ -139,30 +141,33 @@ class EmbeddedRuntime:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _launch(self, server_args: Mapping[str, object], deadline: float) -> None:
+    def _launch(self, arguments: Mapping[str, Any], deadline: float) -> None:
         """Start the server and wait for it; again, on other ports, if one of them was taken."""
-        for attempts_left in reversed(range(NUM_ATTEMPTS)):
-            try:
-                self._launch_once(server_args, deadline)
-                break
-            except RuntimeStartError:
-                if not attempts_left or PORT_TAKEN not in self._log_text().lower():
-                    raise
-                self._end_process()
+        host, named_port = arguments.get("host", DEFAULT_HOST), arguments.get("port")
+        for attempts_left in reversed(range(NUM_ATTEMPTS if named_port is None else 1)):
+            with reserved_port(host, named_port or 0) as port:
+                try:
+                    self._launch_at(host, port, arguments, deadline)
+                    return
+                except RuntimeStartError:
+                    if not attempts_left or PORT_TAKEN not in self._log_text().lower():
+                        raise
+                    self._end_process()
 
-    def _launch_once(self, server_args: Mapping[str, object], deadline: float) -> None:
-        with _reserved_port() as port:
-            address = {"model_path": self.model_path, "host": HOST, "port": port}
-            self._process = self._start({**address, **server_args})
-            self.pid = self._process.pid
-            self.url = f"http://{HOST}:{port}"
-            self._wait_until_ready(self._process, port, deadline)
+    def _launch_at(
+        self, host: str, port: int, arguments: Mapping[str, Any], deadline: float
+    ) -> None:
+        self._process = self._start({**arguments, "host": host, "port": port})
+        self.pid = self._process.pid
+        self.url = url_of(host, port)
+        self._wait_until_ready(self._process, (host, port), deadline)
 
-    def _start(self, server_args: Mapping[str, object]) -> subprocess.Popen[bytes]:
-        module = ["-m", "eager_sgl.runtime_process"]
+    def _start(self, arguments: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        # Not on the command line, which all users of the machine can read.
+        (Path(self._scratch) / ARGUMENTS_FILE).write_text(json.dumps(arguments))
         with open(self.log_path, "wb", opener=_private) as log:
             return subprocess.Popen(
-                [sys.executable, *module, json.dumps(server_args, default=str), self._scratch],
+                [sys.executable, "-m", "eager_sgl.runtime_process", self._scratch],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -171,14 +176,14 @@ class EmbeddedRuntime:
             )
 
     def _wait_until_ready(
-        self, process: subprocess.Popen[bytes], port: int, deadline: float
+        self, process: subprocess.Popen[bytes], address: tuple[str, int], deadline: float
     ) -> None:
         stage = "importing SGLang"
         self._report(stage)
         with self.log_path.open(errors="replace") as log:
-            while not _is_healthy(port):
+            while not is_healthy(*address):
                 if process.poll() is not None:
-                    raise self._start_error(f"stopped while {stage}")
+                    raise self._start_error(f"stopped while {stage}: {self._death(process)}")
                 if time.monotonic() > deadline:
                     raise self._start_error(f"ran out of its launch timeout while {stage}")
                 for begun in _stages_begun(log.read()):
@@ -233,48 +238,28 @@ def _require_model(model_path: str | Path) -> None:
         )
 
 
-def _environment(model_path: str, scratch: str) -> dict[str, str]:
+def _environment(arguments: Mapping[str, Any], scratch: str) -> dict[str, str]:
     """The server's environment variables: ours, changed where a start gets quicker or safer."""
     variables = dict(os.environ)
     # Containers often set this one; without compiled modules every start takes a minute longer.
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
     variables["TMPDIR"] = scratch
     # SGLang's warm-up request goes to its own address, which no proxy can reach.
-    no_proxy = [variables.get("no_proxy") or variables.get("NO_PROXY"), HOST]
+    address = reached_at(arguments.get("host", DEFAULT_HOST))
+    no_proxy = [variables.get("no_proxy") or variables.get("NO_PROXY"), address]
     variables["no_proxy"] = variables["NO_PROXY"] = ",".join(filter(None, no_proxy))
     # Each /health would otherwise generate a token and take a second.
     variables.setdefault("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION", "0")
-    if Path(model_path).exists():
+    # A grammar may allow no token of a small vocabulary: then its request fails, not the server.
+    variables.setdefault("SGLANG_SANITIZE_NAN_LOGITS", "1")
+    folders = [arguments["model_path"], arguments.get("tokenizer_path")]
+    if all(Path(folder).exists() for folder in folders if folder):
         variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return variables
 
 
-@contextlib.contextmanager
-def _reserved_port() -> Iterator[int]:
-    """A free port, kept from other programs while the server has yet to listen on it."""
-    with socket.socket() as reservation:
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reservation.bind((HOST, 0))
-        port: int = reservation.getsockname()[1]
-        # On Linux two sockets with this option share a port until one listens; elsewhere not.
-        if sys.platform != "linux":
-            reservation.close()
-        yield port
-
-
 def _stages_begun(log_text: str) -> list[str]:
     return [stage for mark, stage in STAGES.items() if mark in log_text]
-
-
-def _is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

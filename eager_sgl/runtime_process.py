@@ -1,6 +1,9 @@
 """The embedded runtime's own process: SGLang's server, which dies with its owner or its children.
 
-    python -m eager_sgl.runtime_process SERVER_ARGS_AS_JSON SCRATCH_FOLDER
+    python -m eager_sgl.runtime_process SCRATCH_FOLDER
+
+The folder holds the server's arguments: its keys among them, which the command line would show to
+all users of the machine.
 
 Standard input is a pipe that the owner holds open and never writes to. When it ends, the owner is
 gone, however it died, and this process takes its whole group with it. (A parent-death signal would
@@ -19,87 +22,60 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from multiprocessing import active_children
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-__all__ = ["API_KEY_FILE", "DEATH_FILE", "how_it_ended", "main"]
+__all__ = ["ARGUMENTS_FILE", "DEATH_FILE", "how_it_ended", "main"]
 
-API_KEY_FILE = "api_key"
+ARGUMENTS_FILE = "server_args.json"
 DEATH_FILE = "death"
 """Holds a clause on the process that died, such as "the scheduler died (signal 9)"."""
 
 POLL_SECONDS = 1.0
 LOG_SECONDS = 1.0
 """What SGLang is given to write to its log what it knows of the death of a process."""
-TITLE_START = "sglang::"
 SMALL_MODEL_BYTES = 100_000_000
 SHARED_MEMORY = Path("/dev/shm")
-
-# What every device gets; the rest of SGLang's defaults suit a GPU as they are.
-COMMON_ARGUMENTS: dict[str, Any] = {
-    # An idle scheduler otherwise spins on one core.
-    "sleep_on_idle": True,
-    "log_level": "info",
-    # One line per request would fill the log and slow the server.
-    "log_level_http": "warning",
-    # For the entropy gate. Whoever may send requests can then run code in the server: it listens on
-    # this machine only, and wants a key.
-    "enable_custom_logit_processor": True,
-}
-
-CPU_ARGUMENTS: dict[str, Any] = {
-    "device": "cpu",
-    # CPUs compute in float32; half precision is emulated on most.
-    "dtype": "float32",
-    "attention_backend": "torch_native",
-    "sampling_backend": "pytorch",
-    # Overlap hides scheduling behind a device's work; here both take turns on the same core.
-    "disable_overlap_schedule": True,
-    # A branch that begins joins the step of those that run, instead of holding them up for one.
-    "enable_mixed_chunk": True,
-    # A cached prefix is shared token by token.
-    "page_size": 1,
-    "max_running_requests": 256,
-    # Weights and KV pool take at most half of the memory, and the pool at most these tokens: it is
-    # written once at the start, which takes time and memory even when it is never used.
-    "mem_fraction_static": 0.5,
-    "max_total_tokens": 131_072,
-    # Graphs are captured for GPUs only.
-    "cuda_graph_backend_decode": "disabled",
-    "cuda_graph_backend_prefill": "disabled",
-}
+TITLE_START = "sglang::"
 
 
 def main() -> None:
-    """Serve until killed; the arguments are those of the command line above."""
-    server_args, scratch = json.loads(sys.argv[1]), Path(sys.argv[2])
-    server_args["api_key"] = (scratch / API_KEY_FILE).read_text()
+    """Serve until killed; the argument is that of the command line above."""
+    scratch = Path(sys.argv[1])
     if os.getpgrp() != os.getpid():
         # Started by hand: the group that we kill must be our own.
         os.setpgid(0, 0)
     threading.Thread(target=_watch, args=(scratch,), daemon=True).start()
-    from eager_sgl.cpu_platform import accelerator_present
+    from eager_sgl.server_arguments import devices_fault, resolve_arguments
 
-    on_cpu = not accelerator_present()
-    if on_cpu:
-        _prepare_environment(Path(server_args["model_path"]), scratch)
+    num_devices = _num_devices()
+    server_args = json.loads((scratch / ARGUMENTS_FILE).read_text())
+    arguments = resolve_arguments(server_args, on_cpu=num_devices == 0)
+    if fault := devices_fault(arguments, num_devices):
+        sys.exit(fault)
+    if num_devices == 0:
+        _prepare_environment(Path(arguments["model_path"]), scratch)
     from sglang.srt.entrypoints.http_server import launch_server
     from sglang.srt.plugins import load_plugins
     from sglang.srt.server_args import ServerArgs
 
     load_plugins()
-    launch_server(ServerArgs(**resolve_arguments(server_args, on_cpu=on_cpu)))
+    launch_server(ServerArgs(**arguments))
 
 
-def resolve_arguments(server_args: Mapping[str, Any], *, on_cpu: bool) -> dict[str, Any]:
-    """The fields of `ServerArgs`: the owner's over ours."""
-    return COMMON_ARGUMENTS | (CPU_ARGUMENTS if on_cpu else {}) | dict(server_args)
+def _num_devices() -> int:
+    """Devices that SGLang can serve on; 0 where there is only the CPU."""
+    from eager_sgl.cpu_platform import accelerator_present
+
+    if not accelerator_present():
+        return 0
+    import torch
+
+    return max(torch.accelerator.device_count(), 1)
 
 
 def _prepare_environment(model_folder: Path, scratch: Path) -> None:

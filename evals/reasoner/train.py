@@ -97,7 +97,7 @@ def build_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     )
     config._attn_implementation = "eager"  # on a CPU faster to train than the fused kernel
     model = LlamaForCausalLM(config)
-    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.95, top_k=0)
+    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.95)
     return model
 
 

@@ -167,7 +167,14 @@ def test_shipped_model_is_small_and_its_configuration_fits_the_tokenizer(tokeniz
     assert config["head_dim"] == 64
     assert config["vocab_size"] == len(tokenizer)
     assert config["eos_token_id"] == generation["eos_token_id"] == tokenizer.eos_token_id
+    assert_sampling_is_servable(generation)
     assert sum(file.stat().st_size for file in MODEL.iterdir()) <= MAX_MODEL_BYTES
+
+
+def assert_sampling_is_servable(generation: dict[str, Any]) -> None:
+    """SGLang's OpenAI routes begin with these, and refuse a top-k of 0 for "all"."""
+    assert (generation["temperature"], generation["top_p"]) == (0.6, 0.95)
+    assert "top_k" not in generation
 
 
 def test_training_writes_a_folder_that_loads(
@@ -184,6 +191,7 @@ def test_training_writes_a_folder_that_loads(
         monkeypatch.setattr("sys.argv", ["train.py", "--threads", "1", *options])
         train.main()
     assert prompts.read_text() == PROMPTS.read_text()
+    assert_sampling_is_servable(json.loads((folder / "generation_config.json").read_text()))
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.num_parameters() < 1_000_000
     assert len(AutoTokenizer.from_pretrained(folder)) == model.config.vocab_size

@@ -68,6 +68,7 @@ def test_the_folder_is_small_and_its_configuration_fits_the_tokenizer(tokenizer:
     generation = json.loads((MODEL / "generation_config.json").read_text())
     assert config["vocab_size"] == len(tokenizer) == len(build_tokenizer(WORDY))
     assert config["eos_token_id"] == generation["eos_token_id"] == tokenizer.eos_token_id
+    assert "top_k" not in generation
     assert tokenizer.get_vocab() == build_tokenizer(WORDY).get_vocab()
     assert tokenizer.chat_template == build_tokenizer(PLAIN).chat_template
     assert sum(file.stat().st_size for file in MODEL.iterdir()) <= MAX_MODEL_BYTES

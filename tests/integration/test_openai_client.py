@@ -1,0 +1,133 @@
+"""The bundled model on SGLang's OpenAI-compatible routes, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import contextlib
+
+import openai
+import pytest
+
+from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
+from tests.conftest import API_KEY
+
+pytestmark = pytest.mark.integration
+
+EASY = Problem((7, 5), 12, level=1)
+MESSAGES = [{"role": "user", "content": instruction(EASY)}]
+PARTS = [{"role": "user", "content": [{"type": "text", "text": instruction(EASY)}]}]
+
+
+@pytest.fixture(scope="module")
+def client(server_url):
+    return openai.OpenAI(base_url=f"{server_url}/v1", api_key=API_KEY, max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def model(client):
+    (only,) = client.models.list().data
+    return only.id
+
+
+CHATS = {
+    "nothing said": {},
+    "greedy": {"temperature": 0},
+    "a length": {"max_tokens": 100},
+    "a length in new words": {"max_completion_tokens": 100},
+    "a seed": {"seed": 7},
+    "truncated": {"top_p": 0.9, "extra_body": {"top_k": 5, "min_p": 0.01}},
+    "penalties": {"presence_penalty": 0.01, "frequency_penalty": 0.01},
+    "logprobs": {"logprobs": True, "top_logprobs": 3},
+    "text in parts": {"messages": PARTS, "temperature": 0},
+    "a second turn": {
+        "messages": [*MESSAGES, {"role": "assistant", "content": "12"}, *MESSAGES],
+        "temperature": 0,
+    },
+    "a system's message": {
+        "messages": [{"role": "system", "content": "be short"}, *MESSAGES],
+        "temperature": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_a_chat_is_answered(client, model, name):
+    asked = {"model": model, "messages": MESSAGES} | CHATS[name]
+    completion = client.chat.completions.create(**asked)
+    (choice,) = completion.choices
+    assert choice.finish_reason == "stop"
+    assert is_correct(EASY, parse_answer(choice.message.content))
+    assert completion.usage.completion_tokens > 5
+    if "logprobs" in CHATS[name]:
+        assert len(choice.logprobs.content) >= completion.usage.completion_tokens - 1
+
+
+@pytest.mark.parametrize("num", [2, 5])
+def test_a_chat_is_answered_several_times(client, model, num):
+    choices = client.chat.completions.create(model=model, messages=MESSAGES, n=num).choices
+    assert [choice.index for choice in choices] == list(range(num))
+    assert any(is_correct(EASY, parse_answer(choice.message.content)) for choice in choices)
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_a_chat_is_streamed(client, model, num):
+    texts = [""] * num
+    pieces = client.chat.completions.create(
+        model=model, messages=MESSAGES, n=num, temperature=0, stream=True
+    )
+    for choice in (choice for piece in pieces for choice in piece.choices):
+        texts[choice.index] += choice.delta.content or ""
+    assert all(is_correct(EASY, parse_answer(text)) for text in texts)
+
+
+COMPLETIONS = {
+    "a text": ({}, 1),
+    "token ids": ({"prompt": [1, 2, 8, 9]}, 1),
+    "two texts": ({"prompt": ["make 12", "make 11"]}, 2),
+    "two at once": ({"n": 2}, 2),
+    "two of two": ({"prompt": ["make 12", "make 11"], "n": 2}, 4),
+    "logprobs": ({"logprobs": 2}, 1),
+    "the prompt again": ({"echo": True}, 1),
+}
+
+
+@pytest.mark.parametrize("name", COMPLETIONS)
+def test_a_text_is_completed(client, model, name):
+    options, num = COMPLETIONS[name]
+    asked = {"model": model, "prompt": instruction(EASY), "max_tokens": 5} | options
+    choices = client.completions.create(**asked).choices
+    assert [choice.index for choice in choices] == list(range(num))
+    assert all(choice.text for choice in choices)
+    if "echo" in options:
+        assert choices[0].text.startswith(instruction(EASY))
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_a_completion_is_streamed(client, model, num):
+    texts = [""] * num
+    pieces = client.completions.create(
+        model=model, prompt=instruction(EASY), n=num, max_tokens=5, stream=True
+    )
+    for choice in (choice for piece in pieces for choice in piece.choices):
+        texts[choice.index] += choice.text
+    assert all(texts)
+
+
+IMPOSSIBLE = {
+    "an object": {"type": "json_object"},
+    "a schema": {
+        "type": "json_schema",
+        "json_schema": {"name": "a", "schema": {"type": "object", "properties": {}}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_form_that_the_vocabulary_cannot_write_does_not_take_the_server_along(
+    client, model, name
+):
+    """It has no brace: no token may follow, and nothing is left to sample from."""
+    with contextlib.suppress(openai.APIStatusError):
+        client.chat.completions.create(
+            model=model, messages=MESSAGES, response_format=IMPOSSIBLE[name], max_tokens=20
+        )
+    test_a_chat_is_answered(client, model, "greedy")
