@@ -22,6 +22,7 @@ from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.signals import censored_mean_peak
 from eager_sgl.stops import Stop
 from evals.judged import Verdicts, classes_of
+from evals.judging import judged_by
 from evals.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
 from evals.progress import Meter
 from evals.settings import Settings
@@ -213,6 +214,7 @@ class Worker:
             refused=result.refused[: self._most_extra(cell)],
             inexact_steps=result.inexact_steps,
             shown=result.shown,
+            judged_by=judged_by(settings.task, sample),
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
@@ -308,6 +310,7 @@ def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord
         vote=None,
         stage=stage,
         status=score.status,
+        final_text=sequence.final_text,
     )
 
 

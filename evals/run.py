@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _report_only(settings)
         if refusal := _refused(settings):
             return _fail(refusal, 2)
+        if settings.regrade:
+            return _regrade(settings)
         folder = RunFolder(settings)
     except StoreError as error:
         return _fail(str(error), 2)
@@ -103,13 +105,27 @@ def _kept(folder: RunFolder) -> str:
 def _report_only(settings: Settings) -> int:
     folder = settings.output_dir
     header, records = read_config(folder), read_records(folder / RESULTS)
-    try:
-        plan = Plan.from_config(header["config"], can_vote=header["config"]["can_vote"])
-    except KeyError as error:
-        raise StoreError(f"{folder} was written by another version: no {error} in it") from error
+    plan = _plan_of(header, folder)
     with open_view(sys.stdout) as view:
         publish(folder, header, records, plan, view, renew=True)
     return 0
+
+
+def _regrade(settings: Settings) -> int:
+    from evals.regrade import regrade
+
+    folder = settings.output_dir
+    with open_view(sys.stdout) as view:
+        header, records = regrade(settings, _plan_of(read_config(folder), folder), view)
+        publish(folder, header, records, _plan_of(header, folder), view, renew=True)
+    return 0
+
+
+def _plan_of(header: dict[str, Any], folder: Path) -> Plan:
+    try:
+        return Plan.from_config(header["config"], can_vote=header["config"]["can_vote"])
+    except KeyError as error:
+        raise StoreError(f"{folder} was written by another version: no {error} in it") from error
 
 
 def evaluate(settings: Settings, folder: RunFolder, view: View) -> None:
@@ -173,7 +189,7 @@ def publish(
 
     summary = summarise_run(header, records, plan, wall_seconds(records, plan))
     view.say(f"\n{render_table(summary)}\n")
-    for sign in diagnose(records):
+    for sign in diagnose(records, header["config"].get("eager", {}).get("reasoning_end")):
         view.say(f"warning: {sign}")
     view.say(f"results: {folder}")
     if renew:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -18,12 +19,19 @@ from eager_sgl.core import (
     TokenCounts,
 )
 from eager_sgl.running_threshold import Shown
-from evals.files import StoreError, reported, to_line
+from evals.files import StoreError, encoded, replace_file, reported, to_line
 from evals.grading.score import Status
 from evals.plan import Cell
 from evals.tasks import Message
 
-__all__ = ["PromptRecord", "ResultStore", "SequenceRecord", "StageTwo", "read_records"]
+__all__ = [
+    "JudgedBy",
+    "PromptRecord",
+    "ResultStore",
+    "SequenceRecord",
+    "StageTwo",
+    "read_records",
+]
 
 Key = tuple[Cell, str]
 """What there is at most one result for: a cell and a sample's id."""
@@ -40,6 +48,7 @@ class SequenceRecord:
         stage: 1, or 2 for an extra sequence.
         status: whether the judge came to a judgement; see `evals.grading.score`.
         raw_logprob: of the whole sequence under the model itself; None where it is not known.
+        final_text: the part of the text that was judged; None in lines of earlier versions.
     """
 
     text: str
@@ -54,12 +63,26 @@ class SequenceRecord:
     stage: int = 1
     status: Status = "judged"
     raw_logprob: float | None = None
+    final_text: str | None = None
 
     @classmethod
     def from_json(cls, line: dict[str, Any]) -> Self:
         """What `asdict` and JSON made of it, read back."""
         branch = line["branch"] and _branch(line["branch"])
         return cls(**line | {"token_ids": tuple(line["token_ids"]), "branch": branch})
+
+
+@dataclass(frozen=True)
+class JudgedBy:
+    """What the judgements on a prompt rest on, besides the sequences and the level.
+
+    Attributes:
+        reference: the fields of the reference answer, long ones by their digest.
+        judges: the versions of what judges.
+    """
+
+    reference: Mapping[str, str]
+    judges: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -103,6 +126,7 @@ class PromptRecord:
         inexact_steps, shown: see `eager_sgl.core.PromptResult`.
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
+        judged_by: what the judgements rest on; None in lines of earlier versions.
     """
 
     method: str
@@ -125,6 +149,7 @@ class PromptRecord:
     shown: Shown | None = None
     session: int = 0
     elapsed: float = 0.0
+    judged_by: JudgedBy | None = None
 
     @property
     def cell(self) -> Cell:
@@ -181,6 +206,7 @@ class PromptRecord:
                 "shown": _shown(line.get("shown")),
                 "stage_two": line["stage_two"] and StageTwo(**line["stage_two"]),
                 "refused": tuple(RefusedBranch(*one) for one in refused),
+                "judged_by": line.get("judged_by") and JudgedBy(**line["judged_by"]),
             }
         )
 
@@ -239,7 +265,7 @@ class ResultStore:
         """Write a finished prompt through to the file: the whole line or nothing."""
         key = (record.cell, record.sample_id)
         assert key not in self.records, f"{key} is there already"
-        line = to_line(record.to_json()).encode()
+        line = encoded(to_line(record.to_json()))
         with reported(self.path):
             size = os.fstat(self._file).st_size
             try:
@@ -248,6 +274,15 @@ class ResultStore:
                 os.ftruncate(self._file, size)
                 raise
         self.records[key] = record
+
+    def rewrite(self, records: Iterable[PromptRecord]) -> None:
+        """Put these results in the place of all that there are: the whole file or nothing."""
+        self.records = {(record.cell, record.sample_id): record for record in records}
+        lines = (to_line(record.to_json()) for record in self.records.values())
+        replace_file(self.path, lines)
+        with reported(self.path):
+            os.close(self._file)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
 
 def read_records(path: Path) -> list[PromptRecord]:
