@@ -104,7 +104,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         token_budget=options.token_budget,
         bids=bids,
         rules=read_rules(options),
-        verifier=options.verifier and read_verifier(options.verifier),
+        verifier=options.verifier and read_verifier(options.verifier, samples),
         verifier_name=options.verifier,
         calibration=calibration,
         quantile=read_quantile(options.theta),
