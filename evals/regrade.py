@@ -7,8 +7,6 @@ earlier judgements had decided while sequences were generated stays as it was de
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from eager_sgl.reallocation import RULES
@@ -16,10 +14,10 @@ from evals.bidding import DOUBT
 from evals.files import StoreError, reported, write_whole
 from evals.folder import CONFIG, RESULTS, Header, locked, read_config
 from evals.html_report import REPORT
-from evals.judged import Verdicts, classes_of
-from evals.judging import judged_by, listed
-from evals.plan import SEARCHES, STAGE_ONE, Cell, Plan
+from evals.judging import listed
+from evals.plan import SEARCHES, Plan
 from evals.progress import View
+from evals.rejudge import Rejudge, granted_by_labels, is_solved_at_first
 from evals.settings import Settings, digest_prompts
 from evals.stopping import CONSENSUS, VERIFIER
 from evals.store import PromptRecord, ResultStore, SequenceRecord
@@ -55,8 +53,9 @@ def regrade(settings: Settings, plan: Plan, view: View) -> tuple[Header, list[Pr
     with locked(folder), ResultStore(folder / RESULTS) as store:
         header, old = read_config(folder), list(store.records.values())
         samples = _samples_of(old, settings)
+        _require_end(old, header, settings)
         view.say(f"judging {sum(len(record.sequences) for record in old):,} sequences again")
-        new = _Judge(settings, header, old, samples).judge_all()
+        new = Rejudge(settings, header, old, samples).judge_all()
         with reported(folder / REPORT):  # gone, it says that the summary is to be renewed
             (folder / REPORT).unlink(missing_ok=True)
         store.rewrite(new)
@@ -68,7 +67,7 @@ def regrade(settings: Settings, plan: Plan, view: View) -> tuple[Header, list[Pr
 
 
 def _samples_of(records: Sequence[PromptRecord], settings: Settings) -> dict[str, Sample]:
-    """The samples of the results, as they are now; another prompt has other sequences."""
+    """The samples of the results, as they are now; sequences are of the prompt they began with."""
     if not records:
         raise StoreError(f"{settings.output_dir} holds no results that could be judged again")
     samples = {sample.id: sample for sample in settings.task.load(None, None, 0)}
@@ -85,106 +84,16 @@ def _samples_of(records: Sequence[PromptRecord], settings: Settings) -> dict[str
     return samples
 
 
-class _Judge:
-    """Judges the results of a folder, prompt by prompt, each text once."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        header: Header,
-        records: Sequence[PromptRecord],
-        samples: dict[str, Sample],
-    ) -> None:
-        self._settings = settings
-        self._records = records
-        self._samples = samples
-        self._end = settings.base.reasoning_end
-        self._is_same_end = self._end == header["config"]["eager"]["reasoning_end"]
-        self._is_by_labels = header["config"].get("verifier") is None
-        self._granted = _granted(records)
-
-    def judge_all(self) -> list[PromptRecord]:
-        """The records with new judgements, in their order."""
-        places: dict[str, list[int]] = {}
-        for place, record in enumerate(self._records):
-            places.setdefault(record.sample_id, []).append(place)
-        pool = ThreadPoolExecutor(self._settings.concurrency)
-        try:
-            judged = pool.map(self._judge_prompt, places, places.values())
-            found = {place: record for records in judged for place, record in records}
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        return [found[place] for place in range(len(self._records))]
-
-    def _judge_prompt(self, sample_id: str, places: list[int]) -> list[tuple[int, PromptRecord]]:
-        """All results of one prompt, with their places."""
-        sample = self._samples[sample_id]
-        verdicts = Verdicts(self._settings.task, sample)
-        return [
-            (place, self._judge_record(self._records[place], sample, verdicts)) for place in places
-        ]
-
-    def _judge_record(
-        self, record: PromptRecord, sample: Sample, verdicts: Verdicts
-    ) -> PromptRecord:
-        texts = [self._final_text(sequence) for sequence in record.sequences]
-        scores = [verdicts.judge(text) for text in texts]
-        votes = classes_of(self._settings.task, sample, [score.answer for score in scores])
-        sequences = tuple(
-            replace(
-                sequence,
-                answer=score.answer,
-                correct=score.correct,
-                explanation=score.explanation,
-                status=score.status,
-                vote=vote,
-                final_text=text,
-            )
-            for sequence, text, score, vote in zip(
-                record.sequences, texts, scores, votes, strict=True
-            )
+def _require_end(records: Sequence[PromptRecord], header: Header, settings: Settings) -> None:
+    """Another end of reasoning must be in a text: no other trace of it is stored."""
+    end = settings.base.reasoning_end
+    if end is None or end == header["config"]["eager"]["reasoning_end"]:
+        return
+    if not any(end in sequence.text for record in records for sequence in record.sequences):
+        raise StoreError(
+            f"--reasoning-end is {end!r}, which is in none of the texts in {settings.output_dir} "
+            "(special tokens leave none there)"
         )
-        return replace(
-            record,
-            level=sample.level,
-            sequences=sequences,
-            solved=self._solved(record, sequences),
-            judged_by=judged_by(self._settings.task, sample),
-        )
-
-    def _final_text(self, sequence: SequenceRecord) -> str:
-        """What was judged; where that is not known, or the end is another, what follows the end."""
-        if sequence.final_text is not None and self._is_same_end:
-            return sequence.final_text
-        if self._end is None:
-            return sequence.text
-        _, closed, after = sequence.text.partition(self._end)
-        return after if closed else sequence.text
-
-    def _solved(self, record: PromptRecord, sequences: Sequence[SequenceRecord]) -> bool | None:
-        """As it was where a verifier said so, or a grant went by it."""
-        if record.solved is None or not self._is_by_labels:
-            return record.solved
-        if _stage_one(record.cell) in self._granted:
-            return record.solved
-        return _is_solved(sequences)
-
-
-def _is_solved(sequences: Iterable[SequenceRecord]) -> bool:
-    return any(sequence.correct for sequence in sequences if sequence.stage == 1)
-
-
-def _stage_one(cell: Cell) -> Cell:
-    return cell._replace(method=STAGE_ONE, stage_two=None)
-
-
-def _granted(records: Iterable[PromptRecord]) -> set[Cell]:
-    """First stages whose judgements have given extra sequences to some prompts."""
-    return {
-        _stage_one(record.cell)
-        for record in records
-        if record.stage_two is not None and RULES[record.method].needs_labels
-    }
 
 
 def _renewed(
@@ -254,11 +163,11 @@ def _judgement(sequence: SequenceRecord) -> tuple[object, ...]:
 
 def _decided(header: Header, old: Sequence[PromptRecord], new: Sequence[PromptRecord]) -> list[str]:
     """What was generated by judgements that are others now."""
-    granted = _granted(new)
+    granted = granted_by_labels(new)
     regretted = {
         record.sample_id
         for record in new
-        if record.cell in granted and record.solved != _is_solved(record.sequences)
+        if record.cell in granted and record.solved != is_solved_at_first(record.sequences)
     }
     is_by_labels = header["config"].get("verifier") is None
     found = []

@@ -115,9 +115,12 @@ def _regrade(settings: Settings) -> int:
     from evals.regrade import regrade
 
     folder = settings.output_dir
-    with open_view(sys.stdout) as view:
-        header, records = regrade(settings, _plan_of(read_config(folder), folder), view)
-        publish(folder, header, records, _plan_of(header, folder), view, renew=True)
+    try:
+        with open_view(sys.stdout) as view:
+            header, records = regrade(settings, _plan_of(read_config(folder), folder), view)
+            publish(folder, header, records, _plan_of(header, folder), view, renew=True)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing is lost, the same command begins again", INTERRUPTED)
     return 0
 
 

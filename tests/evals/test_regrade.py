@@ -1,6 +1,7 @@
 """Judgements follow the answers, graders, levels and judges there are, or a run is refused."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -274,7 +275,10 @@ def test_ends_of_reasoning_that_leave_no_text_are_said(
     own: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_an_earlier_version_wrote_it(own.folder)
-    assert own.regrade("--reasoning-end", "<special>") == 0
+    header = json.loads((own.folder / "config.json").read_text())
+    header["config"]["eager"]["reasoning_end"] = "<special>"
+    (own.folder / "config.json").write_text(json.dumps(header))
+    assert own.regrade() == 0
     assert "'<special>' is in none of their texts" in capsys.readouterr().out
 
 
@@ -312,6 +316,21 @@ def test_judgements_that_cannot_be_made_are_counted(
     monkeypatch.setattr(own_prompts.OwnPrompts, "score", fails)
     assert own.regrade() == 0
     assert "18 no longer judged" in capsys.readouterr().out
+
+
+def test_an_interruption_loses_nothing(
+    own: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (own.folder / "results.jsonl").read_bytes()
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ThreadPoolExecutor, "map", interrupt)
+        assert own.regrade() == 130
+    assert capsys.readouterr().err.startswith("error: interrupted; nothing is lost")
+    assert (own.folder / "results.jsonl").read_bytes() == before
 
 
 def test_what_follows_another_end_of_reasoning_is_judged(
@@ -433,6 +452,10 @@ def test_programs_of_the_model_are_not_run_unasked(
         (["--output-dir", "run", "--report-only"], "--regrade reports as well; leave"),
         (["--output-dir", "run", "--task", "absent.jsonl"], "cannot read absent.jsonl"),
         (["--output-dir", "run", "--task", "countdown"], "run holds sequences of prompts that cou"),
+        (
+            ["--output-dir", "run", "--reasoning-end", "</wrong>"],
+            "--reasoning-end is '</wrong>', w",
+        ),
         (["--output-dir", "empty"], "empty holds no results that could be judged again"),
     ],
 )
