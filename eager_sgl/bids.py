@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from eager_sgl.plugins import PlugIn
 from eager_sgl.worth import Worth
 
 __all__ = ["Bidder", "TokenLedger"]
@@ -69,7 +70,11 @@ class TokenLedger:
 
         Args:
             worth: the rule that the search bids by.
+
+        Raises:
+            ValueError: it does not take a tree and sequences.
         """
+        PlugIn("worth", worth, ("tree", "sequences"))
         with self._lock:
             bidder = Bidder(self, self._num_joined, worth)
             self._num_joined += 1

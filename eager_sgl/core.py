@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.running_threshold import Shown
 from eager_sgl.signals import mean_peak
+
+if TYPE_CHECKING:
+    from eager_sgl.priorities import Priority
 
 __all__ = [
     "BranchPoint",
@@ -134,7 +137,8 @@ class SearchConfig:
         order: what is opened next. "best_first": the best untried tokens by `priority`. "swor": the
             next draw of exact sampling without replacement. "trie_parallel": the next independent
             sample, of which only what is not in the tree yet is generated.
-        priority: of best-first: a name of `eager_sgl.priorities.PRIORITIES`, or module:object.
+        priority: of best-first: a name of `eager_sgl.priorities.PRIORITIES`, module:object, or a
+            priority itself; one that does not value every candidate is refused.
         max_sequences: M, the most sequences that one prompt may have.
         width: how many are opened at once, at most; 1 is the pure rule. A round never opens more
             than there are sequences: 1, 1, 2, 4, 8, 8, …
@@ -146,7 +150,7 @@ class SearchConfig:
     """
 
     order: Literal["best_first", "swor", "trie_parallel"] = "best_first"
-    priority: str = "flat_joint_cost"
+    priority: str | Priority = "flat_joint_cost"
     max_sequences: int = 32
     width: int = 8
     max_tokens: int | None = None
@@ -158,6 +162,9 @@ class SearchConfig:
     def __post_init__(self) -> None:
         _require(self.top_k >= 2, "top_k", self.top_k, "at least 2")
         _require(self.max_sequences >= 1, "max_sequences", self.max_sequences, "at least 1")
+        from eager_sgl.priorities import usable_priority  # which needs this module
+
+        usable_priority(self.priority)
         _require(self.width >= 1, "width", self.width, "at least 1")
         _require(
             self.max_tokens is None or self.max_tokens >= 1,

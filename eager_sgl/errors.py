@@ -1,6 +1,7 @@
 """Every exception that eager_sgl raises on its own account.
 
     EagerError
+    ├── PlugInError                a function of the user's does not do what its role asks
     ├── RuntimeStartError          the embedded runtime did not come up
     └── ServerError                the SGLang server could not do what was asked
         ├── ServerUnreachableError     no answer: refused, reset, timed out, died
@@ -19,6 +20,7 @@ __all__ = [
     "BrokenAnswerError",
     "EagerError",
     "MalformedAnswerError",
+    "PlugInError",
     "RequestRejectedError",
     "RuntimeStartError",
     "RuntimeStoppedError",
@@ -30,6 +32,10 @@ __all__ = [
 
 class EagerError(Exception):
     """Base of the exceptions of this package; its text is one sentence for the user."""
+
+
+class PlugInError(EagerError, ValueError):
+    """A function of the user's takes or returns something else than its role asks; names it."""
 
 
 class RuntimeStartError(EagerError):

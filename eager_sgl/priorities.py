@@ -9,14 +9,26 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from eager_sgl.consequence import Consequential, Novel
-from eager_sgl.frontier import NONE, Candidates, Flattening, Floats
+from eager_sgl.core import Generation, TopLogprobs
+from eager_sgl.errors import PlugInError
+from eager_sgl.frontier import NONE, Candidates, Flattening, Floats, StepRecorder, candidates
+from eager_sgl.plugins import PlugIn
+from eager_sgl.tree import TokenTree
 
-__all__ = ["PRIORITIES", "Best", "EarlyPeaks", "JointOverCost", "Priority", "find_priority"]
+__all__ = [
+    "PRIORITIES",
+    "Best",
+    "EarlyPeaks",
+    "JointOverCost",
+    "Priority",
+    "find_priority",
+    "usable_priority",
+]
 
 
 class Priority(Protocol):
@@ -109,3 +121,62 @@ def find_priority(name: str) -> Priority:
         raise ValueError(
             f"unknown priority {name!r}; there is {', '.join(PRIORITIES)}, or module:object"
         ) from error
+
+
+def usable_priority(priority: str | Priority) -> Priority:
+    """A priority that has been tried on a small frontier and on an empty one.
+
+    One of the user's is checked at every further call as well. A class stands for an object of it.
+
+    Args:
+        priority: a name as for `find_priority`, or a priority itself.
+
+    Raises:
+        ValueError: there is none of that name, or it does not value every candidate.
+    """
+    if isinstance(priority, str) and priority in PRIORITIES:
+        return PRIORITIES[priority]
+    found: Any = find_priority(priority) if isinstance(priority, str) else priority
+    name = priority if isinstance(priority, str) else None
+    if isinstance(found, type):
+        with PlugIn("priority", found, (), name).blamed():
+            found = found()
+    checked = _Checked(found, PlugIn("priority", found, ("candidates",), name))
+    if not hasattr(found, "flattening"):
+        raise PlugInError(
+            f"{checked.plug_in} has no flattening, the distribution that it wants to see "
+            "candidates under; eager_sgl.priorities.Best makes a priority of a function"
+        )
+    with checked.plug_in.blamed():
+        for probabilities in ([0.5, 0.25, 0.15, 0.1], [1.0, 0.0, 0.0, 0.0]):
+            checked(candidates(_chain(probabilities), checked.flattening))
+    return checked
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A priority of the user's, with all that it returns looked at."""
+
+    priority: Priority
+    plug_in: PlugIn
+
+    @property
+    def flattening(self) -> Flattening:
+        """The priority's."""
+        return self.priority.flattening
+
+    def __call__(self, candidates: Candidates) -> Floats:
+        with self.plug_in.blamed():
+            return self.plug_in.values(len(candidates), candidates)
+
+
+def _chain(probabilities: list[float]) -> TokenTree:
+    """A finished sequence whose every step has this distribution over four tokens."""
+    token_ids, steps = (0, 0, 0), 3
+    with np.errstate(divide="ignore"):
+        logprobs = np.tile(np.log(np.array(probabilities, np.float32)), (steps, 1))
+    ids = np.tile(np.arange(4, dtype=np.int32), (steps, 1))
+    tree = TokenTree((0,), max_new_tokens=steps, policy=StepRecorder())
+    top = TopLogprobs(ids, logprobs, temperature=1.0)
+    tree.append(tree.open_root(), Generation(token_ids, "length", 1, 0, top=top), steps)
+    return tree

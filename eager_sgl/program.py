@@ -30,6 +30,7 @@ from eager_sgl.core import (
 )
 from eager_sgl.endpoint import Prompt, endpoint_of
 from eager_sgl.growth import Growth
+from eager_sgl.plugins import PlugIn
 from eager_sgl.running_schedule import RunningSchedule
 from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.schedule import Head, Selection
@@ -180,15 +181,17 @@ def eager_generate(
         The sequences, each with its tokens and text, and what they cost.
 
     Raises:
+        ValueError: `until` or the bidder's rule takes or says something else than it must.
         RequestRejectedError: the state leaves no room in the model's context.
         ServerError: the server failed, or is gone.
     """
     with bidder or nullcontext():
         if running is not None:
             config = _for_running(config, running)
+        rule = None if until is None else PlugIn("until", until, ("tree", "sequences"))
         max_sequences = _most_sequences(config, account)
         with Growth(s, config.sampling, config) as growth:
-            stop = None if until is None else _with_texts(until, growth)
+            stop = None if rule is None else _with_texts(rule, growth)
             may_cost = None if bidder is None else _by_bids(bidder, growth)
             known = growth.tree
             schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, may_cost, running)
@@ -236,13 +239,15 @@ def _for_running(config: EagerConfig | SearchConfig, running: RunningThreshold) 
     return replace(config, monitor="chunk", threshold=running.lowest)
 
 
-def _with_texts(until: Stop, growth: Growth) -> IsEnough:
-    return lambda tree, heads: until(tree, growth.sequences(heads))
+def _with_texts(until: PlugIn, growth: Growth) -> IsEnough:
+    return lambda tree, heads: until.boolean(tree, growth.sequences(heads), none=False)
 
 
 def _by_bids(bidder: Bidder, growth: Growth) -> MayCost:
+    rule = PlugIn("worth", bidder.worth, ("tree", "sequences"))
+
     def may_cost(tree: TokenTree, heads: Items[Head], expected: float) -> bool:
-        worth = bidder.worth(tree, growth.sequences(heads))
+        worth = rule.number(tree, growth.sequences(heads))
         return bidder.ask(tree.spent.generated, worth, expected)
 
     return may_cost

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from eager_sgl.core import PromptResult, Sequence
+from eager_sgl.plugins import PlugIn
 
 __all__ = ["RULES", "Grant", "Reallocation", "StageOne", "Verifier"]
 
@@ -35,7 +36,10 @@ class StageOne:
     @classmethod
     def of(cls, result: PromptResult, verifier: Verifier | None = None) -> StageOne:
         """From what came out; without a verifier nothing is known of its correctness."""
-        solved = None if verifier is None else any(map(verifier, result.sequences))
+        solved = None
+        if verifier is not None:
+            plug_in = PlugIn("verifier", verifier, ("sequence",))
+            solved = any(map(plug_in.boolean, result.sequences))
         return cls(len(result.sequences), result.max_sequences, solved)
 
     @property

@@ -10,7 +10,7 @@ from eager_sgl.best_first import BestFirstSchedule, IsEnough, MayCost, SearchSch
 from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.frontier import StepRecorder
 from eager_sgl.policy import EntropyThreshold, Policy
-from eager_sgl.priorities import find_priority
+from eager_sgl.priorities import usable_priority
 from eager_sgl.running_schedule import RunningSchedule
 from eager_sgl.running_threshold import RunningThreshold
 from eager_sgl.schedule import OnlineSchedule
@@ -85,7 +85,7 @@ def schedule_of(
         "may_cost": may_cost,
     }
     if config.order == "best_first":
-        return BestFirstSchedule(**common, priority=find_priority(config.priority))
+        return BestFirstSchedule(**common, priority=usable_priority(config.priority))
     rng = random.Random(f"{config.seed} {list(prompt_ids)}")
     kind = TrieParallelSchedule if config.order == "trie_parallel" else WithoutReplacementSchedule
     return kind(**common, sampling=config.sampling, rng=rng)

@@ -16,6 +16,7 @@ import numpy as np
 
 from eager_sgl.core import Sequence
 from eager_sgl.frontier import candidates
+from eager_sgl.plugins import PlugIn
 from eager_sgl.reallocation import Verifier
 from eager_sgl.tree import TokenTree
 
@@ -30,10 +31,19 @@ __all__ = [
 ]
 
 Stop = Callable[[TokenTree, Items[Sequence]], bool]
-"""Whether the finished sequences are enough."""
+"""Whether the finished sequences are enough; a rule that only looks on may say nothing."""
 
 Classes = Callable[[Items[Sequence]], Items[Hashable | None]]
 """One class of equivalent answers per sequence; None without an answer."""
+
+
+def classes_of(classes: Classes) -> PlugIn:
+    """Checked.
+
+    Raises:
+        ValueError: it does not take sequences.
+    """
+    return PlugIn("classes", classes, ("sequences",))
 
 
 def majority_confidence(most: int, second: int) -> float:
@@ -62,8 +72,12 @@ class Consensus:
     classes: Classes
     confidence: float = 0.95
 
+    def __post_init__(self) -> None:
+        classes_of(self.classes)
+
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> bool:
-        counts = Counter(each for each in self.classes(sequences) if each is not None)
+        classes = classes_of(self.classes).classes(sequences)
+        counts = Counter(each for each in classes if each is not None)
         most, second = (*sorted(counts.values(), reverse=True), 0, 0)[:2]
         return majority_confidence(most, second) > self.confidence
 
@@ -102,6 +116,9 @@ class Solved:
     verifier: Verifier
     _num_seen: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        self._plug_in = PlugIn("verifier", self.verifier, ("sequence",))
+
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> bool:
         new, self._num_seen = sequences[self._num_seen :], len(sequences)
-        return any(map(self.verifier, new))
+        return any(map(self._plug_in.boolean, new))

@@ -16,7 +16,7 @@ from typing import Protocol
 from eager_sgl.core import Sequence
 from eager_sgl.frontier import candidates
 from eager_sgl.priorities import Priority
-from eager_sgl.stops import Classes
+from eager_sgl.stops import Classes, classes_of
 from eager_sgl.tree import TokenTree
 
 __all__ = ["BestEntry", "Doubt", "Weighted", "Worth", "doubt", "vote_weights"]
@@ -92,8 +92,12 @@ class Doubt:
 
     classes: Classes
 
+    def __post_init__(self) -> None:
+        classes_of(self.classes)
+
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> float:
-        return math.log(doubt(sequences, self.classes(sequences)) / len(sequences))
+        classes = classes_of(self.classes).classes(sequences)
+        return math.log(doubt(sequences, classes) / len(sequences))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eager_sgl.priorities import find_priority
+from eager_sgl.priorities import Priority, usable_priority
 from eager_sgl.worth import BestEntry, Doubt, Worth
 from evals.judged import Verdicts
 from evals.plan import BEST_FIRST, SEARCHES
@@ -33,12 +33,12 @@ def read_bids(name: str | None, task: Task, methods: Sequence[str]) -> str:
     return name or DOUBT
 
 
-def worth_by(name: str | None, verdicts: Verdicts, priority: str) -> Worth:
+def worth_by(name: str | None, verdicts: Verdicts, priority: str | Priority) -> Worth:
     """The rule for one prompt.
 
     Args:
         priority: whose values "frontier" bids.
     """
     if name == FRONTIER:
-        return BestEntry(find_priority(priority))
+        return BestEntry(usable_priority(priority))
     return Doubt(verdicts.classes)

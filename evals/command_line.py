@@ -15,9 +15,10 @@ from evals.plan import RESTART, SEARCHES
 from evals.presets import NO_PRESET, PRESETS
 from evals.tasks import TASKS
 
-__all__ = ["API_KEY_VARIABLE", "QUICKSTART", "build_parser"]
+__all__ = ["API_KEY_VARIABLE", "FIRST_TASK", "QUICKSTART", "build_parser"]
 
 QUICKSTART = Path("runs/quickstart")
+FIRST_TASK = "countdown"
 API_KEY_VARIABLE = "EAGER_SGL_API_KEY"
 MONITORS = ("auto", "gate", "chunk")
 SHOWN = "(default: %(default)s)"
@@ -35,9 +36,14 @@ THETA_HELP = (
     "eager_init, auto: the running quantile of the model's entropies at which a chain meets "
     "ln(M/2) branches, or quantile:0.98 (default: the preset's, else the task's)"
 )
+REGRADE_HELP = (
+    "judge what the output folder holds again, by the present answers, levels and judges, and "
+    "report on it; start nothing. Where --task, --dataset or --reasoning-end is not given, it is "
+    "that of the run"
+)
 TASK_HELP = (
     f"one of {', '.join(TASKS)}, or a .jsonl file with prompts of your own: id, prompt, and "
-    f"optionally answer, level and grader {SHOWN}"
+    f"optionally answer, level and grader (default: {FIRST_TASK})"
 )
 DATASET_HELP = (
     "a copy of the task's dataset, or a file (jsonl, json, csv, parquet) in its schema (default: "
@@ -142,7 +148,7 @@ def build_parser(methods: Sequence[str]) -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     add = parser.add_argument
-    add("--task", default="countdown", help=TASK_HELP)
+    add("--task", help=TASK_HELP)
     add("--dataset", type=Path, help=DATASET_HELP)
     add("--allow-code-execution", action="store_true", help=CODE_HELP)
     add("--methods", default=",".join(defaults), help=METHODS_HELP.format(", ".join(methods)))
@@ -150,6 +156,7 @@ def build_parser(methods: Sequence[str]) -> argparse.ArgumentParser:
     add("--levels", help="comma-separated levels of difficulty (default: all)")
     add("--output-dir", type=Path, help=OUTPUT_HELP)
     add("--report-only", action="store_true", help=REPORT_HELP)
+    add("--regrade", action="store_true", help=REGRADE_HELP)
     add("--seeds", default="0", help=SEEDS_HELP)
     add("--concurrency", type=int, default=32, help=f"prompts that run at the same time {SHOWN}")
     _add_method_options(parser.add_argument_group("method"))

@@ -14,7 +14,7 @@ from evals.files import StoreError
 from evals.presets import DEFAULT_THRESHOLD, Preset, find_preset, preset_for
 from evals.tasks import Task
 
-__all__ = ["OF_TASK", "Choices", "choose_values", "served_model"]
+__all__ = ["NONE", "OF_TASK", "Choices", "choose_values", "served_model"]
 
 NONE = "none"
 PROBE_SECONDS = 5.0

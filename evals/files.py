@@ -6,14 +6,23 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
-from functools import partial
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RefusedError", "StoreError", "reported", "to_line", "write_whole"]
+__all__ = [
+    "RefusedError",
+    "StoreError",
+    "encoded",
+    "replace_file",
+    "reported",
+    "require_characters",
+    "to_line",
+    "write_whole",
+]
 
-_dump = partial(json.dumps, allow_nan=False, ensure_ascii=False)
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StoreError(Exception):
@@ -24,9 +33,18 @@ class RefusedError(StoreError):
     """The run may not go on in its folder, however often it is asked for."""
 
 
+def _dump(content: Any, indent: int | None = None) -> str:
+    r"""JSON. For half a surrogate pair it has the six characters `\udXXX`.
+
+    Not JSON's own escape for it, which many readers refuse together with the whole line.
+    """
+    text = json.dumps(_finite(content), allow_nan=False, ensure_ascii=False, indent=indent)
+    return SURROGATE.sub(lambda half: rf"\\u{ord(half[0]):04x}", text)
+
+
 def to_line(content: dict[str, Any]) -> str:
     """JSON on one line, null for every number that JSON does not have."""
-    return _dump(_finite(content)) + "\n"
+    return _dump(content) + "\n"
 
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
@@ -35,10 +53,45 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
     Raises:
         StoreError: it cannot be written.
     """
+    replace_file(path, [_dump(content, indent=2), "\n"])
+
+
+def replace_file(path: Path, texts: Iterable[str]) -> None:
+    """A file of these texts in the place of the one that is there, if any: all of it or nothing.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     partial_path = path.with_name(f".{path.name}.partial")
     with reported(path):
-        partial_path.write_text(_dump(_finite(content), indent=2) + "\n", encoding="utf-8")
+        with partial_path.open("wb") as file:
+            for text in texts:
+                file.write(encoded(text))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial_path, path)
+
+
+def encoded(text: str) -> bytes:
+    r"""UTF-8, with `\udXXX` for half a surrogate pair, which UTF-8 does not have."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def require_characters(name: str, value: Any) -> None:
+    """Refuse half a surrogate pair, which no server can be sent.
+
+    Args:
+        name: of the value.
+        value: a text, or JSON with texts in it.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if half := SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise ValueError(
+            f"{name} holds {half[0]!r}, half of a surrogate pair, which is no character; write "
+            "both halves or the character itself"
+        )
 
 
 def _finite(value: Any) -> Any:

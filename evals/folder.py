@@ -18,17 +18,40 @@ from typing import Any, Self
 from evals.failures import FAILURES, FailureLog
 from evals.files import RefusedError, StoreError, reported, write_whole
 from evals.identity import weights_digest
+from evals.judging import find_changes, listed
 from evals.lines import BAD, describe
 from evals.settings import SCHEMA, Settings
-from evals.store import Key, ResultStore
+from evals.store import Key, ResultStore, read_records
 
-__all__ = ["CONFIG", "RESULTS", "SUMMARY", "RunFolder", "is_complete", "read_config"]
+__all__ = [
+    "CONFIG",
+    "RESULTS",
+    "SUMMARY",
+    "Header",
+    "RunFolder",
+    "is_complete",
+    "locked",
+    "read_config",
+]
 
 CONFIG, RESULTS, SUMMARY, LOCK = "config.json", "results.jsonl", "summary.json", ".lock"
 FREE_TO_CHANGE = {"concurrency", "server"}
 # A child that a killed run was just starting holds the lock until it becomes another program.
 PATIENCE_SECONDS = 2.0
 ADVICE = "undo that to continue it, or give another --output-dir"
+CHOOSE_PROMPTS = ("task", "dataset", "limit", "levels", "seeds")
+REGRADE_ADVICE = (
+    "--regrade judges it by the present answers, graders, levels and end of reasoning, and needs "
+    "no server"
+)
+JUDGED_ADVICE = (
+    "judge them again with --regrade, which needs no server, give what they were judged by, or "
+    "another --output-dir"
+)
+UNIDENTIFIED = (
+    "warning: {number} results are of an earlier version, which did not write what they were "
+    "judged by; if answers, graders or their code have changed since, judge them with --regrade"
+)
 
 Header = dict[str, Any]
 
@@ -55,16 +78,20 @@ class RunFolder:
         self.path = path = settings.output_dir
         self.notices: list[str] = []
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_locked(path))
+            stack.enter_context(locked(path))
             self.header = _header(path)
             if difference := _difference(self.header, settings):
                 if not (settings.set_aside and is_complete(path)):
-                    raise StoreError(f"{path} holds a run with {difference}; {ADVICE}")
+                    details = _details(self.header, settings)
+                    is_of_judging = details or "reasoning_end" in difference
+                    advice = f"{ADVICE}; {REGRADE_ADVICE}" if is_of_judging else ADVICE
+                    raise StoreError(f"{path} holds a run with {difference}{details}; {advice}")
                 self.header, earlier = None, _set_aside(path)
                 self.notices.append(f"the run with {difference} is now in {earlier}")
-                stack.enter_context(_locked(path))
+                stack.enter_context(locked(path))
             self.store = stack.enter_context(ResultStore(path / RESULTS, _keys(settings)))
             self.failures = stack.enter_context(FailureLog(path / FAILURES))
+            self._require_same_judges(settings)
             self._open = stack.pop_all()
         self.notices += _notices(self.store) + _notices(self.failures)
 
@@ -73,6 +100,17 @@ class RunFolder:
 
     def __exit__(self, *exception: object) -> None:
         self._open.close()
+
+    def _require_same_judges(self, settings: Settings) -> None:
+        """New results may only join those that were judged as they will be."""
+        records = self.store.records.values()
+        if changes := find_changes(records, settings.task, settings.samples):
+            raise StoreError(
+                f"{self.path} holds results that were judged by something else: "
+                f"{listed(changes)}; {JUDGED_ADVICE}"
+            )
+        if number := sum(record.judged_by is None for record in records):
+            self.notices.append(UNIDENTIFIED.format(number=number))
 
     def settle(self, header: Header) -> Header:
         """Write what the run is, or, if that is written already, check that the server agrees.
@@ -178,6 +216,17 @@ def _difference(header: Header | None, settings: Settings) -> str:
     return f"another configuration: {changes}" if changes else ""
 
 
+def _details(header: Header | None, settings: Settings) -> str:
+    """Of a difference: the prompts and answers of the same task that are others, if any are."""
+    old, new = header["config"] if header else {}, settings.to_json()
+    results = settings.output_dir / RESULTS
+    if not results.exists() or any(old.get(name) != new[name] for name in CHOOSE_PROMPTS):
+        return ""
+    records = read_records(results)
+    changes = find_changes(records, settings.task, settings.samples)
+    return f" ({listed(changes)})" if changes else ""
+
+
 def _changes(old: Header, new: Header) -> str:
     """Every field that differs, as `name old → new`."""
     before, after = dict(_flat(old)), dict(_flat(new))
@@ -207,7 +256,7 @@ def _set_aside(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """The folder, made if need be, for this process alone; the system frees it if that dies."""
     with reported(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from evals.files import StoreError, reported, to_line
+from evals.files import StoreError, replace_file, reported, to_line
 from evals.folder import RESULTS, SUMMARY
 from evals.page_data import page_data
 from evals.plan import Plan
@@ -35,11 +34,7 @@ def write_report(folder: Path) -> None:
     data = page_data(summary, read_records(folder / RESULTS, plan.cells))
     with reported(folder):
         draw_plots(data, folder)
-    path = folder / REPORT
-    partial_path = path.with_name(f".{path.name}.partial")
-    with reported(path):
-        partial_path.write_text(render_page(data), encoding="utf-8")
-        os.replace(partial_path, path)
+    replace_file(folder / REPORT, [render_page(data)])
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""Which model it is: what its name and its files say."""
+"""Which model it is, and which judges: what names, files and versions say."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["model_name", "weights_digest"]
+__all__ = ["judges_digest", "library_version", "model_name", "weights_digest"]
 
 SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/[^/]+/?$")
 WEIGHTS = ("config.json", "*.safetensors", "*.bin", "*.gguf")
 PIECE = 1 << 20
+JUDGES = ("grading", "tasks")
+"""The folders beside this file that hold what judges."""
 
 
 def model_name(model: str) -> str:
@@ -38,3 +42,26 @@ def weights_digest(model: str) -> str | None:
             file.seek(max(0, size - PIECE))
             digest.update(file.read(PIECE))
     return digest.hexdigest()[:16]
+
+
+@cache
+def judges_digest() -> str:
+    """Differs wherever the source of a judge does, a comment included.
+
+    A digest, not a number that somebody raises: judgements that are taken for those of another
+    judge are not noticed, while a needless difference costs a `--regrade`, which needs no server.
+    """
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for name in JUDGES for path in (root / name).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def library_version(name: str) -> str:
+    """Of a distribution; "absent" where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"

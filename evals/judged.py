@@ -42,7 +42,10 @@ class Verdicts:
 
     def score(self, sequence: Generated) -> Score:
         """The judgement on a sequence."""
-        text = sequence.final_text
+        return self.judge(sequence.final_text)
+
+    def judge(self, text: str) -> Score:
+        """The judgement on what follows the reasoning of a sequence."""
         if text not in self._scores:
             self._scores[text] = judge(self._task, self._sample, text)
         return self._scores[text]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from evals.files import reported, to_line
+from evals.files import encoded, replace_file, reported, to_line
 
 __all__ = ["BAD", "BadLine", "LineFile", "describe", "read_lines"]
 
@@ -113,7 +113,7 @@ class LineFile:
     def _set_aside(self, content: bytes) -> None:
         """Copy the bad lines first, so that none is lost should the process die in between."""
         with self.path.with_name(self.path.name + BAD).open("ab") as aside:
-            aside.writelines(to_line(line.to_json()).encode() for line in self.bad)
+            aside.writelines(encoded(to_line(line.to_json())) for line in self.bad)
         numbers = {line.number for line in self.bad}
         lines = enumerate(content.splitlines(keepends=True), start=1)
         partial = self.path.with_name(f".{self.path.name}.partial")
@@ -126,9 +126,16 @@ class LineFile:
     def __exit__(self, *exception: object) -> None:
         os.close(self._file)
 
+    def rewrite(self, contents: Iterable[dict[str, Any]]) -> None:
+        """Put these lines in the place of all that there are: the whole file or nothing."""
+        replace_file(self.path, map(to_line, contents))
+        with reported(self.path):
+            os.close(self._file)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+
     def append(self, content: dict[str, Any]) -> None:
         """Write a line through to the file: the whole line or nothing."""
-        line = to_line(content).encode()
+        line = encoded(to_line(content))
         with reported(self.path):
             size = os.fstat(self._file).st_size
             try:

@@ -23,6 +23,7 @@ from eager_sgl.signals import censored_mean_peak
 from eager_sgl.stops import Stop
 from evals.connection import Server
 from evals.judged import Verdicts, classes_of
+from evals.judging import judged_by
 from evals.meter import Meter
 from evals.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
 from evals.settings import Settings
@@ -238,6 +239,7 @@ class Worker:
             refused=result.refused[: self._most_extra(cell)],
             inexact_steps=result.inexact_steps,
             shown=result.shown,
+            judged_by=judged_by(self.settings.task, sample),
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
@@ -353,6 +355,7 @@ def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord
         vote=None,
         stage=stage,
         status=score.status,
+        final_text=sequence.final_text,
     )
 
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from eager_sgl.priorities import find_priority
+from eager_sgl.plugins import PlugIn
+from eager_sgl.priorities import usable_priority
 from eager_sgl.reallocation import RULES, Reallocation
 from evals.calibration import Calibration
 from evals.plan import AUTO
@@ -32,6 +33,7 @@ TextVerifier = Callable[[Sample, str], bool]
 """Whether the text of a sequence answers a sample correctly."""
 
 QUANTILE = "quantile"
+TRIAL_TEXT = "So the answer is \\boxed{1}."
 Value = TypeVar("Value", int, float, str)
 
 
@@ -127,9 +129,9 @@ def _caps(text: str) -> dict[str, float]:
 
 
 def read_priority(name: str) -> str:
-    """The name of a priority that there is; its module may lie in the working directory."""
+    """The name of a priority that does its work; its module may lie in the working directory."""
     _admit_own_modules()
-    find_priority(name)
+    usable_priority(name)
     return name
 
 
@@ -138,8 +140,16 @@ def _admit_own_modules() -> None:
         sys.path.insert(0, os.getcwd())
 
 
-def read_verifier(name: str) -> TextVerifier:
-    """What `module:function` names; the module may lie in the working directory."""
+def read_verifier(name: str, samples: Sequence[Sample]) -> TextVerifier:
+    """What `module:function` names; the module may lie in the working directory.
+
+    Args:
+        name: as on the command line.
+        samples: of the run; the first is tried.
+
+    Raises:
+        ValueError: there is no such function, or it does not say True or False.
+    """
     module, _, function = name.partition(":")
     _admit_own_modules()
     try:
@@ -150,4 +160,12 @@ def read_verifier(name: str) -> TextVerifier:
         ) from error
     if not callable(found):
         raise ValueError(f"verifier is {name!r}, a {type(found).__name__}; it must be a function")
-    return found
+    plug_in = PlugIn("verifier", found, ("sample", "text"), name)
+
+    def verify(sample: Sample, text: str) -> bool:
+        with plug_in.blamed():
+            return plug_in.boolean(sample, text)
+
+    for sample in samples[:1]:
+        verify(sample, TRIAL_TEXT)
+    return verify

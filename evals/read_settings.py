@@ -6,13 +6,16 @@ import argparse
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from eager_sgl.addresses import require_url
 from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.reallocation import RULES
 from evals.bidding import read_bids
-from evals.command_line import API_KEY_VARIABLE, QUICKSTART, build_parser
-from evals.defaults import Choices, choose_values, served_model
+from evals.command_line import API_KEY_VARIABLE, FIRST_TASK, QUICKSTART, build_parser
+from evals.defaults import NONE, Choices, choose_values, served_model
+from evals.files import StoreError
+from evals.folder import read_config
 from evals.options import (
     read_names,
     read_priority,
@@ -25,7 +28,7 @@ from evals.options import (
 from evals.plan import RESTART, RESUME, SEARCHES, STAGE_ONE, Plan
 from evals.settings import BUNDLED_MODEL, Settings
 from evals.stopping import read_stop
-from evals.tasks import Task, find_task
+from evals.tasks import OWN_PROMPTS, Task, find_task
 
 __all__ = ["parse_settings"]
 
@@ -55,15 +58,18 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     _require_servers(options)
     _require_amounts(options)
     options.api_key = options.api_key or os.environ.get(API_KEY_VARIABLE)
-    task = find_task(options.task, options.dataset)
     folder = options.output_dir or QUICKSTART
+    if options.regrade:
+        _take_from_run(options, folder)
+    task = find_task(options.task or FIRST_TASK, options.dataset)
     own_model = str(task.defaults.model or BUNDLED_MODEL)
     choices = choose_values(options, task, served_model(options, folder, own_model))
     limit = task.defaults.limit if options.limit is None else options.limit
     levels = options.levels and read_values("levels", options.levels, int)
     seeds = read_values("seeds", options.seeds, int)
-    samples = () if options.report_only else tuple(task.load(limit, levels, seeds[0]))
-    if not samples and not options.report_only:
+    starts_nothing = options.report_only or options.regrade
+    samples = () if starts_nothing else tuple(task.load(limit, levels, seeds[0]))
+    if not samples and not starts_nothing:
         raise ValueError(f"task {task.name} has no prompts")
     thresholds, calibration = read_thresholds(options.theta, choices.threshold)
     base = _base(options, task, choices, thresholds[0] or choices.threshold)
@@ -73,7 +79,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         if not options.server:
             calibration.check_model(model)
     names = read_names("method", options.methods, known_methods)
-    if options.verifier is None:
+    if options.verifier is None and not starts_nothing:
         _require_labels(names, task)
     if None in thresholds:
         _require_one_stage(names, options.monitor)
@@ -98,7 +104,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         token_budget=options.token_budget,
         bids=bids,
         rules=read_rules(options),
-        verifier=options.verifier and read_verifier(options.verifier),
+        verifier=options.verifier and read_verifier(options.verifier, samples),
         verifier_name=options.verifier,
         calibration=calibration,
         quantile=read_quantile(options.theta),
@@ -110,6 +116,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         output_dir=folder,
         set_aside=options.output_dir is None,
         report_only=options.report_only,
+        regrade=options.regrade,
         server=options.server,
         router=options.router,
         model=model,
@@ -117,6 +124,27 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         silence_timeout=options.silence_timeout,
         api_key=options.api_key,
     )
+
+
+def _take_from_run(options: argparse.Namespace, folder: Path) -> None:
+    """What the command line leaves open of judging again is that of the run; no server is asked."""
+    if options.report_only:
+        raise ValueError("--regrade reports as well; leave --report-only out")
+    try:
+        config = read_config(folder)["config"]
+        reasoning_end, data = config["eager"]["reasoning_end"], config["dataset"]
+        task = str(config["task"])
+    except StoreError as error:
+        raise ValueError(str(error)) from error
+    except KeyError as error:
+        raise ValueError(f"{folder} was written by another version: no {error} in it") from error
+    if options.task is None:
+        options.task = task
+        if options.dataset is None and not task.endswith(OWN_PROMPTS) and data and data["copy"]:
+            options.dataset = Path(data["copy"])
+    options.server = None
+    if options.reasoning_end is None:
+        options.reasoning_end = reasoning_end or NONE
 
 
 def _plan(

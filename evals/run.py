@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _report_only(settings)
         if refusal := _refused(settings):
             return _fail(refusal, REFUSED)
+        if settings.regrade:
+            return _regrade(settings)
         folder = RunFolder(settings)
     except StoreError as error:
         return _fail(str(error), REFUSED)
@@ -129,10 +131,7 @@ def _failed(number: int, folder: RunFolder) -> str:
 def _report_only(settings: Settings) -> int:
     folder = settings.output_dir
     header = read_config(folder)
-    try:
-        plan = Plan.from_config(header["config"], can_vote=header["config"]["can_vote"])
-    except KeyError as error:
-        raise StoreError(f"{folder} was written by another version: no {error} in it") from error
+    plan = _plan_of(header, folder)
     records, bad = read_results(folder / RESULTS, plan.cells)
     failures, bad_failures = read_failures(folder / FAILURES, {record.key for record in records})
     with open_view(sys.stdout) as view:
@@ -141,6 +140,28 @@ def _report_only(settings: Settings) -> int:
                 view.say(f"warning: left out {describe(lines, folder / name)}")
         publish(folder, header, records, failures, plan, view, renew=True)
     return 0
+
+
+def _regrade(settings: Settings) -> int:
+    from evals.regrade import regrade
+
+    folder = settings.output_dir
+    try:
+        with open_view(sys.stdout) as view:
+            header, records = regrade(settings, _plan_of(read_config(folder), folder), view)
+            failures, _ = read_failures(folder / FAILURES, {record.key for record in records})
+            plan = _plan_of(header, folder)
+            publish(folder, header, records, failures, plan, view, renew=True)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing is lost, the same command begins again", INTERRUPTED)
+    return 0
+
+
+def _plan_of(header: dict[str, Any], folder: Path) -> Plan:
+    try:
+        return Plan.from_config(header["config"], can_vote=header["config"]["can_vote"])
+    except KeyError as error:
+        raise StoreError(f"{folder} was written by another version: no {error} in it") from error
 
 
 def evaluate(settings: Settings, folder: RunFolder, view: View) -> int:
@@ -218,7 +239,7 @@ def publish(
 
     summary = summarise_run(header, records, plan, wall_seconds(records, plan), failures)
     view.say(f"\n{render_table(summary)}\n")
-    for sign in diagnose(records):
+    for sign in diagnose(records, header["config"].get("eager", {}).get("reasoning_end")):
         view.say(f"warning: {sign}")
     view.say(f"results: {folder}")
     if renew:

@@ -26,7 +26,7 @@ from evals.tasks import Sample, Task
 if TYPE_CHECKING:
     from eager_sgl.probe import ServerProfile
 
-__all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings"]
+__all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings", "digest_prompts"]
 
 SCHEMA = 1
 BUNDLED_MODEL = Path(__file__).parent / "reasoner" / "model"
@@ -60,6 +60,7 @@ class Settings:
         set_aside: whether a complete run of another configuration in the output folder is
             renamed, not refused.
         report_only: whether to report on what the output folder holds, and do no more.
+        regrade: whether to judge what the output folder holds again, and do no more.
         server: URL of an existing server; None starts one.
         router: URL of the router before several servers, of which `server` is one.
         model: of the server that is started: a folder or a hub id.
@@ -89,6 +90,7 @@ class Settings:
     output_dir: Path
     set_aside: bool
     report_only: bool
+    regrade: bool
     server: str | None
     router: str | None
     model: str
@@ -165,7 +167,7 @@ class Settings:
             "limit": self.limit,
             "levels": list(self.levels) if self.levels else None,
             "num_prompts": len(self.samples),
-            "prompts": _digest(self.samples),
+            "prompts": digest_prompts(self.samples),
             "eager": eager,
             "search": {
                 **{name: getattr(self.search, name) for name in SEARCH_FIELDS},
@@ -201,8 +203,8 @@ class Settings:
         }
 
 
-def _digest(samples: Sequence[Sample]) -> str:
-    """Differs where any prompt does."""
+def digest_prompts(samples: Sequence[Sample]) -> str:
+    """Differs where any prompt does, or their order."""
     prompts = json.dumps([[sample.id, sample.prompt] for sample in samples])
     return hashlib.sha256(prompts.encode()).hexdigest()[:16]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ from evals.plan import Cell
 from evals.tasks import Message
 
 __all__ = [
+    "JudgedBy",
     "Key",
     "PromptRecord",
     "ResultStore",
@@ -50,6 +51,7 @@ class SequenceRecord:
         stage: 1, or 2 for an extra sequence.
         status: whether the judge came to a judgement; see `evals.grading.score`.
         raw_logprob: of the whole sequence under the model itself; None where it is not known.
+        final_text: the part of the text that was judged; None in lines of earlier versions.
     """
 
     text: str
@@ -64,6 +66,20 @@ class SequenceRecord:
     stage: int = 1
     status: Status = "judged"
     raw_logprob: float | None = None
+    final_text: str | None = None
+
+
+@dataclass(frozen=True)
+class JudgedBy:
+    """What the judgements on a prompt rest on, besides the sequences and the level.
+
+    Attributes:
+        reference: the fields of the reference answer, long ones by their digest.
+        judges: the versions of what judges.
+    """
+
+    reference: Mapping[str, str]
+    judges: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,7 @@ class PromptRecord:
         inexact_steps, shown: see `eager_sgl.core.PromptResult`.
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
+        judged_by: what the judgements rest on; None in lines of earlier versions.
     """
 
     method: str
@@ -129,6 +146,7 @@ class PromptRecord:
     shown: Shown | None = None
     session: int = 0
     elapsed: float = 0.0
+    judged_by: JudgedBy | None = None
 
     @property
     def cell(self) -> Cell:
@@ -246,6 +264,11 @@ class ResultStore:
         assert record.key not in self.records, f"{record.key} is there already"
         self._lines.append(record.to_json())
         self.records[record.key] = record
+
+    def rewrite(self, records: Iterable[PromptRecord]) -> None:
+        """Put these results in the place of all that there are: the whole file or nothing."""
+        self.records = {record.key: record for record in records}
+        self._lines.rewrite(record.to_json() for record in self.records.values())
 
 
 def read_results(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from eager_sgl import Bidder, Doubt, PromptResult, SearchConfig, TokenEndpoint, TokenLedger, search
 from eager_sgl.endpoint import Prompt
-from programs.vote import Extract
+from programs.vote import Extract, tried
 
 __all__ = ["answer_together"]
 
@@ -35,7 +35,8 @@ def answer_together(
     ledger = TokenLedger(
         tokens * len(prompts), most_running=max(1, len(prompts) // PROMPTS_PER_ROUND)
     )
-    doubt = Doubt(lambda sequences: [extract(sequence.text) for sequence in sequences])
+    answer_of = tried(extract)
+    doubt = Doubt(lambda sequences: [answer_of(sequence.text) for sequence in sequences])
     # All join before the first begins: nothing is granted before all of them have bid.
     bidders = [ledger.join(doubt) for _ in prompts]
 

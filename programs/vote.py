@@ -17,8 +17,9 @@ from eager_sgl import (
     set_prompt,
 )
 from eager_sgl.endpoint import Prompt
+from eager_sgl.plugins import PlugIn
 
-__all__ = ["Extract", "majority", "vote"]
+__all__ = ["Extract", "majority", "tried", "vote"]
 
 Extract = Callable[[str], Hashable | None]
 """A sequence's text -> its answer, None if it gives none; equal answers vote together."""
@@ -31,11 +32,24 @@ def vote(s: ProgramState, prompt: Prompt, config: EagerConfig, extract: Extract)
     Afterwards `s["answer"]` is the winning answer (None if no sequence gave one), and the state
     ends with a sequence that gave it, so that whatever is appended next continues from there.
     """
+    extract = tried(extract)
     set_prompt(s, prompt)
     result = eager_generate(s, config)
     s["answer"], chosen = majority(result, extract)
     continue_from(s, chosen)
     return result
+
+
+def tried(extract: Extract) -> Extract:
+    """With a look at all that it returns.
+
+    Raises:
+        ValueError: it fails on a short text, or gives what cannot be counted.
+    """
+    plug_in = PlugIn("extract", extract, ("text",))
+    with plug_in.blamed():
+        plug_in.hashable("So the answer is \\boxed{1}.")
+    return plug_in.hashable
 
 
 def majority(result: PromptResult, extract: Extract) -> tuple[Hashable | None, Sequence]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, cast
 from evals.grading.score import Score
 
 __all__ = [
+    "OWN_PROMPTS",
     "TASKS",
     "Defaults",
     "Message",
@@ -128,6 +129,9 @@ class Task(Protocol):
             sample: that it answers.
             text: what follows the reasoning, or all of it where no reasoning closed.
         """
+
+    def libraries(self, sample: Sample) -> tuple[str, ...]:
+        """Distributions that judging a sample leaves decisions to."""
 
     def classes(self, sample: Sample, answers: Sequence[str | None]) -> list[int | None]:
         """For each of a sample's answers the index of the first equivalent one.

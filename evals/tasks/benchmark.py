@@ -50,6 +50,9 @@ class Benchmark(ABC):
         samples = [self.sample(row) for row in load_rows(self.source, self.copy)]
         return choose(samples, limit, levels, seed)
 
+    def libraries(self, sample: Sample) -> tuple[str, ...]:
+        return ()
+
     @abstractmethod
     def sample(self, row: Row) -> Sample:
         """A question as a prompt, with what its answers are judged by."""
@@ -91,6 +94,9 @@ class MathBenchmark(Benchmark):
     def gold(self, answer: str) -> str:
         """The answer in its column, ready to be compared."""
         return answer.strip()
+
+    def libraries(self, sample: Sample) -> tuple[str, ...]:
+        return GRADERS[self.grader].libraries
 
     def score(self, sample: Sample, text: str) -> Score:
         return GRADERS[self.grader].score(text, sample.reference)

@@ -48,6 +48,9 @@ class Countdown:
             samples = [_sample(line) for line in lines.iter(type=dict)]
         return choose(samples, limit, levels, seed)
 
+    def libraries(self, sample: Sample) -> tuple[str, ...]:
+        return ()
+
     def score(self, sample: Sample, text: str) -> Score:
         problem: Problem = sample.reference
         answer = text.strip()

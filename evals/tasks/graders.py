@@ -19,10 +19,12 @@ class Grader:
     Attributes:
         module: has `score(text, gold)`.
         has_classes: whether it also has `classes(answers)`; elsewhere equal texts are equivalent.
+        libraries: distributions that it leaves decisions to.
     """
 
     module: str
     has_classes: bool = False
+    libraries: tuple[str, ...] = ()
 
     def score(self, text: str, gold: str) -> Score:
         """Judge the text after the reasoning by the reference answer."""
@@ -38,7 +40,11 @@ class Grader:
 
 
 GRADERS = {
-    "math": Grader("evals.grading.mathematics", has_classes=True),
+    "math": Grader(
+        "evals.grading.mathematics",
+        has_classes=True,
+        libraries=("math-verify", "latex2sympy2-extended", "sympy"),
+    ),
     "integer": Grader("evals.grading.integers"),
     "letter": Grader("evals.grading.letters"),
     "text": Grader("evals.grading.plain"),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from evals.files import require_characters
 from evals.tasks import Message, Sample, Score, choose, user_message
 from evals.tasks.benchmark import DEFAULTS
 from evals.tasks.graders import GRADERS
@@ -97,6 +98,10 @@ class OwnPrompts:
     def load(self, limit: int | None, levels: tuple[int, ...] | None, seed: int) -> list[Sample]:
         return choose(self.samples, limit, levels, seed)
 
+    def libraries(self, sample: Sample) -> tuple[str, ...]:
+        reference: Reference | None = sample.reference
+        return () if reference is None else GRADERS[reference.grader].libraries
+
     def score(self, sample: Sample, text: str) -> Score:
         reference: Reference | None = sample.reference
         if reference is None:
@@ -122,6 +127,8 @@ def _sample(line: str) -> Sample:
     for name in ("id", "prompt"):
         if name not in content:
             raise ValueError(f"it has no {name}")
+    for name, value in content.items():
+        require_characters(name, value)
     return Sample(
         id=_text("id", content["id"]),
         prompt=_messages(content["prompt"]),

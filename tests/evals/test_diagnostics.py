@@ -58,3 +58,52 @@ def test_loops_and_cut_sequences_are_counted_apart():
     loops, cut = diagnose(records)
     assert "4 of 8 sequences end in a repetition" in loops
     assert "8 of 8 sequences were cut" in cut
+
+
+def ended(number: int, **fields) -> list[PromptRecord]:
+    """Sequences that were not cut, four to a prompt, with what follows their reasoning."""
+    made = record([False] * number)
+    return [replace(made, sequences=tuple(replace(s, **fields) for s in made.sequences))]
+
+
+OPEN = {"text": "1 + 1 is 2", "final_text": "1 + 1 is 2"}
+CLOSED = {"text": "1 + 1</think>2", "final_text": "2"}
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        (ended(8, **OPEN), "none of 8 sequences closed its reasoning with '</think>'"),
+        (ended(100, **OPEN) + ended(2, **CLOSED), "only 2 of 102 sequences closed its reasoning"),
+        (ended(100, **OPEN) + ended(3, **CLOSED), None),
+        (ended(7, **OPEN), None),
+        (ended(20, **CLOSED), None),
+        (ended(20, **OPEN, finish_reason="length", token_ids=(1, 2)), None),
+        (ended(20, text="unknown", final_text=None), None),
+    ],
+)
+def test_reasoning_that_no_sequence_closes_is_a_sign(records, said):
+    found = [sign for sign in diagnose(records, "</think>") if "closed its reasoning" in sign]
+    assert [said in sign for sign in found] == [True] * (said is not None)
+    assert not [sign for sign in diagnose(records, None) if "closed its reasoning" in sign]
+
+
+NO_BOX = {"answer": None, "explanation": "no \\boxed{} in the text"}
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        (ended(8, **NO_BOX), "none of 8 sequences gave an answer of the form that the task asks"),
+        (ended(8, **NO_BOX), "(8: no \\boxed{} in the text)"),
+        (ended(99, **NO_BOX) + ended(1), "only 1 of 100 sequences gave an answer of the form"),
+        (ended(95, **NO_BOX) + ended(5), None),
+        (ended(7, **NO_BOX), None),
+        (ended(20), None),
+        (ended(20, **NO_BOX, status="unjudged"), None),
+        (ended(20, **NO_BOX, finish_reason="length", token_ids=(1, 2)), None),
+    ],
+)
+def test_answers_that_nobody_gives_are_a_sign(records, said):
+    found = [sign for sign in diagnose(records) if "gave an answer" in sign]
+    assert [said in sign for sign in found] == [True] * (said is not None)

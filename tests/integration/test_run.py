@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -147,6 +148,20 @@ def test_the_summary_is_of_the_results(finished: Finished) -> None:
         solved = [any(s["correct"] for s in line["sequences"]) for line in own]
         assert row["pass_at_k"] == pytest.approx(sum(solved) / len(own))
     assert [row["theta"] is None for row in rows] == [True, False, False, False]
+
+
+def test_a_run_is_judged_again_without_its_server(finished: Finished, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    again = evaluate("--regrade", "--output-dir", str(folder), "--reasoning-end", "none")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "sequences gave an answer of the form that the task asks for" in again.stdout
+    assert not any(s["correct"] for line in lines(folder) for s in line["sequences"])
+    again = evaluate("--regrade", "--output-dir", str(folder), "--reasoning-end", "</think>")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "0 now wrong, 0 no longer judged" in again.stdout
+    # What follows the reasoning in the text is what the tokens behind it said.
+    assert lines(folder) == lines(finished[0])
 
 
 def test_sequences_are_read_to_their_answers(finished: Finished) -> None:

@@ -106,6 +106,14 @@ def test_numbers_are_answers_and_empty_lines_are_skipped(tmp_path: Path) -> None
             "answer is '\\\\frac{1}{2', which math does not grade: a \\boxed{ is never closed",
         ),
         ({"id": "b", "prompt": "p", "grader": "math"}, "there is no answer to judge by"),
+        ({"id": "b", "prompt": "make \ud83d 2+2"}, "prompt holds '\\ud83d', half of a surrogate"),
+        ({"id": "b\udc00", "prompt": "p"}, "id holds '\\udc00', half of a surrogate pair"),
+        ({"id": "b", "prompt": "p", "answer": "\ude00\ud83d"}, "answer holds '\\ude00', half of"),
+        (
+            {"id": "b", "prompt": [{"role": "user", "content": "2\udfff"}]},
+            "prompt holds '\\udfff', half of a surrogate pair, which is no character; write both",
+        ),
+        ({"id": "b", "prompt": "p", "answer": "4", "level": "\ud800"}, "level holds '\\ud800'"),
         ({"id": "b", "prompt": "p"}, "no answer where earlier lines have; give all or none"),
     ],
 )
@@ -123,6 +131,12 @@ def test_lines_end_where_a_line_ends_and_nowhere_else(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n".encode())
     (sample,) = find_task(str(path)).load(None, None, 0)
     assert sample.prompt[0]["content"] == "x\u2028y\x85z"
+
+
+def test_both_halves_of_a_pair_are_a_character(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"id": "a", "prompt": "make \\ud83d\\ude00 2+2", "answer": "4"}')
+    (sample,) = find_task(path).load(None, None, 0)
+    assert sample.prompt[0]["content"] == "make \N{GRINNING FACE} 2+2"
 
 
 def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Functions of the user's that decide something: what they must take, and what they may return.
+
+Whatever a role asks for is checked where the function is given, as far as that can be seen without
+generating, and at every call: a value that is not a number or not a truth value would otherwise
+decide something silently.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from reprlib import repr as short
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eager_sgl.errors import EagerError, PlugInError
+
+__all__ = ["PlugIn"]
+
+
+class PlugIn:
+    """A function in a role.
+
+    Args:
+        role: as in "verifier", for messages.
+        function: of the user's.
+        arguments: the names of what it is called with, in order.
+        name: as the user gave it; None for where it was defined.
+
+    Raises:
+        PlugInError: it is no function, or does not take these arguments.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        function: Callable[..., Any],
+        arguments: Sequence[str],
+        name: str | None = None,
+    ) -> None:
+        self._function = function
+        self._name = f"{role} {(_name_of(function) if name is None else name)!r}"
+        if not callable(function):
+            raise PlugInError(f"{self._name} is a {type(function).__name__}, no function")
+        self._require(arguments)
+
+    def __str__(self) -> str:
+        return self._name
+
+    def _require(self, arguments: Sequence[str]) -> None:
+        try:
+            signature = inspect.signature(self._function)
+        except ValueError:  # of some functions that are written in C
+            return
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            raise PlugInError(
+                f"{self._name} takes {signature}; it is called with ({', '.join(arguments)}): "
+                f"{error}"
+            ) from error
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Turns whatever is raised into a PlugInError with the name."""
+        try:
+            yield
+        except EagerError:
+            raise
+        except Exception as error:
+            raise PlugInError(f"{self._name} raised {type(error).__name__}: {error}") from error
+
+    def boolean(self, *arguments: Any, none: bool | None = None) -> bool:
+        """What it says, which must be a truth value.
+
+        Args:
+            none: what None stands for, where a function may also say nothing.
+
+        Raises:
+            PlugInError: it is something else.
+        """
+        value = self._function(*arguments)
+        if value is None and none is not None:
+            return none
+        if not isinstance(value, bool | np.bool_):
+            raise self._wrong(value, "True or False")
+        return bool(value)
+
+    def number(self, *arguments: Any) -> float:
+        """What it says, which must be a real number or an infinity.
+
+        Raises:
+            PlugInError: it is something else, or NaN.
+        """
+        value = self._function(*arguments)
+        if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
+            raise self._wrong(value, "a number")
+        return float(value)
+
+    def values(self, number: int, *arguments: Any) -> NDArray[np.float64]:
+        """What it says, which must be an array of so many numbers.
+
+        Raises:
+            PlugInError: it is something else, or has a NaN.
+        """
+        value = self._function(*arguments)
+        try:
+            found = np.asarray(value)
+        except ValueError as error:  # rows of different lengths
+            raise self._wrong(value, f"an array [{number}] of numbers") from error
+        if found.dtype.kind not in "fiu" or found.shape != (number,):
+            kind = f"{found.dtype} {list(found.shape)}"
+            raise self._wrong(value, f"an array [{number}] of numbers, this is {kind}")
+        if np.isnan(found).any():
+            where = int(np.flatnonzero(np.isnan(found))[0])
+            raise PlugInError(f"{self._name} returned NaN for number {where} of {number}")
+        return found.astype(np.float64)
+
+    def hashable(self, *arguments: Any) -> Hashable:
+        """What it says, which must be something that can be counted.
+
+        Raises:
+            PlugInError: it is something else.
+        """
+        value: Hashable = self._function(*arguments)
+        self._require_hashable(value)
+        return value
+
+    def classes(self, sequences: Sequence[Any]) -> list[Hashable | None]:
+        """What it says of these sequences, which must be a class for each.
+
+        Raises:
+            PlugInError: it is something else.
+        """
+        value = self._function(sequences)
+        if not isinstance(value, Sequence | np.ndarray) or len(value) != len(sequences):
+            raise self._wrong(value, f"a list of {len(sequences)} classes, one per sequence")
+        for each in value:
+            self._require_hashable(each)
+        return list(value)
+
+    def _require_hashable(self, value: Any) -> None:
+        try:
+            hash(value)
+        except TypeError as error:
+            raise self._wrong(value, "what can be counted (a text, a number, a tuple)") from error
+
+    def _wrong(self, value: Any, expected: str) -> PlugInError:
+        kind = type(value).__name__
+        return PlugInError(
+            f"{self._name} returned {short(value)} ({kind}); it must return {expected}"
+        )
+
+
+def _name_of(function: Any) -> str:
+    """Where a function was defined, or the class of an object."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}:{named.__qualname__}"
