@@ -36,7 +36,6 @@ NUM_SEQUENCES = 24
 """Of Full Parallel, as `make run` has it."""
 NUM_PROMPTS = (10, 20, 30, 60, 100, 300)
 MAX_SEQUENCES = (1, 2, 4, 16)
-RATIO_RESAMPLES = 2_000
 TARGET = 8
 
 CURVES = np.array(
@@ -219,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     parser = argparse.ArgumentParser(prog="evals/null_simulation.py", description=__doc__)
     parser.add_argument("--repeats", type=int, default=1000, help="runs per case")
-    parser.add_argument("--resamples", type=int, default=4000, help="per interval")
+    parser.add_argument("--resamples", type=int, default=2000, help="per interval")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
     null = [
@@ -237,13 +236,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     error = 1.96 * (0.025 * 0.975 / options.repeats) ** 0.5
     print(f"better and worse, by number of prompts; .025 has ± {error:.3f}")
     parts = (
-        ("difference at equal tokens, 95 %", null, matched_errors, options.resamples),
-        ("the same where the method is better", power, matched_errors, options.resamples),
-        ("tokens to pass@8, 90 %", ratio, ratio_errors, RATIO_RESAMPLES),
+        ("difference at equal tokens, 95 %", null, matched_errors, options.repeats),
+        ("the same where the method is better", power, matched_errors, options.repeats),
+        (
+            "tokens to pass@8, 90 %, a third of the repeats",
+            ratio,
+            ratio_errors,
+            options.repeats // 3,
+        ),
     )
     with ProcessPoolExecutor(options.processes) as pool:
-        for title, cases, errors, number in parts:
-            run = partial(errors, repeats=options.repeats, num_resamples=number)
+        for title, cases, errors, repeats in parts:
+            run = partial(errors, repeats=repeats, num_resamples=options.resamples)
             found = dict(zip(cases, pool.map(run, cases), strict=True))
             for is_plain in (True, False):
                 print(f"\n{_table(title, cases, found, is_plain)}", flush=True)
