@@ -221,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resamples", type=int, default=2000, help="per interval")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
+    if options.repeats < 3:
+        parser.error(f"--repeats is {options.repeats}; it must be at least 3")
     null = [
         Case(world, cap, number)
         for world, cap, number in product(WORLDS, MAX_SEQUENCES, NUM_PROMPTS)
