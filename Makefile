@@ -3,11 +3,12 @@
 # make check        formatting, lint, types
 # make format       put the formatting right
 # make train        train the bundled reasoner anew
+# make null         how often the intervals of reports err where nothing differs (half an hour)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test check format train
+.PHONY: run test check format train null
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -25,6 +26,9 @@ format: .venv/installed
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)
+
+null: .venv/installed
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/null_simulation.py $(ARGS)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; name it with make PYTHON=/path/to/python))

@@ -5,7 +5,8 @@ as a share of Full Parallel's, per level and over all, and how many seconds that
 sequences for every prompt, and ("shared") where prompts share their tokens by how far the answer of
 each is in doubt. Then searches against EAGer-init at its own tokens, what a verifier saves that
 ends the search at the first correct sequence, and what exploring costs the mean sequence and the
-vote. The curves are drawn as well.
+vote. All of it is printed, and written to compare.json; the curves are drawn in compare.png. Both
+files are put into the folder of the run, or into --output-dir.
 
 Seconds are tokens over the tokens per second that the method's group of cells had in this run, all
 levels together: as if it had gone on at the same pace up to the target alone. The cells of a group
@@ -34,7 +35,7 @@ from evals.compare_table import render
 from evals.compare_votes import votes_of
 from evals.curves import curve_of, tokens_to_first_correct
 from evals.failures import FAILURES, failed_per_cell, read_failures
-from evals.files import StoreError, write_whole
+from evals.files import StoreError, reported, write_whole
 from evals.folder import RESULTS, read_config
 from evals.lines import describe
 from evals.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
@@ -235,7 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     parser = argparse.ArgumentParser(prog="evals/compare.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a finished run with parallel in it")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        help="where to write compare.json and compare.png; default: FOLDER",
+    )
+    options = parser.parse_args(arguments)
+    folder = options.folder
+    output_dir = options.output_dir or folder
     try:
         config = read_config(folder)["config"]
         plan = Plan.from_config(config, can_vote=False)
@@ -250,8 +258,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             can_vote=config["can_vote"],
             has_shared=config["search"].get("token_budget") is not None,
         )
-        write_whole(folder / OUTPUT, found)
-        draw_curves(found["curves"], folder / PLOT)
+        with reported(output_dir):
+            output_dir.mkdir(parents=True, exist_ok=True)
+        write_whole(output_dir / OUTPUT, found)
+        with reported(output_dir / PLOT):
+            draw_curves(found["curves"], output_dir / PLOT)
     except KeyError as error:
         print(f"error: {folder} was written by another version: no {error} in it", file=sys.stderr)
         return 2
@@ -259,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(render(found))
-    print(f"\nresults: {folder / OUTPUT}, {folder / PLOT}")
+    print(f"\nresults: {output_dir / OUTPUT}, {output_dir / PLOT}")
     return 0
 
 

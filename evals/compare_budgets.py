@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from evals.compare_shared import cut
 from evals.compare_votes import Votes, votes_of
-from evals.matching import resamples
+from evals.intervals import Resamples, resamples
 from evals.plan import SEARCHES, STAGE_ONE
 from evals.prompt_curves import PromptCurves, curve_place
 from evals.store import PromptRecord
 
-__all__ = ["TAIL", "AtBudget", "at_budgets", "resampled"]
+__all__ = ["CONFIDENCE", "AtBudget", "at_budgets", "resampled"]
 
-TAIL = 0.05
-"""Outside either end of the 90 % interval."""
+CONFIDENCE = 0.9
 NUM_RESAMPLES = 2_000
 """Fewer than elsewhere: each is a search along two curves."""
 
@@ -40,7 +39,8 @@ class AtBudget:
         online_pass, search_pass: share of prompts with a correct sequence.
         is_exhausted: whether all of the search's sequences cost less.
         difference: of the search's pass to the other.
-        interval: 90 % paired bootstrap interval of it over prompts.
+        interval: 90 % paired bootstrap interval of it over prompts, with an unseen run
+            (`evals.intervals`).
         num_sequences: of the search at these tokens, for every prompt; a mean where prompts share
             their tokens, and None there for single levels.
         online_votes, search_votes: of all of EAGer-init's sequences, and of that many; None for the
@@ -114,9 +114,8 @@ def _compare(
     tokens, passes = online.tokens[:, place], online.passes[:, place]
     even = np.full((1, number), 1 / number)
     mean = float((even @ tokens)[0])
-    reached, weights = _at(even, search, tokens), resampled(number)
-    differences = _at(weights, search, tokens) - weights @ passes
-    low, high = np.quantile(differences, [TAIL, 1 - TAIL])
+    reached, drawn = _at(even, search, tokens), resampled(search)
+    differences = _at(drawn.weights, search, tokens) - drawn.weights @ passes
     return AtBudget(
         search=search.name,
         online=online.name,
@@ -127,7 +126,7 @@ def _compare(
         search_pass=float(reached[0]),
         is_exhausted=mean > float(search.tokens[:, -1].mean()),
         difference=float((reached - even @ passes)[0]),
-        interval=(float(low), float(high)),
+        interval=drawn.interval(differences, CONFIDENCE),
         num_sequences=None if search.is_shared else _num_sequences(search, mean),
     )
 
@@ -145,6 +144,6 @@ def _at(weights: Floats, search: PromptCurves, tokens: Floats) -> Floats:
     return np.array([np.interp(budget, cost, value) for budget, cost, value in rows])
 
 
-def resampled(number: int) -> Floats:
-    """Weights of prompts in each resample of a bootstrap: [R, P], always the same."""
-    return resamples(number)[:NUM_RESAMPLES]
+def resampled(curves: PromptCurves) -> Resamples:
+    """Those of a method's prompts; always the same."""
+    return resamples(len(curves.levels), curves.num_seeds, NUM_RESAMPLES)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.compare_budgets import TAIL, resampled
+from evals.compare_budgets import CONFIDENCE, resampled
+from evals.intervals import Resamples
 from evals.prompt_curves import PromptCurves
 
-__all__ = ["Needed", "needed_tokens"]
+__all__ = ["Needed", "needed_tokens", "ratio_interval"]
 
 Floats = NDArray[np.float64]
 
@@ -28,8 +29,8 @@ class Needed:
         reference: Full Parallel at some temperature.
         reference_tokens: that this needs to get there.
         ratio: of the two; None with either.
-        interval: 90 % bootstrap interval of the ratio over prompts; a resample in which the method
-            never gets there counts as infinite.
+        interval: 90 % bootstrap interval of the ratio over prompts, with an unseen run
+            (`evals.intervals`); a resample in which the method never gets there counts as infinite.
         seconds, reference_seconds: what the tokens take at the pace of the run; None where nobody
             measured.
     """
@@ -58,9 +59,12 @@ def needed_tokens(
         reference: Full Parallel at any temperature, whose tokens to the target are the measure.
         k: at most what `parallel` was run with.
     """
-    weights = np.full(len(method.levels), 1 / len(method.levels))
-    target = float(weights @ parallel.passes[:, k])
-    tokens, reference_tokens = (_tokens_to(weights, side, target) for side in (method, reference))
+    even = np.full((1, len(method.levels)), 1 / len(method.levels))
+    targets = even @ parallel.passes[:, k]
+    target = float(targets[0])
+    tokens, reference_tokens = (
+        float(_tokens_to(even, side, targets)[0]) for side in (method, reference)
+    )
     is_known = math.isfinite(tokens + reference_tokens) and reference_tokens > 0
     ratio = tokens / reference_tokens if is_known else None
     return Needed(
@@ -73,32 +77,49 @@ def needed_tokens(
         reference=reference.name,
         reference_tokens=reference_tokens if math.isfinite(reference_tokens) else None,
         ratio=ratio,
-        interval=_interval(method, parallel, reference, k) if ratio is not None else None,
+        interval=ratio_interval(resampled(method), method, parallel, reference, k)
+        if is_known
+        else None,
     )
 
 
-def _tokens_to(weights: Floats, curves: PromptCurves, target: float) -> float:
-    """Linear between whole numbers of sequences; infinite beyond the curve."""
-    passes = np.maximum.accumulate(weights @ curves.passes)
-    tokens = np.maximum.accumulate(weights @ curves.tokens)
-    if passes[-1] < target - 1e-12:
-        return math.inf
-    above = int(np.argmax(passes >= target - 1e-12))
-    if above == 0:
-        return 0.0
-    rise = passes[above] - passes[above - 1]
-    share = (target - passes[above - 1]) / rise
-    return float(tokens[above - 1] + share * (tokens[above] - tokens[above - 1]))
+def _tokens_to(weights: Floats, curves: PromptCurves, targets: Floats) -> Floats:
+    """Tokens to each target [R], under its row of weights [R, P]; infinite beyond the curve.
+
+    Linear between whole numbers of sequences.
+    """
+    passes = np.maximum.accumulate(weights @ curves.passes, axis=1)
+    tokens = np.maximum.accumulate(weights @ curves.tokens, axis=1)
+    is_reached = passes >= targets[:, None] - 1e-12
+    rows, above = np.arange(len(targets)), np.maximum(is_reached.argmax(axis=1), 1)
+    (low, high), (start, end) = (
+        (each[rows, above - 1], each[rows, above]) for each in (passes, tokens)
+    )
+    share = np.clip((targets - low) / np.where(high > low, high - low, 1), 0, 1)
+    found: Floats = np.where(is_reached[:, -1], start + share * (end - start), np.inf)
+    return found
 
 
-def _interval(
-    method: PromptCurves, parallel: PromptCurves, reference: PromptCurves, k: int
+def ratio_interval(
+    drawn: Resamples,
+    method: PromptCurves,
+    parallel: PromptCurves,
+    reference: PromptCurves,
+    k: int,
 ) -> tuple[float, float]:
-    ratios = []
-    for weights in resampled(len(method.levels)):
-        target = float(weights @ parallel.passes[:, k])
-        own, most = (_tokens_to(weights, side, target) for side in (method, reference))
-        ratios.append(own if math.isinf(own) else own / most if most > 0 else 1.0)
-    # Without interpolation, which has no value between a number and infinity.
-    low, high = np.quantile(ratios, [TAIL, 1 - TAIL], method="nearest")
-    return float(low), float(high)
+    """90 % interval of the ratio that `needed_tokens` finds, from its arguments.
+
+    The unseen run is one that Full Parallel solves and the method does not, or the other way round.
+    """
+    targets = drawn.weights @ parallel.passes[:, k]
+    most = _tokens_to(drawn.weights, reference, targets)
+    tail = (1 - CONFIDENCE) / 2
+    ends = []
+    for quantile, moved in ((tail, -drawn.unseen), (1 - tail, drawn.unseen)):
+        own = _tokens_to(drawn.weights, method, targets + moved)
+        is_known = np.isfinite(own) & (most > 0)
+        ratios = np.where(np.isfinite(own), 1.0, np.inf)
+        ratios[is_known] = own[is_known] / most[is_known]
+        # Without interpolation, which has no value between a number and infinity.
+        ends.append(float(np.quantile(ratios, quantile, method="nearest")))
+    return ends[0], ends[1]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evals.bidding import FRONTIER
-from evals.matching import FEWEST_PROMPTS, MatchedParallel
+from evals.intervals import FEWEST_PROMPTS
+from evals.matching import MatchedParallel
 from evals.plan import PARALLEL, SEARCHES, Cell, Plan
 from evals.summary import Row
 
@@ -167,8 +168,8 @@ def _equal_tokens(rows: Sequence[Row]) -> str:
     return (
         f"Equal tokens: parallel at the k where it generates as many tokens ({k}), unbiased Pass@k "
         "(Chen et al. 2021), linear between whole k. Intervals: 95 %, paired bootstrap over "
-        "prompts, not corrected for the number of comparisons; no verdict on fewer than "
-        f"{FEWEST_PROMPTS} prompts."
+        "prompts, with one run more that went the other way; not corrected for the number of "
+        f"comparisons; no verdict on fewer than {FEWEST_PROMPTS} prompts."
     )
 
 

@@ -26,6 +26,7 @@ class PromptCurves:
         levels: of the prompts [P].
         tokens: float64 [P, n + 1], generated with 0 … n sequences.
         passes: float64 [P, n + 1], chance of a correct one among them.
+        num_seeds: runs of each prompt that these are means over.
         is_shared: whether the columns are not numbers of sequences, but what prompts that share
             their tokens have at the same moment.
     """
@@ -34,6 +35,7 @@ class PromptCurves:
     levels: tuple[int | None, ...]
     tokens: Floats
     passes: Floats
+    num_seeds: int
     is_shared: bool = False
 
     @property
@@ -96,6 +98,7 @@ def curve_of_seeds(place: Cell, records: Sequence[PromptRecord], curve: CurveOf)
         levels=tuple(first[name] for name in names),
         tokens=np.array([mean[0] for mean in means]),
         passes=np.array([mean[1] for mean in means]),
+        num_seeds=min(map(len, each)),
     )
 
 

@@ -241,6 +241,7 @@ def _match(group: RecordGroup, parallel: RecordGroup | None, part: _Part) -> Mat
         tokens=means(group, part.tokens),
         curves=means(parallel, lambda record: pass_curve(record.correct)),
         parallel_tokens=means(parallel, ALL.tokens),
+        num_seeds=min(map(len, group.prompts.values())),
     )
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.groups import RecordGroup
-from evals.matching import FEWEST_PROMPTS, bootstrap_interval
+from evals.intervals import FEWEST_PROMPTS, mean_interval
+from evals.matching import CONFIDENCE
 from evals.metrics import coverage
 from evals.plan import RESTART, RESUME
 from evals.store import PromptRecord, SequenceRecord
@@ -31,8 +32,8 @@ class StageTwoContrast:
         restart_tokens, resume_tokens: added to the tree per extra sequence; None without any.
         restart_gain, resume_gain: what the extra sequences add to Pass@M, mean over all prompts.
         difference: resume minus restart, of the gains.
-        interval: 95 % paired bootstrap interval of it over prompts; None where fewer than 10 had
-            extra sequences: there a bootstrap is too sure of itself.
+        interval: 95 % paired bootstrap interval of it over prompts, with an unseen run
+            (`evals.intervals`); None where fewer than 10 had extra sequences.
     """
 
     method: str
@@ -79,6 +80,7 @@ def _contrast(restart: RecordGroup, resume: RecordGroup) -> StageTwoContrast | N
         for side in (0, 1)
     ]
     difference = gains[:, 1] - gains[:, 0]
+    num_seeds = min(map(len, pairs))
     return StageTwoContrast(
         method=restart.place.method,
         max_sequences=restart.place.max_sequences,
@@ -91,7 +93,9 @@ def _contrast(restart: RecordGroup, resume: RecordGroup) -> StageTwoContrast | N
         restart_gain=float(gains[:, 0].mean()),
         resume_gain=float(gains[:, 1].mean()),
         difference=float(difference.mean()),
-        interval=bootstrap_interval(difference) if num_prompts >= FEWEST_PROMPTS else None,
+        interval=mean_interval(difference, num_seeds, CONFIDENCE)
+        if num_prompts >= FEWEST_PROMPTS
+        else None,
     )
 
 

@@ -108,7 +108,8 @@ def test_a_method_against_itself_needs_as_many_tokens() -> None:
     (curves,) = prompt_curves(prompts("parallel", [0] * 12 + [None] * 4, cost=5))
     found = needed_tokens(curves, curves, curves, 8)
     assert found.ratio == pytest.approx(1)
-    assert found.interval == pytest.approx((1, 1))
+    assert found.interval is not None
+    assert found.interval[0] < 1 < found.interval[1], "equal in 16 prompts is not equal everywhere"
     assert found.tokens == pytest.approx(8 * 5)
 
 
@@ -146,29 +147,33 @@ def test_targets_are_of_the_base_temperature_whatever_the_reference() -> None:
     assert own["parallel τ=1"]["reference_tokens"] == pytest.approx(8 / 0.6 * 30)
 
 
-def test_an_interval_is_that_of_repeated_prompts() -> None:
+def test_an_interval_is_that_of_weighted_prompts_with_an_unseen_run() -> None:
     solved = [0, 2, 5, None, 7, 1, 3, 12]
     sampled, searched = prompt_curves(
         [*prompts("parallel", [3] * 6 + [None] * 2, 10), *prompts("best_first", solved, 7)]
     )
 
-    def needed(curves: PromptCurves, rows: NDArray[np.int64], target: float) -> float:
-        passes, tokens = (each[rows].mean(axis=0) for each in (curves.passes, curves.tokens))
+    def needed(curves: PromptCurves, weights: NDArray[np.float64], target: float) -> float:
+        passes, tokens = (weights @ each for each in (curves.passes, curves.tokens))
+        if target <= 0:
+            return 0.0
         for k in range(1, len(passes)):
             if passes[k] >= target - 1e-12:
                 share = (target - passes[k - 1]) / (passes[k] - passes[k - 1])
                 return float(tokens[k - 1] + share * (tokens[k] - tokens[k - 1]))
         return math.inf
 
-    ratios = []
-    for weights in resampled(8):
-        rows = np.repeat(np.arange(8), np.round(weights * 8).astype(int))
-        assert len(rows) == 8
-        target = float(sampled.passes[rows, 16].mean())
-        ratios.append(needed(searched, rows, target) / needed(sampled, rows, target))
-    ratios.sort()
+    drawn = resampled(searched)
+    assert drawn.weights.sum(axis=1) + drawn.unseen == pytest.approx(np.ones(2000))
+    ratios: list[list[float]] = []
+    for sign in (-1, 1):
+        ratios.append([])
+        for weights, unseen in zip(drawn.weights, drawn.unseen, strict=True):
+            target = float(weights @ sampled.passes[:, 16])
+            own = needed(searched, weights, target + sign * unseen)
+            ratios[-1].append(own / needed(sampled, weights, target))
     found = needed_tokens(searched, sampled, sampled, 16)
-    assert found.interval == pytest.approx((ratios[100], ratios[1899]))
+    assert found.interval == pytest.approx((sorted(ratios[0])[100], sorted(ratios[1])[1899]))
 
 
 def test_what_is_never_reached_has_no_ratio() -> None:
@@ -197,7 +202,7 @@ def test_resamples_that_neither_side_gets_through_count_as_infinite_too() -> Non
     )
     found = needed_tokens(searched, sampled, searched, 10)
     assert found.interval is not None
-    assert found.interval[0] == pytest.approx(1)
+    assert found.interval[0] < 1
     assert math.isinf(found.interval[1])
 
 
@@ -364,6 +369,14 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(found["findings"]) == len({line.partition(":")[0] for line in found["findings"]})
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
     assert {curve["label"] for curve in found["curves"]} >= {"best_first", "best_first, shared"}
+    assert f"results: {tmp_path / 'compare.json'}, {tmp_path / 'compare.png'}" in said
+    elsewhere = tmp_path / "new" / "place"
+    assert compare.main([str(tmp_path), "--output-dir", str(elsewhere)]) == 0
+    assert f"results: {elsewhere / 'compare.json'}" in capsys.readouterr().out
+    assert json.loads((elsewhere / "compare.json").read_text()) == found
+    assert (elsewhere / "compare.png").exists()
+    assert compare.main([str(tmp_path), "--output-dir", str(tmp_path / "config.json")]) == 2
+    assert f"cannot use {tmp_path / 'config.json'}" in capsys.readouterr().err
     assert compare.main([str(tmp_path / "none")]) == 2
     (tmp_path / "results.jsonl").write_text("".join(lines[:-2]))
     assert compare.main([str(tmp_path)]) == 2

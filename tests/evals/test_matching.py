@@ -50,14 +50,51 @@ def test_one_prompt_has_a_difference_without_an_interval() -> None:
     assert found.interval is None
 
 
-@pytest.mark.parametrize(("value", "side"), [(1.0, 0), (0.0, 1)])
-def test_a_method_that_always_does_the_same_is_not_certain(value: float, side: int) -> None:
+@pytest.mark.parametrize("num_prompts", [2, 9, 25, 100])
+@pytest.mark.parametrize(("value", "parallel"), [(1.0, 1), (0.0, 0), (1.0, 0), (0.0, 1)])
+def test_prompts_that_all_say_the_same_are_not_certain(
+    num_prompts: int, value: float, parallel: int
+) -> None:
     """25 of 25 passed are no proof of more than 0.863, the exact binomial bound."""
-    table = np.array([pass_curve([True, True])] * 25)
-    found = match_parallel(np.full(25, value), np.full(25, 10.0), table, np.full(25, 20.0))
-    assert found.interval is not None
-    assert abs(found.interval[side] - (value - 1)) == pytest.approx(1 - 0.025 ** (1 / 25))
-    assert found.interval[1 - side] == pytest.approx(value - 1)
+    table = np.array([pass_curve([bool(parallel)] * 2)] * num_prompts)
+    full = np.full(num_prompts, 20.0)
+    found = match_parallel(np.full(num_prompts, value), full / 2, table, full)
+    bound = 1 - 0.025 ** (1 / num_prompts)
+    difference = value - parallel
+    low, high = max(-1, difference * (1 - bound) - bound), min(1, difference * (1 - bound) + bound)
+    assert found.interval == pytest.approx((low, high), abs=0.02)
+    clear = abs(difference) > 2 * bound and num_prompts >= 10
+    assert found.verdict == (("better" if value else "worse") if clear else "undecided")
+
+
+def test_a_method_that_lost_no_prompt_is_not_better_for_that() -> None:
+    """Prompts that nobody solves beside prompts that all but always are: a loss was to be expected
+    in one prompt of twelve, and in a quarter of such runs none is seen.
+    """
+    table = np.array([pass_curve([i > 0 for i in range(12)])] * 12 + [pass_curve([False] * 12)] * 4)
+    values = np.array([1.0] * 12 + [0.0] * 4)
+    found = match_parallel(values, np.full(16, 10.0), table, np.full(16, 120.0))
+    assert found.difference == pytest.approx(12 / 16 / 12)
+    assert found.verdict == "undecided"
+
+
+def test_several_seeds_count_as_runs_of_their_own() -> None:
+    """What was not seen in 3 × 20 runs may be as much as a third of what 20 leave open."""
+    arguments = (np.ones(20), np.full(20, 10.0), np.array([pass_curve([True] * 2)] * 20))
+    widths = []
+    for num_seeds in (1, 3):
+        found = match_parallel(*arguments, np.full(20, 20.0), num_seeds)
+        assert found.interval is not None
+        widths.append(found.interval[1] - found.interval[0])
+    assert widths[1] == pytest.approx(widths[0] / 3)
+
+
+def test_full_parallel_samples_no_part_of_a_sequence() -> None:
+    """A method of one sequence that happens to be short is compared with one, not with 0.9."""
+    table = np.array([pass_curve([True] * 4 + [False])] * 20)
+    found = match_parallel(np.ones(20), np.full(20, 9.0), table, np.full(20, 50.0))
+    assert found.k == pytest.approx(0.9)
+    assert found.difference == pytest.approx(1 - 0.8)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +125,7 @@ def test_the_interval_is_the_same_every_time() -> None:
 def test_the_interval_covers_the_truth_as_often_as_it_says(num_used: int, edge: float) -> None:
     """Runs of a known world: a method that is Full Parallel with fewer sequences, plus an edge.
 
-    Its true difference is the edge; about 95 of 100 intervals must hold it.
+    Its true difference is the edge; 95 of 100 intervals must hold it at least.
     """
     rng = np.random.default_rng(num_used)
     num_runs, num_prompts, held = 120, 80, 0
@@ -103,4 +140,4 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(num_used: int, edge: 
         found = match_parallel(values, tokens, table, parallel_tokens)
         assert found.interval is not None
         held += found.interval[0] <= shift <= found.interval[1]
-    assert 0.88 <= held / num_runs <= 1
+    assert 0.9 <= held / num_runs <= 1

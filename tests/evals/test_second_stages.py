@@ -90,7 +90,7 @@ def test_an_interval_covers_what_was_not_seen() -> None:
     (found,) = contrast_second_stages(group_records(records, PLAN))
     assert found.interval is not None
     low, high = found.interval
-    assert low == pytest.approx(-(1 - 0.025 ** (1 / 12)))
+    assert -(1 - 0.025 ** (1 / 12)) < low < -0.2
     assert high > found.difference == pytest.approx(1 / 12)
 
 
