@@ -15,6 +15,7 @@ _STYLE = (
 )
 _REPLACED = [
     (re.compile(_STYLE), ""),
+    (re.compile(r"\\(?:text)?color\{[^{}]*\}|\\(?:left|right)(?![A-Za-z])"), ""),
     (re.compile(r"\\(?:[,;:! ]|q?quad\b)|~|&nbsp;"), " "),
     (re.compile(r"\\&"), "&"),
     (re.compile(r"<answer>", re.IGNORECASE), " Answer: "),
@@ -38,7 +39,7 @@ def plain(text: str) -> str:
 
 
 REASON = r"(?:because|since|as)\b(?! (?:long|far)\b)"
-_END = rf"(?=[)\"' ]*(?:[.!;](?!\w)|\n|$|,? (?:{REASON}|not\b)))"
+_END = rf"(?=[)\"' ]*(?:[.!;](?!\w)|\n|$|,? (?:{REASON}|not\b)|, (?:so|and|while|whereas)\b))"
 # Words that may follow a letter in its sentence: after any other it is a noun or an article.
 _FOLLOWS = (
     r"(?i:because|since|as|and|or|is|with|for|from|due|which|that|given|in|on|by|but|so|if|when|while"
@@ -49,7 +50,7 @@ _FOLLOWS = (
 _OPEN, _CLOSE = r"[\"'(\[]{0,3}", r"[\"')\]]"
 _GOOD = (
     r"(?:final|correct|right|best|true|proper|appropriate|suitable|likely|accurate|most|chosen"
-    r"|selected|my|your|our|only|single)"
+    r"|remaining|selected|my|your|our|only|single)"
 )
 _NOUN = r"(?:answer(?: choice| option| letter)?|option|choice|letter|one|response|selection|pick)"
 _BE = (
@@ -73,8 +74,13 @@ def _letter(choices: str, may_have_text: bool) -> str:
     words = rf"(?! (?<=[AI] )(?!{_FOLLOWS})[A-Za-z])"
     if not may_have_text:
         words += rf"(?! (?!{_FOLLOWS})[a-z])"
+    denied = (
+        rf"(?!(?: (?:and|or|nor) [{upper}]){{0,3}} (?:is|are|was|were|seems?|must be|fails?"
+        r"|can't|cannot|does|do)(?:n't)?"
+        r"(?: (?:wrong|incorrect|false|not|too|out|im\w+|un\w+)\b|[.,;]))"
+    )
     formula = r"(?![A-Za-z0-9]|'[a-z]|-\w|\.[A-Za-z0-9]| ?[=+^×<≤≥]| ?\\(?!boxed|fbox|\\))"
-    as_upper = rf"(?<=[{upper}]){formula}(?:{_CLOSE}{{1,3}}|{words})"
+    as_upper = rf"(?<=[{upper}]){formula}{denied}(?:{_CLOSE}{{1,3}}|{words})"
     stop = rf"[.,;:!]?(?:\n|$)|[.;!] |,? {REASON}"
     as_lower = rf"(?<=[{lower}])(?:[)\]](?!\w)|[\"']{{0,2}}(?={stop}))"
     return rf"{_OPEN}(?P<letter>[{upper}{lower}])(?:{as_upper}|{as_lower})(?![\"')]*\?)"
@@ -94,7 +100,10 @@ def _patterns(choices: str) -> list[re.Pattern[str]]:
     """ "Answer: C", "the right choice is C", "C is correct", "I choose C", "wait, it's C"."""
     bare, texted, more = _letter(choices, False), _letter(choices, True), _more(choices)
     none = "(?P<more>(?!))?"
-    of = r"(?: (?:to|for|of|among|from|in) [^.:;?!\n]{0,80}?)?(?: ?\([^()\n]{0,40}\))?[\"']?"
+    of = (
+        r"(?: (?:to|for|of|among|from|in|that|I|we) [^.:;?!\n]{0,80}?)?"
+        r"(?: ?\([^()\n]{0,40}\))?[\"']?"
+    )
     answer = (
         rf"(?:\banswer(?: choice| option| letter)?|\bans\b\.?|\b(?:{_GOOD} ){{1,3}}{_NOUN})\b{of}"
     )
@@ -152,7 +161,7 @@ def _cased(pattern: str) -> str:
 @cache
 def _it_is(choices: str) -> re.Pattern[str]:
     """ "So it is C."."""
-    start = r"(?:^|[.!;:,] |\b(?:thus|hence|therefore|so),? )(?:- ?)?"
+    start = r"(?:^|[.!;:,] |\b(?:thus|hence|therefore|so),? )(?:- ?)?(?:but )?"
     be = r"(?: is|'s| must be| has to be)"
     letter = _cased(_letter(choices, False))
     return re.compile(rf"{start}it{be} {_FILL}{letter}{_END}(?P<more>(?!))?", re.I | re.M)
@@ -163,8 +172,10 @@ _GOVERNED = re.compile(
     r"(?:\b(?:if|whether|unless|suppose|supposing|assum(?:e|es|ing)|doubt|might|could|may)\b"
     r"|(?:\bnot|n't|\bnever|\bcannot|\bhardly) (?:\w+ )?(?:think|believe|say|mean|sure|certain"
     r"|clear|convinced|confident|true|claim|follow|obvious)\b"
-    r"|\b(?:one|you|some|people|many|students?|others?|they|he|she|who|anyone) (?:\w+ ){0,2}"
-    r"(?:think|say|said|guess|believe|argue|claim|conclude|assume)s?\b)[^.!?;:,\n]*$",
+    r"|\b(?:one|you|some|people|many|students?|others?|they|he|she|who|anyone|it|this|that|which"
+    r"|question|text|author) (?:\w+ ){0,2}"
+    r"(?:think|say|said|guess|believe|argue|claim|conclude|assume)s?"
+    r"|\b(?:thought|guessed|assumed|at first|initially)\b)[^.!?;:,\n]*$",
     re.IGNORECASE,
 )
 _OTHER = re.compile(

@@ -13,6 +13,7 @@ __all__ = ["extract", "score"]
 
 AMBIGUOUS = "names more than one choice"
 MAX_BOXES = 10
+_DENIED = re.compile(r"\b(?:not|instead of|rather than)\s*(?:\$|\\\()?\Z")
 
 
 def score(text: str, gold: str, choices: str = "ABCD") -> Score:
@@ -66,7 +67,8 @@ def _last_box_with_letter(text: str, choices: str) -> tuple[int, str | None]:
         start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
         if start < 0:
             break
-        if content is not None and (letter := _only(plain(content), choices)):
+        letter = None if content is None else _only(plain(content), choices)
+        if letter and not _DENIED.search(text, max(start - 40, 0), start):
             return start, letter
         text = text[:start]
     return 0, None
@@ -120,10 +122,9 @@ def _several(choices: str) -> re.Pattern[str]:
 def _leading(choices: str) -> re.Pattern[str]:
     """A letter before its choice's text: `C) 5 m`, `(C) 5 m`, `C. Both`, `C: 5`, `C - a force`."""
     letter = rf"\(?(?P<letter>[{re.escape(choices)}{re.escape(choices.lower())}])"
-    text = (
-        rf"\)|[.:](?![A-Za-z0-9])|(?: [-–—]+|,) .*[A-Za-z]{{3}}| is (?:correct|right)\b| {REASON}"
-    )
-    return re.compile(rf"(?:(?i:option|choice|answer):? )?{letter}(?:{text})", re.DOTALL)
+    text = r" [-–—]+ .*[A-Za-z]{3}|, .*[A-Za-z]{3}| \([^()]*[A-Za-z]{3}"
+    said = rf"\)|[.:](?![A-Za-z0-9])| is (?:correct|right)\b| {REASON}"
+    return re.compile(rf"(?:(?i:option|choice|answer):? )?{letter}(?:{said}|{text})", re.DOTALL)
 
 
 @cache
