@@ -95,63 +95,64 @@ def _more(choices: str) -> str:
     return rf"(?P<more>{join}{other}(?!(?:{join}{other}){{1,3}} (?:are|is)\b){said})?"
 
 
+_OF = (
+    r"(?: (?:to|for|of|among|from|in|that|I|we) [^.:;?!\n]{0,80}?)?"
+    r"(?: ?\([^()\n]{0,40}\))?[\"']?"
+)
+_ANSWER = (
+    rf"(?:\banswer(?: choice| option| letter)?|\bans\b\.?|\b(?:{_GOOD} ){{1,3}}{_NOUN})\b{_OF}"
+)
+_NAMED = rf"(?:{_ANSWER}|^(?:- )?(?:choice|option|selection)\b)"
+_ITEM = r"[ \n]?(?:- ?)?"
+_COLON = rf"(?: ?(?:[:=>→]|=>|->) ?| [-–—] ){_ITEM}"
+_IS = rf" (?P<verb>{_BE}),? ?:?{_ITEM}"
+_BUT = r"[,;.]? (?:but|it is|it's|rather|instead)(?: rather| instead)? "
+_START = (
+    r"(?:^|[.!;:] |\b(?:thus|hence|therefore|so|because|finally|clearly|overall|by elimination"
+    r"|in (?:conclusion|summary|short)),? )(?:- ?)?"
+)
+_SURE = (
+    r"\b(?:(?:am|'m|are|is) (?:(?!not\b)\w+ )?"
+    r"(?:confident|sure|certain|convinced|clear|obvious)"
+    r"|(?:I|we) (?:think|believe|conclude|say|find|see|know|guess)|means|implies|shows|follows)"
+    r"(?: that)? "
+)
+_OPTION = r"(?:(?:only )?(?:option|choice|answer|letter) )?"
+_CORRECT = (
+    rf"(?:(?:the )?(?:{_GOOD} ){{1,3}}{_NOUN}|the answer|correct|right|best|the best)"
+    rf"(?:{_END}|(?= (?:to|of|for|here|among)\b))"
+)
+_CHOOSE = (
+    r"\b(?:(?:I|we)(?:'ll| will|'d| would|'m| am)?|let's) (?:\w+ly |now |thus |therefore )?"
+    r"(?:choose|pick|select|go with|opt for|vote for|settle on|stick with|answer|going with) "
+)
+_CUE = r"(?:wait|no|actually|sorry|correction|oops|hmm|scratch that|on second thoughts?|rather)"
+_CHANGE = (
+    rf"(?:(?:^|[.!?;:,—] ?)(?:-? ?{_CUE}[,.:;!…—–-]+ ?){{1,3}}|\bI mean,? |\bmake (?:that|it) "
+    r"|\b(?:change|switch|revise|correct)(?:ing)? (?:my |the )?answer to )"
+    r"(?:(?:it|that)(?: is|'s) )?"
+)
+_LEAVES = r"\bleav(?:es|ing) (?:us )?(?:with )?(?:only |just )?"
+
+
 @cache
 def _patterns(choices: str) -> list[re.Pattern[str]]:
     """ "Answer: C", "the right choice is C", "C is correct", "I choose C", "wait, it's C"."""
-    bare, texted, more = _letter(choices, False), _letter(choices, True), _more(choices)
-    none = "(?P<more>(?!))?"
-    of = (
-        r"(?: (?:to|for|of|among|from|in|that|I|we) [^.:;?!\n]{0,80}?)?"
-        r"(?: ?\([^()\n]{0,40}\))?[\"']?"
-    )
-    answer = (
-        rf"(?:\banswer(?: choice| option| letter)?|\bans\b\.?|\b(?:{_GOOD} ){{1,3}}{_NOUN})\b{of}"
-    )
-    named = rf"(?:{answer}|^(?:- )?(?:choice|option|selection)\b)"
-    item = r"[ \n]?(?:- ?)?"
-    colon = rf"(?: ?(?:[:=>→]|=>|->) ?| [-–—] ){item}"
-    is_ = rf" (?P<verb>{_BE}),? ?:?{item}"
+    bare, texted = (_cased(_letter(choices, has_text)) for has_text in (False, True))
+    more, none = _cased(_more(choices)), "(?P<more>(?!))?"
     other = rf"{_OPEN}(?:option )?[{re.escape(choices)}]\b{_CLOSE}{{0,2}}"
-    no = rf"(?:\bnot|n't|\bneither) {other}(?:(?:,| or| nor| and) {other}){{0,3}}"
-    but = r"[,;.]? (?:but|it is|it's|rather|instead)(?: rather| instead)? "
-    start = (
-        r"(?:^|[.!;:] |\b(?:thus|hence|therefore|so|because|finally|clearly|overall|by elimination"
-        r"|in (?:conclusion|summary|short)),? )(?:- ?)?"
+    denied = rf"(?:\bnot|n't|\bneither) {other}(?:(?:,| or| nor| and) {other}){{0,3}}"
+    sources = (
+        f"{_NAMED}{_COLON}{_FILL}{texted}{more}",
+        f"{_ANSWER}{_IS}{_FILL}{bare}{more}",
+        rf"{_ANSWER}\n(?:- ?)?{texted}(?=[.):]? ?(?:\n|$)|[.):] ){none}",
+        f"{denied}{_BUT}{_FILL}{bare}{_END}{none}",
+        f"(?:{_START}|{_SURE}){_OPTION}{bare} {_BE} {_FILL}{_CORRECT}{none}",
+        f"{_CHOOSE}{_FILL}{bare}{_END}{more}",
+        f"{_CHANGE}{_FILL}{bare}{_END}{none}",
+        rf"{_LEAVES}{_OPTION}{bare}(?:{_END}| as (?:the|our)\b){none}",
     )
-    sure = (
-        r"\b(?:(?:am|'m|are|is) (?:(?!not\b)\w+ )?"
-        r"(?:confident|sure|certain|convinced|clear|obvious)"
-        r"|(?:I|we) (?:think|believe|conclude|say|find|see|know|guess)|means|implies|shows|follows)"
-        r"(?: that)? "
-    )
-    what = rf"(?:(?:the )?(?:{_GOOD} ){{1,3}}{_NOUN}|the answer|correct|right|best|the best)"
-    to = r"(?= (?:to|of|for|here|among)\b)"
-    option = r"(?:(?:only )?(?:option|choice|answer|letter) )?"
-    choose = (
-        r"(?:choose|pick|select|go with|opt for|vote for|settle on|stick with|answer|going with)"
-    )
-    i = r"\b(?:(?:I|we)(?:'ll| will|'d| would|'m| am)?|let's) (?:\w+ly |now |thus |therefore )?"
-    cue = r"(?:wait|no|actually|sorry|correction|oops|hmm|scratch that|on second thoughts?|rather)"
-    change = (
-        r"(?:(?:^|[.!?;:,—] ?)(?:-? ?"
-        rf"{cue}[,.:;!…—–-]+ ?){{1,3}}|\bI mean,? |\bmake (?:that|it) "
-        r"|\b(?:change|switch|revise|correct)(?:ing)? (?:my |the )?answer to )"
-        r"(?:(?:it|that)(?: is|'s) )?"
-    )
-    leaves = r"\bleav(?:es|ing) (?:us )?(?:with )?(?:only |just )?"
-    return [
-        re.compile(source, re.IGNORECASE | re.MULTILINE)
-        for source in (
-            f"{named}{colon}{_FILL}{_cased(texted)}{_cased(more)}",
-            f"{answer}{is_}{_FILL}{_cased(bare)}{_cased(more)}",
-            rf"{answer}\n(?:- ?)?{_cased(texted)}(?=[.):]? ?(?:\n|$)|[.):] ){none}",
-            f"(?:{no}){but}{_FILL}{_cased(bare)}{_END}{none}",
-            f"(?:{start}|{sure}){option}{_cased(bare)} {_BE} {_FILL}{what}(?:{_END}|{to}){none}",
-            f"{i}{choose} {_FILL}{_cased(bare)}{_END}{_cased(more)}",
-            f"{change}{_FILL}{_cased(bare)}{_END}{none}",
-            f"{leaves}{option}{_cased(bare)}(?:{_END}| as (?:the|our)\\b){none}",
-        )
-    ]
+    return [re.compile(source, re.IGNORECASE | re.MULTILINE) for source in sources]
 
 
 def _cased(pattern: str) -> str:
