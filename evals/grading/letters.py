@@ -6,16 +6,14 @@ import re
 from functools import cache
 
 from evals.grading.boxed import MISSING, last_boxed
+from evals.grading.letter_clauses import REASON, plain, statements, weak_statements
 from evals.grading.score import Score
 
 __all__ = ["extract", "score"]
 
 AMBIGUOUS = "names more than one choice"
-
-# What may stand around a letter: *emphasis*, (brackets), $mathematics$, \text{}.
-_STYLES = "text|textbf|textit|textrm|textsf|emph|mathrm|mathbf|mathit|mathsf|boldsymbol"
-_BEFORE = rf"(?:\\(?:{_STYLES})\s*\{{|\\?[(\[{{]|[*_$\"'`]|\s){{0,16}}"
-_AFTER = r"(?:\\?[)\]}]|[*_$\"'`]){0,16}"
+MAX_BOXES = 10
+_DENIED = re.compile(r"\b(?:not|instead of|rather than)\s*(?:\$|\\\()?\Z")
 
 
 def score(text: str, gold: str, choices: str = "ABCD") -> Score:
@@ -40,91 +38,96 @@ def extract(text: str, choices: str = "ABCD") -> tuple[str | None, str]:
     r"""The letter that `text` answers with, or None and why there is none.
 
     Accepted, and the last one in the text wins: `\boxed{C}`, "Answer: C", "the answer is (C)",
-    "the correct option is therefore **C**", "Thus, option C is correct.", and a last line that
-    holds only the letter, or one choice. A letter in the midst of a sentence is no answer. "A or
-    B" is ambiguous.
+    "the correct option is therefore **C**", "I am sure that option C is correct.", "wait, it's C".
+    Where nothing of that kind is: "So it is C.", and a last line, or a first one, that holds only
+    the letter or one choice. A letter in the midst of a sentence is no answer, nor is one in a
+    condition, a question, a quotation, a list or a negation. "A or B" is ambiguous. A box
+    without a letter counts only where nothing else states an answer.
     """
-    found = [*_statements(choices).finditer(text), *_verdicts(choices).finditer(text)]
-    stated = sorted(found, key=lambda match: match.start("letter"))
-    boxed = last_boxed(text)
-    box_start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if boxed.content is not None and (not stated or box_start >= stated[-1].start()):
-        return _only(boxed.content, choices)
-    if stated:
-        last = stated[-1]
-        return (None, AMBIGUOUS) if last["more"] else (last["letter"], "")
-    if letter := _in_last_line(text, choices):
+    start, boxed = _last_box_with_letter(text, choices)
+    # Statements behind the box, or all of them if none holds a letter.
+    found = [*statements(plain(text[start:]), choices)]
+    if found:
+        last = max(found, key=lambda match: match.start("letter"))
+        return (None, AMBIGUOUS) if last["more"] else (last["letter"].upper(), "")
+    if boxed is not None:
+        return (None, AMBIGUOUS) if boxed == AMBIGUOUS else (boxed, "")
+    last_box = last_boxed(text)
+    if letter := _weakly_stated(text, choices):
         return letter, ""
-    return None, "no choice is named" if boxed.problem in (None, MISSING) else boxed.problem
+    if last_box.content is not None:
+        return None, f"{last_box.content!r} in the box is none of {choices}"
+    return None, "no choice is named" if last_box.problem in (None, MISSING) else last_box.problem
 
 
-def _only(content: str, choices: str) -> tuple[str | None, str]:
-    r"""The one letter in a box: alone, or before the choice's text, as in `C) 5\text{ m}`."""
+def _last_box_with_letter(text: str, choices: str) -> tuple[int, str | None]:
+    """Where the last box begins that holds a letter, and the letter or `AMBIGUOUS`; else 0."""
+    for _ in range(MAX_BOXES):
+        content = last_boxed(text).content
+        start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+        if start < 0:
+            break
+        letter = None if content is None else _only(plain(content), choices)
+        if letter and not _DENIED.search(text, max(start - 40, 0), start):
+            return start, letter
+        text = text[:start]
+    return 0, None
+
+
+def _only(content: str, choices: str) -> str | None:
+    """The letter of a box, alone or before the choice's text; `AMBIGUOUS` for several."""
+    content = content.strip()
     if found := _alone(choices).fullmatch(content):
-        return found["letter"].upper(), ""
+        return found["letter"].upper()
+    if _several(choices).fullmatch(content):
+        return AMBIGUOUS
     found = _leading(choices).match(content)
-    if found is None:
-        return None, f"{content!r} in the box is none of {choices}"
-    return (None, AMBIGUOUS) if found["more"] else (found["letter"], "")
+    return found["letter"].upper() if found else None
 
 
-def _in_last_line(text: str, choices: str) -> str | None:
-    """The letter of a last line that holds only it, or one choice and not a list of them."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()][-2:]
-    if lines and (alone := _alone(choices).fullmatch(lines[-1])):
-        return alone["letter"].upper()
-    choice = [_choice(choices).match(line) for line in lines]
-    if choice and (last := choice[-1]) and (len(choice) == 1 or choice[0] is None):
-        return last["letter"]
+def _weakly_stated(text: str, choices: str) -> str | None:
+    """The letter of "So it is C.", or of a last or first line that holds only it, or one choice."""
+    words = plain(text)
+    if found := [*weak_statements(words, choices)]:
+        return found[-1]["letter"].upper()
+    lines = [line for line in words.split("\n") if line.strip()]
+    for line, neighbour in ((lines[-1:], lines[-2:-1]), (lines[:1], lines[1:2])):
+        letter = _of_line(line, choices)
+        if letter is not None and _of_line(neighbour, choices) is None:
+            return letter
     return None
 
 
-def _letter(choices: str) -> str:
-    """A letter that is no part of a word, nor the article of "A good one"."""
-    no_article = r"(?!(?<=A) (?!(?:because|since|as|and|or|is|with|for|from)\b)[a-z])"
-    return rf"(?P<letter>[{re.escape(choices)}])(?![A-Za-z0-9'’]){no_article}"
-
-
-def _more(choices: str) -> str:
-    separator = r"\s*(?:,|/|&|\bor\b|\band\b|\\text\s*\{\s*(?:or|and)\s*\})+\s*"
-    return rf"(?P<more>{separator}{_BEFORE}[{re.escape(choices)}](?![A-Za-z0-9]))?"
-
-
-@cache
-def _statements(choices: str) -> re.Pattern[str]:
-    """ "Answer: C", "the answer is C", "the correct (best, right) option (choice) is C"."""
-    lead = r"(?i:\banswer\b|\b(?:correct|right|best)\s+(?:option|choice|answer)\b)[*_\"']*"
-    so = r"(?:,?\s{1,3}(?:therefore|thus|hence|then|clearly|indeed)\b,?)?"
-    verb = rf"\b(?:is|(?:must|should|would|will)\s+be)\b{so}\s*:?"
-    link = rf"\s*(?:[:=：>]|-\s|(?i:{verb})){_BEFORE}(?i:(?:option|choice)\s+)?{_BEFORE}"
-    return re.compile(rf"{lead}{link}{_letter(choices)}{_AFTER}{_more(choices)}")
-
-
-@cache
-def _verdicts(choices: str) -> re.Pattern[str]:
-    """ "Thus, option C is correct.", "(B) is the right answer": whole clauses, without an if."""
-    lead = r"(?:(?:^|[.!;:])\s{0,3}|\b(?i:thus|hence|therefore|so)\b,?\s{1,3})[*_]{0,2}"
-    what = r"(?:the\s+)?(?:correct|right|best)(?:\s+(?:option|choice|answer))?"
-    end = r"[*_]{0,2}\s*(?:[.!]|$|,?\s*(?:because|since|as)\b)"
-    letter = rf"(?i:(?:only\s+)?(?:option|choice|answer)\s+)?{_BEFORE}{_letter(choices)}{_AFTER}"
-    return re.compile(rf"{lead}{letter}(?P<more>(?!))?\s+is\s+{what}{end}", re.MULTILINE)
-
-
-@cache
-def _choice(choices: str) -> re.Pattern[str]:
-    """A choice as a question lists it: `B) 5 m/s`, `(B) 5 m/s`, `**B. 5 m/s**`."""
-    return re.compile(rf"[*_]{{0,2}}\(?{_letter(choices)}(?:\)|[.:])[*_]{{0,2}}\s+\S")
-
-
-@cache
-def _leading(choices: str) -> re.Pattern[str]:
-    more = _more(choices)
-    return re.compile(rf"{_BEFORE}{_letter(choices)}{_AFTER}(?:{more}$|(?=\s*[.:)])(?P<rest>))")
+def _of_line(lines: list[str], choices: str) -> str | None:
+    found = [_alone(choices).fullmatch(line.strip()) for line in lines]
+    found += [_choice(choices).match(line.strip()) for line in lines]
+    return next((match["letter"].upper() for match in found if match), None)
 
 
 @cache
 def _alone(choices: str) -> re.Pattern[str]:
     """Nothing but a letter, of either case, and what may stand around it."""
-    lead = r"(?i:(?:option|choice|answer)\s*:?)?"
-    letter = rf"(?P<letter>(?i:[{re.escape(choices)}]))"
-    return re.compile(rf"{_BEFORE}{lead}{_BEFORE}{letter}{_AFTER}\s*\.?{_AFTER}")
+    named = r"(?:the )?(?:(?:correct|right|final|best) )?(?:option|choice|answer)(?: is)? ?:? ?"
+    letter = rf"[\"'(\[ ]{{0,4}}(?P<letter>[{re.escape(choices)}])[\"')\].,;:! ]{{0,6}}"
+    return re.compile(rf"(?:- )?(?:{named})?{letter}", re.IGNORECASE)
+
+
+@cache
+def _several(choices: str) -> re.Pattern[str]:
+    letter = rf"[\"'(\[ ]{{0,4}}(?:(?:option|choice) )?[{re.escape(choices)}][\"')\] ]{{0,4}}"
+    return re.compile(rf"{letter}(?:(?:,|/|&|\bor\b|\band\b|;)+{letter})+[. ]*", re.IGNORECASE)
+
+
+@cache
+def _leading(choices: str) -> re.Pattern[str]:
+    """A letter before its choice's text: `C) 5 m`, `(C) 5 m`, `C. Both`, `C: 5`, `C - a force`."""
+    letter = rf"\(?(?P<letter>[{re.escape(choices)}{re.escape(choices.lower())}])"
+    text = r" [-–—]+ .*[A-Za-z]{3}|, .*[A-Za-z]{3}| \([^()]*[A-Za-z]{3}"
+    said = rf"\)|[.:](?![A-Za-z0-9])| is (?:correct|right)\b| {REASON}"
+    return re.compile(rf"(?:(?i:option|choice|answer):? )?{letter}(?:{said}|{text})", re.DOTALL)
+
+
+@cache
+def _choice(choices: str) -> re.Pattern[str]:
+    """A choice as a question lists it: `B) 5 m/s`, `(B) 5 m/s`, `B. 5 m/s`."""
+    return re.compile(rf"(?:- )?\(?(?P<letter>[{re.escape(choices)}])(?:\)|[.:])\s+\S")

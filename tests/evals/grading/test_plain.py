@@ -39,6 +39,24 @@ def test_choices_may_be_more_than_four() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Answer: I", "I"),
+        ("The answer is I.", "I"),
+        (r"\boxed{I}", "I"),
+        ("Answer: I. Both of them", "I"),
+        ("Answer: I think it is C", "C"),
+        ("I am sure that J is correct.", "J"),
+        ("Answer: I am not sure", None),
+        ("The answer is I think none", None),
+        (r"\boxed{I think so}", None),
+    ],
+)
+def test_the_pronoun_is_no_choice(text: str, letter: str | None) -> None:
+    assert letters.extract(text, "ABCDEFGHIJ")[0] == letter
+
+
+@pytest.mark.parametrize(
     ("text", "content", "problem"),
     [
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}", None),
@@ -145,6 +163,9 @@ def test_no_text_makes_a_judge_fail(text: str) -> None:
         "\n" * 200_000,
         "." * 200_000,
         "So " * 70_000,
+        "Answer: A, " * 20_000,
+        "wait, " * 30_000,
+        "\\boxed{x} " * 20_000,
     ],
 )
 def test_long_repetitions_are_read_in_one_pass(text: str) -> None:
