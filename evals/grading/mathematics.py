@@ -13,7 +13,7 @@ Known limits:
 - Units are not converted into each other.
 - Between bare numbers without a space a comma before three digits separates thousands.
 - Against a bare number over 1 a percentage is read in percents only.
-- Inequalities joined by a word are not read as a union of intervals.
+- Inequalities that a comma joins are no set.
 - A column vector is not a tuple.
 - A number is not converted from one base into another.
 - An element that a list repeats counts once.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["restate", "split_range"]
+__all__ = ["restate", "split_range", "without_builder"]
 
 _LABEL = re.compile(
     r"(?:\\text\s*\{\s*(?:\([A-J]\)|[A-J][.):])\s*\}|(?:\([A-J]\) |[A-J][.)] )(?=\s*[-+\d\\$]))"
@@ -25,6 +25,8 @@ _PHRASES = [
         (r"(?:the set of )?(?:all |any )?(?:the )?real(?:s| numbers?)", r"\\mathbb{R}"),
         (r"(?:the set of )?(?:all |any )(?:the )?integers?", r"\\mathbb{Z}"),
         (r"(?:the )?empty set", r"\\emptyset"),
+        (r"(?:positive )?infinity", r"\\infty"),
+        (r"negative infinity", r"-\\infty"),
         (
             r"(?:(?:the )?limit )?(?:does not exist|doesn['’]t exist|dne|d\.n\.e)",
             r"\\text{does not exist}",
@@ -76,7 +78,7 @@ def restate(text: str) -> str:
         for pattern, replacement in _PHRASES:
             if phrase := pattern.fullmatch(words):
                 return phrase.expand(replacement)
-    return _without_builder(text)
+    return without_builder(text)
 
 
 def split_range(body: str) -> tuple[str, str] | None:
@@ -99,7 +101,7 @@ def _unlabelled(match: re.Match[str]) -> str:
     return value if re.fullmatch(r"[-+]?[\d./]+", value) else rf"\text{{{value}}}"
 
 
-def _without_builder(text: str) -> str:
+def without_builder(text: str) -> str:
     r"""`2<x<5` for `\{x \mid 2<x<5\}`; `2k, k \in \mathbb{Z}` for the set of all of them."""
     if match := _SET.fullmatch(text):
         letter, domain, condition = match[1], match[2], match[3].strip()
