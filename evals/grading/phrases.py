@@ -10,6 +10,8 @@ import re
 
 __all__ = ["restate", "split_range", "without_builder"]
 
+MAX_CHARACTERS = 120  # of what says a letter's range
+
 _LABEL = re.compile(
     r"(?:\\text\s*\{\s*(?:\([A-J]\)|[A-J][.):])\s*\}|(?:\([A-J]\) |[A-J][.)] )(?=\s*[-+\d\\$]))"
     r"\s*(?=\S)"
@@ -62,6 +64,8 @@ _REALS = re.compile(
     rf"|for (?:all|any|every|each|some) (?:real )?{_LETTERS}"
     rf"|(?:where |with |and )?{_LETTERS} (?:is |are |being )?{_ANY}(?:{_NOUN}|arbitrary)"
 )
+_COUNTER = re.compile(r"\b[kmn]\b")  # a letter that is no real number but in a function
+_FUNCTION = re.compile(r"[A-Za-z]\([a-z]\)")
 _START = re.compile(r"\\text(?![A-Za-z])|,|;|\(|\\forall(?![A-Za-z])|(?<= )(?:for|where|with)(?= )")
 
 
@@ -83,7 +87,7 @@ def restate(text: str) -> str:
 
 def split_range(body: str) -> tuple[str, str] | None:
     r"""The value and "integer" or "real" where the range of a letter follows it; else None."""
-    for start in _START.finditer(body):
+    for start in _START.finditer(body, max(0, len(body) - MAX_CHARACTERS)):
         value, clause = body[: start.start()].strip(" ,;"), _flat(body[start.start() :])
         if not value or value.count("(") != value.count(")"):
             continue
@@ -91,7 +95,8 @@ def split_range(body: str) -> tuple[str, str] | None:
             letter = match["of"] or match["named"] or match["being"]
             return (value, "any integer") if letter in value.lower() else None
         if _REALS.fullmatch(clause):
-            return value, "any real number"
+            counts = "constant" not in clause and _COUNTER.search(clause)
+            return None if counts and not _FUNCTION.search(value) else (value, "any real number")
     return None
 
 
