@@ -16,7 +16,7 @@ _RELATION = re.compile(r"(<=|>=|[<>]|\\(?:leqslant|geqslant|leq?|geq?|lt|gt)(?![
 def as_set(text: str) -> str:
     """The set that inequalities in one letter make; any other text as it is."""
     parts = _OR.split(text)
-    sets = [_interval(part.strip(" ,")) for part in parts]
+    sets = [_interval(part.strip(" ,").rstrip(" .;:")) for part in parts]
     letters = {found[0] for found in sets if found is not None}
     if len(parts) == 1 or None in sets or len(letters) != 1 or not _RELATION.search(text):
         return text
