@@ -15,7 +15,7 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Expr, Float
 
-from evals.grading.reading import prepare, settle
+from evals.grading.reading import alike, prepare, settle
 
 __all__ = ["Finding", "compare"]
 
@@ -54,7 +54,9 @@ def compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool 
         left, right = _read(gold), _read(answer)
         if left is None or right is None:
             finding = "gold unreadable" if left is None else "answer unreadable"
-        elif (
+            continue
+        left, right = alike(left, right)
+        if (
             _agree(left, right)
             or (both_ways and _agree(right, left))
             or (is_rounded and _rounds_to(left, answer))

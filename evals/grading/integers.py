@@ -9,7 +9,7 @@ from evals.grading.arithmetic import evaluate
 from evals.grading.boxed import last_boxed
 from evals.grading.chain import links
 from evals.grading.latex import tidy
-from evals.grading.quantity import read
+from evals.grading.quantity import Quantity, read
 from evals.grading.score import Score
 
 __all__ = ["as_integer", "score"]
@@ -59,12 +59,26 @@ def as_integer(answer: str) -> int | None:
     if len(answer) > MAX_CHARACTERS or _ORDER.search(text := tidy(answer)):
         return None
     parts = [link.value for link in links(_IMPLIES.split(text)[-1])]
-    values = [_value(part) for part in parts]
-    if any(value not in (None, values[-1]) for value in values):
+    quantities = [read(part) for part in parts]
+    values = [_value(quantity) for quantity in quantities]
+    modulus = _modulus(quantities[-1])
+    if any(not _agrees(value, values[-1], modulus) for value in values):
         return None
     if any(_DECIMAL.fullmatch(part) and not _INTEGER.fullmatch(part) for part in parts):
         return None
     return _in_range(values[-1])
+
+
+def _agrees(value: Fraction | None, last: Fraction | None, modulus: int | None) -> bool:
+    """Whether a value before the last relation does not contradict what comes behind it."""
+    if value is None or value == last:
+        return True
+    return last is not None and modulus is not None and (value - last) % modulus == 0
+
+
+def _modulus(quantity: Quantity) -> int | None:
+    match = re.fullmatch(r"mod ([1-9]\d*)", quantity.unit or "")
+    return int(match[1]) if match else None
 
 
 def _in_range(value: Fraction | None) -> int | None:
@@ -73,13 +87,13 @@ def _in_range(value: Fraction | None) -> int | None:
     return int(value)
 
 
-def _value(text: str) -> Fraction | None:
-    """The number that one value of the answer is."""
-    quantity = read(text)
+def _value(quantity: Quantity) -> Fraction | None:
+    """The number that one value of the answer is; arithmetic with a modulus is none."""
     if quantity.is_percent or quantity.base is not None:
         return None
-    number = _INTEGER.fullmatch(quantity.body)
-    return _signed(number) if number else evaluate(quantity.body)
+    if number := _INTEGER.fullmatch(quantity.body):
+        return _signed(number)
+    return None if (quantity.unit or "").startswith("mod ") else evaluate(quantity.body)
 
 
 def _signed(integer: re.Match[str]) -> Fraction:

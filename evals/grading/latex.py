@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from evals.grading.inequalities import as_set
 from evals.grading.notation import spell
-from evals.grading.phrases import restate
+from evals.grading.phrases import restate, without_builder
 
 __all__ = ["tidy", "top_level_parts"]
 
@@ -86,6 +87,7 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\(?:langle|lparen)(?![A-Za-z])", "("),
     (r"\\(?:rangle|rparen)(?![A-Za-z])", ")"),
     (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+    *[(r"\\(?:mathbf|boldsymbol|bm|hat|vec)\s*\{\s*\\?([ijk])(?:math)?\s*\}", r"\1")] * 2,
     (rf"\\(?:{_STYLES})(?=\s*\{{)", r"\\text"),
     (r"\{\\(?:bf|rm|it)\s+([^{}]*)\}", r"\\text{\1}"),
     (r"\\(?:bf|rm|it|sf|tt|bfseries|itshape|boldmath)(?![A-Za-z])\s*", ""),
@@ -96,7 +98,6 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^\s*\\text\s*\{\s*(\d[\d,]*(?:\.\d+)?)((?:\s+[A-Za-z]+)+\s*)\}\s*$", r"\1\\text{\2}"),
     (r"\\text\s*\{([^{}^]*[A-Za-z])\s*\^\s*\{?([23])\}?\s*\}", r"\\text{\1}^{\2}"),
     (r"\\text\s*\{\s*\^\s*\\circ\s*([CF]?)\s*\}", r"^\\circ\\text{\1}"),
-    (r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}", ","),
     # Digits in groups of three, with any thin space or comma that cannot be a list's.
     (r"(?<=\d)\{,\}\s*(?=\d{3}(?!\d))|(?<=\d),?\\!\s*(?=\d)|(?<=\d),\\!\s*(?=\d)", ""),
     (
@@ -104,6 +105,9 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         lambda match: re.sub(r"\D", "", match[0]),
     ),
     (r"(?<!\\)\\[,;:!> ]|(?<!\\)\\$|~|\\q?quad(?![A-Za-z])|\s+", " "),
+    (r"^.*(?:[<>]|\\[lg][et]).*$", lambda match: as_set(without_builder(match[0].strip()))),
+    (r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}", ","),
+    (r"(?<=[\d)}]) ?,? (?:and|or) (?=[-\d\\(]|[A-Za-z] ?=)", ","),
     # A mixed number in plain text; any other digits apart from each other are a list.
     (r"(?<![\d.}])(\d+) +(\d+) ?/ ?(\d+)(?![\d.])", r"\1\\frac{\2}{\3}"),
     (

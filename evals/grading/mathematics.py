@@ -13,7 +13,10 @@ Known limits:
 - Units are not converted into each other.
 - Between bare numbers without a space a comma before three digits separates thousands.
 - Against a bare number over 1 a percentage is read in percents only.
-- Inequalities joined by a word are not read as a union of intervals.
+- Inequalities that a comma joins are no set.
+- A letter that may be any integer has the name that the reference answer gives it.
+- A logarithm without a base has base ten.
+- A power of a negative number with a fraction above it is the principal one.
 - A column vector is not a tuple.
 - A number is not converted from one base into another.
 - An element that a list repeats counts once.

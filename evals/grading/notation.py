@@ -30,7 +30,7 @@ _NAME = re.compile(
     r"|\\(?:text|operatorname|begin|end)\s*\{[^{}]*\}"
     r"|(?<![A-Za-z\\])(?:log(?P<base>(?:2|10)(?=\s*\()|_\d+)"
     rf"|(?P<called>{_FUNCTIONS}|gcd|lcm|max|min)(?=\s*[(^_])"
-    r"|(?P<applied>arcsin|arccos|arctan|sin|cos|tan|cot|ln|log)"
+    r"|(?P<applied>arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|ln|log)"
     r"(?=\s*[\d\\{|]|\s+[A-Za-z]|x(?![A-Za-z]))"
     rf"|(?P<letter>{_LETTERS}|{_INFINITY})(?![A-Za-z]))"
 )
@@ -64,8 +64,9 @@ _RULES: list[tuple[str, _Replacement]] = [
     (r">=|\\geqslant(?![A-Za-z])", r"\\ge "),
     (r"\+\s*/\s*-", r"\\pm "),
     (r"\\imath(?![A-Za-z])", "i"),
-    (r"\\[dt]?binom(?![A-Za-z])\s*(\d)\s*(?=[\d{])", r"\\binom{\1}"),
-    (r"\\[dt]?binom(?![A-Za-z])\s*(\{[^{}]*\})\s*(\d)", r"\\binom\1{\2}"),
+    (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+    (r"\\[dt]?binom(?:\s*(\d)|\s+([A-Za-z]))\s*(?=[\dA-Za-z{])", r"\\binom{\1\2}"),
+    (r"\\[dt]?binom(?![A-Za-z])\s*(\{[^{}]*\})\s*([\dA-Za-z])", r"\\binom\1{\2}"),
     (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
     (r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}", r"{\\binom{\1}{\2}}"),
     (r"(?:\{\s*\})?_\s*\{?(\d+)\}?\s*C\s*_\s*\{?(\d+)\}?", r"\\binom{\1}{\2}"),
@@ -82,6 +83,8 @@ _RULES: list[tuple[str, _Replacement]] = [
     ),
     (r"\\(begin|end)\{(?:small|psmall|bsmall)matrix\}", r"\\\1{pmatrix}"),
 ]
+# In plain text without a command: `sqrt(3)/2 i` is no quotient by `2 i`.
+_QUOTIENT = re.compile(r"(?<=/)\s*\d+(?= (?:[A-Za-z](?![A-Za-z])|pi\b|sqrt\b))")
 _LINES = re.compile(
     r"\\begin\{(aligned|align|alignat|gathered|split|eqnarray)(\*?)\}(?:\{\d+\})?(.*?)\\end\{\1\2\}"
 )
@@ -93,6 +96,8 @@ _SYSTEM = re.compile(
 
 def spell(text: str) -> str:
     """`text` with its plain names, calls, operators and layouts in LaTeX."""
+    if "\\" not in text:
+        text = _QUOTIENT.sub(r"\g<0>*", text)
     if not _PROSE.fullmatch(text) or not _OTHER_WORD.search(text):
         text = _NAME.sub(_named, text)
     for pattern, replacement in _RULES:

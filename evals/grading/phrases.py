@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["restate", "split_range"]
+__all__ = ["restate", "split_range", "without_builder"]
+
+MAX_CHARACTERS = 120  # of what says a letter's range
 
 _LABEL = re.compile(
     r"(?:\\text\s*\{\s*(?:\([A-J]\)|[A-J][.):])\s*\}|(?:\([A-J]\) |[A-J][.)] )(?=\s*[-+\d\\$]))"
@@ -25,6 +27,8 @@ _PHRASES = [
         (r"(?:the set of )?(?:all |any )?(?:the )?real(?:s| numbers?)", r"\\mathbb{R}"),
         (r"(?:the set of )?(?:all |any )(?:the )?integers?", r"\\mathbb{Z}"),
         (r"(?:the )?empty set", r"\\emptyset"),
+        (r"(?:positive )?infinity", r"\\infty"),
+        (r"negative infinity", r"-\\infty"),
         (
             r"(?:(?:the )?limit )?(?:does not exist|doesn['’]t exist|dne|d\.n\.e)",
             r"\\text{does not exist}",
@@ -60,6 +64,8 @@ _REALS = re.compile(
     rf"|for (?:all|any|every|each|some) (?:real )?{_LETTERS}"
     rf"|(?:where |with |and )?{_LETTERS} (?:is |are |being )?{_ANY}(?:{_NOUN}|arbitrary)"
 )
+_COUNTER = re.compile(r"\b[kmn]\b")  # a letter that is no real number but in a function
+_FUNCTION = re.compile(r"[A-Za-z]\([a-z]\)")
 _START = re.compile(r"\\text(?![A-Za-z])|,|;|\(|\\forall(?![A-Za-z])|(?<= )(?:for|where|with)(?= )")
 
 
@@ -76,12 +82,12 @@ def restate(text: str) -> str:
         for pattern, replacement in _PHRASES:
             if phrase := pattern.fullmatch(words):
                 return phrase.expand(replacement)
-    return _without_builder(text)
+    return without_builder(text)
 
 
 def split_range(body: str) -> tuple[str, str] | None:
     r"""The value and "integer" or "real" where the range of a letter follows it; else None."""
-    for start in _START.finditer(body):
+    for start in _START.finditer(body, max(0, len(body) - MAX_CHARACTERS)):
         value, clause = body[: start.start()].strip(" ,;"), _flat(body[start.start() :])
         if not value or value.count("(") != value.count(")"):
             continue
@@ -89,7 +95,8 @@ def split_range(body: str) -> tuple[str, str] | None:
             letter = match["of"] or match["named"] or match["being"]
             return (value, "any integer") if letter in value.lower() else None
         if _REALS.fullmatch(clause):
-            return value, "any real number"
+            counts = "constant" not in clause and _COUNTER.search(clause)
+            return None if counts and not _FUNCTION.search(value) else (value, "any real number")
     return None
 
 
@@ -99,7 +106,7 @@ def _unlabelled(match: re.Match[str]) -> str:
     return value if re.fullmatch(r"[-+]?[\d./]+", value) else rf"\text{{{value}}}"
 
 
-def _without_builder(text: str) -> str:
+def without_builder(text: str) -> str:
     r"""`2<x<5` for `\{x \mid 2<x<5\}`; `2k, k \in \mathbb{Z}` for the set of all of them."""
     if match := _SET.fullmatch(text):
         letter, domain, condition = match[1], match[2], match[3].strip()

@@ -68,7 +68,7 @@ _WORD_UNIT = re.compile(
 )
 _TEXT_UNIT = re.compile(rf"\\(?:text|operatorname)\s*\{{(?P<name>[^{{}}]*)\}}{_SUPERSCRIPT}$")
 _PLAIN_UNIT = re.compile(
-    rf"(?<=[\d)}}])\s*(?P<name>(?:(?:square|cubic|sq)\s+)?(?:{_PLAIN_UNITS})){_SUPERSCRIPT}$"
+    rf"(?:(?<=[\d)}}])|(?<=\\pi))\s*(?P<name>(?:(?:square|cubic|sq)\s+)?(?:{_PLAIN_UNITS})){_SUPERSCRIPT}$"
 )
 _MULTIPLIER = re.compile(rf"^\s*({'|'.join(MULTIPLIERS)})s?\b", re.IGNORECASE)
 _PERCENT = re.compile(

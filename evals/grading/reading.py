@@ -16,10 +16,12 @@ from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.relational import Relational
 from sympy.functions import binomial, ceiling, factorial, floor
 
-__all__ = ["prepare", "settle"]
+__all__ = ["alike", "prepare", "settle"]
 
 _MARK = "realroot"  # the name of a symbol that stands in the index of a root
 _ODD_ROOT = re.compile(r"\\sqrt\s*\[\s*(\d*[13579])\s*\]")
+_DIGITS = re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)")
+_ROOT_OF_ONE = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])\s*([A-Za-z\d])")
 # Factors without a sign between them, a mixed number aside.
 _FACTORS = re.compile(
     r"(?:(?<![\w.^\\])(?<![_^] )\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\))\s*(?=\(|\\binom)"
@@ -35,6 +37,8 @@ _INDEXED = re.compile(r"_.*(?<![A-Za-z])i(?![A-Za-z])")
 def prepare(latex: str) -> str:
     """LaTeX in which products have signs, and roots of odd index a mark."""
     latex = _CIS.sub(r"e^{i(\1)}", latex)
+    latex = _DIGITS.sub(r"\\frac{\1}{\2}", latex)
+    latex = _ROOT_OF_ONE.sub(r"\\sqrt\1{\2}", latex)
     latex = _FACTORS.sub(lambda match: rf"{match[0]}\cdot ", latex)
     return _ODD_ROOT.sub(rf"\\sqrt[\1\\text{{{_MARK}}}]", latex)
 
@@ -53,6 +57,15 @@ def settle(read: Any) -> Any:
     if is_complex:
         meanings |= {each: I for each in letters if each.name == "i"}
     return _rebuilt(read, meanings)
+
+
+def alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Both, with complex letters where either has them."""
+    if all(each.is_real for side in (left, right) for each in side.free_symbols):
+        return left, right
+    letters = left.atoms(Symbol) | right.atoms(Symbol)
+    meanings = {each: Symbol(each.name) for each in letters}
+    return _rebuilt(left, meanings), _rebuilt(right, meanings)
 
 
 def _has_index(read: Any) -> bool:
