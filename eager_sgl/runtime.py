@@ -163,6 +163,7 @@ class EmbeddedRuntime:
         self._wait_until_ready(self._process, (host, port), deadline)
 
     def _start(self, arguments: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        (Path(self._scratch) / DEATH_FILE).unlink(missing_ok=True)
         # Not on the command line, which all users of the machine can read.
         (Path(self._scratch) / ARGUMENTS_FILE).write_text(json.dumps(arguments))
         with open(self.log_path, "wb", opener=_private) as log:

@@ -1,6 +1,6 @@
-"""Countdown with a verifier: branch, check every answer, keep one that is right.
+"""Countdown with a verifier: branch, check every answer, again until one is right.
 
-python programs/countdown.py 3 8 3 18 --target 2
+.venv/bin/python programs/countdown.py 3 8 3 18 --target 2
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
 
 
 @sgl.function  # type: ignore[untyped-decorator]
-def solve(s: ProgramState, problem: Problem, config: EagerConfig) -> str | None:
-    """An expression that makes the target, or None if no sequence found one."""
+def solve(s: ProgramState, problem: Problem, config: EagerConfig, max_tries: int = 8) -> str | None:
+    """An expression that makes the target, or None if no sequence of any try found one."""
     set_prompt(s, [{"role": "user", "content": instruction(problem)}])
-    result = eager_generate(s, config)
-    answers = (parse_answer(sequence.text) for sequence in result.sequences)
-    return next((a for a in answers if a is not None and is_correct(problem, a)), None)
+    for _ in range(max_tries):
+        result = eager_generate(s, config)
+        for answer in (parse_answer(sequence.text) for sequence in result.sequences):
+            if answer is not None and is_correct(problem, answer):
+                return answer
+    return None
 
 
 def main() -> None:
@@ -54,7 +57,7 @@ def main() -> None:
 
 
 def show(problem: Problem, endpoint: TokenEndpoint) -> None:
-    config = EagerConfig(threshold=0.7, max_sequences=16, chunk_tokens=16)
+    config = EagerConfig(threshold=0.5, max_sequences=16)
     answer = solve.run(problem=problem, config=config, backend=endpoint).ret_value
     print(f"{problem.target} = {answer}" if answer else "no answer found")
 

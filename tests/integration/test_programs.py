@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
+
 import pytest
 import sglang as sgl
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, connect
 from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
+from programs import countdown
 from programs.countdown import solve
 from programs.together import answer_together
 from programs.vote import vote
+from tests.conftest import API_KEY
 
 pytestmark = pytest.mark.integration
 
@@ -25,6 +30,19 @@ CONFIG = EagerConfig(
 def test_the_verifier_keeps_a_right_answer(endpoint):
     answer = solve.run(problem=EASY, config=CONFIG, backend=endpoint).ret_value
     assert is_correct(EASY, answer)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "target"), [((3, 8, 3, 18), 2), ((7, 5), 12), ((20, 4, 3), 83)]
+)
+def test_the_command_line_prints_a_right_answer(server_url, monkeypatch, capsys, numbers, target):
+    monkeypatch.setattr(countdown, "connect", partial(connect, api_key=API_KEY))
+    words = ["countdown.py", *map(str, numbers), "--target", str(target), "--server", server_url]
+    monkeypatch.setattr(sys, "argv", words)
+    countdown.main()
+    made, _, answer = capsys.readouterr().out.strip().partition(" = ")
+    assert int(made) == target
+    assert is_correct(Problem(numbers, target, level=len(numbers)), answer)
 
 
 def test_a_vote_leaves_the_state_behind_a_winning_sequence(endpoint):
