@@ -422,6 +422,27 @@ def test_an_unfinished_run_goes_on_after_it_was_judged_again(
     assert len(lines(own.folder)) == 6
 
 
+@pytest.mark.parametrize(("methods", "goes_on"), [("eager_init,eager", False), ("parallel", True)])
+def test_grants_that_are_still_to_come_do_not_change_places(
+    tmp_path: Path, scripted: Scripted, methods: str, goes_on: bool
+) -> None:
+    own = Run(tmp_path, "--methods", methods, "--concurrency", "1")
+    begun = []
+
+    def stopping(call: Call) -> PromptResult:
+        begun.append(call.sample.id)
+        if len(begun) == 3:
+            raise EagerError("stopped")
+        return answering(call, most=3)
+
+    scripted(stopping)
+    assert own() == 1
+    own.edit(0, level=5)
+    assert own.regrade() == 0
+    scripted(partial(answering, most=3))
+    assert own() == (0 if goes_on else 2), "levels order the prompts"
+
+
 def test_searches_that_earlier_judgements_ended_stay_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], scripted: Scripted
 ) -> None:
