@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ SAMPLES = [
     {"id": "b", "prompt": "Half of 3?", "answer": "1.5", "level": 1, "grader": "math"},
     {"id": "c", "prompt": "Which?", "answer": "B", "level": 2, "grader": "letter"},
 ]
-TEXTS = ["so</think>\\boxed{4.0}", "so</think>\\boxed{B}", "so</think>\\boxed{\\frac{3}{2}}"]
+TEXTS = [f"so</think>\\boxed{{{each}}}" for each in ("4.0", "B", "\\frac{3}{2}", "4")]
 
 
-def answering(call: Call) -> PromptResult:
-    """As many of the three texts as the prompt may have."""
-    texts = TEXTS[: call.account.granted]
+def answering(call: Call, most: int = 4) -> PromptResult:
+    """As many of the four texts as the prompt may have, and `most` at the most."""
+    texts = TEXTS[: min(most, call.account.granted)]
     call.account.commit(len(texts))
     return result(texts, max_sequences=call.config.max_sequences)
 
@@ -144,16 +145,16 @@ def test_what_is_judged_again_is_as_if_it_had_been_run_so(
 def test_it_says_how_many_judgements_changed(own: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = (own.folder / "results.jsonl").read_bytes()
     assert own.regrade() == 0
-    assert "judged 18 sequences of 6 results again: 0 judgements changed" in capsys.readouterr().out
+    assert "judged 24 sequences of 6 results again: 0 judgements changed" in capsys.readouterr().out
     assert (own.folder / "results.jsonl").read_bytes() == before
     own.edit(0, answer="3/2")
     assert own.regrade() == 0
     said = capsys.readouterr().out
-    # Of both methods: the box with 4.0 is wrong now, that with a half of three is right.
+    # Of both methods: the boxes with a four are wrong now, that with a half of three is right.
     assert (
-        "4 judgements changed (2 now right, 2 now wrong, 0 no longer judged, 0 otherwise)" in said
+        "6 judgements changed (2 now right, 4 now wrong, 0 no longer judged, 0 otherwise)" in said
     )
-    assert own.correct()["a"] == [False, False, True]
+    assert own.correct()["a"] == [False, False, True, False]
     assert (own.folder / "report.html").exists()
     own.edit(0, level=7)
     assert own.regrade() == 0
@@ -254,7 +255,7 @@ def test_a_folder_of_an_earlier_version_goes_on_and_is_said_to_be_one(
     assert said.count("6 results are of an earlier version, which did not write what") == 1
     own.edit(0, answer="3/2")
     assert own.regrade() == 0
-    assert own.correct()["a"] == [False, False, True], "the end of reasoning is in the text"
+    assert own.correct()["a"] == [False, False, True, False], "the end of reasoning is in the text"
     capsys.readouterr()
     assert own() == 0
     assert "earlier version" not in capsys.readouterr().out
@@ -301,7 +302,7 @@ def test_a_crash_in_the_middle_loses_nothing(
     assert own() == 2, "the old judgements are not taken for new ones"
     assert own.regrade() == 0
     assert own() == 0
-    assert own.correct()["a"] == [False, False, True]
+    assert own.correct()["a"] == [False, False, True, False]
 
 
 def test_judgements_that_cannot_be_made_are_counted(
@@ -315,7 +316,7 @@ def test_judgements_that_cannot_be_made_are_counted(
     monkeypatch.setattr(read_settings, "find_task", lambda name, copy: task)
     monkeypatch.setattr(own_prompts.OwnPrompts, "score", fails)
     assert own.regrade() == 0
-    assert "18 no longer judged" in capsys.readouterr().out
+    assert "24 no longer judged" in capsys.readouterr().out
 
 
 def test_an_interruption_loses_nothing(
@@ -338,16 +339,16 @@ def test_what_follows_another_end_of_reasoning_is_judged(
 ) -> None:
     own.edit(0, grader="text", answer="\\boxed{4.0}")
     assert own.regrade() == 0
-    assert own.correct()["a"] == [True, False, False]
+    assert own.correct()["a"] == [True, False, False, False]
     assert own("--reasoning-end", "none") == 2
     error = capsys.readouterr().err
     assert "eager.reasoning_end </think> → none" in error
     assert "--regrade judges it by" in error
     assert own.regrade("--reasoning-end", "none") == 0
-    assert own.correct()["a"] == [False, False, False]
+    assert own.correct()["a"] == [False, False, False, False]
     assert own("--reasoning-end", "none") == 0
     assert own.regrade("--reasoning-end", "</think>") == 0
-    assert own.correct()["a"] == [True, False, False]
+    assert own.correct()["a"] == [True, False, False, False]
 
 
 def test_another_file_with_the_same_prompts_may_judge(own: Run, tmp_path: Path) -> None:
@@ -377,7 +378,7 @@ def test_answers_may_be_added_later(tmp_path: Path, scripted: Scripted) -> None:
 def test_grants_stay_as_they_were_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], scripted: Scripted
 ) -> None:
-    scripted(answering)
+    scripted(partial(answering, most=3))
     own = Run(tmp_path, "--methods", "eager_init,eager")
     own.samples[0]["answer"] = "77"
     own.write()
@@ -409,16 +410,37 @@ def test_an_unfinished_run_goes_on_after_it_was_judged_again(
         begun.append(call.sample.id)
         if len(begun) == stops_at:
             raise EagerError("stopped")
-        return answering(call)
+        return answering(call, most=3)
 
     scripted(stopping)
     assert own() == (1 if stops_at < 6 else 0)
     own.edit(0, answer="4")
     own.edit(1, answer="1.5")
     assert own.regrade() == 0
-    scripted(answering)
+    scripted(partial(answering, most=3))
     assert own() == 0, "the budget adds up"
     assert len(lines(own.folder)) == 6
+
+
+@pytest.mark.parametrize(("methods", "goes_on"), [("eager_init,eager", False), ("parallel", True)])
+def test_grants_that_are_still_to_come_do_not_change_places(
+    tmp_path: Path, scripted: Scripted, methods: str, goes_on: bool
+) -> None:
+    own = Run(tmp_path, "--methods", methods, "--concurrency", "1")
+    begun = []
+
+    def stopping(call: Call) -> PromptResult:
+        begun.append(call.sample.id)
+        if len(begun) == 3:
+            raise EagerError("stopped")
+        return answering(call, most=3)
+
+    scripted(stopping)
+    assert own() == 1
+    own.edit(0, level=5)
+    assert own.regrade() == 0
+    scripted(partial(answering, most=3))
+    assert own() == (0 if goes_on else 2), "levels order the prompts"
 
 
 def test_searches_that_earlier_judgements_ended_stay_as_they_are(
