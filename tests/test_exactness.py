@@ -8,9 +8,11 @@ from collections import Counter
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, eager_init, schedule
+from eager_sgl import EagerConfig, SamplingConfig, eager_init, growth, schedule
 from eager_sgl.endpoint import TokenEndpoint
+from eager_sgl.errors import BrokenAnswerError
 from eager_sgl.tree import TokenTree
+from eager_sgl.wire import GATE_REPORT
 from tests.per_token import tree_distribution, tree_of
 from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -43,10 +45,57 @@ def config_of(case, chunk_tokens, temperature=0.8):
     )
 
 
-def misfit(case, chunk_tokens):
+class Interrupting(ScriptedServer):
+    """Cuts answers off: at a number of tokens drawn beforehand, or after some reports of a gate.
+
+    Both are moments that no token has chosen which did not come.
+    """
+
+    probability = 0.0
+    """Of a request; while a client connects it is none."""
+
+    def start(self, path, build, decode, done, progress=None):
+        def end(outcome):
+            broken = isinstance(outcome, Exception)
+            done(BrokenAnswerError("broken off") if broken else outcome)
+
+        super().start(path, build, decode, end, progress)
+
+    def post(self, path, build, decode=lambda answer: answer, *options, **more):
+        body = build()
+        params = body.get("sampling_params", {})
+        is_cut = self._order.random() < self.probability
+        if path != "/generate" or "custom_params" in params or "stop_token_ids" not in params:
+            return super().post(path, lambda: body, decode, *options, **more)
+        asked = params["max_new_tokens"]
+        number = self._order.randrange(asked) if is_cut and asked else asked
+        body = body | {"sampling_params": params | {"max_new_tokens": number}}
+        answer = super().post(path, lambda: body)
+        if number < asked and answer["meta_info"]["finish_reason"]["type"] == "length":
+            answer["meta_info"]["finish_reason"] = {"type": "abort", "message": "told to stop"}
+        return decode(answer)
+
+    def parts(self, answer):
+        """What a stream passes on: each step that the gate reports, and the tokens up to it."""
+        reports = answer["meta_info"].get(GATE_REPORT, [])
+        left = self._order.randint(1, 3) if self._order.random() < self.probability else -1
+        reports = [report for report in reports if report[0] + 1 < len(answer["output_ids"])]
+        for number, (place, *_) in enumerate(reports, 1):
+            meta = {"finish_reason": None, GATE_REPORT: reports[:number]}
+            yield answer | {
+                "output_ids": answer["output_ids"][: place + 1],
+                "meta_info": answer["meta_info"] | meta,
+            }
+            if number == left:
+                raise BrokenAnswerError("broken off")
+
+
+def misfit(case, chunk_tokens, interrupted=0.0):
     """The probability of a fit as bad as this, if the program draws from the exact distribution."""
-    server = ScriptedServer(mixed_distribution(CASES[case][0]), allows_gate=True)
+    kind = Interrupting if interrupted else ScriptedServer
+    server = kind(mixed_distribution(CASES[case][0]), allows_gate=True)
     endpoint, config = TokenEndpoint(server), config_of(case, chunk_tokens)
+    server.probability = interrupted
     seen = Counter()
     for seed in range(NUM_TREES):
         server.restart(seed)
@@ -65,6 +114,28 @@ def misfit(case, chunk_tokens):
 @pytest.mark.parametrize("case", CASES)
 def test_any_monitor_draws_trees_as_the_per_token_method_does(case, chunk_tokens):
     assert misfit(case, chunk_tokens) > ERROR_PROBABILITY
+
+
+@pytest.mark.parametrize("chunk_tokens", [8, GATE])
+@pytest.mark.parametrize("case", ["races", "impatience"])
+def test_interruptions_leave_the_distribution_as_it_is(case, chunk_tokens, monkeypatch):
+    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    assert misfit(case, chunk_tokens, interrupted=0.6) > ERROR_PROBABILITY
+
+
+def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
+    """Long answers are interrupted more often: without their first part they become rarer."""
+    append = TokenTree.append
+
+    def forget(tree, strand, generation, *arguments):
+        if generation.interrupted is None:
+            append(tree, strand, generation, *arguments)
+        else:
+            tree.record(generation)
+
+    monkeypatch.setattr(TokenTree, "append", forget)
+    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    assert misfit("races", 8, interrupted=0.9) < ERROR_PROBABILITY
 
 
 def no_tail_is_discarded(monkeypatch):
