@@ -186,8 +186,9 @@ def _is_id(value: object) -> bool:
 
 
 def _require_whole(name: str, value: object, least: int) -> None:
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    _require(is_whole and value >= least, name, value, f"a whole number, at least {least}")  # type: ignore[operator]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} is {value}; it must be a whole number")
+    _require(value >= least, name, value, f"at least {least}")
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:

@@ -350,6 +350,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         """One `sgl.gen`, on the state's tokens."""
         if s.images_:
             self._require_text(s, "images")
+            self._require_params(s, sampling_params)
             return super().generate(s, sampling_params)  # type: ignore[no-any-return]
         tokens = self._tokens(s)
         return self._generate_text(s, tokens, sampling_params)
@@ -357,12 +358,18 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     def generate_stream(self, s: StreamExecutor, sampling_params: SglSamplingParams) -> Any:
         """As SGLang does it, from the state's text."""
         self._require_text(s, "streaming")
+        self._require_params(s, sampling_params)
         return super().generate_stream(s, sampling_params)
 
     def select(self, s: StreamExecutor, *arguments: Any) -> Any:
         """As SGLang does it, from the state's text."""
         self._require_text(s, "sgl.select")
         return super().select(s, *arguments)
+
+    def _require_params(self, s: StreamExecutor, sampling_params: SglSamplingParams) -> None:
+        options = {name: getattr(sampling_params, name) for name in _TEXT_OPTIONS}
+        params = {**sampling_params.to_srt_kwargs(), **options}
+        require_params(params, self.profile.vocabulary_size, len(self._tokens(s).ids))
 
     def _require_text(self, s: StreamExecutor, what: str) -> None:
         if not self._tokens(s).from_text:

@@ -269,6 +269,17 @@ def test_what_a_program_asks_for_is_checked(endpoint, scripted, options):
     assert len(scripted.requests) == num_before
 
 
+def test_what_a_stream_asks_for_is_checked(endpoint):
+    @sgl.function
+    def program(s):
+        s += "text"
+        s += sgl.gen("a", top_k=2**31)
+
+    state = program.run(backend=endpoint, stream=True)
+    state.sync()
+    assert "top_k is 2147483648" in str(state.error())
+
+
 @pytest.mark.parametrize("token_id", [NUM_IDS, -1, 2**40, True, 1.5, "1"])
 def test_a_token_that_the_model_has_not_ends_nothing(endpoint, token_id):
     with pytest.raises(ValueError, match="token"):

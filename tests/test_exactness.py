@@ -10,9 +10,8 @@ from scipy.stats import chisquare
 
 from eager_sgl import EagerConfig, SamplingConfig, eager_init, growth, schedule
 from eager_sgl.endpoint import TokenEndpoint
-from eager_sgl.errors import BrokenAnswerError
 from eager_sgl.tree import TokenTree
-from eager_sgl.wire import GATE_REPORT
+from tests.interrupting import Interrupting
 from tests.per_token import tree_distribution, tree_of
 from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -43,51 +42,6 @@ def config_of(case, chunk_tokens, temperature=0.8):
         **monitor,
         sampling=SamplingConfig(temperature=temperature, top_p=0.8, max_new_tokens=6),
     )
-
-
-class Interrupting(ScriptedServer):
-    """Cuts answers off: at a number of tokens drawn beforehand, or after some reports of a gate.
-
-    Both are moments that no token has chosen which did not come.
-    """
-
-    probability = 0.0
-    """Of a request; while a client connects it is none."""
-
-    def start(self, path, build, decode, done, progress=None):
-        def end(outcome):
-            broken = isinstance(outcome, Exception)
-            done(BrokenAnswerError("broken off") if broken else outcome)
-
-        super().start(path, build, decode, end, progress)
-
-    def post(self, path, build, decode=lambda answer: answer, *options, **more):
-        body = build()
-        params = body.get("sampling_params", {})
-        is_cut = self._order.random() < self.probability
-        if path != "/generate" or "custom_params" in params or "stop_token_ids" not in params:
-            return super().post(path, lambda: body, decode, *options, **more)
-        asked = params["max_new_tokens"]
-        number = self._order.randrange(asked) if is_cut and asked else asked
-        body = body | {"sampling_params": params | {"max_new_tokens": number}}
-        answer = super().post(path, lambda: body)
-        if number < asked and answer["meta_info"]["finish_reason"]["type"] == "length":
-            answer["meta_info"]["finish_reason"] = {"type": "abort", "message": "told to stop"}
-        return decode(answer)
-
-    def parts(self, answer):
-        """What a stream passes on: each step that the gate reports, and the tokens up to it."""
-        reports = answer["meta_info"].get(GATE_REPORT, [])
-        left = self._order.randint(1, 3) if self._order.random() < self.probability else -1
-        reports = [report for report in reports if report[0] + 1 < len(answer["output_ids"])]
-        for number, (place, *_) in enumerate(reports, 1):
-            meta = {"finish_reason": None, GATE_REPORT: reports[:number]}
-            yield answer | {
-                "output_ids": answer["output_ids"][: place + 1],
-                "meta_info": answer["meta_info"] | meta,
-            }
-            if number == left:
-                raise BrokenAnswerError("broken off")
 
 
 def misfit(case, chunk_tokens, interrupted=0.0):
