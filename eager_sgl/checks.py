@@ -9,6 +9,7 @@ as "not given".
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ def require_tokens(what: str, token_ids: object, vocabulary_size: int) -> tuple[
 
 
 def _token(what: str, item: Any, place: int) -> int:
-    if not isinstance(item, bool) and hasattr(item, "__index__"):
+    if isinstance(item, numbers.Integral) and not isinstance(item, bool):
         return int(item)
     raise ValueError(f"position {place} of {what} is {shown(item)}; it must be a token id")
 
@@ -101,7 +102,7 @@ def require_params(params: Mapping[str, object], vocabulary_size: int, num_token
     """
     ranges = _RANGES | {
         "top_logprobs_num": _Range(0, vocabulary_size, is_whole=True),
-        "logprob_start_len": _Range(-1, num_tokens - 1, is_whole=True),
+        "logprob_start_len": _Range(-1, num_tokens, is_whole=True),
     }
     for name, allowed in ranges.items():
         value = params.get(name)

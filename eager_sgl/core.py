@@ -55,13 +55,20 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.temperature == 0 or 1e-6 <= self.temperature < math.inf,
+            _is_number(self.temperature)
+            and (self.temperature == 0 or 1e-6 <= self.temperature < math.inf),
             "temperature",
             self.temperature,
             "0 (greedy) or a finite number of at least 1e-6",
         )
-        _require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
-        _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        _require(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
+        _require_whole("max_new_tokens", self.max_new_tokens, 1)
+        _require(
+            isinstance(self.stop_token_ids, tuple) and all(map(_is_id, self.stop_token_ids)),
+            "stop_token_ids",
+            self.stop_token_ids,
+            "a tuple of token ids, which are whole numbers of at least 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +79,8 @@ class EagerConfig:
         threshold: θ in nats, in (0, ln K]; a step whose entropy reaches it branches. It belongs to
             one model and one `entropy_temperature`; the paper calibrates it on 10 prompts.
         max_sequences: M, the most sequences that one prompt may have, finished ones included.
-        top_k: K, how many of the most likely tokens the entropy is taken over (paper: 20).
+        top_k: K, how many of the most likely tokens the entropy is taken over (paper: 20); all of
+            them where the model has fewer.
         entropy_temperature: temperature of the distribution whose entropy is taken; 1 is the
             model's own.
         patience: steps without a branch after which a prompt is no longer monitored (paper: 1000).
@@ -101,29 +109,32 @@ class EagerConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        _require(self.top_k >= 2, "top_k", self.top_k, "at least 2")
+        _require_whole("top_k", self.top_k, 2)
         bound = math.log(self.top_k)
         _require(
-            0 < self.threshold <= bound,
+            _is_number(self.threshold) and 0 < self.threshold <= bound,
             "threshold",
             self.threshold,
             f"in (0, ln {self.top_k} = {bound:.4f}]",
         )
         _require(
-            self.refused_threshold is None or 0 < self.refused_threshold <= self.threshold,
+            self.refused_threshold is None
+            or (
+                _is_number(self.refused_threshold) and 0 < self.refused_threshold <= self.threshold
+            ),
             "refused_threshold",
             self.refused_threshold,
             f"None or in (0, threshold = {self.threshold:g}]",
         )
-        _require(self.max_sequences >= 1, "max_sequences", self.max_sequences, "at least 1")
+        _require_whole("max_sequences", self.max_sequences, 1)
         _require(
-            0 < self.entropy_temperature < math.inf,
+            _is_number(self.entropy_temperature) and 0 < self.entropy_temperature < math.inf,
             "entropy_temperature",
             self.entropy_temperature,
             "finite and above 0",
         )
-        _require(self.patience >= 1, "patience", self.patience, "at least 1")
-        _require(self.chunk_tokens >= 1, "chunk_tokens", self.chunk_tokens, "at least 1")
+        _require_whole("patience", self.patience, 1)
+        _require_whole("chunk_tokens", self.chunk_tokens, 1)
         monitors = ("auto", "gate", "chunk")
         _require(self.monitor in monitors, "monitor", self.monitor, f"one of {monitors}")
         _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
@@ -143,7 +154,8 @@ class SearchConfig:
         width: how many are opened at once, at most; 1 is the pure rule. A round never opens more
             than there are sequences: 1, 1, 2, 4, 8, 8, …
         max_tokens: generated tokens from which on nothing more is opened; None for no such limit.
-        top_k: K, how many of the most likely tokens of a step are known.
+        top_k: K, how many of the most likely tokens of a step are known; all of them where the
+            model has fewer.
         reasoning_end: the text that closes the reasoning; best-first opens nothing after it.
         seed: of the walks of "swor" and "trie_parallel".
         sampling: how the rest of an opened sequence is drawn.
@@ -160,19 +172,30 @@ class SearchConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        _require(self.top_k >= 2, "top_k", self.top_k, "at least 2")
-        _require(self.max_sequences >= 1, "max_sequences", self.max_sequences, "at least 1")
         from eager_sgl.priorities import usable_priority  # which needs this module
 
         usable_priority(self.priority)
-        _require(self.width >= 1, "width", self.width, "at least 1")
-        _require(
-            self.max_tokens is None or self.max_tokens >= 1,
-            "max_tokens",
-            self.max_tokens,
-            "None or at least 1",
-        )
+        _require_whole("top_k", self.top_k, 2)
+        _require_whole("max_sequences", self.max_sequences, 1)
+        _require_whole("width", self.width, 1)
+        _require_whole("seed", self.seed, 0)
+        if self.max_tokens is not None:
+            _require_whole("max_tokens", self.max_tokens, 1)
         _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _require_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name} is {value}; it must be a whole number")
+    _require(value >= least, name, value, f"at least {least}")
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:

@@ -348,6 +348,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             num = _num_wanted(sampling_params, only_one="with images" if s.images_ else None)
             if s.images_:
                 self._require_text(s, "images")
+                self._require_params(s, sampling_params)
                 with _asked_by_sglang("sgl.gen with images"):
                     return super().generate(s, sampling_params)  # type: ignore[no-any-return]
             self._handle_dtype_to_regex(sampling_params)
@@ -361,6 +362,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         with failing_in_the_program(s):
             _num_wanted(sampling_params, only_one="in a stream")
             self._require_text(s, "streaming")
+            self._require_params(s, sampling_params)
         return self._stream(s, super().generate_stream(s, sampling_params))
 
     def select(self, s: StreamExecutor, *arguments: Any) -> Any:
@@ -373,6 +375,11 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
     def _stream(self, s: StreamExecutor, pieces: Iterator[Any]) -> Iterator[Any]:
         with failing_in_the_program(s), _asked_by_sglang("streaming"):
             yield from pieces
+
+    def _require_params(self, s: StreamExecutor, sampling_params: SglSamplingParams) -> None:
+        options = {name: getattr(sampling_params, name) for name in _TEXT_OPTIONS}
+        params = {**sampling_params.to_srt_kwargs(), **options}
+        require_params(params, self.profile.vocabulary_size, len(self._tokens(s).ids))
 
     def _require_text(self, s: StreamExecutor, what: str) -> None:
         if not self._tokens(s).from_text:

@@ -7,10 +7,10 @@ still watched. A request that a later decision has made useless is aborted.
 
 A request may be interrupted: its stream breaks off, or it reaches a limit of time and is told to
 stop. The tokens that came stay in the tree, and the schedule asks for the rest from there. That
-leaves the distribution as it is wherever the cut depends on nothing but time and the tokens before
-it, as a request's that was told to stop. A gate's stream that breaks off loses the steps since its
-last report too, which are known to have stayed below θ; the few steps that are drawn anew in their
-place need not, so that as many streams as break may have one branch more.
+leaves the distribution as it is wherever the cut depends on time and on the tokens before it alone,
+as that of a request that was told to stop. It is not quite so where a gate's stream breaks off at
+any time: the tokens since its last report are lost, all of which stayed below θ, and those drawn
+anew in their place need not. So at most as many sequences as streams broke have a branch too many.
 
 How much is asked for at once under the chunk monitor: as many tokens as have passed on the path
 since its last branch, at least `chunk_tokens`, at most eight times as many. A tail behind a branch

@@ -9,6 +9,7 @@ holds so far, and `continue_from` goes on from the sequence that was chosen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
 from contextlib import nullcontext
@@ -80,8 +81,7 @@ def parallel(
     reasoning_end: str | None = REASONING_END,
 ) -> PromptResult:
     """Full Parallel: independent sequences that share nothing but the prompt."""
-    if num_sequences < 1:
-        raise ValueError(f"num_sequences is {num_sequences}; it must be at least 1")
+    _require_count(num_sequences)
     set_prompt(s, prompt)
     with Growth(s, sampling, reasoning_end=reasoning_end) as growth:
         if num_sequences > 1:
@@ -116,6 +116,9 @@ def resume(
         The new sequences alone; their parents are indices into `result`, and their counts leave
         out what `result` has paid for. There may be none.
     """
+    _require_count(num_sequences)
+    if not 0 <= threshold < math.inf:
+        raise ValueError(f"threshold is {threshold}; it must be a finite number, at least 0")
     set_prompt(s, prompt)
     with Growth(s, sampling, reasoning_end=reasoning_end) as growth:
         heads = [
@@ -261,6 +264,11 @@ def continue_from(s: ProgramState, sequence: Sequence) -> None:
     token_ids = sequence.token_ids[:-1] if sequence.finish_reason == "stop" else sequence.token_ids
     endpoint = endpoint_of(s)
     endpoint.append_tokens(s, token_ids, endpoint.decode([token_ids])[0])
+
+
+def _require_count(num_sequences: int) -> None:
+    if not isinstance(num_sequences, int) or num_sequences < 1:
+        raise ValueError(f"num_sequences is {num_sequences}; it must be a whole number, at least 1")
 
 
 def _run_to_the_end(

@@ -200,9 +200,11 @@ class Transport:
             try:
                 return await self._try(request, body)
             except LostError as lost:
-                if pause is None or not lost.again:
-                    tried = f"; tried {number} times in {loop.time() - started:.0f} s"
-                    raise type(lost.error)(f"{lost.error}{tried}") from lost
+                if not lost.again:
+                    raise lost.error from lost
+                if pause is None:
+                    tried = f"tried {number} times in {loop.time() - started:.0f} s"
+                    raise type(lost.error)(f"{lost.error}; {tried}") from lost
             await asyncio.sleep(pause * random.uniform(0.75, 1.25))
         raise AssertionError("the last try returns or raises")
 

@@ -113,17 +113,17 @@ class ScriptedServer:
         try:
             body = build()
             answer = self.post(path, lambda: body)
-        except Exception as error:
-            done(error)
-        else:
-            for part in _parts(answer, self._order):
+            for part in self.parts(answer):
                 if {"rid": body["rid"]} in [notice for _, notice in self.notified]:
                     reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
                     answer = part | {"meta_info": part["meta_info"] | reason}
                     break
                 progress(decode(part))
                 yield
-            done(decode(answer))
+            outcome = self._decoded(answer, decode)
+        except Exception as error:
+            outcome = error
+        done(outcome)
 
     def _go_on_later(self, work: Iterator[None]) -> None:
         with self._lock:
@@ -185,7 +185,7 @@ class ScriptedServer:
         patience: Patience = PATIENT,
     ) -> Any:
         answer = self.answer(path, build())
-        for part in _parts(answer, self._order) if progress else ():
+        for part in self.parts(answer) if progress else ():
             progress(decode(part))
         return self._decoded(answer, decode)
 
@@ -194,9 +194,10 @@ class ScriptedServer:
         if body is None:
             return self._about_itself(path)
         if path == "/tokenize":
-            if body["prompt"].startswith("\x00"):
+            text = body.get("prompt", "messages")
+            if text.startswith("\x00"):
                 return {"tokens": []}
-            return {"tokens": [CLOSE] if body["prompt"] == "</think>" else list(self.prompt)}
+            return {"tokens": [CLOSE] if text == "</think>" else list(self.prompt)}
         if path == "/detokenize":
             shown = VOCABULARY if body["skip_special_tokens"] else math.inf
             return {"text": [" ".join(str(t) for t in i if t < shown) for i in body["tokens"]]}
@@ -250,6 +251,22 @@ class ScriptedServer:
             self._asked[ids] += 1
             return self._asked[ids]
 
+    def parts(self, answer: Json) -> Iterator[Json]:
+        """What a stream sends before its end: after steps that the gate tells of, or after more."""
+        reports = answer.get("meta_info", {}).get(GATE_REPORT, ())
+        number = len(answer.get("output_ids", ()))
+        for told in range(1, len(reports) + 1):
+            until = reports[told][0] if told < len(reports) else number
+            if self._order.random() < 0.7:
+                first = reports[told - 1][0] + 1
+                length = self._order.randint(first, max(until, first))
+                if length < number:
+                    meta = {"finish_reason": None, GATE_REPORT: reports[:told]}
+                    yield {
+                        "output_ids": answer["output_ids"][:length],
+                        "meta_info": answer["meta_info"] | meta,
+                    }
+
     def _serve_from_cache(self, ids: tuple[int, ...], output: tuple[int, ...]) -> int:
         with self._lock:
             hits = [n for n in range(len(ids)) if ids[:n] in self._cached]
@@ -268,22 +285,6 @@ def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[
     weights = retemper(top, taken_at=1.0, wanted=params["eager_temperature"])
     fires = top_k_entropy(weights) >= params["eager_theta"]
     return [order.tolist(), top.tolist()] if fires else None
-
-
-def _parts(answer: Json, order: random.Random) -> Iterator[Json]:
-    """What a stream sends before its end: after any step that the gate tells of, or after more."""
-    reports = answer.get("meta_info", {}).get(GATE_REPORT, ())
-    number = len(answer.get("output_ids", ()))
-    for told in range(1, len(reports) + 1):
-        until = reports[told][0] if told < len(reports) else number
-        if order.random() < 0.7:
-            length = order.randint(reports[told - 1][0] + 1, max(until, reports[told - 1][0] + 1))
-            if length < number:
-                meta = {"finish_reason": None, GATE_REPORT: reports[:told]}
-                yield {
-                    "output_ids": answer["output_ids"][:length],
-                    "meta_info": answer["meta_info"] | meta,
-                }
 
 
 def _asked_fields(candidates: list[int], rows: list[np.ndarray]) -> Json:
@@ -314,5 +315,5 @@ def _logprob_fields(body: Json, rows: list[np.ndarray], output: tuple[int, ...])
         ).decode(),
         "output_top_logprobs_val_flat_b64_dtype": "float32",
         "output_top_logprobs_idx_flat_b64_dtype": "int32",
-        "output_top_logprobs_shape": [len(rows), k],
+        "output_top_logprobs_shape": [len(rows), min(k, VOCABULARY)],
     }

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import eager_sgl
-from eager_sgl import EagerConfig, SamplingConfig, TokenCounts
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, TokenCounts
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,13 @@ from eager_sgl import EagerConfig, SamplingConfig, TokenCounts
         ({"threshold": 1.0, "entropy_temperature": 0}, "entropy_temperature is 0"),
         ({"threshold": 1.0, "patience": 0}, "patience is 0"),
         ({"threshold": 1.0, "chunk_tokens": 0}, "chunk_tokens is 0"),
+        ({"threshold": "1"}, "threshold is 1"),
+        ({"threshold": 1.0, "top_k": 20.5}, "top_k is 20.5"),
+        ({"threshold": 1.0, "top_k": math.inf}, "top_k is inf"),
+        ({"threshold": 1.0, "max_sequences": 2.0}, "max_sequences is 2.0"),
+        ({"threshold": 1.0, "chunk_tokens": math.nan}, "chunk_tokens is nan"),
+        ({"threshold": 1.0, "entropy_temperature": math.nan}, "entropy_temperature is nan"),
+        ({"threshold": 1.0, "refused_threshold": math.nan}, "refused_threshold is nan"),
         ({"threshold": 1.0, "reasoning_end": ""}, "reasoning_end is ''"),
         ({"threshold": 1.0, "refused_threshold": 1.1}, "None or in (0, threshold = 1]"),
     ],
@@ -33,11 +40,51 @@ def test_a_wrong_configuration_names_the_value_and_what_is_allowed(arguments, sa
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"temperature": -0.1}, {"top_p": 0}, {"top_p": 1.01}, {"max_new_tokens": 0}],
+    [
+        {"temperature": -0.1},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"temperature": 1e-9},
+        {"temperature": "0.6"},
+        {"temperature": True},
+        {"top_p": 0},
+        {"top_p": 1.01},
+        {"top_p": math.nan},
+        {"top_p": None},
+        {"max_new_tokens": 0},
+        {"max_new_tokens": 1.5},
+        {"max_new_tokens": math.inf},
+        {"max_new_tokens": True},
+        {"stop_token_ids": (-1,)},
+        {"stop_token_ids": (1.0,)},
+        {"stop_token_ids": (True,)},
+        {"stop_token_ids": [3]},
+        {"stop_token_ids": b"ab"},
+        {"stop_token_ids": 3},
+    ],
 )
 def test_wrong_sampling_is_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         SamplingConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"top_k": 1},
+        {"top_k": 5.0},
+        {"max_sequences": 0},
+        {"width": math.nan},
+        {"max_tokens": 0},
+        {"max_tokens": 1.5},
+        {"seed": -1},
+        {"seed": 0.5},
+        {"seed": "0"},
+    ],
+)
+def test_a_wrong_search_is_refused(arguments):
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*; it must be"):
+        SearchConfig(**arguments)
 
 
 def test_the_largest_possible_threshold_is_allowed():

@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, eager_init, schedule
+from eager_sgl import EagerConfig, SamplingConfig, eager_init, growth, schedule
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.tree import TokenTree
+from tests.interrupting import Interrupting
 from tests.per_token import tree_distribution, tree_of
 from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -43,10 +44,12 @@ def config_of(case, chunk_tokens, temperature=0.8):
     )
 
 
-def misfit(case, chunk_tokens):
+def misfit(case, chunk_tokens, interrupted=0.0):
     """The probability of a fit as bad as this, if the program draws from the exact distribution."""
-    server = ScriptedServer(mixed_distribution(CASES[case][0]), allows_gate=True)
+    kind = Interrupting if interrupted else ScriptedServer
+    server = kind(mixed_distribution(CASES[case][0]), allows_gate=True)
     endpoint, config = TokenEndpoint(server), config_of(case, chunk_tokens)
+    server.probability = interrupted
     seen = Counter()
     for seed in range(NUM_TREES):
         server.restart(seed)
@@ -65,6 +68,28 @@ def misfit(case, chunk_tokens):
 @pytest.mark.parametrize("case", CASES)
 def test_any_monitor_draws_trees_as_the_per_token_method_does(case, chunk_tokens):
     assert misfit(case, chunk_tokens) > ERROR_PROBABILITY
+
+
+@pytest.mark.parametrize("chunk_tokens", [8, GATE])
+@pytest.mark.parametrize("case", ["races", "impatience"])
+def test_interruptions_leave_the_distribution_as_it_is(case, chunk_tokens, monkeypatch):
+    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    assert misfit(case, chunk_tokens, interrupted=0.6) > ERROR_PROBABILITY
+
+
+def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
+    """Long answers are interrupted more often: without their first part they become rarer."""
+    append = TokenTree.append
+
+    def forget(tree, strand, generation, *arguments):
+        if generation.interrupted is None:
+            append(tree, strand, generation, *arguments)
+        else:
+            tree.record(generation)
+
+    monkeypatch.setattr(TokenTree, "append", forget)
+    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    assert misfit("races", 8, interrupted=0.9) < ERROR_PROBABILITY
 
 
 def no_tail_is_discarded(monkeypatch):

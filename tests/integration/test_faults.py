@@ -1,0 +1,172 @@
+"""The real runtime behind a proxy that injects faults, and asked for what would end it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sglang as sgl
+
+from eager_sgl import (
+    EagerConfig,
+    SamplingConfig,
+    SearchConfig,
+    connect,
+    eager_init,
+    parallel,
+    search,
+    set_prompt,
+)
+from evals.tasks import find_task
+from tests.conftest import API_KEY
+from tests.faults.proxy import fault_proxy
+
+pytestmark = pytest.mark.integration
+
+PROBABILITY = 0.2
+PROMPTS = [sample.prompt for sample in find_task("countdown").load(6, None, 1)]
+GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=120)
+SIZE = 36  # of the bundled reasoner's vocabulary; its tokenizer knows fewer
+
+
+def config_of(monitor, sampling=GREEDY):
+    return EagerConfig(
+        threshold=0.7, max_sequences=4, monitor=monitor, chunk_tokens=16, sampling=sampling
+    )
+
+
+def grow(endpoint, config):
+    program = search if isinstance(config, SearchConfig) else eager_init
+
+    def run(prompt):
+        return program.run(prompt=prompt, config=config, backend=endpoint).ret_value
+
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        return list(pool.map(run, PROMPTS))
+
+
+def trees_of(results):
+    return [[(s.token_ids, s.parent) for s in result.sequences] for result in results]
+
+
+def require_counts_hold(results, max_sequences):
+    for result in results:
+        paths = [s.token_ids for s in result.sequences]
+        prefixes = {path[:n] for path in paths for n in range(1, len(path) + 1)}
+        assert 1 <= len(paths) <= max_sequences
+        assert result.counts.unique == len(prefixes)
+        assert result.counts.discarded >= 0
+        assert result.counts.naive == sum(map(len, paths))
+
+
+@pytest.mark.parametrize("monitor", ["gate", "chunk"])
+def test_greedy_trees_are_the_same_through_faults(endpoint, server_url, monitor):
+    with fault_proxy(server_url, PROBABILITY, seed=3) as (url, proxy):
+        through = grow(connect(url, api_key=API_KEY), config_of(monitor))
+    assert sum(proxy.injected.values()) > 10
+    assert trees_of(through) == trees_of(grow(endpoint, config_of(monitor)))
+    require_counts_hold(through, 4)
+
+
+def test_everything_finishes_through_faults(server_url):
+    sampling = SamplingConfig(temperature=1.0, max_new_tokens=120)
+    with fault_proxy(server_url, PROBABILITY, seed=4) as (url, proxy):
+        endpoint = connect(url, api_key=API_KEY)
+        require_counts_hold(grow(endpoint, config_of("gate", sampling)), 4)
+        require_counts_hold(grow(endpoint, config_of("chunk", sampling)), 4)
+        require_counts_hold(grow(endpoint, SearchConfig(max_sequences=4, sampling=sampling)), 4)
+    assert len(proxy.injected) > 5
+
+
+@pytest.mark.parametrize("monitor", ["gate", "chunk"])
+def test_requests_that_take_too_long_are_continued(endpoint, server_url, monitor):
+    """Half a second for a request: most are stopped on their way, and the trees are the same."""
+    hurried = grow(connect(server_url, api_key=API_KEY, request_timeout=0.5), config_of(monitor))
+    patient = grow(endpoint, config_of(monitor))
+    assert trees_of(hurried) == trees_of(patient)
+    require_counts_hold(hurried, 4)
+
+
+@sgl.function
+def gen(s, options):
+    set_prompt(s, (1, 2, 3))
+    s += sgl.gen("a", **options)
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda e: e.encode([120]),
+        lambda e: e.encode([SIZE]),
+        lambda e: e.encode([-1]),
+        lambda e: e.encode([10**9]),
+        lambda e: e.encode(b"abc"),
+        lambda e: e.encode([True]),
+        lambda e: e.encode("make \ud83d"),
+        lambda e: e.decode([[10**9]]),
+        lambda e: e.is_stop_token(SIZE),
+        lambda e: parallel.run(
+            prompt=(1, 2),
+            num_sequences=1,
+            sampling=SamplingConfig(stop_token_ids=(10**9,)),
+            backend=e,
+        ),
+    ],
+)
+def test_what_would_end_the_server_is_refused(endpoint, give):
+    with pytest.raises(ValueError, match=r"token|bytes|surrogate"):
+        give(endpoint)
+    assert endpoint.prefill((1, 2)).prompt_tokens == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stop_token_ids": [10**9], "min_tokens": 2},
+        {"top_k": 2**31},
+        {"temperature": float("nan")},
+        {"return_logprob": True, "logprob_start_len": -5},
+        {"return_logprob": True, "top_logprobs_num": 100},
+    ],
+    ids=str,
+)
+def test_what_a_program_asks_for_does_not_end_the_server(endpoint, options):
+    assert isinstance(gen.run(options, backend=endpoint).error(), ValueError)
+    assert endpoint.prefill((1, 2)).prompt_tokens == 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        EagerConfig(threshold=0.7, top_k=100, monitor="chunk", max_sequences=2, sampling=GREEDY),
+        EagerConfig(threshold=0.7, top_k=100, monitor="gate", max_sequences=2, sampling=GREEDY),
+        SearchConfig(top_k=10**6, max_sequences=2, sampling=GREEDY),
+    ],
+)
+def test_k_above_the_vocabulary_is_all_of_it(endpoint, config):
+    assert endpoint.profile.vocabulary_size == SIZE
+    require_counts_hold(grow(endpoint, config), 2)
+
+
+def _grow_one(endpoint, answers):
+    result = parallel.run(
+        prompt=PROMPTS[0], num_sequences=2, sampling=GREEDY, backend=endpoint
+    ).ret_value
+    answers.put([s.token_ids for s in result.sequences])
+
+
+def test_a_forked_child_uses_the_endpoint_of_its_parent(endpoint):
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    child = context.Process(target=_grow_one, args=(endpoint, answers), daemon=True)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    ours = context.SimpleQueue()
+    _grow_one(endpoint, ours)
+    assert answers.get() == ours.get()
+
+
+def test_a_server_that_answers_says_so(endpoint):
+    assert endpoint.is_answering()

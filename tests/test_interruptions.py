@@ -1,0 +1,85 @@
+"""Interrupted requests are continued from what came, whatever the program."""
+
+import pytest
+
+from eager_sgl import (
+    EagerConfig,
+    SamplingConfig,
+    SearchConfig,
+    eager_init,
+    growth,
+    parallel,
+    resume,
+    search,
+)
+from eager_sgl.endpoint import TokenEndpoint
+from eager_sgl.errors import ServerError
+from eager_sgl.growth import MOST_FRUITLESS
+from tests.interrupting import Interrupting
+from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+
+GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24)
+FIELDS = {"top_k": VOCABULARY, "max_sequences": 6, "sampling": GREEDY}
+
+
+def in_parallel(endpoint):
+    return parallel.run(prompt=(9,), num_sequences=3, sampling=GREEDY, backend=endpoint)
+
+
+def with_extras(endpoint):
+    config = EagerConfig(threshold=1.4, refused_threshold=0.7, **FIELDS | {"max_sequences": 2})
+    result = eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    return resume.run(
+        prompt=(9,), result=result, num_sequences=3, sampling=GREEDY, backend=endpoint
+    )
+
+
+def eager(**arguments):
+    config = EagerConfig(threshold=0.9, **FIELDS, **arguments)
+    return lambda endpoint: eager_init.run(prompt=(9,), config=config, backend=endpoint)
+
+
+def searching(order):
+    config = SearchConfig(order=order, **FIELDS)
+    return lambda endpoint: search.run(prompt=(9,), config=config, backend=endpoint)
+
+
+PROGRAMS = {
+    "parallel": in_parallel,
+    "resume": with_extras,
+    "gate": eager(monitor="gate"),
+    "chunk": eager(monitor="chunk", chunk_tokens=4),
+    "step": eager(monitor="chunk", chunk_tokens=1),
+    "best_first": searching("best_first"),
+    "trie_parallel": searching("trie_parallel"),
+    "swor": searching("swor"),
+}
+
+
+def run(program, server, probability=0.0):
+    endpoint = TokenEndpoint(server)
+    server.restart(0)
+    server.probability = probability
+    return PROGRAMS[program](endpoint).ret_value
+
+
+@pytest.mark.parametrize("model", [1, 7, 42])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(program, model, monkeypatch):
+    monkeypatch.setattr(growth, "MOST_FRUITLESS", 1000)  # some programs ask token by token
+    distribution = mixed_distribution(model)
+    expected = run(program, ScriptedServer(distribution, allows_gate=True))
+    result = run(program, Interrupting(distribution, allows_gate=True), 0.7)
+    assert [s.token_ids for s in result.sequences] == [s.token_ids for s in expected.sequences]
+    assert [s.parent for s in result.sequences] == [s.parent for s in expected.sequences]
+    assert result.counts.unique == expected.counts.unique
+    assert result.counts.requests >= expected.counts.requests
+    assert result.counts.discarded >= 0
+
+
+@pytest.mark.parametrize("program", ["parallel", "chunk", "best_first"])
+def test_a_server_that_stops_every_request_at_once_is_given_up(program):
+    server = Interrupting(mixed_distribution(42))
+    server.random_number = lambda most: 0
+    with pytest.raises(ServerError, match=f"{MOST_FRUITLESS} requests in a row.*told to stop"):
+        run(program, server, 1.0)
