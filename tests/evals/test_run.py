@@ -12,12 +12,20 @@ from typing import Any
 import pytest
 
 from eager_sgl.core import PromptResult
-from eager_sgl.errors import AuthenticationError, ServerUnreachableError
+from eager_sgl.errors import AuthenticationError, RuntimeStoppedError, ServerUnreachableError
 from evals import run, stages
 from evals.command_line import API_KEY_VARIABLE
 from evals.methods import Call
 from tests.evals.build import result
-from tests.evals.scripted_run import PROFILE, Scripted, generate, key_of, lines
+from tests.evals.scripted_run import (
+    PROFILE,
+    Endpoint,
+    Scripted,
+    generate,
+    key_of,
+    lines,
+    server,
+)
 
 ROOT = Path(__file__).parents[2]
 ALL = ["parallel", "eager_init", "eager_adapt", "eager"]
@@ -113,6 +121,7 @@ class FailsAt:
     [
         (ServerUnreachableError("http://x does not answer"), 1, "http://x does not answer"),
         (AuthenticationError("http://x refused the API key."), 1, "http://x refused the API key"),
+        (RuntimeStoppedError("the scheduler died; see log"), 1, "the scheduler died; see log"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -125,7 +134,7 @@ def test_a_failure_keeps_what_has_finished(
     message: str,
 ) -> None:
     failing = FailsAt(4, error)
-    scripted(failing)
+    scripted(failing, on=server(Endpoint(is_alive=False)))
     arguments = ["--limit", "20", "--concurrency", "1", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == code
     kept = f"3 finished results are kept in {tmp_path}/results.jsonl, the same command goes on"
