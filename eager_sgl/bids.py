@@ -65,18 +65,20 @@ class TokenLedger:
         with self._lock:
             return sum(self._running.values())
 
-    def join(self, worth: Worth) -> Bidder:
+    def join(self, worth: Worth, share: int = 0) -> Bidder:
         """One search's part in it; of equal bids the first to have joined goes first.
 
         Args:
             worth: the rule that the search bids by.
+            share: tokens that are charged to it at least if it fails, so that they are left over
+                when it is tried again.
 
         Raises:
             ValueError: it does not take a tree and sequences.
         """
         PlugIn("worth", worth, ("tree", "sequences"))
         with self._lock:
-            bidder = Bidder(self, self._num_joined, worth)
+            bidder = Bidder(self, self._num_joined, worth, share)
             self._num_joined += 1
             self._silent.add(bidder)
         return bidder
@@ -122,13 +124,15 @@ class Bidder:
     Attributes:
         place: the order of joining.
         worth: the rule that it bids by.
+        share: tokens that it is charged at least if it leaves for an exception.
         spent: tokens charged to it.
     """
 
-    def __init__(self, ledger: TokenLedger, place: int, worth: Worth) -> None:
+    def __init__(self, ledger: TokenLedger, place: int, worth: Worth, share: int) -> None:
         self._ledger = ledger
         self.place = place
         self.worth = worth
+        self.share = share
         self.spent = 0
 
     def ask(self, spent: int, value: float, expected: float) -> bool:
@@ -158,5 +162,5 @@ class Bidder:
     def __enter__(self) -> Bidder:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.leave()
+    def __exit__(self, kind: object, *exception: object) -> None:
+        self.leave(None if kind is None else max(self.spent, self.share))

@@ -32,22 +32,24 @@ class CellRun:
         self.meter = Meter(label, len(samples), self.ledger)
         self.records: dict[str, PromptRecord] = {}
         self.failed: set[str] = set()
-        self._num_kept = 0
+        self._num_kept = self._num_spent_on_failed = 0
 
     def add(self, record: PromptRecord) -> None:
         """A prompt has finished, now or in an earlier session."""
         self.records[record.sample_id] = record
         self.meter.finish(record.sample_id, solved=is_solved(record))
 
-    def fail(self, sample_id: str, num_reserved: int) -> TokenCounts:
+    def fail(self, sample_id: str, num_reserved: int, num_spent: int = 0) -> TokenCounts:
         """A prompt has failed; what it is known to have cost.
 
         Args:
             sample_id: of the prompt.
             num_reserved: sequences that stay reserved for it.
+            num_spent: those of its first stage, where the second has failed.
         """
         self.failed.add(sample_id)
         self._num_kept += num_reserved
+        self._num_spent_on_failed += num_spent
         return self.meter.fail(sample_id)
 
     def replay(self, record: PromptRecord) -> None:
@@ -59,6 +61,7 @@ class CellRun:
         """The budget adds up, every sequence came from it, and what failed has its part still."""
         spent, reserved, free = self.ledger.spent, self.ledger.reserved, self.ledger.free
         num_sequences = sum(len(record.sequences) for record in self.records.values())
+        num_sequences += self._num_spent_on_failed
         expected = (num_sequences, self._num_kept, self.ledger.total)
         assert (spent, reserved, spent + reserved + free) == expected, (
             f"{self.cell}: {spent} spent for {num_sequences} sequences, {reserved} reserved for "

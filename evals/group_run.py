@@ -35,12 +35,14 @@ class _Task:
 
     Attributes:
         num_reserved: sequences of the cell's budget that stay reserved for it if it fails.
+        num_spent: those that its first stage has taken, where it is of the second.
         bidder: the prompt's part of the tokens that a search shares.
     """
 
     run: CellRun
     sample: Sample
     num_reserved: int
+    num_spent: int = 0
     bidder: Bidder | None = None
 
 
@@ -117,13 +119,15 @@ class GroupRun:
         settings, ledger = self._worker.settings, run.ledger
         verdicts = [Verdicts(settings.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.
-        bidders = [
-            tokens.join(worth_by(settings.bids, own, settings.search.priority)) if tokens else None
-            for own in verdicts
-        ]
+        bidders = [self._join(tokens, own) if tokens else None for own in verdicts]
         for sample, own, bidder in zip(missing, verdicts, bidders, strict=True):
-            task = _Task(run, sample, run.cell.max_sequences, bidder)
+            task = _Task(run, sample, run.cell.max_sequences, bidder=bidder)
             self._submit(task, self._worker.first, run.cell, sample, own, ledger, run.meter, bidder)
+
+    def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
+        settings = self._worker.settings
+        worth = worth_by(settings.bids, verdicts, settings.search.priority)
+        return tokens.join(worth, share=settings.token_budget or 0)
 
     def _shared_tokens(self, num_missing: int) -> TokenLedger | None:
         """What the prompts of the group share, less what finished ones have spent of it."""
@@ -183,14 +187,12 @@ class GroupRun:
     def _fail(self, task: _Task, error: BaseException) -> None:
         """A prompt has failed for good in one of the cells."""
         run, sample = task.run, task.sample
-        counts = run.fail(sample.id, task.num_reserved)
+        counts = run.fail(sample.id, task.num_reserved, task.num_spent)
         is_first = run is self._first
         if is_first:
             for follower in self._followers:
                 follower.lose(sample.id)
         if task.bidder is not None:
-            share = self._worker.settings.token_budget or 0
-            task.bidder.leave(max(share, task.bidder.spent))
             self._failed_bidders.append(task.bidder)
         failure = Failure.of(
             error,
@@ -228,7 +230,7 @@ class GroupRun:
                 continue
             account = run.ledger.reserve(grant.extra)
             sample = self._samples[sample_id]
-            task = _Task(run, sample, grant.extra)
+            task = _Task(run, sample, grant.extra, len(first.sequences))
             self._submit(task, self._worker.second, cell, sample, first, grant, account, run.meter)
 
     def _stage_ones(self) -> dict[str, StageOne]:

@@ -115,9 +115,9 @@ class LineFile:
         with self.path.with_name(self.path.name + BAD).open("ab") as aside:
             aside.writelines(encoded(to_line(line.to_json())) for line in self.bad)
         numbers = {line.number for line in self.bad}
-        lines = enumerate(content.splitlines(keepends=True), start=1)
+        lines = enumerate(content.split(b"\n"), start=1)
         partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_bytes(b"".join(line for number, line in lines if number not in numbers))
+        partial.write_bytes(b"\n".join(line for number, line in lines if number not in numbers))
         os.replace(partial, self.path)
 
     def __enter__(self) -> Self:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eager_sgl.addresses import require_url
 from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
-from eager_sgl.reallocation import RULES
+from eager_sgl.reallocation import RULES, Reallocation
 from evals.bidding import read_bids
 from evals.command_line import API_KEY_VARIABLE, FIRST_TASK, QUICKSTART, build_parser
 from evals.defaults import NONE, Choices, choose_values, served_model
@@ -33,6 +33,8 @@ from evals.tasks import OWN_PROMPTS, Task, find_task
 __all__ = ["parse_settings"]
 
 NEEDS_LABELS = "eager"
+MAX_WHOLE = 2**31 - 1
+MAX_TRIES = 1000
 PARALLEL_MARGIN = 1.5
 
 
@@ -67,6 +69,8 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     limit = task.defaults.limit if options.limit is None else options.limit
     levels = options.levels and read_values("levels", options.levels, int)
     seeds = read_values("seeds", options.seeds, int)
+    for seed in seeds:
+        _require_range("seeds", seed, 0)
     starts_nothing = options.report_only or options.regrade
     samples = () if starts_nothing else tuple(task.load(limit, levels, seeds[0]))
     if not samples and not starts_nothing:
@@ -84,6 +88,8 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     if None in thresholds:
         _require_one_stage(names, options.monitor)
     _require_search(options.stop, names)
+    rules = read_rules(options)
+    _require_thetas(rules, thresholds)
     bids = None if options.token_budget is None else read_bids(options.bids, task, names)
     if bids is None and options.bids is not None:
         raise ValueError(f"bids is {options.bids}, but nothing is shared; give a --token-budget")
@@ -103,7 +109,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         stop=read_stop(options.stop, task, has_verifier=options.verifier is not None),
         token_budget=options.token_budget,
         bids=bids,
-        rules=read_rules(options),
+        rules=rules,
         verifier=options.verifier and read_verifier(options.verifier, samples),
         verifier_name=options.verifier,
         calibration=calibration,
@@ -156,6 +162,8 @@ def _plan(
     num_prompts: int,
 ) -> Plan:
     max_sequences = read_values("max_sequences", options.max_sequences, int)
+    for number in max_sequences:
+        _require_range("max_sequences", number, -MAX_WHOLE)
     _require_one_budget(options.token_budget, methods, max_sequences)
     controls = options.control_temperatures
     return Plan(
@@ -173,7 +181,7 @@ def _plan(
         num_prompts=num_prompts,
         can_vote=task.can_vote,
         control_temperatures=(
-            read_values("control_temperatures", controls, float) if controls else ()
+            () if controls is None else read_values("control_temperatures", controls, float)
         ),
     )
 
@@ -187,6 +195,15 @@ def _require_amounts(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
+    for name, value in vars(options).items():
+        if isinstance(value, int):
+            _require_range(name, value, -MAX_WHOLE)
+
+
+def _require_range(name: str, value: int, least: int) -> None:
+    """Whole numbers end up in 32 bits on the server; what is too small is told of elsewhere."""
+    if not least <= value <= MAX_WHOLE:
+        raise ValueError(f"{name} is {value}; it must be from {max(least, 0)} to {MAX_WHOLE}")
 
 
 def _require_servers(options: argparse.Namespace) -> None:
@@ -214,6 +231,18 @@ def _require_search(stop: str, methods: Sequence[str]) -> None:
         raise ValueError(
             f"stop is {stop}, which ends searches; add one of {', '.join(SEARCHES)} to --methods"
         )
+
+
+def _require_thetas(rules: Mapping[str, Reallocation], thresholds: Sequence[float | None]) -> None:
+    """The last θ of a second stage is still above 0."""
+    for rule in rules.values():
+        if rule.max_tries > MAX_TRIES:
+            raise ValueError(f"stage_two_tries is {rule.max_tries}; it must be at most {MAX_TRIES}")
+        if any(theta and not rule.lowest_threshold(theta) for theta in thresholds):
+            raise ValueError(
+                f"stage_two_tries is {rule.max_tries}; at threshold_factor "
+                f"{rule.threshold_factor:g} and late_factor {rule.late_factor:g}, θ falls to 0"
+            )
 
 
 def _require_one_stage(methods: Sequence[str], monitor: str) -> None:

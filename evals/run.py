@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ from evals.tasks import Sample
 if TYPE_CHECKING:
     from eager_sgl.running_threshold import RunningThreshold
 
+MAX_NAMED = 5
 FOREIGN_THETA = (
     "θ = {theta} is the task's, calibrated for the bundled reasoner, K = 20 and entropies at "
     "temperature 1, which this run does not use (evals/calibrate.py chooses one)"
@@ -198,11 +199,19 @@ def _generate(settings: Settings, folder: RunFolder, view: View) -> dict[str, An
         if settings.theta_is_foreign(profile.model_path):
             view.say(f"warning: {FOREIGN_THETA.format(theta=plan.thresholds[0])}")
         unfit = find_unfit(_lacking(plan, settings, store), server)
+        if unfit:
+            view.say(_unfit(settings, unfit))
         worker = Worker(settings, server, _running(settings, store), unfit)
         for group in plan.groups:
             if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
                 run_group(group, plan, worker, store, folder.failures, view)
     return header
+
+
+def _unfit(settings: Settings, unfit: Container[str]) -> str:
+    names = [sample.name for sample in settings.samples if sample.id in unfit]
+    named = ", ".join(names[:MAX_NAMED]) + ", …" * (len(names) > MAX_NAMED)
+    return f"warning: {len(names)} prompts cannot be given to the model: {named}"
 
 
 def _lacking(plan: Plan, settings: Settings, store: ResultStore) -> list[Sample]:

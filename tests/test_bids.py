@@ -48,6 +48,19 @@ def test_the_best_bid_goes_first_and_of_equal_ones_the_first_to_join():
     assert order == [1, 2, 3, 0]
 
 
+def test_a_search_that_fails_is_charged_its_share():
+    ledger = TokenLedger(100)
+    failed, other = ledger.join(nothing, share=60), ledger.join(nothing, share=60)
+    bid = other.offer(20, value=1.0, expected=30)
+    with pytest.raises(RuntimeError), failed, failed:
+        raise RuntimeError
+    assert (ledger.spent, failed.spent) == (80, 60)
+    assert not bid.result(0), "what is left is for the one that failed"
+    with other:
+        other.leave(20)
+    assert ledger.spent == 80
+
+
 def test_a_round_is_charged_with_what_it_cost():
     ledger = TokenLedger(100)
     with ledger.join(nothing) as bidder:

@@ -72,3 +72,14 @@ def test_many_threads_never_break_the_sum():
     with ThreadPoolExecutor(16) as pool:
         used = sum(pool.map(run, range(num_prompts)))
     assert parts(ledger) == (used, 0, ledger.total - used)
+
+
+def test_what_failed_is_reserved_again_until_it_is_released():
+    ledger = Ledger(10)
+    account = ledger.reserve(4)
+    account.commit(3)
+    account.restore()
+    assert (parts(ledger), account.spent) == ((0, 4, 6), 0)
+    account.commit(4)
+    account.release()
+    assert parts(ledger) == (4, 0, 6)

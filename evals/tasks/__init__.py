@@ -65,6 +65,11 @@ class Sample:
     reference: Any
     line: int | None = None
 
+    @property
+    def name(self) -> str:
+        """Which prompt it is, for messages."""
+        return repr(self.id) + (f" (line {self.line})" if self.line else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:

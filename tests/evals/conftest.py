@@ -17,13 +17,16 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
     @contextlib.contextmanager
     def connected(settings: Settings, session: int, view: object) -> Iterator[Server]:
-        yield server()
+        yield servers[0]
 
     monkeypatch.setattr(run, "connected", connected)
     # Plots take longer than all else together, and have tests of their own.
     monkeypatch.setattr(plots, "draw_plots", lambda data, folder: None)
 
-    def use(function: Generate) -> None:
+    servers = [server()]
+
+    def use(function: Generate, on: Server | None = None) -> None:
+        servers[:] = [on or server()]
         for name in methods.FIRST:
             monkeypatch.setitem(methods.FIRST, name, function)
 

@@ -16,7 +16,8 @@ from tests.evals.build import result
 
 PROFILE = ServerProfile(str(BUNDLED_MODEL), "0.5.23", 1024, 1, "tempered", 1000)
 Generate = Callable[..., PromptResult]
-Scripted = Callable[[Generate], None]
+Scripted = Callable[..., None]
+"""Takes what generates and, with `on`, the server that it is connected to."""
 
 
 class Endpoint:

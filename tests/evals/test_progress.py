@@ -1,12 +1,13 @@
 """The live view and what it shows."""
 
 import io
+from typing import Any
 
 import pytest
 
 from eager_sgl.budget import Ledger
 from eager_sgl.core import TokenCounts
-from evals.meter import Meter, Snapshot
+from evals.meter import Meter, Silence, Snapshot
 from evals.progress import PLAIN_SECONDS, PlainView, TerminalView, open_view
 
 
@@ -23,13 +24,17 @@ class Terminal(io.StringIO):
         return True
 
 
-def snapshot(num_done: int, label: str = "parallel") -> Snapshot:
+def snapshot(num_done: int, label: str = "parallel", **more: float) -> Snapshot:
+    fields: dict[str, Any] = {
+        "num_failed": 0,
+        "num_ran": num_done,
+        "num_running": 2,
+        "seconds": 2.0,
+    } | more
     return Snapshot(
         label=label,
         num_done=num_done,
-        num_failed=0,
-        num_ran=0,
-        num_running=2,
+        **fields,
         num_prompts=10,
         num_solved=num_done // 2,
         num_alive=3,
@@ -38,7 +43,6 @@ def snapshot(num_done: int, label: str = "parallel") -> Snapshot:
         free=112,
         generated=500,
         cached_share=0.75,
-        seconds=2.0,
     )
 
 
@@ -91,6 +95,64 @@ def test_a_line_says_all() -> None:
         *("budget 40 spent + 8 reserved + 112 free", "250 token/s", "75.0%", "2 s"),
     ):
         assert text in line
+
+
+@pytest.mark.parametrize(
+    ("num_done", "fields", "left"),
+    [
+        (4, {}, "about 2 s left"),  # 4 + 2 halves in 2 s, 6 − 2 halves to come
+        (1, {"seconds": 30.0}, "about 2 min left"),
+        (1, {"num_running": 9, "seconds": 60.0}, "about 49 s left"),
+        (5, {"seconds": 36_000.0}, "about 6 h 40 min left"),
+        (2, {"seconds": 864_000.0}, "about 560 h left"),
+        (4, {"num_failed": 4, "num_ran": 8}, "about 0 s left"),
+        (0, {}, None),  # nothing has ended yet
+        (4, {"num_ran": 0}, None),  # in an earlier session
+        (10, {"num_running": 0}, None),  # nothing is left
+        (7, {"num_failed": 3, "num_running": 0}, None),
+    ],
+)
+def test_an_estimate_of_the_time_left_needs_prompts_that_have_ended(
+    num_done: int, fields: dict[str, float], left: str | None
+) -> None:
+    line = snapshot(num_done, **fields).describe()
+    assert line.endswith(f", {left}") if left else "left" not in line
+
+
+def test_what_failed_is_said_and_completes_a_cell() -> None:
+    meter = Meter("eager_init", 2, Ledger(8), Clock())
+    meter.report("a", TokenCounts(generated=30), 2)
+    assert meter.fail("a").generated == 30
+    meter.finish("b", solved=True)
+    now = meter.snapshot()
+    assert (now.num_done, now.num_failed, now.num_ran, now.num_running) == (1, 1, 1, 0)
+    assert (now.generated, now.complete) == (30, True)
+    assert "1/2 prompts, 1 failed, 0 running" in now.describe()
+    stream = io.StringIO()
+    PlainView(stream).show([now])
+    assert stream.getvalue().count("1 failed") == 1
+
+
+def test_silence_is_told_after_a_minute_and_then_ever_more_seldom() -> None:
+    clock = Clock()
+    meter, silence = Meter("parallel", 2, Ledger(8), clock), Silence(clock)
+    told = []
+    for second in range(1, 1000):
+        clock.now += 1
+        if second == 500:
+            meter.report("a", TokenCounts(), 1)
+        if (seconds := silence.due(meter.last_news)) is not None:
+            told.append((second, seconds))
+    assert told == [
+        (60, 60),
+        (120, 120),
+        (240, 240),
+        (480, 480),
+        (560, 60),
+        (620, 120),
+        (740, 240),
+        (980, 480),
+    ]
 
 
 def test_plain_lines_come_every_few_seconds_and_once_at_the_end() -> None:

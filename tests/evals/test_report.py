@@ -25,6 +25,7 @@ ROW_FIELDS = {
     "temperature",
     "seeds",
     "num_prompts",
+    "num_failed",
     "coverage",
     "estimated",
     "name",

@@ -12,12 +12,20 @@ from typing import Any
 import pytest
 
 from eager_sgl.core import PromptResult
-from eager_sgl.errors import AuthenticationError, ServerUnreachableError
+from eager_sgl.errors import AuthenticationError, RuntimeStoppedError, ServerUnreachableError
 from evals import run, stages
 from evals.command_line import API_KEY_VARIABLE
 from evals.methods import Call
 from tests.evals.build import result
-from tests.evals.scripted_run import PROFILE, Scripted, generate, key_of, lines
+from tests.evals.scripted_run import (
+    PROFILE,
+    Endpoint,
+    Scripted,
+    generate,
+    key_of,
+    lines,
+    server,
+)
 
 ROOT = Path(__file__).parents[2]
 ALL = ["parallel", "eager_init", "eager_adapt", "eager"]
@@ -113,6 +121,7 @@ class FailsAt:
     [
         (ServerUnreachableError("http://x does not answer"), 1, "http://x does not answer"),
         (AuthenticationError("http://x refused the API key."), 1, "http://x refused the API key"),
+        (RuntimeStoppedError("the scheduler died; see log"), 1, "the scheduler died; see log"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -125,7 +134,7 @@ def test_a_failure_keeps_what_has_finished(
     message: str,
 ) -> None:
     failing = FailsAt(4, error)
-    scripted(failing)
+    scripted(failing, on=server(Endpoint(is_alive=False)))
     arguments = ["--limit", "20", "--concurrency", "1", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == code
     kept = f"3 finished results are kept in {tmp_path}/results.jsonl, the same command goes on"
@@ -172,6 +181,34 @@ def test_what_finished_together_with_a_failure_is_written(
         (["--max-sequences", "4,x"], "max_sequences is '4,x'; it must be whole numbers with"),
         (["--seeds", "0,0"], "seeds is 0,0; each may be named once"),
         (["--seeds", "a"], "seeds is 'a'; it must be whole numbers with commas"),
+        (["--seeds", "-1"], "seeds is -1; it must be from 0 to 2147483647"),
+        (["--seeds", "0,-5"], "seeds is -5; it must be from 0 to 2147483647"),
+        (["--seeds", "4294967296"], "seeds is 4294967296; it must be from 0 to 2147483647"),
+        (["--seeds", "1.5"], "seeds is '1.5'; it must be whole numbers with commas"),
+        (["--seeds", "nan"], "seeds is 'nan'; it must be whole numbers with commas"),
+        (["--max-new-tokens", f"1{30 * '0'}"], f"max_new_tokens is 1{30 * '0'}; it must be"),
+        (["--max-sequences", "2147483648"], "max_sequences is 2147483648; it must be from 0"),
+        (["--stage-two-tries", "1001"], "stage_two_tries is 1001; it must be at most 1000"),
+        (
+            ["--stage-two-tries", "900", "--late-factor", "0.1"],
+            "stage_two_tries is 900; at threshold_factor 0.8 and late_factor 0.1, θ falls to 0",
+        ),
+        (["--request-timeout", "nan"], "request_timeout is nan; it must be above 0 seconds and"),
+        (["--request-timeout", "0"], "request_timeout is 0; it must be above 0 seconds and"),
+        (["--silence-timeout", "inf"], "silence_timeout is inf; it must be above 0 seconds and"),
+        (["--silence-timeout", "-1"], "silence_timeout is -1; it must be above 0 seconds and"),
+        (["--temperature", "nan"], "temperature is nan; it must be"),
+        (["--temperature", "inf"], "temperature is inf; it must be"),
+        (["--top-p", "nan"], "top_p is nan; it must be in (0, 1]"),
+        (["--entropy-temperature", "nan"], "entropy_temperature is nan; it must be"),
+        (["--entropy-temperature", "0"], "entropy_temperature is 0.0; it must be"),
+        (["--extra-cap", "nan"], "max_extra_factor is nan; it must be above 0 and finite"),
+        (["--late-factor", "nan"], "late_factor is nan; it must be in (0, 1]"),
+        (["--threshold-factor=-inf"], "threshold_factor is -inf; it must be in (0, 1]"),
+        (["--top-k", "0"], "top_k is 0; it must be"),
+        (["--patience", "-1"], "patience is -1; it must be"),
+        (["--width", "0"], "width is 0; it must be"),
+        (["--max-tokens", "-1"], "max_tokens is -1; it must be"),
         (["--extra-cap", "0"], "max_extra_factor is 0.0; it must be above 0 and finite"),
         (["--extra-cap", "eager=x"], "extra_cap is 'eager=x'; it must be a number, or eager=1"),
         (["--extra-cap", "init=1"], "unknown method of two stages 'init'; there is eager_adapt"),

@@ -12,7 +12,7 @@ from eager_sgl.bids import TokenLedger
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from eager_sgl.priorities import find_priority
-from evals import run, stages
+from evals import group_run, run
 from evals.bidding import read_bids
 from evals.methods import Call
 from evals.tasks import find_task
@@ -240,7 +240,7 @@ def test_a_round_runs_for_every_four_prompts(
         asked.append(given["most_running"])
         return TokenLedger(total, **given)
 
-    monkeypatch.setattr(stages, "TokenLedger", ledger)
+    monkeypatch.setattr(group_run, "TokenLedger", ledger)
     scripted(Bidding())
     more = ("--limit", str(limit), "--concurrency", str(concurrency))
     assert run.main(arguments(tmp_path, *more)) == 0

@@ -14,9 +14,9 @@ import jsonlines
 import pytest
 
 from eager_sgl.core import RefusedBranch
-from evals import store as store_module
+from evals import lines
 from evals.files import StoreError, write_whole
-from evals.store import PromptRecord, ResultStore, StageTwo, read_records
+from evals.store import PromptRecord, ResultStore, StageTwo, read_records, read_results
 from tests.evals.build import BRANCH, record
 
 
@@ -144,22 +144,125 @@ def test_another_process_may_be_writing_what_is_only_read(path: Path) -> None:
     assert path.read_bytes() == torn
 
 
-@pytest.mark.parametrize("line", [b"garbage", b"[1]", b"1", b"{}", b"\0\0", b"\xff"])
-def test_a_line_of_something_else_is_named_and_left_alone(path: Path, line: bytes) -> None:
+BAD_LINES = [
+    (b"garbage", "no JSON"),
+    (b"", "blank"),
+    (b"  \r", "blank"),
+    (b"one\rother\x0bline", "no JSON"),
+    (b"[1]", "no JSON object"),
+    (b"1", "no JSON object"),
+    (b"null", "no JSON object"),
+    (b"{}", "no 'sequences'"),
+    (b"\0\0", "no JSON"),
+    (b"\xff", "no JSON"),
+    (b"[" * 100_000, "maximum recursion depth"),
+    (b'{"seconds": NaN}', "no JSON"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES)
+def test_a_line_of_something_else_is_kept_aside_with_its_number(
+    path: Path, line: bytes, reason: str
+) -> None:
     write(path, "a", "b")
     one, other, end = path.read_bytes().split(b"\n")
     content = b"\n".join([one, line, other, end])
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="line 2 of"):
-        ResultStore(path)
-    assert path.read_bytes() == content
+    records, bad = read_results(path)
+    assert [each.sample_id for each in records] == ["a", "b"]
+    assert path.read_bytes() == content, "a reader changes nothing"
+    with ResultStore(path) as store:
+        assert [sample_id for _, sample_id in store.records] == ["a", "b"]
+        assert [each.number for each in store.bad] == [each.number for each in bad] == [2]
+        store.append(record([True], sample_id="c"))
+    (aside,) = read(path.with_name("results.jsonl.bad"))
+    assert (aside["line"], aside["reason"][: len(reason)]) == (2, reason)
+    assert aside["content"].encode()[:20] == line.replace(b"\xff", b"\\xff")[:20]
+    assert [each["sample_id"] for each in read(path)] == ["a", "b", "c"]
+    assert read_results(path)[1] == []
 
 
-def test_a_doubled_line_is_named(path: Path) -> None:
+def changed(field: str, value: Any) -> dict[str, Any]:
+    """A line in which one field, given by its path, has another value."""
+    whole = record([True, False], method="eager_init", refused=(RefusedBranch(0, BRANCH),))
+    line: dict[str, Any] = json.loads(json.dumps(whole.to_json()))
+    *names, last = [int(name) if name.isdigit() else name for name in field.split(".")]
+    place: Any = line
+    for name in names:
+        place = place[name]
+    place[last] = value
+    return line
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("method", 7),
+        ("sample_id", None),
+        ("seconds", "0.5"),
+        ("seconds", True),
+        ("max_sequences", 4.5),
+        ("prompt", "make"),
+        ("prompt.0.content", 1),
+        ("prompt_ids", [5, "6"]),
+        ("counts", None),
+        ("counts.generated", "10"),
+        ("sequences", []),
+        ("sequences", {}),
+        ("sequences.0", None),
+        ("sequences.0.token_ids", [1, None]),
+        ("sequences.0.correct", 1),
+        ("sequences.0.finish_reason", "tired"),
+        ("sequences.0.parent", 1),
+        ("sequences.1.parent", 5),
+        ("sequences.1.branch", None),
+        ("sequences.1.branch", [1]),
+        ("sequences.1.branch.position", 99),
+        ("sequences.1.branch.logprobs", [0.5]),
+        ("sequences.1.vote", 2),
+        ("refused.0.sequence", 2),
+        ("stage_two", "restart"),
+        ("shown", {"threshold": 1}),
+        ("unheard_of", 1),
+    ],
+)
+def test_wrong_types_and_references_are_found_on_reading(
+    path: Path, field: str, value: Any
+) -> None:
+    path.write_text(
+        json.dumps(changed("seed", 1)) + "\n" + json.dumps(changed(field, value)) + "\n"
+    )
+    with ResultStore(path) as store:
+        assert [(each.number, bool(each.reason)) for each in store.bad] == [(2, True)]
+        assert len(store.records) == 1
+
+
+def test_a_doubled_line_is_kept_aside_and_the_first_one_counts(path: Path) -> None:
     write(path, "a")
-    path.write_bytes(path.read_bytes() * 2)
-    with pytest.raises(StoreError, match=r"line 2 of .* repeats"):
-        ResultStore(path)
+    line = path.read_bytes()
+    path.write_bytes(line + line.replace(b'"seconds": 0.5', b'"seconds": 0.7'))
+    with ResultStore(path) as store:
+        (kept,) = store.records.values()
+        assert kept.seconds == 0.5
+        assert [each.reason for each in store.bad] == ["the result of line 1 again"]
+    assert path.read_bytes() == line
+
+
+def test_a_line_of_another_run_is_kept_aside(path: Path) -> None:
+    write(path, "a", "b")
+    own = (record([True]).cell, "a")
+    with ResultStore(path, {own}) as store:
+        assert list(store.records) == [own]
+        assert [each.number for each in store.bad] == [2]
+
+
+def test_a_torn_line_and_a_bad_one_go_together(path: Path) -> None:
+    write(path, "a", "b")
+    one, other, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(one + b"\n\n" + other + b"\n" + one[:40])
+    with ResultStore(path) as store:
+        assert (len(store.records), len(store.bad), store.num_torn) == (2, 1, 40)
+    assert path.read_bytes() == one + b"\n" + other + b"\n"
 
 
 def test_a_full_disk_takes_a_whole_line_or_nothing(
@@ -174,7 +277,7 @@ def test_a_full_disk_takes_a_whole_line_or_nothing(
 
     with ResultStore(path) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(store_module, "_write", fill)
+            patch.setattr(lines, "_write", fill)
             with pytest.raises(StoreError, match="No space left on device"):
                 store.append(record([True], sample_id="b"))
         assert path.read_bytes() == before

@@ -166,7 +166,15 @@ def fault_proxy(
     upstream: str, probability: float, seed: int = 0, kinds: Sequence[str] = QUICK, port: int = 0
 ) -> Iterator[tuple[str, FaultProxy]]:
     """A proxy's URL and itself, while it runs in a thread of its own."""
-    proxy, loop = FaultProxy(upstream, probability, seed, kinds), asyncio.new_event_loop()
+    proxy = FaultProxy(upstream, probability, seed, kinds)
+    with serving(proxy, port) as url:
+        yield url, proxy
+
+
+@contextmanager
+def serving(proxy: FaultProxy, port: int = 0) -> Iterator[str]:
+    """The URL of a proxy while it runs in a thread of its own."""
+    loop = asyncio.new_event_loop()
     ready = loop.create_future()
     task = loop.create_task(proxy.serve(port, ready))
 
@@ -178,7 +186,7 @@ def fault_proxy(
     thread.start()
     try:
         number = asyncio.run_coroutine_threadsafe(_result(ready), loop).result(30)
-        yield f"http://127.0.0.1:{number}", proxy
+        yield f"http://127.0.0.1:{number}"
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join(10)

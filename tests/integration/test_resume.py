@@ -187,6 +187,22 @@ def test_another_configuration_is_refused(
     assert whole_lines(folder) == before
 
 
+def test_bad_lines_are_kept_aside_and_generated_again(
+    server_url: str, finished: Finished, driver: Driver
+) -> None:
+    folder, arguments = finished
+    results = folder / "results.jsonl"
+    before = whole_lines(folder)
+    bad = [b"", b"garbage", before[3].replace(b'"seed": 0', b'"seed": "0"'), before[5]]
+    results.write_bytes(b"\n".join([*before[:3], *bad, *before[4:], b""]))
+    assert driver.run("--server", server_url, *arguments) == 0
+    check(folder)
+    with jsonlines.open(folder / "results.jsonl.bad") as aside:
+        assert [line["line"] for line in aside] == [4, 5, 6, 9]
+    after = whole_lines(folder)
+    assert after[:3] == before[:3]
+
+
 def test_a_torn_last_line_is_generated_again(
     server_url: str, finished: Finished, driver: Driver
 ) -> None:

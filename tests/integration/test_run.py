@@ -210,10 +210,16 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_run_keeps_its_results(server_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_an_interrupted_run_keeps_its_results(
+    server_url: str, tmp_path: Path, number: int, code: int, message: str
+) -> None:
     process = begin(server_url, tmp_path)
-    process.send_signal(signal.SIGINT)
-    assert ending(process, tmp_path) == (130, "interrupted")
+    process.send_signal(number)
+    assert ending(process, tmp_path) == (code, message)
 
 
 class Relay:
