@@ -31,7 +31,9 @@ def field(answer: object, name: str, kind: type[_T]) -> _T:
     Raises:
         ShapeError: it is not there, or of another type.
     """
-    value = as_object(answer).get(name)
+    if name not in as_object(answer):
+        raise ShapeError(f"it has no {name!r}")
+    value = answer[name]  # type: ignore[index]
     # bool is a subclass of int, but no number.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ShapeError(f"its {name!r} is {shown(value)}, which is no {kind.__name__}")
