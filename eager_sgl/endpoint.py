@@ -159,7 +159,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
                 raise ValueError(f"the prompt holds {shown(wrong[0])} among its chat messages")
             ids = self._tokenize({"messages": list(prompt), **self._chat_options})
         else:
-            ids = require_tokens("the prompt", prompt, self.profile.vocabulary_size)
+            ids = self.require_known("the prompt", prompt)
         if not ids:
             raise ValueError("the prompt is empty; it needs at least one token")
         return ids
@@ -169,8 +169,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
 
     def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The texts of several token sequences, special tokens left out."""
-        size = self.profile.vocabulary_size
-        lists = [list(require_tokens("a sequence", ids, size)) for ids in sequences]
+        lists = [list(self.require_known("a sequence", ids)) for ids in sequences]
         body = {"tokens": lists, "skip_special_tokens": True}
         return self.transport.post(
             "/detokenize", lambda: body, partial(texts_of, number=len(lists))
@@ -191,13 +190,21 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             ValueError: the model has no such token.
         """
         if token_id not in self._stops:
-            require_tokens("the tokens asked about", (token_id,), self.profile.vocabulary_size)
+            self.require_known("the tokens asked about", (token_id,))
             self._stops[token_id] = is_stop_token(self.transport, token_id)
         return self._stops[token_id]
 
     def is_answering(self) -> bool:
         """Whether the server is there: one request with a short limit, which is not tried again."""
         return self.transport.is_answering()
+
+    def require_known(self, what: str, token_ids: object) -> tuple[int, ...]:
+        """Token ids of the model; what else a server is sent may end it.
+
+        Raises:
+            ValueError: they are something else; `what` names them.
+        """
+        return require_tokens(what, token_ids, self.profile.vocabulary_size)
 
     def top_k(self, top_k: int) -> int:
         """K, or the size of the vocabulary where that is smaller: then all tokens are known."""
@@ -236,8 +243,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
 
     def prefill(self, token_ids: tuple[int, ...]) -> Generation:
         """Put tokens into the radix tree."""
-        request = Request(token_ids, 0, SamplingConfig())
-        self._require_valid(request)
+        request = Request(self.require_known("the prompt", token_ids), 0, SamplingConfig())
         return self.transport.post(
             "/generate",
             lambda: request.payload(new_request_id()),
@@ -248,7 +254,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         """Ask for tokens without waiting for them.
 
         Args:
-            request: what is asked for.
+            request: what is asked for; its tokens are `require_known` ones.
             done: gets what came or what went wrong, in a thread that must not be kept; of a
                 request with a gate first, and any number of times, what has come so far. What came
                 may be `interrupted`: then the rest was not generated, or was lost.
@@ -256,7 +262,8 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         Raises:
             ValueError: the request holds what no server must be sent.
         """
-        self._require_valid(request)
+        params = {**request.params(), "top_logprobs_num": request.top_k}
+        require_params(params, self.profile.vocabulary_size, len(request.token_ids))
         ticket = Ticket()
         latest: Generation | None = None
 
@@ -265,6 +272,10 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
                 raise ServerError("the request was aborted before it was sent")
             ticket.request_id = new_request_id()
             return request.payload(ticket.request_id)
+
+        def read(answer: object) -> Generation:
+            num_known = len(latest.token_ids) if latest else 0
+            return request.read(answer, self.profile.logprobs, num_known)
 
         def pass_on(generation: Generation) -> None:
             nonlocal latest
@@ -276,15 +287,8 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
                 outcome = replace(latest, interrupted=str(outcome))
             done(outcome)
 
-        read = partial(request.read, logprobs=self.profile.logprobs)
         self.transport.start("/generate", build, read, end, pass_on)
         return ticket
-
-    def _require_valid(self, request: Request) -> None:
-        size = self.profile.vocabulary_size
-        require_tokens("the prompt and its sequence", request.token_ids, size)
-        params = {**request.params(), "top_logprobs_num": request.top_k}
-        require_params(params, size, len(request.token_ids))
 
     def abort(self, ticket: Ticket) -> None:
         """Ask the server to stop a request; its answer is then what had come by that time."""
@@ -466,7 +470,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         options: Mapping[str, object] | None = None,
     ) -> Json:
         given = {k: v for k, v in (options or {}).items() if v is not None}
-        require_tokens("the state", tokens.ids, self.profile.vocabulary_size)
+        self.require_known("the state", tokens.ids)
         require_params({**params, **given}, self.profile.vocabulary_size, len(tokens.ids))
         return self.transport.post(
             "/generate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 
 import aiohttp
@@ -81,4 +82,6 @@ def _cause(error: Exception) -> str:
         return "it does not speak TLS there; begin the URL with http:// if it is a plain server"
     if isinstance(system, OSError) and system.errno and system.errno > 0:
         return os.strerror(system.errno)
+    if isinstance(system, socket.gaierror) and system.strerror:
+        return f"its name is not known ({system.strerror})"
     return str(error) or type(error).__name__

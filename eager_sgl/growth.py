@@ -92,7 +92,8 @@ class Growth:
         )
         self._fruitless: dict[Strand, int] = {}
         self._sequences: dict[Head, Sequence] = {}
-        prompt_ids = endpoint.token_ids(source)
+        # Once: what is generated after them comes from the server itself.
+        prompt_ids = endpoint.require_known("the state", endpoint.token_ids(source))
         self._mark = endpoint.marker(mark_of(config)) if config else ()
         self.tree = TokenTree(
             prompt_ids,
@@ -129,6 +130,7 @@ class Growth:
     def take_refused(self, result: PromptResult, refused: RefusedBranch) -> Strand:
         """The strand that an untried branch of an earlier result opens."""
         before = result.sequences[refused.sequence].token_ids[: refused.point.position]
+        self._endpoint.require_known("the result", (*before, *refused.point.token_ids))
         return self.tree.branch_given(before, refused.point, refused.choice)
 
     def follow(self, selection: Selection) -> None:

@@ -64,8 +64,8 @@ class Request:
             processor=processor_text() if self.gate else None,
         )
 
-    def read(self, answer: object, logprobs: str) -> Generation:
-        """The server's answer to it, complete or not."""
+    def read(self, answer: object, logprobs: str, num_checked: int = 0) -> Generation:
+        """The server's answer to it, complete or not; the arguments are `parse_generation`'s."""
         temperature = self.sampling.temperature if logprobs == "tempered" else 1.0
         return parse_generation(
             answer,
@@ -73,4 +73,5 @@ class Request:
             top_k=self.top_k,
             gate_top_k=self.gate.top_k if self.gate else 0,
             may_be_aborted=True,
+            num_checked=num_checked,
         )

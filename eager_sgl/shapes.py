@@ -31,21 +31,26 @@ def field(answer: object, name: str, kind: type[_T]) -> _T:
     Raises:
         ShapeError: it is not there, or of another type.
     """
-    value = as_object(answer).get(name)
+    if name not in as_object(answer):
+        raise ShapeError(f"it has no {name!r}")
+    value = answer[name]  # type: ignore[index]
     # bool is a subclass of int, but no number.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ShapeError(f"its {name!r} is {shown(value)}, which is no {kind.__name__}")
     return value
 
 
-def list_of(kind: type[_T], answer: object, name: str) -> list[_T]:
+def list_of(kind: type[_T], answer: object, name: str, num_checked: int = 0) -> list[_T]:
     """A field that is a list whose values are all of one type.
+
+    Args:
+        num_checked: values at its beginning that need no look, since they were there before.
 
     Raises:
         ShapeError: it is not there, or of another type.
     """
     values = field(answer, name, list)
-    if set(map(type, values)) - {kind}:
+    if set(map(type, values[num_checked:])) - {kind}:
         raise ShapeError(f"its {name!r} is {shown(values)}, which is no list of {kind.__name__}")
     return values
 

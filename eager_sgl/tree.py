@@ -204,7 +204,9 @@ class TokenTree:
         if not generation.is_over:
             return
         self.record(generation)
-        if generation.finish_reason == "stop":
+        # A request that is told to stop ends so even at the step that drew a stop token.
+        is_cut_at_stop = generation.interrupted and tokens and self._is_stop(tokens[-1])
+        if generation.finish_reason == "stop" or is_cut_at_stop:
             strand.finish_reason = "stop"
         elif generation.finish_reason == "length" and len(generation.token_ids) < num_asked:
             strand.finish_reason = "length"

@@ -111,6 +111,7 @@ def parse_generation(
     top_k: int = 0,
     gate_top_k: int = 0,
     may_be_aborted: bool = False,
+    num_checked: int = 0,
 ) -> Generation:
     """The answer of `/generate`, or what a stream brings before it.
 
@@ -120,13 +121,14 @@ def parse_generation(
         top_k: K of the alternatives asked for at each step; 0 where none were.
         gate_top_k: K of the request's gate; 0 where it has none.
         may_be_aborted: whether what came until it was aborted is an answer.
+        num_checked: tokens at its beginning that an earlier part of the same stream brought.
 
     Raises:
         ServerError: the request was aborted on the server.
         ShapeError: it is no such answer.
     """
     meta = field(answer, "meta_info", dict)
-    token_ids = tuple(list_of(int, answer, "output_ids"))
+    token_ids = tuple(list_of(int, answer, "output_ids", num_checked))
     reason, message = _finish_of(meta)
     if reason == "abort" and not may_be_aborted:
         raise ServerError(f"the server aborted a request: {message}")
@@ -146,8 +148,8 @@ def parse_generation(
         token_ids=token_ids,
         finish_reason=_FINISH_REASONS.get(reason or ""),
         # Neither is there where a request was aborted before its turn.
-        prompt_tokens=field({"prompt_tokens": 0} | meta, "prompt_tokens", int),
-        cached_tokens=field({"cached_tokens": 0} | meta, "cached_tokens", int),
+        prompt_tokens=field(meta, "prompt_tokens", int) if "prompt_tokens" in meta else 0,
+        cached_tokens=field(meta, "cached_tokens", int) if "cached_tokens" in meta else 0,
         logprobs=logprobs,
         top=top,
         told=told,
