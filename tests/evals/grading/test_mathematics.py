@@ -143,6 +143,15 @@ def test_extract() -> None:
 def test_classes() -> None:
     answers = ["5", "x=5", "6", None, r"\frac{10}{2}", "1,2", "(2,1)", "2,1", r"\text{no}", "No"]
     assert classes(answers) == [0, 0, 2, None, 0, 5, 6, 5, 8, 8]
+    assert classes(["pi/2", r"\frac{\pi}{2}", "π/2", "pi*2", "ln(2)", r"\ln 2"]) == [
+        0,
+        0,
+        0,
+        3,
+        4,
+        4,
+    ]
+    assert classes([r"\frac{1}{i}", "-i", "i", r"\sqrt[3]{-8}", "-2"]) == [0, 0, 2, 3, 3]
 
 
 def test_classes_of_what_cannot_be_compared() -> None:
