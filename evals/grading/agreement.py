@@ -34,9 +34,9 @@ def agree(left: Any, right: Any) -> bool:
 
 def is_defined(side: Any) -> bool:
     """Whether every number in it has a value, so that something can agree with it."""
-    if isinstance(side, Expr):
-        return has_value(side)
-    return not isinstance(side, MatrixBase | Tuple | FiniteSet) or all(map(is_defined, side))
+    if isinstance(side, MatrixBase | Tuple | FiniteSet):
+        return all(map(is_defined, side))
+    return not isinstance(side, Expr) or has_value(side)
 
 
 def _same_relation(left: Any, right: Any) -> bool:

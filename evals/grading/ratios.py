@@ -1,8 +1,8 @@
 r"""Ratios and times of day: `3:4:5`, `2 to 1`, `x:y = 3:4`, `12:30`.
 
 Pure functions of strings. Two ratios are equal in proportion, and one of two parts is the quotient
-of them. What could be a time of day on both sides is one, and equal digit by digit; what has a
-leading zero behind the colon is nothing else.
+of them. Two numbers that could be a time of day on both sides are one, and equal digit by digit;
+what has a leading zero behind a colon is nothing else.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _parts(body: str) -> list[str] | None:
 def _may_be_time(parts: list[str] | None) -> bool:
     if parts is None or not all(re.fullmatch(r"\d{1,2}", part) for part in parts):
         return False
-    return int(parts[0]) <= 24 and all(len(part) == 2 and int(part) < 60 for part in parts[1:])
+    has_zero = any(part.startswith("0") for part in parts[1:])
+    is_clock = all(len(part) == 2 and int(part) < 60 for part in parts[1:])
+    return int(parts[0]) <= 24 and is_clock and (len(parts) == 2 or has_zero)
 
 
 def _digits(parts: list[str] | None) -> list[int]:

@@ -25,7 +25,7 @@ from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from evals.grading.evaluation import TooLargeError, UndefinedError, evaluate
-from evals.grading.values import points, same_value
+from evals.grading.values import exact, points, same_value
 
 __all__ = ["is_relation", "members", "named_value", "same_relation"]
 
@@ -51,7 +51,7 @@ def members(relation: Basic) -> Set | None:
         return None
     (name,) = relation.free_symbols
     try:
-        found: Set = relation.xreplace({name: Dummy(real=True)}).as_set()
+        found: Set = exact(relation).xreplace({name: Dummy(real=True)}).as_set()
     except (NotImplementedError, TypeError, ValueError, AttributeError):
         return None  # what SymPy raises where it cannot solve it
     return found
@@ -90,7 +90,7 @@ def _parts(relation: Basic) -> list[Any]:
         low, high, kind = high, low, _MIRRORED[kind]
     if not (isinstance(low, Expr) and isinstance(high, Expr)):
         return [None]
-    return [(kind, Add(low, Mul(-1, high, evaluate=False), evaluate=False))]
+    return [(kind, exact(Add(low, Mul(-1, high, evaluate=False), evaluate=False)))]
 
 
 def _proportional(left: tuple[type, Expr], right: tuple[type, Expr]) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 from sympy import (
     Abs,
     Add,
+    Basic,
     Expr,
     Float,
     Integral,
@@ -39,7 +41,7 @@ from sympy.core.function import AppliedUndef
 
 from evals.grading.evaluation import Point, TooLargeError, UndefinedError, evaluate
 
-__all__ = ["has_value", "points", "rounds_to", "same_value"]
+__all__ = ["exact", "has_value", "points", "rounds_to", "same_value"]
 
 RELATIVE_TOLERANCE = 1.000001e-6
 SIX_PLACES = 1e-6
@@ -56,7 +58,7 @@ def same_value(left: Expr, right: Expr) -> bool:
     """Whether the values are the same wherever both are defined."""
     if (left.is_Float or right.is_Float) and _rounds_alike(left, right):
         return True
-    left, right = _exact(left), _exact(right)
+    left, right = exact(left), exact(right)
     if not (has_value(left) and has_value(right)):
         return False
     if left == right:
@@ -73,7 +75,7 @@ def has_value(side: Expr) -> bool:
         return True
     for point in points(side):
         try:
-            evaluate([_exact(side)], point)
+            evaluate([exact(side)], point)
         except UndefinedError:
             continue
         except TooLargeError:
@@ -88,6 +90,16 @@ def rounds_to(side: Expr, decimal: Decimal) -> bool:
     return distance is not None and distance[0] <= 0.5000001 * 10.0 ** int(
         decimal.as_tuple().exponent
     )
+
+
+def exact(side: Basic) -> Any:
+    """Decimals as fractions, values of unknown functions as variables, sums carried out."""
+    side = side.replace(lambda part: isinstance(part, UnevaluatedExpr), lambda part: part.args[0])
+    decimals = {part: Rational(str(_decimal(part))) for part in side.atoms(Float)}
+    names = {part: Symbol(str(part), real=True) for part in side.atoms(AppliedUndef)}
+    if decimals or names:
+        side = side.xreplace({**decimals, **names})
+    return side.doit() if side.has(*_UNDONE) else side
 
 
 def points(*sides: Expr) -> Iterator[Point]:
@@ -149,7 +161,7 @@ def _may_be_equal(left: Expr, right: Expr, point: Point) -> bool:
 def _rounds_alike(left: Expr, right: Expr) -> bool:
     """Whether two numbers agree as far as the shorter decimal goes, to six digits and places."""
     unit = max(_last_place(side) for side in (left, right) if side.is_Float)
-    found = _distance(_exact(left), _exact(right)) if unit else None
+    found = _distance(exact(left), exact(right)) if unit else None
     if found is None:
         return False
     distance, largest = found
@@ -177,13 +189,3 @@ def _last_place(side: Float) -> float:
 def _decimal(side: Float) -> Decimal:
     """A decimal as it was written, less the zeros at its end."""
     return Decimal(str(side)).normalize()
-
-
-def _exact(side: Expr) -> Expr:
-    """Decimals as fractions, values of unknown functions as variables, sums carried out."""
-    side = side.replace(lambda part: isinstance(part, UnevaluatedExpr), lambda part: part.args[0])
-    exact = {part: Rational(str(_decimal(part))) for part in side.atoms(Float)}
-    names = {part: Symbol(str(part), real=True) for part in side.atoms(AppliedUndef)}
-    if exact or names:
-        side = side.xreplace({**exact, **names})
-    return side.doit() if side.has(*_UNDONE) else side

@@ -212,6 +212,8 @@ def _in_proportion(ours: Sequence[Term], theirs: Sequence[Term]) -> bool | None:
     def left(terms: Sequence[Term], point: Point) -> Any:
         return terms[0].value(point) - terms[1].value(point)
 
+    if not all(abs(left(side, fixed)) > 1e-9 for side in (ours, theirs)):
+        return None  # 0 = 0, or near to it
     return _equal(
         lambda point: left(ours, point) * left(theirs, fixed),
         lambda point: left(theirs, point) * left(ours, fixed),
