@@ -1,8 +1,9 @@
-r"""Answers that are mathematics: the last `\boxed{}`, judged by math-verify in a worker process.
+r"""Answers that are mathematics: the last `\boxed{}`, judged in a worker process.
 
 An answer is taken apart first (`chain`: several ways to write it, all of which must be right;
 `quantity`: unit, percent sign, number base, brackets); what is plainly the same text, two
-integers or two words is judged here, the rest in a worker.
+integers or two words is judged here, the rest in a worker (`equivalence`): math-verify reads it,
+exact values are compared exactly, sets, tuples, intervals and equations by what they are.
 
 Known limits:
 
@@ -19,7 +20,7 @@ Known limits:
 - A column vector is not a tuple.
 - A number is not converted from one base into another.
 - An element that a list repeats counts once.
-- A time of day is read as a ratio.
+- Two ratios that could be times of day are equal digit by digit only.
 - A word and a symbol for nothing are not the same.
 - An equation with more than names on its left is no value.
 - The two signs in a tuple are not written out.

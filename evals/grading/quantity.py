@@ -168,11 +168,8 @@ def _lists(gold: Quantity, answer: Quantity) -> list[tuple[str, str]] | str:
         return "an ordered tuple where a set is asked for"
     if kinds == ("tuple", "set"):
         return "a set where an ordered tuple is asked for"
-    if "list" not in kinds or "set" in kinds or "single" in kinds:
-        return [(gold.body, answer.body)]
-    if kinds == ("list", "list") and _is_named(gold) == _is_named(answer):
-        return [(gold.body, answer.body)]
-    if kinds == ("list", "list") and _is_named(answer):
+    names_say_which = kinds == ("list", "list") and _is_named(gold) and not _is_named(answer)
+    if kinds not in (("tuple", "list"), ("list", "tuple")) and not names_say_which:
         return [(gold.body, answer.body)]
     ours, theirs = _in_order(gold), _in_order(answer)
     if ours is None or theirs is None:

@@ -165,7 +165,7 @@ def _rounds_alike(left: Expr, right: Expr) -> bool:
     if found is None:
         return False
     distance, largest = found
-    return distance < min(unit, SIX_PLACES) and distance <= RELATIVE_TOLERANCE * largest
+    return distance <= min(unit, SIX_PLACES) / 2 and distance <= RELATIVE_TOLERANCE * largest
 
 
 def _distance(left: Expr, right: Expr) -> tuple[float, float] | None:

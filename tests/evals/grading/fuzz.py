@@ -233,7 +233,7 @@ def _equal(one: Callable[[Point], Any], other: Callable[[Point], Any]) -> bool |
                 with mp.workdps(num_digits):
                     values = one(point), other(point)
                     distances.append(abs(values[0] - values[1]))
-        except (ZeroDivisionError, OverflowError):
+        except (ZeroDivisionError, OverflowError, ValueError):
             continue
         num_tested += 1
         noise = max(distances[0] * mp.mpf(10) ** -50, max(map(abs, values)) * mp.mpf(10) ** -150)
