@@ -179,8 +179,9 @@ def _lists(gold: Quantity, answer: Quantity) -> list[tuple[str, str]] | str:
 
 def _is_named(quantity: Quantity) -> bool:
     """Whether each part of a list gives another name its value."""
-    names = [part.partition("=")[0].strip() for part in top_level_parts(quantity.body)]
-    return len(set(names)) == len(names) and quantity.body.count("=") == len(names)
+    parts = top_level_parts(quantity.body)
+    names = {part.partition("=")[0].strip() for part in parts}
+    return len(names) == len(parts) and all(part.count("=") == 1 for part in parts)
 
 
 def _in_order(quantity: Quantity) -> str | None:

@@ -131,7 +131,7 @@ def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any, mess
 @pytest.mark.parametrize("answer", ["12:00", "19, 46, \\text{ and } 82", "3:4:5", "\\text{no}"])
 def test_an_answer_that_can_judge_others_is_taken(tmp_path: Path, answer: str) -> None:
     path = write(tmp_path, GOOD, {"id": "b", "prompt": "p", "answer": answer})
-    assert [sample.id for sample in find_task(path).load(None, None, 0)][1] == "b"
+    assert len(find_task(path).load(None, None, 0)) == 2
 
 
 @pytest.mark.parametrize("answer", ["3/0", "§", "1,2,\\ldots,n"])
