@@ -2,12 +2,13 @@
 # make test         set everything up, run the tests
 # make check        formatting, lint, types
 # make format       put the formatting right
+# make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test check format train
+.PHONY: run test check format fuzz train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -22,6 +23,9 @@ check: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: .venv/installed
+	$(BIN)/python -m tests.evals.grading.fuzz $(ARGS)
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)
