@@ -45,8 +45,10 @@ def _same_relation(left: Any, right: Any) -> bool:
         return agree(ours[1], theirs[1])
     if same_relation(left, right):
         return True
-    left, right = members(left), members(right)
-    return left is not None and right is not None and _same_collection(left, right)
+    if ours and theirs:
+        return False
+    left, right = _values(left), _values(right)
+    return isinstance(left, Set) and isinstance(right, Set) and _same_collection(left, right)
 
 
 def _values(relation: Any) -> Any:

@@ -40,7 +40,7 @@ from sympy.functions.elementary.trigonometric import (
 
 __all__ = ["MAX_DIGITS", "Point", "TooLargeError", "UndefinedError", "Values", "evaluate"]
 
-Point = dict[Symbol, Rational]
+Point = dict[Symbol, Expr]
 
 MAX_DIGITS = 50_000
 FIRST_DIGITS = 60
@@ -135,11 +135,18 @@ class _Walk:
         if isinstance(side, Pow | exp):
             return _power(*(parts if isinstance(side, Pow) else (mp.e, *parts)))
         if isinstance(side, _BY_NAME):
-            return getattr(mp, type(side).__name__)(*parts)
+            return self._function(getattr(mp, type(side).__name__), parts)
+        if isinstance(side, log):
+            return self._function(_logarithm, parts)
         return _FUNCTIONS[type(side)](*parts)
 
+    def _function(self, function: Callable[..., Any], parts: Sequence[Any]) -> Any:
+        """A value near zero is zero: a small one comes of small numbers, which have been noted."""
+        found = function(*parts)
+        return mp.mpf(0) if abs(found) <= self.tolerance else found
+
     def _is_known(self, side: Expr) -> bool:
-        return isinstance(side, (Add, Pow, exp, *_BY_NAME)) or type(side) in _FUNCTIONS
+        return isinstance(side, (Add, Pow, exp, log, *_BY_NAME)) or type(side) in _FUNCTIONS
 
     def _sum(self, terms: Sequence[Any]) -> Any:
         total = mp.fsum(terms)
@@ -186,7 +193,6 @@ _FUNCTIONS: dict[type, Callable[..., Any]] = {
     floor: _whole,
     ceiling: lambda number: -_whole(-number),
     Mod: lambda over, under: over - under * _whole(over / under),
-    log: _logarithm,
     factorial: mp.factorial,
     gamma: mp.gamma,
     binomial: mp.binomial,

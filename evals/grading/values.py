@@ -18,6 +18,7 @@ from sympy import (
     Basic,
     Expr,
     Float,
+    I,
     Integral,
     Limit,
     Max,
@@ -30,8 +31,11 @@ from sympy import (
     Sum,
     Symbol,
     UnevaluatedExpr,
+    binomial,
     ceiling,
+    factorial,
     floor,
+    gamma,
     nan,
     sign,
     simplify,
@@ -51,6 +55,7 @@ NUM_POINTS_IN_PIECES = 64
 MIN_TESTED = 4
 
 _IN_PIECES = (Abs, Max, Min, Mod, ceiling, floor, sign)
+_STEEP = (factorial, binomial, gamma)
 _UNDONE = (Sum, Product, Integral, Limit)
 
 
@@ -103,7 +108,10 @@ def exact(side: Basic) -> Any:
 
 
 def points(*sides: Expr) -> Iterator[Point]:
-    """Points at which to compare: of either sign, small, large, and near the numbers in it."""
+    """Points at which to compare: of either sign, small, large, and near the numbers in it.
+
+    Letters that need not be real get complex values.
+    """
     names = sorted(set().union(*(side.free_symbols for side in sides)), key=str)
     if not names:
         yield {}
@@ -112,13 +120,21 @@ def points(*sides: Expr) -> Iterator[Point]:
     marks = sorted(set().union(*(side.atoms(Rational) for side in sides)))
     marks = [mark for mark in marks if abs(mark) < 10**6]
     is_in_pieces = any(map(_is_in_pieces, sides))
+    scales = (1, 4) if any(side.has(*_STEEP) for side in sides) else (1, 4, 16, 1000)
     for index in range(NUM_POINTS_IN_PIECES if is_in_pieces else NUM_POINTS):
-        scale = (1, 4, 16, 1000)[index % 4]
-        point = {name: Rational(source.randint(-9973, 9973) * scale, 9973) for name in names}
+        scale = scales[index % len(scales)]
+        point: Point = {name: scale * _draw(source) for name in names}
         if marks and index % 2:
             name = source.choice(names)
             point[name] = source.choice((-1, 1)) * source.choice(marks) + point[name] / scale
-        yield point
+        yield {
+            name: value if name.is_real else value + I * _draw(source)
+            for name, value in point.items()
+        }
+
+
+def _draw(source: random.Random) -> Rational:
+    return Rational(source.randint(-9973, 9973), 9973)
 
 
 def _is_in_pieces(side: Expr) -> bool:
