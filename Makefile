@@ -2,13 +2,15 @@
 # make test         set everything up, run the tests
 # make check        formatting, lint, types
 # make format       put the formatting right
-# make train        train the bundled reasoner anew
+# make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make null         how often the intervals of reports err where nothing differs (half an hour)
+# make faults       what becomes of runs when something goes wrong (half an hour)
+# make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test check format train null
+.PHONY: run test check format fuzz null faults train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -23,6 +25,9 @@ check: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: .venv/installed
+	$(BIN)/python -m tests.evals.grading.fuzz $(ARGS)
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)

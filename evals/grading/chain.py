@@ -17,9 +17,22 @@ _TOKEN = re.compile(
 )
 # Whatever else orders or separates makes it no chain of equal values.
 _OTHER = re.compile(r"[<>:]|\\(?:le|ge|leq|geq|lt|gt|ne|neq|in|to|implies|cases|text\s*\{\s*if)\b")
-_NAME_PARTS = re.compile(r"_\s*(?:\{[^{}]*\}|\w)|\([^()]*\)|\\text\s*\{[^{}]*\}")
-_CONSTANT = re.compile(r"\\(?:pi|infty|emptyset|ln|log|sin|cos|tan|arctan)(?![A-Za-z])")
-_NOT_IN_NAMES = re.compile(r"[-+^/!*%\d]|\\(?:times|cdot|pm)(?![A-Za-z])")
+# What belongs to a name, besides its letters: subscripts, primes, what it is a function of.
+_NAME_PARTS = re.compile(
+    r"_\s*(?:\{[^{}]*\}|\w)|'|\^\s*\{?\\prime\}?|\\prime(?![A-Za-z])|\\text\s*\{[^{}]*\}"
+)
+_ARGUMENTS = re.compile(r"(?<![A-Za-z])(?P<of>[A-Za-z])\s*\((?P<arguments>[^()]*)\)")
+_FUNCTIONS = "fghFGHPQT"
+_OPERATION = re.compile(r"[-+*/^!]|\\(?:times|cdot|pm|div|frac|sqrt)(?![A-Za-z])")
+_NAMES = re.compile(r"\(\s*[A-Za-z]+(?:\s*,\s*[A-Za-z]+)+\s*\)")
+_DERIVATIVE = re.compile(r"\\[dt]?frac\s*\{d[A-Za-z]?\}\s*\{d[A-Za-z]\}")
+_MARK = re.compile(
+    r"\\(?:angle|triangle|overline|overrightarrow|vec|bar|hat|widehat|tilde|mathbb|mathcal|left|"
+    r"right|[lr]?vert|ell|alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|kappa|lambda|"
+    r"mu|nu|xi|rho|sigma|tau|phi|varphi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|"
+    r"Omega|operatorname)(?![A-Za-z])"
+)
+_BARE = re.compile(r"[A-Za-z\s|{}\[\]]*")
 _SUM = re.compile(r"\s*[A-Za-z]+(?:\s*[-+]\s*[A-Za-z]+)+\s*")
 
 
@@ -49,11 +62,18 @@ def links(answer: str) -> list[Link]:
 
 def is_name(text: str) -> bool:
     r"""Whether it is a name or a sum of names: `x`, `m + n`, `f(2)`, `\angle ABC`, `|S|`."""
-    core = _NAME_PARTS.sub("", text)
-    if _SUM.fullmatch(core) or not core.strip():
+    core = _ARGUMENTS.sub(_without_arguments, _NAME_PARTS.sub("", text.strip()))
+    if _SUM.fullmatch(core) or _NAMES.fullmatch(core) or _DERIVATIVE.fullmatch(core):
         return True
-    has_letters = re.search(r"[A-Za-z]", core) and not _CONSTANT.search(core)
-    return bool(has_letters) and not _NOT_IN_NAMES.search(core)
+    return bool(text.strip()) and bool(_BARE.fullmatch(_MARK.sub("", core)))
+
+
+def _without_arguments(match: re.Match[str]) -> str:
+    """`f` for `f(x+1)`; a product, such as `x(x+1)`, as it is."""
+    is_product = match["of"] in match["arguments"] or (
+        match["of"] not in _FUNCTIONS and _OPERATION.search(match["arguments"])
+    )
+    return match[0] if is_product else match["of"]
 
 
 def _split(text: str) -> list[Link]:

@@ -1,6 +1,7 @@
-"""Whether two pieces of LaTeX mean the same, by math-verify; runs in a worker process.
+"""Whether two pieces of LaTeX mean the same; runs in a worker process.
 
-math-verify's own time-outs are off: they use signals, and a worker is killed from outside.
+math-verify reads them, its time-outs off: they use signals, and a worker is killed from outside.
+Its own comparison is not used: it rounds, and takes an interval for its ends.
 """
 
 from __future__ import annotations
@@ -8,22 +9,24 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal
 
 from latex2sympy2_extended import NormalizationConfig
-from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Expr, Float
+from math_verify import LatexExtractionConfig, parse
+from sympy import Expr
 
+from evals.grading.agreement import agree, is_defined
+from evals.grading.matrices import carried_out
 from evals.grading.reading import alike, prepare, settle
+from evals.grading.values import rounds_to
 
 __all__ = ["Finding", "compare"]
 
-Finding = Literal["equal", "different", "gold unreadable", "answer unreadable"]
+Finding = Literal["equal", "different", "gold undefined", "gold unreadable", "answer unreadable"]
 
-RELATIVE_TOLERANCE = 1e-6
-NOISE = 1e-12
-_DECIMAL = re.compile(r"[-+]?\d*(?:\.(\d+))?")
+_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 
 # Units are split off before (`quantity`): math-verify drops any unit, a single letter too.
 _LATEX_ONLY = [
@@ -56,9 +59,11 @@ def compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool 
             finding = "gold unreadable" if left is None else "answer unreadable"
             continue
         left, right = alike(left, right)
-        if (
-            _agree(left, right)
-            or (both_ways and _agree(right, left))
+        if not is_defined(left):
+            finding = "gold undefined"
+        elif (
+            agree(left, right)
+            or (both_ways and agree(right, left))
             or (is_rounded and _rounds_to(left, answer))
         ):
             return "equal"
@@ -66,10 +71,8 @@ def compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool 
 
 
 def _rounds_to(gold: Any, decimal: str) -> bool:
-    digits, value = _DECIMAL.fullmatch(decimal.strip()), _value(gold)
-    if digits is None or value is None:
-        return False
-    return bool(abs(value - Float(decimal)) <= 0.5000001 * 10.0 ** -len(digits[1] or ""))
+    is_decimal = _DECIMAL.fullmatch(decimal.strip())
+    return bool(is_decimal) and isinstance(gold, Expr) and rounds_to(gold, Decimal(decimal))
 
 
 @lru_cache(maxsize=256)
@@ -83,39 +86,5 @@ def _read(latex: str) -> Any | None:
         extraction_mode="first_match",
         parsing_timeout=None,
     )
-    return settle(found[0]) if found else None
-
-
-def _agree(gold: Any, answer: Any) -> bool:
-    if _far_apart(gold, answer):
-        return False
-    # timeout_seconds=None turns the signals off; errors come out, to be told from "different".
-    is_equal: bool = verify(
-        gold, answer, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True
-    )
-    return is_equal
-
-
-def _far_apart(gold: Any, answer: Any) -> bool:
-    """Whether both are real numbers with different values.
-
-    math-verify rounds decimals to six places, which makes all small numbers equal, and goes on to
-    simplify the difference of numbers that plainly differ, which may take for ever.
-    """
-    left, right = _value(gold), _value(answer)
-    if left is None or right is None:
-        return False
-    difference = abs(left - right)
-    is_exact = not (gold.has(Float) or answer.has(Float))
-    if is_exact and difference < NOISE:
-        return False  # an exact zero, written as a difference of roots, has a value of its own
-    return bool(difference > RELATIVE_TOLERANCE * max(abs(left), abs(right)))
-
-
-def _value(side: Any) -> Any | None:
-    """A real number's value; None for anything else, and where no digit of it is certain."""
-    if not isinstance(side, Expr) or side.free_symbols:
-        return None
-    value = side.evalf()
-    is_certain = value.is_zero or (value.is_Float and value._prec > 1)
-    return value if is_certain else None
+    side = carried_out(found[0]) if found else None
+    return None if side is None else settle(side)

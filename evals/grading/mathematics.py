@@ -1,8 +1,9 @@
-r"""Answers that are mathematics: the last `\boxed{}`, judged by math-verify in a worker process.
+r"""Answers that are mathematics: the last `\boxed{}`, judged in a worker process.
 
 An answer is taken apart first (`chain`: several ways to write it, all of which must be right;
 `quantity`: unit, percent sign, number base, brackets); what is plainly the same text, two
-integers or two words is judged here, the rest in a worker.
+integers or two words is judged here, the rest in a worker (`equivalence`): math-verify reads it,
+exact values are compared exactly, sets, tuples, intervals and equations by what they are.
 
 Known limits:
 
@@ -20,7 +21,7 @@ Known limits:
 - A column vector is not a tuple.
 - A number is not converted from one base into another.
 - An element that a list repeats counts once.
-- A time of day is read as a ratio.
+- Two ratios that could be times of day are equal digit by digit only.
 - A word and a symbol for nothing are not the same.
 - An equation with more than names on its left is no value.
 - The two signs in a tuple are not written out.
@@ -43,13 +44,14 @@ from evals.grading.boxed import last_boxed
 from evals.grading.chain import Link, links
 from evals.grading.latex import top_level_parts
 from evals.grading.quantity import Quantity, comparisons, is_equation, read
+from evals.grading.ratios import is_time
 from evals.grading.score import Score
 from evals.grading.workers import CallTimeoutError, WorkerError, WorkerPool, shared_pool
 
 if TYPE_CHECKING:
     from evals.grading.equivalence import Finding
 
-__all__ = ["LIMIT_SECONDS", "classes", "extract", "judge", "score"]
+__all__ = ["LIMIT_SECONDS", "classes", "extract", "judge", "problem", "score"]
 
 LIMIT_SECONDS = 10.0
 MAX_CHARACTERS = 2000
@@ -109,7 +111,7 @@ def _judge(
     pool: WorkerPool, link: Link, answer: str, right: Quantity, gold: str, limit: float
 ) -> Score:
     """Judge one value of an answer; one that is approximate need agree as far as it goes."""
-    given = read(link.value)
+    given = read(link.value, answer)
     pairs = comparisons(right, given)
     if isinstance(pairs, str):
         return Score(False, answer, pairs)
@@ -133,9 +135,38 @@ def _score(finding: Finding, answer: str, right: Quantity, gold: str) -> Score:
         "equal": f"equals {gold}",
         "different": f"does not equal {gold}",
         "answer unreadable": "cannot be read as mathematics",
+        "gold undefined": f"the reference answer {gold} has no value",
         "gold unreadable": f"is not the text {gold}",
     }
     return Score(finding == "equal", answer, explanations[finding])
+
+
+def problem(gold: str, limit: float = LIMIT_SECONDS) -> str | None:
+    """Why `gold` is right for no text but its own; None where it can judge others.
+
+    Args:
+        gold: as in `score`.
+        limit: seconds for comparing it with itself.
+    """
+    pool = _pool()
+    right = read(gold)
+    body = right.body
+    if right.base or _words(body) is not None or _INTEGER.fullmatch(body) or is_time(body):
+        return None
+    if "\\dots" in body:
+        return "what the dots leave out cannot be compared"
+    try:
+        finding = pool.call(_compare, [(body, body)], False, False, limit=limit)
+    except CallTimeoutError as error:
+        return f"comparing it with itself is {error}"
+    except WorkerError as error:
+        return f"comparing it with itself failed: {error}"
+    problems = {
+        "equal": None,
+        "different": "evaluated, it does not equal itself",
+        "gold undefined": "it has no value",
+    }
+    return problems.get(finding, "it cannot be read as mathematics")
 
 
 def classes(answers: Sequence[str | None], limit: float = LIMIT_SECONDS) -> list[int | None]:
@@ -170,7 +201,7 @@ def _take_apart(answer: str) -> Quantity:
     if len(answer) > MAX_CHARACTERS:
         return Quantity(answer)
     value = links(answer)[0].value
-    return read(answer if _LETTER.search(value) else value)
+    return read(answer if _LETTER.search(value) else value, answer)
 
 
 def _agree(pool: WorkerPool, left: Quantity, right: Quantity, limit: float) -> bool:

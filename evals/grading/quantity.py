@@ -7,7 +7,7 @@ Pure functions of strings. The rules, each on the side of not accepting what is 
   the bare number of percents, or the fraction. Against a bare gold answer a percentage is in
   percents where the gold answer is a number over 1, else a fraction.
 - Brackets say what a list is: `(…)` is ordered, `\{…\}` is not. A bare list is what the other
-  side is.
+  side is, but not ordered where a word joins it, `\pm` stands in it or a name repeats: `1 or 2`.
 - Two different number bases are two different numbers.
 - A modulus is a unit; `\bmod`, an operation, is one only behind what it leaves as it is.
 - An equation is a value only if nothing but a name stands on its left.
@@ -19,6 +19,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from evals.grading import ratios
+from evals.grading.chain import is_name
 from evals.grading.latex import tidy, top_level_parts
 from evals.grading.phrases import split_range
 
@@ -77,7 +79,7 @@ _PERCENT = re.compile(
 _INNER_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*\\?%")
 _BASE = re.compile(r"(?P<digits>\d[0-9A-Z]*)_\s*\{?\s*(?P<base>\d+)\s*\}?")
 _BOUNDS = re.compile(r"_\s*\{[^{}]*=[^{}]*\}")
-_NAME_PARTS = re.compile(r"_\s*(?:\{[^{}]*\}|\w)|\([^()]*\)|\\text\s*\{[^{}]*\}")
+_JOINED = re.compile(r"\b(?:and|or)\b|\\(?:pm|mp)(?![A-Za-z])|[±∓]")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 
 
@@ -90,12 +92,14 @@ class Quantity:
         unit: uniform name, None where none is given.
         is_percent: whether a percent sign stood behind the value.
         base: number base given as a subscript.
+        is_joined: whether a word or a double sign says that its parts are in no order.
     """
 
     body: str
     unit: str | None = None
     is_percent: bool = False
     base: int | None = None
+    is_joined: bool = False
 
     @property
     def brackets(self) -> Brackets:
@@ -109,15 +113,16 @@ class Quantity:
         return "single"
 
 
-def read(answer: str) -> Quantity:
-    """Take an answer apart."""
+def read(answer: str, written: str = "") -> Quantity:
+    """Take an answer apart; `written` is all of it, where `answer` is tidied or a part."""
     body, unit = _split_unit(tidy(answer))
     if match := _BASE.fullmatch(body):
         return Quantity(match["digits"], unit, False, int(match["base"]))
     bare = _PERCENT.sub("", body)
     if bare and bare != body and not _INNER_PERCENT.search(bare):
         return Quantity(tidy(bare), unit, True)
-    return Quantity(_INNER_PERCENT.sub(r"\\frac{\1}{100}", body), unit)
+    body = _INNER_PERCENT.sub(r"\\frac{\1}{100}", body)
+    return Quantity(body, unit, is_joined=bool(_JOINED.search(written or answer)))
 
 
 def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]] | str:
@@ -126,6 +131,10 @@ def comparisons(gold: Quantity, answer: Quantity) -> list[tuple[str, str]] | str
         return f"the unit is {answer.unit}, not {gold.unit}"
     if gold.base and answer.base and gold.base != answer.base:
         return f"the number base is {answer.base}, not {gold.base}"
+    if not (gold.is_percent or answer.is_percent):
+        found = ratios.comparisons(gold.body, answer.body)
+        if found is not None:
+            return found
     if not is_equation(gold) and not _gives_values(answer.body):
         return "an equation where a value is asked for"
     if gold.is_percent or answer.is_percent:
@@ -140,12 +149,8 @@ def is_equation(quantity: Quantity) -> bool:
 
 def _gives_values(body: str) -> bool:
     """Whether all there is left of an equals sign is a name: `x`, `f(2)`, `AB`, not `2x - y`."""
-    for part in top_level_parts(_BOUNDS.sub("", body)):
-        name, is_equation, _ = part.partition("=")
-        core = _NAME_PARTS.sub("", name)
-        if is_equation and re.search(r"[A-Za-z]", core) and re.search(r"[-+^/\d]", core):
-            return False
-    return True
+    parts = top_level_parts(_BOUNDS.sub("", body))
+    return all(is_name(part.partition("=")[0]) for part in parts if "=" in part)
 
 
 def _percentages(gold: Quantity, answer: Quantity) -> list[tuple[str, str]]:
@@ -164,11 +169,33 @@ def _lists(gold: Quantity, answer: Quantity) -> list[tuple[str, str]] | str:
         return "an ordered tuple where a set is asked for"
     if kinds == ("tuple", "set"):
         return "a set where an ordered tuple is asked for"
-    if kinds == ("tuple", "list"):
-        return [(gold.body, f"({answer.body})")]
-    if kinds == ("list", "tuple"):
-        return [(f"({gold.body})", answer.body)]
-    return [(gold.body, answer.body)]
+    names_say_which = kinds == ("list", "list") and _is_named(gold) and not _is_named(answer)
+    if kinds not in (("tuple", "list"), ("list", "tuple")) and not names_say_which:
+        return [(gold.body, answer.body)]
+    ours, theirs = _in_order(gold), _in_order(answer)
+    if ours is None or theirs is None:
+        return "values in no order against an ordered tuple"
+    return [(ours, theirs)]
+
+
+def _is_named(quantity: Quantity) -> bool:
+    """Whether each part of a list gives another name its value."""
+    parts = top_level_parts(quantity.body)
+    names = {part.partition("=")[0].strip() for part in parts}
+    return len(names) == len(parts) and all(part.count("=") == 1 for part in parts)
+
+
+def _in_order(quantity: Quantity) -> str | None:
+    """A list as a tuple, by the names in it where they follow each other in the alphabet."""
+    if quantity.brackets == "tuple":
+        return quantity.body
+    parts = top_level_parts(quantity.body)
+    if _is_named(quantity):
+        names = sorted(part[0] for part in parts)
+        is_a_row = all(ord(name) == ord(names[0]) + at for at, name in enumerate(names))
+        return f"({','.join(sorted(parts) if is_a_row else parts)})"
+    is_unordered = "=" in quantity.body or quantity.is_joined or r"\infty" in quantity.body
+    return None if is_unordered else f"({quantity.body})"
 
 
 def _hundredth(body: str) -> str:

@@ -18,7 +18,8 @@ class Grader:
 
     Attributes:
         module: has `score(text, gold)`.
-        has_classes: whether it also has `classes(answers)`; elsewhere equal texts are equivalent.
+        has_classes: whether it also has `classes(answers)` and `problem(gold)`; elsewhere equal
+            texts are equivalent, and every reference answer that is right by itself will do.
         libraries: distributions that it leaves decisions to.
     """
 
@@ -30,6 +31,13 @@ class Grader:
         """Judge the text after the reasoning by the reference answer."""
         score: Score = importlib.import_module(self.module).score(text, gold)
         return score
+
+    def problem(self, gold: str) -> str | None:
+        """Why a reference answer can judge no answer but the same text; None where it can."""
+        if not self.has_classes:
+            return None
+        found: str | None = importlib.import_module(self.module).problem(gold)
+        return found
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
         """For each answer the index of the first equivalent one; None without."""

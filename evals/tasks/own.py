@@ -7,9 +7,9 @@ chat messages with `role` and `content`; it is sent as it is, so it says itself 
 wants its answer. `level` is a whole number of at least 1, the easiest, or absent. `answer` is the
 reference answer and `grader` one of math (the default: equivalence of what is in the last
 `\\boxed{}`), integer, letter and text (the whole answer after the reasoning, letter case and spaces
-aside); a reference answer that its own grader does not find right is refused. Either every line
-has an answer or none has; without answers nothing is judged, and only methods that need no labels
-can be run.
+aside); a reference answer is refused that its own grader does not find right, or finds equal to
+nothing but the same text, such as `3/0`. Either every line has an answer or none has; without
+answers nothing is judged, and only methods that need no labels can be run.
 """
 
 from __future__ import annotations
@@ -188,10 +188,15 @@ def _reference(answer: Any, grader: Any) -> Reference | None:
 
 
 def _require_gradable(answer: str, grader: str) -> None:
-    """The answer itself, given as an answer, must be right."""
+    """The answer itself, given as an answer, must be right, and other answers can be."""
     given = answer if grader == "text" else f"\\boxed{{{answer}}}"
     score = GRADERS[grader].score(given, answer)
     if not score.correct:
         raise ValueError(
             f"answer is {answer!r}, which {grader} does not grade: {score.explanation}"
+        )
+    if problem := GRADERS[grader].problem(answer):
+        raise ValueError(
+            f"answer is {answer!r}, which {grader} can compare with the same text only: {problem}; "
+            "write it as mathematics, or choose another grader"
         )

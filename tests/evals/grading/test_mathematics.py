@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from evals.grading import mathematics
 from evals.grading.boxed import EMPTY, MISSING, UNTERMINATED
 from evals.grading.latex import tidy
-from evals.grading.mathematics import classes, extract, judge, score
+from evals.grading.mathematics import classes, extract, judge, problem, score
 from tests.evals.grading.cases import load
 
 HANGS = "9^{9^{9^9}}"
 
-TABLE = load("mathematics")
+TABLE = [*load("mathematics"), *load("equality")]
 
 
 def judgements(verdict: str) -> Iterator[Any]:
@@ -112,10 +112,34 @@ def test_why_an_answer_is_wrong(text: str, explanation: str) -> None:
     assert (found.correct, found.explanation, found.status) == (False, explanation, "judged")
 
 
-def test_what_math_verify_cannot_do_is_left_unjudged() -> None:
-    found = judge("x", r"\frac{1}{0}")
-    assert (found.correct, found.status) == (False, "unjudged")
-    assert "failed: ValueError" in found.explanation
+@pytest.mark.parametrize("gold", ["1/0", r"\frac{1}{0}", r"\frac{0}{0}", "1:0"])
+def test_a_reference_answer_without_a_value_equals_nothing(gold: str) -> None:
+    found = judge("5", gold)
+    assert (found.correct, found.status) == (False, "judged")
+    assert problem(gold) is not None
+
+
+@pytest.mark.parametrize(
+    "gold",
+    ["5", r"\frac12", "x=5", "12:00", "204_5", "no", r"\text{Evelyn}", "19, 46, \\text{ and } 82"],
+)
+def test_reference_answers_that_can_judge_others(gold: str) -> None:
+    assert problem(gold) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "why"),
+    [
+        ("3/0", "it has no value"),
+        ("§", "it cannot be read as mathematics"),
+        ("1+", "it cannot be read as mathematics"),
+        ("(1,3/0)", "it cannot be read as mathematics"),
+        (r"1,2,\ldots,n", "what the dots leave out cannot be compared"),
+    ],
+)
+def test_reference_answers_that_are_right_for_their_own_text_only(gold: str, why: str) -> None:
+    assert judge(gold, gold).correct
+    assert problem(gold) == why
 
 
 def test_a_reference_answer_that_cannot_be_read_leaves_others_unjudged() -> None:
@@ -143,11 +167,32 @@ def test_extract() -> None:
 def test_classes() -> None:
     answers = ["5", "x=5", "6", None, r"\frac{10}{2}", "1,2", "(2,1)", "2,1", r"\text{no}", "No"]
     assert classes(answers) == [0, 0, 2, None, 0, 5, 6, 5, 8, 8]
+    assert classes(["pi/2", r"\frac{\pi}{2}", "π/2", "pi*2", "ln(2)", r"\ln 2"]) == [
+        0,
+        0,
+        0,
+        3,
+        4,
+        4,
+    ]
+    assert classes([r"\frac{1}{i}", "-i", "i", r"\sqrt[3]{-8}", "-2"]) == [0, 0, 2, 3, 3]
 
 
 def test_classes_of_what_cannot_be_compared() -> None:
     answers = [HANGS, r"\frac12", HANGS, "2 @ 3", "0.5", "2 @ 3", "1" * 3000, "1" * 3000]
     assert classes(answers, limit=1) == [0, 1, 0, 3, 1, 3, 6, 6]
+
+
+def test_votes_for_numbers_that_differ_stay_apart() -> None:
+    assert classes([r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}", "2^{-99}"]) == [0, 1, 0]
+    assert classes(["10^{-20}", r"2\cdot 10^{-20}", r"\frac{1}{10^{20}}"]) == [0, 1, 0]
+    assert classes(["(1,2)", r"1\text{ or }2", "1<x<2", r"\{2,1\}"]) == [0, 1, 0, 1]
+    assert classes(["3:4:5", "3:5:4", "6:8:10"]) == [0, 1, 0]
+
+
+def test_votes_for_one_matrix_are_one_class() -> None:
+    answers = [r"\frac15\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1/5\\2/5\end{pmatrix}"]
+    assert classes(answers) == [0, 0]
 
 
 FORMS = r"5;x=5;f(2)=5;50\%;50;0.5;\frac12;1,2;(1,2);(2,1);\{2,1\};x<2;(-\infty,2);?;a;\text{a}"

@@ -105,6 +105,18 @@ def test_numbers_are_answers_and_empty_lines_are_skipped(tmp_path: Path) -> None
             {"id": "b", "prompt": "p", "answer": "\\frac{1}{2"},
             "answer is '\\\\frac{1}{2', which math does not grade: a \\boxed{ is never closed",
         ),
+        (
+            {"id": "b", "prompt": "p", "answer": "3/0"},
+            "answer is '3/0', which math can compare with the same text only: it has no value",
+        ),
+        (
+            {"id": "b", "prompt": "p", "answer": "§"},
+            "answer is '§', which math can compare with the same text only: it cannot be read",
+        ),
+        (
+            {"id": "b", "prompt": "p", "answer": "1,2,\\ldots,n", "grader": "math"},
+            "what the dots leave out cannot be compared; write it as mathematics, or choose",
+        ),
         ({"id": "b", "prompt": "p", "grader": "math"}, "there is no answer to judge by"),
         ({"id": "b", "prompt": "make \ud83d 2+2"}, "prompt holds '\\ud83d', half of a surrogate"),
         ({"id": "b\udc00", "prompt": "p"}, "id holds '\\udc00', half of a surrogate pair"),
@@ -122,6 +134,18 @@ def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any, mess
     with pytest.raises(ValueError, match="^line 3 of ") as caught:
         find_task(path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", ["12:00", "19, 46, \\text{ and } 82", "3:4:5", "\\text{no}"])
+def test_an_answer_that_can_judge_others_is_taken(tmp_path: Path, answer: str) -> None:
+    path = write(tmp_path, GOOD, {"id": "b", "prompt": "p", "answer": answer})
+    assert len(find_task(path).load(None, None, 0)) == 2
+
+
+@pytest.mark.parametrize("answer", ["3/0", "§", "1,2,\\ldots,n"])
+def test_the_text_grader_takes_what_is_no_mathematics(tmp_path: Path, answer: str) -> None:
+    path = write(tmp_path, {"id": "a", "prompt": "p", "answer": answer, "grader": "text"})
+    assert len(find_task(path).load(None, None, 0)) == 1
 
 
 def test_lines_end_where_a_line_ends_and_nowhere_else(tmp_path: Path) -> None:

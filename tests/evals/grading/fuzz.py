@@ -1,0 +1,264 @@
+r"""Random pairs of answers against a numeric check; the grader may accept none that it refutes.
+
+python -m tests.evals.grading.fuzz --pairs 10000 --seed 0
+
+A gold answer is a number, an expression in x and y, a list, an ordered tuple, an interval, an
+equation or a ratio. The other is the same written another way, or has one thing changed, or is
+of another kind with the same numbers in it. What is right is decided by mpmath at 100 and 200
+digits, at several random points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import combinations
+from random import Random
+from typing import Any
+
+from mpmath import mp
+
+from evals.grading.mathematics import judge
+from tests.evals.grading.fuzz_terms import Point, Term, broken, number, rewritten, variable_term
+
+__all__ = ["Pair", "main", "pairs", "results"]
+
+NUM_POINTS = 6
+NUM_THREADS = 4
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Terms, and what they are together.
+
+    Attributes:
+        kind: value, list, tuple, interval, equation or ratio.
+        terms: of an equation the two sides, of an interval the two ends.
+        is_closed: at each end of an interval.
+    """
+
+    kind: str
+    terms: tuple[Term, ...]
+    is_closed: tuple[bool, bool] = (False, False)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers in LaTeX; `is_equal` is what the numeric check finds."""
+
+    kind: str
+    gold: str
+    answer: str
+    is_equal: bool
+
+
+def pairs(num_pairs: int, seed: int) -> list[Pair]:
+    """The same for the same seed."""
+    source = Random(seed)
+    found = list[Pair]()
+    while len(found) < num_pairs:
+        gold = _answer(source)
+        answer = source.choice([_rewritten, _rewritten, _broken, _of_another_kind])(gold, source)
+        is_equal = _is_equal(gold, answer)
+        if is_equal is not None:
+            written = _written(gold, source), _written(answer, source)
+            found.append(Pair(f"{gold.kind} ~ {answer.kind}", *written, is_equal))
+    return found
+
+
+def results(tested: Sequence[Pair]) -> list[tuple[Pair, str]]:
+    """Each pair with "accepted", "rejected" or why it was not judged."""
+
+    def outcome(pair: Pair) -> str:
+        found = judge(pair.answer, pair.gold)
+        if found.status != "judged":
+            return found.status
+        return "accepted" if found.correct else "rejected"
+
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        return list(zip(tested, threads.map(outcome, tested), strict=True))
+
+
+def _answer(source: Random) -> Answer:
+    kind = source.choice(["value"] * 8 + ["list", "tuple", "interval", "equation", "ratio"])
+    if kind == "value":
+        return Answer(kind, (source.choice([number, variable_term])(source),))
+    if kind == "equation":
+        return Answer(kind, (variable_term(source), variable_term(source, 1)))
+    if kind == "ratio":
+        terms = (Term("number", content=Fraction(source.randint(1, 20))) for _ in range(3))
+        return Answer(kind, tuple(terms))
+    terms = (number(source) for _ in range(2 if kind == "interval" else source.randint(2, 3)))
+    is_closed = source.random() < 0.5, source.random() < 0.5
+    found = Answer(kind, tuple(terms), is_closed)
+    if kind == "interval":
+        return replace(found, terms=tuple(sorted(found.terms, key=lambda term: term.value({}))))
+    return found
+
+
+def _rewritten(answer: Answer, source: Random) -> Answer:
+    terms = [rewritten(term, source) for term in answer.terms]
+    if answer.kind == "list":
+        source.shuffle(terms)
+    if answer.kind == "ratio":
+        factor = source.randint(1, 9)
+        terms = [Term("number", content=term.content * factor) for term in answer.terms]
+    if answer.kind == "equation":
+        factor = Term("number", content=Fraction(source.randint(2, 9)))
+        terms = [Term("mul", (factor, term)) for term in terms]
+    return replace(answer, terms=tuple(terms))
+
+
+def _broken(answer: Answer, source: Random) -> Answer:
+    terms = list(answer.terms)
+    if answer.kind == "interval" and source.random() < 0.5:
+        left, right = answer.is_closed
+        return replace(_rewritten(answer, source), is_closed=(left, not right))
+    if len(terms) > 1 and source.random() < 0.4:
+        source.shuffle(terms)
+    elif answer.kind == "ratio":
+        at = source.randrange(len(terms))
+        terms[at] = Term("number", content=terms[at].content + 1)
+    else:
+        at = source.randrange(len(terms))
+        terms[at] = broken(terms[at], source)
+    return replace(answer, terms=tuple(terms))
+
+
+def _of_another_kind(answer: Answer, source: Random) -> Answer:
+    """The same numbers as something else."""
+    kinds = {
+        "value": ["list"],
+        "list": ["tuple", "interval"],
+        "tuple": ["list"],
+        "interval": ["list"],
+        "equation": ["value"],
+        "ratio": ["list"],
+    }
+    kind = source.choice(kinds[answer.kind])
+    terms = answer.terms
+    if answer.kind == "value":
+        terms = (*terms, Term("number", content=Fraction(source.randint(1, 9))))
+    if kind == "interval":
+        terms = tuple(sorted(terms[:2], key=lambda term: term.value({})))
+    return replace(answer, kind=kind, terms=terms[1:] if kind == "value" else terms)
+
+
+def _written(answer: Answer, source: Random) -> str:
+    terms = [term.latex(source) for term in answer.terms]
+    joined = ", ".join(terms)
+    if answer.kind == "interval":
+        return _interval(terms, answer.is_closed, source)
+    forms = {
+        "value": [joined],
+        "list": [rf"\{{{joined}\}}", r" \text{ or } ".join(terms), "x=" + " or x=".join(terms)],
+        "tuple": [f"({joined})", rf"\left({joined}\right)"],
+        "equation": ["=".join(terms)],
+        "ratio": [":".join(terms)],
+    }
+    return source.choice(forms[answer.kind])
+
+
+def _interval(ends: list[str], is_closed: tuple[bool, bool], source: Random) -> str:
+    (left, right), (low, high) = is_closed, ends
+    brackets = "[" if left else "(", "]" if right else ")"
+    signs = [r" \le " if each else " < " for each in is_closed]
+    forms = [f"{low}{signs[0]}x{signs[1]}{high}"]
+    if any(is_closed):  # else it is written as a pair is
+        forms.append(f"{brackets[0]}{low}, {high}{brackets[1]}")
+    return source.choice(forms)
+
+
+def _is_equal(gold: Answer, answer: Answer) -> bool | None:
+    """Whether they are the same; None where no digits say so."""
+    if gold.kind != answer.kind:
+        repeats = [_same(one, two) for one, two in combinations(gold.terms + answer.terms, 2)]
+        return None if all(repeats) else False
+    if gold.kind == "ratio":
+        ours, theirs = ([term.content for term in side.terms] for side in (gold, answer))
+        return all(
+            our * theirs[0] == their * ours[0] for our, their in zip(ours, theirs, strict=True)
+        )
+    if gold.kind == "equation":
+        return _in_proportion(gold.terms, answer.terms)
+    if gold.kind == "interval" and gold.is_closed != answer.is_closed:
+        return False
+    if gold.kind != "list":
+        found = [_same(*sides) for sides in zip(gold.terms, answer.terms, strict=True)]
+        return False if False in found else None if None in found else True
+    nearest = [
+        [_same(one, other) for other in others.terms]
+        for these, others in ((gold, answer), (answer, gold))
+        for one in these.terms
+    ]
+    return all(True in each for each in nearest)
+
+
+def _same(one: Term, other: Term) -> bool | None:
+    return _equal(one.value, other.value)
+
+
+def _in_proportion(ours: Sequence[Term], theirs: Sequence[Term]) -> bool | None:
+    """Whether what is left of one equation is a constant times what is left of the other."""
+
+    fixed = {"x": Fraction(7, 5), "y": Fraction(-11, 4)}
+
+    def left(terms: Sequence[Term], point: Point) -> Any:
+        return terms[0].value(point) - terms[1].value(point)
+
+    if not all(abs(left(side, fixed)) > 1e-9 for side in (ours, theirs)):
+        return None  # 0 = 0, or near to it
+    return _equal(
+        lambda point: left(ours, point) * left(theirs, fixed),
+        lambda point: left(theirs, point) * left(ours, fixed),
+    )
+
+
+def _equal(one: Callable[[Point], Any], other: Callable[[Point], Any]) -> bool | None:
+    """Whether they agree at every point: with twice the digits, far better."""
+    source = Random(0)
+    num_tested = 0
+    for index in range(NUM_POINTS):
+        scale = (1, 3, 10)[index % 3]
+        point = {name: Fraction(source.randint(-997, 997) * scale, 997) for name in "xy"}
+        distances = []
+        try:
+            for num_digits in (100, 200):
+                with mp.workdps(num_digits):
+                    values = one(point), other(point)
+                    distances.append(abs(values[0] - values[1]))
+        except (ZeroDivisionError, OverflowError, ValueError):
+            continue
+        num_tested += 1
+        noise = max(distances[0] * mp.mpf(10) ** -50, max(map(abs, values)) * mp.mpf(10) ** -150)
+        if distances[1] > noise:
+            return False
+    return True if num_tested > NUM_POINTS // 2 else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table and the pairs that were judged wrongly; 1 where a wrong answer was accepted."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--pairs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    found = results(pairs(chosen.pairs, chosen.seed))
+    counts = Counter((pair.is_equal, outcome) for pair, outcome in found)
+    for (is_equal, outcome), count in sorted(counts.items()):
+        print(f"{'equal' if is_equal else 'different'}, {outcome}: {count:,}")
+    wrong = [pair for pair, outcome in found if outcome == "accepted" and not pair.is_equal]
+    missed = [pair for pair, outcome in found if outcome != "accepted" and pair.is_equal]
+    for title, shown in (("accepted, but different", wrong), ("not accepted, but equal", missed)):
+        for pair in shown[:SHOWN]:
+            print(f"{title} ({pair.kind}): {pair.gold}   ~   {pair.answer}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
