@@ -29,11 +29,14 @@ format: .venv/installed
 fuzz: .venv/installed
 	$(BIN)/python -m tests.evals.grading.fuzz $(ARGS)
 
-train: .venv/installed
-	$(BIN)/python evals/reasoner/train.py $(ARGS)
-
 null: .venv/installed
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/null_simulation.py $(ARGS)
+
+faults: .venv/installed
+	$(BIN)/python -m tests.faults.table $(ARGS)
+
+train: .venv/installed
+	$(BIN)/python evals/reasoner/train.py $(ARGS)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; name it with make PYTHON=/path/to/python))
