@@ -32,14 +32,14 @@ def requests_of(scripted, num_tokens):
 
 def fail_requests_for(scripted, num_tokens, error):
     """Make the server fail for requests for so many tokens."""
-    answer = scripted.post
+    answer = scripted.answer
 
-    def post(path, build, progress=None):
-        if path == "/generate" and build()["sampling_params"]["max_new_tokens"] == num_tokens:
+    def failing(path, body=None):
+        if path == "/generate" and body["sampling_params"]["max_new_tokens"] == num_tokens:
             raise error
-        return answer(path, build, progress)
+        return answer(path, body)
 
-    scripted.post = post
+    scripted.answer = failing
 
 
 @pytest.mark.parametrize("num_joins", [1, 2])
@@ -244,15 +244,15 @@ def test_forks_of_a_failed_state_fail_alike(scripted, endpoint, num_forks):
 
 
 def test_a_request_that_the_server_aborted_is_no_text(scripted, endpoint):
-    answer = scripted.post
+    answer = scripted.answer
 
-    def aborted(path, build, progress=None):
-        done = answer(path, build, progress)
+    def aborted(path, body=None):
+        done = answer(path, body)
         if path == "/generate":
             done["meta_info"]["finish_reason"] = {"type": "abort", "message": "out of memory"}
         return done
 
-    scripted.post = aborted
+    scripted.answer = aborted
 
     @sgl.function
     def program(s):

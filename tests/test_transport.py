@@ -358,7 +358,7 @@ def test_many_requests_wait_without_a_thread_each():
         transport = Transport(url)
         for _ in range(number):
             transport.start("/generate", dict, as_object, answers.put)
-        own = [t for t in threading.enumerate() if t.name.startswith("eager_sgl")]
+        own = [t for t in threading.enumerate() if t.name == "eager_sgl.io"]
         assert len(own) == 1
         assert [answers.get(timeout=30) for _ in range(number)] == [{"done": 1}] * number
 
