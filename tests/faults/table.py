@@ -44,11 +44,11 @@ LIMIT = 10  # seconds, where a scenario is about one
 
 _TOKENS = """
 from eager_sgl import EagerConfig, connect, eager_init
-said = []
+endpoint, said = connect("{url}", api_key="{key}"), []
 for prompt in ([120], [-1], [10**9], b"abc"):
     try:
         config = EagerConfig(threshold=0.7, max_sequences=2)
-        eager_init.run(prompt=prompt, config=config, backend=connect("{url}")).ret_value
+        eager_init.run(prompt=prompt, config=config, backend=endpoint).ret_value
         said.append(f"{{prompt}} is taken")
     except Exception as error:
         said.append(f"{{type(error).__name__}}: {{error}}")
@@ -57,7 +57,7 @@ print("; ".join(said))
 _FORK = """
 import multiprocessing
 from eager_sgl import connect
-endpoint = connect("{url}")
+endpoint = connect("{url}", api_key="{key}")
 def work():
     try:
         print("tokens:", endpoint.encode("make"), flush=True)
@@ -153,7 +153,7 @@ def _options(name: str, *options: str) -> Scenario:
 
 
 def _script(text: str) -> Scenario:
-    return lambda subject, url: subject.script(text.format(url=url))
+    return lambda subject, url: subject.script(text.format(url=url, key=API_KEY))
 
 
 def _seeds(subject: Subject, url: str) -> Outcome:
