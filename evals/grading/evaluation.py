@@ -135,16 +135,19 @@ class _Walk:
         if isinstance(side, Pow | exp):
             return _power(*(parts if isinstance(side, Pow) else (mp.e, *parts)))
         if isinstance(side, _BY_NAME):
-            return getattr(mp, type(side).__name__)(*parts)
-        return _FUNCTIONS[type(side)](*parts)
+            return self._zero_or(getattr(mp, type(side).__name__)(*parts), parts)
+        found = _FUNCTIONS[type(side)](*parts)
+        return self._zero_or(found, parts) if isinstance(side, log) else found
 
     def _is_known(self, side: Expr) -> bool:
         return isinstance(side, (Add, Pow, exp, *_BY_NAME)) or type(side) in _FUNCTIONS
 
     def _sum(self, terms: Sequence[Any]) -> Any:
-        total = mp.fsum(terms)
-        largest = max(map(abs, terms))
-        return mp.mpf(0) if abs(total) <= largest * self.tolerance else total
+        return self._zero_or(mp.fsum(terms), terms)
+
+    def _zero_or(self, found: Any, parts: Sequence[Any]) -> Any:
+        """Zero where what a sum, a sine or a logarithm leaves is noise in what it comes from."""
+        return mp.mpf(0) if abs(found) <= max(map(abs, parts)) * self.tolerance else found
 
     def _by_sympy(self, side: Expr) -> Any:
         """A constant, such as pi, or what nothing here evaluates."""

@@ -78,7 +78,7 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\text\s*\{([^{}^]*[A-Za-z])\s*\^\s*\{?([23])\}?\s*\}", r"\\text{\1}^{\2}"),
     (r"\\text\s*\{\s*\^\s*\\circ\s*([CF]?)\s*\}", r"^\\circ\\text{\1}"),
     (r"(?:,\s*)?\\text\s*\{\s*,?\s*(?:and|or)\s*\}", ","),
-    (r"(?<=[\d)}!]) +(?:and|or) +(?=[-+\\\d(.{]|[A-Za-z]\w* *=)", ","),
+    (r"(?:(?<=[\d)}!])|(?<=\\pi)) +(?:and|or) +(?=[-+\\\d(.{]|[A-Za-z]\w* *=)", ","),
     # Digits in groups of three, with any thin space or comma that cannot be a list's.
     (r"(?<=\d)\{,\}\s*(?=\d{3}(?!\d))|(?<=\d),?\\!\s*(?=\d)|(?<=\d),\\!\s*(?=\d)", ""),
     (
