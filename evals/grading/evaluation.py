@@ -135,23 +135,19 @@ class _Walk:
         if isinstance(side, Pow | exp):
             return _power(*(parts if isinstance(side, Pow) else (mp.e, *parts)))
         if isinstance(side, _BY_NAME):
-            return self._function(getattr(mp, type(side).__name__), parts)
-        if isinstance(side, log):
-            return self._function(_logarithm, parts)
-        return _FUNCTIONS[type(side)](*parts)
-
-    def _function(self, function: Callable[..., Any], parts: Sequence[Any]) -> Any:
-        """A value near zero is zero: a small one comes of small numbers, which have been noted."""
-        found = function(*parts)
-        return mp.mpf(0) if abs(found) <= self.tolerance else found
+            return self._zero_or(getattr(mp, type(side).__name__)(*parts), parts)
+        found = _FUNCTIONS[type(side)](*parts)
+        return self._zero_or(found, parts) if isinstance(side, log) else found
 
     def _is_known(self, side: Expr) -> bool:
-        return isinstance(side, (Add, Pow, exp, log, *_BY_NAME)) or type(side) in _FUNCTIONS
+        return isinstance(side, (Add, Pow, exp, *_BY_NAME)) or type(side) in _FUNCTIONS
 
     def _sum(self, terms: Sequence[Any]) -> Any:
-        total = mp.fsum(terms)
-        largest = max(map(abs, terms))
-        return mp.mpf(0) if abs(total) <= largest * self.tolerance else total
+        return self._zero_or(mp.fsum(terms), terms)
+
+    def _zero_or(self, found: Any, parts: Sequence[Any]) -> Any:
+        """Zero where what a sum, a sine or a logarithm leaves is noise in what it comes from."""
+        return mp.mpf(0) if abs(found) <= max(map(abs, parts)) * self.tolerance else found
 
     def _by_sympy(self, side: Expr) -> Any:
         """A constant, such as pi, or what nothing here evaluates."""
@@ -193,6 +189,7 @@ _FUNCTIONS: dict[type, Callable[..., Any]] = {
     floor: _whole,
     ceiling: lambda number: -_whole(-number),
     Mod: lambda over, under: over - under * _whole(over / under),
+    log: _logarithm,
     factorial: mp.factorial,
     gamma: mp.gamma,
     binomial: mp.binomial,

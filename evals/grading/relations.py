@@ -115,13 +115,16 @@ def _solve_alike(left: tuple[type, Expr], right: tuple[type, Expr]) -> bool:
     """Whether two equations between polynomials, or quotients of them, have the same solutions."""
     if left[0] is not Eq or right[0] is not Eq:
         return False
-    for name in left[1].free_symbols:
-        if not all(side[1].is_rational_function(name) for side in (left, right)):
-            continue
-        ours, theirs = solve(left[1], name), solve(right[1], name)
-        return bool(ours) and all(
-            any(same_value(one, other) for other in others)
-            for these, others in ((ours, theirs), (theirs, ours))
-            for one in these
-        )
-    return False
+    names = left[1].free_symbols
+    if not all(side[1].is_rational_function(*names) for side in (left, right)):
+        return False
+    # For every name: a factor without it is lost in what is solved for it.
+    return all(_same_solutions(solve(left[1], name), solve(right[1], name)) for name in names)
+
+
+def _same_solutions(ours: list[Expr], theirs: list[Expr]) -> bool:
+    return bool(ours) and all(
+        any(same_value(one, other) for other in others)
+        for these, others in ((ours, theirs), (theirs, ours))
+        for one in these
+    )

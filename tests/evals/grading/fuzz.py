@@ -4,7 +4,7 @@ python -m tests.evals.grading.fuzz --pairs 10000 --seed 0
 
 A gold answer is a number, an expression in x and y, a list, an ordered tuple, an interval, an
 equation or a ratio. The other is the same written another way, or has one thing changed, or is
-of another kind with the same numbers in it. What is right is decided by mpmath at 100 and 200
+of another kind with the same numbers in it. What is right is decided by mpmath at 300 and 600
 digits, at several random points.
 """
 
@@ -29,6 +29,7 @@ from tests.evals.grading.fuzz_terms import Point, Term, broken, number, rewritte
 __all__ = ["Pair", "main", "pairs", "results"]
 
 NUM_POINTS = 6
+TINY = mp.mpf(10) ** -150
 NUM_THREADS = 4
 SHOWN = 20
 
@@ -227,19 +228,25 @@ def _equal(one: Callable[[Point], Any], other: Callable[[Point], Any]) -> bool |
     for index in range(NUM_POINTS):
         scale = (1, 3, 10)[index % 3]
         point = {name: Fraction(source.randint(-997, 997) * scale, 997) for name in "xy"}
-        distances = []
         try:
-            for num_digits in (100, 200):
-                with mp.workdps(num_digits):
-                    values = one(point), other(point)
-                    distances.append(abs(values[0] - values[1]))
+            found = [_at(num_digits, one, other, point) for num_digits in (300, 600)]
         except (ZeroDivisionError, OverflowError, ValueError):
             continue
         num_tested += 1
-        noise = max(distances[0] * mp.mpf(10) ** -50, max(map(abs, values)) * mp.mpf(10) ** -150)
-        if distances[1] > noise:
+        (coarse, coarsely), (fine, finely) = found
+        are_zero = finely <= coarsely * TINY
+        if not are_zero and fine > max(coarse * TINY, finely * TINY**3):
             return False
     return True if num_tested > NUM_POINTS // 2 else None
+
+
+def _at(
+    num_digits: int, one: Callable[[Point], Any], other: Callable[[Point], Any], point: Point
+) -> tuple[Any, Any]:
+    """The distance of two values, and the larger of them."""
+    with mp.workdps(num_digits):
+        values = one(point), other(point)
+        return abs(values[0] - values[1]), max(map(abs, values))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -254,7 +261,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{'equal' if is_equal else 'different'}, {outcome}: {count:,}")
     wrong = [pair for pair, outcome in found if outcome == "accepted" and not pair.is_equal]
     missed = [pair for pair, outcome in found if outcome != "accepted" and pair.is_equal]
-    for title, shown in (("accepted, but different", wrong), ("not accepted, but equal", missed)):
+    unjudged = [pair for pair, outcome in found if outcome in ("timed_out", "unjudged")]
+    for title, shown in (
+        ("accepted, but different", wrong),
+        ("not accepted, but equal", missed),
+        ("not judged", unjudged),
+    ):
         for pair in shown[:SHOWN]:
             print(f"{title} ({pair.kind}): {pair.gold}   ~   {pair.answer}")
     return 1 if wrong else 0
