@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evals import run
+from evals.failures import FAILURES, read_failures
 from tests.evals.scripted_run import Scripted, generate, lines
 
 SOURCE = """
@@ -114,10 +115,12 @@ def test_right_functions_are_taken(module: str, scripted: Scripted) -> None:
     ],
 )
 def test_a_verifier_that_fails_later_is_named_and_results_are_kept(
-    module: str, capsys: pytest.CaptureFixture[str], scripted: Scripted, name: str, message: str
+    module: str, scripted: Scripted, name: str, message: str
 ) -> None:
     scripted(generate)
     own = ("--verifier", f"{module}:{name}", "--limit", "4", "--concurrency", "1")
-    assert run.main(["--methods", "eager_init", *own, "--output-dir", "run"]) == 1
-    assert f"verifier '{module}:{name}' {message}" in capsys.readouterr().err
+    assert run.main(["--methods", "eager_init", *own, "--output-dir", "run"]) == 3
     assert len(lines(Path("run"))) == 1
+    failures = read_failures(Path("run") / FAILURES, ())[0]
+    assert len(failures) == 3
+    assert all(f"verifier '{module}:{name}' {message}" in each.reason for each in failures)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+import evals.lines
 from eager_sgl.core import PromptResult
-from eager_sgl.errors import EagerError
-from evals import files, identity, judging, read_settings, run, store
+from eager_sgl.errors import AuthenticationError
+from evals import files, identity, judging, read_settings, run
 from evals.methods import Call
 from evals.tasks import find_task
 from evals.tasks import own as own_prompts
@@ -294,7 +295,7 @@ def test_a_crash_in_the_middle_loses_nothing(
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        where, name = (store, "to_line") if stops == "write" else (files.os, "replace")
+        where, name = (evals.lines, "to_line") if stops == "write" else (files.os, "replace")
         patched.setattr(where, name, crash)
         with pytest.raises(MemoryError):
             own.regrade()
@@ -409,7 +410,7 @@ def test_an_unfinished_run_goes_on_after_it_was_judged_again(
     def stopping(call: Call) -> PromptResult:
         begun.append(call.sample.id)
         if len(begun) == stops_at:
-            raise EagerError("stopped")
+            raise AuthenticationError("stopped")
         return answering(call, most=3)
 
     scripted(stopping)
@@ -432,7 +433,7 @@ def test_grants_that_are_still_to_come_do_not_change_places(
     def stopping(call: Call) -> PromptResult:
         begun.append(call.sample.id)
         if len(begun) == 3:
-            raise EagerError("stopped")
+            raise AuthenticationError("stopped")
         return answering(call, most=3)
 
     scripted(stopping)
