@@ -170,17 +170,15 @@ def _too_long(subject: Subject, url: str) -> Outcome:
     return subject.run("too_long", "--server", url, "--task", str(path))
 
 
-def _verifier(result: str) -> Scenario:
+def _verifier(name: str, result: str) -> Scenario:
     """A verifier of the user's that is wrong."""
 
     def run(subject: Subject, url: str) -> Outcome:
         module = subject.checkout / "faulty_verifier.py"
         module.write_text(f"def verify(sample, text):\n    return {result}\n")
         try:
-            methods = "--methods", "parallel,eager"
-            return subject.run(
-                "verifier", "--server", url, *methods, "--verifier", "faulty_verifier:verify"
-            )
+            own = "--verifier", "faulty_verifier:verify"
+            return subject.run(f"verifier_{name}", "--server", url, *own)
         finally:
             module.unlink()
 
@@ -226,8 +224,8 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
     "detokenizer": ("embedded detokenizer killed", _killed("detokenizer")),
     "scheduler": ("embedded scheduler killed", _killed("scheduler")),
     "sigterm": ("SIGTERM", _terminated),
-    "verifier_nan": ("a verifier gives NaN", _verifier("float('nan')")),
-    "verifier_raises": ("a verifier raises", _verifier("1 / 0")),
+    "verifier_nan": ("a verifier gives NaN", _verifier("nan", "float('nan')")),
+    "verifier_raises": ("a verifier raises", _verifier("raises", "1 / 0")),
     "corrupt": ("a blank and a torn line in results.jsonl", _corrupt),
 }
 
