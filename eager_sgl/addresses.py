@@ -21,6 +21,7 @@ def require_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")
     except ValueError as error:
         raise ValueError(f"server URL is {url!r}; {error}") from error
     if not host or any(character.isspace() for character in url):
@@ -38,8 +39,11 @@ def require_key(api_key: str) -> str:
     """An API key that a header can carry; errors do not show it.
 
     Raises:
-        ValueError: it holds something else than printable ASCII.
+        ValueError: it is empty, no text, or holds something else than printable ASCII.
     """
+    if not isinstance(api_key, str) or not api_key:
+        kind = "empty" if api_key == "" else f"a {type(api_key).__name__}"
+        raise ValueError(f"the API key is {kind}; it must be a text of ASCII characters")
     for position, character in enumerate(api_key):
         if not "!" <= character <= "~":
             raise ValueError(

@@ -54,6 +54,7 @@ from eager_sgl.wire import (
     matched_stop_token,
     new_request_id,
     parse_generation,
+    parse_score,
     parse_text_answer,
     texts_of,
     tokens_of,
@@ -373,8 +374,22 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         """As SGLang does it, from the state's text."""
         with failing_in_the_program(s):
             self._require_text(s, "sgl.select")
-            with _asked_by_sglang("sgl.select"):
-                return super().select(s, *arguments)
+            return super().select(s, *arguments)
+
+    def _generate_http_request(self, s: StreamExecutor, data: Json) -> Json | list[Json]:
+        """How `select` has texts scored: each in a request of its own, which routers want."""
+        self._add_images(s, data)
+        name = "text" if "text" in data else "input_ids"
+        if isinstance(data[name], str):
+            return self._score(data)
+        return [self._score(data | {name: each}) for each in data[name]]
+
+    def _score(self, data: Json) -> Json:
+        return self.transport.post(
+            "/generate",
+            lambda: data | {"rid": new_request_id()},
+            partial(parse_score, has_logprobs="return_logprob" in data),
+        )
 
     def _stream(self, s: StreamExecutor, pieces: Iterator[Any]) -> Iterator[Any]:
         with failing_in_the_program(s), _asked_by_sglang("streaming"):
@@ -448,11 +463,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             **sampling_params.to_srt_kwargs(),
         }
         options = {name: getattr(sampling_params, name) for name in _TEXT_OPTIONS}
-        answer = self._post_generate(tokens, params, options)
-        reason = answer["meta_info"]["finish_reason"]
-        if reason["type"] == "abort":
-            raise ServerError(f"the server aborted a request: {reason.get('message', 'no reason')}")
-        return answer
+        return self._post_generate(tokens, params, options)
 
     def _append_answer(self, s: StreamExecutor, answer: Json) -> None:
         tokens, text, ids = self._tokens(s), answer["text"], answer["output_ids"]

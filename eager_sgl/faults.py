@@ -75,6 +75,8 @@ def _cause(error: Exception) -> str:
     """What went wrong with a connection, without the object names of aiohttp."""
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "it closed the connection before its answer was complete"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"its answer is no HTTP that could be read ({' '.join(error.message.split())})"
     system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(system, ssl.SSLCertVerificationError):
         return f"its certificate was not accepted ({system.verify_message})"

@@ -7,11 +7,12 @@ import functools
 import importlib.util
 import json
 import os
-import re
 import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from eager_sgl.addresses import require_key
 
 __all__ = ["devices_fault", "plain_arguments", "resolve_arguments"]
 
@@ -82,10 +83,6 @@ def _is_count(value: object) -> bool:
     return value is None or _is_int(value, 1, 2**31 - 1)
 
 
-def _is_key(value: object) -> bool:
-    return value is None or (isinstance(value, str) and re.fullmatch("[!-~]+", value) is not None)
-
-
 _COUNT = (_is_count, "a whole number of at least 1")
 
 # Fields whose values reach the server as they are: what they must be, by rule and in words.
@@ -95,7 +92,6 @@ CHECKED: dict[str, tuple[Callable[[object], bool], str]] = {
         "a port from 1 to 65535; left out, a free one is taken",
     ),
     "host": (lambda value: isinstance(value, str) and value != "", "an address of this machine"),
-    "api_key": (_is_key, "visible ASCII characters; left out, one is made up"),
     "random_seed": (
         lambda value: value is None or _is_int(value, 0, 2**32 - 1),
         "a whole number from 0 to 4294967295",
@@ -135,6 +131,8 @@ def _plain(name: str, value: object) -> object:
         raise ValueError(f"SGLang has no server argument {name!r}{hint}")
     if name == "model_path":
         raise ValueError("model_path is the runtime's own argument, not one of server_args")
+    if name == "api_key" and value is not None:
+        return require_key(value)  # type: ignore[arg-type]
     value = str(value) if isinstance(value, Path) else value
     allowed, reason = FIXED.get(name, ((value,), ""))
     if value not in allowed:

@@ -32,6 +32,7 @@ __all__ = [
     "matched_stop_token",
     "new_request_id",
     "parse_generation",
+    "parse_score",
     "parse_text_answer",
     "texts_of",
     "tokens_of",
@@ -234,6 +235,26 @@ def parse_text_answer(answer: object) -> Json:
         raise ShapeError("its request has not ended")
     if reason == "abort":
         raise ServerError(f"the server aborted a request: {message}")
+    return as_object(answer)  # type: ignore[no-any-return]
+
+
+def parse_score(answer: object, *, has_logprobs: bool) -> Json:
+    """The answer of `/generate` to a text that nothing is generated after.
+
+    Raises:
+        ServerError: the request was aborted on the server.
+        ShapeError: it is no such answer.
+    """
+    meta = field(answer, "meta_info", dict)
+    reason, message = _finish_of(meta)
+    if reason == "abort":
+        raise ServerError(f"the server aborted a request: {message}")
+    field(meta, "prompt_tokens", int)
+    if has_logprobs:
+        for name in ("input_token_logprobs", "output_token_logprobs"):
+            list_of(list, meta, name)
+        if not meta["input_token_logprobs"]:
+            raise ShapeError("it has logprobs of no token")
     return as_object(answer)  # type: ignore[no-any-return]
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from eager_sgl.addresses import API_KEY_VARIABLE, require_key, require_url
 from eager_sgl.core import EagerConfig, SamplingConfig
-from evals.command_line import API_KEY_VARIABLE
+from eager_sgl.errors import EagerError
 from evals.files import write_whole
 from evals.tasks import find_task
 from evals.workload import (
@@ -114,7 +115,15 @@ class Row:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.server:
+            require_url(options.server)
+        if options.api_key:
+            require_key(options.api_key)
+    except ValueError as error:
+        parser.error(str(error))
     options.output_dir.mkdir(parents=True, exist_ok=True)
     if options.client_only:
         return _time_client(options.output_dir)
@@ -282,4 +291,7 @@ def _print_line(values: Iterable[object], width: int = 10) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except EagerError as error:
+        sys.exit(f"error: {error}")

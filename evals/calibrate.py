@@ -26,7 +26,7 @@ from eager_sgl.core import EagerConfig, PromptResult
 from eager_sgl.errors import EagerError
 from evals.calibration import SCHEMA
 from evals.connection import connected
-from evals.endings import INTERRUPTED
+from evals.endings import interruption, terminable
 from evals.files import StoreError, reported, write_whole
 from evals.identity import weights_digest
 from evals.progress import open_view
@@ -41,7 +41,7 @@ __all__ = ["Trial", "choose_theta", "main", "with_last_prompts"]
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 NUM_TRIALS = 6
 SMALLEST_THETA = 0.001
-CHOSEN_HERE = ("--theta", "--methods", "--report-only", "--stage-two")
+CHOSEN_HERE = ("--theta", "--methods", "--report-only", "--regrade", "--stage-two")
 DEFAULTS = ("--methods", "eager_init", "--limit", "10", "--output-dir", "runs/calibration")
 
 
@@ -100,7 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with reported(options.output):
             options.output.parent.mkdir(parents=True, exist_ok=True)
-        with open_view(sys.stdout) as view, connected(settings, 0, view) as server:
+        with (
+            terminable(),
+            open_view(sys.stdout) as view,
+            connected(settings, 0, view) as server,
+        ):
             endpoint = server.endpoint
             runner = _Runner(settings, config, endpoint)
             entropies = runner.entropies()
@@ -145,9 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EagerError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("error: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        word, code = interruption(error)
+        print(f"error: {word}; nothing was written", file=sys.stderr)
+        return code
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from eager_sgl.addresses import API_KEY_VARIABLE
 from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.reallocation import RULES
@@ -15,11 +16,10 @@ from evals.plan import RESTART, SEARCHES
 from evals.presets import NO_PRESET, PRESETS
 from evals.tasks import TASKS
 
-__all__ = ["API_KEY_VARIABLE", "FIRST_TASK", "QUICKSTART", "build_parser"]
+__all__ = ["FIRST_TASK", "QUICKSTART", "build_parser"]
 
 QUICKSTART = Path("runs/quickstart")
 FIRST_TASK = "countdown"
-API_KEY_VARIABLE = "EAGER_SGL_API_KEY"
 MONITORS = ("auto", "gate", "chunk")
 SHOWN = "(default: %(default)s)"
 SEEDS_HELP = (
@@ -119,13 +119,17 @@ BIDS_HELP = (
     "or frontier (of best_first: the best value of --priority, which must be comparable between "
     f"prompts: joint_cost, flat_joint_cost) (default: {DOUBT})"
 )
-REQUEST_HELP = f"seconds in total for one request {SHOWN}; what takes longer fails"
-SILENCE_HELP = f"seconds without any byte of a request's answer {SHOWN}; then it is asked anew"
+REQUEST_HELP = (
+    f"seconds in total for one request {SHOWN}; what takes longer is told to stop, keeps its "
+    "tokens and is continued"
+)
+SILENCE_HELP = f"seconds without any byte of a request's answer {SHOWN}, with the same consequence"
 EXIT_CODES = (
-    "Exit codes: 0, all results are there; 1, the run was broken off (no server, a full disk); 2, "
-    "the command line or the output folder was refused; 3, some prompts failed, all others have "
-    "finished; 130 and 143, interrupted by ctrl-C or SIGTERM. After 1, 3, 130 and 143 the same "
-    "command goes on, and tries again what failed."
+    "Exit codes: 0, all results are there; 1, the run was broken off (no server, another model "
+    "than before, a full disk); 2, the command line or the output folder was refused; 3, some "
+    "prompts failed, all others have finished; 130 and 143, interrupted by ctrl-C or SIGTERM. "
+    "After 3, 130 and 143, and after 1 once its cause is gone, the same command goes on, and tries "
+    "again what failed."
 )
 
 

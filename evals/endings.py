@@ -13,6 +13,7 @@ __all__ = [
     "REFUSED",
     "TERMINATED",
     "Terminated",
+    "interruption",
     "terminable",
 ]
 
@@ -22,6 +23,13 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM has come."""
+
+
+def interruption(error: KeyboardInterrupt) -> tuple[str, int]:
+    """A word for what an interruption was, and the exit code."""
+    if isinstance(error, Terminated):
+        return "terminated", TERMINATED
+    return "interrupted", INTERRUPTED
 
 
 @contextlib.contextmanager

@@ -109,6 +109,19 @@ class Failure:
         return f"{self.error}: {shown}" if self.traceback else shown
 
 
+class _Latest(dict[Key, Failure]):
+    """The last failure of each key, also of one that has a result by now."""
+
+    def accept(self, number: int, line: dict[str, Any]) -> None:
+        """Take a line in."""
+        failure = msgspec.convert(line, Failure)
+        self[failure.key] = failure
+
+    def open(self, results: Collection[Key]) -> list[Failure]:
+        """The failures of what has no result."""
+        return [failure for key, failure in self.items() if key not in results]
+
+
 class FailureLog:
     """Owns `failures.jsonl`; a context manager.
 
@@ -116,7 +129,6 @@ class FailureLog:
         path: of the file, which is made if it is not there.
 
     Attributes:
-        latest: the last failure of each key, also of one that has a result by now.
         bad, num_torn: see `evals.lines.LineFile`.
 
     Raises:
@@ -125,13 +137,9 @@ class FailureLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.latest: dict[Key, Failure] = {}
-        self._lines = LineFile(path, self._accept)
+        self._latest = _Latest()
+        self._lines = LineFile(path, self._latest.accept)
         self.bad, self.num_torn = self._lines.bad, self._lines.num_torn
-
-    def _accept(self, number: int, line: dict[str, Any]) -> None:
-        failure = msgspec.convert(line, Failure)
-        self.latest[failure.key] = failure
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +150,11 @@ class FailureLog:
     def append(self, failure: Failure) -> None:
         """Write a failure through to the file."""
         self._lines.append(asdict(failure))
-        self.latest[failure.key] = failure
+        self._latest[failure.key] = failure
 
     def open(self, results: Collection[Key]) -> list[Failure]:
         """The failures of what has no result."""
-        return [failure for key, failure in self.latest.items() if key not in results]
+        return self._latest.open(results)
 
 
 def read_failures(path: Path, results: Collection[Key]) -> tuple[list[Failure], list[BadLine]]:
@@ -155,15 +163,10 @@ def read_failures(path: Path, results: Collection[Key]) -> tuple[list[Failure], 
     Raises:
         StoreError: the file cannot be read.
     """
-    latest: dict[Key, Failure] = {}
-
-    def accept(number: int, line: dict[str, Any]) -> None:
-        failure = msgspec.convert(line, Failure)
-        latest[failure.key] = failure
-
+    latest = _Latest()
     with reported(path):
-        bad, _ = read_lines(path.read_bytes() if path.exists() else b"", accept)
-    return [failure for key, failure in latest.items() if key not in results], bad
+        bad, _ = read_lines(path.read_bytes() if path.exists() else b"", latest.accept)
+    return latest.open(results), bad
 
 
 def failed_per_cell(

@@ -31,6 +31,7 @@ __all__ = [
     "RunFolder",
     "is_complete",
     "locked",
+    "notices_of",
     "read_config",
 ]
 
@@ -93,7 +94,7 @@ class RunFolder:
             self.failures = stack.enter_context(FailureLog(path / FAILURES))
             self._require_same_judges(settings)
             self._open = stack.pop_all()
-        self.notices += _notices(self.store) + _notices(self.failures)
+        self.notices += notices_of(self.store) + notices_of(self.failures)
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +137,7 @@ def _keys(settings: Settings) -> set[Key]:
     return {(cell, sample.id) for cell in settings.plan.cells for sample in settings.samples}
 
 
-def _notices(file: ResultStore | FailureLog) -> list[str]:
+def notices_of(file: ResultStore | FailureLog) -> list[str]:
     """What was found in a file that should not have been there."""
     found = []
     if file.num_torn:

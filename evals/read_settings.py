@@ -8,11 +8,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eager_sgl.addresses import require_url
+from eager_sgl.addresses import (
+    API_KEY_VARIABLE,
+    require_key,
+    require_seconds,
+    require_url,
+)
 from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.reallocation import RULES, Reallocation
 from evals.bidding import read_bids
-from evals.command_line import API_KEY_VARIABLE, FIRST_TASK, QUICKSTART, build_parser
+from evals.command_line import FIRST_TASK, QUICKSTART, build_parser
 from evals.defaults import NONE, Choices, choose_values, served_model
 from evals.files import StoreError
 from evals.folder import read_config
@@ -57,9 +62,9 @@ def parse_settings(arguments: Sequence[str] | None, methods: Sequence[str]) -> S
 
 
 def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Settings:
+    options.api_key = options.api_key or os.environ.get(API_KEY_VARIABLE)
     _require_servers(options)
     _require_amounts(options)
-    options.api_key = options.api_key or os.environ.get(API_KEY_VARIABLE)
     folder = options.output_dir or QUICKSTART
     if options.regrade:
         _take_from_run(options, folder)
@@ -188,9 +193,7 @@ def _plan(
 
 def _require_amounts(options: argparse.Namespace) -> None:
     for name in ("request_timeout", "silence_timeout"):
-        value = getattr(options, name)
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value:g}; it must be above 0 seconds and finite")
+        require_seconds(name, getattr(options, name))
     for name in ("limit", "concurrency"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -211,6 +214,8 @@ def _require_servers(options: argparse.Namespace) -> None:
         raise ValueError("--model is of the server that is started; --server brings its own")
     if options.server:
         require_url(options.server)
+        if options.api_key:
+            require_key(options.api_key)
     if options.router:
         require_url(options.router)
         if not options.server:

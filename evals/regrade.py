@@ -12,7 +12,7 @@ from typing import Any
 from eager_sgl.reallocation import RULES
 from evals.bidding import DOUBT
 from evals.files import StoreError, reported, write_whole
-from evals.folder import CONFIG, RESULTS, Header, locked, read_config
+from evals.folder import CONFIG, RESULTS, Header, locked, notices_of, read_config
 from evals.html_report import REPORT
 from evals.judging import listed
 from evals.plan import SEARCHES, Plan
@@ -51,6 +51,8 @@ def regrade(settings: Settings, plan: Plan, view: View) -> tuple[Header, list[Pr
     """
     folder = settings.output_dir
     with locked(folder), ResultStore(folder / RESULTS) as store:
+        for notice in notices_of(store):
+            view.say(notice)
         header, old = read_config(folder), list(store.records.values())
         samples = _samples_of(old, settings)
         _require_end(old, header, settings)

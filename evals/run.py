@@ -24,10 +24,8 @@ from evals.diagnostics import diagnose
 from evals.endings import (
     BROKEN_OFF,
     FAILED,
-    INTERRUPTED,
     REFUSED,
-    TERMINATED,
-    Terminated,
+    interruption,
     terminable,
 )
 from evals.failures import FAILURES, Failure, failed_per_cell, read_failures
@@ -82,10 +80,8 @@ def _ending(settings: Settings, folder: RunFolder, view: View) -> int:
         return _fail(str(error), BROKEN_OFF)
     except (EagerError, StoreError) as error:
         failure, code = str(error), BROKEN_OFF
-    except Terminated:
-        failure, code = "terminated", TERMINATED
-    except KeyboardInterrupt:
-        failure, code = "interrupted", INTERRUPTED
+    except KeyboardInterrupt as error:
+        failure, code = interruption(error)
     except Exception as error:
         # A fault of ours: whoever reads the traceback should know that nothing is lost.
         traceback.print_exc()
@@ -148,13 +144,14 @@ def _regrade(settings: Settings) -> int:
 
     folder = settings.output_dir
     try:
-        with open_view(sys.stdout) as view:
+        with terminable(), open_view(sys.stdout) as view:
             header, records = regrade(settings, _plan_of(read_config(folder), folder), view)
             failures, _ = read_failures(folder / FAILURES, {record.key for record in records})
             plan = _plan_of(header, folder)
             publish(folder, header, records, failures, plan, view, renew=True)
-    except KeyboardInterrupt:
-        return _fail("interrupted; nothing is lost, the same command begins again", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        word, code = interruption(error)
+        return _fail(f"{word}; nothing is lost, the same command begins again", code)
     return 0
 
 

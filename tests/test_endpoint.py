@@ -14,13 +14,18 @@ from eager_sgl.addresses import API_KEY_VARIABLE
 from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.endpoint import TokenEndpoint
 from eager_sgl.errors import (
+    AuthenticationError,
     EagerError,
     MalformedAnswerError,
+    RequestRejectedError,
+    ServerError,
     ServerUnreachableError,
     ServerUnsuitableError,
 )
 from eager_sgl.limits import Patience
+from eager_sgl.probe import ServerProfile
 from eager_sgl.program import eager_init, parallel, resume, search, set_prompt
+from eager_sgl.transport import Transport
 from tests.http_server import hanging, scripted_sglang, serving
 from tests.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -127,6 +132,59 @@ def test_one_wrong_answer_in_three_changes_nothing(scripted, use):
 
     with scripted_sglang(scripted, spoil) as url:
         USES["/generate"][use](connect(url))
+
+
+# Selecting
+
+
+def scored(*logprobs):
+    rows = [[logprob, 7, "a"] for logprob in logprobs]
+    meta = {"prompt_tokens": 3, "finish_reason": {"type": "length"}}
+    meta |= {"input_token_logprobs": rows, "output_token_logprobs": []}
+    return 200, json.dumps({"meta_info": meta})
+
+
+LOST_SCORES = {
+    "a fault of the server": (500, "{}"),
+    "no body": (None, ""),
+    "another shape": (200, "[]"),
+    "no logprobs": (200, '{"meta_info": {"prompt_tokens": 3, "finish_reason": null}}'),
+}
+
+
+def select(url):
+    @sgl.function
+    def program(s):
+        s += "one"
+        s += sgl.gen("a", choices=["b", "c"])
+        return s["a"]
+
+    endpoint = TokenEndpoint(Transport(url), ServerProfile("m", "0", 99, 1, "tempered", 10))
+    return program.run(backend=endpoint).ret_value
+
+
+@pytest.mark.parametrize("fault", LOST_SCORES)
+def test_what_a_selection_asks_is_tried_again(fault):
+    tokens, lost = (200, '{"tokens": [1, 2]}'), LOST_SCORES[fault]
+    replies = [tokens, scored(-1.0), lost, scored(-1.0, -2.0), lost, scored(-1.0, -0.5)]
+    with serving(*replies) as (url, seen):
+        assert select(url) == "c"
+    sent = [request.body for request in seen if request.path == "/generate"]
+    assert [body["text"] for body in sent] == ["one", *["oneb"] * 2, *["onec"] * 2]
+    assert len({body["rid"] for body in sent}) == len(sent)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        ((401, "{}"), AuthenticationError),
+        ((400, '{"error": {"message": "too long"}}'), RequestRejectedError),
+        ((501, "{}"), ServerError),
+    ],
+)
+def test_what_a_selection_fails_with_has_its_name(reply, error):
+    with serving((200, '{"tokens": [1, 2]}'), reply) as (url, _), pytest.raises(error):
+        select(url)
 
 
 # Connecting

@@ -287,6 +287,8 @@ def test_a_request_that_cannot_be_stopped_is_asked_for_again(monkeypatch):
         ("http://localhost:30000/v1", "without /v1"),
         ("http://localhost:30000/v1/", "without /v1"),
         ("https://host/prefix/v1", "without /v1"),
+        ("http://a..b:1", "label"),
+        (f"http://{'a' * 70}.org", "label"),
         ("http://localhost:port", "Port could not be cast"),
         ("http://localhost:99999", "out of range"),
         ("http://localhost:30000/?key=1", "before the"),
@@ -320,6 +322,18 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key):
 def test_a_limit_that_is_no_time_is_refused(name, seconds):
     with pytest.raises(ValueError, match=f"{name} is {seconds}.*finite number of seconds above 0"):
         Transport("http://localhost", **{name: seconds})
+
+
+def test_a_server_of_another_protocol_is_named_on_one_line():
+    class Shell(Handler):
+        def reply(self, request):
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+            self.hang_up()
+
+    unreachable = pytest.raises(errors.ServerUnreachableError, match="is no HTTP")
+    with listening(Shell) as url, unreachable as caught:
+        Transport(url).get("/model_info")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_plain_server_asked_with_tls_is_named_at_once():

@@ -38,6 +38,7 @@ def test_the_best_trial_counts_not_the_last() -> None:
     ("arguments", "said"),
     [
         (["--theta", "1"], "--theta means nothing here"),
+        (["--regrade"], "--regrade means nothing here"),
         (["--seeds=0,1", "--output", "x"], "seeds is (0, 1); one seed chooses the prompts"),
         (["--target", "99"], "target is 99; it must be in [1, M = 16]"),
         (["--limit", "0"], "limit is 0"),

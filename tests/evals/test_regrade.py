@@ -1,6 +1,8 @@
 """Judgements follow the answers, graders, levels and judges there are, or a run is refused."""
 
 import json
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -320,19 +322,36 @@ def test_judgements_that_cannot_be_made_are_counted(
     assert "24 no longer judged" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("number", "word"), [(2, "interrupted"), (15, "terminated")])
 def test_an_interruption_loses_nothing(
-    own: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    word: str,
 ) -> None:
     before = (own.folder / "results.jsonl").read_bytes()
 
     def interrupt(*arguments: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(10)
 
     with monkeypatch.context() as patched:
         patched.setattr(ThreadPoolExecutor, "map", interrupt)
-        assert own.regrade() == 130
-    assert capsys.readouterr().err.startswith("error: interrupted; nothing is lost")
+        assert own.regrade() == 128 + number
+    assert capsys.readouterr().err.startswith(f"error: {word}; nothing is lost")
     assert (own.folder / "results.jsonl").read_bytes() == before
+
+
+def test_bad_lines_are_kept_aside_and_said(own: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    results = own.folder / "results.jsonl"
+    number = results.read_bytes().count(b"\n") + 1
+    with results.open("ab") as file:
+        file.write(b"{]\n")
+    capsys.readouterr()
+    assert own.regrade() == 0
+    assert f"warning: moved line {number} (no JSON) of" in capsys.readouterr().out
+    assert (own.folder / "results.jsonl.bad").exists()
 
 
 def test_what_follows_another_end_of_reasoning_is_judged(

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from eager_sgl.addresses import API_KEY_VARIABLE
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError, RuntimeStoppedError, ServerUnreachableError
 from evals import run, stages
-from evals.command_line import API_KEY_VARIABLE
 from evals.methods import Call
 from tests.evals.build import result
 from tests.evals.scripted_run import (
@@ -193,10 +193,28 @@ def test_what_finished_together_with_a_failure_is_written(
             ["--stage-two-tries", "900", "--late-factor", "0.1"],
             "stage_two_tries is 900; at threshold_factor 0.8 and late_factor 0.1, θ falls to 0",
         ),
-        (["--request-timeout", "nan"], "request_timeout is nan; it must be above 0 seconds and"),
-        (["--request-timeout", "0"], "request_timeout is 0; it must be above 0 seconds and"),
-        (["--silence-timeout", "inf"], "silence_timeout is inf; it must be above 0 seconds and"),
-        (["--silence-timeout", "-1"], "silence_timeout is -1; it must be above 0 seconds and"),
+        (
+            ["--server", "http://x", "--api-key", "clé"],
+            "character 2 of the API key is U+00E9; a key is made of ASCII characters",
+        ),
+        (
+            ["--server", "http://x", "--api-key", "two words"],
+            "character 3 of the API key is U+0020",
+        ),
+        (["--server", "http://a..b"], "server URL is 'http://a..b'"),
+        (
+            ["--request-timeout", "nan"],
+            "request_timeout is nan; it must be a finite number of seconds",
+        ),
+        (
+            ["--request-timeout", "0"],
+            "request_timeout is 0.0; it must be a finite number of seconds",
+        ),
+        (
+            ["--silence-timeout", "inf"],
+            "silence_timeout is inf; it must be a finite number of seconds",
+        ),
+        (["--silence-timeout", "-1"], "silence_timeout is -1.0; it must be a finite number of"),
         (["--temperature", "nan"], "temperature is nan; it must be"),
         (["--temperature", "inf"], "temperature is inf; it must be"),
         (["--top-p", "nan"], "top_p is nan; it must be in (0, 1]"),

@@ -271,7 +271,7 @@ REFUSALS = {
         begin_with_text,
         {"choices": ["1" * 2000, "2" * 2000]},
         EagerError,
-        "refused sgl.select",
+        "refused the request",
     ),
     "no temperature": (begin_with_text, {"temperature": -1.0}, EagerError, "temperature"),
 }
