@@ -106,7 +106,8 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ),
     (r"(?<!\\)\\[,;:!> ]|(?<!\\)\\$|~|\\q?quad(?![A-Za-z])|\s+", " "),
     (r"^.*(?:[<>]|\\[lg][et]).*$", lambda match: as_set(without_builder(match[0].strip()))),
-    (r"(?:,\s*)?\\text\s*\{\s*,?\s*(?:and|or)\s*\}", ","),
+    (r"(?:,\s*)?\\text\s*\{\s*(?:,|,?\s*(?:and|or))\s*\}", ","),
+    (r"(?<![A-Za-z_^])\{\s*([:=])\s*\}", r"\1"),
     (r"(?<=[\d)}!]) ?,? (?:and|or) (?=[-+\\\d(.{]|[A-Za-z]\w* *=)", ","),
     # A mixed number in plain text; any other digits apart from each other are a list.
     (r"(?<![\d.}])(\d+) +(\d+) ?/ ?(\d+)(?![\d.])", r"\1\\frac{\2}{\3}"),
