@@ -44,12 +44,11 @@ _LATEX_ONLY = [
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
-def compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool = False) -> Finding:
+def compare(pairs: Sequence[tuple[str, str]], is_rounded: bool = False) -> Finding:
     """Whether in any of the (gold, answer) pairs the answer agrees with the gold answer.
 
     Args:
         pairs: LaTeX without delimiters.
-        both_ways: whether it suffices that they agree with their roles exchanged.
         is_rounded: whether a decimal need agree with the gold answer only as far as it goes.
     """
     finding: Finding = "different"
@@ -61,11 +60,7 @@ def compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool 
         left, right = alike(left, right)
         if not is_defined(left):
             finding = "gold undefined"
-        elif (
-            agree(left, right)
-            or (both_ways and agree(right, left))
-            or (is_rounded and _rounds_to(left, answer))
-        ):
+        elif agree(left, right) or (is_rounded and _rounds_to(left, answer)):
             return "equal"
     return finding
 
