@@ -45,7 +45,7 @@ def _same_relation(left: Any, right: Any) -> bool:
         return agree(ours[1], theirs[1])
     if same_relation(left, right):
         return True
-    if ours and theirs:
+    if (ours and theirs) or left.free_symbols != right.free_symbols:
         return False
     left, right = _values(left), _values(right)
     return isinstance(left, Set) and isinstance(right, Set) and _same_collection(left, right)

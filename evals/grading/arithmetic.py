@@ -24,6 +24,8 @@ MAX_COUNT = 500  # of a factorial or a binomial
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (r"\\(?:cdot|times)(?![A-Za-z])", "*"),
+        (r"\\div(?![A-Za-z])", "/"),
         (r"(?<![\d.])0+(?=\d)", ""),
         (r"\\[dt]?(frac|binom)\s*(\d)\s*(?=\d|\{)", r"\\\1{\2}"),
         (r"\\[dt]?(frac|binom)\s*(\{[^{}]*\})\s*(\d)", r"\\\1\2{\3}"),
@@ -34,8 +36,6 @@ _REWRITES = [
         (r"\^\s*(?:\{([^{}]*)\}|(\d)(?![\d.]))(?!\s*(?:[!^]|\*\*))", r"**(\1\2)"),
         (r"(?<![\d.])(?<!\*\*)(\d+|\([^()]*\))\s*!(?!\s*[!^])", r"factorial(\1)"),
         (r"(?<![\\}\]^A-Za-z\d])\{([^{}]*)\}", r"(\1)"),
-        (r"\\(?:cdot|times)(?![A-Za-z])", "*"),
-        (r"\\div(?![A-Za-z])", "/"),
     )
 ]
 _BRACES = re.compile(r"\s*(?<!\\)([{}])\s*")

@@ -24,8 +24,10 @@ PYTHON = {"python", "python3", "py", "py3"}
 MAX_TRIES, MAX_LINES = 20, 500
 
 ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+INDENTED = re.compile(r"^ *\u00a0[ \u00a0]*", re.MULTILINE)
 END = re.compile(
-    r"<[|｜](?:im_end|end|eot|eos|return)[\w▁]*[|｜]>|</s>|<eos>|<end_of_turn>|^\[DONE\][ \t]*$",
+    r"<[|｜](?:im_end|end|eot|eos|return)[\w▁]*[|｜]>|</s>|<eos>|<pad>|<end_of_turn>"
+    r"|^\[DONE\][ \t]*$",
     re.MULTILINE,
 )
 BRACKETS = re.compile(r"^\[/?[A-Z]{3,}\][ \t]*$", re.MULTILINE)
@@ -44,8 +46,8 @@ class Block:
 
 
 def unescaped(text: str) -> str:
-    """The text without what moves the cursor of a terminal or colours it."""
-    return ESCAPE.sub("", text)
+    """The text without a terminal's escapes and byte order mark, plain spaces before its lines."""
+    return INDENTED.sub(lambda match: " " * len(match[0]), ESCAPE.sub("", text).lstrip("\ufeff"))
 
 
 def ended(text: str) -> str:

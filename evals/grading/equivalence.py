@@ -28,11 +28,6 @@ Finding = Literal["equal", "different", "gold undefined", "gold unreadable", "an
 
 _DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 
-# A power of e is evaluated as it is read, with 15 digits, if there is a decimal in it. A decimal
-# right behind a number stays, which a fraction would turn into a mixed number.
-_POWER_OF_E = re.compile(r"(?<![A-Za-z\\])e\s*\^")
-_INNER_DECIMAL = re.compile(r"(?<![\w.)}\]])(?<!\d\()(\d*)\.(\d+)")
-
 # Units are split off before (`quantity`): math-verify drops any unit, a single letter too.
 _LATEX_ONLY = [
     LatexExtractionConfig(
@@ -49,12 +44,11 @@ _LATEX_ONLY = [
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
-def compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool = False) -> Finding:
+def compare(pairs: Sequence[tuple[str, str]], is_rounded: bool = False) -> Finding:
     """Whether in any of the (gold, answer) pairs the answer agrees with the gold answer.
 
     Args:
         pairs: LaTeX without delimiters.
-        both_ways: whether it suffices that they agree with their roles exchanged.
         is_rounded: whether a decimal need agree with the gold answer only as far as it goes.
     """
     finding: Finding = "different"
@@ -66,11 +60,7 @@ def compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool 
         left, right = alike(left, right)
         if not is_defined(left):
             finding = "gold undefined"
-        elif (
-            agree(left, right)
-            or (both_ways and agree(right, left))
-            or (is_rounded and _rounds_to(left, answer))
-        ):
+        elif agree(left, right) or (is_rounded and _rounds_to(left, answer)):
             return "equal"
     return finding
 
@@ -83,8 +73,6 @@ def _rounds_to(gold: Any, decimal: str) -> bool:
 @lru_cache(maxsize=256)
 def _read(latex: str) -> Any | None:
     """A SymPy object; None where any part cannot be read."""
-    if _POWER_OF_E.search(latex):
-        latex = _INNER_DECIMAL.sub(_as_fraction, latex)
     # Only LaTeX, and only as a whole: else math-verify picks some number out of the text.
     found = parse(
         f"${prepare(latex)}$",
@@ -95,8 +83,3 @@ def _read(latex: str) -> Any | None:
     )
     side = carried_out(found[0]) if found else None
     return None if side is None else settle(side)
-
-
-def _as_fraction(decimal: re.Match[str]) -> str:
-    whole, places = decimal.groups()
-    return rf"\frac{{{int(whole + places)}}}{{{10 ** len(places)}}}"

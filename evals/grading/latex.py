@@ -86,6 +86,7 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\rbrace(?![A-Za-z])", r"\\}"),
     (r"\\(?:langle|lparen)(?![A-Za-z])", "("),
     (r"\\(?:rangle|rparen)(?![A-Za-z])", ")"),
+    (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
     (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
     *[(r"\\(?:mathbf|boldsymbol|bm|hat|vec)\s*\{\s*\\?([ijk])(?:math)?\s*\}", r"\1")] * 2,
     (rf"\\(?:{_STYLES})(?=\s*\{{)", r"\\text"),
@@ -106,8 +107,13 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ),
     (r"(?<!\\)\\[,;:!> ]|(?<!\\)\\$|~|\\q?quad(?![A-Za-z])|\s+", " "),
     (r"^.*(?:[<>]|\\[lg][et]).*$", lambda match: as_set(without_builder(match[0].strip()))),
-    (r"(?:,\s*)?\\text\s*\{\s*,?\s*(?:and|or)\s*\}", ","),
-    (r"(?:(?<=[\d)}!])|(?<=\\pi)) ?,? (?:and|or) (?=[-+\\\d(.{]|[A-Za-z]\w* *=)", ","),
+    (r"(?:,\s*)?\\text\s*\{\s*(?:,|,?\s*(?:and|or))\s*\}", ","),
+    (r"(?<![A-Za-z_^])\{\s*([:=])\s*\}", r"\1"),
+    (
+        r"(?:(?<=[\d)}!])|(?<=\\pi)|(?<![A-Za-z\\][a-z])(?<=[a-z])) ?,? (?:and|or) "
+        r"(?=[-+\\\d(.{]|[A-Za-z]\w* *=)",
+        ",",
+    ),
     # A mixed number in plain text; any other digits apart from each other are a list.
     (r"(?<![\d.}])(\d+) +(\d+) ?/ ?(\d+)(?![\d.])", r"\1\\frac{\2}{\3}"),
     (

@@ -23,7 +23,7 @@ _REPLACED = [
     (re.compile(r"^[ \t]*(?:[*+•][ \t]+|#+)", re.MULTILINE), "- "),
     # A letter by itself keeps a mark of that, since emphasis and mathematics go.
     (re.compile(r"(?:[*_`$]{1,3}|\\\()[{ ]?([A-Z])[} ]?(?:[*_`$]{1,3}|\\\))"), r"(\1)"),
-    (re.compile(r"[*_`${}]|\\[()\[\]]"), ""),
+    (re.compile(r"[*_`${}]|\\[(){}\[\]]"), ""),
     (re.compile(r"：|＝"), ":"),
     (re.compile(r"[“”„]"), '"'),
     (re.compile(r"[‘’]"), "'"),
@@ -52,7 +52,10 @@ _GOOD = (
     r"(?:final|correct|right|best|true|proper|appropriate|suitable|likely|accurate|most|chosen"
     r"|remaining|selected|my|your|our|only|single)"
 )
-_NOUN = r"(?:answer(?: choice| option| letter)?|option|choice|letter|one|response|selection|pick)"
+_NOUN = (
+    r"(?:answer(?: choice| option| letter)?|option|choice|letter|one|response|selection|pick"
+    r"|statement|alternative)"
+)
 _BE = (
     r"(?:is|was|are|becomes|remains|turns out to be"
     r"|(?:must|should|would|will|has to|have to|can only)(?: then| therefore| thus)? be)"
@@ -63,7 +66,7 @@ _FILL = (
     r"|simply|just|actually|in fact|of course|really|still|again|now|in my opinion|both|either"
     r"|I (?:think|believe|guess|(?:would )?say)(?: that)?|I'd say|we have|(?:that )?it(?: is|'s)"
     r"|option|choice|letter|answer|number|(?:going to be)|given by|labell?ed|marked|as follows"
-    rf"|the (?:{_GOOD} ){{0,2}}{_NOUN}(?: is| labell?ed)?)\b,? ?:?[ \n]?){{0,5}}"
+    rf"|the (?:{_GOOD} ){{0,2}}{_NOUN}(?: is| labell?ed)?)\b,?(?: ?:)?[ \n]?){{0,5}}"
 )
 
 
@@ -89,7 +92,8 @@ def _letter(choices: str, may_have_text: bool) -> str:
 @cache
 def _more(choices: str) -> str:
     """Another choice right behind the first, unless something is said of it."""
-    other = rf"{_OPEN}(?:(?i:option|choice) )?[{re.escape(choices)}](?![A-Za-z0-9']){_CLOSE}{{0,2}}"
+    letter = rf"{_OPEN}[{re.escape(choices)}](?![A-Za-z0-9'])"
+    other = rf"(?:{_OPEN}(?i:option|choice) )?{letter}{_CLOSE}{{0,2}}"
     join = r"(?:, ?(?:(?:or|and) )?| ?[/&] ?| (?:or|and) )"
     said = r"(?! (?:is|was|are|were|does|do|can|can't|has|have|would|will|must|fails?|seems?)\b)"
     return rf"(?P<more>{join}{other}(?!(?:{join}{other}){{1,3}} (?:are|is)\b){said})?"
@@ -104,8 +108,8 @@ _ANSWER = (
 )
 _NAMED = rf"(?:{_ANSWER}|^(?:- )?(?:choice|option|selection)\b)"
 _ITEM = r"[ \n]?(?:- ?)?"
-_COLON = rf"(?: ?(?:[:=>→]|=>|->) ?| [-–—] ){_ITEM}"
-_IS = rf" (?P<verb>{_BE}),? ?:?{_ITEM}"
+_COLON = rf"(?: ?(?:[:=>→]|=>|->)| [-–—] ){_ITEM}"
+_IS = rf"(?: (?P<verb>{_BE})|'s),?(?: ?:)?{_ITEM}"
 _BUT = r"[,;.]? (?:but|it is|it's|rather|instead)(?: rather| instead)? "
 _START = (
     r"(?:^|[.!;:] |\b(?:thus|hence|therefore|so|because|finally|clearly|overall|by elimination"
@@ -128,7 +132,7 @@ _CHOOSE = (
 )
 _CUE = r"(?:wait|no|actually|sorry|correction|oops|hmm|scratch that|on second thoughts?|rather)"
 _CHANGE = (
-    rf"(?:(?:^|[.!?;:,—] ?)(?:-? ?{_CUE}[,.:;!…—–-]+ ?){{1,3}}|\bI mean,? |\bmake (?:that|it) "
+    rf"(?:(?:^|[.!?;:,—] ?)(?:(?:- ?)?{_CUE}[,.:;!…—–-]+ ?){{1,3}}|\bI mean,? |\bmake (?:that|it) "
     r"|\b(?:change|switch|revise|correct)(?:ing)? (?:my |the )?answer to )"
     r"(?:(?:it|that)(?: is|'s) )?"
 )
@@ -161,11 +165,12 @@ def _cased(pattern: str) -> str:
 
 @cache
 def _it_is(choices: str) -> re.Pattern[str]:
-    """ "So it is C."."""
+    """ "So it is C.", "I am sure it's C."."""
     start = r"(?:^|[.!;:,] |\b(?:thus|hence|therefore|so),? )(?:- ?)?(?:but )?"
     be = r"(?: is|'s| must be| has to be)"
     letter = _cased(_letter(choices, False))
-    return re.compile(rf"{start}it{be} {_FILL}{letter}{_END}(?P<more>(?!))?", re.I | re.M)
+    said = rf"(?:{start}|{_SURE})it{be} {_FILL}{letter}{_END}(?P<more>(?!))?"
+    return re.compile(said, re.I | re.M)
 
 
 # What turns a statement that it governs into none.
@@ -198,7 +203,7 @@ def statements(text: str, choices: str) -> Iterator[re.Match[str]]:
 
 def weak_statements(text: str, choices: str) -> Iterator[re.Match[str]]:
     """Clauses that state an answer where nothing else does: "So it is C."."""
-    return _it_is(choices).finditer(text)
+    return (found for found in _it_is(choices).finditer(text) if not _is_governed(found))
 
 
 def _is_governed(found: re.Match[str]) -> bool:

@@ -76,7 +76,7 @@ def _last_box_with_letter(text: str, choices: str) -> tuple[int, str | None]:
 
 def _only(content: str, choices: str) -> str | None:
     """The letter of a box, alone or before the choice's text; `AMBIGUOUS` for several."""
-    content = content.strip()
+    content = content.strip().rstrip("\\ ")
     if found := _alone(choices).fullmatch(content):
         return found["letter"].upper()
     if _several(choices).fullmatch(content):

@@ -119,7 +119,7 @@ def _judge(
     if plain is not None and (plain or not link.is_approximate):
         return Score(plain, answer, f"{'is' if plain else 'is not'} {gold}")
     try:
-        finding = pool.call(_compare, pairs, False, link.is_approximate, limit=limit)
+        finding = pool.call(_compare, pairs, link.is_approximate, limit=limit)
     except CallTimeoutError as error:
         return Score(False, answer, f"the comparison with {gold} is {error}", "timed_out")
     except WorkerError as error:
@@ -156,7 +156,7 @@ def problem(gold: str, limit: float = LIMIT_SECONDS) -> str | None:
     if "\\dots" in body:
         return "what the dots leave out cannot be compared"
     try:
-        finding = pool.call(_compare, [(body, body)], False, False, limit=limit)
+        finding = pool.call(_compare, [(body, body)], False, limit=limit)
     except CallTimeoutError as error:
         return f"comparing it with itself is {error}"
     except WorkerError as error:
@@ -213,7 +213,7 @@ def _agree(pool: WorkerPool, left: Quantity, right: Quantity, limit: float) -> b
     if plain is not None:
         return plain
     try:
-        return bool(pool.call(_compare, pairs, True, False, limit=limit) == "equal")
+        return bool(pool.call(_compare, pairs, False, limit=limit) == "equal")
     except WorkerError:
         return False
 
@@ -225,7 +225,7 @@ def _is_tractable(pool: WorkerPool, given: Quantity, limit: float) -> bool:
     if given.base or _INTEGER.fullmatch(given.body):
         return True
     try:
-        pool.call(_compare, [(given.body, "0")], True, False, limit=limit)
+        pool.call(_compare, [(given.body, "0")], False, limit=limit)
     except WorkerError:
         return False
     return True
@@ -258,11 +258,11 @@ def _words(body: str) -> str | None:
     return " ".join(words.strip("()").lower().rstrip(".").split())
 
 
-def _compare(pairs: Sequence[tuple[str, str]], both_ways: bool, is_rounded: bool) -> Any:
+def _compare(pairs: Sequence[tuple[str, str]], is_rounded: bool) -> Any:
     """Runs in the worker, where math-verify and SymPy are loaded."""
     from evals.grading.equivalence import compare
 
-    return compare(pairs, both_ways, is_rounded)
+    return compare(pairs, is_rounded)
 
 
 def _pool() -> WorkerPool:

@@ -65,6 +65,7 @@ _RULES: list[tuple[str, _Replacement]] = [
     (r"\+\s*/\s*-", r"\\pm "),
     (r"\\imath(?![A-Za-z])", "i"),
     (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+    (r"\\log\s*_\s*(?:e(?![A-Za-z])|\{\s*e\s*\})", r"\\ln "),
     (r"\\[dt]?binom(?:\s*(\d)|\s+([A-Za-z]))\s*(?=[\dA-Za-z{])", r"\\binom{\1\2}"),
     (r"\\[dt]?binom(?![A-Za-z])\s*(\{[^{}]*\})\s*([\dA-Za-z])", r"\\binom\1{\2}"),
     (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),

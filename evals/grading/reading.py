@@ -20,7 +20,8 @@ __all__ = ["alike", "prepare", "settle"]
 
 _MARK = "realroot"  # the name of a symbol that stands in the index of a root
 _ODD_ROOT = re.compile(r"\\sqrt\s*\[\s*(\d*[13579])\s*\]")
-_DIGITS = re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)")
+_TOKEN = r"(\d|\\(?:pi|alpha|beta|gamma|theta|lambda|phi|omega)(?![A-Za-z]))"
+_OVER = re.compile(rf"\\[dtc]?frac\s*{_TOKEN}\s*(?:{_TOKEN}|([A-Za-z])|(?=\{{))")
 _ROOT_OF_ONE = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])\s*([A-Za-z\d])")
 # Factors without a sign between them, a mixed number aside.
 _FACTORS = re.compile(
@@ -31,16 +32,24 @@ _CIS = re.compile(
     r"(?:\\(?:text|operatorname)\s*\{\s*cis\s*\}|(?:\\|(?<![A-Za-z\\]))cis(?![A-Za-z]))\s*"
     r"(\([^()]*\)|\{(?:[^{}]|\{[^{}]*\})*\}|\\frac\{[^{}]*\}\{[^{}]*\}|\\[a-z]+|[\d.]+|[a-z])"
 )
+_POWER_OF_E = re.compile(r"\\[A-Za-z]+|e(?=\s*\^)")
 _INDEXED = re.compile(r"_.*(?<![A-Za-z])i(?![A-Za-z])")
 
 
 def prepare(latex: str) -> str:
     """LaTeX in which products have signs, and roots of odd index a mark."""
     latex = _CIS.sub(r"e^{i(\1)}", latex)
-    latex = _DIGITS.sub(r"\\frac{\1}{\2}", latex)
+    # In braces, lest a power of e with a decimal be computed, to a few digits only.
+    latex = _POWER_OF_E.sub(lambda match: "{e}" if match[0] == "e" else match[0], latex)
+    latex = _OVER.sub(_in_braces, latex)
     latex = _ROOT_OF_ONE.sub(r"\\sqrt\1{\2}", latex)
     latex = _FACTORS.sub(lambda match: rf"{match[0]}\cdot ", latex)
     return _ODD_ROOT.sub(rf"\\sqrt[\1\\text{{{_MARK}}}]", latex)
+
+
+def _in_braces(fraction: re.Match[str]) -> str:
+    above, *below = fraction.groups()
+    return rf"\frac{{{above}}}" + "".join(f"{{{each}}}" for each in below if each)
 
 
 def settle(read: Any) -> Any:

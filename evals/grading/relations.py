@@ -15,6 +15,7 @@ from sympy import (
     LessThan,
     Mul,
     Ne,
+    S,
     Set,
     StrictGreaterThan,
     StrictLessThan,
@@ -54,7 +55,7 @@ def members(relation: Basic) -> Set | None:
         found: Set = exact(relation).xreplace({name: Dummy(real=True)}).as_set()
     except (NotImplementedError, TypeError, ValueError, AttributeError):
         return None  # what SymPy raises where it cannot solve it
-    return found
+    return S.Reals if found == S.UniversalSet else found
 
 
 def same_relation(left: Basic, right: Basic) -> bool:
