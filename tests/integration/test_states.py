@@ -273,7 +273,7 @@ REFUSALS = {
         EagerError,
         "refused the request",
     ),
-    "no temperature": (begin_with_text, {"temperature": -1.0}, EagerError, "temperature"),
+    "no temperature": (begin_with_text, {"temperature": -1.0}, ValueError, "temperature"),
 }
 
 
