@@ -26,7 +26,7 @@ from mpmath import mp
 from evals.grading.mathematics import judge
 from tests.evals.grading.fuzz_terms import Point, Term, broken, number, rewritten, variable_term
 
-__all__ = ["Pair", "main", "pairs", "results"]
+__all__ = ["Pair", "equal", "main", "pairs", "results"]
 
 NUM_POINTS = 6
 TINY = mp.mpf(10) ** -150
@@ -202,7 +202,7 @@ def _is_equal(gold: Answer, answer: Answer) -> bool | None:
 
 
 def _same(one: Term, other: Term) -> bool | None:
-    return _equal(one.value, other.value)
+    return equal(one.value, other.value)
 
 
 def _in_proportion(ours: Sequence[Term], theirs: Sequence[Term]) -> bool | None:
@@ -215,13 +215,13 @@ def _in_proportion(ours: Sequence[Term], theirs: Sequence[Term]) -> bool | None:
 
     if not all(abs(left(side, fixed)) > 1e-9 for side in (ours, theirs)):
         return None  # 0 = 0, or near to it
-    return _equal(
+    return equal(
         lambda point: left(ours, point) * left(theirs, fixed),
         lambda point: left(theirs, point) * left(ours, fixed),
     )
 
 
-def _equal(one: Callable[[Point], Any], other: Callable[[Point], Any]) -> bool | None:
+def equal(one: Callable[[Point], Any], other: Callable[[Point], Any]) -> bool | None:
     """Whether they agree at every point: with twice the digits, far better."""
     source = Random(0)
     num_tested = 0

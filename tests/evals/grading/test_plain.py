@@ -165,6 +165,8 @@ def test_no_text_makes_a_judge_fail(text: str) -> None:
         "So " * 70_000,
         "Answer: A, " * 20_000,
         "wait, " * 30_000,
+        "no, wait, " * 20_000,
+        "The answer is " * 14_000,
         "\\boxed{x} " * 20_000,
     ],
 )
