@@ -103,7 +103,9 @@ def _rebuilt(read: Any, meanings: dict[Symbol, Basic]) -> Any:
         start, end = (_rebuilt(each, meanings) for each in (read.start, read.end))
         if start.has(I) or end.has(I):
             return Tuple(start, end) if read.left_open and read.right_open else read
-        return Interval(start, end, read.left_open, read.right_open)
+        rebuilt = Interval(start, end, read.left_open, read.right_open)
+        # As math-verify reads it where it knows the order of the ends.
+        return rebuilt if isinstance(rebuilt, Interval) else Tuple(start, end)
     parts = [_rebuilt(each, meanings) for each in parts]
     if isinstance(read, (FiniteSet, And, Tuple)) or not parts:
         return read.func(*parts)
