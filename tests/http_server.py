@@ -41,8 +41,8 @@ class Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         request = self._seen()
         if request.path == ABORT:
-            self.send(200, b"")
             self.abort(request)
+            self.send(200, b"")
         else:
             self.reply(request)
 
