@@ -30,7 +30,7 @@ fuzz: .venv/installed
 	$(BIN)/python -m tests.evals.grading.fuzz $(ARGS)
 
 null: .venv/installed
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/null_simulation.py $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/analysis/null_simulation.py $(ARGS)
 
 faults: .venv/installed
 	$(BIN)/python -m tests.faults.table $(ARGS)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from eager_sgl.bids import Bidder, TokenLedger
-from eager_sgl.budget import Account, Ledger
+from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.budget.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
+from eager_sgl.budget.sequences import Account, Ledger
+from eager_sgl.budget.tokens import Bidder, TokenLedger
 from eager_sgl.core import (
     BranchPoint,
     EagerConfig,
@@ -21,13 +23,12 @@ from eager_sgl.core import (
     TokenCounts,
 )
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
-from eager_sgl.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
-from eager_sgl.running_threshold import RunningThreshold
-from eager_sgl.stops import Consensus, Solved, Stop, Unexplored
-from eager_sgl.worth import BestEntry, Doubt, Worth
+from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
+from eager_sgl.search.utility import BestEntry, Doubt, Worth
 
 if TYPE_CHECKING:
-    from eager_sgl.endpoint import TokenEndpoint, connect
+    from eager_sgl.embedded.runtime import EmbeddedRuntime
+    from eager_sgl.engine.endpoint import TokenEndpoint, connect
     from eager_sgl.program import (
         continue_from,
         eager_generate,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         search,
         set_prompt,
     )
-    from eager_sgl.runtime import EmbeddedRuntime
 
 __all__ = [
     "RULES",
@@ -83,9 +83,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LAZY = {
-    "EmbeddedRuntime": "eager_sgl.runtime",
-    "TokenEndpoint": "eager_sgl.endpoint",
-    "connect": "eager_sgl.endpoint",
+    "EmbeddedRuntime": "eager_sgl.embedded.runtime",
+    "TokenEndpoint": "eager_sgl.engine.endpoint",
+    "connect": "eager_sgl.engine.endpoint",
     "continue_from": "eager_sgl.program",
     "eager_generate": "eager_sgl.program",
     "eager_init": "eager_sgl.program",

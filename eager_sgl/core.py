@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.running_threshold import Shown
+from eager_sgl.adaptive_threshold import Shown
 from eager_sgl.signals import mean_peak
 
 if TYPE_CHECKING:
-    from eager_sgl.priorities import Priority
+    from eager_sgl.search.priorities import Priority
 
 __all__ = [
     "BranchPoint",
@@ -87,8 +87,8 @@ class EagerConfig:
         chunk_tokens: tokens asked for in one request under the chunk monitor, where a branch was
             taken lately; more where none was.
         monitor: how branch points are found. "gate": the server tells of them while it goes on
-            (`eager_sgl.gate`); no logprobs travel, and steps below θ have no entropies. "chunk":
-            the client looks at the distributions of every chunk, which any server gives. "auto"
+            (`eager_sgl.engine.gate`); no logprobs travel, and steps below θ have no entropies.
+            "chunk": the client looks at the distributions of every chunk, which any server gives. "auto"
             takes the gate where the server allows it.
         refused_threshold: entropy in nats, in (0, θ], down to which `PromptResult.refused` keeps
             the branches that were not taken; None keeps none. It monitors on when no slot is left.
@@ -148,8 +148,8 @@ class SearchConfig:
         order: what is opened next. "best_first": the best untried tokens by `priority`. "swor": the
             next draw of exact sampling without replacement. "trie_parallel": the next independent
             sample, of which only what is not in the tree yet is generated.
-        priority: of best-first: a name of `eager_sgl.priorities.PRIORITIES`, module:object, or a
-            priority itself; one that does not value every candidate is refused.
+        priority: of best-first: a name of `eager_sgl.search.priorities.PRIORITIES`, module:object,
+            or a priority itself; one that does not value every candidate is refused.
         max_sequences: M, the most sequences that one prompt may have.
         width: how many are opened at once, at most; 1 is the pure rule. A round never opens more
             than there are sequences: 1, 1, 2, 4, 8, 8, …
@@ -172,7 +172,7 @@ class SearchConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        from eager_sgl.priorities import usable_priority  # which needs this module
+        from eager_sgl.search.priorities import usable_priority  # which needs this module
 
         usable_priority(self.priority)
         _require_whole("top_k", self.top_k, 2)

@@ -18,9 +18,11 @@ from dataclasses import replace
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl.best_first import IsEnough, MayCost
-from eager_sgl.bids import Bidder
-from eager_sgl.budget import Account
+from eager_sgl.adaptive_schedule import RunningSchedule
+from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.budget.sequences import Account
+from eager_sgl.budget.tokens import Bidder
+from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import (
     EagerConfig,
     PromptResult,
@@ -29,14 +31,12 @@ from eager_sgl.core import (
     Sequence,
     TokenCounts,
 )
-from eager_sgl.endpoint import Prompt, endpoint_of
-from eager_sgl.growth import Growth
-from eager_sgl.plugins import PlugIn
-from eager_sgl.running_schedule import RunningSchedule
-from eager_sgl.running_threshold import RunningThreshold
+from eager_sgl.engine.endpoint import Prompt, endpoint_of
+from eager_sgl.executor import Growth
+from eager_sgl.methods import Schedule, inexact_steps_of, schedule_of
 from eager_sgl.schedule import Head, Selection
-from eager_sgl.schedules import Schedule, inexact_steps_of, schedule_of
-from eager_sgl.stops import Stop
+from eager_sgl.search.best_first import IsEnough, MayCost
+from eager_sgl.search.stopping import Stop
 from eager_sgl.tree import TokenTree
 
 __all__ = [

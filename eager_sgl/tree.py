@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
-from eager_sgl.final import reasoning_ends_at
 from eager_sgl.policy import Policy, Reading
+from eager_sgl.reasoning import reasoning_ends_at
 from eager_sgl.steps import Steps
 
 __all__ = ["Strand", "TokenTree"]

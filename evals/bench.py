@@ -2,7 +2,8 @@
 
 On one server, one pass after the other and all of it several times over, it times plain sampling
 without logprobs (the ceiling), the monitors of `EagerConfig`, and stepping token by token (the
-floor). What is timed, and what makes the work equal, is described in `evals/workload.py`.
+floor). What is timed, and what makes the work equal, is described in
+`evals/throughput/workload.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from eager_sgl.addresses import API_KEY_VARIABLE, require_key, require_url
 from eager_sgl.core import EagerConfig, SamplingConfig
+from eager_sgl.engine.addresses import API_KEY_VARIABLE, require_key, require_url
 from eager_sgl.errors import EagerError
-from evals.files import write_whole
+from evals.records.files import write_whole
 from evals.tasks import find_task
-from evals.workload import (
+from evals.throughput.workload import (
     Cost,
     Observer,
     concurrency_of,
@@ -35,7 +36,7 @@ from evals.workload import (
 )
 
 if TYPE_CHECKING:
-    from eager_sgl.endpoint import TokenEndpoint
+    from eager_sgl.engine.endpoint import TokenEndpoint
 
 MODEL = Path(__file__).parent / "reasoner" / "model"
 LIVE_BRANCHES = (64, 512, 2048)
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _time_client(folder: Path) -> int:
-    from evals.bench_client import time_client
+    from evals.throughput.client import time_client
 
     rows = time_client(LIVE_BRANCHES)
     _print_line(rows[0], 26)
@@ -236,15 +237,15 @@ def _config(
 @contextlib.contextmanager
 def _connected(options: argparse.Namespace) -> Iterator[tuple[TokenEndpoint, Observer]]:
     if options.server:
-        from eager_sgl.endpoint import connect
+        from eager_sgl.engine.endpoint import connect
 
         yield connect(options.server, api_key=options.api_key), Observer()
         return
-    from eager_sgl.runtime import EmbeddedRuntime
+    from eager_sgl.embedded.runtime import EmbeddedRuntime
 
     log, server_args = options.output_dir / "runtime.log", {"random_seed": 0, **options.server_args}
     with EmbeddedRuntime(options.model, log_path=log, server_args=server_args) as runtime:
-        from eager_sgl.endpoint import connect
+        from eager_sgl.engine.endpoint import connect
 
         yield connect(runtime.url, api_key=runtime.api_key), Observer(runtime)
 

@@ -24,17 +24,17 @@ from numpy.typing import NDArray
 
 from eager_sgl.core import EagerConfig, PromptResult
 from eager_sgl.errors import EagerError
-from evals.calibration import SCHEMA
-from evals.connection import connected
-from evals.endings import interruption, terminable
-from evals.files import StoreError, reported, write_whole
-from evals.identity import weights_digest
-from evals.progress import open_view
-from evals.read_settings import parse_settings
-from evals.settings import Settings
+from evals.config.calibration import SCHEMA
+from evals.config.parse import parse_settings
+from evals.config.settings import Settings
+from evals.execution.connection import connected
+from evals.execution.endings import interruption, terminable
+from evals.execution.progress import open_view
+from evals.records.files import StoreError, reported, write_whole
+from evals.records.identity import weights_digest
 
 if TYPE_CHECKING:
-    from eager_sgl.endpoint import TokenEndpoint
+    from eager_sgl.engine.endpoint import TokenEndpoint
 
 __all__ = ["Trial", "choose_theta", "main", "with_last_prompts"]
 

@@ -25,23 +25,23 @@ from typing import Any
 
 import numpy as np
 
-from evals.bidding import DOUBT, FRONTIER
-from evals.compare_budgets import at_budgets
-from evals.compare_findings import budget_findings, needed_findings
-from evals.compare_needed import Needed, needed_tokens
-from evals.compare_plot import draw_curves
-from evals.compare_shared import shared_curves
-from evals.compare_table import render
-from evals.compare_votes import votes_of
-from evals.curves import curve_of, tokens_to_first_correct
-from evals.failures import FAILURES, failed_per_cell, read_failures
-from evals.files import StoreError, reported, write_whole
-from evals.folder import RESULTS, read_config
-from evals.lines import describe
-from evals.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
-from evals.prompt_curves import PromptCurves, curve_place, prompt_curves
-from evals.stages import wall_seconds
-from evals.store import PromptRecord, read_results
+from evals.analysis.curves import curve_of, tokens_to_first_correct
+from evals.analysis.prompt_curves import PromptCurves, curve_place, prompt_curves
+from evals.comparison.budgets import at_budgets
+from evals.comparison.findings import budget_findings, needed_findings
+from evals.comparison.needed import Needed, needed_tokens
+from evals.comparison.plot import draw_curves
+from evals.comparison.shared import shared_curves
+from evals.comparison.table import render
+from evals.comparison.votes import votes_of
+from evals.config.bidding import DOUBT, FRONTIER
+from evals.config.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
+from evals.execution.stages import wall_seconds
+from evals.records.failures import FAILURES, failed_per_cell, read_failures
+from evals.records.files import StoreError, reported, write_whole
+from evals.records.folder import RESULTS, read_config
+from evals.records.lines import describe
+from evals.records.store import PromptRecord, read_results
 
 __all__ = ["compare", "main"]
 

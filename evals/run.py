@@ -17,33 +17,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eager_sgl.errors import EagerError
-from evals.calibration import MismatchError
-from evals.connection import connected, find_unfit
-from evals.defaults import OF_TASK
-from evals.diagnostics import diagnose
-from evals.endings import (
+from evals.analysis.adaptive_threshold import restored
+from evals.analysis.diagnostics import diagnose
+from evals.config.calibration import MismatchError
+from evals.config.defaults import OF_TASK
+from evals.config.parse import parse_settings
+from evals.config.plan import Cell, Plan
+from evals.config.settings import Settings
+from evals.execution.connection import connected, find_unfit
+from evals.execution.endings import (
     BROKEN_OFF,
     FAILED,
     REFUSED,
     interruption,
     terminable,
 )
-from evals.failures import FAILURES, Failure, failed_per_cell, read_failures
-from evals.files import RefusedError, StoreError, reported, write_whole
-from evals.folder import RESULTS, SUMMARY, RunFolder, is_complete, read_config
-from evals.lines import describe
-from evals.methods import METHODS, Worker
-from evals.plan import Cell, Plan
-from evals.progress import View, open_view
-from evals.read_settings import parse_settings
-from evals.running import restored
-from evals.settings import Settings
-from evals.stages import run_group, wall_seconds
-from evals.store import PromptRecord, ResultStore, read_results
+from evals.execution.methods import METHODS, Worker
+from evals.execution.progress import View, open_view
+from evals.execution.stages import run_group, wall_seconds
+from evals.records.failures import FAILURES, Failure, failed_per_cell, read_failures
+from evals.records.files import RefusedError, StoreError, reported, write_whole
+from evals.records.folder import RESULTS, SUMMARY, RunFolder, is_complete, read_config
+from evals.records.lines import describe
+from evals.records.store import PromptRecord, ResultStore, read_results
 from evals.tasks import Sample
 
 if TYPE_CHECKING:
-    from eager_sgl.running_threshold import RunningThreshold
+    from eager_sgl.adaptive_threshold import RunningThreshold
 
 MAX_NAMED = 5
 FOREIGN_THETA = (
@@ -100,7 +100,7 @@ def _refused(settings: Settings) -> str | None:
             f"judging {settings.task.name} runs programs that the model wrote, in a sandbox; allow "
             "it with --allow-code-execution"
         )
-    from evals.grading.sandbox import IsolationError, require_isolation
+    from evals.grading.programs.sandbox import IsolationError, require_isolation
 
     try:
         require_isolation()
@@ -140,7 +140,7 @@ def _report_only(settings: Settings) -> int:
 
 
 def _regrade(settings: Settings) -> int:
-    from evals.regrade import regrade
+    from evals.execution.regrade import regrade
 
     folder = settings.output_dir
     try:
@@ -240,8 +240,8 @@ def publish(
     renew: bool,
 ) -> None:
     """Print the table, and, to renew them, write the summary and the page."""
-    from evals.html_report import REPORT, write_report
-    from evals.report import render_table, summarise_run
+    from evals.report.page import REPORT, write_report
+    from evals.report.report import render_table, summarise_run
 
     summary = summarise_run(header, records, plan, wall_seconds(records, plan), failures)
     view.say(f"\n{render_table(summary)}\n")
@@ -258,7 +258,7 @@ def publish(
 
 def _is_published(folder: Path) -> bool:
     """Whether the summary and the page of a complete run are there."""
-    from evals.html_report import REPORT
+    from evals.report.page import REPORT
 
     return is_complete(folder) and (folder / REPORT).exists()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from eager_sgl import Bidder, Doubt, PromptResult, SearchConfig, TokenEndpoint, TokenLedger, search
-from eager_sgl.endpoint import Prompt
+from eager_sgl.engine.endpoint import Prompt
 from programs.vote import Extract, tried
 
 __all__ = ["answer_together"]

@@ -16,8 +16,8 @@ from eager_sgl import (
     eager_generate,
     set_prompt,
 )
-from eager_sgl.endpoint import Prompt
-from eager_sgl.plugins import PlugIn
+from eager_sgl.callbacks import PlugIn
+from eager_sgl.engine.endpoint import Prompt
 
 __all__ = ["Extract", "majority", "tried", "vote"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eager_sgl import EmbeddedRuntime, TokenEndpoint, connect
-from tests.scripted import ScriptedServer, mixed_distribution
+from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 API_KEY = "the-key-of-the-tests"
 REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"

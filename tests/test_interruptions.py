@@ -7,16 +7,16 @@ from eager_sgl import (
     SamplingConfig,
     SearchConfig,
     eager_init,
-    growth,
     parallel,
     resume,
     search,
 )
-from eager_sgl.endpoint import TokenEndpoint
+from eager_sgl import executor as growth
+from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
-from eager_sgl.growth import MOST_FRUITLESS
-from tests.interrupting import Interrupting
-from tests.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+from eager_sgl.executor import MOST_FRUITLESS
+from tests.fakes.interrupting import Interrupting
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24)
 FIELDS = {"top_k": VOCABULARY, "max_sequences": 6, "sampling": GREEDY}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import Generation, SamplingConfig, TopLogprobs
-from eager_sgl.frontier import StepRecorder
+from eager_sgl.search.frontier import StepRecorder
+from eager_sgl.search.trie import Trie
 from eager_sgl.tree import TokenTree
-from eager_sgl.trie import Trie
 
 TOP_K = 20
 NUM_STRANDS = 40

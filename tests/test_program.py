@@ -22,12 +22,12 @@ from eager_sgl import (
     set_prompt,
 )
 from eager_sgl.core import BranchPoint, Generation
-from eager_sgl.endpoint import TokenEndpoint
+from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.protocol import GATE_REPORT
 from eager_sgl.errors import RequestRejectedError, ServerUnreachableError, ServerUnsuitableError
 from eager_sgl.schedule import OnlineSchedule
 from eager_sgl.tree import TokenTree
-from eager_sgl.wire import GATE_REPORT
-from tests.scripted import CLOSE, EOS, VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.scripted import CLOSE, EOS, VOCABULARY, ScriptedServer, mixed_distribution
 
 MODELS = range(12)
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from evals.grading import code, integers, mathematics
+from evals.grading import integers, mathematics
+from evals.grading.programs import code
 
 __all__ = ["main"]
 

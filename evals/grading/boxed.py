@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from evals.grading.latex import top_level_parts
+from evals.grading.notation.latex import top_level_parts
 
 __all__ = ["EMPTY", "MISSING", "UNTERMINATED", "Boxed", "last_boxed"]
 

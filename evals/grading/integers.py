@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from evals.grading.arithmetic import evaluate
 from evals.grading.boxed import last_boxed
-from evals.grading.chain import links
-from evals.grading.latex import tidy
-from evals.grading.quantity import Quantity, read
+from evals.grading.notation.arithmetic import evaluate
+from evals.grading.notation.chain import links
+from evals.grading.notation.latex import tidy
+from evals.grading.notation.quantity import Quantity, read
 from evals.grading.score import Score
 
 __all__ = ["as_integer", "score"]

@@ -41,15 +41,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from evals.grading.boxed import last_boxed
-from evals.grading.chain import Link, links
-from evals.grading.latex import top_level_parts
-from evals.grading.quantity import Quantity, comparisons, is_equation, read
-from evals.grading.ratios import is_time
+from evals.grading.notation.chain import Link, links
+from evals.grading.notation.latex import top_level_parts
+from evals.grading.notation.quantity import Quantity, comparisons, is_equation, read
+from evals.grading.notation.ratios import is_time
 from evals.grading.score import Score
-from evals.grading.workers import CallTimeoutError, WorkerError, WorkerPool, shared_pool
+from evals.grading.workers.pool import CallTimeoutError, WorkerError, WorkerPool, shared_pool
 
 if TYPE_CHECKING:
-    from evals.grading.equivalence import Finding
+    from evals.grading.equality.equivalence import Finding
 
 __all__ = ["LIMIT_SECONDS", "classes", "extract", "judge", "problem", "score"]
 
@@ -172,9 +172,9 @@ def problem(gold: str, limit: float = LIMIT_SECONDS) -> str | None:
 def classes(answers: Sequence[str | None], limit: float = LIMIT_SECONDS) -> list[int | None]:
     """For each answer the index of the first equivalent one; None stays None.
 
-    The classes that `evals.metrics.majority_correct` counts. Two answers are compared both ways
-    round, which makes the relation symmetric. It need not be transitive (50\\% agrees with 50 and
-    with 0.5), so that an answer joins the earliest class whose first answer it agrees with. An
+    The classes that `evals.analysis.metrics.majority_correct` counts. Two answers are compared both
+    ways round, which makes the relation symmetric. It need not be transitive (50\\% agrees with 50
+    and with 0.5), so that an answer joins the earliest class whose first answer it agrees with. An
     answer that takes too long, or fails, agrees with the same text only.
 
     Args:
@@ -260,14 +260,14 @@ def _words(body: str) -> str | None:
 
 def _compare(pairs: Sequence[tuple[str, str]], is_rounded: bool) -> Any:
     """Runs in the worker, where math-verify and SymPy are loaded."""
-    from evals.grading.equivalence import compare
+    from evals.grading.equality.equivalence import compare
 
     return compare(pairs, is_rounded)
 
 
 def _pool() -> WorkerPool:
     _require_math_verify()
-    return shared_pool("evals.grading.equivalence")
+    return shared_pool("evals.grading.equality.equivalence")
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import jsonlines
 
-from evals.metrics import vote_classes
+from evals.analysis.metrics import vote_classes
 from evals.tasks import Defaults, Sample, Score, choose, user_message
 from evals.tasks.countdown_rules import Problem, evaluate, instruction, is_correct
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from eager_sgl.final import final_text
+from eager_sgl.reasoning import final_text
 
 __all__ = ["Key", "Problem", "evaluate", "instruction", "is_correct", "parse_answer"]
 

@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evals.analysis.metrics import vote_classes
 from evals.grading.score import Score
-from evals.metrics import vote_classes
 
 __all__ = ["GRADERS", "Grader"]
 

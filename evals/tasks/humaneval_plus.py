@@ -30,7 +30,7 @@ class CodeBenchmark(Benchmark):
     needs_isolation: bool = field(default=True, init=False)
 
     def sample(self, row: Row) -> Sample:
-        from evals.grading.code import CodeProblem
+        from evals.grading.programs.code import CodeProblem
 
         values = row.values
         asked = f"{INSTRUCTION}\n\n```python\n{values['prompt'].strip()}\n```"
@@ -38,7 +38,7 @@ class CodeBenchmark(Benchmark):
         return Sample(values["task_id"], user_message(asked), None, problem)
 
     def score(self, sample: Sample, text: str) -> Score:
-        from evals.grading.code import score
+        from evals.grading.programs.code import score
 
         return score(text, sample.reference)
 

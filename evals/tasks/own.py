@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from evals.files import require_characters
+from evals.records.files import require_characters
 from evals.tasks import Message, Sample, Score, choose, user_message
 from evals.tasks.benchmark import DEFAULTS
 from evals.tasks.graders import GRADERS

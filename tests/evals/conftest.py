@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from evals import methods, plots, run
-from evals.connection import Server
-from evals.settings import Settings
-from tests.evals.scripted_run import Generate, Scripted, generate, generate_all, server
+from evals import run
+from evals.config.settings import Settings
+from evals.execution import methods
+from evals.execution.connection import Server
+from evals.report import plots
+from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generate_all, server
 
 
 @pytest.fixture

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from eager_sgl.core import TokenCounts
 from evals import compare
-from evals.compare_budgets import at_budgets, resampled
-from evals.compare_findings import budget_findings, needed_findings
-from evals.compare_needed import needed_tokens
-from evals.compare_table import render
-from evals.curves import curve_of, tokens_to_first_correct
-from evals.files import to_line
-from evals.metrics import weighted_majority_correct
-from evals.prompt_curves import PromptCurves, prompt_curves
-from evals.store import PromptRecord
-from tests.evals import sample_run
-from tests.evals.build import BRANCH, record
+from evals.analysis.curves import curve_of, tokens_to_first_correct
+from evals.analysis.metrics import weighted_majority_correct
+from evals.analysis.prompt_curves import PromptCurves, prompt_curves
+from evals.comparison.budgets import at_budgets, resampled
+from evals.comparison.findings import budget_findings, needed_findings
+from evals.comparison.needed import needed_tokens
+from evals.comparison.table import render
+from evals.records.files import to_line
+from evals.records.store import PromptRecord
+from tests.evals.fakes import sample_run
+from tests.evals.fakes.build import BRANCH, record
 
 PATHS = [(1, 2, 3), (1, 2, 4), (1, 5), (1, 2, 3), (6, 7, 8, 9)]
 CORRECT = [False, True, False, False, True]

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from eager_sgl.addresses import API_KEY_VARIABLE
 from eager_sgl.core import PromptResult
+from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.errors import AuthenticationError, RuntimeStoppedError, ServerUnreachableError
-from evals import run, stages
-from evals.methods import Call
-from tests.evals.build import result
-from tests.evals.scripted_run import (
+from evals import run
+from evals.execution import stages
+from evals.execution.methods import Call
+from tests.evals.fakes.build import result
+from tests.evals.fakes.scripted_run import (
     PROFILE,
     Endpoint,
     Scripted,

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import eager_sgl.program
-from evals import html_report, plots, report, run
+from evals import run
+from evals.report import page as html_report
+from evals.report import plots, report
 
 __all__ = ["html_report", "plots", "report"]
 

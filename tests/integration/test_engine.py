@@ -211,5 +211,5 @@ def test_a_url_that_is_no_sglang_server_is_an_error(server_url):
 def test_the_servers_key_is_on_no_command_line():
     """All users of a machine can read them, and requests may bring code."""
     lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
-    assert any("eager_sgl.runtime_process" in line for line in lines)
+    assert any("eager_sgl.embedded.process" in line for line in lines)
     assert not any(API_KEY in line for line in lines)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.grading.sandbox import IsolationError, require_isolation
+from evals.grading.programs.sandbox import IsolationError, require_isolation
 
 
 @pytest.fixture(scope="session")

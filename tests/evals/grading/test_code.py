@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from evals.grading.code import CodeProblem, _job, score
-from evals.grading.guest.candidate import NAME, _load
+from evals.grading.programs.code import CodeProblem, _job, score
+from evals.grading.programs.guest.candidate import NAME, _load
+from evals.grading.programs.trial import Trial
 from evals.grading.score import Score
-from evals.grading.trial import Trial
 
 FOLDER = Path(__file__).parent
 ROWS = [json.loads(line) for line in (FOLDER / "humaneval_shaped.jsonl").open()]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.grading.code_text import MAX_CHARACTERS, extract
+from evals.grading.programs.text import MAX_CHARACTERS, extract
 
 CASES = json.loads(Path(__file__).with_name("extractions.json").read_text())
 PROMPT = 'def half(x):\n    """Half of x."""\n'

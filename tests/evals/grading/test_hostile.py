@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evals.grading.code import CodeProblem, score
-from evals.grading.sandbox import Limits
+from evals.grading.programs.code import CodeProblem, score
+from evals.grading.programs.sandbox import Limits
 from evals.grading.score import Score
 from tests.evals.grading.hostile import HOSTILE, RIGHT
 

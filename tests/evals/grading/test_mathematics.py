@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from evals.grading import mathematics
 from evals.grading.boxed import EMPTY, MISSING, UNTERMINATED
-from evals.grading.latex import tidy
 from evals.grading.mathematics import classes, extract, judge, problem, score
+from evals.grading.notation.latex import tidy
 from tests.evals.grading.cases import load
 
 HANGS = "9^{9^{9^9}}"

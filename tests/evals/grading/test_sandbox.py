@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.grading import bubblewrap, sandbox, seccomp
-from evals.grading.sandbox import IsolationError, Limits, Outcome, run
+from evals.grading.programs import bubblewrap, sandbox, seccomp
+from evals.grading.programs.sandbox import IsolationError, Limits, Outcome, run
 
 SMALL = Limits(
     cpu_seconds=2,
@@ -38,7 +38,7 @@ def test_it_sees_only_what_python_needs(isolation: None) -> None:
     seen = _printed("import os; print(*sorted(os.environ)); print(*os.listdir())")
     assert "PATH" not in seen.split()
     assert not set(seen.split()) & {"evals", "tests"}
-    project = Path(sandbox.__file__).parents[2]
+    project = Path(sandbox.__file__).parents[3]
     # The folder itself may be there, as a place on the way to numpy in its virtual environment.
     hidden = [
         project / "evals",

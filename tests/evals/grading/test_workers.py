@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from evals.grading.workers import (
+from evals.grading.workers.pool import (
     CallFailedError,
     CallTimeoutError,
     WorkerPool,
@@ -156,7 +156,7 @@ def test_the_shared_pool_is_one() -> None:
 # A script without the guard that multiprocessing needs, whose last call is in C code for ever.
 SCRIPT = """
 import os, threading, time
-from evals.grading.workers import WorkerPool
+from evals.grading.workers.pool import WorkerPool
 pool = WorkerPool(2)
 idle, busy = pool.call(os.getpid, limit=10), None
 thread = threading.Thread(target=pool.call, args=(pow, 9, 9**9), kwargs={"limit": 1}, daemon=True)

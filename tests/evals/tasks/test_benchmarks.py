@@ -87,7 +87,7 @@ def test_every_reference_answer_is_judged_right_and_no_other_is(name: str) -> No
 
 
 def test_a_right_program_is_judged_right_and_another_is_not() -> None:
-    from evals.grading.sandbox import IsolationError, require_isolation
+    from evals.grading.programs.sandbox import IsolationError, require_isolation
 
     try:
         require_isolation()

@@ -1,0 +1,69 @@
+"""EAGer-init at a running θ: one θ a prompt, taken when enough is known."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+
+from eager_sgl.adaptive_threshold import RunningThreshold, Shown
+from eager_sgl.schedule import OnlineSchedule, Selection
+from eager_sgl.tree import TokenTree
+
+__all__ = ["RunningSchedule"]
+
+
+@dataclass
+class RunningSchedule:
+    """Replays with the θ that a prompt got, and tells what its steps show.
+
+    A prompt that begins when enough is known gets its θ at once. One that begins earlier draws its
+    first chain to the end before it gets one, its own chain included in what is known, and only
+    then branches: any strand was drawn from the model's own distribution, so that it does not
+    matter when a branch is decided on. From then on its θ stays.
+
+    Attributes:
+        online: its θ is replaced.
+        running: of the model.
+        threshold: θ in nats; None as long as there is none.
+    """
+
+    online: OnlineSchedule
+    running: RunningThreshold
+    threshold: float | None = None
+    _counts: Counter[int] = field(default_factory=Counter)
+    _num_read: Counter[int] = field(default_factory=Counter)
+    _length: float | None = None
+
+    def replay(self, tree: TokenTree) -> Selection:
+        """As `OnlineSchedule`, at the prompt's θ, or without a branch as long as it has none."""
+        self._observe(tree)
+        root = tree.strands[0]
+        begins_known = not root.token_ids and self.running.is_ready
+        if self.threshold is None and (begins_known or root.finish_reason):
+            if root.finish_reason:
+                self._observe_length(root.end)
+            self.threshold = self.running.threshold(self.online.max_sequences)
+        threshold = math.inf if self.threshold is None else self.threshold
+        selection = replace(self.online, threshold=threshold).replay(tree)
+        if not selection.num_alive and self._length is None:
+            self._observe_length(fmean(head.strand.end for head in selection.heads))
+        return selection
+
+    def shown(self) -> Shown:
+        """At the end: what the prompt showed."""
+        assert self.threshold is not None, "the prompt has no θ yet"
+        assert self._length is not None, "the prompt has not ended"
+        return Shown(self.threshold, self._length, tuple(sorted(self._counts.items())))
+
+    def _observe(self, tree: TokenTree) -> None:
+        """Every step once: a strand's first one is its parent's where a branch set its token."""
+        for strand in tree.strands:
+            start = max(self._num_read[strand.index], strand.parent is not None)
+            self._counts += self.running.observe(strand.entropies[start:])
+            self._num_read[strand.index] = len(strand.entropies)
+
+    def _observe_length(self, length: float) -> None:
+        self._length = length
+        self.running.observe_length(length)

@@ -1,0 +1,192 @@
+"""Fields of SGLang's `ServerArgs` (0.5.23): what the runtime sets, checks and refuses."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.util
+import json
+import os
+import runpy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eager_sgl.engine.addresses import require_key
+
+__all__ = ["devices_fault", "plain_arguments", "resolve_arguments"]
+
+# What every device gets; the rest of SGLang's defaults suit a GPU as they are.
+COMMON_ARGUMENTS: dict[str, Any] = {
+    # An idle scheduler otherwise spins on one core.
+    "sleep_on_idle": True,
+    "log_level": "info",
+    # One line per request would fill the log and slow the server.
+    "log_level_http": "warning",
+    # For the entropy gate. Whoever may send requests can then run code in the server: it listens on
+    # this machine only, and wants a key.
+    "enable_custom_logit_processor": True,
+}
+
+CPU_ARGUMENTS: dict[str, Any] = {
+    "device": "cpu",
+    # CPUs compute in float32; half precision is emulated on most.
+    "dtype": "float32",
+    "attention_backend": "torch_native",
+    "sampling_backend": "pytorch",
+    # Overlap hides scheduling behind a device's work; here both take turns on the same core.
+    "disable_overlap_schedule": True,
+    # A branch that begins joins the step of those that run, instead of holding them up for one.
+    "enable_mixed_chunk": True,
+    # A cached prefix is shared token by token.
+    "page_size": 1,
+    "max_running_requests": 256,
+    # Weights and KV pool take at most half of the memory, and the pool at most these tokens: it is
+    # written once at the start, which takes time and memory even when it is never used.
+    "mem_fraction_static": 0.5,
+    "max_total_tokens": 131_072,
+    # Graphs are captured for GPUs only.
+    "cuda_graph_backend_decode": "disabled",
+    "cuda_graph_backend_prefill": "disabled",
+}
+
+_ONE_MACHINE = "the runtime is on this machine alone; use connect() for a server on several"
+_HTTP = "the runtime is asked over plain HTTP"
+
+# Fields that we rely on: the values that they may have, and why no others.
+FIXED: dict[str, tuple[tuple[object, ...], str]] = {
+    "skip_tokenizer_init": ((False,), "prompts are tokenised by the server"),
+    "disable_radix_cache": ((False,), "every branch would be generated anew"),
+    "is_embedding": ((False,), "an embedding model generates nothing"),
+    "encoder_only": ((False,), "an encoder generates nothing"),
+    "disaggregation_mode": (("null",), "the runtime has to prefill and to decode"),
+    "nnodes": ((1,), _ONE_MACHINE),
+    "node_rank": ((0,), _ONE_MACHINE),
+    "use_ray": ((False,), "Ray's processes would outlive the runtime"),
+    "tokenizer_worker_num": ((1,), "SGLang takes no API key with several"),
+    "log_level": (("info", "debug"), "the stages of the start are read from the log"),
+    "grpc_mode": ((False,), _HTTP),
+    "smg_grpc_mode": ((False,), _HTTP),
+    "ssl_keyfile": ((None,), _HTTP),
+    "ssl_certfile": ((None,), _HTTP),
+    "ssl_ca_certs": ((None,), _HTTP),
+    "ssl_keyfile_password": ((None,), _HTTP),
+    "enable_ssl_refresh": ((False,), _HTTP),
+}
+
+
+def _is_int(value: object, least: int, most: float) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_count(value: object) -> bool:
+    return value is None or _is_int(value, 1, 2**31 - 1)
+
+
+_COUNT = (_is_count, "a whole number of at least 1")
+
+# Fields whose values reach the server as they are: what they must be, by rule and in words.
+CHECKED: dict[str, tuple[Callable[[object], bool], str]] = {
+    "port": (
+        lambda value: _is_int(value, 1, 65_535),
+        "a port from 1 to 65535; left out, a free one is taken",
+    ),
+    "host": (lambda value: isinstance(value, str) and value != "", "an address of this machine"),
+    "random_seed": (
+        lambda value: value is None or _is_int(value, 0, 2**32 - 1),
+        "a whole number from 0 to 4294967295",
+    ),
+    "mem_fraction_static": (
+        lambda value: value is None or (isinstance(value, float) and 0 < value < 1),
+        "between 0 and 1",
+    ),
+    **dict.fromkeys(
+        (
+            "tp_size",
+            "dp_size",
+            "pp_size",
+            "page_size",
+            "context_length",
+            "max_total_tokens",
+            "max_running_requests",
+        ),
+        _COUNT,
+    ),
+}
+
+
+def plain_arguments(server_args: Mapping[str, object]) -> dict[str, Any]:
+    """Server arguments as JSON holds them.
+
+    Raises:
+        ValueError: SGLang has no such field, or the runtime cannot work with its value.
+    """
+    return {name: _plain(name, value) for name, value in server_args.items()}
+
+
+def _plain(name: str, value: object) -> object:
+    if name not in _field_names():
+        similar = difflib.get_close_matches(name, _field_names(), n=1)
+        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        raise ValueError(f"SGLang has no server argument {name!r}{hint}")
+    if name == "model_path":
+        raise ValueError("model_path is the runtime's own argument, not one of server_args")
+    if name == "api_key" and value is not None:
+        return require_key(value)  # type: ignore[arg-type]
+    value = str(value) if isinstance(value, Path) else value
+    allowed, reason = FIXED.get(name, ((value,), ""))
+    if value not in allowed:
+        values = " or ".join(map(repr, allowed))
+        raise ValueError(f"server argument {name} is {value!r}; it must be {values}: {reason}")
+    is_right, expected = CHECKED.get(name, (lambda value: True, ""))
+    if not is_right(value):
+        raise ValueError(f"server argument {name} is {value!r}; it must be {expected}")
+    try:
+        json.dumps(value)
+    except TypeError as error:
+        raise ValueError(
+            f"server argument {name} is {value!r}, which cannot be passed to the server's process"
+        ) from error
+    return value
+
+
+@functools.cache
+def _field_names() -> frozenset[str]:
+    """Of `ServerArgs`; importing it would take ten seconds and more."""
+    spec = importlib.util.find_spec("sglang")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0], "srt", "arg_groups", "field_order.py")
+    return frozenset(runpy.run_path(str(path))["POSITIONAL_FIELD_ORDER"])
+
+
+def resolve_arguments(server_args: Mapping[str, Any], *, on_cpu: bool) -> dict[str, Any]:
+    """The fields of `ServerArgs`: the owner's over ours."""
+    return COMMON_ARGUMENTS | (CPU_ARGUMENTS if on_cpu else {}) | dict(server_args)
+
+
+def devices_fault(arguments: Mapping[str, Any], num_devices: int) -> str | None:
+    """Why the machine cannot serve with these arguments; None if it can.
+
+    Args:
+        arguments: resolved ones.
+        num_devices: that SGLang can serve on; 0 where there is only the CPU.
+    """
+    device, num_ranks = arguments.get("device"), 1
+    for name in ("tp_size", "pp_size"):
+        num_ranks *= arguments.get(name) or 1
+    if num_devices == 0:
+        num_ranks *= arguments.get("dp_size") or 1
+        if device != "cpu":
+            return f"device is {device!r}, but this machine has no accelerator; leave it out"
+    elif device == "cpu" and os.environ.get("SGLANG_USE_CPU_ENGINE") != "1":
+        return (
+            "device is 'cpu', but this machine has an accelerator; hide it from the runtime, for "
+            "example with environment={'CUDA_VISIBLE_DEVICES': ''}"
+        )
+    if num_ranks > max(num_devices, 1):
+        return (
+            f"tp_size, pp_size and dp_size want {num_ranks} devices, "
+            f"but this machine has {num_devices or 'only its CPU'}"
+        )
+    return None

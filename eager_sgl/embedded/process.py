@@ -1,0 +1,167 @@
+"""The embedded runtime's own process: SGLang's server, which dies with its owner or its children.
+
+    python -m eager_sgl.embedded.process SCRATCH_FOLDER
+
+The folder holds the server's arguments: its keys among them, which the command line would show to
+all users of the machine.
+
+Standard input is a pipe that the owner holds open and never writes to. When it ends, the owner is
+gone, however it died, and this process takes its whole group with it. (A parent-death signal would
+also fire when only the launching thread ends, and reaches no grandchild.) The same happens when
+one of SGLang's processes has ended, so that nobody waits for an answer that cannot come: SGLang
+itself waits a minute for diagnostics meanwhile, and accepts connections that it never answers.
+
+SGLang's subprocesses import this module again, so its top level stays light.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from multiprocessing import active_children
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import psutil
+
+__all__ = ["ARGUMENTS_FILE", "DEATH_FILE", "how_it_ended", "main"]
+
+ARGUMENTS_FILE = "server_args.json"
+DEATH_FILE = "death"
+"""Holds a clause on the process that died, such as "the scheduler died (signal 9)"."""
+
+POLL_SECONDS = 1.0
+LOG_SECONDS = 1.0
+"""What SGLang is given to write to its log what it knows of the death of a process."""
+SMALL_MODEL_BYTES = 100_000_000
+SHARED_MEMORY = Path("/dev/shm")
+TITLE_START = "sglang::"
+
+
+def main() -> None:
+    """Serve until killed; the argument is that of the command line above."""
+    scratch = Path(sys.argv[1])
+    if os.getpgrp() != os.getpid():
+        # Started by hand: the group that we kill must be our own.
+        os.setpgid(0, 0)
+    threading.Thread(target=_watch, args=(scratch,), daemon=True).start()
+    from eager_sgl.embedded.arguments import devices_fault, resolve_arguments
+
+    num_devices = _num_devices()
+    server_args = json.loads((scratch / ARGUMENTS_FILE).read_text())
+    arguments = resolve_arguments(server_args, on_cpu=num_devices == 0)
+    if fault := devices_fault(arguments, num_devices):
+        sys.exit(fault)
+    if num_devices == 0:
+        _prepare_environment(Path(arguments["model_path"]), scratch)
+    from sglang.srt.entrypoints.http_server import launch_server
+    from sglang.srt.plugins import load_plugins
+    from sglang.srt.server_args import ServerArgs
+
+    load_plugins()
+    launch_server(ServerArgs(**arguments))
+
+
+def _num_devices() -> int:
+    """Devices that SGLang can serve on; 0 where there is only the CPU."""
+    from eager_sgl.embedded.cpu_platform import accelerator_present
+
+    if not accelerator_present():
+        return 0
+    import torch
+
+    return max(torch.accelerator.device_count(), 1)
+
+
+def _prepare_environment(model_folder: Path, scratch: Path) -> None:
+    # By default the ranks, here one, meet on a port that every network interface can reach.
+    meeting = f"file://{scratch}/ranks_{os.getpid()}"
+    os.environ.setdefault("SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE", meeting)
+    if is_small(model_folder):
+        # Threads that wait for each other at every small operation lose more than they gain, and
+        # on a busy machine nearly everything: 73 token/s with two where one reaches 1,150.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def is_small(model_folder: Path) -> bool:
+    """Whether a model folder's weight files are below `SMALL_MODEL_BYTES` (a hub id's are not)."""
+    files = [*model_folder.glob("*.safetensors"), *model_folder.glob("*.bin")]
+    return bool(files) and sum(file.stat().st_size for file in files) < SMALL_MODEL_BYTES
+
+
+def _watch(scratch: Path) -> None:
+    """End the process group once its owner is gone, or a process of SGLang has ended."""
+    owner = os.getppid()
+    titles: dict[BaseProcess, str] = {}
+    while True:
+        titles |= {child: titles.get(child) or _title(child) for child in active_children()}
+        ready = wait([0, *(child.sentinel for child in titles)], POLL_SECONDS)
+        # A process that the owner forked may keep the pipe open; our parent's id tells as well.
+        if 0 in ready or os.getppid() != owner:
+            shutil.rmtree(scratch, ignore_errors=True)
+            break
+        ended = [(child, titles.pop(child)) for child in list(titles) if child.sentinel in ready]
+        if deaths := [death for child, title in ended if (death := _death(child, title))]:
+            _write_whole(scratch / DEATH_FILE, deaths[0])
+            time.sleep(LOG_SECONDS)
+            break
+    _remove_leftovers()
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _title(child: BaseProcess) -> str:
+    """What a process of SGLang calls itself; empty until it does, and of any other."""
+    assert child.pid is not None
+    with contextlib.suppress(psutil.Error):
+        name: str = psutil.Process(child.pid).name()
+        return name.removeprefix(TITLE_START) if name.startswith(TITLE_START) else ""
+    return ""
+
+
+def _death(child: BaseProcess, title: str) -> str | None:
+    """A clause on a process that has ended; None where it was a helper that has done its work."""
+    child.join(POLL_SECONDS)
+    code = child.exitcode
+    if code == 0 and not title:
+        return None
+    who = f"the {title}" if title else "a process of the server"
+    return f"{who} died ({how_it_ended(code)})" if code is not None else f"{who} died"
+
+
+def how_it_ended(exit_code: int) -> str:
+    """What `exitcode` and `returncode` say, in words."""
+    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that its reader sees whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(text)
+    unfinished.rename(path)
+
+
+def _remove_leftovers() -> None:
+    """Delete the shared memory that SIGKILL gives SGLang no time to delete."""
+    group, inodes = os.getpgrp(), set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(process.name)) == group:
+                inodes |= _shared_inodes((process / "maps").read_text())
+    for segment in SHARED_MEMORY.iterdir() if inodes else ():
+        with contextlib.suppress(OSError):
+            if segment.stat().st_ino in inodes:
+                segment.unlink()
+
+
+def _shared_inodes(maps: str) -> set[int]:
+    """The shared memory in a Linux list of mappings (a semaphore's name there is not its last)."""
+    return {int(line.split()[4]) for line in maps.splitlines() if f"{SHARED_MEMORY}/" in line}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What may be sent to a server: numbers and texts, checked before a request leaves.
+
+A server is shared, and SGLang looks at most numbers only where the model runs: a token id outside
+the vocabulary, more alternatives than there are tokens, or a number that its tensors cannot hold
+ends the scheduler, and with it everybody's requests. JSON has no word for NaN either, which arrives
+as "not given".
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from eager_sgl.engine.shapes import shown
+
+__all__ = ["require_params", "require_tokens", "to_json"]
+
+LARGEST_INT = 2**30
+"""SGLang keeps counts in tensors of 32 bits; this is its own word for "all"."""
+LARGEST_FLOAT = 1e38
+
+
+class _Range(NamedTuple):
+    lowest: float
+    highest: float
+    is_whole: bool = False
+    also: float | None = None
+
+    def __contains__(self, value: object) -> bool:
+        kinds = int if self.is_whole else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return False
+        return self.lowest <= value <= self.highest or value == self.also
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.is_whole else "a number"
+        also = "" if self.also is None else f"{self.also} or "
+        return f"{also}{kind} from {self.lowest:g} to {self.highest:g}"
+
+
+_COUNT = _Range(0, LARGEST_INT, is_whole=True)
+_RANGES = {
+    "max_new_tokens": _COUNT,
+    "min_new_tokens": _COUNT,
+    "temperature": _Range(0, LARGEST_FLOAT),
+    "top_p": _Range(math.ulp(0.0), 1),
+    "top_k": _Range(1, LARGEST_INT, is_whole=True, also=-1),
+    "min_p": _Range(0, 1),
+    "frequency_penalty": _Range(-2, 2),
+    "presence_penalty": _Range(-2, 2),
+}
+
+
+def require_tokens(what: str, token_ids: object, vocabulary_size: int) -> tuple[int, ...]:
+    """Token ids of the model.
+
+    Args:
+        what: they are, for the error.
+        token_ids: a sequence of integers, numpy's included.
+        vocabulary_size: one above the highest id.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if isinstance(token_ids, bytes | bytearray | memoryview):
+        raise ValueError(f"{what} is {shown(token_ids)}; decode bytes to a text, or give token ids")
+    try:
+        items: tuple[Any, ...] = tuple(token_ids)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{what} is {shown(token_ids)}; it must be a list of token ids") from None
+    if set(map(type, items)) - {int}:
+        items = tuple(_token(what, item, place) for place, item in enumerate(items))
+    if items and not 0 <= min(items) <= max(items) < vocabulary_size:
+        place, wrong = next((p, t) for p, t in enumerate(items) if not 0 <= t < vocabulary_size)
+        raise ValueError(
+            f"token id {wrong} at position {place} of {what} is outside the model's vocabulary; "
+            f"ids are 0 to {vocabulary_size - 1}"
+        )
+    return items
+
+
+def _token(what: str, item: Any, place: int) -> int:
+    if isinstance(item, numbers.Integral) and not isinstance(item, bool):
+        return int(item)
+    raise ValueError(f"position {place} of {what} is {shown(item)}; it must be a token id")
+
+
+def require_params(params: Mapping[str, object], vocabulary_size: int, num_tokens: int) -> None:
+    """The numbers among a request's sampling parameters and options, by SGLang's names.
+
+    Args:
+        params: None stands for "not given".
+        vocabulary_size: of the model.
+        num_tokens: that are sent with them.
+
+    Raises:
+        ValueError: one is outside its range.
+    """
+    ranges = _RANGES | {
+        "top_logprobs_num": _Range(0, vocabulary_size, is_whole=True),
+        "logprob_start_len": _Range(-1, num_tokens, is_whole=True),
+    }
+    for name, allowed in ranges.items():
+        value = params.get(name)
+        if value is not None and value not in allowed:
+            raise ValueError(f"{name} is {shown(value)}; it must be {allowed}")
+    require_tokens("stop_token_ids", params.get("stop_token_ids") or (), vocabulary_size)
+
+
+def to_json(body: Mapping[str, object]) -> bytes:
+    """A request's body.
+
+    Raises:
+        ValueError: it holds a text that cannot be encoded, or a value that JSON has no word for.
+    """
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:
+        if text := next(filter(_is_broken, _texts_in(body)), None):
+            raise ValueError(
+                f"the text {text!r} holds half of a surrogate pair, which cannot be encoded; "
+                "repair it where it was decoded"
+            ) from error
+        raise ValueError(f"the request cannot be written as JSON: {error}") from error
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _texts_in(pair)
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,216 @@
+"""What a server is able to do, found out with real requests when connecting."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from eager_sgl.core import Generation
+from eager_sgl.engine.gate.probe import why_no_gate
+from eager_sgl.engine.limits import FIRST_CONTACT, PROBE
+from eager_sgl.engine.protocol import (
+    Json,
+    generate_payload,
+    new_request_id,
+    parse_generation,
+    tokens_of,
+)
+from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of
+from eager_sgl.engine.transport import Transport
+from eager_sgl.errors import (
+    MalformedAnswerError,
+    RequestRejectedError,
+    ServerError,
+    ServerUnsuitableError,
+)
+
+__all__ = ["ServerProfile", "is_stop_token", "probe"]
+
+_NUM_TOKENS, _NUM_PATHS = 16, 3
+_FORCING_BIAS = 1e4
+_RESERVED = 6
+_NO_TOKEN = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class ServerProfile:
+    """What branching depends on.
+
+    Attributes:
+        model_path: the model as the server names it.
+        version: of the server's sglang.
+        context_length: most tokens of a prompt and its sequence together; SGLang keeps a few of
+            the model's positions for itself and refuses longer inputs.
+        page_size: tokens in a page of the radix cache; only whole pages are shared.
+        logprobs: "tempered" if returned logprobs belong to the distribution at the request's
+            temperature (SGLang's default), "raw" if to the one at temperature 1
+            (SGLANG_RETURN_ORIGINAL_LOGPROB=1).
+        vocabulary_size: tokens that the model gives logits for, one above the highest id; the
+            tokenizer may know fewer.
+        no_gate: why the server has no entropy gate, in a clause; None where it has.
+    """
+
+    model_path: str
+    version: str
+    context_length: int
+    page_size: int
+    logprobs: Literal["tempered", "raw"]
+    vocabulary_size: int
+    no_gate: str | None = None
+
+
+def probe(transport: Transport) -> ServerProfile:
+    """Ask a server what it is, and check what it does.
+
+    Raises:
+        ServerUnsuitableError: its radix cache does not serve `input_ids` prefixes.
+        ServerError: it does not answer, or not as SGLang does.
+    """
+    try:
+        return _probe(transport)
+    except (MalformedAnswerError, RequestRejectedError) as error:
+        raise ServerUnsuitableError(
+            f"{transport.url} answers, but not as an SGLang server does ({error})"
+        ) from error
+
+
+def _probe(transport: Transport) -> ServerProfile:
+    model_path = transport.get("/model_info", _model_path_of, FIRST_CONTACT)
+    server_info = transport.get("/server_info", _server_info_of)
+    max_model_length = transport.get("/v1/models", _model_length_of)
+    page_size = server_info.get("page_size") or 1
+    path = _require_prefix_cache(transport, page_size)
+    return ServerProfile(
+        model_path=model_path,
+        version=server_info["version"],
+        context_length=server_info.get("max_req_input_len") or max_model_length - _RESERVED,
+        page_size=page_size,
+        logprobs="tempered" if _are_logprobs_tempered(transport, path) else "raw",
+        vocabulary_size=_vocabulary_size(transport),
+        no_gate=why_no_gate(transport, server_info, path),
+    )
+
+
+def _model_path_of(answer: object) -> str:
+    return field(answer, "model_path", str)
+
+
+def _model_length_of(answer: object) -> int:
+    models = list_of(dict, answer, "data")
+    if not models:
+        raise ShapeError("it names no model")
+    return field(models[0], "max_model_len", int)
+
+
+def _server_info_of(answer: object) -> Json:
+    field(answer, "version", str)
+    for name in ("page_size", "max_req_input_len"):
+        if as_object(answer).get(name) is not None:
+            field(answer, name, int)
+    return as_object(answer)  # type: ignore[no-any-return]
+
+
+def _vocabulary_size(transport: Transport) -> int:
+    """Read out of a refusal: no route tells it, and a tokenizer may know fewer tokens than a model.
+
+    A bias for a token that no model has is refused with the range that a token may have. The
+    request asks for two grammars at once as well, which is refused too, so that it does not reach
+    the model even where the bias would.
+    """
+    try:
+        _generate(
+            transport,
+            [0],
+            max_new_tokens=1,
+            logit_bias={str(_NO_TOKEN): 0.0},
+            regex="1",
+            ebnf='root ::= "1"',
+        )
+    except RequestRejectedError as error:
+        if allowed := re.search(r"\[0, (\d+)\]", str(error)):
+            return int(allowed[1]) + 1
+        raise ServerUnsuitableError(
+            f"{transport.url} does not say how many tokens its model has ({error})"
+        ) from error
+    raise ServerUnsuitableError(f"{transport.url} took a token that no model has")
+
+
+def is_stop_token(transport: Transport, token_id: int) -> bool:
+    """Whether the server ends a sequence at this token: it is made to generate it.
+
+    No route tells a model's EOS tokens, and a model may have several.
+    """
+    answer = _generate(
+        transport,
+        [token_id],
+        max_new_tokens=1,
+        temperature=0,
+        logit_bias={str(token_id): _FORCING_BIAS},
+    )
+    if answer.token_ids != (token_id,):
+        raise ServerError(
+            f"the server generated {list(answer.token_ids)} where {token_id} was forced"
+        )
+    return answer.finish_reason == "stop"
+
+
+def _generate(
+    transport: Transport, ids: list[int], *, num_top: int = 0, **sampling_params: object
+) -> Generation:
+    return transport.post(
+        "/generate",
+        lambda: generate_payload(
+            ids, sampling_params, request_id=new_request_id(), top_logprobs=num_top
+        ),
+        partial(parse_generation, logprob_temperature=1.0, top_k=num_top),
+        patience=PROBE,
+    )
+
+
+def _draw_path(transport: Transport, num_tokens: int) -> list[int]:
+    """Tokens that the model itself generated, so that they are valid for any vocabulary."""
+    prompt = list(transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of))
+    answer = _generate(transport, prompt, max_new_tokens=num_tokens, temperature=1, ignore_eos=True)
+    return [*prompt, *answer.token_ids]
+
+
+def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
+    """A path that was generated, and served from the cache when it was sent at once after that.
+
+    Of three paths two must be: under load one may be evicted, and with replicas that take turns one
+    may come back to where it was generated by chance.
+    """
+    num_served = cached = expected = 0
+    path: list[int] = []
+    for _ in range(_NUM_PATHS):
+        path = _draw_path(transport, max(_NUM_TOKENS, 2 * page_size))
+        expected = (len(path) - 1) // page_size * page_size
+        cached = _generate(transport, path, max_new_tokens=1).cached_tokens
+        num_served += cached >= expected
+    if 2 * num_served > _NUM_PATHS:
+        return path
+    raise ServerUnsuitableError(
+        f"{transport.url} served {cached} of {expected} tokens from its radix cache, so every "
+        "branch would be generated anew; start it without --disable-radix-cache (behind a router, "
+        "every request of a prompt must reach the same replica)"
+    )
+
+
+def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
+    """Halving the temperature doubles the gap between two tokens, or leaves it as it is."""
+    for end in range(len(path), 0, -1):
+        warm, cold = (
+            _top_gap(transport, path[:end], temperature=temperature) for temperature in (1.0, 0.5)
+        )
+        if warm > 0.1:
+            return cold > 1.5 * warm
+    raise ServerError(f"{transport.url} returned equal logprobs for different tokens")
+
+
+def _top_gap(transport: Transport, ids: list[int], *, temperature: float) -> float:
+    answer = _generate(transport, ids, num_top=2, max_new_tokens=1, temperature=temperature)
+    assert answer.top is not None, "alternatives were asked for"
+    first, second = answer.top.logprobs[0, :2]
+    return float(first - second)

@@ -1,0 +1,248 @@
+"""The tree of one prompt and the requests that make it grow.
+
+Nothing waits for the slowest: as soon as any request has been answered, the schedule decides anew,
+and what it then wants to go on is asked for. So all strands of all prompts move with the server's
+own batch, and a strand that can no longer branch runs to its end in one request while others are
+still watched. A request that a later decision has made useless is aborted.
+
+A request may be interrupted: its stream breaks off, or it reaches a limit of time and is told to
+stop. The tokens that came stay in the tree, and the schedule asks for the rest from there. That
+leaves the distribution as it is wherever the cut depends on time and on the tokens before it alone,
+as that of a request that was told to stop. It is not quite so where a gate's stream breaks off at
+any time: the tokens since its last report are lost, all of which stayed below θ, and those drawn
+anew in their place need not. So at most as many sequences as streams broke have a branch too many.
+
+How much is asked for at once under the chunk monitor: as many tokens as have passed on the path
+since its last branch, at least `chunk_tokens`, at most eight times as many. A tail behind a branch
+is discarded in about half of the cases, so chunks are short where branches come thickly; a request
+costs a forward pass for its prefill, so they are long where none comes. With `chunk_tokens` = 1
+every request is for a single token: stepping, as the paper's reference implementation does it.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from sglang.lang.interpreter import ProgramState
+
+from eager_sgl.core import (
+    EagerConfig,
+    Generation,
+    Monitor,
+    PromptResult,
+    RefusedBranch,
+    SamplingConfig,
+    SearchConfig,
+    Sequence,
+)
+from eager_sgl.engine.endpoint import endpoint_of
+from eager_sgl.engine.gate.parameters import Gate
+from eager_sgl.engine.requests import Request, Ticket
+from eager_sgl.errors import ServerError
+from eager_sgl.methods import mark_of, policy_of
+from eager_sgl.reasoning import decode_all
+from eager_sgl.schedule import Head, Selection, Watch, refused_branches, sequences_of
+from eager_sgl.tree import Strand, TokenTree
+
+__all__ = ["Growth"]
+
+MOST_CHUNKS = 8
+MOST_FRUITLESS = 7
+
+
+class _Flight(NamedTuple):
+    """A request that is under way: how many tokens it asks for, and from which position on."""
+
+    ticket: Ticket
+    num_tokens: int
+    start: int
+
+
+class Growth:
+    """A prompt's tree and what has been asked of the server for it.
+
+    Args:
+        source: the state that the sequences go on from.
+        sampling: how tokens are drawn.
+        config: of what is watched for branches, or recorded of every step; None if nothing is.
+        reasoning_end: the text that closes the reasoning, where the configuration does not say.
+    """
+
+    def __init__(
+        self,
+        source: ProgramState,
+        sampling: SamplingConfig,
+        config: EagerConfig | SearchConfig | None = None,
+        reasoning_end: str | None = None,
+    ) -> None:
+        self._endpoint = endpoint = endpoint_of(source)
+        self._sampling = sampling
+        self._config = config if isinstance(config, EagerConfig) else None
+        self._recorded_top_k = (
+            endpoint.top_k(config.top_k) if isinstance(config, SearchConfig) else 0
+        )
+        self._reasoning_end = (config.reasoning_end if config else reasoning_end) or ""
+        self._gate: Gate | None = None
+        self._in_flight: dict[Strand, _Flight] = {}
+        self._answers: queue.SimpleQueue[tuple[Strand, Generation | Exception]] = (
+            queue.SimpleQueue()
+        )
+        self._fruitless: dict[Strand, int] = {}
+        self._sequences: dict[Head, Sequence] = {}
+        # Once: what is generated after them comes from the server itself.
+        prompt_ids = endpoint.require_known("the state", endpoint.token_ids(source))
+        self._mark = endpoint.marker(mark_of(config)) if config else ()
+        self.tree = TokenTree(
+            prompt_ids,
+            max_new_tokens=min(sampling.max_new_tokens, endpoint.room_for(len(prompt_ids))),
+            policy=policy_of(config) if config else None,
+            reasoning_end=self._mark,
+            is_stop=lambda t: t in sampling.stop_token_ids or endpoint.is_stop_token(t),
+        )
+        if self._config is not None:
+            self._gate = endpoint.gate(self._config)
+
+    def __enter__(self) -> Growth:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Abort what is still asked for: nobody will take the answers."""
+        self._abort(self._in_flight)
+
+    @property
+    def _keeps_refused(self) -> bool:
+        return self._config is not None and self._config.refused_threshold is not None
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """How branch points are found."""
+        if self._config is None:
+            return None
+        return "gate" if self._gate else "chunk"
+
+    def prefill(self) -> None:
+        """Put the prompt into the radix tree before several sequences ask for it at once."""
+        self.tree.record(self._endpoint.prefill(self.tree.prompt_ids))
+
+    def take_refused(self, result: PromptResult, refused: RefusedBranch) -> Strand:
+        """The strand that an untried branch of an earlier result opens."""
+        before = result.sequences[refused.sequence].token_ids[: refused.point.position]
+        self._endpoint.require_known("the result", (*before, *refused.point.token_ids))
+        return self.tree.branch_given(before, refused.point, refused.choice)
+
+    def follow(self, selection: Selection) -> None:
+        """Ask for what the schedule wants, and no longer for what no sequence holds any more."""
+        wanted = {head.strand for head in selection.heads}
+        self._abort(strand for strand in self._in_flight if strand not in wanted)
+        for watch in selection.watched:
+            if watch.strand not in self._in_flight:
+                self._watch(watch)
+        self.finish(selection.free)
+
+    def finish(self, strands: Iterable[Strand]) -> None:
+        """Ask for all the rest of strands that nothing can branch on, where it is not asked for."""
+        for strand in strands:
+            if strand not in self._in_flight:
+                self._start(strand, self.tree.remaining(strand), top_k=self._recorded_top_k)
+
+    def _watch(self, watch: Watch) -> None:
+        config, strand = self._config, watch.strand
+        assert config is not None, "nothing is monitored without a configuration"
+        remaining = self.tree.remaining(strand)
+        if self._gate is not None:
+            self._start(strand, remaining, gate=replace(self._gate, most=watch.most))
+        else:
+            longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
+            num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
+            self._start(strand, num_tokens, top_k=self._endpoint.top_k(config.top_k))
+
+    def _start(
+        self, strand: Strand, num_tokens: int, *, top_k: int = 0, gate: Gate | None = None
+    ) -> None:
+        request = Request(
+            token_ids=(*self.tree.prompt_ids, *strand.path()),
+            num_tokens=num_tokens,
+            sampling=self._sampling,
+            top_k=top_k,
+            gate=gate,
+        )
+        answers = self._answers
+        ticket = self._endpoint.start(request, lambda outcome: answers.put((strand, outcome)))
+        self._in_flight[strand] = _Flight(ticket, num_tokens, strand.end)
+
+    def wait(self) -> None:
+        """Put what has come into the tree, at least one answer.
+
+        Raises:
+            ServerError: a request failed.
+        """
+        self._take(*self._answers.get())
+        while not self._answers.empty():
+            self._take(*self._answers.get())
+
+    def wait_for_all(self) -> None:
+        """Wait until nothing is asked for any more."""
+        while self._in_flight:
+            self.wait()
+
+    def _take(self, strand: Strand, outcome: Generation | Exception) -> None:
+        is_over = isinstance(outcome, Exception) or outcome.is_over
+        flight = self._in_flight.pop(strand) if is_over else self._in_flight[strand]
+        if isinstance(outcome, Exception):
+            if not flight.ticket.aborted:
+                raise outcome
+        elif not flight.ticket.aborted:
+            self.tree.append(strand, outcome, flight.num_tokens, flight.start)
+            self._note(strand, outcome, has_grown=strand.end > flight.start)
+        elif is_over:
+            self.tree.record(outcome)
+        else:  # it lives on: the notice came before the request did
+            self._endpoint.abort(flight.ticket)
+
+    def _note(self, strand: Strand, outcome: Generation, *, has_grown: bool) -> None:
+        """Count requests in a row that were interrupted before they brought a token."""
+        if outcome.interrupted is None or has_grown:
+            self._fruitless.pop(strand, None)
+            return
+        self._fruitless[strand] = number = self._fruitless.get(strand, 0) + 1
+        if number >= MOST_FRUITLESS:
+            raise ServerError(
+                f"{number} requests in a row ended without a token: {outcome.interrupted}"
+            )
+
+    def _abort(self, strands: Iterable[Strand]) -> None:
+        for strand in strands:
+            flight = self._in_flight[strand]
+            if not flight.ticket.aborted:
+                self._endpoint.abort(flight.ticket)
+
+    def sequences(self, heads: Iterable[Head]) -> tuple[Sequence, ...]:
+        """What has ended, each with its text, which is asked for once."""
+        heads = tuple(heads)
+        if new := [head for head in heads if head not in self._sequences]:
+            bare = sequences_of(new)
+            texts = decode_all(
+                [sequence.token_ids for sequence in bare],
+                self._endpoint.decode,
+                self._endpoint.marker(self._reasoning_end),
+                self._reasoning_end,
+            )
+            for head, sequence, (text, final) in zip(new, bare, texts, strict=True):
+                self._sequences[head] = replace(sequence, text=text, final_text=final)
+        return tuple(self._sequences[head] for head in heads)
+
+    def result(self, heads: Iterable[Head], max_sequences: int) -> PromptResult:
+        """The finished sequences with their texts."""
+        heads = tuple(heads)
+        self.wait_for_all()
+        return PromptResult(
+            prompt_ids=self.tree.prompt_ids,
+            sequences=self.sequences(heads),
+            counts=self.tree.counts(head.strand for head in heads),
+            max_sequences=max_sequences,
+            refused=refused_branches(heads) if self._keeps_refused else (),
+            monitor=self.monitor,
+        )

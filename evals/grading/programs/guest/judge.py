@@ -1,0 +1,191 @@
+"""The side that runs the benchmark's tests; it never executes the code of a model.
+
+The function under test is a stand-in that sends its arguments to the process of the candidate
+and gets plain values back, so comparisons happen where the candidate cannot reach.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import time
+from typing import Any
+
+from evals.grading.programs.guest.wire import ClosedError, NotPlainError, receive, send
+
+__all__ = ["WALL_FACTOR", "judge"]
+
+WALL_FACTOR, WALL_SECONDS = 3.0, 1.0  # a candidate that sleeps, or a busy machine
+
+
+class _CandidateError(Exception):
+    """The candidate raised an exception that is not a built-in one, or cannot be rebuilt."""
+
+
+class _NoAnswer(BaseException):
+    """The candidate cannot go on: no `except` of a test may hide it."""
+
+    def __init__(self, kind: str, explanation: str = "") -> None:
+        super().__init__(kind, explanation)
+
+
+class _Candidate:
+    """The function under test, as seen by the tests.
+
+    Args:
+        channel: the file descriptor of the candidate's process.
+        limits: CPU seconds allowed to each call in order; the last counts for all after it.
+        total_seconds: CPU seconds allowed to all of them together.
+        output: a file descriptor that gets an empty line with the first reply.
+    """
+
+    def __init__(
+        self, channel: int, limits: list[float], total_seconds: float, output: int
+    ) -> None:
+        self._channel = channel
+        self._output = output
+        self._limits = limits
+        self._left = total_seconds
+        self._wall_left = WALL_FACTOR * total_seconds + WALL_SECONDS
+        self.seconds: list[float] = []
+        self.raised: BaseException | None = None
+        self.raised_as = "", ""
+        self.failure: _NoAnswer | None = None
+
+    def load(self, prompt: str, program: str, entry_point: str, seconds: float) -> float:
+        """Define the function; the CPU seconds it took."""
+        try:
+            ready = receive(self._channel, time.monotonic() + 30)
+        except (ClosedError, TimeoutError):
+            ready = None
+        if ready != "ready":
+            raise _NoAnswer("not started", "the sandbox of the candidate did not start")
+        try:
+            kind, what, spent = self._ask(seconds, (prompt, program, entry_point), {})
+        except _NoAnswer as failure:
+            kind, explanation = failure.args
+            raise _NoAnswer(kind, f"{explanation} when loaded".strip()) from None
+        if kind == "raised":
+            names, message = what
+            raise _NoAnswer("wrong", f"does not load: {names[0]}: {message}")
+        return spent
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        seconds = self._limits[min(len(self.seconds), len(self._limits) - 1)]
+        try:
+            kind, what, spent = self._ask(min(seconds, self._left), args, kwargs)
+            if not self.seconds:  # from here on what becomes of us is up to the candidate
+                os.write(self._output, b"\n")
+            if kind == "not plain":
+                raise _NoAnswer("wrong", f"returns {what}, which is not plain data")
+        except _NoAnswer as failure:
+            self.failure = failure
+            raise
+        self._left -= spent
+        self.seconds.append(spent)
+        if kind == "raised":
+            names, message = what
+            self.raised, self.raised_as = _rebuilt(names, message), (names[0], message[:200])
+            raise self.raised
+        return what
+
+    def _ask(self, seconds: float, args: Any, kwargs: Any) -> tuple[str, Any, float]:
+        """One exchange. Raises _NoAnswer where none comes, or one of another form."""
+        if seconds <= 0:
+            raise _NoAnswer("time")
+        start = time.monotonic()
+        patience = min(WALL_FACTOR * seconds + WALL_SECONDS, self._wall_left)
+        try:
+            send(self._channel, (seconds, args, kwargs))
+            reply = receive(self._channel, start + patience)
+            self._wall_left -= time.monotonic() - start
+            return _checked(reply)
+        except TimeoutError:
+            raise _NoAnswer("time") from None
+        except ClosedError:
+            raise _NoAnswer("gone") from None
+        except (NotPlainError, MemoryError) as error:
+            raise _NoAnswer("wrong", f"returns {error}") from error
+
+
+def judge(job: dict[str, Any], channel: int, output: int) -> None:
+    """Run the job's tests and write the verdict to `output` as JSON, behind empty lines."""
+    candidate = _Candidate(channel, job["limits"], job["total_seconds"], output)
+    verdict: dict[str, Any] = {"load_seconds": 0.0}
+    try:
+        program = job["prompt"], job["program"], job["entry_point"]
+        verdict["load_seconds"] = candidate.load(*program, job["load_seconds"])
+        check = _check_function(job, candidate)
+        kind, explanation = _run(check, candidate)
+    except _NoAnswer as failure:
+        kind, explanation = failure.args
+    except BaseException as error:
+        kind, explanation = "broken", f"the tests do not load: {type(error).__name__}: {error}"
+    verdict |= {"kind": kind, "explanation": explanation, "seconds": candidate.seconds}
+    verdict["judge_seconds"] = time.process_time()
+    with open(output, "w", encoding="utf-8") as file:
+        json.dump(verdict, file)
+
+
+def _check_function(job: dict[str, Any], candidate: _Candidate) -> Any:
+    """The benchmark's `check`; helpers of the prompt are the reference's own."""
+    namespace: dict[str, Any] = {"__name__": "tests"}
+    exec(compile(job["reference"], "<reference>", "exec"), namespace)
+    namespace[job["entry_point"]] = candidate
+    exec(compile(job["test"], "<test>", "exec"), namespace)
+    return namespace["check"]
+
+
+def _run(check: Any, candidate: _Candidate) -> tuple[str, str]:
+    """The kind of verdict and its explanation."""
+    try:
+        check(candidate)
+    except BaseException as error:
+        if candidate.failure is None:
+            return "wrong", _mistake(error, candidate)
+    if candidate.failure is not None:
+        kind, explanation = candidate.failure.args
+        return kind, f"{explanation} in test {len(candidate.seconds) + 1}".strip()
+    num_tests = len(candidate.seconds)
+    if not num_tests:
+        return "broken", "the tests never call the function"
+    return "passed", f"passes {num_tests} test{'s' if num_tests > 1 else ''}"
+
+
+def _mistake(error: BaseException, candidate: _Candidate) -> str:
+    where = f"in test {len(candidate.seconds)}"
+    if error is candidate.raised:
+        name, message = candidate.raised_as
+        return f"raises {name} {where}{': ' * bool(message)}{message}"
+    if isinstance(error, AssertionError):
+        return f"wrong result {where}"
+    return f"wrong result {where} ({type(error).__name__})"
+
+
+def _checked(reply: Any) -> tuple[str, Any, float]:
+    """The reply if it has the form of one: the sender may be hostile."""
+    if not (isinstance(reply, tuple) and len(reply) == 3 and isinstance(reply[2], float)):
+        raise NotPlainError("a message of its own making")
+    kind, what, spent = reply
+    if kind == "raised":
+        names, message = what
+        if not (
+            isinstance(message, str) and names and all(isinstance(name, str) for name in names)
+        ):
+            raise NotPlainError("a message of its own making")
+    return kind, what, max(spent, 0.0)
+
+
+def _rebuilt(names: list[str], message: str) -> Exception:
+    """The nearest built-in exception to the one that was raised."""
+    for name in names:
+        kind = getattr(builtins, name, None)
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            try:
+                return kind(message)
+            except TypeError:
+                continue
+    return _CandidateError(message)

@@ -1,0 +1,108 @@
+"""What the client alone is able to do: `python evals/bench.py --client-only`.
+
+The server is `evals/throughput/instant_server.py`, a process of its own; what is timed is
+this process's CPU, so that the figures are those of one core whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import psutil
+
+from eager_sgl.core import EagerConfig, PromptResult, SamplingConfig
+from evals.throughput.instant_server import NUM_BRANCHING_STEPS, PROMPT, instant_server
+
+__all__ = ["time_client"]
+
+PER_PROMPT: int = 2**NUM_BRANCHING_STEPS
+NUM_TOKENS = 2048
+SAMPLE_SECONDS = 0.01
+TOKEN_BYTES = {"gate": 3 * 8, "chunk": 3 * 8 + 2 * 24}
+"""Of one token in the tree: places in three lists, and, if monitored, two numbers."""
+
+
+def time_client(live_branches: Sequence[int]) -> list[dict[str, Any]]:
+    """A row for each monitor and number of live branches, a multiple of 32 each."""
+    rows = []
+    with instant_server() as url:
+        monitors: tuple[Literal["gate", "chunk"], ...] = ("gate", "chunk")
+        for monitor in monitors:
+            _grow(url, monitor, PER_PROMPT)
+            rows += [_time(url, monitor, number) for number in live_branches]
+    return rows
+
+
+def _time(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> dict[str, Any]:
+    gc.collect()
+    before, cpu, started = _resident(), time.process_time(), time.perf_counter()
+    with _Peak() as peak:
+        results = _grow(url, monitor, num_live)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - started
+    num_tokens = sum(result.counts.generated for result in results)
+    unique = sum(result.counts.unique for result in results)
+    assert sum(len(result.sequences) for result in results) == num_live
+    grown = peak.highest - before - unique * TOKEN_BYTES[monitor]
+    return {
+        "monitor": monitor,
+        "live_branches": num_live,
+        "tokens_per_cpu_second": num_tokens / cpu,
+        "tokens_per_second": num_tokens / wall,
+        "requests_per_1000_tokens": 1e3 * sum(r.counts.requests for r in results) / num_tokens,
+        "bytes_per_live_branch": grown / num_live,
+    }
+
+
+def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[PromptResult]:
+    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl.engine.probe import ServerProfile
+    from eager_sgl.engine.transport import Transport
+    from eager_sgl.program import eager_init
+
+    profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100)
+    endpoint = TokenEndpoint(Transport(url), profile)
+    config = EagerConfig(
+        threshold=2.5,
+        max_sequences=PER_PROMPT + 1,
+        patience=10**6,
+        monitor=monitor,
+        sampling=SamplingConfig(max_new_tokens=NUM_TOKENS),
+    )
+
+    def run(_: int) -> PromptResult:
+        result: PromptResult = eager_init.run(
+            prompt=PROMPT, config=config, backend=endpoint
+        ).ret_value
+        return result
+
+    num_prompts = num_live // PER_PROMPT
+    with ThreadPoolExecutor(num_prompts) as pool:
+        return list(pool.map(run, range(num_prompts)))
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+class _Peak:
+    """The highest resident size while the context lasts."""
+
+    def __enter__(self) -> _Peak:
+        self.highest = _resident()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(SAMPLE_SECONDS):
+            self.highest = max(self.highest, _resident())

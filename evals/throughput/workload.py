@@ -1,0 +1,201 @@
+"""What `evals/bench.py` times: trees of many prompts at once, and plain sampling of the same work.
+
+A *delivered* token is one that somebody gets: of trees, a token that the server decoded and that is
+on some sequence (a shared prefix counts once, discarded tokens and those set by hand not at all);
+of plain sampling, every token.
+
+Plain sampling is the ceiling. It does *equal work*: for every sequence of the trees one request
+that goes on from the same prefix and decodes as many tokens (EOS ignored), without logprobs. And
+it has *equal concurrency*: a tree begins with one sequence and ends with up to M, so as many
+requests run at once as sequences of the trees were alive in the mean over decoding steps, which is
+the unique tokens divided by the longest path, times the prompts that run at once.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from eager_sgl.core import EagerConfig, PromptResult, TokenCounts
+from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
+from eager_sgl.engine.transport import Transport
+
+if TYPE_CHECKING:
+    from eager_sgl.embedded.runtime import EmbeddedRuntime
+    from eager_sgl.engine.endpoint import TokenEndpoint
+
+__all__ = [
+    "Cost",
+    "Observer",
+    "Segment",
+    "concurrency_of",
+    "grow_trees",
+    "sample_plainly",
+    "segments_of",
+]
+
+PREFILL_MARK = "Prefill batch"
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The tokens that one sequence adds to its tree.
+
+    Attributes:
+        before: prompt and shared prefix.
+        num_tokens: decoded after them.
+    """
+
+    before: tuple[int, ...]
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one pass over the work took.
+
+    Attributes:
+        delivered: tokens.
+        seconds: wall-clock.
+        client_seconds: of this process's CPU.
+        counts: the server's numbers.
+        server_seconds: of the server's CPU; None where it is not ours.
+        prefill_steps: forward passes that began requests; None where the server is not ours.
+    """
+
+    delivered: int
+    seconds: float
+    client_seconds: float
+    server_seconds: float | None
+    counts: TokenCounts
+    prefill_steps: int | None
+
+
+class Observer:
+    """Reads clocks and counters around a pass.
+
+    Args:
+        runtime: our own server; None if it is another's.
+    """
+
+    def __init__(self, runtime: EmbeddedRuntime | None = None) -> None:
+        self._runtime = runtime
+
+    @contextmanager
+    def measured(self) -> Iterator[Callable[[int, TokenCounts], Cost]]:
+        """Time the block; afterwards the given callable makes a `Cost` of what was delivered."""
+        before = self._read()
+        after: list[tuple[float, ...]] = []
+
+        def measure(delivered: int, counts: TokenCounts) -> Cost:
+            seconds, client, *own = (b - a for a, b in zip(before, after[0], strict=True))
+            used, steps = (own[0], int(own[1])) if own else (None, None)
+            return Cost(delivered, seconds, client, used, counts, steps)
+
+        yield measure
+        after.append(self._read())
+
+    def _read(self) -> tuple[float, ...]:
+        clocks = time.perf_counter(), time.process_time()
+        if self._runtime is None:
+            return clocks
+        import psutil
+
+        server = psutil.Process(self._runtime.pid)
+        used = 0.0
+        for process in (server, *server.children(recursive=True)):
+            times = process.cpu_times()
+            used += times.user + times.system
+        steps = self._runtime.log_path.read_text(errors="replace").count(PREFILL_MARK)
+        return (*clocks, used, steps)
+
+
+def grow_trees(
+    endpoint: TokenEndpoint,
+    prompts: Sequence[Sequence[int]],
+    config: EagerConfig,
+    num_at_once: int,
+    observer: Observer,
+) -> tuple[Cost, list[PromptResult]]:
+    """EAGer-init on all prompts."""
+    from eager_sgl.program import eager_init
+
+    def run(prompt: Sequence[int]) -> PromptResult:
+        result: PromptResult = eager_init.run(
+            prompt=prompt, config=config, backend=endpoint
+        ).ret_value
+        return result
+
+    with observer.measured() as measure:
+        results = _at_once(run, prompts, num_at_once)
+    counts = sum((result.counts for result in results), TokenCounts())
+    return measure(counts.unique - counts.hand_set, counts), results
+
+
+def sample_plainly(
+    transport: Transport,
+    segments: Sequence[Segment],
+    config: EagerConfig,
+    num_at_once: int,
+    observer: Observer,
+) -> Cost:
+    """One request per segment, to its whole length, without logprobs."""
+
+    def run(segment: Segment) -> TokenCounts:
+        answer = transport.post(
+            "/generate",
+            lambda: _plain_request(segment, config),
+            partial(parse_generation, logprob_temperature=1.0),
+        )
+        return TokenCounts(
+            generated=len(answer.token_ids),
+            prompt=answer.prompt_tokens,
+            cached=answer.cached_tokens,
+            requests=1,
+        )
+
+    with observer.measured() as measure:
+        counts = sum(_at_once(run, segments, num_at_once), TokenCounts())
+    return measure(counts.generated, counts)
+
+
+def _plain_request(segment: Segment, config: EagerConfig) -> Json:
+    params = {
+        "temperature": config.sampling.temperature,
+        "top_p": config.sampling.top_p,
+        "max_new_tokens": segment.num_tokens,
+        "ignore_eos": True,
+    }
+    return generate_payload(segment.before, params, request_id=f"bench-{uuid.uuid4().hex}")
+
+
+def segments_of(results: Iterable[PromptResult]) -> list[Segment]:
+    """What the sequences of trees add to them, in the order of the trees."""
+    segments = []
+    for result in results:
+        for sequence in result.sequences:
+            shared = sequence.branch.position + 1 if sequence.branch else 0
+            before = (*result.prompt_ids, *sequence.token_ids[:shared])
+            if num_tokens := len(sequence.token_ids) - shared:
+                segments.append(Segment(before, num_tokens))
+    return segments
+
+
+def concurrency_of(results: Sequence[PromptResult], num_at_once: int) -> int:
+    """How many sequences were alive in the mean over decoding steps, at least 1."""
+    unique = sum(result.counts.unique for result in results)
+    longest = sum(max(len(s.token_ids) for s in result.sequences) for result in results)
+    return max(1, round(num_at_once * unique / longest))
+
+
+def _at_once(run: Callable[[Item], Result], items: Iterable[Item], number: int) -> list[Result]:
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(run, items))

@@ -1,0 +1,91 @@
+"""Decoding in groups gives what SGLang's own loop gives."""
+
+import pytest
+import torch
+from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
+
+from eager_sgl.embedded.cpu_attention import BatchedDecodeBackend, group_by_length
+
+LENGTHS = [1, 7, 300, 64, 2, 64, 65, 1000]
+NUM_HEADS, HEAD_SIZE = 4, 16
+
+
+@pytest.mark.parametrize("num_kv_heads", [4, 2])
+def test_it_equals_the_loop_over_sequences(num_kv_heads: int) -> None:
+    torch.manual_seed(0)
+    slots = torch.randperm(sum(LENGTHS) + 5)[: sum(LENGTHS)].split(LENGTHS)
+    req_to_token = torch.zeros(len(LENGTHS) + 2, max(LENGTHS), dtype=torch.int64)
+    rows = torch.arange(len(LENGTHS)) + 2
+    for row, own in zip(rows, slots, strict=True):
+        req_to_token[row, : len(own)] = own
+    caches = torch.randn(2, sum(LENGTHS) + 5, num_kv_heads, HEAD_SIZE)
+    query = torch.randn(len(LENGTHS), NUM_HEADS, HEAD_SIZE)
+
+    def decode(backend: TorchNativeAttnBackend) -> torch.Tensor:
+        return backend._run_sdpa_forward_decode(
+            query,
+            torch.empty_like(query),
+            *caches,
+            req_to_token,
+            rows,
+            torch.tensor(LENGTHS),
+            None,
+            scaling=HEAD_SIZE**-0.5,
+            enable_gqa=num_kv_heads != NUM_HEADS,
+            causal=False,
+            sliding_window_size=None,
+        )
+
+    grouped = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
+    grouped.decode_groups = []
+    loop = TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
+    assert torch.allclose(decode(grouped), decode(loop), atol=1e-5)
+    assert len(grouped.decode_groups) > 0
+
+
+@pytest.mark.parametrize("extends", [[1, 3, 1, 64, 2, 1, 5, 1], [1] * 8, [1, 7, 5, 2, 2, 4, 9, 3]])
+def test_prefilling_equals_the_loop_over_sequences(extends: list[int]) -> None:
+    torch.manual_seed(0)
+    slots = torch.randperm(sum(LENGTHS) + 5)[: sum(LENGTHS)].split(LENGTHS)
+    req_to_token = torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.int64)
+    for row, own in enumerate(slots):
+        req_to_token[row, : len(own)] = own
+    caches = torch.randn(2, sum(LENGTHS) + 5, NUM_HEADS, HEAD_SIZE)
+    query = torch.randn(sum(extends), NUM_HEADS, HEAD_SIZE)
+    lengths, added = torch.tensor(LENGTHS), torch.tensor(extends)
+
+    def prefill(backend: TorchNativeAttnBackend) -> torch.Tensor:
+        return backend._run_sdpa_forward_extend(
+            query,
+            torch.empty_like(query),
+            *caches,
+            req_to_token,
+            torch.arange(len(LENGTHS)),
+            lengths,
+            lengths - added,
+            added,
+            None,
+            scaling=HEAD_SIZE**-0.5,
+            enable_gqa=False,
+            causal=True,
+            sliding_window_size=None,
+        )
+
+    grouped = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
+    grouped.decode_groups, grouped.extend_parts = [], None
+    loop = TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
+    assert torch.allclose(prefill(grouped), prefill(loop), atol=1e-5)
+
+
+def test_groups_hold_every_sequence_once_and_stay_within_their_size() -> None:
+    lengths = [7, 900, 64, 3, 64, 250, 1, 250]
+    groups = group_by_length(lengths, max_cells=512)
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    for group in groups:
+        longest = max(lengths[index] for index in group)
+        assert len(group) == 1 or len(group) * longest <= 512
+        assert lengths[group[-1]] == longest
+
+
+def test_a_sequence_above_the_size_is_a_group_of_its_own() -> None:
+    assert group_by_length([5, 6], max_cells=0) == [[0], [1]]

@@ -1,0 +1,405 @@
+"""Connecting and asking over real HTTP: what users may give, and answers of another shape."""
+
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sglang as sgl
+
+from eager_sgl import connect
+from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.engine import limits, probe, transport
+from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.limits import Patience
+from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.engine.transport import Transport
+from eager_sgl.errors import (
+    AuthenticationError,
+    EagerError,
+    MalformedAnswerError,
+    RequestRejectedError,
+    ServerError,
+    ServerUnreachableError,
+    ServerUnsuitableError,
+)
+from eager_sgl.program import eager_init, parallel, resume, search, set_prompt
+from tests.fakes.http_server import hanging, scripted_sglang, serving
+from tests.fakes.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed_distribution
+
+SAMPLING = SamplingConfig(max_new_tokens=6)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(transport.random, "uniform", lambda low, high: 0.002)
+
+
+@pytest.fixture
+def endpoint(scripted):
+    return TokenEndpoint(scripted)
+
+
+# Answers of another shape
+
+WRONG = json.loads(Path(__file__).with_name("wrong_answers.json").read_text())
+
+
+def wrong_answers(route):
+    return WRONG["any route"] + WRONG[route]
+
+
+@pytest.mark.parametrize(
+    ("route", "value"),
+    [
+        (route, value)
+        for route in ("/model_info", "/server_info", "/v1/models", "/tokenize", "/generate")
+        for value in wrong_answers(route)
+    ],
+)
+def test_an_answer_of_another_shape_is_one_sentence_when_connecting(scripted, route, value):
+    unsuitable = pytest.raises(ServerUnsuitableError, match=f"not as an SGLang server.*{route}")
+    with scripted_sglang(scripted, spoiling(route, value)) as url, unsuitable:
+        connect(url)
+
+
+def spoiling(route, value):
+    return lambda path, data: value.encode() if path == route else None
+
+
+@sgl.function
+def talk(s):
+    set_prompt(s, (9,))
+    s += sgl.gen("a", max_tokens=3)
+
+
+def first_line(state):
+    if error := state.error():
+        raise error
+
+
+MAIN = ("encode", "decode", "chunks", "gen")
+USES = {
+    "/tokenize": {
+        "encode": lambda e: e.encode("text"),
+        "messages": lambda e: e.encode([{"role": "user", "content": "x"}]),
+        "marker": lambda e: e.marker("</think>"),
+    },
+    "/detokenize": {"decode": lambda e: e.decode([[1]])},
+    "/generate": {
+        "prefill": lambda e: e.prefill((9,)),
+        "stop token": lambda e: e.is_stop_token(3),
+        "gen": lambda e: first_line(talk.run(backend=e)),
+        "parallel": lambda e: parallel.run(
+            prompt=(9,), num_sequences=1, sampling=SAMPLING, backend=e
+        ),
+        "chunks": lambda e: eager_init.run(
+            prompt=(9,), config=EagerConfig(threshold=1.0, sampling=SAMPLING), backend=e
+        ),
+        "search": lambda e: search.run(
+            prompt=(9,), config=SearchConfig(max_sequences=3, sampling=SAMPLING), backend=e
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("route", "use", "value"),
+    [
+        (route, use, value)
+        for route, uses in USES.items()
+        for use in uses
+        for value in (wrong_answers(route) if use in MAIN else WRONG["any route"][:3])
+    ],
+)
+def test_an_answer_of_another_shape_is_one_sentence_later(scripted, route, use, value):
+    profile = TokenEndpoint(scripted).profile
+    with scripted_sglang(scripted, spoiling(route, value)) as url:
+        endpoint = TokenEndpoint(transport.Transport(url), profile)
+        with pytest.raises(MalformedAnswerError, match=f"{route} is not an SGLang.*tried 7 times"):
+            USES[route][use](endpoint)
+
+
+@pytest.mark.parametrize("use", USES["/generate"])
+def test_one_wrong_answer_in_three_changes_nothing(scripted, use):
+    answers = Counter()
+
+    def spoil(path, data):
+        answers[path] += 1
+        return b"[]" if answers[path] % 3 == 1 else None
+
+    with scripted_sglang(scripted, spoil) as url:
+        USES["/generate"][use](connect(url))
+
+
+# Selecting
+
+
+def scored(*logprobs):
+    rows = [[logprob, 7, "a"] for logprob in logprobs]
+    meta = {"prompt_tokens": 3, "finish_reason": {"type": "length"}}
+    meta |= {"input_token_logprobs": rows, "output_token_logprobs": []}
+    return 200, json.dumps({"meta_info": meta})
+
+
+LOST_SCORES = {
+    "a fault of the server": (500, "{}"),
+    "no body": (None, ""),
+    "another shape": (200, "[]"),
+    "no logprobs": (200, '{"meta_info": {"prompt_tokens": 3, "finish_reason": null}}'),
+}
+
+
+def select(url):
+    @sgl.function
+    def program(s):
+        s += "one"
+        s += sgl.gen("a", choices=["b", "c"])
+        return s["a"]
+
+    endpoint = TokenEndpoint(Transport(url), ServerProfile("m", "0", 99, 1, "tempered", 10))
+    return program.run(backend=endpoint).ret_value
+
+
+@pytest.mark.parametrize("fault", LOST_SCORES)
+def test_what_a_selection_asks_is_tried_again(fault):
+    tokens, lost = (200, '{"tokens": [1, 2]}'), LOST_SCORES[fault]
+    replies = [tokens, scored(-1.0), lost, scored(-1.0, -2.0), lost, scored(-1.0, -0.5)]
+    with serving(*replies) as (url, seen):
+        assert select(url) == "c"
+    sent = [request.body for request in seen if request.path == "/generate"]
+    assert [body["text"] for body in sent] == ["one", *["oneb"] * 2, *["onec"] * 2]
+    assert len({body["rid"] for body in sent}) == len(sent)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        ((401, "{}"), AuthenticationError),
+        ((400, '{"error": {"message": "too long"}}'), RequestRejectedError),
+        ((501, "{}"), ServerError),
+    ],
+)
+def test_what_a_selection_fails_with_has_its_name(reply, error):
+    with serving((200, '{"tokens": [1, 2]}'), reply) as (url, _), pytest.raises(error):
+        select(url)
+
+
+# Connecting
+
+
+def test_a_server_that_hangs_says_so_soon(monkeypatch):
+    quick = Patience(limits.FIRST_CONTACT.pauses, timeout=0.1)
+    monkeypatch.setattr(probe, "FIRST_CONTACT", quick)
+    begun = time.monotonic()
+    with hanging() as url, pytest.raises(ServerUnreachableError, match=r"within 0\.1 s; tried 4"):
+        connect(url)
+    assert time.monotonic() - begun < 5
+
+
+def test_the_key_of_the_environment_is_used_where_none_is_given(monkeypatch):
+    monkeypatch.setattr(probe, "FIRST_CONTACT", Patience(()))
+    monkeypatch.setitem(os.environ, API_KEY_VARIABLE, "sesame")
+    for given, sent in ((None, "Bearer sesame"), ("other", "Bearer other"), ("", None)):
+        with serving((200, "{}")) as (url, seen), pytest.raises(ServerUnsuitableError):
+            connect(url, api_key=given)
+        assert {request.key for request in seen} == {sent}
+    monkeypatch.delitem(os.environ, API_KEY_VARIABLE)
+    with serving((200, "{}")) as (url, seen), pytest.raises(ServerUnsuitableError):
+        connect(url)
+    assert {request.key for request in seen} == {None}
+
+
+def test_the_size_of_the_vocabulary_is_found_without_reaching_the_model(endpoint, scripted):
+    assert endpoint.profile.vocabulary_size == NUM_IDS
+    assert not any("regex" in request["sampling_params"] for request in scripted.requests)
+
+
+def test_a_server_that_hides_its_vocabulary_is_refused(scripted):
+    answer = scripted.answer
+
+    def vague(path, body=None):
+        if body and "ebnf" in body.get("sampling_params", ()):
+            return {
+                "output_ids": [1],
+                "meta_info": {"finish_reason": {"type": "length"}},
+            }
+        return answer(path, body)
+
+    scripted.answer = vague
+    with pytest.raises(ServerUnsuitableError, match="took a token that no model has"):
+        TokenEndpoint(scripted)
+
+
+def test_a_server_that_answers_says_so(endpoint):
+    assert endpoint.is_answering()
+
+
+# What users give
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("", "the prompt is empty"),
+        ((), "the prompt is empty"),
+        ([], "the prompt is empty"),
+        ("\x00", "the prompt is empty"),
+        (b"abc", "decode bytes"),
+        ([NUM_IDS], f"token id {NUM_IDS} at position 0"),
+        ([-1], "token id -1"),
+        ([True], "position 0 of the prompt is True"),
+        ([1, "a"], "position 1 of the prompt is 'a'"),
+        (["a", "b"], "position 0 of the prompt is 'a'"),
+        ({"role": "user", "content": "x"}, "put a message into a list"),
+        ([{"role": "user", "content": "x"}, 5], "holds 5 among its chat messages"),
+        (None, "the prompt is None"),
+        (5, "the prompt is 5"),
+        (object, "the prompt is <class"),
+    ],
+)
+def test_a_prompt_that_cannot_be_one_is_refused(endpoint, scripted, prompt, said):
+    scripted.requests.clear()
+    with pytest.raises(ValueError, match=said):
+        endpoint.encode(prompt)
+    with pytest.raises(ValueError, match=said):
+        parallel.run(prompt=prompt, num_sequences=2, sampling=SAMPLING, backend=endpoint)
+    assert scripted.requests == []
+
+
+@pytest.mark.parametrize("text", ["make \ud83d", "\udc00", "a\ud800b", "\ud83d\ud83d"])
+def test_a_text_that_cannot_be_encoded_is_refused_and_named(scripted, text):
+    with scripted_sglang(scripted) as url:
+        endpoint = connect(url)
+        num_before = len(scripted.requests)
+        for give in (
+            lambda: endpoint.encode(text),
+            lambda: endpoint.encode([{"role": "user", "content": text}]),
+            lambda: endpoint.marker(text),
+            lambda: eager_init.run(
+                prompt=text, config=EagerConfig(threshold=1.0), backend=endpoint
+            ),
+        ):
+            with pytest.raises((EagerError, ValueError)) as caught:
+                give()
+            assert json.dumps(text)[1:-1] in str(caught.value)
+        assert len(scripted.requests) == num_before
+
+
+def bad_gen(**options):
+    @sgl.function
+    def program(s):
+        set_prompt(s, (9, 8, 7))
+        s += sgl.gen("a", **options)
+
+    return program
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": -1},
+        {"max_tokens": 2**40},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_p": 0},
+        {"top_p": float("nan")},
+        {"top_k": 2**31},
+        {"top_k": 0},
+        {"min_p": 2},
+        {"frequency_penalty": 3},
+        {"presence_penalty": float("nan")},
+        {"stop_token_ids": [NUM_IDS]},
+        {"stop_token_ids": [-1], "min_tokens": 2},
+        {"return_logprob": True, "top_logprobs_num": NUM_IDS + 1},
+        {"return_logprob": True, "logprob_start_len": -5},
+        {"return_logprob": True, "logprob_start_len": 4},
+    ],
+    ids=str,
+)
+def test_what_a_program_asks_for_is_checked(endpoint, scripted, options):
+    num_before = len(scripted.requests)
+    error = bad_gen(**options).run(backend=endpoint).error()
+    assert isinstance(error, ValueError)
+    assert any(str(name) in str(error) for name in (*options, "max_new_tokens"))
+    assert len(scripted.requests) == num_before
+
+
+def test_what_a_stream_asks_for_is_checked(endpoint):
+    @sgl.function
+    def program(s):
+        s += "text"
+        s += sgl.gen("a", top_k=2**31)
+
+    state = program.run(backend=endpoint, stream=True)
+    state.sync()
+    assert "top_k is 2147483648" in str(state.error())
+
+
+@pytest.mark.parametrize("token_id", [NUM_IDS, -1, 2**40, True, 1.5, "1"])
+def test_a_token_that_the_model_has_not_ends_nothing(endpoint, token_id):
+    with pytest.raises(ValueError, match="token"):
+        endpoint.is_stop_token(token_id)
+
+
+@pytest.mark.parametrize("ids", [[[NUM_IDS]], [[1], [-1]], [b"ab"], [[1.5]], [3]])
+def test_only_tokens_are_decoded(endpoint, ids):
+    with pytest.raises(ValueError, match="a sequence"):
+        endpoint.decode(ids)
+
+
+def test_stop_tokens_of_another_model_are_refused(endpoint):
+    wrong = SamplingConfig(max_new_tokens=6, stop_token_ids=(3, NUM_IDS))
+    with pytest.raises(ValueError, match=f"token id {NUM_IDS} at position 1 of stop_token_ids"):
+        parallel.run(prompt=(9,), num_sequences=2, sampling=wrong, backend=endpoint)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, float("nan")])
+def test_a_number_of_sequences_is_one(endpoint, number):
+    with pytest.raises(ValueError, match="num_sequences is"):
+        parallel.run(prompt=(9,), num_sequences=number, sampling=SAMPLING, backend=endpoint)
+    result = parallel.run(
+        prompt=(9,), num_sequences=1, sampling=SAMPLING, backend=endpoint
+    ).ret_value
+    arguments = {"prompt": (9,), "result": result, "sampling": SAMPLING, "backend": endpoint}
+    with pytest.raises(ValueError, match="num_sequences is"):
+        resume.run(num_sequences=number, **arguments)
+    with pytest.raises(ValueError, match="threshold is nan"):
+        resume.run(num_sequences=1, threshold=float("nan"), **arguments)
+
+
+class Small(ScriptedServer):
+    """A model whose vocabulary ends with the tokens that it draws; EOS included."""
+
+    def answer(self, path, body=None):
+        if path == "/generate":
+            assert body.get("top_logprobs_num", 0) <= VOCABULARY + 5
+            gate = body["sampling_params"].get("custom_params", {})
+            assert gate.get("eager_k", 0) <= VOCABULARY + 5
+            if any(int(t) >= VOCABULARY + 5 for t in body["sampling_params"].get("logit_bias", ())):
+                body["sampling_params"]["logit_bias"] = {str(NUM_IDS): 0.0}
+        return super().answer(path, body)
+
+
+@pytest.mark.parametrize("monitor", ["chunk", "gate"])
+@pytest.mark.parametrize("top_k", [11, 100, 10**9])
+def test_k_above_the_vocabulary_is_all_of_it(monitor, top_k, monkeypatch):
+    monkeypatch.setattr("tests.fakes.scripted.NUM_IDS", VOCABULARY + 5)
+    server = Small(mixed_distribution(42), allows_gate=True)
+    endpoint = TokenEndpoint(server)
+    assert endpoint.profile.vocabulary_size == VOCABULARY + 5
+    for config in (
+        EagerConfig(threshold=1.0, top_k=top_k, monitor=monitor, sampling=SAMPLING),
+        SearchConfig(top_k=top_k, max_sequences=4, sampling=SAMPLING),
+    ):
+        server.restart(3)
+        program = eager_init if isinstance(config, EagerConfig) else search
+        first = program.run(prompt=(9,), config=config, backend=endpoint).ret_value
+        server.restart(3)
+        exact = type(config)(**vars(config) | {"top_k": VOCABULARY})
+        second = program.run(prompt=(9,), config=exact, backend=endpoint).ret_value
+        assert [s.token_ids for s in first.sequences] == [s.token_ids for s in second.sequences]
+        assert any(s.token_ids[-1] == EOS or len(s.token_ids) == 6 for s in first.sequences)

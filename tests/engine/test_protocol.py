@@ -1,0 +1,85 @@
+"""SGLang's formats, built and parsed."""
+
+import base64
+
+import numpy as np
+import pytest
+
+from eager_sgl import errors
+from eager_sgl.engine.protocol import generate_payload, matched_stop_token, parse_generation
+
+META = {"prompt_tokens": 5, "cached_tokens": 4, "finish_reason": {"type": "length", "length": 2}}
+
+
+def answer(**meta):
+    return {"output_ids": [3, 4], "text": "ab", "meta_info": META | meta}
+
+
+def test_no_logprobs_are_asked_for_unless_wanted():
+    plain = generate_payload([1, 2], {"temperature": 0.6}, request_id="r")
+    assert plain == {"rid": "r", "input_ids": [1, 2], "sampling_params": {"temperature": 0.6}}
+    monitored = generate_payload([1, 2], {}, request_id="r", top_logprobs=20)
+    assert monitored["return_logprob"] is True
+    assert monitored["top_logprobs_num"] == 20
+
+
+def test_flat_arrays_become_rows_of_alternatives():
+    values = np.array([[-0.1, -2.5], [-0.7, -0.8]], np.float32)
+    ids = np.array([[3, 9], [4, 8]], np.int32)
+    parsed = parse_generation(
+        answer(
+            output_token_logprobs=[[-0.1, 3, None], [-0.7, 4, None]],
+            output_top_logprobs_val_flat_b64=base64.b64encode(values.tobytes()).decode(),
+            output_top_logprobs_idx_flat_b64=base64.b64encode(ids.tobytes()).decode(),
+            output_top_logprobs_val_flat_b64_dtype="float32",
+            output_top_logprobs_idx_flat_b64_dtype="int32",
+            output_top_logprobs_shape=[2, 2],
+        ),
+        logprob_temperature=0.6,
+    )
+    assert (parsed.top.token_ids == ids).all()
+    assert (parsed.top.logprobs == values).all()
+    assert parsed.top.temperature == 0.6
+    assert parsed.logprobs.tolist() == pytest.approx([-0.1, -0.7])
+
+
+def test_a_generation_without_logprobs_has_none():
+    parsed = parse_generation(answer(), logprob_temperature=1)
+    assert (parsed.token_ids, parsed.finish_reason) == ((3, 4), "length")
+    assert (parsed.top, parsed.logprobs) == (None, None)
+
+
+def test_what_ended_a_generation_is_a_token_or_a_text():
+    assert matched_stop_token(answer(finish_reason={"type": "stop", "matched": 4})) == 4
+    assert matched_stop_token(answer(finish_reason={"type": "stop", "matched": "\n"})) is None
+
+
+def test_an_aborted_request_is_an_error():
+    with pytest.raises(errors.ServerError, match="out of memory"):
+        parse_generation(
+            answer(finish_reason={"type": "abort", "message": "out of memory"}),
+            logprob_temperature=1,
+        )
+
+
+def test_what_was_aborted_in_the_queue_has_no_counts():
+    parsed = parse_generation(
+        {"output_ids": [], "meta_info": {"finish_reason": {"type": "abort"}}},
+        logprob_temperature=1,
+        may_be_aborted=True,
+    )
+    assert (parsed.prompt_tokens, parsed.cached_tokens) == (0, 0)
+
+
+def test_a_part_of_an_answer_has_no_end_and_says_what_the_gate_tells():
+    told = [None, [0, [8, 3], [-0.5, -1.0]], [1, [3, 8], [-0.1, -1e9]]]
+    part = parse_generation(
+        answer(finish_reason=None, eager_gate=told), logprob_temperature=0.6, gate_top_k=2
+    )
+    assert part.finish_reason is None
+    assert part.told == (0, 1)
+    assert part.top.token_ids.tolist() == [[8, 3], [3, 8]]
+    assert part.top.logprobs.tolist() == [[-0.5, -1.0], [pytest.approx(-0.1), -1e9]]
+    assert part.top.temperature == 1.0
+    silent = parse_generation(answer(), logprob_temperature=0.6, gate_top_k=2)
+    assert (silent.told, silent.top.token_ids.shape) == ((), (0, 2))

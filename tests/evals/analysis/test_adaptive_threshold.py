@@ -1,0 +1,117 @@
+"""`--theta auto`: read, handed on, stored with every prompt, reported, and restored."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eager_sgl.adaptive_threshold import RunningThreshold, Shown
+from eager_sgl.core import PromptResult
+from eager_sgl.errors import AuthenticationError
+from evals import run
+from evals.config.parse import parse_settings
+from evals.execution.methods import METHODS, Call
+from tests.evals.fakes.build import result
+from tests.evals.fakes.scripted_run import Scripted, lines
+
+AUTO = ("--methods", "eager_init", "--theta", "auto", "--limit", "9", "--max-sequences", "4")
+
+
+class Showing:
+    """Prompts that show entropies by their name, at whatever θ they are given."""
+
+    def __init__(self, stops_at: int | None = None) -> None:
+        self.stops_at, self.num_begun = stops_at, 0
+        self.quantiles: set[float] = set()
+
+    def __call__(self, call: Call) -> PromptResult:
+        self.num_begun += 1
+        if self.stops_at is not None and self.num_begun >= self.stops_at:
+            raise AuthenticationError("stopped")
+        call.account.commit(1)
+        found = result(["no answer"])
+        if call.running is None:
+            return found
+        self.quantiles.add(call.running.quantile(4))
+        own = sum(call.sample.id.encode())
+        counts = call.running.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
+        call.running.observe_length(20 + own % 5)
+        threshold = call.running.threshold(4)
+        shown = Shown(threshold, 20 + own % 5, tuple(sorted(Counter(counts).items())))
+        return replace(found, shown=shown)
+
+
+def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: Scripted) -> None:
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    scripted(Showing())
+    assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(whole)]) == 0
+    scripted(Showing(stops_at=5))
+    assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 1
+    scripted(Showing())
+    assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 0
+    one, other = ({li["sample_id"]: li["shown"] for li in lines(f)} for f in (whole, pieces))
+    assert one == other
+    assert len(one) == 9
+    finals = []
+    for folder in (whole, pieces):
+        summary = json.loads((folder / "summary.json").read_text())
+        (row,) = summary["rows"]
+        running = row["running_theta"]
+        assert row["theta"] == "auto"
+        finals.append((running["final"], running["quantile"]))
+        assert running["num_steps"] == 9 * 22
+        assert 0.9 < running["quantile"][0] < 1
+        assert running["lowest"] <= running["median"] <= running["highest"]
+        assert summary["config"]["thresholds"] == [None]
+        assert summary["config"]["running_quantile"] is None
+    known = RunningThreshold()
+    counts = [pair for shown in one.values() for pair in shown["counts"]]
+    known.observe([index * 0.005 + 1e-6 for index, number in counts for _ in range(number)])
+    known.observe_length(sum(li["shown"]["length"] for li in lines(whole)) / 9)
+    assert finals[0] == finals[1] == ([known.threshold(4)], [pytest.approx(known.quantile(4))])
+
+
+def test_it_is_said_under_the_table_beside_a_fixed_theta(
+    tmp_path: Path, scripted: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    showing = Showing()
+    scripted(showing)
+    both = [*AUTO[:2], "--theta", "quantile:0.95,0.7", *AUTO[4:]]
+    assert run.main([*both, "--output-dir", str(tmp_path)]) == 0
+    assert showing.quantiles == {0.95}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "eager_init M=4 θ=auto τ=0.6: θ is the running quantile, at the end" in said
+    assert "(q = 0.9500) after 198 monitored steps" in said
+    assert {line["threshold"] for line in lines(tmp_path)} == {None, 0.7}
+    assert {line["shown"] is None for line in lines(tmp_path) if line["threshold"]} == {True}
+
+
+def test_settings_hold_the_quantile() -> None:
+    settings = parse_settings(["--theta", "0.9,quantile:0.99", *AUTO[:2]], METHODS)
+    assert settings.plan.thresholds == (0.9, None)
+    assert settings.quantile == 0.99
+    fixed, running = settings.plan.cells
+    assert settings.config(fixed).threshold == 0.9
+    assert (fixed.theta, running.theta) == ("0.9", "auto")
+    assert "running_quantile" not in parse_settings(["--theta", "0.9"], METHODS).to_json()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--theta", "auto"], "eager_adapt needs one that is the same for all prompts"),
+        (["--theta", "auto", "--methods", "parallel"], "which is of eager_init; add it"),
+        (["--theta", "auto,quantile:0.9"], "one running quantile may be named"),
+        (["--theta", "quantile:1.5", *AUTO[:2]], "it must be in (0, 1)"),
+        (["--theta", "quantile:high", *AUTO[:2]], "quantile of theta is 'high'"),
+        (["--theta", "auto", *AUTO[:2], "--monitor", "gate"], "a running θ needs chunk"),
+    ],
+)
+def test_what_cannot_run_along_is_refused_in_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(arguments, METHODS)
+    assert said in capsys.readouterr().err

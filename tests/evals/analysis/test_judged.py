@@ -1,0 +1,310 @@
+"""Judges that fail, what is counted, runs without labels, and the paper's rows."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals import run
+from evals.analysis.judged import classes_of, count_judged, judge
+from evals.config.presets import PRESETS
+from evals.grading.score import Status
+from evals.records.store import PromptRecord
+from evals.report.paper import NUM_PROMPTS, PAPER, PaperRow, paper_row
+from evals.report.report import render_table, summarise_run
+from evals.report.summary import Summary
+from evals.tasks import TASKS, Sample, Task, find_task
+from tests.evals.fakes.build import record
+from tests.evals.fakes.sample_run import header, plan, run_records
+from tests.evals.fakes.scripted_run import lines
+
+FIXTURES = Path(__file__).parents[1] / "tasks" / "fixtures"
+SAMPLE = Sample("a", [], None, "4")
+
+
+class Broken:
+    """A task whose judge always fails."""
+
+    def score(self, sample: Sample, text: str) -> Any:
+        raise RecursionError("too deep")
+
+    def classes(self, sample: Sample, answers: Any) -> Any:
+        raise ValueError("no classes")
+
+
+def broken() -> Task:
+    return Broken()  # type: ignore[return-value]
+
+
+def test_a_judge_that_fails_leaves_a_score_that_says_so() -> None:
+    score = judge(broken(), SAMPLE, "4")
+    assert (score.correct, score.answer, score.status) == (False, None, "unjudged")
+    assert "RecursionError('too deep')" in score.explanation
+
+
+def test_where_classes_fail_equal_texts_vote_together() -> None:
+    assert classes_of(broken(), SAMPLE, ["4", None, "04", "4"]) == [0, None, 2, 0]
+
+
+def with_statuses(*statuses: Status, finish_reason: Any = "stop") -> PromptRecord:
+    found = record([False] * len(statuses), method="eager_init")
+    sequences = tuple(
+        replace(sequence, status=status, finish_reason=finish_reason)
+        for sequence, status in zip(found.sequences, statuses, strict=True)
+    )
+    return replace(found, sequences=sequences)
+
+
+def test_what_became_of_sequences_is_counted() -> None:
+    cut = with_statuses("judged", "judged", finish_reason="length")
+    loop = replace(cut.sequences[0], token_ids=(1, *[7, 8] * 20))
+    cut = replace(cut, sequences=(loop, cut.sequences[1]))
+    whole = with_statuses("judged", "timed_out", "unjudged", "unjudged")
+    ended = replace(whole.sequences[1], token_ids=loop.token_ids)  # a loop, but not cut in it
+    whole = replace(whole, sequences=(whole.sequences[0], ended, *whole.sequences[2:]))
+    counts = count_judged([whole, cut])
+    assert counts.to_json() == {
+        "num_judged": 3,
+        "num_unjudged": 2,
+        "num_timed_out": 1,
+        "num_truncated": 2,
+        "num_repetition": 1,
+    }
+
+
+def spoiled(*, method: str = "eager_init", **swept: Any) -> Summary:
+    """A run in which one sequence of a method was not judged and another one was cut."""
+    a_plan = plan(**swept)
+    records = run_records(a_plan)
+    index = next(i for i, r in enumerate(records) if r.method == method and len(r.sequences) > 1)
+    one, other, *rest = records[index].sequences
+    records[index] = replace(
+        records[index],
+        sequences=(
+            replace(one, status="unjudged", correct=False),
+            replace(other, finish_reason="length"),
+            *rest,
+        ),
+    )
+    return summarise_run(header(a_plan), records, a_plan, {})
+
+
+def test_the_table_shows_what_went_wrong() -> None:
+    table = render_table(spoiled())
+    (line,) = [line for line in table.splitlines() if line.startswith("sequences not judged")]
+    assert line.split()[3:] == ["0", "1", "0", "0"]
+    assert "cut at the length limit" in table
+    assert "judging timed out" not in table
+
+
+def test_a_table_of_blocks_has_it_in_a_sentence() -> None:
+    table = " ".join(render_table(spoiled(thresholds=(0.7, 0.9))).split())
+    assert "sequences not judged: 1, cut at the length limit: 1." in table
+
+
+def test_a_run_without_trouble_says_nothing_of_it() -> None:
+    a_plan = plan()
+    table = render_table(summarise_run(header(a_plan), run_records(a_plan), a_plan, {}))
+    for text in ("not judged", "timed out", "the paper"):
+        assert text not in table
+
+
+def test_an_estimated_row_has_no_counts() -> None:
+    rows = spoiled(max_sequences=(2, 4)).to_json()["rows"]
+    assert {row["estimated"] for row in rows} == {True, False}
+    assert all((row["judged"] is None) == row["estimated"] for row in rows)
+
+
+def unlabelled() -> Summary:
+    a_plan = plan(methods=("parallel", "eager_init"), max_sequences=(2, 4), can_vote=False)
+    a_header = header(a_plan)
+    a_header["config"]["has_labels"] = False
+    return summarise_run(a_header, run_records(a_plan), a_plan, {})
+
+
+def test_without_labels_figures_are_absent_not_zero() -> None:
+    content = unlabelled().to_json()
+    names = ("pass_at_k", "pass_rate", "cons_at_k", "matched_parallel_pass_at_k")
+    assert content["entropy_pass_rate"] is None
+    assert content["findings"] == []
+    for row in content["rows"]:
+        assert [row[name] for name in names] == [None] * 4
+        assert row["tokens_generated"] > 0
+        assert all(level["pass_at_k"] is level["pass_rate"] is None for level in row["levels"])
+    table = render_table(unlabelled())
+    assert "There are no reference answers" in table
+    assert "0.000" not in table
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_run_without_labels_is_reported_to_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    arguments = ["--task", str(FIXTURES / "own_unlabelled.jsonl"), "--output-dir", str(folder)]
+    arguments += ["--methods", "parallel,eager_init,eager_adapt"]
+    assert run.main(arguments) == 0
+    assert "Pass@k –" in capsys.readouterr().out
+    assert {s["status"] for line in lines(folder) for s in line["sequences"]} == {"unjudged"}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert all(row["pass_at_k"] is None for row in summary["rows"])
+    assert all(row["judged"]["num_judged"] == 0 for row in summary["rows"] if row["judged"])
+    assert (folder / "report.html").exists()
+    (folder / "summary.json").unlink()
+    assert run.main(["--report-only", "--output-dir", str(folder)]) == 0
+    assert json.loads((folder / "summary.json").read_text()) == summary
+
+
+def test_a_method_that_needs_labels_is_refused_without(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--task", str(FIXTURES / "own_unlabelled.jsonl"), "--output-dir", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert "eager needs reference answers, and " in error
+    assert error.endswith("has none; give --methods parallel,eager_init,eager_adapt\n")
+
+
+def test_code_is_run_only_where_it_is_allowed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    fixture = str(FIXTURES / "humaneval_plus.jsonl")
+    arguments = ["--task", "humaneval_plus", "--dataset", fixture, "--output-dir", str(tmp_path)]
+    assert run.main(arguments) == 2
+    assert capsys.readouterr().err == (
+        "error: judging humaneval_plus runs programs that the model wrote, in a sandbox; allow it "
+        "with --allow-code-execution\n"
+    )
+
+
+def test_where_code_cannot_be_isolated_the_run_says_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evals.grading.programs import sandbox
+
+    def refuse() -> None:
+        raise sandbox.IsolationError("bubblewrap is not installed")
+
+    monkeypatch.setattr(sandbox, "require_isolation", refuse)
+    fixture = str(FIXTURES / "humaneval_plus.jsonl")
+    arguments = ["--task", "humaneval_plus", "--dataset", fixture, "--output-dir", str(tmp_path)]
+    assert run.main([*arguments, "--allow-code-execution"]) == 2
+    assert capsys.readouterr().err == "error: bubblewrap is not installed\n"
+
+
+def run_of(task: str, model: str, **config: Any) -> dict[str, Any]:
+    """The whole of a benchmark as the paper runs it, but for what `config` says."""
+    whole: dict[str, Any] = {
+        "num_prompts": NUM_PROMPTS.get(task, 30),
+        "dataset": {"copy": None},
+        "verifier": None,
+        "eager": {"sampling": {"top_p": 0.95, "max_new_tokens": 32768}},
+        "rules": {"eager": {"max_extra_factor": 2.0}, "eager_adapt": {"max_extra_factor": 2.0}},
+    }
+    return {"task": task, "model": model, "config": whole | config}
+
+
+# Its tables on AIME 2025, HMMT, GPQA-Diamond and HumanEval+: Pass@32 and millions of tokens.
+REPORTED = """
+aime_2025 Qwen/Qwen3-4B parallel 0.80 17
+aime_2025 Qwen/Qwen3-4B eager 0.83 7
+aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B parallel 0.80 22
+aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B eager_init 0.73 8
+aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B eager_adapt 0.80 9
+aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B eager 0.80 6
+hmmt_feb_2025 Qwen/Qwen3-4B parallel 0.50 18
+hmmt_feb_2025 Qwen/Qwen3-4B eager 0.60 10
+gpqa_diamond Qwen/Qwen3-4B parallel 0.75 65
+gpqa_diamond Qwen/Qwen3-4B eager 0.81 34
+humaneval_plus openai/gpt-oss-20b parallel 0.95 5
+humaneval_plus openai/gpt-oss-20b eager_init 0.97 3
+"""
+
+
+def test_the_paper_s_figures_are_those_of_its_tables() -> None:
+    lines = [line.split() for line in REPORTED.strip().splitlines()]
+    assert len(lines) == len(PAPER)
+    for task, model, method, pass_at_k, million_tokens in lines:
+        found = paper_row(run_of(task, model), method, 32)
+        assert found == PaperRow(float(pass_at_k), float(million_tokens)), (task, model, method)
+
+
+@pytest.mark.parametrize(
+    ("config", "temperature", "differs"),
+    [
+        ({}, 0.6, ()),
+        ({}, 0.9, ("τ 0.9",)),
+        ({"eager": {"sampling": {"top_p": 1.0, "max_new_tokens": 32768}}}, 0.6, ("top-p 1",)),
+        (
+            {"eager": {"sampling": {"top_p": 0.95, "max_new_tokens": 4096}}},
+            1.0,
+            ("τ 1", "new tokens 4096"),
+        ),
+        ({"rules": {"eager": {"max_extra_factor": 1.0}}}, 0.6, ("extra cap 1",)),
+    ],
+)
+def test_what_a_run_does_otherwise_is_said(
+    config: dict[str, Any], temperature: float, differs: tuple[str, ...]
+) -> None:
+    found = paper_row(run_of("aime_2025", "Qwen/Qwen3-4B", **config), "eager", 32, temperature)
+    assert found is not None
+    assert found.differs == differs
+    assert found.to_json()["differs"] == list(differs)
+
+
+def test_the_paper_s_row_stands_beside_the_same() -> None:
+    for task, preset, method in PAPER:
+        assert task in TASKS
+        assert preset in PRESETS
+        assert method in run.METHODS
+    aime = run_of("aime_2025", "Qwen/Qwen3-4B")
+    found = paper_row(aime, "eager", 32)
+    assert found is not None
+    assert found.to_json() == {
+        "pass_at_k": 0.83,
+        "million_tokens": 7,
+        "differs": [],
+        "source": "arXiv 2510.11170",
+    }
+
+
+@pytest.mark.parametrize(
+    ("run_header", "method", "max_sequences"),
+    [
+        (run_of("aime_2025", "Qwen/Qwen3-4B"), "eager", 16),
+        (run_of("aime_2025", "Qwen/Qwen3-4B"), "eager_init", 32),
+        (run_of("aime_2025", "Qwen/Qwen3-14B"), "eager", 32),
+        (run_of("aime_2024", "Qwen/Qwen3-4B"), "eager", 32),
+        (run_of("aime_2025", "Qwen/Qwen3-4B", num_prompts=10), "eager", 32),
+        (run_of("aime_2025", "Qwen/Qwen3-4B", dataset={"copy": "aime"}), "eager", 32),
+        (run_of("aime_2025", "Qwen/Qwen3-4B", verifier="length"), "eager", 32),
+        (run_of("aime_2025", "Qwen/Qwen3-4B-AWQ"), "eager", 32),
+        (run_of("aime_2025", "Qwen/Qwen3-4B-FP8"), "eager", 32),
+        (run_of("aime_2025", "me/Qwen3-4B-GPTQ-Int4"), "eager", 32),
+    ],
+)
+def test_what_is_not_the_same_has_no_paper_row(
+    run_header: dict[str, Any], method: str, max_sequences: int
+) -> None:
+    assert paper_row(run_header, method, max_sequences) is None
+
+
+def test_the_paper_s_figures_are_in_table_and_sentence() -> None:
+    a_plan = plan(max_sequences=(32,))
+    a_header = header(a_plan)
+    whole = run_of("aime_2025", "Qwen/Qwen3-4B")
+    a_header |= whole | {"config": a_header["config"] | whole["config"]}
+    table = render_table(summarise_run(a_header, run_records(a_plan), a_plan, {}))
+    (line,) = [line for line in table.splitlines() if line.startswith("the paper's Pass@32")]
+    assert line.split()[3:] == ["0.80", "–", "–", "0.83"]
+    assert "eager 0.83 with 7 M tokens" in " ".join(table.split())
+
+
+def test_labels_and_votes_of_the_tasks() -> None:
+    for name in TASKS:
+        task = find_task(name)
+        assert task.has_labels
+        assert task.can_vote == (name != "humaneval_plus")
+        assert task.needs_isolation == (name == "humaneval_plus")

@@ -1,0 +1,191 @@
+"""`--stop`: which rules there are, what they go by, and that a run gives each prompt its own."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eager_sgl import Ledger, SearchConfig, TokenLedger, program
+from eager_sgl.core import PromptResult
+from eager_sgl.search.priorities import EarlyPeaks, find_priority
+from eager_sgl.search.stopping import Consensus, Solved, Unexplored
+from evals import run
+from evals.analysis.judged import Verdicts
+from evals.config.settings import Settings
+from evals.config.stopping import StopOption, read_stop
+from evals.execution import methods
+from evals.execution.methods import Call
+from evals.grading.score import Score
+from evals.tasks import Sample, find_task
+from tests.evals.fakes.build import result
+from tests.evals.fakes.scripted_run import Scripted, lines
+
+COUNTDOWN = find_task("countdown")
+NO_TREE: Any = None
+
+
+class CountingTask:
+    """Judges by the last character, and notes what it was asked."""
+
+    can_vote = True
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def score(self, sample: Sample, text: str) -> Score:
+        self.asked.append(text)
+        return Score(text[-1:] == sample.reference, text[-1:], "by its end")
+
+    def classes(self, sample: Sample, answers: Any) -> list[int | None]:
+        return [None if answer is None else answers.index(answer) for answer in answers]
+
+
+def verdicts_on(task: Any) -> Verdicts:
+    return Verdicts(task, Sample("a", [], None, "7"))
+
+
+def test_every_text_is_judged_once() -> None:
+    task = CountingTask()
+    verdicts = verdicts_on(task)
+    sequences = result(["x7", "y8", "x7"]).sequences
+    assert verdicts.classes(sequences) == [0, 1, 0]
+    assert [verdicts.is_correct(sequence) for sequence in sequences] == [True, False, True]
+    assert task.asked == ["x7", "y8"]
+
+
+def test_a_verifier_comes_before_the_labels() -> None:
+    sample, task = Sample("a", [], None, "7"), CountingTask()
+    sequences = result(["1", "</think>7"]).sequences
+    labels = StopOption("verifier").rule(sample, verdicts_on(task), None)
+    assert isinstance(labels, Solved)
+    assert [labels(NO_TREE, sequences[:1]), labels(NO_TREE, sequences)] == [False, True]
+    seen = []
+
+    def verifier(given: Sample, text: str) -> bool:
+        seen.append((given, text))
+        return text == "1"
+
+    own = StopOption("verifier").rule(sample, verdicts_on(task), verifier)
+    assert own(NO_TREE, sequences)
+    assert seen == [(sample, "1")]
+
+
+def test_a_consensus_goes_by_the_classes_of_the_task() -> None:
+    rule = StopOption("consensus").rule(SAMPLE, verdicts_on(CountingTask()), None)
+    assert isinstance(rule, Consensus)
+    assert not rule(NO_TREE, result(["a1", "b1", "c1"]).sequences)
+    assert rule(NO_TREE, result(["a1", "b1", "c1", "d1"]).sequences)
+
+
+SAMPLE = Sample("a", [], None, "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "below"),
+    [("unexplored", "unexplored:0.5", 0.5), ("unexplored:0.2", "unexplored:0.2", 0.2)],
+)
+def test_the_share_is_that_of_the_command_line(text: str, shown: str, below: float) -> None:
+    option = read_stop(text, COUNTDOWN, has_verifier=False)
+    assert option is not None
+    assert str(option) == shown
+    assert option.rule(SAMPLE, verdicts_on(CountingTask()), None) == Unexplored(below)
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "said"),
+    [
+        ("never", "countdown", "stop is 'never'; it must be one of none, consensus"),
+        ("consensus:2", "countdown", "stop is 'consensus:2'; it must be one of"),
+        ("unexplored:1", "countdown", "unexplored:1; the share must be a number in"),
+        ("unexplored:", "countdown", "unexplored:; the share must be a number in"),
+        ("unexplored:x", "countdown", "unexplored:x; the share must be a number in"),
+        ("consensus", "humaneval_plus", "the answers of humaneval_plus cannot agree"),
+    ],
+)
+def test_what_is_no_rule_is_named(text: str, task: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_stop(text, find_task(task), has_verifier=False)
+
+
+def test_without_labels_a_verifier_has_to_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"id": "a", "prompt": "make"}\n')
+    task = find_task(str(path))
+    with pytest.raises(ValueError, match="has no labels, give a --verifier"):
+        read_stop("verifier", task, has_verifier=False)
+    assert read_stop("verifier", task, has_verifier=True) == StopOption("verifier")
+
+
+def test_the_program_gets_what_ends_and_pays_for_a_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def fake(**given: Any) -> Any:
+        asked.update(given)
+        return SimpleNamespace(ret_value=result(["1"]))
+
+    monkeypatch.setattr(program, "search", SimpleNamespace(run=fake))
+    with Ledger(3).reserve(3) as account:
+        call = Call(
+            endpoint=SimpleNamespace(),  # type: ignore[arg-type]
+            sample=SAMPLE,
+            config=SearchConfig(),
+            account=account,
+            on_wave=lambda counts, alive: None,
+            until=Unexplored(0.5),
+            bidder=TokenLedger(10).join(Unexplored(0.5)),
+        )
+        methods.FIRST["best_first"](call)
+    wanted = {"account": account, "until": call.until, "bidder": call.bidder}
+    assert asked.items() >= wanted.items()
+
+
+def settings_of(*arguments: str) -> Settings:
+    return run.parse_settings(["--methods", "best_first", *arguments], run.METHODS)
+
+
+def test_the_rule_is_a_part_of_the_run() -> None:
+    assert settings_of().to_json()["search"]["stop"] is None
+    assert settings_of("--stop", "none").to_json() == settings_of().to_json()
+    found = settings_of("--stop", "unexplored").to_json()["search"]["stop"]
+    assert found == "unexplored:0.5"
+
+
+def test_a_priority_may_lie_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_values.py").write_text(
+        "from eager_sgl.search.priorities import EarlyPeaks as Own\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    found = settings_of("--priority", "own_values:Own").search
+    assert find_priority(found.priority) is EarlyPeaks
+
+
+def test_only_searches_are_stopped_and_each_prompt_by_a_rule_of_its_own(
+    tmp_path: Path, scripted: Scripted
+) -> None:
+    rules: dict[tuple[str, str], Any] = {}
+
+    def generate(call: Call) -> PromptResult:
+        method = getattr(call.config, "order", "eager_init")
+        rules[method, call.sample.id] = call.until
+        sequences = result(["</think>01+01"]).sequences
+        assert call.until is None or not call.until(NO_TREE, sequences), "a wrong sum"
+        call.account.commit(1)
+        return result(["</think>01+01"], max_sequences=call.config.max_sequences)
+
+    scripted(generate)
+    arguments = ["--methods", "eager_init,best_first,swor", "--limit", "3", "--stop", "verifier"]
+    assert run.main([*arguments, "--output-dir", str(tmp_path)]) == 0
+    assert {method for (method, _), rule in rules.items() if rule is None} == {"eager_init"}
+    given = [id(rule) for rule in rules.values() if rule is not None]
+    assert len(set(given)) == len(given) == 6
+    assert len(lines(tmp_path)) == 9
+    notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
+    assert "Searches were ended early (verifier)" in notes

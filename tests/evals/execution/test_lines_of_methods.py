@@ -1,0 +1,73 @@
+"""Every line that a method can write is one that reading accepts."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel, search
+from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.core import PromptResult
+from eager_sgl.engine.endpoint import TokenEndpoint
+from evals.config.plan import SEARCHES
+from evals.records.files import to_line
+from evals.records.store import PromptRecord, SequenceRecord
+from tests.evals.fakes.build import record
+from tests.fakes.scripted import ScriptedServer, mixed_distribution
+
+SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=6)
+EAGER = EagerConfig(threshold=0.4, max_sequences=5, top_k=4, chunk_tokens=2, sampling=SAMPLING)
+SEARCH = SearchConfig(max_sequences=6, width=2, top_k=5, sampling=SAMPLING)
+RUNS: dict[str, Any] = {
+    "parallel": lambda end: parallel.run(
+        prompt="p", num_sequences=4, sampling=SAMPLING, backend=end
+    ),
+    "eager_init": lambda end: eager_init.run(
+        prompt="p", config=replace(EAGER, refused_threshold=0.3), backend=end
+    ),
+    "running": lambda end: eager_init.run(
+        prompt="p", config=EAGER, running=RunningThreshold(), backend=end
+    ),
+    **{
+        order: lambda end, order=order: search.run(
+            prompt="p", config=replace(SEARCH, order=order), backend=end
+        )
+        for order in SEARCHES
+    },
+}
+
+
+def line_of(result: PromptResult) -> PromptRecord:
+    sequences = (
+        SequenceRecord(
+            text=s.text,
+            token_ids=s.token_ids,
+            finish_reason=s.finish_reason,
+            parent=s.parent,
+            branch=s.branch,
+            answer=None,
+            correct=False,
+            explanation="",
+            vote=None,
+            raw_logprob=s.raw_logprob,
+        )
+        for s in result.sequences
+    )
+    return replace(
+        record([True]),
+        sequences=tuple(sequences),
+        counts=result.counts,
+        refused=result.refused,
+        inexact_steps=result.inexact_steps,
+        shown=result.shown,
+    )
+
+
+@pytest.mark.parametrize("allows_gate", [False, True])
+@pytest.mark.parametrize("name", RUNS)
+def test_what_a_method_brings_is_read_back(name: str, allows_gate: bool) -> None:
+    for model in range(6):
+        server = ScriptedServer(mixed_distribution(model), allows_gate=allows_gate)
+        written = line_of(RUNS[name](TokenEndpoint(server)).ret_value)  # type: ignore[arg-type]
+        assert PromptRecord.from_json(json.loads(to_line(written.to_json()))) == written

@@ -1,0 +1,286 @@
+"""The page of a run, in a real browser where there is one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.config.plan import Plan
+from evals.records.files import StoreError, to_line, write_whole
+from evals.records.store import PromptRecord, SequenceRecord, StageTwo
+from evals.report.page import render_page, write_report
+from evals.report.page_data import page_data
+from evals.report.page_trees import Texts, pieces
+from evals.report.report import summarise_run
+from tests.evals.fakes.browser import BINARIES, Page, find_chromium, open_browser
+from tests.evals.fakes.build import BRANCH, record
+from tests.evals.fakes.sample_run import header, plan, run_records
+
+PNG = b"\x89PNG"
+
+
+def summary_of(a_plan: Plan, records: Sequence[PromptRecord]) -> dict[str, Any]:
+    a_header = header(a_plan)
+    a_header["config"]["has_labels"] = a_plan.can_vote
+    content = summarise_run(a_header, records, a_plan, {}).to_json()
+    return dict(json.loads(to_line(content)))
+
+
+def write_run(folder: Path, a_plan: Plan, records: Sequence[PromptRecord]) -> None:
+    write_whole(folder / "summary.json", summary_of(a_plan, records))
+    lines = "".join(to_line(one.to_json()) for one in records)
+    (folder / "results.jsonl").write_text(lines, encoding="utf-8")
+    write_report(folder)
+
+
+def sequence(text: str, parent: int | None = None, position: int = 0) -> SequenceRecord:
+    branch = None if parent is None else replace(BRANCH, position=position)
+    return SequenceRecord(text, (), "stop", parent, branch, None, False, "", None)
+
+
+def test_a_run_becomes_one_file_and_three_plots(tmp_path: Path) -> None:
+    a_plan = plan()
+    write_run(tmp_path, a_plan, run_records(a_plan))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"(?!data:)|@import|url\((?!#)", page)
+    assert re.findall(r"https?://[^\"]+", page) == ["http://www.w3.org/2000/svg"]  # a namespace
+    for name in ("pareto", "entropy", "budget"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"summary\.json"):
+        write_report(tmp_path)
+    (tmp_path / "summary.json").write_text("torn")
+    with pytest.raises(StoreError, match="is not the summary of a run"):
+        write_report(tmp_path)
+
+
+def test_pieces_rebuild_every_text() -> None:
+    """The second child shares less text than the first, although it left later: 'ab' begins both
+    of the tokens at the first branch.
+    """
+    texts = ["xxabcd ef", "xxabzz", "xxabcd gh", "xxqq", "other"]
+    parents = [(None, 0), (0, 2), (0, 4), (1, 3), (None, 0)]
+    sequences = [sequence(text, *place) for text, place in zip(texts, parents, strict=True)]
+    found = pieces(texts, sequences)
+    assert found == [["xx", "abcd ", "ef"], ["", "abzz"], ["gh"], ["qq"], ["other"]]
+
+
+def test_pieces_rebuild_every_text_of_random_trees() -> None:
+    for one in run_records(plan(num_prompts=12)):
+        texts = [each.text for each in one.sequences]
+        assert rebuilt(one.sequences, pieces(texts, one.sequences)) == texts
+
+
+def rebuilt(sequences: Sequence[SequenceRecord], found: Sequence[Sequence[str]]) -> list[str]:
+    """Whole texts: what a sequence shares with its parent, piece by piece, and its own."""
+
+    def position(index: int) -> int:
+        branch = sequences[index].branch
+        return branch.position if branch else 0
+
+    def before(index: int) -> str:
+        parent = sequences[index].parent
+        if parent is None:
+            return ""
+        siblings = [i for i, each in enumerate(sequences) if each.parent == parent]
+        place = sorted(siblings, key=position).index(index)
+        return before(parent) + "".join(found[parent][: place + 1])
+
+    return [before(index) + "".join(own) for index, own in enumerate(found)]
+
+
+def test_texts_are_stored_once_and_shortened_to_a_budget() -> None:
+    texts = Texts()
+    assert [texts.add(text) for text in ("a", "b" * 5000, "a")] == [0, 1, 0]
+    assert texts.shortened(10_000) == (["a", "b" * 5000], None)
+    (_, long), limit = texts.shortened(1500)
+    assert limit == 1000
+    assert long == "b" * 500 + " […4,000 characters…] " + "b" * 500
+
+
+def test_a_run_of_long_texts_stays_small() -> None:
+    """100 prompts by 4 methods, 8 sequences of 20,000 characters each: 64 MB of text."""
+    a_plan = plan(num_prompts=100, max_sequences=(8,))
+    records = [
+        record(
+            [index == 0 for index in range(8)],
+            method=cell.method,
+            sample_id=str(number),
+            max_sequences=8,
+            threshold=cell.threshold,
+            stage_two=StageTwo("restart", False, 0, 0, 0.7) if cell.stage_two else None,
+        )
+        for cell in a_plan.cells
+        for number in range(100)
+    ]
+    records = [
+        replace(
+            one,
+            sequences=tuple(
+                replace(each, parent=None, branch=None, text=f"{one.cell}{one.sample_id}{i}" * 400)
+                for i, each in enumerate(one.sequences)
+            ),
+        )
+        for one in records
+    ]
+    data = page_data(summary_of(a_plan, records), records)
+    assert data["shortened_to"] is not None
+    assert len(to_line(data)) < 15e6
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    binary = find_chromium()
+    if binary is None:
+        pytest.skip(f"no browser: none of {', '.join(BINARIES)} is installed")
+    with open_browser(binary, tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+SIMPLE = plan(num_prompts=9)
+UNLABELLED = plan(methods=("parallel", "eager_init"), max_sequences=(2, 4), can_vote=False)
+SEARCHES = plan(
+    methods=("parallel", "eager_init", "best_first", "swor", "trie_parallel"),
+    max_sequences=(2, 4),
+    thresholds=(0.7, 0.9),
+)
+SWEEP = plan(max_sequences=(1, 2, 8), thresholds=(0.7, 0.9), temperatures=(0.6, 0.9), seeds=(0, 1))
+CONTROLLED = plan(control_temperatures=(1.0,))
+RUNS: dict[str, tuple[Plan, list[PromptRecord]]] = {
+    "simple": (SIMPLE, run_records(SIMPLE)),
+    "sweep": (SWEEP, run_records(SWEEP)),
+    "controlled": (CONTROLLED, run_records(CONTROLLED)),
+    "searches": (SEARCHES, run_records(SEARCHES)),
+    "partial": (SIMPLE, run_records(SIMPLE)[::2]),
+    "no levels": (SIMPLE, [replace(one, level=None) for one in run_records(SIMPLE)]),
+    "parallel only": (SIMPLE, run_records(SIMPLE)[:9]),
+    "nothing": (SIMPLE, []),
+    "unlabelled": (UNLABELLED, run_records(UNLABELLED)),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A page of each of the runs."""
+    found = {}
+    for name, (a_plan, records) in RUNS.items():
+        found[name] = tmp_path_factory.mktemp("run")
+        data = page_data(summary_of(a_plan, records), records)
+        (found[name] / "report.html").write_text(render_page(data), encoding="utf-8")
+    return found
+
+
+def test_the_browser_does_complain(page: Page, tmp_path: Path) -> None:
+    """So that its silence means something."""
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<link rel=icon href='data:,'><img src='absent.png'>"
+        "<script>console.error('told'); throw Error('thrown')</script>"
+    )
+    page.complaints.clear()
+    page.open(path)
+    for word in ("told", "thrown", "ERR_FILE_NOT_FOUND"):
+        assert any(word in complaint for complaint in page.complaints)
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_browser_has_nothing_to_complain_about(
+    page: Page, folders: dict[str, Path], name: str, width: int
+) -> None:
+    path = folders[name] / "report.html"
+    page.complaints.clear()
+    page.requests.clear()
+    page.open(path, width=width)
+    num_rows = len(summary_of(*RUNS[name])["rows"])
+    assert page.evaluate("document.querySelectorAll('#rows tbody tr').length") == num_rows
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        page.evaluate("document.querySelector('main').innerHTML.search(/NaN|undefined|Infinity/)")
+        == -1
+    )
+    page.call("Page.captureScreenshot")
+    assert page.complaints == []
+    assert page.requests == [path.as_uri()]
+
+
+def test_a_control_temperature_is_named(page: Page, folders: dict[str, Path]) -> None:
+    heads = "[...document.querySelectorAll('#rows th')].map(each => each.textContent)"
+    labels = "[...document.querySelectorAll('#cell option')].map(each => each.text)"
+    page.open(folders["simple"] / "report.html")
+    assert "τ" not in page.evaluate(heads)
+    page.open(folders["controlled"] / "report.html")
+    assert "τ" in page.evaluate(heads)
+    assert {"parallel, M = 4, τ = 0.6", "parallel, M = 4, τ = 1"} <= {*page.evaluate(labels)}
+
+
+def test_the_tree_of_a_chosen_prompt_is_visible(page: Page, folders: dict[str, Path]) -> None:
+    records = RUNS["simple"][1]
+    page.complaints.clear()
+    page.open(folders["simple"] / "report.html")
+    assert page.evaluate(COUNT % ".segment") > 1, "the first view has several sequences"
+    labels = page.evaluate("[...document.querySelectorAll('#cell option')].map(o => o.text)")
+    chosen = next(
+        one for one in records if one.method == "eager" and one.stage_two and len(one.sequences) > 4
+    )
+    cell = next(i for i, label in enumerate(labels) if label.startswith("eager,"))
+    choose(page, "cell", cell)
+    prompt = page.evaluate(
+        f"[...document.querySelectorAll('#prompt option')]"
+        f".findIndex(o => o.text.startsWith('{chosen.sample_id}'))"
+    )
+    choose(page, "prompt", prompt)
+    branches = sum(each.branch is not None for each in chosen.sequences)
+    right = sum(chosen.correct)
+    assert page.evaluate(COUNT % ".leaf") == len(chosen.sequences)
+    assert page.evaluate(COUNT % ".leaf.right") == right
+    assert page.evaluate(COUNT % ".branch") == branches
+    assert page.evaluate(COUNT % ".sequence.extra") == sum(
+        each.stage == 2 for each in chosen.sequences
+    )
+    page.point_at("svg.tree .segment")
+    assert page.evaluate("tip.hidden") is False
+    assert "tokens 0 to" in page.evaluate("tip.innerText")
+    page.point_at("svg.tree .branch")
+    assert "entropy" in page.evaluate("tip.innerText")
+    assert "p = 0.50" in page.evaluate("tip.innerText")
+    assert page.complaints == []
+
+
+def test_every_sequence_can_be_read_in_full(page: Page, folders: dict[str, Path]) -> None:
+    page.open(folders["simple"] / "report.html")
+    for one in RUNS["simple"][1]:
+        page.evaluate(
+            f"drawTree(DATA.cells.findIndex(c => c.label.startsWith('{one.method},')), "
+            f"DATA.prompts.findIndex(p => p[0] === '{one.sample_id}'))"
+        )
+        shown = page.evaluate(
+            "[...document.querySelectorAll('svg.tree .sequence')].map(g => { "
+            "g.dispatchEvent(new MouseEvent('click')); "
+            "return [g.textContent, document.querySelector('#reading code').textContent]; })"
+        )
+        texts = {int(re.findall(r"#(\d+)", name)[0]) - 1: text for name, text in shown}
+        assert texts == dict(enumerate(each.text for each in one.sequences))
+
+
+# Elements of the tree that are there, have a size, and are not hidden.
+COUNT = (
+    "[...document.querySelectorAll('svg.tree %s')].filter(e => e.checkVisibility() && "
+    "e.getBoundingClientRect().width > 0 && e.getBoundingClientRect().height > 0).length"
+)
+
+
+def choose(page: Page, select: str, index: int) -> None:
+    page.evaluate(
+        f"(s => {{ s.selectedIndex = {index}; s.dispatchEvent(new Event('change')); }})"
+        f"(document.getElementById('{select}'))"
+    )

@@ -1,0 +1,319 @@
+"""A model given by its conditional distribution, served in place of a `Transport`."""
+
+from __future__ import annotations
+
+import base64
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from eager_sgl.engine.limits import PATIENT, Patience
+from eager_sgl.engine.protocol import GATE_REPORT, Json
+from eager_sgl.engine.shapes import ShapeError
+from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
+from eager_sgl.signals import retemper, top_k_entropy
+
+VOCABULARY = 5
+EOS, CLOSE = 0, 1
+NUM_IDS = 1000
+"""Ids that a request may hold: prompts are made of others than the ones that are drawn."""
+
+Distribution = Callable[[tuple[int, ...]], tuple[float, ...]]
+"""Path of generated tokens -> probability of each token of the vocabulary, at temperature 1."""
+
+
+def mixed_distribution(model: int) -> Distribution:
+    """Peaked and flat steps in an order that depends on the path; one model per number."""
+
+    @cache
+    def distribution(path: tuple[int, ...]) -> tuple[float, ...]:
+        generator = random.Random(hash((model, *path)))
+        sharpness = generator.choice([0.3, 0.5, 6.0, 6.0])
+        logits = np.array([generator.gauss(0, sharpness) for _ in range(VOCABULARY)])
+        weights = np.exp(logits - logits.max())
+        return tuple(weights / weights.sum())
+
+    return distribution
+
+
+@cache
+def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float) -> np.ndarray:
+    """What is sampled from; temperature 0 is greedy."""
+    if temperature == 0:
+        return np.eye(len(probabilities))[int(np.argmax(probabilities))]
+    weights = np.array(probabilities) ** (1 / temperature)
+    weights /= weights.sum()
+    order = np.argsort(-weights, kind="stable")
+    before = np.cumsum(weights[order]) - weights[order]
+    if top_p < 1:
+        weights[order[before >= top_p]] = 0
+    return weights / weights.sum()
+
+
+class ScriptedServer:
+    """Answers as SGLang 0.5.23 does, from a scripted distribution.
+
+    A draw depends on the seed, the tokens sent and how often they were sent, not on the order in
+    which threads ask.
+    """
+
+    url = "http://scripted"
+    api_key = None
+    has_router = False
+
+    def __init__(
+        self,
+        distribution: Distribution,
+        *,
+        prompt: tuple[int, ...] = (9,),
+        radix_cache: bool = True,
+        allows_gate: bool = False,
+    ) -> None:
+        self.distribution = distribution
+        self.prompt = prompt
+        self.seed = 0
+        self.logprobs_are_raw = False
+        self.context_length = 10_000
+        self.requests: list[Json] = []
+        self.notified: list[tuple[str, Json]] = []
+        self.allows_gate = allows_gate
+        self._radix_cache = radix_cache
+        self._cached: set[tuple[int, ...]] = set()
+        self._asked: Counter[tuple[int, ...]] = Counter()
+        self._lock = threading.Lock()
+        self._order = random.Random(0)
+        self._pending: list[Iterator[None]] = []
+
+    def start(
+        self,
+        path: str,
+        build: Callable[[], Json],
+        decode: Callable[[Json], Any],
+        done: Callable[[Any], None],
+        progress: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Answers in any order, as a server does that is busy with others too."""
+        self._go_on_later(self._answer(path, build, decode, done, progress))
+
+    def _answer(
+        self,
+        path: str,
+        build: Callable[[], Json],
+        decode: Callable[[Json], Any],
+        done: Callable[[Any], None],
+        progress: Callable[[Any], None] | None,
+    ) -> Iterator[None]:
+        """A part of the answer at a time."""
+        try:
+            body = build()
+            answer = self.post(path, lambda: body)
+            for part in self.parts(answer):
+                if {"rid": body["rid"]} in [notice for _, notice in self.notified]:
+                    reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
+                    answer = part | {"meta_info": part["meta_info"] | reason}
+                    break
+                progress(decode(part))
+                yield
+            outcome = self._decoded(answer, decode)
+        except Exception as error:
+            outcome = error
+        done(outcome)
+
+    def _go_on_later(self, work: Iterator[None]) -> None:
+        with self._lock:
+            self._pending.append(work)
+        threading.Thread(target=self._go_on_with_any).start()
+
+    def _go_on_with_any(self) -> None:
+        with self._lock:
+            work = self._pending.pop(self._order.randrange(len(self._pending)))
+        for _ in work:
+            self._go_on_later(work)
+            return
+
+    def notify(self, path: str, body: Json) -> None:
+        self.notified.append((path, body))
+
+    def restart(self, seed: int) -> None:
+        """Empty the cache and begin another series of draws."""
+        self.seed = seed
+        self._cached.clear()
+        self._asked.clear()
+        self.requests.clear()
+
+    def is_answering(self) -> bool:
+        return True
+
+    def get(
+        self,
+        path: str,
+        decode: Callable[[Json], Any] = lambda answer: answer,
+        patience: Patience = PATIENT,
+    ) -> Any:
+        return self._decoded(self.answer(path), decode)
+
+    def _decoded(self, answer: Json, decode: Callable[[Json], Any]) -> Any:
+        try:
+            return decode(answer)
+        except ShapeError as error:
+            raise MalformedAnswerError(str(error)) from error
+
+    def _about_itself(self, path: str) -> Json:
+        return {
+            "/model_info": {"model_path": "scripted"},
+            "/server_info": {
+                "version": "0.5.23",
+                "page_size": 1,
+                "enable_custom_logit_processor": self.allows_gate,
+                "speculative_algorithm": None,
+            },
+            "/v1/models": {"data": [{"max_model_len": self.context_length}]},
+        }[path]
+
+    def post(
+        self,
+        path: str,
+        build: Callable[[], Json],
+        decode: Callable[[Json], Any] = lambda answer: answer,
+        progress: Callable[[Any], None] | None = None,
+        patience: Patience = PATIENT,
+    ) -> Any:
+        answer = self.answer(path, build())
+        for part in self.parts(answer) if progress else ():
+            progress(decode(part))
+        return self._decoded(answer, decode)
+
+    def answer(self, path: str, body: Json | None = None) -> Json:
+        """The JSON value that it answers with; what tests change."""
+        if body is None:
+            return self._about_itself(path)
+        if path == "/tokenize":
+            text = body.get("prompt", "messages")
+            if text.startswith("\x00"):
+                return {"tokens": []}
+            return {"tokens": [CLOSE] if text == "</think>" else list(self.prompt)}
+        if path == "/detokenize":
+            shown = VOCABULARY if body["skip_special_tokens"] else math.inf
+            return {"text": [" ".join(str(t) for t in i if t < shown) for i in body["tokens"]]}
+        assert path == "/generate", path
+        return self._generate(body)
+
+    def _generate(self, body: Json) -> Json:
+        ids, params = tuple(body["input_ids"]), body["sampling_params"]
+        if any(int(token) >= NUM_IDS for token in params.get("logit_bias", ())):
+            raise RequestRejectedError(f"logit_bias must has keys in [0, {NUM_IDS - 1}]")
+        generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
+        temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
+        path, rows, reason = ids[len(self.prompt) :], [], {"type": "length"}
+        reports = []
+        if len(ids) >= self.context_length - 6:
+            raise RequestRejectedError(f"input length {len(ids)}")
+        for place in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
+            probabilities = self.distribution(path)
+            report = _gate_report(params.get("custom_params"), probabilities)
+            if report and len(reports) < params["custom_params"]["eager_most"]:
+                reports.append([place, *report])
+            if bias := params.get("logit_bias"):
+                token = int(next(iter(bias)))
+            else:
+                weights = tempered(probabilities, temperature, top_p)
+                token = generator.choices(range(VOCABULARY), weights)[0]
+            raw = self.logprobs_are_raw or temperature == 0
+            rows.append(np.log(tempered(probabilities, 1.0 if raw else temperature, 1.0)))
+            path = (*path, token)
+            if not params.get("ignore_eos") and token in {
+                EOS,
+                *(params.get("stop_token_ids") or ()),
+            }:
+                reason = {"type": "stop", "matched": token}
+                break
+        output = path[len(ids) - len(self.prompt) :]
+        cached = self._serve_from_cache(ids, output)
+        with self._lock:
+            self.requests.append(body | {"output_ids": list(output), "cached_tokens": cached})
+        meta = {"finish_reason": reason, "prompt_tokens": len(ids), "cached_tokens": cached}
+        if reports:
+            meta[GATE_REPORT] = reports
+        if candidates := body.get("token_ids_logprob"):
+            meta |= _asked_fields(candidates, rows)
+        elif body.get("return_logprob"):
+            meta |= _logprob_fields(body, rows, output)
+        return {"output_ids": list(output), "text": "", "meta_info": meta}
+
+    def _num_asked(self, ids: tuple[int, ...]) -> int:
+        with self._lock:
+            self._asked[ids] += 1
+            return self._asked[ids]
+
+    def parts(self, answer: Json) -> Iterator[Json]:
+        """What a stream sends before its end: after steps that the gate tells of, or after more."""
+        reports = answer.get("meta_info", {}).get(GATE_REPORT, ())
+        number = len(answer.get("output_ids", ()))
+        for told in range(1, len(reports) + 1):
+            until = reports[told][0] if told < len(reports) else number
+            if self._order.random() < 0.7:
+                first = reports[told - 1][0] + 1
+                length = self._order.randint(first, max(until, first))
+                if length < number:
+                    meta = {"finish_reason": None, GATE_REPORT: reports[:told]}
+                    yield {
+                        "output_ids": answer["output_ids"][:length],
+                        "meta_info": answer["meta_info"] | meta,
+                    }
+
+    def _serve_from_cache(self, ids: tuple[int, ...], output: tuple[int, ...]) -> int:
+        with self._lock:
+            hits = [n for n in range(len(ids)) if ids[:n] in self._cached]
+            if self._radix_cache:
+                whole = (*ids, *output)[: len(ids) + max(len(output) - 1, 0)]
+                self._cached |= {whole[:n] for n in range(1, len(whole) + 1)}
+        return max(hits, default=0)
+
+
+def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[list] | None:
+    """What the gate says of a step that it fires at; None if it does not."""
+    if not params:
+        return None
+    order = np.argsort(-np.array(probabilities), kind="stable")[: int(params["eager_k"])]
+    top = np.log(np.array(probabilities)[order])
+    weights = retemper(top, taken_at=1.0, wanted=params["eager_temperature"])
+    fires = top_k_entropy(weights) >= params["eager_theta"]
+    return [order.tolist(), top.tolist()] if fires else None
+
+
+def _asked_fields(candidates: list[int], rows: list[np.ndarray]) -> Json:
+    """Logprobs of given tokens; those beyond the vocabulary are never drawn."""
+    asked = [
+        [[float(row[t]) if t < VOCABULARY else -math.inf, t, None] for t in candidates]
+        for row in rows
+    ]
+    return {"input_token_ids_logprobs": [None], "output_token_ids_logprobs": asked}
+
+
+def _logprob_fields(body: Json, rows: list[np.ndarray], output: tuple[int, ...]) -> Json:
+    k = body["top_logprobs_num"]
+    orders = [np.argsort(-row, kind="stable")[:k] for row in rows]
+    values = np.array([row[order] for row, order in zip(rows, orders, strict=True)], np.float32)
+    if not body["return_flat_raw_output_top_logprobs"]:
+        top = [
+            [[float(row[t]), int(t), None] for t in o] for row, o in zip(rows, orders, strict=True)
+        ]
+        return {"output_top_logprobs": top}
+    return {
+        "output_token_logprobs": [
+            [float(row[t]), t, None] for row, t in zip(rows, output, strict=True)
+        ],
+        "output_top_logprobs_val_flat_b64": base64.b64encode(values.tobytes()).decode(),
+        "output_top_logprobs_idx_flat_b64": base64.b64encode(
+            np.array(orders, np.int32).tobytes()
+        ).decode(),
+        "output_top_logprobs_val_flat_b64_dtype": "float32",
+        "output_top_logprobs_idx_flat_b64_dtype": "int32",
+        "output_top_logprobs_shape": [len(rows), min(k, VOCABULARY)],
+    }

@@ -1,0 +1,158 @@
+"""Monitors change what is asked for and when, never what comes out."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+
+import pytest
+from scipy.stats import chisquare
+
+from eager_sgl import EagerConfig, SamplingConfig, eager_init, schedule
+from eager_sgl import executor as growth
+from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.tree import TokenTree
+from tests.fakes.interrupting import Interrupting
+from tests.fakes.per_token import tree_distribution, tree_of
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+
+NUM_TREES = 600
+ERROR_PROBABILITY = 1e-4  # of failing although the distributions are equal; draws are seeded
+
+# Chosen among 80 models for what happens in them: races for the last slot between sequences at
+# different depths, the end of the reasoning before a branch, impatience, forced stop tokens.
+CASES = {
+    "races": (42, 4, 1000),
+    "few slots": (60, 3, 1000),
+    "reasoning closes": (1, 4, 1000),
+    "impatience": (37, 4, 2),
+}
+
+
+GATE = "gate"
+
+
+def config_of(case, chunk_tokens, temperature=0.8):
+    _, max_sequences, patience = CASES[case]
+    monitor = {"monitor": "gate"} if chunk_tokens == GATE else {"chunk_tokens": chunk_tokens}
+    return EagerConfig(
+        threshold=1.4,
+        top_k=VOCABULARY,
+        max_sequences=max_sequences,
+        patience=patience,
+        **monitor,
+        sampling=SamplingConfig(temperature=temperature, top_p=0.8, max_new_tokens=6),
+    )
+
+
+def misfit(case, chunk_tokens, interrupted=0.0):
+    """The probability of a fit as bad as this, if the program draws from the exact distribution."""
+    kind = Interrupting if interrupted else ScriptedServer
+    server = kind(mixed_distribution(CASES[case][0]), allows_gate=True)
+    endpoint, config = TokenEndpoint(server), config_of(case, chunk_tokens)
+    server.probability = interrupted
+    seen = Counter()
+    for seed in range(NUM_TREES):
+        server.restart(seed)
+        seen[tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)] += 1
+    exact = tree_distribution(server.distribution, config)
+    if not set(seen) <= set(exact):
+        return 0.0
+    frequent = [tree for tree, probability in exact.items() if probability * NUM_TREES >= 5]
+    observed, expected = [seen[t] for t in frequent], [exact[t] * NUM_TREES for t in frequent]
+    observed.append(NUM_TREES - sum(observed))
+    expected.append(NUM_TREES - sum(expected))
+    return chisquare(observed, expected).pvalue
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 3, 8, GATE])
+@pytest.mark.parametrize("case", CASES)
+def test_any_monitor_draws_trees_as_the_per_token_method_does(case, chunk_tokens):
+    assert misfit(case, chunk_tokens) > ERROR_PROBABILITY
+
+
+@pytest.mark.parametrize("chunk_tokens", [8, GATE])
+@pytest.mark.parametrize("case", ["races", "impatience"])
+def test_interruptions_leave_the_distribution_as_it_is(case, chunk_tokens, monkeypatch):
+    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    assert misfit(case, chunk_tokens, interrupted=0.6) > ERROR_PROBABILITY
+
+
+def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
+    """Long answers are interrupted more often: without their first part they become rarer."""
+    append = TokenTree.append
+
+    def forget(tree, strand, generation, *arguments):
+        if generation.interrupted is None:
+            append(tree, strand, generation, *arguments)
+        else:
+            tree.record(generation)
+
+    monkeypatch.setattr(TokenTree, "append", forget)
+    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    assert misfit("races", 8, interrupted=0.9) < ERROR_PROBABILITY
+
+
+def no_tail_is_discarded(monkeypatch):
+    branch = TokenTree.branch
+
+    def keep(tree, strand, point, choice):
+        taken_by_child = choice == 1 and point.sampled != point.token_ids[0]
+        return strand if taken_by_child else branch(tree, strand, point, choice)
+
+    monkeypatch.setattr(TokenTree, "branch", keep)
+
+
+def slots_go_to_the_oldest_sequence(monkeypatch):
+    def push_next(pending, head, position):
+        points = [p for p in head.strand.branch_points if p.position >= position]
+        if points:
+            heapq.heappush(pending, (head.index, points[0].position, points[0]))
+
+    def take(self, tree):
+        heads, pending = [schedule.Head(0, tree.strands[0])], []
+        push_next(pending, heads[0], 0)
+        while pending and len(heads) < self.max_sequences:
+            index, position, point = heapq.heappop(pending)
+            for head in schedule._split(tree, heads, heads[index], point):
+                push_next(pending, head, position + 1)
+        return heads, (-1, -1) if len(heads) >= self.max_sequences else (10**9, 0)
+
+    monkeypatch.setattr(schedule.OnlineSchedule, "_take_branches", take)
+
+
+def nothing_closes_the_reasoning(monkeypatch):
+    monkeypatch.setattr(TokenTree, "_find_reasoning_end", lambda *arguments: None)
+
+
+@pytest.mark.parametrize(
+    ("wrong_rule", "case"),
+    [
+        (no_tail_is_discarded, "few slots"),
+        (slots_go_to_the_oldest_sequence, "races"),
+        (nothing_closes_the_reasoning, "reasoning closes"),
+    ],
+)
+@pytest.mark.parametrize("chunk_tokens", [3, GATE])
+def test_the_comparison_notices_a_wrong_rule(wrong_rule, case, chunk_tokens, monkeypatch):
+    wrong_rule(monkeypatch)
+    assert misfit(case, chunk_tokens) < ERROR_PROBABILITY
+
+
+def test_the_comparison_notices_a_wrong_patience():
+    server = ScriptedServer(mixed_distribution(CASES["impatience"][0]))
+    patient = tree_distribution(server.distribution, config_of("races", 3))
+    impatient = tree_distribution(server.distribution, config_of("impatience", 3))
+    moved = sum(abs(patient.get(t, 0) - impatient.get(t, 0)) for t in patient | impatient)
+    assert moved > 0.2
+
+
+@pytest.mark.parametrize("model", range(20))
+def test_greedy_trees_are_the_same_under_every_monitor(model):
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(model), allows_gate=True))
+    trees = {
+        tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)
+        for config in (config_of("races", chunk, temperature=0) for chunk in (1, 2, 3, 5, 8, GATE))
+    }
+    (exact,) = tree_distribution(mixed_distribution(model), config_of("races", 1, temperature=0))
+    assert trees == {exact}

@@ -1,0 +1,160 @@
+"""A running θ: the quantile of what was shown, whoever showed it, and one for a whole prompt."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eager_sgl import (
+    EagerConfig,
+    RunningThreshold,
+    SamplingConfig,
+    SearchConfig,
+    eager_init,
+)
+from eager_sgl.adaptive_threshold import BIN, NUM_CHAINS
+from eager_sgl.engine.endpoint import TokenEndpoint
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+
+entropy = st.floats(0, math.log(20))
+CONFIG = EagerConfig(
+    threshold=0.3,
+    max_sequences=8,
+    top_k=VOCABULARY,
+    chunk_tokens=4,
+    reasoning_end=None,
+    sampling=SamplingConfig(temperature=0.8, top_p=0.95, max_new_tokens=20),
+)
+
+
+@given(st.lists(entropy, min_size=1, max_size=300), st.floats(0.01, 0.99))
+def test_it_is_the_quantile_of_all_that_was_shown_but_for_the_bin(shown, quantile):
+    running = RunningThreshold(quantile, lowest=1e-9)
+    half = len(shown) // 2
+    running.observe([*shown[:half], math.nan])
+    running.observe(shown[half:])
+    exact = float(np.quantile(shown, quantile, method="inverted_cdf"))
+    assert running.num_steps == len(shown)
+    assert exact - BIN - 1e-9 <= running.threshold(8) <= exact + 1e-9
+
+
+@given(st.integers(2, 64), st.integers(20, 20_000))
+def test_without_a_quantile_a_chain_is_to_meet_as_many_branches_as_m_asks_for(most, length):
+    running = RunningThreshold()
+    assert running.quantile(most) == 1
+    running.observe_length(length - 10)
+    running.observe_length(length + 10)
+    met = (1 - running.quantile(most)) * length
+    assert math.exp(met) == pytest.approx(max(most / 2, 2))
+
+
+def test_many_threads_lose_nothing():
+    rng = np.random.default_rng(0)
+    parts = [rng.uniform(0, 3, size=50).tolist() for _ in range(200)]
+    one, other = RunningThreshold(0.9), RunningThreshold(0.9)
+    for part in parts:
+        one.observe(part)
+        one.observe_length(len(part))
+
+    def show(part):
+        for value in part:
+            other.observe([value])
+        other.observe_length(len(part))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(show, parts))
+    assert (other.num_steps, other.num_chains) == (10_000, 200)
+    assert other.threshold(8) == one.threshold(8)
+
+
+def draw(server, running, seed):
+    server.restart(seed)
+    endpoint = TokenEndpoint(server)
+    state = eager_init.run(prompt=(9,), config=CONFIG, running=running, backend=endpoint)
+    return state.ret_value
+
+
+def test_a_prompt_keeps_one_theta_and_branches_at_no_less():
+    server, running = ScriptedServer(mixed_distribution(5), allows_gate=True), RunningThreshold()
+    results = [draw(server, running, seed) for seed in range(2 * NUM_CHAINS)]
+    assert all(result.monitor == "chunk" for result in results)
+    for result in results:
+        for point in result.branch_points:
+            assert point.entropy >= result.shown.threshold >= running.lowest
+    assert sum(len(result.sequences) > 1 for result in results) > 3
+    assert len({result.shown.threshold for result in results}) > 2
+
+
+def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once():
+    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold()
+    first = draw(server, running, 0)
+    own = [entropy for entropy in first.sequences[0].entropies if entropy == entropy]
+    lowest = min(point.entropy for point in first.branch_points)
+    assert first.shown.threshold <= lowest
+    assert first.shown.length > 1
+    assert own
+    for _ in range(NUM_CHAINS):
+        running.observe_length(20)
+    known = running.threshold(CONFIG.max_sequences)
+    assert draw(server, running, 1).shown.threshold == known
+
+
+@pytest.mark.parametrize("lowest", [0.05, 0.7])
+def test_a_prompt_branches_at_no_less_than_the_lowest(lowest):
+    """Whatever θ the configuration names."""
+    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.01, lowest=lowest)
+    result = draw(server, running, 2)
+    assert result.shown.threshold == running.threshold(8) == lowest
+    assert len(result.sequences) > 1
+    assert all(point.entropy >= lowest for point in result.branch_points)
+
+
+def test_what_was_stored_brings_the_same_theta_back():
+    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold()
+    results = [draw(server, running, seed) for seed in range(6)]
+    again = RunningThreshold()
+    for result in reversed(results):
+        again.restore(result.shown)
+    assert (again.num_steps, again.num_chains) == (running.num_steps, running.num_chains)
+    assert again.quantile(8) == pytest.approx(running.quantile(8))
+    assert again.threshold(8) == running.threshold(8)
+
+
+def test_every_step_is_shown_once():
+    """Shared steps count for the strand that drew them, discarded ones too."""
+    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.5)
+    result = draw(server, running, 3)
+    counted = sum(number for _, number in result.shown.counts)
+    known = {
+        sequence.token_ids[:end]
+        for sequence in result.sequences
+        for end, value in enumerate(sequence.entropies)
+        if value == value
+    }
+    assert counted == running.num_steps
+    assert len(known) <= counted <= len(known) + result.counts.discarded
+
+
+@pytest.mark.parametrize("quantile", [0, 1, -0.5])
+def test_a_wrong_quantile_names_the_value(quantile):
+    with pytest.raises(ValueError, match=f"quantile is {quantile}"):
+        RunningThreshold(quantile)
+
+
+def test_a_wrong_lowest_names_the_value():
+    with pytest.raises(ValueError, match=r"lowest is 0; it must be above 0 nats"):
+        RunningThreshold(lowest=0)
+
+
+def test_neither_searches_nor_the_gate_have_a_running_theta():
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0), allows_gate=True))
+    with pytest.raises(Exception, match="the search best_first, which has no θ"):
+        eager_init.run(
+            prompt=(9,), config=SearchConfig(), running=RunningThreshold(), backend=endpoint
+        )
+    config = EagerConfig(threshold=0.1, monitor="gate")
+    with pytest.raises(Exception, match="monitor is gate"):
+        eager_init.run(prompt=(9,), config=config, running=RunningThreshold(), backend=endpoint)

@@ -1,0 +1,264 @@
+"""Functions of the user's are refused by name: before anything is sent where that can be seen."""
+
+import math
+
+import numpy as np
+import pytest
+
+from eager_sgl import (
+    Consensus,
+    Doubt,
+    EagerError,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    Sequence,
+    Solved,
+    StageOne,
+    TokenCounts,
+    TokenLedger,
+    search,
+)
+from eager_sgl.callbacks import PlugIn
+from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.search.frontier import NONE
+from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
+from programs.together import answer_together
+from programs.vote import tried
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+
+SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
+SEQUENCES = (Sequence((1, 2), (), "stop", text="a"), Sequence((1, 3), (), "stop", text="b"))
+
+
+class Own:
+    """A priority that says what it is told to say."""
+
+    flattening = NONE
+
+    def __init__(self, say):
+        self._say = say
+
+    def __call__(self, candidates):
+        return self._say(candidates)
+
+
+class WithoutFlattening:
+    def __call__(self, candidates):
+        return candidates.entropies
+
+
+class OfTwo:
+    flattening = NONE
+
+    def __call__(self, candidates, more):
+        return candidates.entropies
+
+
+class Instance:
+    """A class that needs nothing stands for its object."""
+
+    flattening = NONE
+
+    def __call__(self, candidates):
+        return candidates.entropies.tolist()
+
+
+GOOD = Own(lambda c: c.positions)
+WRONG_PRIORITIES = {
+    "one number": (Own(lambda c: 1.0), "it must return an array [9] of numbers, this is float64 "),
+    "a column": (Own(lambda c: c.entropies[:, None]), "this is float64 [9, 1]"),
+    "too few": (Own(lambda c: c.entropies[1:]), "this is float64 [8]"),
+    "ragged": (Own(lambda c: [[1.0], [1.0, 2.0]]), "it must return an array [9] of numbers"),
+    "nothing": (Own(lambda c: None), "returned None (NoneType); it must return an array"),
+    "texts": (Own(lambda c: ["1"] * len(c)), "this is <U1 [9]"),
+    "NaN": (Own(lambda c: c.entropies * math.nan), "returned NaN for number 0 of 9"),
+    "a later NaN": (
+        Own(lambda c: np.where(np.arange(len(c)) == 4, math.nan, 1.0)),
+        "returned NaN for number 4 of 9",
+    ),
+    "raises": (Own(lambda c: c.entropie), "raised AttributeError: 'Candidates' object has no"),
+    "fails on none": (Own(lambda c: c.entropies / c.entropies.max()), "raised ValueError: zero"),
+    "no flattening": (WithoutFlattening(), "has no flattening"),
+    "a plain function": (lambda candidates: candidates.entropies, "has no flattening"),
+    "two arguments": (OfTwo(), "takes (candidates, more); it is called with (candidates)"),
+    "no function": (3, "is a int, no function"),
+    "a class": (OfTwo, "takes (candidates, more)"),
+    "a class with arguments": (Own, "takes (say)"),
+}
+
+
+@pytest.mark.parametrize(("priority", "message"), WRONG_PRIORITIES.values(), ids=WRONG_PRIORITIES)
+def test_a_wrong_priority_is_refused_by_name(priority, message):
+    with pytest.raises(ValueError, match="^priority '") as caught:
+        SearchConfig(priority=priority)
+    named = priority if hasattr(priority, "__name__") else type(priority)
+    assert f"{named.__module__}:{named.__qualname__}" in str(caught.value)
+    assert message in str(caught.value)
+    assert isinstance(caught.value, EagerError)
+
+
+@pytest.mark.parametrize(
+    "priority",
+    [GOOD, Instance, Instance(), Best(lambda c: c.entropies), EarlyPeaks(scale=3), EarlyPeaks],
+)
+def test_a_right_priority_searches(priority):
+    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(1)))
+    config = SearchConfig(
+        priority=priority, max_sequences=6, top_k=VOCABULARY, reasoning_end=None, sampling=SAMPLING
+    )
+    found = search.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    assert len(found.sequences) > 1
+
+
+def test_a_priority_that_is_ours_is_not_wrapped():
+    for name, priority in PRIORITIES.items():
+        assert usable_priority(name) is priority
+
+
+def test_a_name_is_the_one_that_was_given(tmp_path, monkeypatch):
+    source = (
+        "from eager_sgl.search.priorities import Best\nwrong = Best(lambda candidates: None / 2)\n"
+    )
+    (tmp_path / "own_priorities.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="priority 'own_priorities:wrong' raised TypeError"):
+        SearchConfig(priority="own_priorities:wrong")
+    with pytest.raises(ValueError, match="unknown priority 'own_priorities:absent'"):
+        SearchConfig(priority="own_priorities:absent")
+
+
+def run(**arguments):
+    server = ScriptedServer(mixed_distribution(1))
+    endpoint = TokenEndpoint(server)
+    server.requests.clear()  # those of connecting
+    config = {"max_sequences": 8, "top_k": VOCABULARY, "reasoning_end": None, "sampling": SAMPLING}
+    config |= arguments.pop("config", {})
+    try:
+        return search.run(
+            prompt=(9,),
+            config=SearchConfig(**config),
+            backend=endpoint,
+            **arguments,
+        ).ret_value
+    finally:
+        run.num_requests = len(server.requests)
+
+
+def later(first, then):
+    """Says one thing at first, and another from the third time on."""
+    calls = []
+
+    def say(*arguments):
+        calls.append(arguments)
+        return first(*arguments) if len(calls) < 3 else then
+
+    return say
+
+
+def test_a_priority_that_fails_later_is_named():
+    for then, message in ((math.nan, "must return an array"), ([math.nan], "array|NaN")):
+        priority = Own(later(lambda c: c.entropies, then))
+        with pytest.raises(ValueError, match=f"priority 'tests.test_callbacks:Own' .*({message})"):
+            run(config={"priority": priority})
+
+
+RULES = {
+    "one argument": (lambda tree: False, "takes (tree); it is called with (tree, sequences)"),
+    "three arguments": (lambda a, b, c: False, "is called with (tree, sequences)"),
+    "keywords": (lambda *, tree, sequences: False, "too many positional arguments"),
+    "no function": ("enough", "is a str, no function"),
+}
+
+
+@pytest.mark.parametrize(("rule", "message"), RULES.values(), ids=RULES)
+def test_a_rule_of_another_signature_is_refused_before_anything_is_sent(rule, message):
+    with pytest.raises(ValueError, match="until '") as caught:
+        run(until=rule)
+    assert message in str(caught.value)
+    assert run.num_requests == 0
+    with pytest.raises(ValueError, match="worth '") as caught:
+        TokenLedger(10).join(rule)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [1, 0.97, "no", [], math.nan, np.array([True]), object()])
+def test_a_rule_that_says_no_truth_value_is_named(value):
+    with pytest.raises(ValueError, match="until '.*' returned .* it must return True or False"):
+        run(until=later(lambda tree, sequences: False, value))
+
+
+@pytest.mark.parametrize("value", [True, np.True_])
+def test_a_truth_value_may_be_of_numpy(value):
+    assert len(run(until=lambda tree, sequences: value).sequences) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, np.nan, None, "1", True, [1.0], 1j, np.array([1.0])])
+def test_a_worth_that_is_no_number_is_named(value):
+    ledger = TokenLedger(100)
+    bidder = ledger.join(later(lambda tree, sequences: 1.0, value))
+    with pytest.raises(ValueError, match="worth '.*' returned .* it must return a number"):
+        run(bidder=bidder)
+
+
+@pytest.mark.parametrize("value", [3, -math.inf, np.float32(1.5), np.int64(2)])
+def test_a_worth_is_any_other_number(value):
+    assert run(bidder=TokenLedger(100).join(lambda tree, sequences: value)).sequences
+
+
+CLASSES = {
+    "too few": (lambda sequences: ["a"], "a list of 2 classes, one per sequence"),
+    "nothing": (lambda sequences: None, "returned None (NoneType)"),
+    "a generator": (lambda sequences: (1 for _ in sequences), "a list of 2 classes"),
+    "lists": (lambda sequences: [[1], [2]], "it must return what can be counted"),
+}
+
+
+@pytest.mark.parametrize(("classes", "message"), CLASSES.values(), ids=CLASSES)
+@pytest.mark.parametrize("kind", [Consensus, Doubt])
+def test_wrong_classes_are_named(kind, classes, message):
+    with pytest.raises(ValueError, match="classes '") as caught:
+        kind(classes)(None, SEQUENCES)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Consensus, Doubt, Solved])
+def test_a_function_of_another_signature_is_refused_at_once(kind):
+    with pytest.raises(ValueError, match="it is called with \\(sequences?\\)"):
+        kind(lambda sequences, more: [])
+
+
+@pytest.mark.parametrize("value", [None, 0.97, 1, "yes", math.nan])
+def test_a_verifier_that_says_no_truth_value_is_named(value):
+    result = PromptResult((9,), SEQUENCES, TokenCounts(), max_sequences=2)
+    for ask in (
+        lambda verifier: StageOne.of(result, verifier),
+        lambda verifier: Solved(verifier)(None, SEQUENCES),
+    ):
+        with pytest.raises(ValueError, match="verifier '.*' returned .*True or False"):
+            ask(lambda sequence: value)
+    with pytest.raises(ValueError, match="verifier '.*' takes"):
+        StageOne.of(result, lambda sequence, more: True)
+
+
+@pytest.mark.parametrize(
+    ("extract", "message"),
+    [
+        (lambda: None, "it is called with \\(text\\)"),
+        (lambda text: [text], "must return what can be counted"),
+        (lambda text: text.index("####"), "raised ValueError"),
+        (None, "is a NoneType, no function"),
+    ],
+)
+def test_an_extractor_is_tried_before_anything_is_sent(extract, message):
+    server = ScriptedServer(mixed_distribution(1))
+    endpoint = TokenEndpoint(server)
+    server.requests.clear()
+    with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
+        answer_together([(9,)], SearchConfig(), extract, 9, endpoint)
+    assert server.requests == []
+    assert tried(len)("four") == 4
+
+
+def test_functions_without_a_signature_are_called():
+    assert PlugIn("extract", max, ("text",)).hashable("abc") == "c"
