@@ -88,8 +88,8 @@ class EagerConfig:
             taken lately; more where none was.
         monitor: how branch points are found. "gate": the server tells of them while it goes on
             (`eager_sgl.engine.gate`); no logprobs travel, and steps below θ have no entropies.
-            "chunk": the client looks at the distributions of every chunk, which any server gives. "auto"
-            takes the gate where the server allows it.
+            "chunk": the client looks at the distributions of every chunk, which any server gives.
+            "auto" takes the gate where the server allows it.
         refused_threshold: entropy in nats, in (0, θ], down to which `PromptResult.refused` keeps
             the branches that were not taken; None keeps none. It monitors on when no slot is left.
         reasoning_end: the text that closes the reasoning; a sequence is not monitored after it.

@@ -35,12 +35,12 @@ from evals.comparison.shared import shared_curves
 from evals.comparison.table import render
 from evals.comparison.votes import votes_of
 from evals.config.bidding import DOUBT, FRONTIER
-from evals.config.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
 from evals.execution.stages import wall_seconds
 from evals.records.failures import FAILURES, failed_per_cell, read_failures
 from evals.records.files import StoreError, reported, write_whole
 from evals.records.folder import RESULTS, read_config
 from evals.records.lines import describe
+from evals.records.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
 from evals.records.store import PromptRecord, read_results
 
 __all__ = ["compare", "main"]

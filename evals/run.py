@@ -22,7 +22,6 @@ from evals.analysis.diagnostics import diagnose
 from evals.config.calibration import MismatchError
 from evals.config.defaults import OF_TASK
 from evals.config.parse import parse_settings
-from evals.config.plan import Cell, Plan
 from evals.config.settings import Settings
 from evals.execution.connection import connected, find_unfit
 from evals.execution.endings import (
@@ -39,6 +38,7 @@ from evals.records.failures import FAILURES, Failure, failed_per_cell, read_fail
 from evals.records.files import RefusedError, StoreError, reported, write_whole
 from evals.records.folder import RESULTS, SUMMARY, RunFolder, is_complete, read_config
 from evals.records.lines import describe
+from evals.records.plan import Cell, Plan
 from evals.records.store import PromptRecord, ResultStore, read_results
 from evals.tasks import Sample
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eager_sgl.adaptive_threshold import RunningThreshold
-from evals.config.plan import Cell
+from evals.records.plan import Cell
 from evals.records.store import PromptRecord
 
 __all__ = ["RunningTheta", "restored", "running_theta"]

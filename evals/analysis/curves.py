@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.analysis.metrics import pass_curve
-from evals.config.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
+from evals.records.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
 from evals.records.store import PromptRecord, SequenceRecord
 
 __all__ = [

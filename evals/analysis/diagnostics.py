@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from evals.config.plan import STAGE_ONE, Cell
+from evals.records.plan import STAGE_ONE, Cell
 from evals.records.store import PromptRecord, SequenceRecord
 
 __all__ = ["diagnose", "ends_in_a_loop"]

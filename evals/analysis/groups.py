@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.analysis.metrics import Estimate, estimate
-from evals.config.plan import PARALLEL, STAGE_ONE, Cell, Plan
+from evals.records.plan import PARALLEL, STAGE_ONE, Cell, Plan
 from evals.records.store import PromptRecord
 
 __all__ = ["RecordGroup", "group_records", "make_group", "mean", "means", "over_seeds"]

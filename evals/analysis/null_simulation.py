@@ -25,7 +25,7 @@ from evals.analysis.matching import matched_interval
 from evals.analysis.metrics import pass_curve
 from evals.analysis.prompt_curves import PromptCurves
 from evals.comparison.needed import ratio_interval
-from evals.config.plan import BEST_FIRST, PARALLEL, Cell
+from evals.records.plan import BEST_FIRST, PARALLEL, Cell
 from evals.report.table import ruled
 
 __all__ = ["WORLDS", "Case", "Errors", "main", "matched_errors", "ratio_errors"]

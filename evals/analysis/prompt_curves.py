@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.analysis.curves import curve_of
-from evals.config.plan import NESTED, Cell
+from evals.records.plan import NESTED, Cell
 from evals.records.store import PromptRecord
 
 __all__ = ["PromptCurves", "curve_of_seeds", "curve_place", "prompt_curves"]

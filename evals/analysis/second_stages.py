@@ -16,7 +16,7 @@ from evals.analysis.groups import RecordGroup
 from evals.analysis.intervals import FEWEST_PROMPTS, mean_interval
 from evals.analysis.matching import CONFIDENCE
 from evals.analysis.metrics import coverage
-from evals.config.plan import RESTART, RESUME
+from evals.records.plan import RESTART, RESUME
 from evals.records.store import PromptRecord, SequenceRecord
 
 __all__ = ["StageTwoContrast", "contrast_second_stages", "contrast_sentence"]

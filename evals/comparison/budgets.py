@@ -15,7 +15,7 @@ from evals.analysis.intervals import Resamples, resamples
 from evals.analysis.prompt_curves import PromptCurves, curve_place
 from evals.comparison.shared import cut
 from evals.comparison.votes import Votes, votes_of
-from evals.config.plan import SEARCHES, STAGE_ONE
+from evals.records.plan import SEARCHES, STAGE_ONE
 from evals.records.store import PromptRecord
 
 __all__ = ["CONFIDENCE", "AtBudget", "at_budgets", "resampled"]

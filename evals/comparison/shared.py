@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from eager_sgl.search.utility import doubt
 from evals.analysis.curves import drawn_tokens, rounds
 from evals.analysis.prompt_curves import PromptCurves, curve_of_seeds, curve_place
-from evals.config.plan import NESTED, Cell
+from evals.records.plan import NESTED, Cell
 from evals.records.store import PromptRecord
 
 __all__ = ["cut", "shared_curves"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eager_sgl.search.priorities import Priority, usable_priority
 from eager_sgl.search.utility import BestEntry, Doubt, Worth
 from evals.analysis.judged import Verdicts
-from evals.config.plan import BEST_FIRST, SEARCHES
+from evals.records.plan import BEST_FIRST, SEARCHES
 from evals.tasks import Task
 
 __all__ = ["BIDS", "DOUBT", "FRONTIER", "read_bids", "worth_by"]

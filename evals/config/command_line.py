@@ -12,8 +12,8 @@ from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from evals.config.bidding import BIDS, DOUBT
-from evals.config.plan import RESTART, SEARCHES
 from evals.config.presets import NO_PRESET, PRESETS
+from evals.records.plan import RESTART, SEARCHES
 from evals.tasks import TASKS
 
 __all__ = ["FIRST_TASK", "QUICKSTART", "build_parser"]

@@ -15,7 +15,7 @@ from eager_sgl.budget.reallocation import RULES, Reallocation
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.search.priorities import usable_priority
 from evals.config.calibration import Calibration
-from evals.config.plan import AUTO
+from evals.records.plan import AUTO
 from evals.tasks import Sample
 
 __all__ = [

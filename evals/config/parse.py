@@ -28,11 +28,11 @@ from evals.config.options import (
     read_values,
     read_verifier,
 )
-from evals.config.plan import RESTART, RESUME, SEARCHES, STAGE_ONE, Plan
 from evals.config.settings import BUNDLED_MODEL, Settings
 from evals.config.stopping import read_stop
 from evals.records.files import StoreError
 from evals.records.folder import read_config
+from evals.records.plan import RESTART, RESUME, SEARCHES, STAGE_ONE, Plan
 from evals.tasks import OWN_PROMPTS, Task, find_task
 
 __all__ = ["parse_settings"]

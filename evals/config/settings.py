@@ -18,9 +18,9 @@ from evals.config.defaults import OF_TASK, Choices
 from evals.config.options import (
     TextVerifier,
 )
-from evals.config.plan import RESUME, SEARCHES, SWEPT, Cell, Plan
 from evals.config.stopping import StopOption
 from evals.records.identity import weights_digest
+from evals.records.plan import RESUME, SEARCHES, SWEPT, Cell, Plan
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:

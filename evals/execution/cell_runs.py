@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.core import TokenCounts
 from evals.analysis.judged import is_solved
-from evals.config.plan import Cell
 from evals.execution.meter import Meter
+from evals.records.plan import Cell
 from evals.records.store import PromptRecord
 from evals.tasks import Sample
 

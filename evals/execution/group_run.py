@@ -12,12 +12,12 @@ from eager_sgl.budget.reallocation import StageOne
 from eager_sgl.budget.tokens import Bidder, TokenLedger
 from evals.analysis.judged import Verdicts
 from evals.config.bidding import worth_by
-from evals.config.plan import Cell, Group, Plan
 from evals.execution.cell_runs import CellRun, FollowerRun
 from evals.execution.meter import Snapshot
 from evals.execution.methods import Worker, without_extra
 from evals.execution.progress import View
 from evals.records.failures import Failure, FailureLog
+from evals.records.plan import Cell, Group, Plan
 from evals.records.store import PromptRecord, ResultStore
 from evals.tasks import Sample
 

@@ -22,11 +22,11 @@ from eager_sgl.core import EagerConfig, PromptResult, SearchConfig, Sequence
 from eager_sgl.search.stopping import Stop
 from eager_sgl.signals import censored_mean_peak
 from evals.analysis.judged import Verdicts, classes_of
-from evals.config.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
 from evals.config.settings import Settings
 from evals.execution.connection import Server
 from evals.execution.meter import Meter
 from evals.records.judging import judged_by
+from evals.records.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
 from evals.records.store import PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 

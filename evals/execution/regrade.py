@@ -11,7 +11,6 @@ from typing import Any
 
 from eager_sgl.budget.reallocation import RULES
 from evals.config.bidding import DOUBT
-from evals.config.plan import SEARCHES, Plan
 from evals.config.settings import Settings, digest_prompts
 from evals.config.stopping import CONSENSUS, VERIFIER
 from evals.execution.progress import View
@@ -19,6 +18,7 @@ from evals.execution.rejudge import Rejudge, granted_by_labels, is_solved_at_fir
 from evals.records.files import StoreError, reported, write_whole
 from evals.records.folder import CONFIG, RESULTS, Header, locked, notices_of, read_config
 from evals.records.judging import listed
+from evals.records.plan import SEARCHES, Plan
 from evals.records.store import PromptRecord, ResultStore, SequenceRecord
 from evals.report.page import REPORT
 from evals.tasks import Sample, Task

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from eager_sgl.budget.reallocation import RULES
 from evals.analysis.judged import Verdicts, classes_of
-from evals.config.plan import STAGE_ONE, Cell
 from evals.config.settings import Settings
 from evals.records.folder import Header
 from evals.records.judging import judged_by
+from evals.records.plan import STAGE_ONE, Cell
 from evals.records.store import PromptRecord, SequenceRecord
 from evals.tasks import Sample
 

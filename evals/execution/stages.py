@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from evals.config.plan import Cell, Group, Plan
 from evals.execution.connection import Server
 from evals.execution.group_run import GroupRun
 from evals.execution.meter import Silence, Snapshot
 from evals.execution.methods import Worker
 from evals.execution.progress import View
 from evals.records.failures import FailureLog
+from evals.records.plan import Cell, Group, Plan
 from evals.records.store import PromptRecord, ResultStore
 
 __all__ = ["run_group", "wall_seconds"]

@@ -11,9 +11,9 @@ from typing import Any, Self
 import msgspec
 
 from eager_sgl.errors import EagerError
-from evals.config.plan import Cell, Plan
 from evals.records.files import reported
 from evals.records.lines import BadLine, LineFile, read_lines
+from evals.records.plan import Cell, Plan
 from evals.records.store import Key
 from evals.tasks import Sample
 

@@ -19,10 +19,10 @@ from eager_sgl.core import (
     Sequence,
     TokenCounts,
 )
-from evals.config.plan import Cell
 from evals.grading.score import Status
 from evals.records.files import reported
 from evals.records.lines import BadLine, LineFile, read_lines
+from evals.records.plan import Cell
 from evals.tasks import Message
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 from evals.analysis.intervals import FEWEST_PROMPTS
 from evals.analysis.matching import MatchedParallel
 from evals.config.bidding import FRONTIER
-from evals.config.plan import PARALLEL, SEARCHES, Cell, Plan
+from evals.records.plan import PARALLEL, SEARCHES, Cell, Plan
 from evals.report.summary import Row
 
 __all__ = ["ending_notes", "findings", "notes"]

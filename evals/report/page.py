@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from evals.config.plan import Plan
 from evals.records.files import StoreError, replace_file, reported, to_line
 from evals.records.folder import RESULTS, SUMMARY
+from evals.records.plan import Plan
 from evals.records.store import read_records
 from evals.report.page_data import page_data
 

@@ -8,7 +8,7 @@ from typing import Any
 from evals.analysis.groups import RecordGroup, group_records, means
 from evals.analysis.metrics import pass_curve, pass_rate
 from evals.analysis.prompt_curves import prompt_curves
-from evals.config.plan import AUTO, NESTED, PARALLEL, SEARCHES, STAGE_ONE, Plan
+from evals.records.plan import AUTO, NESTED, PARALLEL, SEARCHES, STAGE_ONE, Plan
 from evals.records.store import PromptRecord
 from evals.report.page_trees import Texts, tree
 

@@ -25,8 +25,8 @@ from evals.analysis.metrics import (
     rank_correlation,
 )
 from evals.analysis.second_stages import contrast_second_stages, contrast_sentence
-from evals.config.plan import INDEPENDENT, NESTED, PARALLEL, STAGE_ONE, Cell, Plan
 from evals.records.failures import Failure, failed_per_cell, failure_note
+from evals.records.plan import INDEPENDENT, NESTED, PARALLEL, STAGE_ONE, Cell, Plan
 from evals.records.store import PromptRecord
 from evals.report.findings import ending_notes, findings, notes
 from evals.report.paper import paper_row

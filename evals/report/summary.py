@@ -17,8 +17,8 @@ from evals.analysis.judged import JudgedCounts
 from evals.analysis.matching import MatchedParallel
 from evals.analysis.metrics import Correlation, Estimate
 from evals.analysis.second_stages import StageTwoContrast
-from evals.config.plan import AUTO, Cell, method_name
 from evals.records.failures import Failure
+from evals.records.plan import AUTO, Cell, method_name
 from evals.report.paper import PaperRow
 
 __all__ = [

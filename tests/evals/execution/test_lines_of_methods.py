@@ -10,8 +10,8 @@ from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, par
 from eager_sgl.adaptive_threshold import RunningThreshold
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.endpoint import TokenEndpoint
-from evals.config.plan import SEARCHES
 from evals.records.files import to_line
+from evals.records.plan import SEARCHES
 from evals.records.store import PromptRecord, SequenceRecord
 from tests.evals.fakes.build import record
 from tests.fakes.scripted import ScriptedServer, mixed_distribution

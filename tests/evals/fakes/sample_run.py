@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from eager_sgl.core import TokenCounts
-from evals.config.plan import PARALLEL, SWEPT, Cell, Plan
+from evals.records.plan import PARALLEL, SWEPT, Cell, Plan
 from evals.records.store import PromptRecord, SequenceRecord, StageTwo
 from tests.evals.fakes.build import BRANCH, record
 

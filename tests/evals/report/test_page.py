@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from evals.config.plan import Plan
 from evals.records.files import StoreError, to_line, write_whole
+from evals.records.plan import Plan
 from evals.records.store import PromptRecord, SequenceRecord, StageTwo
 from evals.report.page import render_page, write_report
 from evals.report.page_data import page_data

@@ -9,8 +9,8 @@ import pytest
 
 from eager_sgl.core import TokenCounts
 from evals.analysis.metrics import majority_at_k, pass_at_k
-from evals.config.plan import Plan
 from evals.records.files import to_line
+from evals.records.plan import Plan
 from evals.records.store import PromptRecord, StageTwo
 from evals.report.report import render_table, summarise_run
 from evals.report.summary import Summary

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evals.config.plan import Cell, Plan
+from evals.records.plan import Cell, Plan
 from tests.evals.fakes import sample_run
 
 PLAN = Plan(
