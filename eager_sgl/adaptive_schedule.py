@@ -20,7 +20,7 @@ class RunningSchedule:
 
     A prompt that begins when enough is known gets its θ at once. One that begins earlier draws its
     first chain to the end before it gets one, its own chain included in what is known, and only
-    then branches: any strand was drawn from the model's own distribution, so that it does not
+    then branches: any segment was drawn from the model's own distribution, so that it does not
     matter when a branch is decided on. From then on its θ stays.
 
     Attributes:
@@ -39,7 +39,7 @@ class RunningSchedule:
     def replay(self, tree: TokenTree) -> Selection:
         """As `OnlineSchedule`, at the prompt's θ, or without a branch as long as it has none."""
         self._observe(tree)
-        root = tree.strands[0]
+        root = tree.segments[0]
         begins_known = not root.token_ids and self.running.is_ready
         if self.threshold is None and (begins_known or root.finish_reason):
             if root.finish_reason:
@@ -48,7 +48,7 @@ class RunningSchedule:
         threshold = math.inf if self.threshold is None else self.threshold
         selection = replace(self.online, threshold=threshold).replay(tree)
         if not selection.num_alive and self._length is None:
-            self._observe_length(fmean(head.strand.end for head in selection.heads))
+            self._observe_length(fmean(head.segment.end for head in selection.heads))
         return selection
 
     def shown(self) -> Shown:
@@ -58,11 +58,11 @@ class RunningSchedule:
         return Shown(self.threshold, self._length, tuple(sorted(self._counts.items())))
 
     def _observe(self, tree: TokenTree) -> None:
-        """Every step once: a strand's first one is its parent's where a branch set its token."""
-        for strand in tree.strands:
-            start = max(self._num_read[strand.index], strand.parent is not None)
-            self._counts += self.running.observe(strand.entropies[start:])
-            self._num_read[strand.index] = len(strand.entropies)
+        """Every step once: a segment's first one is its parent's where a branch set its token."""
+        for segment in tree.segments:
+            start = max(self._num_read[segment.index], segment.parent is not None)
+            self._counts += self.running.observe(segment.entropies[start:])
+            self._num_read[segment.index] = len(segment.entropies)
 
     def _observe_length(self, length: float) -> None:
         self._length = length

@@ -1,8 +1,8 @@
 """The tree of one prompt and the requests that make it grow.
 
 Nothing waits for the slowest: as soon as any request has been answered, the schedule decides anew,
-and what it then wants to go on is asked for. So all strands of all prompts move with the server's
-own batch, and a strand that can no longer branch runs to its end in one request while others are
+and what it then wants to go on is asked for. So all segments of all prompts move with the server's
+own batch, and a segment that can no longer branch runs to its end in one request while others are
 still watched. A request that a later decision has made useless is aborted.
 
 A request may be interrupted: its stream breaks off, or it reaches a limit of time and is told to
@@ -45,7 +45,7 @@ from eager_sgl.errors import ServerError
 from eager_sgl.methods import mark_of, policy_of
 from eager_sgl.reasoning import decode_all
 from eager_sgl.schedule import Head, Selection, Watch, refused_branches, sequences_of
-from eager_sgl.tree import Strand, TokenTree
+from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["Growth"]
 
@@ -86,11 +86,11 @@ class Growth:
         )
         self._reasoning_end = (config.reasoning_end if config else reasoning_end) or ""
         self._gate: Gate | None = None
-        self._in_flight: dict[Strand, _Flight] = {}
-        self._answers: queue.SimpleQueue[tuple[Strand, Generation | Exception]] = (
+        self._in_flight: dict[Segment, _Flight] = {}
+        self._answers: queue.SimpleQueue[tuple[Segment, Generation | Exception]] = (
             queue.SimpleQueue()
         )
-        self._fruitless: dict[Strand, int] = {}
+        self._fruitless: dict[Segment, int] = {}
         self._sequences: dict[Head, Sequence] = {}
         # Once: what is generated after them comes from the server itself.
         prompt_ids = endpoint.require_known("the state", endpoint.token_ids(source))
@@ -127,51 +127,51 @@ class Growth:
         """Put the prompt into the radix tree before several sequences ask for it at once."""
         self.tree.record(self._endpoint.prefill(self.tree.prompt_ids))
 
-    def take_refused(self, result: PromptResult, refused: RefusedBranch) -> Strand:
-        """The strand that an untried branch of an earlier result opens."""
+    def take_refused(self, result: PromptResult, refused: RefusedBranch) -> Segment:
+        """The segment that an untried branch of an earlier result opens."""
         before = result.sequences[refused.sequence].token_ids[: refused.point.position]
         self._endpoint.require_known("the result", (*before, *refused.point.token_ids))
         return self.tree.branch_given(before, refused.point, refused.choice)
 
     def follow(self, selection: Selection) -> None:
         """Ask for what the schedule wants, and no longer for what no sequence holds any more."""
-        wanted = {head.strand for head in selection.heads}
-        self._abort(strand for strand in self._in_flight if strand not in wanted)
+        wanted = {head.segment for head in selection.heads}
+        self._abort(segment for segment in self._in_flight if segment not in wanted)
         for watch in selection.watched:
-            if watch.strand not in self._in_flight:
+            if watch.segment not in self._in_flight:
                 self._watch(watch)
         self.finish(selection.free)
 
-    def finish(self, strands: Iterable[Strand]) -> None:
-        """Ask for all the rest of strands that nothing can branch on, where it is not asked for."""
-        for strand in strands:
-            if strand not in self._in_flight:
-                self._start(strand, self.tree.remaining(strand), top_k=self._recorded_top_k)
+    def finish(self, segments: Iterable[Segment]) -> None:
+        """Ask for all the rest of segments that nothing can branch on, where it is not asked for."""
+        for segment in segments:
+            if segment not in self._in_flight:
+                self._start(segment, self.tree.remaining(segment), top_k=self._recorded_top_k)
 
     def _watch(self, watch: Watch) -> None:
-        config, strand = self._config, watch.strand
+        config, segment = self._config, watch.segment
         assert config is not None, "nothing is monitored without a configuration"
-        remaining = self.tree.remaining(strand)
+        remaining = self.tree.remaining(segment)
         if self._gate is not None:
-            self._start(strand, remaining, gate=replace(self._gate, most=watch.most))
+            self._start(segment, remaining, gate=replace(self._gate, most=watch.most))
         else:
             longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
-            self._start(strand, num_tokens, top_k=self._endpoint.top_k(config.top_k))
+            self._start(segment, num_tokens, top_k=self._endpoint.top_k(config.top_k))
 
     def _start(
-        self, strand: Strand, num_tokens: int, *, top_k: int = 0, gate: Gate | None = None
+        self, segment: Segment, num_tokens: int, *, top_k: int = 0, gate: Gate | None = None
     ) -> None:
         request = Request(
-            token_ids=(*self.tree.prompt_ids, *strand.path()),
+            token_ids=(*self.tree.prompt_ids, *segment.path()),
             num_tokens=num_tokens,
             sampling=self._sampling,
             top_k=top_k,
             gate=gate,
         )
         answers = self._answers
-        ticket = self._endpoint.start(request, lambda outcome: answers.put((strand, outcome)))
-        self._in_flight[strand] = _Flight(ticket, num_tokens, strand.end)
+        ticket = self._endpoint.start(request, lambda outcome: answers.put((segment, outcome)))
+        self._in_flight[segment] = _Flight(ticket, num_tokens, segment.end)
 
     def wait(self) -> None:
         """Put what has come into the tree, at least one answer.
@@ -188,34 +188,34 @@ class Growth:
         while self._in_flight:
             self.wait()
 
-    def _take(self, strand: Strand, outcome: Generation | Exception) -> None:
+    def _take(self, segment: Segment, outcome: Generation | Exception) -> None:
         is_over = isinstance(outcome, Exception) or outcome.is_over
-        flight = self._in_flight.pop(strand) if is_over else self._in_flight[strand]
+        flight = self._in_flight.pop(segment) if is_over else self._in_flight[segment]
         if isinstance(outcome, Exception):
             if not flight.ticket.aborted:
                 raise outcome
         elif not flight.ticket.aborted:
-            self.tree.append(strand, outcome, flight.num_tokens, flight.start)
-            self._note(strand, outcome, has_grown=strand.end > flight.start)
+            self.tree.append(segment, outcome, flight.num_tokens, flight.start)
+            self._note(segment, outcome, has_grown=segment.end > flight.start)
         elif is_over:
             self.tree.record(outcome)
         else:  # it lives on: the notice came before the request did
             self._endpoint.abort(flight.ticket)
 
-    def _note(self, strand: Strand, outcome: Generation, *, has_grown: bool) -> None:
+    def _note(self, segment: Segment, outcome: Generation, *, has_grown: bool) -> None:
         """Count requests in a row that were interrupted before they brought a token."""
         if outcome.interrupted is None or has_grown:
-            self._fruitless.pop(strand, None)
+            self._fruitless.pop(segment, None)
             return
-        self._fruitless[strand] = number = self._fruitless.get(strand, 0) + 1
+        self._fruitless[segment] = number = self._fruitless.get(segment, 0) + 1
         if number >= MOST_FRUITLESS:
             raise ServerError(
                 f"{number} requests in a row ended without a token: {outcome.interrupted}"
             )
 
-    def _abort(self, strands: Iterable[Strand]) -> None:
-        for strand in strands:
-            flight = self._in_flight[strand]
+    def _abort(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            flight = self._in_flight[segment]
             if not flight.ticket.aborted:
                 self._endpoint.abort(flight.ticket)
 
@@ -241,7 +241,7 @@ class Growth:
         return PromptResult(
             prompt_ids=self.tree.prompt_ids,
             sequences=self.sequences(heads),
-            counts=self.tree.counts(head.strand for head in heads),
+            counts=self.tree.counts(head.segment for head in heads),
             max_sequences=max_sequences,
             refused=refused_branches(heads) if self._keeps_refused else (),
             monitor=self.monitor,

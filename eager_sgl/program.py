@@ -276,8 +276,8 @@ def _run_to_the_end(
 ) -> PromptResult:
     """All sequences at once, none of which branches any more."""
     _report(on_wave, growth.tree, heads)
-    while strands := [head.strand for head in heads if head.strand.finish_reason is None]:
-        growth.finish(strands)
+    while segments := [head.segment for head in heads if head.segment.finish_reason is None]:
+        growth.finish(segments)
         growth.wait()
     _report(on_wave, growth.tree, heads)
     return growth.result(heads, num_sequences)
@@ -285,4 +285,4 @@ def _run_to_the_end(
 
 def _report(on_wave: OnWave | None, tree: TokenTree, heads: Iterable[Head]) -> None:
     if on_wave is not None:
-        on_wave(tree.spent, sum(head.strand.finish_reason is None for head in heads))
+        on_wave(tree.spent, sum(head.segment.finish_reason is None for head in heads))

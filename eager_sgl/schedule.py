@@ -6,10 +6,10 @@ whenever something has come, step by step and within a step in the order in whic
 were opened, just as an implementation that moves all sequences on by one token at a time would
 take them.
 
-Every strand was drawn from the model's own conditional distribution, whatever is decided about it
+Every segment was drawn from the model's own conditional distribution, whatever is decided about it
 later; so the replay's sequences have the per-token method's distribution, for any chunk size. A
 branch taken far ahead may be taken back when a sequence behind it catches up and claims the last
-slot first: the strand that it opened is then on no path, and its tokens count as discarded.
+slot first: the segment that it opened is then on no path, and its tokens count as discarded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
 from eager_sgl.core import BranchPoint, RefusedBranch, Sequence
-from eager_sgl.tree import Strand, TokenTree
+from eager_sgl.tree import Segment, TokenTree
 
 __all__ = [
     "Head",
@@ -40,14 +40,14 @@ class Head:
 
     Attributes:
         index: the order of opening.
-        strand: where its path ends for now.
+        segment: where its path ends for now.
         parent: index of the head it branched off; None for the first of a tree.
         branch: where it did.
         last_branch: position of the last branch on its path, 0 before the first.
     """
 
     index: int
-    strand: Strand
+    segment: Segment
     parent: int | None = None
     branch: BranchPoint | None = None
     last_branch: int = 0
@@ -55,37 +55,37 @@ class Head:
 
 @dataclass(frozen=True)
 class Watch:
-    """A strand that is to go on under a monitor.
+    """A segment that is to go on under a monitor.
 
     Attributes:
-        strand: the one.
+        segment: the one.
         calm: steps since the last branch on its path.
         most: how many more of its branch points can matter; None for all.
     """
 
-    strand: Strand
+    segment: Segment
     calm: int
     most: int | None
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a replay found; strands that it does not name are to wait.
+    """What a replay found; segments that it does not name are to wait.
 
     Attributes:
         heads: the sequences, in the order of opening.
         watched: what may branch.
-        free: strands that nothing can branch on any more.
+        free: segments that nothing can branch on any more.
     """
 
     heads: tuple[Head, ...]
     watched: tuple[Watch, ...]
-    free: tuple[Strand, ...]
+    free: tuple[Segment, ...]
 
     @property
     def num_alive(self) -> int:
         """Sequences that have not ended."""
-        return sum(head.strand.finish_reason is None for head in self.heads)
+        return sum(head.segment.finish_reason is None for head in self.heads)
 
 
 @dataclass(frozen=True)
@@ -105,40 +105,40 @@ class OnlineSchedule:
     keep_refused: bool = False
 
     def replay(self, tree: TokenTree) -> Selection:
-        """Decide on everything that is known; opens the strands that taken branches need."""
+        """Decide on everything that is known; opens the segments that taken branches need."""
         heads, limit = self._take_branches(tree)
-        alive = [h for h in heads if h.strand.finish_reason is None]
+        alive = [h for h in heads if h.segment.finish_reason is None]
         is_full = len(heads) >= self.max_sequences
         if is_full and self.keep_refused:
             limit = (sys.maxsize, 0)
         watched = [
-            h for h in alive if not h.strand.reasoning_closed and (h.strand.end, h.index) < limit
+            h for h in alive if not h.segment.reasoning_closed and (h.segment.end, h.index) < limit
         ]
         # Further branches can move the limit forward only where patience sets it. Then a sequence
         # that has reached it waits for those behind, so as not to miss steps that count again.
         free = [
             h
             for h in alive
-            if h not in watched and (is_full or h.strand.reasoning_closed or not watched)
+            if h not in watched and (is_full or h.segment.reasoning_closed or not watched)
         ]
         return Selection(
             tuple(heads),
             tuple(self._watch(head, heads) for head in watched),
-            tuple(head.strand for head in free),
+            tuple(head.segment for head in free),
         )
 
     def _watch(self, head: Head, heads: Items[Head]) -> Watch:
-        strand, most = head.strand, None
+        segment, most = head.segment, None
         if not self.keep_refused:
             # A point that comes may take its slot from a branch that was taken ahead of it.
             most = self.max_sequences - sum(
-                other.branch is None or other.branch.position < strand.end for other in heads
+                other.branch is None or other.branch.position < segment.end for other in heads
             )
-        return Watch(strand, strand.end - head.last_branch, most)
+        return Watch(segment, segment.end - head.last_branch, most)
 
     def _take_branches(self, tree: TokenTree) -> tuple[list[Head], tuple[int, int]]:
         """The heads, and the (position, head) from which on no branch can be taken."""
-        heads = [Head(0, tree.strands[0])]
+        heads = [Head(0, tree.segments[0])]
         pending: list[tuple[int, int, BranchPoint]] = []
         self._push_next(pending, heads[0], 0)
         last = (-1, -1)
@@ -156,7 +156,7 @@ class OnlineSchedule:
     def _push_next(
         self, pending: list[tuple[int, int, BranchPoint]], head: Head, position: int
     ) -> None:
-        points = head.strand.branch_points
+        points = head.segment.branch_points
         for place in range(bisect_left(points, position, key=lambda p: p.position), len(points)):
             if points[place].entropy >= self.threshold:
                 heapq.heappush(pending, (points[place].position, head.index, points[place]))
@@ -165,9 +165,9 @@ class OnlineSchedule:
 
 def _split(tree: TokenTree, heads: list[Head], parent: Head, point: BranchPoint) -> Items[Head]:
     """The parent goes on with the most likely token, a new head with the second."""
-    strand = parent.strand
-    parent.strand = tree.branch(strand, point, 0)
-    child = Head(len(heads), tree.branch(strand, point, 1), parent.index, point)
+    segment = parent.segment
+    parent.segment = tree.branch(segment, point, 0)
+    child = Head(len(heads), tree.branch(segment, point, 1), parent.index, point)
     parent.last_branch = child.last_branch = point.position
     heads.append(child)
     return parent, child
@@ -179,15 +179,15 @@ def sequences_of(heads: Items[Head]) -> tuple[Sequence, ...]:
 
 
 def _sequence(head: Head) -> Sequence:
-    assert head.strand.finish_reason is not None, f"sequence {head.index} has not ended"
-    raw = sum(head.strand.path_raw_logprobs())
+    assert head.segment.finish_reason is not None, f"sequence {head.index} has not ended"
+    raw = sum(head.segment.path_raw_logprobs())
     return Sequence(
-        token_ids=tuple(head.strand.path()),
-        logprobs=tuple(head.strand.path_logprobs()),
-        finish_reason=head.strand.finish_reason,
+        token_ids=tuple(head.segment.path()),
+        logprobs=tuple(head.segment.path_logprobs()),
+        finish_reason=head.segment.finish_reason,
         parent=head.parent,
         branch=head.branch,
-        entropies=tuple(head.strand.path_entropies()),
+        entropies=tuple(head.segment.path_entropies()),
         raw_logprob=None if math.isnan(raw) else raw,
     )
 
@@ -200,8 +200,8 @@ def refused_branches(heads: Items[Head]) -> tuple[RefusedBranch, ...]:
     seen = {id(head.branch) for head in heads}
     refused = []
     for head in heads:
-        for strand, end in head.strand.lineage():
-            for point in strand.branch_points:
+        for segment, end in head.segment.lineage():
+            for point in segment.branch_points:
                 if point.position < end and id(point) not in seen:
                     seen.add(id(point))
                     refused.append(RefusedBranch(head.index, point))

@@ -1,4 +1,4 @@
-"""The steps of a strand that something else could have been drawn at, kept compactly.
+"""The steps of a segment that something else could have been drawn at, kept compactly.
 
 A step is stored where the model is not sure of its most likely token. Its K most likely tokens are
 kept with the model's own probabilities (temperature 1), renormalised over the K: 8 bytes a token,
@@ -18,7 +18,7 @@ __all__ = ["Steps", "ranks_of"]
 
 @dataclass(frozen=True)
 class Steps:
-    """Some steps of a strand.
+    """Some steps of a segment.
 
     Attributes:
         positions: int32 [n], rising.

@@ -1,6 +1,6 @@
 """The token tree of one prompt: what was drawn, and the only place where tokens are counted.
 
-A *strand* is a run of tokens drawn one after another. Branching never cuts a strand: a new strand
+A *segment* is a run of tokens drawn one after another. Branching never cuts a segment: a new segment
 leaves it at a position, and the tokens behind that position stay on record, because it is the
 schedule's replay, not the tree, that says which of them a sequence holds.
 """
@@ -16,16 +16,16 @@ from eager_sgl.policy import Policy, Reading
 from eager_sgl.reasoning import reasoning_ends_at
 from eager_sgl.steps import Steps
 
-__all__ = ["Strand", "TokenTree"]
+__all__ = ["Segment", "TokenTree"]
 
 
 @dataclass(eq=False)
-class Strand:
+class Segment:
     """A run of tokens drawn one after another, from one point of the tree on.
 
     Attributes:
-        index: place in `TokenTree.strands`.
-        parent: the strand it left; None at the prompt.
+        index: place in `TokenTree.segments`.
+        parent: the segment it left; None at the prompt.
         start: position of its first token.
         token_ids: its own tokens; where there is a parent, a branch set the first by hand.
         logprobs: one per token as the server gave it; NaN where none was asked for.
@@ -39,7 +39,7 @@ class Strand:
     """
 
     index: int
-    parent: Strand | None = None
+    parent: Segment | None = None
     start: int = 0
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -68,16 +68,18 @@ class Strand:
             self.stored = [Steps.join(self.stored)]
         return self.stored[0] if self.stored else None
 
-    def lineage(self) -> list[tuple[Strand, int]]:
-        """The strands from the prompt to this one, each with the position where the path leaves."""
+    def lineage(self) -> list[tuple[Segment, int]]:
+        """The segments from the prompt to this one, each with the position where the path leaves."""
         pieces = [(self, self.end)]
         while (parent := pieces[-1][0].parent) is not None:
             pieces.append((parent, pieces[-1][0].start))
         return pieces[::-1]
 
     def path(self) -> list[int]:
-        """All tokens from the prompt (not included) to the end of this strand."""
-        return [t for strand, end in self.lineage() for t in strand.token_ids[: end - strand.start]]
+        """All tokens from the prompt (not included) to the end of this segment."""
+        return [
+            t for segment, end in self.lineage() for t in segment.token_ids[: end - segment.start]
+        ]
 
     def path_raw_logprobs(self) -> list[float]:
         """The raw logprobs of `path()`, one per token."""
@@ -85,15 +87,19 @@ class Strand:
 
     def path_logprobs(self) -> list[float]:
         """The logprobs of `path()`, one per token."""
-        return [x for strand, end in self.lineage() for x in strand.logprobs[: end - strand.start]]
+        return [
+            x for segment, end in self.lineage() for x in segment.logprobs[: end - segment.start]
+        ]
 
     def path_entropies(self) -> list[float]:
         """The entropies of `path()`, one per token."""
-        return [x for strand, end in self.lineage() for x in strand.entropies[: end - strand.start]]
+        return [
+            x for segment, end in self.lineage() for x in segment.entropies[: end - segment.start]
+        ]
 
 
 class TokenTree:
-    """All strands of one prompt and what they cost.
+    """All segments of one prompt and what they cost.
 
     Args:
         prompt_ids: the prompt's tokens.
@@ -116,59 +122,59 @@ class TokenTree:
         is_stop: Callable[[int], bool] = lambda token_id: False,
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
-        self.strands: list[Strand] = []
+        self.segments: list[Segment] = []
         self._max_new_tokens = max_new_tokens
         self._policy = policy
         self._reasoning_end = tuple(reasoning_end)
         self._is_stop = is_stop
-        self._opened: dict[tuple[int, int, int], Strand] = {}
+        self._opened: dict[tuple[int, int, int], Segment] = {}
         self.spent = TokenCounts()
 
-    def open_root(self) -> Strand:
-        """A new strand at the prompt's end."""
-        return self._add(Strand(len(self.strands)))
+    def open_root(self) -> Segment:
+        """A new segment at the prompt's end."""
+        return self._add(Segment(len(self.segments)))
 
-    def branch(self, strand: Strand, point: BranchPoint, choice: int) -> Strand:
-        """The strand that holds choice 0 or 1 of a branch point of `strand`.
+    def branch(self, segment: Segment, point: BranchPoint, choice: int) -> Segment:
+        """The segment that holds choice 0 or 1 of a branch point of `segment`.
 
-        It is `strand` itself where that token was drawn there, else the one opened for it.
+        It is `segment` itself where that token was drawn there, else the one opened for it.
         """
         token_id = point.token_ids[choice]
         if token_id == point.sampled:
-            return strand
-        key = (strand.index, point.position, token_id)
+            return segment
+        key = (segment.index, point.position, token_id)
         if key not in self._opened:
-            self._opened[key] = self._open(strand, point, choice)
+            self._opened[key] = self._open(segment, point, choice)
         return self._opened[key]
 
-    def branch_given(self, token_ids: Sequence[int], point: BranchPoint, choice: int) -> Strand:
-        """A strand that leaves a sequence of another tree, whose shared tokens cost nothing here.
+    def branch_given(self, token_ids: Sequence[int], point: BranchPoint, choice: int) -> Segment:
+        """A segment that leaves a sequence of another tree, whose shared tokens cost nothing here.
 
         Args:
             token_ids: the tokens of that sequence before `point`.
         """
-        given = self._add(Strand(len(self.strands), is_given=True))
+        given = self._add(Segment(len(self.segments), is_given=True))
         self._extend(given, token_ids, _unknown(token_ids), _unknown(token_ids))
         given.raw_logprobs += _unknown(token_ids)
         return self._open(given, point, choice)
 
-    def _open(self, parent: Strand, point: BranchPoint, choice: int) -> Strand:
-        strand = self._add(Strand(len(self.strands), parent, point.position))
+    def _open(self, parent: Segment, point: BranchPoint, choice: int) -> Segment:
+        segment = self._add(Segment(len(self.segments), parent, point.position))
         token_id = point.token_ids[choice]
-        self._extend(strand, [token_id], [point.logprobs[choice]], [point.entropy])
+        self._extend(segment, [token_id], [point.logprobs[choice]], [point.entropy])
         probability = point.probabilities[choice]
-        strand.raw_logprobs.append(math.log(probability) if probability else -math.inf)
+        segment.raw_logprobs.append(math.log(probability) if probability else -math.inf)
         if self._is_stop(token_id):
-            strand.finish_reason = "stop"
-        return strand
+            segment.finish_reason = "stop"
+        return segment
 
-    def _add(self, strand: Strand) -> Strand:
-        self.strands.append(strand)
-        return strand
+    def _add(self, segment: Segment) -> Segment:
+        self.segments.append(segment)
+        return segment
 
-    def remaining(self, strand: Strand) -> int:
-        """How many tokens the strand may still get."""
-        return self._max_new_tokens - strand.end
+    def remaining(self, segment: Segment) -> int:
+        """How many tokens the segment may still get."""
+        return self._max_new_tokens - segment.end
 
     def record(self, generation: Generation) -> None:
         """Count a request."""
@@ -180,108 +186,110 @@ class TokenTree:
         )
 
     def append(
-        self, strand: Strand, generation: Generation, num_asked: int, start: int | None = None
+        self, segment: Segment, generation: Generation, num_asked: int, start: int | None = None
     ) -> None:
-        """Put what came of a request for `num_asked` tokens at the end of a strand, and count it.
+        """Put what came of a request for `num_asked` tokens at the end of a segment, and count it.
 
         Where the generation brings distributions, the steps up to the end of the reasoning are
         searched for branch points. A server that gives fewer tokens without a stop token has no
-        room for more, and the strand has reached its length.
+        room for more, and the segment has reached its length.
 
         Args:
-            start: position at which the request began, where the strand holds a part of what it
+            start: position at which the request began, where the segment holds a part of what it
                 brought already; counted is a request that is over.
         """
-        assert strand.finish_reason is None, f"strand {strand.index} has ended"
-        start = strand.end if start is None else start
-        tokens = generation.token_ids[strand.end - start :]
+        assert segment.finish_reason is None, f"segment {segment.index} has ended"
+        start = segment.end if start is None else start
+        tokens = generation.token_ids[segment.end - start :]
         if generation.told is None:
-            self._append_read(strand, generation, tokens)
+            self._append_read(segment, generation, tokens)
         else:
-            self._extend(strand, tokens, _unknown(tokens), _unknown(tokens))
-            strand.raw_logprobs += _unknown(tokens)
-            self._hear(strand, generation, start)
+            self._extend(segment, tokens, _unknown(tokens), _unknown(tokens))
+            segment.raw_logprobs += _unknown(tokens)
+            self._hear(segment, generation, start)
         if not generation.is_over:
             return
         self.record(generation)
         # A request that is told to stop ends so even at the step that drew a stop token.
         is_cut_at_stop = generation.interrupted and tokens and self._is_stop(tokens[-1])
         if generation.finish_reason == "stop" or is_cut_at_stop:
-            strand.finish_reason = "stop"
+            segment.finish_reason = "stop"
         elif generation.finish_reason == "length" and len(generation.token_ids) < num_asked:
-            strand.finish_reason = "length"
+            segment.finish_reason = "length"
 
-    def _append_read(self, strand: Strand, generation: Generation, tokens: Sequence[int]) -> None:
+    def _append_read(self, segment: Segment, generation: Generation, tokens: Sequence[int]) -> None:
         """Tokens with the distributions of all their steps, or of none."""
-        start, logprobs = strand.end, _unknown(tokens)
+        start, logprobs = segment.end, _unknown(tokens)
         if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
         reading = Reading(_unknown(tokens), [])
         if generation.top is not None and self._policy is not None:
             reading = self._policy(generation.top, tokens, start)
-        num_open = self._extend(strand, tokens, logprobs, reading.entropies)
-        strand.branch_points += [p for p in reading.branch_points if p.position < start + num_open]
-        strand.raw_logprobs += reading.raw_logprobs or _unknown(tokens)
+        num_open = self._extend(segment, tokens, logprobs, reading.entropies)
+        segment.branch_points += [p for p in reading.branch_points if p.position < start + num_open]
+        segment.raw_logprobs += reading.raw_logprobs or _unknown(tokens)
         if reading.steps is not None:
-            strand.stored.append(reading.steps.before(start + num_open))
+            segment.stored.append(reading.steps.before(start + num_open))
 
-    def _hear(self, strand: Strand, generation: Generation, start: int) -> None:
+    def _hear(self, segment: Segment, generation: Generation, start: int) -> None:
         """What the gate tells of single steps, all of them over and over."""
         assert generation.top is not None
         assert generation.told is not None
         assert self._policy is not None, "a gate is a policy's"
-        known = strand.branch_points[-1].position if strand.branch_points else -1
-        last = strand.end if strand.open_until is None else strand.open_until
+        known = segment.branch_points[-1].position if segment.branch_points else -1
+        last = segment.end if segment.open_until is None else segment.open_until
         for row, place in enumerate(generation.told):
             position = start + place
             if known < position < last:
                 known = position
-                taken = strand.token_ids[position - strand.start]
+                taken = segment.token_ids[position - segment.start]
                 reading = self._policy(generation.top.step(row), [taken], position)
-                strand.entropies[position - strand.start] = reading.entropies[0]
-                strand.branch_points += reading.branch_points
+                segment.entropies[position - segment.start] = reading.entropies[0]
+                segment.branch_points += reading.branch_points
 
     def _extend(
         self,
-        strand: Strand,
+        segment: Segment,
         tokens: Sequence[int],
         logprobs: Sequence[float],
         entropies: Sequence[float],
     ) -> int:
         """Append tokens; how many of them belong to the reasoning, those that close it included."""
-        assert len(tokens) <= self.remaining(strand), f"{len(tokens)} tokens are over the limit"
+        assert len(tokens) <= self.remaining(segment), f"{len(tokens)} tokens are over the limit"
         num_open = 0
-        if not strand.reasoning_closed:
-            closing = self._find_reasoning_end(strand, tokens)
+        if not segment.reasoning_closed:
+            closing = self._find_reasoning_end(segment, tokens)
             num_open = len(tokens) if closing is None else closing
             if closing is not None:
-                strand.open_until = strand.end + closing
-        strand.token_ids += tokens
-        strand.logprobs += logprobs
-        strand.entropies += [*entropies[:num_open], *_unknown(tokens[num_open:])]
-        if self.remaining(strand) == 0:
-            strand.finish_reason = "length"
+                segment.open_until = segment.end + closing
+        segment.token_ids += tokens
+        segment.logprobs += logprobs
+        segment.entropies += [*entropies[:num_open], *_unknown(tokens[num_open:])]
+        if self.remaining(segment) == 0:
+            segment.finish_reason = "length"
         return num_open
 
-    def _find_reasoning_end(self, strand: Strand, tokens: Sequence[int]) -> int | None:
+    def _find_reasoning_end(self, segment: Segment, tokens: Sequence[int]) -> int | None:
         """Where in the tokens to come the reasoning has closed; None if it stays open."""
         marker = self._reasoning_end
-        overlap = strand.path()[1 - len(marker) :] if len(marker) > 1 else []
+        overlap = segment.path()[1 - len(marker) :] if len(marker) > 1 else []
         end = reasoning_ends_at((*overlap, *tokens), marker)
         return None if end is None else end - len(overlap)
 
-    def counts(self, leaves: Iterable[Strand]) -> TokenCounts:
-        """What the tree cost, where the sequences are the paths to these strands' ends."""
-        kept: dict[Strand, int] = {}
+    def counts(self, leaves: Iterable[Segment]) -> TokenCounts:
+        """What the tree cost, where the sequences are the paths to these segments' ends."""
+        kept: dict[Segment, int] = {}
         naive = 0
         for leaf in leaves:
             naive += leaf.end
-            for strand, end in leaf.lineage():
-                kept[strand] = max(kept.get(strand, 0), end)
+            for segment, end in leaf.lineage():
+                kept[segment] = max(kept.get(segment, 0), end)
         return self.spent + TokenCounts(
-            unique=sum(end - strand.start for strand, end in kept.items() if not strand.is_given),
+            unique=sum(
+                end - segment.start for segment, end in kept.items() if not segment.is_given
+            ),
             naive=naive,
-            hand_set=sum(strand.parent is not None for strand in kept),
+            hand_set=sum(segment.parent is not None for segment in kept),
         )
 
 

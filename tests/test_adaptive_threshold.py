@@ -124,7 +124,7 @@ def test_what_was_stored_brings_the_same_theta_back():
 
 
 def test_every_step_is_shown_once():
-    """Shared steps count for the strand that drew them, discarded ones too."""
+    """Shared steps count for the segment that drew them, discarded ones too."""
     server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.5)
     result = draw(server, running, 3)
     counted = sum(number for _, number in result.shown.counts)

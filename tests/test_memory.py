@@ -11,7 +11,7 @@ from eager_sgl.search.trie import Trie
 from eager_sgl.tree import TokenTree
 
 TOP_K = 20
-NUM_STRANDS = 40
+NUM_SEGMENTS = 40
 
 
 def generation(num_steps, rng):
@@ -26,7 +26,7 @@ def generation(num_steps, rng):
 
 
 def grown(num_steps, closes_at=None):
-    """Strands side by side, and what their stored steps hold of memory."""
+    """Segments side by side, and what their stored steps hold of memory."""
     rng = np.random.default_rng(0)
     tree = TokenTree(
         [9],
@@ -34,13 +34,13 @@ def grown(num_steps, closes_at=None):
         policy=StepRecorder(),
         reasoning_end=() if closes_at is None else (5,),
     )
-    for _ in range(NUM_STRANDS):
+    for _ in range(NUM_SEGMENTS):
         drawn = generation(num_steps, rng)
         if closes_at is not None:
             tokens = (*(0,) * closes_at, 5, *(0,) * (num_steps - closes_at - 1))
             drawn = Generation(tokens, "length", 1, 0, drawn.logprobs, drawn.top)
-        strand = tree.open_root()
-        tree.append(strand, drawn, num_asked=num_steps)
+        segment = tree.open_root()
+        tree.append(segment, drawn, num_asked=num_steps)
         del drawn
     return tree
 
@@ -48,8 +48,8 @@ def grown(num_steps, closes_at=None):
 def held(tree):
     """Bytes that go when a tree's stored steps do."""
     before = tracemalloc.get_traced_memory()[0]
-    for strand in tree.strands:
-        strand.stored.clear()
+    for segment in tree.segments:
+        segment.stored.clear()
     return before - tracemalloc.get_traced_memory()[0]
 
 
@@ -65,15 +65,15 @@ def traced():
 def test_a_stored_step_takes_168_bytes_and_little_more(num_steps, bound, closes):
     """All that is held for it: arrays, their objects, and nothing of what came with it."""
     tree = grown(num_steps, closes_at=num_steps * 9 // 10 if closes else None)
-    number = sum(len(strand.steps.positions) for strand in tree.strands)
-    assert 0.05 < number / (num_steps * NUM_STRANDS) < 0.15
+    number = sum(len(segment.steps.positions) for segment in tree.segments)
+    assert 0.05 < number / (num_steps * NUM_SEGMENTS) < 0.15
     assert 168 * number <= held(tree) <= bound * number
 
 
 def test_what_walks_know_of_a_step_takes_32_bytes_and_little_more():
     tree = grown(4_000)
-    number = sum(len(strand.steps.positions) for strand in tree.strands)
+    number = sum(len(segment.steps.positions) for segment in tree.segments)
     before = tracemalloc.get_traced_memory()[0]
     trie = Trie(tree, SamplingConfig())
-    assert trie.root.positions is tree.strands[0].steps.positions
+    assert trie.root.positions is tree.segments[0].steps.positions
     assert tracemalloc.get_traced_memory()[0] - before <= 40 * number

@@ -416,7 +416,7 @@ def gated(model=42):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_gate_asks_for_no_logprobs_and_once_for_every_strand(model):
+def test_the_gate_asks_for_no_logprobs_and_once_for_every_segment(model):
     server = gated(model)
     result = run(server, monitor="auto")
     assert result.monitor == "gate"
@@ -567,7 +567,7 @@ def test_a_slot_that_was_taken_ahead_may_still_be_taken_back():
     root.branch_points += [point(0), point(10)]
     selection = OnlineSchedule(3, 1000, 0.5).replay(tree)
     assert len(selection.heads) == 3
-    assert [(watch.strand.end, watch.most) for watch in selection.watched] == [(1, 1)]
+    assert [(watch.segment.end, watch.most) for watch in selection.watched] == [(1, 1)]
 
 
 def test_chunks_grow_where_nothing_branches_and_are_short_again_after_a_branch():

@@ -1,4 +1,4 @@
-"""Strands, where they leave each other, and what they cost."""
+"""Segments, where they leave each other, and what they cost."""
 
 import math
 
@@ -12,8 +12,8 @@ from eager_sgl.tree import TokenTree
 CLOSE, OPEN_END = 1, (7, 8)
 
 
-def append(tree, strand, generation):
-    tree.append(strand, generation, num_asked=len(generation.token_ids))
+def append(tree, segment, generation):
+    tree.append(segment, generation, num_asked=len(generation.token_ids))
 
 
 def generation(*token_ids, finish_reason="length", cached=0, prompt=1, top=None):
@@ -67,10 +67,10 @@ def test_where_neither_was_drawn_both_start_afresh():
 def test_a_branch_is_opened_once():
     tree, root = tree_with_root(4, 0, 5)
     assert tree.branch(root, point(1, 2, 3, 0), 1) is tree.branch(root, point(1, 2, 3, 0), 1)
-    assert len(tree.strands) == 2
+    assert len(tree.segments) == 2
 
 
-def test_shared_prefixes_count_once_and_strands_on_no_path_not_at_all():
+def test_shared_prefixes_count_once_and_segments_on_no_path_not_at_all():
     tree, root = tree_with_root(4, 2, 5)
     child = tree.branch(root, point(1, 2, 3, 2), 1)
     append(tree, child, generation(6, 6))
@@ -93,11 +93,11 @@ def test_a_stop_token_set_by_hand_ends_the_sequence_without_a_request():
 
 def test_a_branch_at_the_last_position_ends_both():
     tree, root = tree_with_root(4, 0, max_new_tokens=2)
-    strands = [tree.branch(root, point(1, 2, 3, 0), choice) for choice in (0, 1)]
-    assert [strand.finish_reason for strand in strands] == ["length", "length"]
+    segments = [tree.branch(root, point(1, 2, 3, 0), choice) for choice in (0, 1)]
+    assert [segment.finish_reason for segment in segments] == ["length", "length"]
 
 
-def test_the_limit_and_the_stop_token_say_how_a_strand_ended():
+def test_the_limit_and_the_stop_token_say_how_a_segment_ended():
     assert tree_with_root(4, 4, max_new_tokens=2)[1].finish_reason == "length"
     tree, root = tree_with_root(4)
     append(tree, root, generation(5, finish_reason="stop"))
@@ -136,7 +136,7 @@ def test_logprobs_that_nobody_asked_for_are_not_numbers():
     assert all(math.isnan(logprob) for logprob in root.path_logprobs())
 
 
-def test_a_server_without_room_for_more_ends_the_strand():
+def test_a_server_without_room_for_more_ends_the_segment():
     tree = TokenTree([9], max_new_tokens=10)
     root = tree.open_root()
     tree.append(root, generation(4, 4), num_asked=5)
@@ -145,10 +145,10 @@ def test_a_server_without_room_for_more_ends_the_strand():
 
 def test_a_given_prefix_belongs_to_the_path_and_costs_nothing():
     tree = TokenTree([9], max_new_tokens=10)
-    strand = tree.branch_given([4, 4], point(2, 5, 6, 5), 1)
-    append(tree, strand, generation(7, 7))
-    assert strand.path() == [4, 4, 6, 7, 7]
-    counts = tree.counts([strand])
+    segment = tree.branch_given([4, 4], point(2, 5, 6, 5), 1)
+    append(tree, segment, generation(7, 7))
+    assert segment.path() == [4, 4, 6, 7, 7]
+    counts = tree.counts([segment])
     assert (counts.unique, counts.hand_set, counts.generated, counts.discarded) == (3, 1, 2, 0)
 
 
@@ -162,7 +162,7 @@ def told(places, *token_ids, finish_reason=None):
     return Generation(token_ids, finish_reason, 1, 0, top=top, told=places)
 
 
-def test_a_strand_grows_by_what_a_stream_brings_and_is_counted_at_its_end():
+def test_a_segment_grows_by_what_a_stream_brings_and_is_counted_at_its_end():
     tree = TokenTree([9], max_new_tokens=10, policy=everywhere)
     root = tree.open_root()
     for part in (told((1,), 2, 2), told((1, 2), 2, 2, 3, 2)):

@@ -16,7 +16,7 @@ from eager_sgl.core import BranchPoint
 from eager_sgl.schedule import Head, Selection
 from eager_sgl.search.frontier import Candidates, candidates
 from eager_sgl.search.priorities import Priority
-from eager_sgl.tree import Strand, TokenTree
+from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["BestFirstSchedule", "IsEnough", "MayCost", "SearchSchedule"]
 
@@ -55,14 +55,14 @@ class SearchSchedule:
     def replay(self, tree: TokenTree) -> Selection:
         """What is to be drawn next: the sequences that have not ended, or else the next round's."""
         if not self.heads:
-            self.add(tree.strands[0])
+            self.add(tree.segments[0])
         alive = self._alive()
         while not alive and self._may_open(tree) and self.open_round(tree, self._room()):
             alive = self._alive()
-        return Selection(tuple(self.heads), (), tuple(head.strand for head in alive))
+        return Selection(tuple(self.heads), (), tuple(head.segment for head in alive))
 
     def _alive(self) -> list[Head]:
-        return [head for head in self.heads if head.strand.finish_reason is None]
+        return [head for head in self.heads if head.segment.finish_reason is None]
 
     def _room(self) -> int:
         return min(self.width, len(self.heads), self.max_sequences - len(self.heads))
@@ -80,15 +80,15 @@ class SearchSchedule:
         """Tokens of the next round, if its sequences cost what those so far have."""
         return tree.spent.generated / len(self.heads) * self._room()
 
-    def open(self, tree: TokenTree, parent: Strand, point: BranchPoint) -> None:
-        """A new sequence that leaves a strand for the second token of a point."""
-        strand = tree.branch(parent, point, 1)
-        head = next(head for head in self.heads if head.strand is parent)
-        self.heads.append(Head(len(self.heads), strand, head.index, point))
+    def open(self, tree: TokenTree, parent: Segment, point: BranchPoint) -> None:
+        """A new sequence that leaves a segment for the second token of a point."""
+        segment = tree.branch(parent, point, 1)
+        head = next(head for head in self.heads if head.segment is parent)
+        self.heads.append(Head(len(self.heads), segment, head.index, point))
 
-    def add(self, strand: Strand) -> None:
+    def add(self, segment: Segment) -> None:
         """A sequence of its own, though it may be the same as an earlier one."""
-        self.heads.append(Head(len(self.heads), strand))
+        self.heads.append(Head(len(self.heads), segment))
 
 
 @dataclass(kw_only=True)
@@ -108,7 +108,7 @@ class BestFirstSchedule(SearchSchedule):
         best = [int(index) for index in np.argsort(-values, kind="stable")[:room]]
         chosen = [index for index in best if values[index] > -np.inf]
         for index in chosen:
-            parent = tree.strands[found.strands[index]]
+            parent = tree.segments[found.segments[index]]
             self.open(tree, parent, _branch_point(found, index, float(values[index])))
         return len(chosen)
 

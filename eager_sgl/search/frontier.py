@@ -19,7 +19,7 @@ from eager_sgl.core import SearchConfig, TopLogprobs
 from eager_sgl.policy import Reading
 from eager_sgl.signals import least_mass, retemper, top_k_entropy
 from eager_sgl.steps import Steps, ranks_of
-from eager_sgl.tree import Strand, TokenTree
+from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["NONE", "Candidates", "Flattening", "StepRecorder", "candidates"]
 
@@ -114,12 +114,12 @@ class Candidates:
     """Untried tokens, each with what a priority may go by; all arrays are [n].
 
     Attributes:
-        strands: index of the strand that the step lies on.
+        segments: index of the segment that the step lies on.
         positions: of the step.
         ranks: the token's place among the K, 0 the most likely.
         first_untried: whether no more likely token of its step is untried.
         token_ids: the untried token.
-        taken_ids: the token that the strand has there.
+        taken_ids: the token that the segment has there.
         logprobs: of the untried token at its step, flattened.
         probabilities: of the untried token, the model's own.
         taken_probabilities: of the other one, likewise.
@@ -132,7 +132,7 @@ class Candidates:
         tree: that they are of, for what one cannot tell from a candidate alone.
     """
 
-    strands: NDArray[np.int32]
+    segments: NDArray[np.int32]
     positions: NDArray[np.int32]
     ranks: NDArray[np.int32]
     first_untried: NDArray[np.bool_]
@@ -153,47 +153,49 @@ class Candidates:
 
 
 def candidates(tree: TokenTree, flattening: Flattening = NONE) -> Candidates:
-    """All of a tree, strand by strand, by rising position and falling probability.
+    """All of a tree, segment by segment, by rising position and falling probability.
 
     Args:
         flattening: of the distributions behind `logprobs` and `joint_logprobs`.
     """
-    children: dict[int, list[Strand]] = defaultdict(list)
-    for strand in tree.strands:
-        if strand.parent is not None:
-            children[strand.parent.index].append(strand)
+    children: dict[int, list[Segment]] = defaultdict(list)
+    for segment in tree.segments:
+        if segment.parent is not None:
+            children[segment.parent.index].append(segment)
     joints: dict[int, float] = {}
     parts = []
-    for strand in tree.strands:
-        if strand.steps is None:
+    for segment in tree.segments:
+        if segment.steps is None:
             continue
-        view = _View(strand, strand.steps, flattening, joints.get(strand.index, 0.0))
-        parts.append(view.untried(children[strand.index]))
-        joints |= {child.index: view.joint(child) for child in children[strand.index]}
+        view = _View(segment, segment.steps, flattening, joints.get(segment.index, 0.0))
+        parts.append(view.untried(children[segment.index]))
+        joints |= {child.index: view.joint(child) for child in children[segment.index]}
     return _joined(parts, tree)
 
 
 class _View:
-    """A strand's stored steps, and the flattened joint log-probability of what precedes each."""
+    """A segment's stored steps, and the flattened joint log-probability of what precedes each."""
 
-    def __init__(self, strand: Strand, steps: Steps, flattening: Flattening, joint: float) -> None:
-        self._strand = strand
+    def __init__(
+        self, segment: Segment, steps: Steps, flattening: Flattening, joint: float
+    ) -> None:
+        self._segment = segment
         self._steps = steps
         self._logprobs = flattening(steps.logprobs)
-        own = np.array(strand.token_ids, dtype=np.int32)[steps.positions - strand.start]
+        own = np.array(segment.token_ids, dtype=np.int32)[steps.positions - segment.start]
         self._taken_ids = own
         self._taken_ranks = ranks_of(steps.token_ids, own)
         rows = np.arange(len(own))
         self._taken = self._logprobs[rows, self._taken_ranks]
         self._before = joint + np.concatenate([[0.0], np.cumsum(self._taken)[:-1]])
 
-    def joint(self, child: Strand) -> float:
-        """Of the path up to the first token of a strand that leaves this one."""
+    def joint(self, child: Segment) -> float:
+        """Of the path up to the first token of a segment that leaves this one."""
         step = int(np.searchsorted(self._steps.positions, child.start))
         rank = ranks_of(self._steps.token_ids[[step]], np.array([child.token_ids[0]]))[0]
         return float(self._before[step] + self._logprobs[step, rank])
 
-    def untried(self, children: Iterable[Strand]) -> dict[str, NDArray[np.generic]]:
+    def untried(self, children: Iterable[Segment]) -> dict[str, NDArray[np.generic]]:
         """The columns of `Candidates` but the last."""
         steps = self._steps
         tried = steps.token_ids == self._taken_ids[:, None]
@@ -204,7 +206,7 @@ class _View:
         probabilities = np.exp(steps.logprobs.astype(np.float64))
         shapes = _shapes(probabilities)
         return {
-            "strands": np.full(len(rows), self._strand.index, dtype=np.int32),
+            "segments": np.full(len(rows), self._segment.index, dtype=np.int32),
             "positions": steps.positions[rows],
             "ranks": ranks.astype(np.int32),
             "first_untried": np.diff(rows, prepend=-1) != 0,
@@ -236,13 +238,13 @@ def _joined(parts: Sequence[Mapping[str, NDArray[Any]]], tree: TokenTree) -> Can
         name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
         for name in names
     }
-    remaining = _expected_remaining(tree.strands, columns["positions"])
+    remaining = _expected_remaining(tree.segments, columns["positions"])
     return Candidates(**columns, remaining=remaining, tree=tree)
 
 
-def _expected_remaining(strands: Iterable[Strand], positions: NDArray[np.int32]) -> Floats:
+def _expected_remaining(segments: Iterable[Segment], positions: NDArray[np.int32]) -> Floats:
     """Mean over the finished sequences that go beyond a position of what they have there, or 1."""
-    ends = np.sort([strand.end for strand in strands if strand.finish_reason is not None])
+    ends = np.sort([segment.end for segment in segments if segment.finish_reason is not None])
     beyond = np.searchsorted(ends, positions, side="right")
     sums = np.concatenate([np.cumsum(ends[::-1])[::-1], [0]])
     counts = np.maximum(len(ends) - beyond, 1)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eager_sgl.search.frontier import Candidates, Flattening, Floats
-from eager_sgl.tree import Strand, TokenTree
+from eager_sgl.tree import Segment, TokenTree
 
 if TYPE_CHECKING:
     from eager_sgl.search.priorities import Priority
@@ -81,10 +81,10 @@ class Consequential:
     def __call__(self, candidates: Candidates) -> Floats:
         options = _Options(candidates.tree)
         seen: dict[Options, list[float]] = defaultdict(lambda: [1.0])
-        for strand in candidates.tree.strands:
-            if strand.parent is not None:
-                found = consequence(strand, self.horizon)
-                seen[options.at(strand.parent.index, strand.start)].append(found)
+        for segment in candidates.tree.segments:
+            if segment.parent is not None:
+                found = consequence(segment, self.horizon)
+                seen[options.at(segment.parent.index, segment.start)].append(found)
         logs = {each: float(np.log(np.mean(found))) for each, found in seen.items()}
         discounts = [logs.get(each, 0.0) for each in options.of(candidates)]
         return np.asarray(self.base(candidates) + np.array(discounts))
@@ -99,16 +99,16 @@ def recurrences(candidates: Candidates) -> Floats:
 
 
 def _taken(tree: TokenTree) -> Iterator[tuple[int, int, int]]:
-    """Every token taken at a stored step: index of the strand it lies on, position, token.
+    """Every token taken at a stored step: index of the segment it lies on, position, token.
 
-    The first token of a strand was taken at a step of its parent.
+    The first token of a segment was taken at a step of its parent.
     """
-    for strand in tree.strands:
-        if strand.steps is not None:
-            for position in strand.steps.positions.tolist():
-                yield strand.index, position, strand.token_ids[position - strand.start]
-        if strand.parent is not None:
-            yield strand.parent.index, strand.start, strand.token_ids[0]
+    for segment in tree.segments:
+        if segment.steps is not None:
+            for position in segment.steps.positions.tolist():
+                yield segment.index, position, segment.token_ids[position - segment.start]
+        if segment.parent is not None:
+            yield segment.parent.index, segment.start, segment.token_ids[0]
 
 
 class _Options:
@@ -116,25 +116,25 @@ class _Options:
 
     def __init__(self, tree: TokenTree) -> None:
         self._found: dict[tuple[int, int], Options] = {}
-        for strand in tree.strands:
-            if (steps := strand.steps) is not None:
+        for segment in tree.segments:
+            if (steps := segment.steps) is not None:
                 likely = steps.logprobs >= np.minimum(np.log(LIKELY), steps.logprobs[:, :1])
                 rows = zip(steps.positions.tolist(), steps.token_ids, likely, strict=True)
                 for position, ids, among in rows:
-                    self._found[strand.index, position] = np.sort(ids[among]).tobytes()
+                    self._found[segment.index, position] = np.sort(ids[among]).tobytes()
 
-    def at(self, strand: int, position: int) -> Options:
-        """Of a strand's step."""
-        return self._found[strand, position]
+    def at(self, segment: int, position: int) -> Options:
+        """Of a segment's step."""
+        return self._found[segment, position]
 
     def of(self, candidates: Candidates) -> list[Options]:
         """Of the step of each candidate."""
-        places = zip(candidates.strands.tolist(), candidates.positions.tolist(), strict=True)
+        places = zip(candidates.segments.tolist(), candidates.positions.tolist(), strict=True)
         return [self._found[place] for place in places]
 
 
-def consequence(strand: Strand, horizon: int) -> float:
-    """How differently a strand and the one it left go on, in [0, 1].
+def consequence(segment: Segment, horizon: int) -> float:
+    """How differently a segment and the one it left go on, in [0, 1].
 
     It is the largest total variation between the distributions of their next tokens, as long as
     both say the same: from where they do not, a difference may be the later choice's. A step that
@@ -143,25 +143,25 @@ def consequence(strand: Strand, horizon: int) -> float:
     Args:
         horizon: tokens behind the fork that are looked at.
     """
-    parent = strand.parent
-    assert parent is not None, f"strand {strand.index} has left no other"
-    end = min(strand.end, parent.end, strand.start + 1 + horizon)
+    parent = segment.parent
+    assert parent is not None, f"segment {segment.index} has left no other"
+    end = min(segment.end, parent.end, segment.start + 1 + horizon)
     distances = []
-    for position in range(strand.start + 1, end):
-        one, other = _expected(strand, position), _expected(parent, position)
+    for position in range(segment.start + 1, end):
+        one, other = _expected(segment, position), _expected(parent, position)
         shared = sum(min(chance, other.get(token, 0.0)) for token, chance in one.items())
         distances.append(1 - shared)
-        if strand.token_ids[position - strand.start] != parent.token_ids[position - parent.start]:
+        if segment.token_ids[position - segment.start] != parent.token_ids[position - parent.start]:
             break
     return min(max(distances, default=1.0), 1.0)
 
 
-def _expected(strand: Strand, position: int) -> dict[int, float]:
-    """The model's distribution at a step of a strand's own."""
-    steps = strand.steps
+def _expected(segment: Segment, position: int) -> dict[int, float]:
+    """The model's distribution at a step of a segment's own."""
+    steps = segment.steps
     if steps is not None:
         at = int(np.searchsorted(steps.positions, position))
         if at < len(steps.positions) and steps.positions[at] == position:
             chances = np.exp(steps.logprobs[at].astype(np.float64)).tolist()
             return dict(zip(steps.token_ids[at].tolist(), chances, strict=True))
-    return {strand.token_ids[position - strand.start]: 1.0}
+    return {segment.token_ids[position - segment.start]: 1.0}

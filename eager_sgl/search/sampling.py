@@ -3,7 +3,7 @@
 A walk begins at the prompt and draws a token at every stored step from the distribution that the
 server samples from: the model's, at temperature τ, cut by top-p. Where the drawn token is in the
 tree, it walks on; where it is not, it opens it, and the server draws the rest. As long as a walk
-stays on a strand it is one draw: of the step at which it leaves, by the chance to get so far.
+stays on a segment it is one draw: of the step at which it leaves, by the chance to get so far.
 
 *Trie-cached sampling* makes independent samples of exactly the distribution of Full Parallel. It
 can come down a path that is there to its end, and such a sample costs nothing. *Sampling without
@@ -23,8 +23,8 @@ import numpy as np
 
 from eager_sgl.core import BranchPoint, SamplingConfig
 from eager_sgl.search.best_first import SearchSchedule
-from eager_sgl.search.trie import Floats, KnownStrand, Trie
-from eager_sgl.tree import Strand, TokenTree
+from eager_sgl.search.trie import Floats, KnownSegment, Trie
+from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["TrieParallelSchedule", "WithoutReplacementSchedule"]
 
@@ -71,7 +71,7 @@ class WithoutReplacementSchedule(_WalkSchedule):
         return room
 
 
-def _draw_unseen(trie: Trie, rng: random.Random) -> tuple[Strand, BranchPoint]:
+def _draw_unseen(trie: Trie, rng: random.Random) -> tuple[Segment, BranchPoint]:
     one, step = trie.root, 0
     while True:
         reach = np.cumprod(one.stay[step:]) * one.unseen[step + 1 :] / one.unseen[step]
@@ -80,7 +80,7 @@ def _draw_unseen(trie: Trie, rng: random.Random) -> tuple[Strand, BranchPoint]:
         rank = _draw(trie.unseen_others(one, step), rng)
         child = one.child(step, rank)
         if child is None:
-            return one.strand, _point(one, step, rank)
+            return one.segment, _point(one, step, rank)
         one, step = child, 0
 
 
@@ -88,9 +88,9 @@ def _draw(weights: Floats, rng: random.Random) -> int:
     return rng.choices(range(len(weights)), weights.tolist())[0]
 
 
-def _point(one: KnownStrand, step: int, rank: int) -> BranchPoint:
-    """Where a strand is left for an untried token; probabilities are the model's own."""
-    steps = one.strand.steps
+def _point(one: KnownSegment, step: int, rank: int) -> BranchPoint:
+    """Where a segment is left for an untried token; probabilities are the model's own."""
+    steps = one.segment.steps
     assert steps is not None
     logprobs, taken = steps.logprobs[step].astype(np.float64), one.taken_ranks[step]
     probabilities = np.exp(logprobs)
@@ -109,34 +109,34 @@ def _point(one: KnownStrand, step: int, rank: int) -> BranchPoint:
 class TrieParallelSchedule(_WalkSchedule):
     """Independent samples, of which only what is not in the tree is generated.
 
-    A sample that comes to a strand which is still being drawn waits for it.
+    A sample that comes to a segment which is still being drawn waits for it.
 
     Attributes:
-        waiting: the strand that each sample on its way has come to.
+        waiting: the segment that each sample on its way has come to.
     """
 
-    waiting: list[Strand] = field(default_factory=list)
+    waiting: list[Segment] = field(default_factory=list)
 
     def open_round(self, tree: TokenTree, room: int) -> int:
         """Let samples walk, as many as there may be at once; how many arrived or opened a path."""
         while len(self.waiting) < room:
-            self.waiting.append(tree.strands[0])
+            self.waiting.append(tree.segments[0])
         walking, self.waiting = self.waiting, []
-        for strand in walking:
-            self._walk(tree, self.trie(tree), strand)
+        for segment in walking:
+            self._walk(tree, self.trie(tree), segment)
         return len(walking) - len(self.waiting)
 
-    def _walk(self, tree: TokenTree, trie: Trie, strand: Strand) -> None:
-        one, step = trie[strand], 0
+    def _walk(self, tree: TokenTree, trie: Trie, segment: Segment) -> None:
+        one, step = trie[segment], 0
         while (left := np.cumprod(one.stay[step:]) <= self.rng.random()).any():
             step += int(np.argmax(left))
             rank = _draw(trie.others(one, step), self.rng)
             child = one.child(step, rank)
             if child is None:
-                self.open(tree, one.strand, _point(one, step, rank))
+                self.open(tree, one.segment, _point(one, step, rank))
                 return
             one, step = child, 0
-        if one.strand.finish_reason is None:
-            self.waiting.append(one.strand)
+        if one.segment.finish_reason is None:
+            self.waiting.append(one.segment)
         else:
-            self.add(one.strand)
+            self.add(one.segment)

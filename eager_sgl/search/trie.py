@@ -1,6 +1,6 @@
 """A prompt's stored tree as walks go through it: brought up to date, never built anew.
 
-Of a stored step only what every walk needs is kept, 32 bytes: the token that its strand took, how
+Of a stored step only what every walk needs is kept, 32 bytes: the token that its segment took, how
 likely that is, and what of the rest was not drawn yet. The distribution of a step is made when a
 walk leaves there.
 """
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from eager_sgl.core import SamplingConfig
 from eager_sgl.steps import Steps, ranks_of
-from eager_sgl.tree import Strand, TokenTree
+from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["KnownStrand", "Trie", "beyond", "nucleus", "num_inexact_steps"]
+__all__ = ["KnownSegment", "Trie", "beyond", "nucleus", "num_inexact_steps"]
 
 Floats = NDArray[np.float64]
 
@@ -51,29 +51,29 @@ def beyond(steps: Steps, sampling: SamplingConfig) -> NDArray[np.bool_]:
 
 def num_inexact_steps(tree: TokenTree, sampling: SamplingConfig) -> int:
     """Stored steps of a tree at which a walk does not draw from what the server samples from."""
-    stored = (strand.steps for strand in tree.strands)
+    stored = (segment.steps for segment in tree.segments)
     return sum(int(beyond(steps, sampling).sum()) for steps in stored if steps is not None)
 
 
 @dataclass(eq=False)
-class KnownStrand:
-    """A strand's n stored steps as a walk needs them.
+class KnownSegment:
+    """A segment's n stored steps as a walk needs them.
 
     Attributes:
-        parent: the strand it leaves; None for the first of a tree.
+        parent: the segment it leaves; None for the first of a tree.
         place: the step of `parent` where it does, and the rank of its first token there.
-        num_tokens: of the strand, when it was read.
+        num_tokens: of the segment, when it was read.
         positions: int32 [n].
-        taken_ranks: [n], of the strand's own token.
+        taken_ranks: [n], of the segment's own token.
         stay: float64 [n], chance of the own token.
         leave: float64 [n], chance of the others times what below them was not drawn yet.
         unseen: float64 [n + 1], share of all that can come from a step on that was not drawn yet;
             what is still running counts as drawn.
-        children: the strands that leave, by step and rank.
+        children: the segments that leave, by step and rank.
     """
 
-    strand: Strand
-    parent: KnownStrand | None = None
+    segment: Segment
+    parent: KnownSegment | None = None
     place: tuple[int, int] = (0, 0)
     num_tokens: int = -1
     positions: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -81,15 +81,15 @@ class KnownStrand:
     stay: Floats = field(default_factory=lambda: np.zeros(0))
     leave: Floats = field(default_factory=lambda: np.zeros(0))
     unseen: Floats = field(default_factory=lambda: np.zeros(1))
-    children: dict[int, dict[int, KnownStrand]] = field(default_factory=lambda: defaultdict(dict))
+    children: dict[int, dict[int, KnownSegment]] = field(default_factory=lambda: defaultdict(dict))
 
-    def child(self, step: int, rank: int) -> KnownStrand | None:
-        """The strand that leaves at a step with a token; None if there is none."""
+    def child(self, step: int, rank: int) -> KnownSegment | None:
+        """The segment that leaves at a step with a token; None if there is none."""
         return self.children[step].get(rank) if step in self.children else None
 
 
 class Trie:
-    """The strands of a tree, for walks that draw as a server does.
+    """The segments of a tree, for walks that draw as a server does.
 
     Args:
         tree: may go on growing; `update` takes in what has come.
@@ -99,62 +99,62 @@ class Trie:
     def __init__(self, tree: TokenTree, sampling: SamplingConfig) -> None:
         self._tree = tree
         self._sampling = sampling
-        self._known: list[KnownStrand] = []
-        self._growing: list[KnownStrand] = []
+        self._known: list[KnownSegment] = []
+        self._growing: list[KnownSegment] = []
         self.update()
 
-    def __getitem__(self, strand: Strand) -> KnownStrand:
-        return self._known[strand.index]
+    def __getitem__(self, segment: Segment) -> KnownSegment:
+        return self._known[segment.index]
 
     @property
-    def root(self) -> KnownStrand:
-        """The first strand."""
+    def root(self) -> KnownSegment:
+        """The first segment."""
         return self._known[0]
 
     def update(self) -> None:
-        """Take in the strands that were opened, and what came of those that were running."""
+        """Take in the segments that were opened, and what came of those that were running."""
         for known in self._growing:
             self._read(known)
-        for strand in self._tree.strands[len(self._known) :]:
-            self._add(strand)
-        self._growing = [known for known in self._growing if known.strand.finish_reason is None]
+        for segment in self._tree.segments[len(self._known) :]:
+            self._add(segment)
+        self._growing = [known for known in self._growing if known.segment.finish_reason is None]
 
-    def others(self, known: KnownStrand, step: int) -> Floats:
-        """Chance [K] of each token of a step but the strand's own."""
-        steps, rows = known.strand.steps, slice(step, step + 1)
-        assert steps is not None, f"strand {known.strand.index} has no step {step}"
+    def others(self, known: KnownSegment, step: int) -> Floats:
+        """Chance [K] of each token of a step but the segment's own."""
+        steps, rows = known.segment.steps, slice(step, step + 1)
+        assert steps is not None, f"segment {known.segment.index} has no step {step}"
         weights: Floats = nucleus(steps.logprobs[rows], steps.masses[rows], self._sampling)[0]
         weights[known.taken_ranks[step]] = 0.0
         return weights
 
-    def unseen_others(self, known: KnownStrand, step: int) -> Floats:
+    def unseen_others(self, known: KnownSegment, step: int) -> Floats:
         """The same, times what below each of them was not drawn yet."""
         weights = self.others(known, step)
         for rank, child in known.children[step].items():
             weights[rank] *= child.unseen[0]
         return weights
 
-    def _add(self, strand: Strand) -> None:
-        known = KnownStrand(strand)
+    def _add(self, segment: Segment) -> None:
+        known = KnownSegment(segment)
         self._known.append(known)
         self._growing.append(known)
-        if strand.parent is not None:
-            known.parent = parent = self[strand.parent]
-            steps = strand.parent.steps
-            assert steps is not None, f"strand {strand.index} leaves where nothing is stored"
-            step = int(np.searchsorted(steps.positions, strand.start))
-            first = np.array(strand.token_ids[:1], dtype=np.int32)
+        if segment.parent is not None:
+            known.parent = parent = self[segment.parent]
+            steps = segment.parent.steps
+            assert steps is not None, f"segment {segment.index} leaves where nothing is stored"
+            step = int(np.searchsorted(steps.positions, segment.start))
+            first = np.array(segment.token_ids[:1], dtype=np.int32)
             known.place = step, int(ranks_of(steps.token_ids[[step]], first)[0])
             parent.children[step][known.place[1]] = known
         self._read(known)
 
-    def _read(self, known: KnownStrand) -> None:
-        strand = known.strand
-        if known.num_tokens == len(strand.token_ids):
+    def _read(self, known: KnownSegment) -> None:
+        segment = known.segment
+        if known.num_tokens == len(segment.token_ids):
             return
-        known.num_tokens = len(strand.token_ids)
-        if (steps := strand.steps) is not None:
-            own = np.array(strand.token_ids, dtype=np.int32)[steps.positions - strand.start]
+        known.num_tokens = len(segment.token_ids)
+        if (steps := segment.steps) is not None:
+            own = np.array(segment.token_ids, dtype=np.int32)[steps.positions - segment.start]
             known.positions, known.taken_ranks = steps.positions, ranks_of(steps.token_ids, own)
             weights = nucleus(steps.logprobs, steps.masses, self._sampling)
             rows = np.arange(len(own))
@@ -166,7 +166,7 @@ class Trie:
                 known.leave[step] = self.unseen_others(known, step).sum()
         self._settle(known, len(known.positions) - 1)
 
-    def _settle(self, known: KnownStrand, step: int) -> None:
+    def _settle(self, known: KnownSegment, step: int) -> None:
         """Add up what was not drawn yet, from a changed step back to the root."""
         while True:
             value, values = float(known.unseen[step + 1]), []

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cost",
     "Observer",
-    "Segment",
+    "PlainSegment",
     "concurrency_of",
     "grow_trees",
     "sample_plainly",
@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Segment:
+class PlainSegment:
     """The tokens that one sequence adds to its tree.
 
     Attributes:
@@ -142,14 +142,14 @@ def grow_trees(
 
 def sample_plainly(
     transport: Transport,
-    segments: Sequence[Segment],
+    segments: Sequence[PlainSegment],
     config: EagerConfig,
     num_at_once: int,
     observer: Observer,
 ) -> Cost:
     """One request per segment, to its whole length, without logprobs."""
 
-    def run(segment: Segment) -> TokenCounts:
+    def run(segment: PlainSegment) -> TokenCounts:
         answer = transport.post(
             "/generate",
             lambda: _plain_request(segment, config),
@@ -167,7 +167,7 @@ def sample_plainly(
     return measure(counts.generated, counts)
 
 
-def _plain_request(segment: Segment, config: EagerConfig) -> Json:
+def _plain_request(segment: PlainSegment, config: EagerConfig) -> Json:
     params = {
         "temperature": config.sampling.temperature,
         "top_p": config.sampling.top_p,
@@ -177,7 +177,7 @@ def _plain_request(segment: Segment, config: EagerConfig) -> Json:
     return generate_payload(segment.before, params, request_id=f"bench-{uuid.uuid4().hex}")
 
 
-def segments_of(results: Iterable[PromptResult]) -> list[Segment]:
+def segments_of(results: Iterable[PromptResult]) -> list[PlainSegment]:
     """What the sequences of trees add to them, in the order of the trees."""
     segments = []
     for result in results:
@@ -185,7 +185,7 @@ def segments_of(results: Iterable[PromptResult]) -> list[Segment]:
             shared = sequence.branch.position + 1 if sequence.branch else 0
             before = (*result.prompt_ids, *sequence.token_ids[:shared])
             if num_tokens := len(sequence.token_ids) - shared:
-                segments.append(Segment(before, num_tokens))
+                segments.append(PlainSegment(before, num_tokens))
     return segments
 
 

@@ -45,7 +45,7 @@ def test_greedy_trees_are_the_same(endpoint, sample):
 
 
 def test_under_the_gate_a_sequence_is_about_one_request_and_little_is_discarded(endpoint):
-    """A strand that no sequence holds is aborted as soon as the client knows."""
+    """A segment that no sequence holds is aborted as soon as the client knows."""
     results = [run(endpoint, sample, "gate") for sample in SAMPLES[:8]]
     counts = sum((result.counts for result in results), TokenCounts())
     assert counts.discarded < 0.1 * counts.generated

@@ -82,9 +82,9 @@ def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
     """Long answers are interrupted more often: without their first part they become rarer."""
     append = TokenTree.append
 
-    def forget(tree, strand, generation, *arguments):
+    def forget(tree, segment, generation, *arguments):
         if generation.interrupted is None:
-            append(tree, strand, generation, *arguments)
+            append(tree, segment, generation, *arguments)
         else:
             tree.record(generation)
 
@@ -96,21 +96,21 @@ def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
 def no_tail_is_discarded(monkeypatch):
     branch = TokenTree.branch
 
-    def keep(tree, strand, point, choice):
+    def keep(tree, segment, point, choice):
         taken_by_child = choice == 1 and point.sampled != point.token_ids[0]
-        return strand if taken_by_child else branch(tree, strand, point, choice)
+        return segment if taken_by_child else branch(tree, segment, point, choice)
 
     monkeypatch.setattr(TokenTree, "branch", keep)
 
 
 def slots_go_to_the_oldest_sequence(monkeypatch):
     def push_next(pending, head, position):
-        points = [p for p in head.strand.branch_points if p.position >= position]
+        points = [p for p in head.segment.branch_points if p.position >= position]
         if points:
             heapq.heappush(pending, (head.index, points[0].position, points[0]))
 
     def take(self, tree):
-        heads, pending = [schedule.Head(0, tree.strands[0])], []
+        heads, pending = [schedule.Head(0, tree.segments[0])], []
         push_next(pending, heads[0], 0)
         while pending and len(heads) < self.max_sequences:
             index, position, point = heapq.heappop(pending)

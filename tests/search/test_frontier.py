@@ -39,13 +39,13 @@ def drawn(path, length, seed):
     )
 
 
-def grow(tree, strand, seed):
-    generation = drawn(tuple(strand.path()), tree.remaining(strand), seed)
-    tree.append(strand, generation, num_asked=tree.remaining(strand))
+def grow(tree, segment, seed):
+    generation = drawn(tuple(segment.path()), tree.remaining(segment), seed)
+    tree.append(segment, generation, num_asked=tree.remaining(segment))
 
 
 def random_tree(seed, num_branches=4, stored_below=0.995, **arguments):
-    """A tree whose every strand is drawn to its end, and that leaves others at random places."""
+    """A tree whose every segment is drawn to its end, and that leaves others at random places."""
     tree = TokenTree(
         [9],
         max_new_tokens=9,
@@ -59,9 +59,9 @@ def random_tree(seed, num_branches=4, stored_below=0.995, **arguments):
         found = candidates(tree)
         if not len(found):
             break
-        strand = open_candidate(tree, found, rng.randrange(len(found)))
-        if strand.finish_reason is None:
-            grow(tree, strand, seed * 100 + number)
+        segment = open_candidate(tree, found, rng.randrange(len(found)))
+        if segment.finish_reason is None:
+            grow(tree, segment, seed * 100 + number)
     return tree
 
 
@@ -78,17 +78,17 @@ def open_candidate(tree, found, index):
         logprobs=(0.0, 0.0),
         sampled=taken,
     )
-    return tree.branch(tree.strands[found.strands[index]], point, 1)
+    return tree.branch(tree.segments[found.segments[index]], point, 1)
 
 
 def expected_frontier(tree, stored_below=0.995):
-    """By brute force: every (path, token) of a stored step that no strand holds."""
+    """By brute force: every (path, token) of a stored step that no segment holds."""
     held, steps = set(), set()
-    for strand in tree.strands:
-        path = strand.path()
+    for segment in tree.segments:
+        path = segment.path()
         for end in range(len(path) + 1):
             held.add(tuple(path[:end]))
-        for end in range(strand.start + (strand.parent is not None), len(path)):
+        for end in range(segment.start + (segment.parent is not None), len(path)):
             if max(DISTRIBUTION(tuple(path[:end]))) < stored_below:
                 steps.add(tuple(path[:end]))
     return {
@@ -100,10 +100,10 @@ def expected_frontier(tree, stored_below=0.995):
 
 
 def paths(tree, found):
-    strands = [tree.strands[index] for index in found.strands]
+    segments = [tree.segments[index] for index in found.segments]
     return [
-        (*strand.path()[:position], int(token))
-        for strand, position, token in zip(strands, found.positions, found.token_ids, strict=True)
+        (*segment.path()[:position], int(token))
+        for segment, position, token in zip(segments, found.positions, found.token_ids, strict=True)
     ]
 
 
@@ -146,17 +146,17 @@ def test_flattened_distributions_are_those_of_the_formula():
 def test_expected_remaining_is_over_the_sequences_that_go_on():
     tree = random_tree(5, num_branches=6)
     found = candidates(tree)
-    ends = [strand.end for strand in tree.strands if strand.finish_reason]
+    ends = [segment.end for segment in tree.segments if segment.finish_reason]
     for position, remaining in zip(found.positions, found.remaining, strict=True):
         beyond = [end - position for end in ends if end > position]
         assert remaining == pytest.approx(np.mean(beyond) if beyond else 1)
 
 
 def test_what_follows_the_reasoning_is_not_part_of_it():
-    seed = next(n for n in range(50) if len(single(n).strands[0].token_ids) > 4)
+    seed = next(n for n in range(50) if len(single(n).segments[0].token_ids) > 4)
     tree = single(seed)
-    close = tree.strands[0].token_ids[2]
-    place = tree.strands[0].token_ids.index(close)
+    close = tree.segments[0].token_ids[2]
+    place = tree.segments[0].token_ids.index(close)
     closing = TokenTree(
         [9], max_new_tokens=9, policy=StepRecorder(stored_below=1.1), reasoning_end=[close]
     )
@@ -175,8 +175,8 @@ def test_an_end_set_by_hand_is_a_finished_sequence_without_a_request():
     found = candidates(tree)
     ends = np.flatnonzero(found.token_ids == EOS)
     before = tree.spent.requests
-    strand = open_candidate(tree, found, int(ends[0]))
-    assert (strand.finish_reason, tree.spent.requests) == ("stop", before)
+    segment = open_candidate(tree, found, int(ends[0]))
+    assert (segment.finish_reason, tree.spent.requests) == ("stop", before)
     assert len(candidates(tree)) == len(found) - 1
 
 
@@ -220,7 +220,7 @@ def test_priorities_follow_their_formulas():
     early = PRIORITIES["early_peaks"](plain)
     first_seen = set()
     for index in range(len(plain)):
-        step = (plain.strands[index], plain.positions[index])
+        step = (plain.segments[index], plain.positions[index])
         is_first, likely = step not in first_seen, plain.probabilities[index] >= 0.02
         first_seen.add(step)
         formula = math.log(plain.entropies[index]) - plain.positions[index] / 40

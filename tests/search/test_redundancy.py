@@ -44,12 +44,12 @@ def tree_of(generation):
 
 
 def fork(tree, position, token, generation):
-    """Open a token at a step of any strand, and draw what follows."""
+    """Open a token at a step of any segment, and draw what follows."""
     found = candidates(tree)
     places = (found.positions == position) & (found.token_ids == token)
-    strand = open_candidate(tree, found, int(np.flatnonzero(places)[0]))
-    tree.append(strand, generation, num_asked=50)
-    return strand
+    segment = open_candidate(tree, found, int(np.flatnonzero(places)[0]))
+    tree.append(segment, generation, num_asked=50)
+    return segment
 
 
 def two_words():
@@ -58,7 +58,7 @@ def two_words():
 
 
 def by_place(found, values):
-    places = zip(found.strands, found.positions, found.token_ids, values, strict=True)
+    places = zip(found.segments, found.positions, found.token_ids, values, strict=True)
     return {
         (int(s), int(p), int(t)): float(value) for s, p, t, value in places if value > -math.inf
     }

@@ -40,8 +40,8 @@ class CheckedTrie(Trie):
         if type(self) is not CheckedTrie:
             return
         fresh = Trie(self._tree, self._sampling)
-        for strand in self._tree.strands:
-            one, other = self[strand], fresh[strand]
+        for segment in self._tree.segments:
+            one, other = self[segment], fresh[segment]
             for name in ("stay", "leave", "unseen", "taken_ranks", "positions"):
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
             assert one.place == other.place
@@ -69,7 +69,7 @@ def test_what_is_left_to_draw_is_what_no_sequence_holds():
 
     def open_round(self, tree, room):
         root = self.trie(tree).root
-        drawn = {tuple(s.path()) for s in tree.strands if s.finish_reason is not None}
+        drawn = {tuple(s.path()) for s in tree.segments if s.finish_reason is not None}
         found.append((drawn, float(root.unseen[0])))
         return original(self, tree, room)
 
