@@ -48,7 +48,7 @@ class RunningSchedule:
         threshold = math.inf if self.threshold is None else self.threshold
         selection = replace(self.online, threshold=threshold).replay(tree)
         if not selection.num_alive and self._length is None:
-            self._observe_length(fmean(head.segment.end for head in selection.heads))
+            self._observe_length(fmean(leaf.segment.end for leaf in selection.leaves))
         return selection
 
     def shown(self) -> Shown:

@@ -44,7 +44,7 @@ from eager_sgl.engine.requests import Request, Ticket
 from eager_sgl.errors import ServerError
 from eager_sgl.methods import mark_of, policy_of
 from eager_sgl.reasoning import decode_all
-from eager_sgl.schedule import Head, Selection, Watch, refused_branches, sequences_of
+from eager_sgl.schedule import Leaf, Selection, Watch, refused_branches, sequences_of
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["Growth"]
@@ -91,7 +91,7 @@ class Growth:
             queue.SimpleQueue()
         )
         self._fruitless: dict[Segment, int] = {}
-        self._sequences: dict[Head, Sequence] = {}
+        self._sequences: dict[Leaf, Sequence] = {}
         # Once: what is generated after them comes from the server itself.
         prompt_ids = endpoint.require_known("the state", endpoint.token_ids(source))
         self._mark = endpoint.marker(mark_of(config)) if config else ()
@@ -135,7 +135,7 @@ class Growth:
 
     def follow(self, selection: Selection) -> None:
         """Ask for what the schedule wants, and no longer for what no sequence holds any more."""
-        wanted = {head.segment for head in selection.heads}
+        wanted = {leaf.segment for leaf in selection.leaves}
         self._abort(segment for segment in self._in_flight if segment not in wanted)
         for watch in selection.watched:
             if watch.segment not in self._in_flight:
@@ -219,10 +219,10 @@ class Growth:
             if not flight.ticket.aborted:
                 self._endpoint.abort(flight.ticket)
 
-    def sequences(self, heads: Iterable[Head]) -> tuple[Sequence, ...]:
+    def sequences(self, leaves: Iterable[Leaf]) -> tuple[Sequence, ...]:
         """What has ended, each with its text, which is asked for once."""
-        heads = tuple(heads)
-        if new := [head for head in heads if head not in self._sequences]:
+        leaves = tuple(leaves)
+        if new := [leaf for leaf in leaves if leaf not in self._sequences]:
             bare = sequences_of(new)
             texts = decode_all(
                 [sequence.token_ids for sequence in bare],
@@ -230,19 +230,19 @@ class Growth:
                 self._endpoint.marker(self._reasoning_end),
                 self._reasoning_end,
             )
-            for head, sequence, (text, final) in zip(new, bare, texts, strict=True):
-                self._sequences[head] = replace(sequence, text=text, final_text=final)
-        return tuple(self._sequences[head] for head in heads)
+            for leaf, sequence, (text, final) in zip(new, bare, texts, strict=True):
+                self._sequences[leaf] = replace(sequence, text=text, final_text=final)
+        return tuple(self._sequences[leaf] for leaf in leaves)
 
-    def result(self, heads: Iterable[Head], max_sequences: int) -> PromptResult:
+    def result(self, leaves: Iterable[Leaf], max_sequences: int) -> PromptResult:
         """The finished sequences with their texts."""
-        heads = tuple(heads)
+        leaves = tuple(leaves)
         self.wait_for_all()
         return PromptResult(
             prompt_ids=self.tree.prompt_ids,
-            sequences=self.sequences(heads),
-            counts=self.tree.counts(head.segment for head in heads),
+            sequences=self.sequences(leaves),
+            counts=self.tree.counts(leaf.segment for leaf in leaves),
             max_sequences=max_sequences,
-            refused=refused_branches(heads) if self._keeps_refused else (),
+            refused=refused_branches(leaves) if self._keeps_refused else (),
             monitor=self.monitor,
         )

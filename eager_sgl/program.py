@@ -34,7 +34,7 @@ from eager_sgl.core import (
 from eager_sgl.engine.endpoint import Prompt, endpoint_of
 from eager_sgl.executor import Growth
 from eager_sgl.methods import Schedule, inexact_steps_of, schedule_of
-from eager_sgl.schedule import Head, Selection
+from eager_sgl.schedule import Leaf, Selection
 from eager_sgl.search.best_first import IsEnough, MayCost
 from eager_sgl.search.stopping import Stop
 from eager_sgl.tree import TokenTree
@@ -86,8 +86,8 @@ def parallel(
     with Growth(s, sampling, reasoning_end=reasoning_end) as growth:
         if num_sequences > 1:
             growth.prefill()
-        heads = [Head(index, growth.tree.open_root()) for index in range(num_sequences)]
-        return _run_to_the_end(growth, heads, num_sequences, on_wave)
+        leaves = [Leaf(index, growth.tree.open_root()) for index in range(num_sequences)]
+        return _run_to_the_end(growth, leaves, num_sequences, on_wave)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -121,12 +121,12 @@ def resume(
         raise ValueError(f"threshold is {threshold}; it must be a finite number, at least 0")
     set_prompt(s, prompt)
     with Growth(s, sampling, reasoning_end=reasoning_end) as growth:
-        heads = [
-            Head(index, growth.take_refused(result, refused), refused.sequence, refused.point)
+        leaves = [
+            Leaf(index, growth.take_refused(result, refused), refused.sequence, refused.point)
             for index, refused in enumerate(result.refused[:num_sequences])
             if refused.point.entropy >= threshold
         ]
-        return _run_to_the_end(growth, heads, num_sequences, on_wave)
+        return _run_to_the_end(growth, leaves, num_sequences, on_wave)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -201,9 +201,9 @@ def eager_generate(
             selection = _follow(schedule, growth, account, on_wave)
             if bidder is not None:
                 bidder.leave(known.spent.generated)
-            _report(on_wave, known, selection.heads)
+            _report(on_wave, known, selection.leaves)
             return replace(
-                growth.result(selection.heads, max_sequences),
+                growth.result(selection.leaves, max_sequences),
                 inexact_steps=inexact_steps_of(config, known),
                 shown=schedule.shown() if isinstance(schedule, RunningSchedule) else None,
             )
@@ -225,12 +225,12 @@ def _follow(
     growth.tree.open_root()
     selection = schedule.replay(growth.tree)
     while selection.num_alive:
-        _report(on_wave, growth.tree, selection.heads)
+        _report(on_wave, growth.tree, selection.leaves)
         growth.follow(selection)
         growth.wait()
         selection = schedule.replay(growth.tree)
         if account is not None:
-            account.commit(before + len(selection.heads) - account.spent)
+            account.commit(before + len(selection.leaves) - account.spent)
     return selection
 
 
@@ -243,14 +243,14 @@ def _for_running(config: EagerConfig | SearchConfig, running: RunningThreshold) 
 
 
 def _with_texts(until: PlugIn, growth: Growth) -> IsEnough:
-    return lambda tree, heads: until.boolean(tree, growth.sequences(heads), none=False)
+    return lambda tree, leaves: until.boolean(tree, growth.sequences(leaves), none=False)
 
 
 def _by_bids(bidder: Bidder, growth: Growth) -> MayCost:
     rule = PlugIn("worth", bidder.worth, ("tree", "sequences"))
 
-    def may_cost(tree: TokenTree, heads: Items[Head], expected: float) -> bool:
-        worth = rule.number(tree, growth.sequences(heads))
+    def may_cost(tree: TokenTree, leaves: Items[Leaf], expected: float) -> bool:
+        worth = rule.number(tree, growth.sequences(leaves))
         return bidder.ask(tree.spent.generated, worth, expected)
 
     return may_cost
@@ -272,17 +272,17 @@ def _require_count(num_sequences: int) -> None:
 
 
 def _run_to_the_end(
-    growth: Growth, heads: list[Head], num_sequences: int, on_wave: OnWave | None
+    growth: Growth, leaves: list[Leaf], num_sequences: int, on_wave: OnWave | None
 ) -> PromptResult:
     """All sequences at once, none of which branches any more."""
-    _report(on_wave, growth.tree, heads)
-    while segments := [head.segment for head in heads if head.segment.finish_reason is None]:
+    _report(on_wave, growth.tree, leaves)
+    while segments := [leaf.segment for leaf in leaves if leaf.segment.finish_reason is None]:
         growth.finish(segments)
         growth.wait()
-    _report(on_wave, growth.tree, heads)
-    return growth.result(heads, num_sequences)
+    _report(on_wave, growth.tree, leaves)
+    return growth.result(leaves, num_sequences)
 
 
-def _report(on_wave: OnWave | None, tree: TokenTree, heads: Iterable[Head]) -> None:
+def _report(on_wave: OnWave | None, tree: TokenTree, leaves: Iterable[Leaf]) -> None:
     if on_wave is not None:
-        on_wave(tree.spent, sum(head.segment.finish_reason is None for head in heads))
+        on_wave(tree.spent, sum(leaf.segment.finish_reason is None for leaf in leaves))

@@ -25,7 +25,7 @@ from eager_sgl.core import BranchPoint, RefusedBranch, Sequence
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = [
-    "Head",
+    "Leaf",
     "OnlineSchedule",
     "Selection",
     "Watch",
@@ -35,13 +35,13 @@ __all__ = [
 
 
 @dataclass(eq=False)
-class Head:
+class Leaf:
     """A sequence in the making.
 
     Attributes:
         index: the order of opening.
         segment: where its path ends for now.
-        parent: index of the head it branched off; None for the first of a tree.
+        parent: index of the leaf it branched off; None for the first of a tree.
         branch: where it did.
         last_branch: position of the last branch on its path, 0 before the first.
     """
@@ -73,19 +73,19 @@ class Selection:
     """What a replay found; segments that it does not name are to wait.
 
     Attributes:
-        heads: the sequences, in the order of opening.
+        leaves: the sequences, in the order of opening.
         watched: what may branch.
         free: segments that nothing can branch on any more.
     """
 
-    heads: tuple[Head, ...]
+    leaves: tuple[Leaf, ...]
     watched: tuple[Watch, ...]
     free: tuple[Segment, ...]
 
     @property
     def num_alive(self) -> int:
         """Sequences that have not ended."""
-        return sum(head.segment.finish_reason is None for head in self.heads)
+        return sum(leaf.segment.finish_reason is None for leaf in self.leaves)
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ class OnlineSchedule:
 
     def replay(self, tree: TokenTree) -> Selection:
         """Decide on everything that is known; opens the segments that taken branches need."""
-        heads, limit = self._take_branches(tree)
-        alive = [h for h in heads if h.segment.finish_reason is None]
-        is_full = len(heads) >= self.max_sequences
+        leaves, limit = self._take_branches(tree)
+        alive = [h for h in leaves if h.segment.finish_reason is None]
+        is_full = len(leaves) >= self.max_sequences
         if is_full and self.keep_refused:
             limit = (sys.maxsize, 0)
         watched = [
@@ -122,87 +122,87 @@ class OnlineSchedule:
             if h not in watched and (is_full or h.segment.reasoning_closed or not watched)
         ]
         return Selection(
-            tuple(heads),
-            tuple(self._watch(head, heads) for head in watched),
-            tuple(head.segment for head in free),
+            tuple(leaves),
+            tuple(self._watch(leaf, leaves) for leaf in watched),
+            tuple(leaf.segment for leaf in free),
         )
 
-    def _watch(self, head: Head, heads: Items[Head]) -> Watch:
-        segment, most = head.segment, None
+    def _watch(self, leaf: Leaf, leaves: Items[Leaf]) -> Watch:
+        segment, most = leaf.segment, None
         if not self.keep_refused:
             # A point that comes may take its slot from a branch that was taken ahead of it.
             most = self.max_sequences - sum(
-                other.branch is None or other.branch.position < segment.end for other in heads
+                other.branch is None or other.branch.position < segment.end for other in leaves
             )
-        return Watch(segment, segment.end - head.last_branch, most)
+        return Watch(segment, segment.end - leaf.last_branch, most)
 
-    def _take_branches(self, tree: TokenTree) -> tuple[list[Head], tuple[int, int]]:
-        """The heads, and the (position, head) from which on no branch can be taken."""
-        heads = [Head(0, tree.segments[0])]
+    def _take_branches(self, tree: TokenTree) -> tuple[list[Leaf], tuple[int, int]]:
+        """The leaves, and the (position, leaf) from which on no branch can be taken."""
+        leaves = [Leaf(0, tree.segments[0])]
         pending: list[tuple[int, int, BranchPoint]] = []
-        self._push_next(pending, heads[0], 0)
+        self._push_next(pending, leaves[0], 0)
         last = (-1, -1)
-        while pending and len(heads) < self.max_sequences:
+        while pending and len(leaves) < self.max_sequences:
             position, index, point = heapq.heappop(pending)
             if position - last[0] > self.patience:
                 break
             last = (position, index)
-            for head in _split(tree, heads, heads[index], point):
-                self._push_next(pending, head, position + 1)
-        if len(heads) >= self.max_sequences:
-            return heads, last
-        return heads, (last[0] + self.patience + 1, 0)
+            for leaf in _split(tree, leaves, leaves[index], point):
+                self._push_next(pending, leaf, position + 1)
+        if len(leaves) >= self.max_sequences:
+            return leaves, last
+        return leaves, (last[0] + self.patience + 1, 0)
 
     def _push_next(
-        self, pending: list[tuple[int, int, BranchPoint]], head: Head, position: int
+        self, pending: list[tuple[int, int, BranchPoint]], leaf: Leaf, position: int
     ) -> None:
-        points = head.segment.branch_points
+        points = leaf.segment.branch_points
         for place in range(bisect_left(points, position, key=lambda p: p.position), len(points)):
             if points[place].entropy >= self.threshold:
-                heapq.heappush(pending, (points[place].position, head.index, points[place]))
+                heapq.heappush(pending, (points[place].position, leaf.index, points[place]))
                 return
 
 
-def _split(tree: TokenTree, heads: list[Head], parent: Head, point: BranchPoint) -> Items[Head]:
-    """The parent goes on with the most likely token, a new head with the second."""
+def _split(tree: TokenTree, leaves: list[Leaf], parent: Leaf, point: BranchPoint) -> Items[Leaf]:
+    """The parent goes on with the most likely token, a new leaf with the second."""
     segment = parent.segment
     parent.segment = tree.branch(segment, point, 0)
-    child = Head(len(heads), tree.branch(segment, point, 1), parent.index, point)
+    child = Leaf(len(leaves), tree.branch(segment, point, 1), parent.index, point)
     parent.last_branch = child.last_branch = point.position
-    heads.append(child)
+    leaves.append(child)
     return parent, child
 
 
-def sequences_of(heads: Items[Head]) -> tuple[Sequence, ...]:
+def sequences_of(leaves: Items[Leaf]) -> tuple[Sequence, ...]:
     """The finished sequences, texts still empty."""
-    return tuple(_sequence(head) for head in heads)
+    return tuple(_sequence(leaf) for leaf in leaves)
 
 
-def _sequence(head: Head) -> Sequence:
-    assert head.segment.finish_reason is not None, f"sequence {head.index} has not ended"
-    raw = sum(head.segment.path_raw_logprobs())
+def _sequence(leaf: Leaf) -> Sequence:
+    assert leaf.segment.finish_reason is not None, f"sequence {leaf.index} has not ended"
+    raw = sum(leaf.segment.path_raw_logprobs())
     return Sequence(
-        token_ids=tuple(head.segment.path()),
-        logprobs=tuple(head.segment.path_logprobs()),
-        finish_reason=head.segment.finish_reason,
-        parent=head.parent,
-        branch=head.branch,
-        entropies=tuple(head.segment.path_entropies()),
+        token_ids=tuple(leaf.segment.path()),
+        logprobs=tuple(leaf.segment.path_logprobs()),
+        finish_reason=leaf.segment.finish_reason,
+        parent=leaf.parent,
+        branch=leaf.branch,
+        entropies=tuple(leaf.segment.path_entropies()),
         raw_logprob=None if math.isnan(raw) else raw,
     )
 
 
-def refused_branches(heads: Items[Head]) -> tuple[RefusedBranch, ...]:
+def refused_branches(leaves: Items[Leaf]) -> tuple[RefusedBranch, ...]:
     """The branch points on the sequences' paths that nobody took, highest entropy first.
 
     One on a prefix that several sequences share belongs to the first of them.
     """
-    seen = {id(head.branch) for head in heads}
+    seen = {id(leaf.branch) for leaf in leaves}
     refused = []
-    for head in heads:
-        for segment, end in head.segment.lineage():
+    for leaf in leaves:
+        for segment, end in leaf.segment.lineage():
             for point in segment.branch_points:
                 if point.position < end and id(point) not in seen:
                     seen.add(id(point))
-                    refused.append(RefusedBranch(head.index, point))
+                    refused.append(RefusedBranch(leaf.index, point))
     return tuple(sorted(refused, key=lambda branch: -branch.point.entropy))

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eager_sgl.core import BranchPoint
-from eager_sgl.schedule import Head, Selection
+from eager_sgl.schedule import Leaf, Selection
 from eager_sgl.search.frontier import Candidates, candidates
 from eager_sgl.search.priorities import Priority
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["BestFirstSchedule", "IsEnough", "MayCost", "SearchSchedule"]
 
-IsEnough = Callable[[TokenTree, Sequence[Head]], bool]
+IsEnough = Callable[[TokenTree, Sequence[Leaf]], bool]
 """Whether the finished sequences are enough; asked before every round."""
 
-MayCost = Callable[[TokenTree, Sequence[Head], float], bool]
+MayCost = Callable[[TokenTree, Sequence[Leaf], float], bool]
 """Whether a round may cost so many tokens; asked before every round, and no is final."""
 
 
@@ -38,7 +38,7 @@ class SearchSchedule:
         max_tokens: generated tokens from which on nothing is opened; None for no such limit.
         stop: ends the search early; None for never.
         may_cost: where searches share their tokens; None for no such limit.
-        heads: the sequences so far, in the order of opening.
+        leaves: the sequences so far, in the order of opening.
     """
 
     max_sequences: int
@@ -46,7 +46,7 @@ class SearchSchedule:
     max_tokens: int | None = None
     stop: IsEnough | None = None
     may_cost: MayCost | None = None
-    heads: list[Head] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
 
     def open_round(self, tree: TokenTree, room: int) -> int:
         """Open up to `room` places with `open`, or `add` sequences; how many those were."""
@@ -54,41 +54,41 @@ class SearchSchedule:
 
     def replay(self, tree: TokenTree) -> Selection:
         """What is to be drawn next: the sequences that have not ended, or else the next round's."""
-        if not self.heads:
+        if not self.leaves:
             self.add(tree.segments[0])
         alive = self._alive()
         while not alive and self._may_open(tree) and self.open_round(tree, self._room()):
             alive = self._alive()
-        return Selection(tuple(self.heads), (), tuple(head.segment for head in alive))
+        return Selection(tuple(self.leaves), (), tuple(leaf.segment for leaf in alive))
 
-    def _alive(self) -> list[Head]:
-        return [head for head in self.heads if head.segment.finish_reason is None]
+    def _alive(self) -> list[Leaf]:
+        return [leaf for leaf in self.leaves if leaf.segment.finish_reason is None]
 
     def _room(self) -> int:
-        return min(self.width, len(self.heads), self.max_sequences - len(self.heads))
+        return min(self.width, len(self.leaves), self.max_sequences - len(self.leaves))
 
     def _may_open(self, tree: TokenTree) -> bool:
         if self._room() < 1:
             return False
         if self.max_tokens is not None and tree.spent.generated >= self.max_tokens:
             return False
-        if self.stop is not None and self.stop(tree, self.heads):
+        if self.stop is not None and self.stop(tree, self.leaves):
             return False
-        return self.may_cost is None or self.may_cost(tree, self.heads, self._expected(tree))
+        return self.may_cost is None or self.may_cost(tree, self.leaves, self._expected(tree))
 
     def _expected(self, tree: TokenTree) -> float:
         """Tokens of the next round, if its sequences cost what those so far have."""
-        return tree.spent.generated / len(self.heads) * self._room()
+        return tree.spent.generated / len(self.leaves) * self._room()
 
     def open(self, tree: TokenTree, parent: Segment, point: BranchPoint) -> None:
         """A new sequence that leaves a segment for the second token of a point."""
         segment = tree.branch(parent, point, 1)
-        head = next(head for head in self.heads if head.segment is parent)
-        self.heads.append(Head(len(self.heads), segment, head.index, point))
+        leaf = next(leaf for leaf in self.leaves if leaf.segment is parent)
+        self.leaves.append(Leaf(len(self.leaves), segment, leaf.index, point))
 
     def add(self, segment: Segment) -> None:
         """A sequence of its own, though it may be the same as an earlier one."""
-        self.heads.append(Head(len(self.heads), segment))
+        self.leaves.append(Leaf(len(self.leaves), segment))
 
 
 @dataclass(kw_only=True)

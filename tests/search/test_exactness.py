@@ -104,19 +104,19 @@ def no_tail_is_discarded(monkeypatch):
 
 
 def slots_go_to_the_oldest_sequence(monkeypatch):
-    def push_next(pending, head, position):
-        points = [p for p in head.segment.branch_points if p.position >= position]
+    def push_next(pending, leaf, position):
+        points = [p for p in leaf.segment.branch_points if p.position >= position]
         if points:
-            heapq.heappush(pending, (head.index, points[0].position, points[0]))
+            heapq.heappush(pending, (leaf.index, points[0].position, points[0]))
 
     def take(self, tree):
-        heads, pending = [schedule.Head(0, tree.segments[0])], []
-        push_next(pending, heads[0], 0)
-        while pending and len(heads) < self.max_sequences:
+        leaves, pending = [schedule.Leaf(0, tree.segments[0])], []
+        push_next(pending, leaves[0], 0)
+        while pending and len(leaves) < self.max_sequences:
             index, position, point = heapq.heappop(pending)
-            for head in schedule._split(tree, heads, heads[index], point):
-                push_next(pending, head, position + 1)
-        return heads, (-1, -1) if len(heads) >= self.max_sequences else (10**9, 0)
+            for leaf in schedule._split(tree, leaves, leaves[index], point):
+                push_next(pending, leaf, position + 1)
+        return leaves, (-1, -1) if len(leaves) >= self.max_sequences else (10**9, 0)
 
     monkeypatch.setattr(schedule.OnlineSchedule, "_take_branches", take)
 

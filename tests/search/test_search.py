@@ -157,7 +157,10 @@ def test_a_round_never_opens_more_than_there_are_sequences(order):
     )
     backend = TokenEndpoint(ScriptedServer(mixed_distribution(3)))
     search.run(
-        prompt=(9,), config=config, until=lambda _, heads: sizes.append(len(heads)), backend=backend
+        prompt=(9,),
+        config=config,
+        until=lambda _, leaves: sizes.append(len(leaves)),
+        backend=backend,
     )
     assert sizes == [1, 2, 4, 8, 12]
 
@@ -174,7 +177,7 @@ def test_a_budget_and_a_stop_rule_end_a_search():
     server.restart(seed=4)
     config = SearchConfig(top_k=VOCABULARY, sampling=SAMPLING, width=1)
     state = search.run(
-        prompt=(9,), config=config, until=lambda tree, heads: len(heads) >= 3, backend=endpoint
+        prompt=(9,), config=config, until=lambda tree, leaves: len(leaves) >= 3, backend=endpoint
     )
     assert len(state.ret_value.sequences) == 3
 
