@@ -40,28 +40,28 @@ from eager_sgl.core import (
 )
 from eager_sgl.engine.endpoint import endpoint_of
 from eager_sgl.engine.gate.parameters import Gate
-from eager_sgl.engine.requests import Request, Ticket
+from eager_sgl.engine.requests import Request, RequestHandle
 from eager_sgl.errors import ServerError
 from eager_sgl.methods import mark_of, policy_of
 from eager_sgl.reasoning import decode_all
 from eager_sgl.schedule import Leaf, Selection, Watch, refused_branches, sequences_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["Growth"]
+__all__ = ["TreeExecutor"]
 
-MOST_CHUNKS = 8
-MOST_FRUITLESS = 7
+MAX_CHUNKS = 8
+MAX_FRUITLESS = 7
 
 
-class _Flight(NamedTuple):
+class InFlight(NamedTuple):
     """A request that is under way: how many tokens it asks for, and from which position on."""
 
-    ticket: Ticket
+    handle: RequestHandle
     num_tokens: int
     start: int
 
 
-class Growth:
+class TreeExecutor:
     """A prompt's tree and what has been asked of the server for it.
 
     Args:
@@ -86,7 +86,7 @@ class Growth:
         )
         self._reasoning_end = (config.reasoning_end if config else reasoning_end) or ""
         self._gate: Gate | None = None
-        self._in_flight: dict[Segment, _Flight] = {}
+        self._in_flight: dict[Segment, InFlight] = {}
         self._answers: queue.SimpleQueue[tuple[Segment, Generation | Exception]] = (
             queue.SimpleQueue()
         )
@@ -105,7 +105,7 @@ class Growth:
         if self._config is not None:
             self._gate = endpoint.gate(self._config)
 
-    def __enter__(self) -> Growth:
+    def __enter__(self) -> TreeExecutor:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -155,7 +155,7 @@ class Growth:
         if self._gate is not None:
             self._start(segment, remaining, gate=replace(self._gate, most=watch.most))
         else:
-            longest = MOST_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
+            longest = MAX_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
             self._start(segment, num_tokens, top_k=self._endpoint.top_k(config.top_k))
 
@@ -170,8 +170,8 @@ class Growth:
             gate=gate,
         )
         answers = self._answers
-        ticket = self._endpoint.start(request, lambda outcome: answers.put((segment, outcome)))
-        self._in_flight[segment] = _Flight(ticket, num_tokens, segment.end)
+        handle = self._endpoint.start(request, lambda outcome: answers.put((segment, outcome)))
+        self._in_flight[segment] = InFlight(handle, num_tokens, segment.end)
 
     def wait(self) -> None:
         """Put what has come into the tree, at least one answer.
@@ -192,15 +192,15 @@ class Growth:
         is_over = isinstance(outcome, Exception) or outcome.is_over
         flight = self._in_flight.pop(segment) if is_over else self._in_flight[segment]
         if isinstance(outcome, Exception):
-            if not flight.ticket.aborted:
+            if not flight.handle.aborted:
                 raise outcome
-        elif not flight.ticket.aborted:
+        elif not flight.handle.aborted:
             self.tree.append(segment, outcome, flight.num_tokens, flight.start)
             self._note(segment, outcome, has_grown=segment.end > flight.start)
         elif is_over:
             self.tree.record(outcome)
         else:  # it lives on: the notice came before the request did
-            self._endpoint.abort(flight.ticket)
+            self._endpoint.abort(flight.handle)
 
     def _note(self, segment: Segment, outcome: Generation, *, has_grown: bool) -> None:
         """Count requests in a row that were interrupted before they brought a token."""
@@ -208,7 +208,7 @@ class Growth:
             self._fruitless.pop(segment, None)
             return
         self._fruitless[segment] = number = self._fruitless.get(segment, 0) + 1
-        if number >= MOST_FRUITLESS:
+        if number >= MAX_FRUITLESS:
             raise ServerError(
                 f"{number} requests in a row ended without a token: {outcome.interrupted}"
             )
@@ -216,8 +216,8 @@ class Growth:
     def _abort(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
             flight = self._in_flight[segment]
-            if not flight.ticket.aborted:
-                self._endpoint.abort(flight.ticket)
+            if not flight.handle.aborted:
+                self._endpoint.abort(flight.handle)
 
     def sequences(self, leaves: Iterable[Leaf]) -> tuple[Sequence, ...]:
         """What has ended, each with its text, which is asked for once."""

@@ -32,7 +32,7 @@ from eager_sgl.core import (
     TokenCounts,
 )
 from eager_sgl.engine.endpoint import Prompt, endpoint_of
-from eager_sgl.executor import Growth
+from eager_sgl.executor import TreeExecutor
 from eager_sgl.methods import Schedule, inexact_steps_of, schedule_of
 from eager_sgl.schedule import Leaf, Selection
 from eager_sgl.search.best_first import IsEnough, MayCost
@@ -83,11 +83,11 @@ def parallel(
     """Full Parallel: independent sequences that share nothing but the prompt."""
     _require_count(num_sequences)
     set_prompt(s, prompt)
-    with Growth(s, sampling, reasoning_end=reasoning_end) as growth:
+    with TreeExecutor(s, sampling, reasoning_end=reasoning_end) as executor:
         if num_sequences > 1:
-            growth.prefill()
-        leaves = [Leaf(index, growth.tree.open_root()) for index in range(num_sequences)]
-        return _run_to_the_end(growth, leaves, num_sequences, on_wave)
+            executor.prefill()
+        leaves = [Leaf(index, executor.tree.open_root()) for index in range(num_sequences)]
+        return _run_to_the_end(executor, leaves, num_sequences, on_wave)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -120,13 +120,13 @@ def resume(
     if not 0 <= threshold < math.inf:
         raise ValueError(f"threshold is {threshold}; it must be a finite number, at least 0")
     set_prompt(s, prompt)
-    with Growth(s, sampling, reasoning_end=reasoning_end) as growth:
+    with TreeExecutor(s, sampling, reasoning_end=reasoning_end) as executor:
         leaves = [
-            Leaf(index, growth.take_refused(result, refused), refused.sequence, refused.point)
+            Leaf(index, executor.take_refused(result, refused), refused.sequence, refused.point)
             for index, refused in enumerate(result.refused[:num_sequences])
             if refused.point.entropy >= threshold
         ]
-        return _run_to_the_end(growth, leaves, num_sequences, on_wave)
+        return _run_to_the_end(executor, leaves, num_sequences, on_wave)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -193,17 +193,17 @@ def eager_generate(
             config = _for_running(config, running)
         rule = None if until is None else PlugIn("until", until, ("tree", "sequences"))
         max_sequences = _most_sequences(config, account)
-        with Growth(s, config.sampling, config) as growth:
-            stop = None if rule is None else _with_texts(rule, growth)
-            may_cost = None if bidder is None else _by_bids(bidder, growth)
-            known = growth.tree
+        with TreeExecutor(s, config.sampling, config) as executor:
+            stop = None if rule is None else _with_texts(rule, executor)
+            may_cost = None if bidder is None else _by_bids(bidder, executor)
+            known = executor.tree
             schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, may_cost, running)
-            selection = _follow(schedule, growth, account, on_wave)
+            selection = _follow(schedule, executor, account, on_wave)
             if bidder is not None:
                 bidder.leave(known.spent.generated)
             _report(on_wave, known, selection.leaves)
             return replace(
-                growth.result(selection.leaves, max_sequences),
+                executor.result(selection.leaves, max_sequences),
                 inexact_steps=inexact_steps_of(config, known),
                 shown=schedule.shown() if isinstance(schedule, RunningSchedule) else None,
             )
@@ -218,17 +218,17 @@ def _most_sequences(config: EagerConfig | SearchConfig, account: Account | None)
 
 
 def _follow(
-    schedule: Schedule, growth: Growth, account: Account | None, on_wave: OnWave | None
+    schedule: Schedule, executor: TreeExecutor, account: Account | None, on_wave: OnWave | None
 ) -> Selection:
     """From the prompt until nothing is running any more."""
     before = account.spent if account else 0
-    growth.tree.open_root()
-    selection = schedule.replay(growth.tree)
+    executor.tree.open_root()
+    selection = schedule.replay(executor.tree)
     while selection.num_alive:
-        _report(on_wave, growth.tree, selection.leaves)
-        growth.follow(selection)
-        growth.wait()
-        selection = schedule.replay(growth.tree)
+        _report(on_wave, executor.tree, selection.leaves)
+        executor.follow(selection)
+        executor.wait()
+        selection = schedule.replay(executor.tree)
         if account is not None:
             account.commit(before + len(selection.leaves) - account.spent)
     return selection
@@ -242,15 +242,15 @@ def _for_running(config: EagerConfig | SearchConfig, running: RunningThreshold) 
     return replace(config, monitor="chunk", threshold=running.lowest)
 
 
-def _with_texts(until: PlugIn, growth: Growth) -> IsEnough:
-    return lambda tree, leaves: until.boolean(tree, growth.sequences(leaves), none=False)
+def _with_texts(until: PlugIn, executor: TreeExecutor) -> IsEnough:
+    return lambda tree, leaves: until.boolean(tree, executor.sequences(leaves), none=False)
 
 
-def _by_bids(bidder: Bidder, growth: Growth) -> MayCost:
+def _by_bids(bidder: Bidder, executor: TreeExecutor) -> MayCost:
     rule = PlugIn("worth", bidder.worth, ("tree", "sequences"))
 
     def may_cost(tree: TokenTree, leaves: Items[Leaf], expected: float) -> bool:
-        worth = rule.number(tree, growth.sequences(leaves))
+        worth = rule.number(tree, executor.sequences(leaves))
         return bidder.ask(tree.spent.generated, worth, expected)
 
     return may_cost
@@ -272,15 +272,15 @@ def _require_count(num_sequences: int) -> None:
 
 
 def _run_to_the_end(
-    growth: Growth, leaves: list[Leaf], num_sequences: int, on_wave: OnWave | None
+    executor: TreeExecutor, leaves: list[Leaf], num_sequences: int, on_wave: OnWave | None
 ) -> PromptResult:
     """All sequences at once, none of which branches any more."""
-    _report(on_wave, growth.tree, leaves)
+    _report(on_wave, executor.tree, leaves)
     while segments := [leaf.segment for leaf in leaves if leaf.segment.finish_reason is None]:
-        growth.finish(segments)
-        growth.wait()
-    _report(on_wave, growth.tree, leaves)
-    return growth.result(leaves, num_sequences)
+        executor.finish(segments)
+        executor.wait()
+    _report(on_wave, executor.tree, leaves)
+    return executor.result(leaves, num_sequences)
 
 
 def _report(on_wave: OnWave | None, tree: TokenTree, leaves: Iterable[Leaf]) -> None:

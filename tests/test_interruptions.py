@@ -11,10 +11,10 @@ from eager_sgl import (
     resume,
     search,
 )
-from eager_sgl import executor as growth
+from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
-from eager_sgl.executor import MOST_FRUITLESS
+from eager_sgl.executor import MAX_FRUITLESS
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -66,7 +66,7 @@ def run(program, server, probability=0.0):
 @pytest.mark.parametrize("model", [1, 7, 42])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(program, model, monkeypatch):
-    monkeypatch.setattr(growth, "MOST_FRUITLESS", 1000)  # some programs ask token by token
+    monkeypatch.setattr(executor, "MAX_FRUITLESS", 1000)  # some programs ask token by token
     distribution = mixed_distribution(model)
     expected = run(program, ScriptedServer(distribution, allows_gate=True))
     result = run(program, Interrupting(distribution, allows_gate=True), 0.7)
@@ -81,5 +81,5 @@ def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(program, mod
 def test_a_server_that_stops_every_request_at_once_is_given_up(program):
     server = Interrupting(mixed_distribution(42))
     server.random_number = lambda most: 0
-    with pytest.raises(ServerError, match=f"{MOST_FRUITLESS} requests in a row.*told to stop"):
+    with pytest.raises(ServerError, match=f"{MAX_FRUITLESS} requests in a row.*told to stop"):
         run(program, server, 1.0)

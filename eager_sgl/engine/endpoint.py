@@ -41,7 +41,7 @@ from eager_sgl.engine.protocol import (
     texts_of,
     tokens_of,
 )
-from eager_sgl.engine.requests import Request, Ticket
+from eager_sgl.engine.requests import Request, RequestHandle
 from eager_sgl.engine.shapes import shown
 from eager_sgl.engine.states import (
     FailedVariables,
@@ -251,7 +251,9 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             partial(parse_generation, logprob_temperature=1.0),
         )
 
-    def start(self, request: Request, done: Callable[[Generation | Exception], None]) -> Ticket:
+    def start(
+        self, request: Request, done: Callable[[Generation | Exception], None]
+    ) -> RequestHandle:
         """Ask for tokens without waiting for them.
 
         Args:
@@ -265,14 +267,14 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         """
         params = {**request.params(), "top_logprobs_num": request.top_k}
         require_params(params, self.profile.vocabulary_size, len(request.token_ids))
-        ticket = Ticket()
+        handle = RequestHandle()
         latest: Generation | None = None
 
         def build() -> Json:
-            if ticket.aborted:
+            if handle.aborted:
                 raise ServerError("the request was aborted before it was sent")
-            ticket.request_id = new_request_id()
-            return request.payload(ticket.request_id)
+            handle.request_id = new_request_id()
+            return request.payload(handle.request_id)
 
         def read(answer: object) -> Generation:
             num_known = len(latest.token_ids) if latest else 0
@@ -289,13 +291,13 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
             done(outcome)
 
         self.transport.start("/generate", build, read, end, pass_on)
-        return ticket
+        return handle
 
-    def abort(self, ticket: Ticket) -> None:
+    def abort(self, handle: RequestHandle) -> None:
         """Ask the server to stop a request; its answer is then what had come by that time."""
-        ticket.aborted = True
-        if ticket.request_id:
-            self.transport.notify("/abort_request", {"rid": ticket.request_id})
+        handle.aborted = True
+        if handle.request_id:
+            self.transport.notify("/abort_request", {"rid": handle.request_id})
 
     # Tokens of a state
 

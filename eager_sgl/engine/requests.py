@@ -8,11 +8,11 @@ from eager_sgl.core import Generation, SamplingConfig
 from eager_sgl.engine.gate.parameters import Gate, processor_text
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
 
-__all__ = ["Request", "Ticket"]
+__all__ = ["Request", "RequestHandle"]
 
 
 @dataclass
-class Ticket:
+class RequestHandle:
     """A request that is under way.
 
     Attributes:

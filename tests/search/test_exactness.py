@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chisquare
 
 from eager_sgl import EagerConfig, SamplingConfig, eager_init, schedule
-from eager_sgl import executor as growth
+from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.tree import TokenTree
 from tests.fakes.interrupting import Interrupting
@@ -74,7 +74,7 @@ def test_any_monitor_draws_trees_as_the_per_token_method_does(case, chunk_tokens
 @pytest.mark.parametrize("chunk_tokens", [8, GATE])
 @pytest.mark.parametrize("case", ["races", "impatience"])
 def test_interruptions_leave_the_distribution_as_it_is(case, chunk_tokens, monkeypatch):
-    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    monkeypatch.setattr(executor, "MAX_FRUITLESS", 100)
     assert misfit(case, chunk_tokens, interrupted=0.6) > ERROR_PROBABILITY
 
 
@@ -89,7 +89,7 @@ def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
             tree.record(generation)
 
     monkeypatch.setattr(TokenTree, "append", forget)
-    monkeypatch.setattr(growth, "MOST_FRUITLESS", 100)
+    monkeypatch.setattr(executor, "MAX_FRUITLESS", 100)
     assert misfit("races", 8, interrupted=0.9) < ERROR_PROBABILITY
 
 
