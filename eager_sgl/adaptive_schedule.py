@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from eager_sgl.adaptive_threshold import RunningThreshold, Shown
-from eager_sgl.schedule import OnlineSchedule, Selection
+from eager_sgl.schedule import Decision, OnlineSchedule
 from eager_sgl.tree import TokenTree
 
 __all__ = ["RunningSchedule"]
@@ -36,7 +36,7 @@ class RunningSchedule:
     _num_read: Counter[int] = field(default_factory=Counter)
     _length: float | None = None
 
-    def replay(self, tree: TokenTree) -> Selection:
+    def replay(self, tree: TokenTree) -> Decision:
         """As `OnlineSchedule`, at the prompt's θ, or without a branch as long as it has none."""
         self._observe(tree)
         root = tree.segments[0]
@@ -46,10 +46,10 @@ class RunningSchedule:
                 self._observe_length(root.end)
             self.threshold = self.running.threshold(self.online.max_sequences)
         threshold = math.inf if self.threshold is None else self.threshold
-        selection = replace(self.online, threshold=threshold).replay(tree)
-        if not selection.num_alive and self._length is None:
-            self._observe_length(fmean(leaf.segment.end for leaf in selection.leaves))
-        return selection
+        decision = replace(self.online, threshold=threshold).replay(tree)
+        if not decision.num_alive and self._length is None:
+            self._observe_length(fmean(leaf.segment.end for leaf in decision.leaves))
+        return decision
 
     def shown(self) -> Shown:
         """At the end: what the prompt showed."""

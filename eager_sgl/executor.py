@@ -44,7 +44,7 @@ from eager_sgl.engine.requests import Request, RequestHandle
 from eager_sgl.errors import ServerError
 from eager_sgl.methods import mark_of, policy_of
 from eager_sgl.reasoning import decode_all
-from eager_sgl.schedule import Leaf, Selection, Watch, refused_branches, sequences_of
+from eager_sgl.schedule import Decision, Leaf, Monitored, refused_branches, sequences_of
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["TreeExecutor"]
@@ -133,14 +133,14 @@ class TreeExecutor:
         self._endpoint.require_known("the result", (*before, *refused.point.token_ids))
         return self.tree.branch_given(before, refused.point, refused.choice)
 
-    def follow(self, selection: Selection) -> None:
+    def follow(self, decision: Decision) -> None:
         """Ask for what the schedule wants, and no longer for what no sequence holds any more."""
-        wanted = {leaf.segment for leaf in selection.leaves}
+        wanted = {leaf.segment for leaf in decision.leaves}
         self._abort(segment for segment in self._in_flight if segment not in wanted)
-        for watch in selection.watched:
+        for watch in decision.watched:
             if watch.segment not in self._in_flight:
                 self._watch(watch)
-        self.finish(selection.free)
+        self.finish(decision.free)
 
     def finish(self, segments: Iterable[Segment]) -> None:
         """Ask for all the rest of segments that nothing can branch on, where it is not asked for."""
@@ -148,7 +148,7 @@ class TreeExecutor:
             if segment not in self._in_flight:
                 self._start(segment, self.tree.remaining(segment), top_k=self._recorded_top_k)
 
-    def _watch(self, watch: Watch) -> None:
+    def _watch(self, watch: Monitored) -> None:
         config, segment = self._config, watch.segment
         assert config is not None, "nothing is monitored without a configuration"
         remaining = self.tree.remaining(segment)
@@ -156,7 +156,7 @@ class TreeExecutor:
             self._start(segment, remaining, gate=replace(self._gate, most=watch.most))
         else:
             longest = MAX_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
-            num_tokens = min(max(config.chunk_tokens, watch.calm), longest, remaining)
+            num_tokens = min(max(config.chunk_tokens, watch.steps_since_branch), longest, remaining)
             self._start(segment, num_tokens, top_k=self._endpoint.top_k(config.top_k))
 
     def _start(

@@ -34,7 +34,7 @@ from eager_sgl.core import (
 from eager_sgl.engine.endpoint import Prompt, endpoint_of
 from eager_sgl.executor import TreeExecutor
 from eager_sgl.methods import Schedule, inexact_steps_of, schedule_of
-from eager_sgl.schedule import Leaf, Selection
+from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.search.best_first import IsEnough, MayCost
 from eager_sgl.search.stopping import Stop
 from eager_sgl.tree import TokenTree
@@ -198,12 +198,12 @@ def eager_generate(
             may_cost = None if bidder is None else _by_bids(bidder, executor)
             known = executor.tree
             schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, may_cost, running)
-            selection = _follow(schedule, executor, account, on_wave)
+            decision = _follow(schedule, executor, account, on_wave)
             if bidder is not None:
                 bidder.leave(known.spent.generated)
-            _report(on_wave, known, selection.leaves)
+            _report(on_wave, known, decision.leaves)
             return replace(
-                executor.result(selection.leaves, max_sequences),
+                executor.result(decision.leaves, max_sequences),
                 inexact_steps=inexact_steps_of(config, known),
                 shown=schedule.shown() if isinstance(schedule, RunningSchedule) else None,
             )
@@ -219,19 +219,19 @@ def _most_sequences(config: EagerConfig | SearchConfig, account: Account | None)
 
 def _follow(
     schedule: Schedule, executor: TreeExecutor, account: Account | None, on_wave: OnWave | None
-) -> Selection:
+) -> Decision:
     """From the prompt until nothing is running any more."""
     before = account.spent if account else 0
     executor.tree.open_root()
-    selection = schedule.replay(executor.tree)
-    while selection.num_alive:
-        _report(on_wave, executor.tree, selection.leaves)
-        executor.follow(selection)
+    decision = schedule.replay(executor.tree)
+    while decision.num_alive:
+        _report(on_wave, executor.tree, decision.leaves)
+        executor.follow(decision)
         executor.wait()
-        selection = schedule.replay(executor.tree)
+        decision = schedule.replay(executor.tree)
         if account is not None:
-            account.commit(before + len(selection.leaves) - account.spent)
-    return selection
+            account.commit(before + len(decision.leaves) - account.spent)
+    return decision
 
 
 def _for_running(config: EagerConfig | SearchConfig, running: RunningThreshold) -> EagerConfig:

@@ -25,10 +25,10 @@ from eager_sgl.core import BranchPoint, RefusedBranch, Sequence
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = [
+    "Decision",
     "Leaf",
+    "Monitored",
     "OnlineSchedule",
-    "Selection",
-    "Watch",
     "refused_branches",
     "sequences_of",
 ]
@@ -54,22 +54,22 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Watch:
+class Monitored:
     """A segment that is to go on under a monitor.
 
     Attributes:
         segment: the one.
-        calm: steps since the last branch on its path.
+        steps_since_branch: steps since the last branch on its path.
         most: how many more of its branch points can matter; None for all.
     """
 
     segment: Segment
-    calm: int
+    steps_since_branch: int
     most: int | None
 
 
 @dataclass(frozen=True)
-class Selection:
+class Decision:
     """What a replay found; segments that it does not name are to wait.
 
     Attributes:
@@ -79,7 +79,7 @@ class Selection:
     """
 
     leaves: tuple[Leaf, ...]
-    watched: tuple[Watch, ...]
+    watched: tuple[Monitored, ...]
     free: tuple[Segment, ...]
 
     @property
@@ -104,7 +104,7 @@ class OnlineSchedule:
     threshold: float = 0.0
     keep_refused: bool = False
 
-    def replay(self, tree: TokenTree) -> Selection:
+    def replay(self, tree: TokenTree) -> Decision:
         """Decide on everything that is known; opens the segments that taken branches need."""
         leaves, limit = self._take_branches(tree)
         alive = [h for h in leaves if h.segment.finish_reason is None]
@@ -121,20 +121,20 @@ class OnlineSchedule:
             for h in alive
             if h not in watched and (is_full or h.segment.reasoning_closed or not watched)
         ]
-        return Selection(
+        return Decision(
             tuple(leaves),
             tuple(self._watch(leaf, leaves) for leaf in watched),
             tuple(leaf.segment for leaf in free),
         )
 
-    def _watch(self, leaf: Leaf, leaves: Items[Leaf]) -> Watch:
+    def _watch(self, leaf: Leaf, leaves: Items[Leaf]) -> Monitored:
         segment, most = leaf.segment, None
         if not self.keep_refused:
             # A point that comes may take its slot from a branch that was taken ahead of it.
             most = self.max_sequences - sum(
                 other.branch is None or other.branch.position < segment.end for other in leaves
             )
-        return Watch(segment, segment.end - leaf.last_branch, most)
+        return Monitored(segment, segment.end - leaf.last_branch, most)
 
     def _take_branches(self, tree: TokenTree) -> tuple[list[Leaf], tuple[int, int]]:
         """The leaves, and the (position, leaf) from which on no branch can be taken."""

@@ -565,9 +565,9 @@ def test_a_slot_that_was_taken_ahead_may_still_be_taken_back():
     root = tree.open_root()
     tree.append(root, Generation((2,) * 12, "length", 1, 0), 12)
     root.branch_points += [point(0), point(10)]
-    selection = OnlineSchedule(3, 1000, 0.5).replay(tree)
-    assert len(selection.leaves) == 3
-    assert [(watch.segment.end, watch.most) for watch in selection.watched] == [(1, 1)]
+    decision = OnlineSchedule(3, 1000, 0.5).replay(tree)
+    assert len(decision.leaves) == 3
+    assert [(watch.segment.end, watch.most) for watch in decision.watched] == [(1, 1)]
 
 
 def test_chunks_grow_where_nothing_branches_and_are_short_again_after_a_branch():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eager_sgl.core import BranchPoint
-from eager_sgl.schedule import Leaf, Selection
+from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.search.frontier import Candidates, candidates
 from eager_sgl.search.priorities import Priority
 from eager_sgl.tree import Segment, TokenTree
@@ -52,14 +52,14 @@ class SearchSchedule:
         """Open up to `room` places with `open`, or `add` sequences; how many those were."""
         raise NotImplementedError
 
-    def replay(self, tree: TokenTree) -> Selection:
+    def replay(self, tree: TokenTree) -> Decision:
         """What is to be drawn next: the sequences that have not ended, or else the next round's."""
         if not self.leaves:
             self.add(tree.segments[0])
         alive = self._alive()
         while not alive and self._may_open(tree) and self.open_round(tree, self._room()):
             alive = self._alive()
-        return Selection(tuple(self.leaves), (), tuple(leaf.segment for leaf in alive))
+        return Decision(tuple(self.leaves), (), tuple(leaf.segment for leaf in alive))
 
     def _alive(self) -> list[Leaf]:
         return [leaf for leaf in self.leaves if leaf.segment.finish_reason is None]
