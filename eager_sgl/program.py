@@ -40,7 +40,7 @@ from eager_sgl.search.stopping import Stop
 from eager_sgl.tree import TokenTree
 
 __all__ = [
-    "OnWave",
+    "OnProgress",
     "continue_from",
     "eager_generate",
     "eager_init",
@@ -50,7 +50,7 @@ __all__ = [
     "set_prompt",
 ]
 
-OnWave = Callable[[TokenCounts, int], None]
+OnProgress = Callable[[TokenCounts, int], None]
 """Called whenever something has come: the prompt's cost so far, its running sequences."""
 
 REASONING_END = "</think>"
@@ -63,12 +63,12 @@ def eager_init(
     prompt: Prompt,
     config: EagerConfig,
     account: Account | None = None,
-    on_wave: OnWave | None = None,
+    on_progress: OnProgress | None = None,
     running: RunningThreshold | None = None,
 ) -> PromptResult:
     """EAGer-init on one prompt (paper, section 3); the arguments are `eager_generate`'s."""
     set_prompt(s, prompt)
-    return eager_generate(s, config, account=account, on_wave=on_wave, running=running)
+    return eager_generate(s, config, account=account, on_progress=on_progress, running=running)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -77,7 +77,7 @@ def parallel(
     prompt: Prompt,
     num_sequences: int,
     sampling: SamplingConfig,
-    on_wave: OnWave | None = None,
+    on_progress: OnProgress | None = None,
     reasoning_end: str | None = REASONING_END,
 ) -> PromptResult:
     """Full Parallel: independent sequences that share nothing but the prompt."""
@@ -87,7 +87,7 @@ def parallel(
         if num_sequences > 1:
             executor.prefill()
         leaves = [Leaf(index, executor.tree.open_root()) for index in range(num_sequences)]
-        return _run_to_the_end(executor, leaves, num_sequences, on_wave)
+        return _run_to_the_end(executor, leaves, num_sequences, on_progress)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -98,7 +98,7 @@ def resume(
     num_sequences: int,
     sampling: SamplingConfig,
     threshold: float = 0.0,
-    on_wave: OnWave | None = None,
+    on_progress: OnProgress | None = None,
     reasoning_end: str | None = REASONING_END,
 ) -> PromptResult:
     """Take the best branches that a prompt had not taken; the radix cache serves the prefixes.
@@ -109,7 +109,7 @@ def resume(
         num_sequences: how many to take; fewer if fewer were refused.
         threshold: lowest entropy in nats of a branch to take.
         sampling: how the new sequences go on; they do not branch again.
-        on_wave: told of progress.
+        on_progress: told of progress.
         reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
 
     Returns:
@@ -126,7 +126,7 @@ def resume(
             for index, refused in enumerate(result.refused[:num_sequences])
             if refused.point.entropy >= threshold
         ]
-        return _run_to_the_end(executor, leaves, num_sequences, on_wave)
+        return _run_to_the_end(executor, leaves, num_sequences, on_progress)
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -137,13 +137,13 @@ def search(
     until: Stop | None = None,
     account: Account | None = None,
     bidder: Bidder | None = None,
-    on_wave: OnWave | None = None,
+    on_progress: OnProgress | None = None,
 ) -> PromptResult:
     """A search over the tree of one prompt; the arguments are `eager_generate`'s."""
     with bidder or nullcontext():  # left even where the prompt is refused
         set_prompt(s, prompt)
         return eager_generate(
-            s, config, until=until, account=account, bidder=bidder, on_wave=on_wave
+            s, config, until=until, account=account, bidder=bidder, on_progress=on_progress
         )
 
 
@@ -162,7 +162,7 @@ def eager_generate(
     until: Stop | None = None,
     account: Account | None = None,
     bidder: Bidder | None = None,
-    on_wave: OnWave | None = None,
+    on_progress: OnProgress | None = None,
     running: RunningThreshold | None = None,
 ) -> PromptResult:
     """Sequences from what a state holds so far; the state itself is left as it is.
@@ -175,7 +175,7 @@ def eager_generate(
             committed.
         bidder: this prompt's part of a ledger of tokens, for a search; left at the end, whatever
             happens.
-        on_wave: told of progress.
+        on_progress: told of progress.
         running: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
             prompts of a model. `config.threshold` then means nothing, and the monitor is "chunk",
             since the gate tells no entropy below a θ.
@@ -198,10 +198,10 @@ def eager_generate(
             may_cost = None if bidder is None else _by_bids(bidder, executor)
             known = executor.tree
             schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, may_cost, running)
-            decision = _follow(schedule, executor, account, on_wave)
+            decision = _follow(schedule, executor, account, on_progress)
             if bidder is not None:
                 bidder.leave(known.spent.generated)
-            _report(on_wave, known, decision.leaves)
+            _report(on_progress, known, decision.leaves)
             return replace(
                 executor.result(decision.leaves, max_sequences),
                 inexact_steps=inexact_steps_of(config, known),
@@ -218,14 +218,17 @@ def _most_sequences(config: EagerConfig | SearchConfig, account: Account | None)
 
 
 def _follow(
-    schedule: Schedule, executor: TreeExecutor, account: Account | None, on_wave: OnWave | None
+    schedule: Schedule,
+    executor: TreeExecutor,
+    account: Account | None,
+    on_progress: OnProgress | None,
 ) -> Decision:
     """From the prompt until nothing is running any more."""
     before = account.spent if account else 0
     executor.tree.open_root()
     decision = schedule.replay(executor.tree)
     while decision.num_alive:
-        _report(on_wave, executor.tree, decision.leaves)
+        _report(on_progress, executor.tree, decision.leaves)
         executor.follow(decision)
         executor.wait()
         decision = schedule.replay(executor.tree)
@@ -272,17 +275,17 @@ def _require_count(num_sequences: int) -> None:
 
 
 def _run_to_the_end(
-    executor: TreeExecutor, leaves: list[Leaf], num_sequences: int, on_wave: OnWave | None
+    executor: TreeExecutor, leaves: list[Leaf], num_sequences: int, on_progress: OnProgress | None
 ) -> PromptResult:
     """All sequences at once, none of which branches any more."""
-    _report(on_wave, executor.tree, leaves)
+    _report(on_progress, executor.tree, leaves)
     while segments := [leaf.segment for leaf in leaves if leaf.segment.finish_reason is None]:
         executor.finish(segments)
         executor.wait()
-    _report(on_wave, executor.tree, leaves)
+    _report(on_progress, executor.tree, leaves)
     return executor.result(leaves, num_sequences)
 
 
-def _report(on_wave: OnWave | None, tree: TokenTree, leaves: Iterable[Leaf]) -> None:
-    if on_wave is not None:
-        on_wave(tree.spent, sum(leaf.segment.finish_reason is None for leaf in leaves))
+def _report(on_progress: OnProgress | None, tree: TokenTree, leaves: Iterable[Leaf]) -> None:
+    if on_progress is not None:
+        on_progress(tree.spent, sum(leaf.segment.finish_reason is None for leaf in leaves))

@@ -120,7 +120,10 @@ def test_the_account_caps_and_learns_what_was_used(scripted):
 def test_progress_is_reported_until_nothing_is_alive(scripted):
     seen, endpoint = [], TokenEndpoint(scripted)
     state = eager_init.run(
-        prompt=(9,), config=config_of(), on_wave=lambda *wave: seen.append(wave), backend=endpoint
+        prompt=(9,),
+        config=config_of(),
+        on_progress=lambda *wave: seen.append(wave),
+        backend=endpoint,
     )
     generated = [counts.generated for counts, _ in seen]
     assert generated == sorted(generated)

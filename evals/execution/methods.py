@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sglang.lang.ir import SglFunction
 
     from eager_sgl.engine.endpoint import TokenEndpoint
-    from eager_sgl.program import OnWave
+    from eager_sgl.program import OnProgress
 
 __all__ = ["FIRST", "METHODS", "SECOND", "Call", "Worker", "without_extra"]
 
@@ -48,7 +48,7 @@ class Call:
     Attributes:
         config: M is the most sequences that may be taken from the account.
         account: the prompt's part of the cell's budget.
-        on_wave: to be told of progress.
+        on_progress: to be told of progress.
         until: ends a search early.
         bidder: the prompt's part of the tokens that a search shares with others.
         running: gives EAGer-init its θ; None where that is fixed.
@@ -58,7 +58,7 @@ class Call:
     sample: Sample
     config: EagerConfig | SearchConfig
     account: Account
-    on_wave: OnWave
+    on_progress: OnProgress
     until: Stop | None = None
     bidder: Bidder | None = None
     running: RunningThreshold | None = None
@@ -67,7 +67,7 @@ class Call:
 def _run(program: SglFunction, call: Call, **arguments: Any) -> PromptResult:
     """One of `eager_sgl.program` on the call's prompt, with its further arguments."""
     state = program.run(
-        prompt=call.sample.prompt, on_wave=call.on_wave, backend=call.endpoint, **arguments
+        prompt=call.sample.prompt, on_progress=call.on_progress, backend=call.endpoint, **arguments
     )
     result: PromptResult = state.ret_value
     return result
@@ -189,9 +189,9 @@ class Worker:
         Where it fails, all that it may take stays reserved for it.
         """
         with _kept_if_failed(ledger.reserve(cell.max_sequences)) as account:
-            on_wave = partial(meter.report, sample.id)
+            on_progress = partial(meter.report, sample.id)
             with bidder or nullcontext():
-                call = self._first_call(cell, sample, verdicts, account, on_wave, bidder)
+                call = self._first_call(cell, sample, verdicts, account, on_progress, bidder)
                 started = time.monotonic()
                 result = FIRST[cell.method](call)
             seconds = time.monotonic() - started
@@ -203,7 +203,7 @@ class Worker:
         sample: Sample,
         verdicts: Verdicts,
         account: Account,
-        on_wave: OnWave,
+        on_progress: OnProgress,
         bidder: Bidder | None,
     ) -> Call:
         if sample.id in self.unfit:
@@ -215,7 +215,7 @@ class Worker:
         if searches and settings.stop is not None:
             until = settings.stop.rule(sample, verdicts, settings.verifier)
         running, endpoint = self.running.get(cell), self.server.endpoint
-        return Call(endpoint, sample, config, account, on_wave, until, bidder, running)
+        return Call(endpoint, sample, config, account, on_progress, until, bidder, running)
 
     def _first_record(
         self, cell: Cell, sample: Sample, verdicts: Verdicts, result: PromptResult, seconds: float
@@ -266,9 +266,9 @@ class Worker:
         Where it fails, the grant stays reserved for it.
         """
         with _kept_if_failed(account):
-            on_wave = partial(meter.report, sample.id)
+            on_progress = partial(meter.report, sample.id)
             config = replace(self.settings.config(cell), max_sequences=grant.extra)
-            call = Call(self.server.endpoint, sample, config, account, on_wave)
+            call = Call(self.server.endpoint, sample, config, account, on_progress)
             return self._second_record(cell, first, grant, call)
 
     def _second_record(

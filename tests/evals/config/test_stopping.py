@@ -135,7 +135,7 @@ def test_the_program_gets_what_ends_and_pays_for_a_search(
             sample=SAMPLE,
             config=SearchConfig(),
             account=account,
-            on_wave=lambda counts, alive: None,
+            on_progress=lambda counts, alive: None,
             until=Unexplored(0.5),
             bidder=TokenLedger(10).join(Unexplored(0.5)),
         )

@@ -277,7 +277,7 @@ def test_a_resumed_prompt_asks_for_its_grant_down_to_the_last_theta(
             sample=Sample("a", [], None, None),
             config=EagerConfig(threshold=THETA, max_sequences=3),
             account=account,
-            on_wave=lambda counts, alive: None,
+            on_progress=lambda counts, alive: None,
         )
         first = record([False], method="eager_init")
         methods.SECOND["resume"](call, first, [0.5, 0.4])

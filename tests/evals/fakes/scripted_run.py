@@ -57,7 +57,7 @@ def generate(call: Call) -> PromptResult:
     """Two sequences, or one where only one is allowed; the second one gives no answer."""
     texts = ["</think>01+01", "1: no answer"][: call.account.granted]
     call.account.commit(len(texts))
-    call.on_wave(TokenCounts(generated=5, prompt=10, cached=9), 2)
+    call.on_progress(TokenCounts(generated=5, prompt=10, cached=9), 2)
     return result(texts, max_sequences=call.config.max_sequences)
 
 

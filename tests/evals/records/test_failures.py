@@ -75,7 +75,7 @@ class Failing:
         own = sum(call.sample.id.encode()) % M + 1 if stage == 1 else 1
         size = call.account.granted if self.takes_all else min(own, call.account.granted)
         call.account.commit(size)
-        call.on_wave(TokenCounts(generated=5, prompt=10), size)
+        call.on_progress(TokenCounts(generated=5, prompt=10), size)
         if fails and self.error is not None:
             raise self.error
         return result(["no answer"] * size, max_sequences=call.config.max_sequences)
@@ -428,7 +428,7 @@ def test_a_line_appears_when_nothing_comes(
     monkeypatch.setattr(meter, "SILENT_SECONDS", 0.4)
 
     def generate(call: Call) -> PromptResult:
-        call.on_wave(TokenCounts(), 1)
+        call.on_progress(TokenCounts(), 1)
         time.sleep(1.6)
         call.account.commit(1)
         return result(["no answer"], max_sequences=M)
