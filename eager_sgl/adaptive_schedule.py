@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from eager_sgl.adaptive_threshold import RunningThreshold, Shown
+from eager_sgl.adaptive_threshold import EntropyHistogram, RunningThreshold
 from eager_sgl.schedule import Decision, OnlineSchedule
 from eager_sgl.tree import TokenTree
 
@@ -51,11 +51,11 @@ class RunningSchedule:
             self._observe_length(fmean(leaf.segment.end for leaf in decision.leaves))
         return decision
 
-    def shown(self) -> Shown:
+    def entropy_histogram(self) -> EntropyHistogram:
         """At the end: what the prompt showed."""
         assert self.threshold is not None, "the prompt has no θ yet"
         assert self._length is not None, "the prompt has not ended"
-        return Shown(self.threshold, self._length, tuple(sorted(self._counts.items())))
+        return EntropyHistogram(self.threshold, self._length, tuple(sorted(self._counts.items())))
 
     def _observe(self, tree: TokenTree) -> None:
         """Every step once: a segment's first one is its parent's where a branch set its token."""

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["RunningThreshold", "Shown"]
+__all__ = ["EntropyHistogram", "RunningThreshold"]
 
 BIN = 0.005
 """Width in nats."""
@@ -27,7 +27,7 @@ NUM_CHAINS = 10
 
 
 @dataclass(frozen=True)
-class Shown:
+class EntropyHistogram:
     """What one prompt showed, and the θ that it branched at.
 
     Attributes:
@@ -92,11 +92,11 @@ class RunningThreshold:
             self._num_chains += 1
             self._length += length
 
-    def restore(self, shown: Shown) -> None:
+    def restore(self, entropy_histogram: EntropyHistogram) -> None:
         """Take in what an earlier session has stored of a prompt."""
         with self._lock:
-            self._counts += Counter(dict(shown.counts))
-        self.observe_length(shown.length)
+            self._counts += Counter(dict(histogram.counts))
+        self.observe_length(histogram.length)
 
     def quantile(self, max_sequences: int) -> float:
         """Of θ at M; 1 as long as no chain is known.

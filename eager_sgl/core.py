@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.adaptive_threshold import Shown
+from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.signals import mean_peak
 
 if TYPE_CHECKING:
@@ -391,7 +391,7 @@ class PromptResult:
         monitor: how branch points were found; None where nothing was monitored.
         inexact_steps: of a search that walks, the stored steps at which top-p leaves, or may leave,
             more tokens than the K: what walked through them is not drawn exactly; else None.
-        shown: at a running θ, that θ and what the prompt showed for it; else None.
+        entropy_histogram: at a running θ, that θ and what the prompt showed for it; else None.
     """
 
     prompt_ids: tuple[int, ...]
@@ -401,7 +401,7 @@ class PromptResult:
     refused: tuple[RefusedBranch, ...] = ()
     monitor: Monitor | None = None
     inexact_steps: int | None = None
-    shown: Shown | None = None
+    entropy_histogram: EntropyHistogram | None = None
 
     @property
     def branch_points(self) -> tuple[BranchPoint, ...]:

@@ -15,11 +15,11 @@ from eager_sgl.core import BranchPoint, EagerConfig, TopLogprobs
 from eager_sgl.signals import retemper, top_k_entropy
 from eager_sgl.steps import Steps
 
-__all__ = ["EntropyThreshold", "Policy", "Reading"]
+__all__ = ["EntropyThreshold", "Policy", "StepSignals"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class StepSignals:
     """What a policy saw in a chunk.
 
     Attributes:
@@ -35,7 +35,7 @@ class Reading:
     raw_logprobs: list[float] | None = None
 
 
-Policy = Callable[[TopLogprobs, Sequence[int], int], Reading]
+Policy = Callable[[TopLogprobs, Sequence[int], int], StepSignals]
 """`(top, sampled, start)`: the C distributions of a chunk, the C tokens drawn from them, and the
 position of the first."""
 
@@ -57,7 +57,7 @@ class EntropyThreshold:
         """The policy that a configuration describes."""
         return cls(config.refused_threshold or config.threshold, config.entropy_temperature)
 
-    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> Reading:
+    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=self.temperature)
         entropies = top_k_entropy(probabilities)
         points = [
@@ -71,4 +71,4 @@ class EntropyThreshold:
             )
             for step in np.flatnonzero(entropies >= self.threshold)
         ]
-        return Reading(entropies.tolist(), points)
+        return StepSignals(entropies.tolist(), points)

@@ -205,7 +205,9 @@ def eager_generate(
             return replace(
                 executor.result(decision.leaves, max_sequences),
                 inexact_steps=inexact_steps_of(config, known),
-                shown=schedule.shown() if isinstance(schedule, RunningSchedule) else None,
+                entropy_histogram=schedule.entropy_histogram()
+                if isinstance(schedule, RunningSchedule)
+                else None,
             )
 
 

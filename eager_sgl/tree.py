@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
-from eager_sgl.policy import Policy, Reading
+from eager_sgl.policy import Policy, StepSignals
 from eager_sgl.reasoning import reasoning_ends_at
 from eager_sgl.steps import Steps
 
@@ -222,14 +222,14 @@ class TokenTree:
         start, logprobs = segment.end, _unknown(tokens)
         if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
-        reading = Reading(_unknown(tokens), [])
+        signals = StepSignals(_unknown(tokens), [])
         if generation.top is not None and self._policy is not None:
-            reading = self._policy(generation.top, tokens, start)
-        num_open = self._extend(segment, tokens, logprobs, reading.entropies)
-        segment.branch_points += [p for p in reading.branch_points if p.position < start + num_open]
-        segment.raw_logprobs += reading.raw_logprobs or _unknown(tokens)
-        if reading.steps is not None:
-            segment.stored.append(reading.steps.before(start + num_open))
+            signals = self._policy(generation.top, tokens, start)
+        num_open = self._extend(segment, tokens, logprobs, signals.entropies)
+        segment.branch_points += [p for p in signals.branch_points if p.position < start + num_open]
+        segment.raw_logprobs += signals.raw_logprobs or _unknown(tokens)
+        if signals.steps is not None:
+            segment.stored.append(signals.steps.before(start + num_open))
 
     def _hear(self, segment: Segment, generation: Generation, start: int) -> None:
         """What the gate tells of single steps, all of them over and over."""
@@ -243,9 +243,9 @@ class TokenTree:
             if known < position < last:
                 known = position
                 taken = segment.token_ids[position - segment.start]
-                reading = self._policy(generation.top.step(row), [taken], position)
-                segment.entropies[position - segment.start] = reading.entropies[0]
-                segment.branch_points += reading.branch_points
+                signals = self._policy(generation.top.step(row), [taken], position)
+                segment.entropies[position - segment.start] = signals.entropies[0]
+                segment.branch_points += signals.branch_points
 
     def _extend(
         self,

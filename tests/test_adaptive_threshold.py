@@ -83,9 +83,9 @@ def test_a_prompt_keeps_one_theta_and_branches_at_no_less():
     assert all(result.monitor == "chunk" for result in results)
     for result in results:
         for point in result.branch_points:
-            assert point.entropy >= result.shown.threshold >= running.lowest
+            assert point.entropy >= result.entropy_histogram.threshold >= running.lowest
     assert sum(len(result.sequences) > 1 for result in results) > 3
-    assert len({result.shown.threshold for result in results}) > 2
+    assert len({result.entropy_histogram.threshold for result in results}) > 2
 
 
 def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once():
@@ -93,13 +93,13 @@ def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once
     first = draw(server, running, 0)
     own = [entropy for entropy in first.sequences[0].entropies if entropy == entropy]
     lowest = min(point.entropy for point in first.branch_points)
-    assert first.shown.threshold <= lowest
-    assert first.shown.length > 1
+    assert first.entropy_histogram.threshold <= lowest
+    assert first.entropy_histogram.length > 1
     assert own
     for _ in range(NUM_CHAINS):
         running.observe_length(20)
     known = running.threshold(CONFIG.max_sequences)
-    assert draw(server, running, 1).shown.threshold == known
+    assert draw(server, running, 1).entropy_histogram.threshold == known
 
 
 @pytest.mark.parametrize("lowest", [0.05, 0.7])
@@ -107,7 +107,7 @@ def test_a_prompt_branches_at_no_less_than_the_lowest(lowest):
     """Whatever θ the configuration names."""
     server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.01, lowest=lowest)
     result = draw(server, running, 2)
-    assert result.shown.threshold == running.threshold(8) == lowest
+    assert result.entropy_histogram.threshold == running.threshold(8) == lowest
     assert len(result.sequences) > 1
     assert all(point.entropy >= lowest for point in result.branch_points)
 
@@ -117,7 +117,7 @@ def test_what_was_stored_brings_the_same_theta_back():
     results = [draw(server, running, seed) for seed in range(6)]
     again = RunningThreshold()
     for result in reversed(results):
-        again.restore(result.shown)
+        again.restore(result.entropy_histogram)
     assert (again.num_steps, again.num_chains) == (running.num_steps, running.num_chains)
     assert again.quantile(8) == pytest.approx(running.quantile(8))
     assert again.threshold(8) == running.threshold(8)
@@ -127,7 +127,7 @@ def test_every_step_is_shown_once():
     """Shared steps count for the segment that drew them, discarded ones too."""
     server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.5)
     result = draw(server, running, 3)
-    counted = sum(number for _, number in result.shown.counts)
+    counted = sum(number for _, number in result.entropy_histogram.counts)
     known = {
         sequence.token_ids[:end]
         for sequence in result.sequences

@@ -18,17 +18,17 @@ def chunk(*steps, temperature=1.0):
 
 
 def test_only_flat_steps_branch_and_positions_count_from_the_start():
-    reading = EntropyThreshold(1.0)(chunk(PEAKED, FLAT, PEAKED, FLAT), [7, 3, 7, 5], start=100)
-    points = reading.branch_points
-    assert [e >= 1.0 for e in reading.entropies] == [False, True, False, True]
+    signals = EntropyThreshold(1.0)(chunk(PEAKED, FLAT, PEAKED, FLAT), [7, 3, 7, 5], start=100)
+    points = signals.branch_points
+    assert [e >= 1.0 for e in signals.entropies] == [False, True, False, True]
     assert [p.position for p in points] == [101, 103]
     assert [p.sampled for p in points] == [3, 5]
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.7])
 def test_the_evidence_does_not_depend_on_the_temperature_of_the_wire(temperature):
-    reading = EntropyThreshold(1.0)(chunk(FLAT, temperature=temperature), [7], start=0)
-    (point,) = reading.branch_points
+    signals = EntropyThreshold(1.0)(chunk(FLAT, temperature=temperature), [7], start=0)
+    (point,) = signals.branch_points
     assert point.token_ids == (7, 5)
     assert point.probabilities == pytest.approx((0.4, 0.3))
     assert point.entropy == pytest.approx(-sum(p * np.log(p) for p in FLAT))

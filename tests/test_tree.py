@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import BranchPoint, Generation, TopLogprobs
-from eager_sgl.policy import Reading
+from eager_sgl.policy import StepSignals
 from eager_sgl.tree import TokenTree
 
 CLOSE, OPEN_END = 1, (7, 8)
@@ -106,7 +106,7 @@ def test_the_limit_and_the_stop_token_say_how_a_segment_ended():
 
 def everywhere(top, sampled, start):
     points = [point(start + step, 2, 3, token) for step, token in enumerate(sampled)]
-    return Reading([1.0] * len(sampled), points)
+    return StepSignals([1.0] * len(sampled), points)
 
 
 def test_steps_are_monitored_up_to_the_token_that_closes_the_reasoning():

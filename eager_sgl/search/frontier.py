@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.core import SearchConfig, TopLogprobs
-from eager_sgl.policy import Reading
+from eager_sgl.policy import StepSignals
 from eager_sgl.signals import least_mass, retemper, top_k_entropy
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
@@ -61,7 +61,7 @@ class StepRecorder:
             return cls(temperature=sampling.temperature)
         return cls(stored_below=math.inf, temperature=sampling.temperature)
 
-    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> Reading:
+    def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=1.0)
         with np.errstate(divide="ignore"):
             logprobs = np.log(probabilities).astype(np.float32)
@@ -69,7 +69,7 @@ class StepRecorder:
         wanted = top.temperature if self.temperature is None else self.temperature
         masses = least_mass(top.logprobs, taken_at=top.temperature, wanted=wanted)
         chosen = np.flatnonzero(probabilities[:, 0] * masses < self.stored_below)
-        return Reading(
+        return StepSignals(
             entropies=top_k_entropy(probabilities).tolist(),
             branch_points=[],
             steps=Steps(

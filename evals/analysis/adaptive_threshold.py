@@ -37,14 +37,20 @@ def restored(records: Iterable[PromptRecord], quantile: float | None) -> Running
     """As prompts that have finished left it, in any order."""
     running = RunningThreshold(quantile)
     for record in records:
-        assert record.shown is not None, f"{record.sample_id}: no running θ in {record.cell}"
-        running.restore(record.shown)
+        assert record.entropy_histogram is not None, (
+            f"{record.sample_id}: no running θ in {record.cell}"
+        )
+        running.restore(record.entropy_histogram)
     return running
 
 
 def running_theta(records: Sequence[PromptRecord], quantile: float | None) -> RunningTheta | None:
     """Of the records of a row; None where θ was fixed."""
-    used = [record.shown.threshold for record in records if record.shown is not None]
+    used = [
+        record.entropy_histogram.threshold
+        for record in records
+        if record.entropy_histogram is not None
+    ]
     if not used or not records[0].cell.is_running:
         return None
     cells: dict[Cell, list[PromptRecord]] = {}

@@ -238,7 +238,7 @@ class Worker:
             solved=self._solved(sample, result, sequences) if cell.method == STAGE_ONE else None,
             refused=result.refused[: self._most_extra(cell)],
             inexact_steps=result.inexact_steps,
-            shown=result.shown,
+            entropy_histogram=result.entropy_histogram,
             judged_by=judged_by(self.settings.task, sample),
         )
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
-from eager_sgl.adaptive_threshold import Shown
+from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.core import (
     BranchPoint,
     FinishReason,
@@ -120,7 +120,7 @@ class PromptRecord:
             one; None without either.
         stage_two: None for a method of one stage.
         refused: what `--stage-two resume` may open, best first.
-        inexact_steps, shown: see `eager_sgl.core.PromptResult`.
+        inexact_steps, entropy_histogram: see `eager_sgl.core.PromptResult`.
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
         judged_by: what the judgements rest on; None in lines of earlier versions.
@@ -143,7 +143,7 @@ class PromptRecord:
     stage_two: StageTwo | None = None
     refused: tuple[RefusedBranch, ...] = ()
     inexact_steps: int | None = None
-    shown: Shown | None = None
+    entropy_histogram: EntropyHistogram | None = None
     session: int = 0
     elapsed: float = 0.0
     judged_by: JudgedBy | None = None

@@ -190,7 +190,7 @@ def texts_of(record: PromptRecord) -> str:
 
 def _label(record: PromptRecord, plan: Plan) -> str:
     parts = [record.cell.name, f"M = {record.max_sequences}"]
-    threshold = record.shown.threshold if record.shown else record.threshold
+    threshold = record.entropy_histogram.threshold if record.entropy_histogram else record.threshold
     parts += [] if threshold is None else [f"θ = {threshold:g}"]
     parts += [f"τ = {record.temperature:g}"] if len(plan.every_temperature) > 1 else []
     return ", ".join(parts)

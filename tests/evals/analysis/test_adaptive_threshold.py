@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eager_sgl.adaptive_threshold import RunningThreshold, Shown
+from eager_sgl.adaptive_threshold import EntropyHistogram, RunningThreshold
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import run
@@ -39,8 +39,8 @@ class Showing:
         counts = call.running.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
         call.running.observe_length(20 + own % 5)
         threshold = call.running.threshold(4)
-        shown = Shown(threshold, 20 + own % 5, tuple(sorted(Counter(counts).items())))
-        return replace(found, shown=shown)
+        shown = EntropyHistogram(threshold, 20 + own % 5, tuple(sorted(Counter(counts).items())))
+        return replace(found, entropy_histogram=shown)
 
 
 def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: Scripted) -> None:
@@ -51,7 +51,9 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
     assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 1
     scripted(Showing())
     assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 0
-    one, other = ({li["sample_id"]: li["shown"] for li in lines(f)} for f in (whole, pieces))
+    one, other = (
+        {li["sample_id"]: li["entropy_histogram"] for li in lines(f)} for f in (whole, pieces)
+    )
     assert one == other
     assert len(one) == 9
     finals = []
@@ -69,7 +71,7 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
     known = RunningThreshold()
     counts = [pair for shown in one.values() for pair in shown["counts"]]
     known.observe([index * 0.005 + 1e-6 for index, number in counts for _ in range(number)])
-    known.observe_length(sum(li["shown"]["length"] for li in lines(whole)) / 9)
+    known.observe_length(sum(li["entropy_histogram"]["length"] for li in lines(whole)) / 9)
     assert finals[0] == finals[1] == ([known.threshold(4)], [pytest.approx(known.quantile(4))])
 
 
@@ -85,7 +87,9 @@ def test_it_is_said_under_the_table_beside_a_fixed_theta(
     assert "eager_init M=4 θ=auto τ=0.6: θ is the running quantile, at the end" in said
     assert "(q = 0.9500) after 198 monitored steps" in said
     assert {line["threshold"] for line in lines(tmp_path)} == {None, 0.7}
-    assert {line["shown"] is None for line in lines(tmp_path) if line["threshold"]} == {True}
+    assert {line["entropy_histogram"] is None for line in lines(tmp_path) if line["threshold"]} == {
+        True
+    }
 
 
 def test_settings_hold_the_quantile() -> None:

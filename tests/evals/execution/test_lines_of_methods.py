@@ -60,7 +60,7 @@ def line_of(result: PromptResult) -> PromptRecord:
         counts=result.counts,
         refused=result.refused,
         inexact_steps=result.inexact_steps,
-        shown=result.shown,
+        entropy_histogram=result.entropy_histogram,
     )
 
 

@@ -222,7 +222,7 @@ def changed(field: str, value: Any) -> dict[str, Any]:
         ("sequences.1.vote", 2),
         ("refused.0.sequence", 2),
         ("stage_two", "restart"),
-        ("shown", {"threshold": 1}),
+        ("entropy_histogram", {"threshold": 1}),
         ("unheard_of", 1),
     ],
 )
