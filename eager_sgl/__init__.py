@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder, TokenLedger
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "Account",
+    "AdaptiveThreshold",
     "BestEntry",
     "Bidder",
     "BranchPoint",
@@ -55,7 +56,6 @@ __all__ = [
     "PromptResult",
     "Reallocation",
     "RefusedBranch",
-    "RunningThreshold",
     "RuntimeStartError",
     "SamplingConfig",
     "SearchConfig",

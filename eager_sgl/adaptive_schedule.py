@@ -1,4 +1,4 @@
-"""EAGer-init at a running θ: one θ a prompt, taken when enough is known."""
+"""EAGer-init at a adaptive θ: one θ a prompt, taken when enough is known."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from eager_sgl.adaptive_threshold import EntropyHistogram, RunningThreshold
+from eager_sgl.adaptive_threshold import AdaptiveThreshold, EntropyHistogram
 from eager_sgl.schedule import Decision, OnlineSchedule
 from eager_sgl.tree import TokenTree
 
-__all__ = ["RunningSchedule"]
+__all__ = ["AdaptiveSchedule"]
 
 
 @dataclass
-class RunningSchedule:
+class AdaptiveSchedule:
     """Replays with the θ that a prompt got, and tells what its steps show.
 
     A prompt that begins when enough is known gets its θ at once. One that begins earlier draws its
@@ -25,12 +25,12 @@ class RunningSchedule:
 
     Attributes:
         online: its θ is replaced.
-        running: of the model.
+        adaptive_threshold: of the model.
         threshold: θ in nats; None as long as there is none.
     """
 
     online: OnlineSchedule
-    running: RunningThreshold
+    adaptive_threshold: AdaptiveThreshold
     threshold: float | None = None
     _counts: Counter[int] = field(default_factory=Counter)
     _num_read: Counter[int] = field(default_factory=Counter)
@@ -40,11 +40,11 @@ class RunningSchedule:
         """As `OnlineSchedule`, at the prompt's θ, or without a branch as long as it has none."""
         self._observe(tree)
         root = tree.segments[0]
-        begins_known = not root.token_ids and self.running.is_ready
+        begins_known = not root.token_ids and self.adaptive_threshold.is_ready
         if self.threshold is None and (begins_known or root.finish_reason):
             if root.finish_reason:
                 self._observe_length(root.end)
-            self.threshold = self.running.threshold(self.online.max_sequences)
+            self.threshold = self.adaptive_threshold.threshold(self.online.max_sequences)
         threshold = math.inf if self.threshold is None else self.threshold
         decision = replace(self.online, threshold=threshold).replay(tree)
         if not decision.num_alive and self._length is None:
@@ -61,9 +61,9 @@ class RunningSchedule:
         """Every step once: a segment's first one is its parent's where a branch set its token."""
         for segment in tree.segments:
             start = max(self._num_read[segment.index], segment.parent is not None)
-            self._counts += self.running.observe(segment.entropies[start:])
+            self._counts += self.adaptive_threshold.observe(segment.entropies[start:])
             self._num_read[segment.index] = len(segment.entropies)
 
     def _observe_length(self, length: float) -> None:
         self._length = length
-        self.running.observe_length(length)
+        self.adaptive_threshold.observe_length(length)

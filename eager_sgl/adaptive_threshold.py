@@ -1,4 +1,4 @@
-"""θ that nobody has to choose: the running quantile of the entropies that a model shows.
+"""θ that nobody has to choose: the adaptive quantile of the entropies that a model shows.
 
 A fixed share of steps would not do: the 99.9th percentile, above which the paper speaks of peaks,
 is ten steps of a chain of 10,000 tokens, and none of a chain of 100. What the paper's calibration
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["EntropyHistogram", "RunningThreshold"]
+__all__ = ["AdaptiveThreshold", "EntropyHistogram"]
 
 BIN = 0.005
 """Width in nats."""
@@ -41,7 +41,7 @@ class EntropyHistogram:
     counts: tuple[tuple[int, int], ...]
 
 
-class RunningThreshold:
+class AdaptiveThreshold:
     """What prompts of one model have shown so far; shared by all of them, in any thread.
 
     Args:

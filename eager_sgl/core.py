@@ -391,7 +391,7 @@ class PromptResult:
         monitor: how branch points were found; None where nothing was monitored.
         inexact_steps: of a search that walks, the stored steps at which top-p leaves, or may leave,
             more tokens than the K: what walked through them is not drawn exactly; else None.
-        entropy_histogram: at a running θ, that θ and what the prompt showed for it; else None.
+        entropy_histogram: at a adaptive θ, that θ and what the prompt showed for it; else None.
     """
 
     prompt_ids: tuple[int, ...]

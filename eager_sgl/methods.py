@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from eager_sgl.adaptive_schedule import RunningSchedule
-from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.adaptive_schedule import AdaptiveSchedule
+from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import OnlineSchedule
@@ -21,7 +21,7 @@ from eager_sgl.tree import TokenTree
 __all__ = ["Schedule", "inexact_steps_of", "mark_of", "policy_of", "schedule_of"]
 
 
-Schedule = OnlineSchedule | RunningSchedule | SearchSchedule
+Schedule = OnlineSchedule | AdaptiveSchedule | SearchSchedule
 """What decides on a prompt's tree."""
 
 
@@ -52,7 +52,7 @@ def schedule_of(
     prompt_ids: Sequence[int],
     stop: IsEnough | None = None,
     may_cost: MayCost | None = None,
-    running: RunningThreshold | None = None,
+    adaptive_threshold: AdaptiveThreshold | None = None,
 ) -> Schedule:
     """What decides on a prompt's tree.
 
@@ -61,7 +61,7 @@ def schedule_of(
         prompt_ids: with the seed, they seed the walks.
         stop: ends a search early; EAGer-init has none.
         may_cost: of a search that shares its tokens with others.
-        running: gives EAGer-init its θ.
+        adaptive_threshold: gives EAGer-init its θ.
 
     Raises:
         ValueError: the configuration is of EAGer-init, which no rule ends, and which does not bid.
@@ -76,7 +76,7 @@ def schedule_of(
         online = OnlineSchedule(
             max_sequences, config.patience, config.threshold, config.refused_threshold is not None
         )
-        return RunningSchedule(online, running) if running else online
+        return AdaptiveSchedule(online, adaptive_threshold) if adaptive_threshold else online
     common: dict[str, Any] = {
         "max_sequences": max_sequences,
         "width": config.width,

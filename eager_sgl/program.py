@@ -18,8 +18,8 @@ from dataclasses import replace
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl.adaptive_schedule import RunningSchedule
-from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.adaptive_schedule import AdaptiveSchedule
+from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.sequences import Account
 from eager_sgl.budget.tokens import Bidder
 from eager_sgl.callbacks import PlugIn
@@ -64,11 +64,13 @@ def eager_init(
     config: EagerConfig,
     account: Account | None = None,
     on_progress: OnProgress | None = None,
-    running: RunningThreshold | None = None,
+    adaptive_threshold: AdaptiveThreshold | None = None,
 ) -> PromptResult:
     """EAGer-init on one prompt (paper, section 3); the arguments are `eager_generate`'s."""
     set_prompt(s, prompt)
-    return eager_generate(s, config, account=account, on_progress=on_progress, running=running)
+    return eager_generate(
+        s, config, account=account, on_progress=on_progress, adaptive_threshold=adaptive_threshold
+    )
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -163,7 +165,7 @@ def eager_generate(
     account: Account | None = None,
     bidder: Bidder | None = None,
     on_progress: OnProgress | None = None,
-    running: RunningThreshold | None = None,
+    adaptive_threshold: AdaptiveThreshold | None = None,
 ) -> PromptResult:
     """Sequences from what a state holds so far; the state itself is left as it is.
 
@@ -176,7 +178,7 @@ def eager_generate(
         bidder: this prompt's part of a ledger of tokens, for a search; left at the end, whatever
             happens.
         on_progress: told of progress.
-        running: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
+        adaptive_threshold: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
             prompts of a model. `config.threshold` then means nothing, and the monitor is "chunk",
             since the gate tells no entropy below a θ.
 
@@ -189,15 +191,17 @@ def eager_generate(
         ServerError: the server failed, or is gone.
     """
     with bidder or nullcontext():
-        if running is not None:
-            config = _for_running(config, running)
+        if adaptive_threshold is not None:
+            config = _for_adaptive(config, adaptive_threshold)
         rule = None if until is None else PlugIn("until", until, ("tree", "sequences"))
         max_sequences = _most_sequences(config, account)
         with TreeExecutor(s, config.sampling, config) as executor:
             stop = None if rule is None else _with_texts(rule, executor)
             may_cost = None if bidder is None else _by_bids(bidder, executor)
             known = executor.tree
-            schedule = schedule_of(config, max_sequences, known.prompt_ids, stop, may_cost, running)
+            schedule = schedule_of(
+                config, max_sequences, known.prompt_ids, stop, may_cost, adaptive_threshold
+            )
             decision = _follow(schedule, executor, account, on_progress)
             if bidder is not None:
                 bidder.leave(known.spent.generated)
@@ -206,7 +210,7 @@ def eager_generate(
                 executor.result(decision.leaves, max_sequences),
                 inexact_steps=inexact_steps_of(config, known),
                 entropy_histogram=schedule.entropy_histogram()
-                if isinstance(schedule, RunningSchedule)
+                if isinstance(schedule, AdaptiveSchedule)
                 else None,
             )
 
@@ -239,12 +243,16 @@ def _follow(
     return decision
 
 
-def _for_running(config: EagerConfig | SearchConfig, running: RunningThreshold) -> EagerConfig:
+def _for_adaptive(
+    config: EagerConfig | SearchConfig, adaptive_threshold: AdaptiveThreshold
+) -> EagerConfig:
     if not isinstance(config, EagerConfig):
         raise ValueError(f"running is given for the search {config.order}, which has no θ")
     if config.monitor == "gate":
-        raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
-    return replace(config, monitor="chunk", threshold=running.lowest)
+        raise ValueError(
+            "monitor is gate, which tells no entropy below θ; a adaptive θ needs chunk"
+        )
+    return replace(config, monitor="chunk", threshold=adaptive_threshold.lowest)
 
 
 def _with_texts(until: PlugIn, executor: TreeExecutor) -> IsEnough:

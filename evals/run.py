@@ -43,7 +43,7 @@ from evals.records.store import PromptRecord, ResultStore, read_results
 from evals.tasks import Sample
 
 if TYPE_CHECKING:
-    from eager_sgl.adaptive_threshold import RunningThreshold
+    from eager_sgl.adaptive_threshold import AdaptiveThreshold
 
 MAX_NAMED = 5
 FOREIGN_THETA = (
@@ -198,7 +198,7 @@ def _generate(settings: Settings, folder: RunFolder, view: View) -> dict[str, An
         unfit = find_unfit(_lacking(plan, settings, store), server)
         if unfit:
             view.say(_unfit(settings, unfit))
-        worker = Worker(settings, server, _running(settings, store), unfit)
+        worker = Worker(settings, server, _adaptive_thresholds(settings, store), unfit)
         for group in plan.groups:
             if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
                 run_group(group, plan, worker, store, folder.failures, view)
@@ -220,12 +220,12 @@ def _lacking(plan: Plan, settings: Settings, store: ResultStore) -> list[Sample]
     ]
 
 
-def _running(settings: Settings, store: ResultStore) -> dict[Cell, RunningThreshold]:
-    """The running θ of each cell that has one, as far as results are stored."""
+def _adaptive_thresholds(settings: Settings, store: ResultStore) -> dict[Cell, AdaptiveThreshold]:
+    """The adaptive θ of each cell that has one, as far as results are stored."""
     return {
         cell: restored((r for r in store.records.values() if r.cell == cell), settings.quantile)
         for cell in settings.plan.cells
-        if cell.is_running
+        if cell.is_adaptive
     }
 
 

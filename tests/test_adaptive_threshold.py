@@ -1,4 +1,4 @@
-"""A running θ: the quantile of what was shown, whoever showed it, and one for a whole prompt."""
+"""A adaptive θ: the quantile of what was shown, whoever showed it, and one for a whole prompt."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eager_sgl import (
+    AdaptiveThreshold,
     EagerConfig,
-    RunningThreshold,
     SamplingConfig,
     SearchConfig,
     eager_init,
@@ -32,29 +32,29 @@ CONFIG = EagerConfig(
 
 @given(st.lists(entropy, min_size=1, max_size=300), st.floats(0.01, 0.99))
 def test_it_is_the_quantile_of_all_that_was_shown_but_for_the_bin(shown, quantile):
-    running = RunningThreshold(quantile, lowest=1e-9)
+    adaptive_threshold = AdaptiveThreshold(quantile, lowest=1e-9)
     half = len(shown) // 2
-    running.observe([*shown[:half], math.nan])
-    running.observe(shown[half:])
+    adaptive_threshold.observe([*shown[:half], math.nan])
+    adaptive_threshold.observe(shown[half:])
     exact = float(np.quantile(shown, quantile, method="inverted_cdf"))
-    assert running.num_steps == len(shown)
-    assert exact - BIN - 1e-9 <= running.threshold(8) <= exact + 1e-9
+    assert adaptive_threshold.num_steps == len(shown)
+    assert exact - BIN - 1e-9 <= adaptive_threshold.threshold(8) <= exact + 1e-9
 
 
 @given(st.integers(2, 64), st.integers(20, 20_000))
 def test_without_a_quantile_a_chain_is_to_meet_as_many_branches_as_m_asks_for(most, length):
-    running = RunningThreshold()
-    assert running.quantile(most) == 1
-    running.observe_length(length - 10)
-    running.observe_length(length + 10)
-    met = (1 - running.quantile(most)) * length
+    adaptive_threshold = AdaptiveThreshold()
+    assert adaptive_threshold.quantile(most) == 1
+    adaptive_threshold.observe_length(length - 10)
+    adaptive_threshold.observe_length(length + 10)
+    met = (1 - adaptive_threshold.quantile(most)) * length
     assert math.exp(met) == pytest.approx(max(most / 2, 2))
 
 
 def test_many_threads_lose_nothing():
     rng = np.random.default_rng(0)
     parts = [rng.uniform(0, 3, size=50).tolist() for _ in range(200)]
-    one, other = RunningThreshold(0.9), RunningThreshold(0.9)
+    one, other = AdaptiveThreshold(0.9), AdaptiveThreshold(0.9)
     for part in parts:
         one.observe(part)
         one.observe_length(len(part))
@@ -70,63 +70,74 @@ def test_many_threads_lose_nothing():
     assert other.threshold(8) == one.threshold(8)
 
 
-def draw(server, running, seed):
+def draw(server, adaptive_threshold, seed):
     server.restart(seed)
     endpoint = TokenEndpoint(server)
-    state = eager_init.run(prompt=(9,), config=CONFIG, running=running, backend=endpoint)
+    state = eager_init.run(
+        prompt=(9,), config=CONFIG, adaptive_threshold=adaptive_threshold, backend=endpoint
+    )
     return state.ret_value
 
 
 def test_a_prompt_keeps_one_theta_and_branches_at_no_less():
-    server, running = ScriptedServer(mixed_distribution(5), allows_gate=True), RunningThreshold()
-    results = [draw(server, running, seed) for seed in range(2 * NUM_CHAINS)]
+    server, adaptive_threshold = (
+        ScriptedServer(mixed_distribution(5), allows_gate=True),
+        AdaptiveThreshold(),
+    )
+    results = [draw(server, adaptive_threshold, seed) for seed in range(2 * NUM_CHAINS)]
     assert all(result.monitor == "chunk" for result in results)
     for result in results:
         for point in result.branch_points:
-            assert point.entropy >= result.entropy_histogram.threshold >= running.lowest
+            assert point.entropy >= result.entropy_histogram.threshold >= adaptive_threshold.lowest
     assert sum(len(result.sequences) > 1 for result in results) > 3
     assert len({result.entropy_histogram.threshold for result in results}) > 2
 
 
 def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once():
-    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold()
-    first = draw(server, running, 0)
+    server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold()
+    first = draw(server, adaptive_threshold, 0)
     own = [entropy for entropy in first.sequences[0].entropies if entropy == entropy]
     lowest = min(point.entropy for point in first.branch_points)
     assert first.entropy_histogram.threshold <= lowest
     assert first.entropy_histogram.length > 1
     assert own
     for _ in range(NUM_CHAINS):
-        running.observe_length(20)
-    known = running.threshold(CONFIG.max_sequences)
-    assert draw(server, running, 1).entropy_histogram.threshold == known
+        adaptive_threshold.observe_length(20)
+    known = adaptive_threshold.threshold(CONFIG.max_sequences)
+    assert draw(server, adaptive_threshold, 1).entropy_histogram.threshold == known
 
 
 @pytest.mark.parametrize("lowest", [0.05, 0.7])
 def test_a_prompt_branches_at_no_less_than_the_lowest(lowest):
     """Whatever θ the configuration names."""
-    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.01, lowest=lowest)
-    result = draw(server, running, 2)
-    assert result.entropy_histogram.threshold == running.threshold(8) == lowest
+    server, adaptive_threshold = (
+        ScriptedServer(mixed_distribution(5)),
+        AdaptiveThreshold(0.01, lowest=lowest),
+    )
+    result = draw(server, adaptive_threshold, 2)
+    assert result.entropy_histogram.threshold == adaptive_threshold.threshold(8) == lowest
     assert len(result.sequences) > 1
     assert all(point.entropy >= lowest for point in result.branch_points)
 
 
 def test_what_was_stored_brings_the_same_theta_back():
-    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold()
-    results = [draw(server, running, seed) for seed in range(6)]
-    again = RunningThreshold()
+    server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold()
+    results = [draw(server, adaptive_threshold, seed) for seed in range(6)]
+    again = AdaptiveThreshold()
     for result in reversed(results):
         again.restore(result.entropy_histogram)
-    assert (again.num_steps, again.num_chains) == (running.num_steps, running.num_chains)
-    assert again.quantile(8) == pytest.approx(running.quantile(8))
-    assert again.threshold(8) == running.threshold(8)
+    assert (again.num_steps, again.num_chains) == (
+        adaptive_threshold.num_steps,
+        adaptive_threshold.num_chains,
+    )
+    assert again.quantile(8) == pytest.approx(adaptive_threshold.quantile(8))
+    assert again.threshold(8) == adaptive_threshold.threshold(8)
 
 
 def test_every_step_is_shown_once():
     """Shared steps count for the segment that drew them, discarded ones too."""
-    server, running = ScriptedServer(mixed_distribution(5)), RunningThreshold(0.5)
-    result = draw(server, running, 3)
+    server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold(0.5)
+    result = draw(server, adaptive_threshold, 3)
     counted = sum(number for _, number in result.entropy_histogram.counts)
     known = {
         sequence.token_ids[:end]
@@ -134,27 +145,32 @@ def test_every_step_is_shown_once():
         for end, value in enumerate(sequence.entropies)
         if value == value
     }
-    assert counted == running.num_steps
+    assert counted == adaptive_threshold.num_steps
     assert len(known) <= counted <= len(known) + result.counts.discarded
 
 
 @pytest.mark.parametrize("quantile", [0, 1, -0.5])
 def test_a_wrong_quantile_names_the_value(quantile):
     with pytest.raises(ValueError, match=f"quantile is {quantile}"):
-        RunningThreshold(quantile)
+        AdaptiveThreshold(quantile)
 
 
 def test_a_wrong_lowest_names_the_value():
     with pytest.raises(ValueError, match=r"lowest is 0; it must be above 0 nats"):
-        RunningThreshold(lowest=0)
+        AdaptiveThreshold(lowest=0)
 
 
 def test_neither_searches_nor_the_gate_have_a_running_theta():
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0), allows_gate=True))
     with pytest.raises(Exception, match="the search best_first, which has no θ"):
         eager_init.run(
-            prompt=(9,), config=SearchConfig(), running=RunningThreshold(), backend=endpoint
+            prompt=(9,),
+            config=SearchConfig(),
+            adaptive_threshold=AdaptiveThreshold(),
+            backend=endpoint,
         )
     config = EagerConfig(threshold=0.1, monitor="gate")
     with pytest.raises(Exception, match="monitor is gate"):
-        eager_init.run(prompt=(9,), config=config, running=RunningThreshold(), backend=endpoint)
+        eager_init.run(
+            prompt=(9,), config=config, adaptive_threshold=AdaptiveThreshold(), backend=endpoint
+        )

@@ -1,4 +1,4 @@
-"""The running θ of each cell of a run, put together from what its prompts have stored."""
+"""The adaptive θ of each cell of a run, put together from what its prompts have stored."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from evals.records.plan import Cell
 from evals.records.store import PromptRecord
 
-__all__ = ["RunningTheta", "restored", "running_theta"]
+__all__ = ["AdaptiveTheta", "adaptive_theta", "restored"]
 
 
 @dataclass(frozen=True)
-class RunningTheta:
-    """What became of a running θ.
+class AdaptiveTheta:
+    """What became of a adaptive θ.
 
     Attributes:
         final: θ in nats that the next prompt would get, by seed.
@@ -33,31 +33,31 @@ class RunningTheta:
     highest: float
 
 
-def restored(records: Iterable[PromptRecord], quantile: float | None) -> RunningThreshold:
+def restored(records: Iterable[PromptRecord], quantile: float | None) -> AdaptiveThreshold:
     """As prompts that have finished left it, in any order."""
-    running = RunningThreshold(quantile)
+    adaptive_threshold = AdaptiveThreshold(quantile)
     for record in records:
         assert record.entropy_histogram is not None, (
-            f"{record.sample_id}: no running θ in {record.cell}"
+            f"{record.sample_id}: no adaptive θ in {record.cell}"
         )
-        running.restore(record.entropy_histogram)
+        adaptive_threshold.restore(record.entropy_histogram)
     return running
 
 
-def running_theta(records: Sequence[PromptRecord], quantile: float | None) -> RunningTheta | None:
+def adaptive_theta(records: Sequence[PromptRecord], quantile: float | None) -> AdaptiveTheta | None:
     """Of the records of a row; None where θ was fixed."""
     used = [
         record.entropy_histogram.threshold
         for record in records
         if record.entropy_histogram is not None
     ]
-    if not used or not records[0].cell.is_running:
+    if not used or not records[0].cell.is_adaptive:
         return None
     cells: dict[Cell, list[PromptRecord]] = {}
     for record in records:
         cells.setdefault(record.cell, []).append(record)
     found = {cell: restored(own, quantile) for cell, own in cells.items()}
-    return RunningTheta(
+    return AdaptiveTheta(
         final=tuple(r.threshold(cell.max_sequences) for cell, r in found.items()),
         quantile=tuple(r.quantile(cell.max_sequences) for cell, r in found.items()),
         num_steps=sum(r.num_steps for r in found.values()),

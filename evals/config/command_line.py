@@ -33,7 +33,7 @@ OUTPUT_HELP = (
 REPORT_HELP = "report on what the output folder holds by now, complete or not; start nothing"
 THETA_HELP = (
     "θ in nats, in (0, ln K], one or more with commas; a file written by calibration; or, for "
-    "eager_init, auto: the running quantile of the model's entropies at which a chain meets "
+    "eager_init, auto: the adaptive quantile of the model's entropies at which a chain meets "
     "ln(M/2) branches, or quantile:0.98 (default: the preset's, else the task's)"
 )
 REGRADE_HELP = (

@@ -63,7 +63,7 @@ def read_thresholds(
 ) -> tuple[tuple[float | None, ...], Calibration | None]:
     """θ of a sweep, and its calibration if it is a file; `own` where nothing is given.
 
-    None stands for the running quantile.
+    None stands for the adaptive quantile.
     """
     if text is None:
         return (own,), None
@@ -71,18 +71,18 @@ def read_thresholds(
         if text.endswith(".json"):
             raise ValueError(f"theta: there is no file {text}")
         parts = [part.strip() for part in text.split(",")]
-        fixed = [part for part in parts if not _is_running(part)]
+        fixed = [part for part in parts if not _is_adaptive(part)]
         values: tuple[float | None, ...] = (
             read_values("theta", ",".join(fixed), float) if fixed else ()
         )
         if len(parts) > len(fixed) + 1:
-            raise ValueError(f"theta is {text}; one running quantile may be named")
+            raise ValueError(f"theta is {text}; one adaptive quantile may be named")
         return values + (None,) * (len(parts) - len(fixed)), None
     calibration = Calibration.read(Path(text))
     return (calibration.theta,), calibration
 
 
-def _is_running(part: str) -> bool:
+def _is_adaptive(part: str) -> bool:
     return part == AUTO or part.partition(":")[0] == QUANTILE
 
 

@@ -251,7 +251,7 @@ def _require_thetas(rules: Mapping[str, Reallocation], thresholds: Sequence[floa
 
 
 def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
-    """What a running θ needs."""
+    """What a adaptive θ needs."""
     if others := [name for name in methods if name in RULES]:
         raise ValueError(
             f"theta runs along, and {others[0]} needs one that is the same for all prompts; give "
@@ -260,7 +260,9 @@ def _require_one_stage(methods: Sequence[str], monitor: str) -> None:
     if STAGE_ONE not in methods:
         raise ValueError(f"theta runs along, which is of {STAGE_ONE}; add it to --methods")
     if monitor == "gate":
-        raise ValueError("monitor is gate, which tells no entropy below θ; a running θ needs chunk")
+        raise ValueError(
+            "monitor is gate, which tells no entropy below θ; a adaptive θ needs chunk"
+        )
 
 
 def _require_one_budget(

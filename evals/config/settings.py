@@ -51,7 +51,7 @@ class Settings:
         verifier: says of a sequence's text whether it is correct; None leaves that to the labels.
         verifier_name: as on the command line.
         calibration: of θ, where it comes from a file.
-        quantile: of the running θ; None where it follows from M.
+        quantile: of the adaptive θ; None where it follows from M.
         choices: what was taken from the model's preset or from defaults.
         may_run_code: whether programs that the model wrote may be run.
         limit: most prompts; None for all.
@@ -188,7 +188,7 @@ class Settings:
         controls, plan = self.plan.control_temperatures, self.plan
         return {
             **({"control_temperatures": list(controls)} if controls else {}),
-            **({"running_quantile": self.quantile} if None in plan.thresholds else {}),
+            **({"adaptive_quantile": self.quantile} if None in plan.thresholds else {}),
         }
 
     def header(self, profile: ServerProfile) -> dict[str, Any]:

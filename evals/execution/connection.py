@@ -106,7 +106,7 @@ def _no_check() -> None:
 
 def _introduced(endpoint: TokenEndpoint, settings: Settings, view: View) -> TokenEndpoint:
     monitor = "gate" if endpoint.gate(settings.base) else "chunk"
-    running = ", chunk at the running θ" if None in settings.plan.thresholds else ""
+    running = ", chunk at the adaptive θ" if None in settings.plan.thresholds else ""
     view.say(f"monitor: {monitor}{running}")
     return endpoint
 

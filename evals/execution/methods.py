@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.reallocation import RULES, Grant
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder
@@ -51,7 +51,7 @@ class Call:
         on_progress: to be told of progress.
         until: ends a search early.
         bidder: the prompt's part of the tokens that a search shares with others.
-        running: gives EAGer-init its θ; None where that is fixed.
+        adaptive_threshold: gives EAGer-init its θ; None where that is fixed.
     """
 
     endpoint: TokenEndpoint
@@ -61,7 +61,7 @@ class Call:
     on_progress: OnProgress
     until: Stop | None = None
     bidder: Bidder | None = None
-    running: RunningThreshold | None = None
+    adaptive_threshold: AdaptiveThreshold | None = None
 
 
 def _run(program: SglFunction, call: Call, **arguments: Any) -> PromptResult:
@@ -90,7 +90,13 @@ def _parallel(call: Call) -> PromptResult:
 def _eager_init(call: Call) -> PromptResult:
     from eager_sgl.program import eager_init
 
-    return _run(eager_init, call, config=call.config, account=call.account, running=call.running)
+    return _run(
+        eager_init,
+        call,
+        config=call.config,
+        account=call.account,
+        adaptive_threshold=call.adaptive_threshold,
+    )
 
 
 def _search(call: Call) -> PromptResult:
@@ -166,13 +172,13 @@ class Worker:
     """Runs prompts on a server; its methods are called from several threads at once.
 
     Attributes:
-        running: of each cell with a running θ, as earlier sessions left it.
+        adaptive_threshold: of each cell with a adaptive θ, as earlier sessions left it.
         unfit: what is wrong with prompts that the model cannot be given, by id.
     """
 
     settings: Settings
     server: Server
-    running: Mapping[Cell, RunningThreshold] = field(default_factory=dict)
+    adaptive_threshold: Mapping[Cell, AdaptiveThreshold] = field(default_factory=dict)
     unfit: Mapping[str, Exception] = field(default_factory=dict)
 
     def first(
@@ -214,8 +220,10 @@ class Worker:
         until = None
         if searches and settings.stop is not None:
             until = settings.stop.rule(sample, verdicts, settings.verifier)
-        running, endpoint = self.running.get(cell), self.server.endpoint
-        return Call(endpoint, sample, config, account, on_progress, until, bidder, running)
+        adaptive_threshold, endpoint = self.adaptive_threshold.get(cell), self.server.endpoint
+        return Call(
+            endpoint, sample, config, account, on_progress, until, bidder, adaptive_threshold
+        )
 
     def _first_record(
         self, cell: Cell, sample: Sample, verdicts: Verdicts, result: PromptResult, seconds: float

@@ -42,7 +42,7 @@ class Cell(NamedTuple):
     """One method with one value of everything that a sweep varies; a key.
 
     Attributes:
-        threshold: θ; None for a method without, and for EAGer-init at a running quantile.
+        threshold: θ; None for a method without, and for EAGer-init at a adaptive quantile.
         stage_two: "restart" or "resume", how extra sequences begin; None for a method without.
     """
 
@@ -54,14 +54,14 @@ class Cell(NamedTuple):
     stage_two: str | None = None
 
     @property
-    def is_running(self) -> bool:
-        """Whether θ is the running quantile of what the model shows."""
+    def is_adaptive(self) -> bool:
+        """Whether θ is the adaptive quantile of what the model shows."""
         return self.method == STAGE_ONE and self.threshold is None
 
     @property
     def theta(self) -> str:
         """θ as tables and plots show it; empty for a method without."""
-        if self.is_running:
+        if self.is_adaptive:
             return AUTO
         return "" if self.threshold is None else f"{self.threshold:g}"
 
@@ -101,7 +101,7 @@ class Plan:
     Attributes:
         methods: names, as asked for.
         max_sequences: values of M.
-        thresholds: values of θ; None is the running quantile.
+        thresholds: values of θ; None is the adaptive quantile.
         temperatures: values of τ.
         seeds: the repeats; each is a draw of its own over the same prompts.
         stage_twos: how extra sequences begin, one or both of "restart" and "resume".

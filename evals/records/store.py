@@ -109,7 +109,7 @@ class PromptRecord:
 
     Attributes:
         max_sequences: M, the cap of stage one.
-        threshold: θ of stage one; None where the method does not branch, and at a running θ.
+        threshold: θ of stage one; None where the method does not branch, and at a adaptive θ.
         temperature: τ of sampling.
         seed: which repeat it is.
         sequences: those of stage one, then the extra ones.

@@ -115,7 +115,7 @@ def _budget(groups: Sequence[RecordGroup], plan: Plan) -> dict[str, Any]:
     place = next((g.place for g in first.values() if g.place.method != PARALLEL), None)
     return {
         "max_sequences": most,
-        "theta": (AUTO if place.is_running else place.threshold) if place else None,
+        "theta": (AUTO if place.is_adaptive else place.threshold) if place else None,
         "temperature": min(plan.temperatures),
         "methods": [
             {"method": group.place.method, "name": name, "levels": _spent(group, most)}

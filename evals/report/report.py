@@ -10,7 +10,7 @@ from typing import Any
 
 from eager_sgl.budget.reallocation import RULES
 from eager_sgl.core import TokenCounts
-from evals.analysis.adaptive_threshold import running_theta
+from evals.analysis.adaptive_threshold import adaptive_theta
 from evals.analysis.curves import Curve, curve_of
 from evals.analysis.groups import RecordGroup, group_records, make_group, mean, means, over_seeds
 from evals.analysis.judged import count_judged
@@ -123,9 +123,9 @@ def summarise_run(
             rows.append(_row(group, plan, seconds, None))
         else:
             rows.append(_row(group, plan, seconds, parallel.get(group.place.temperature)))
-        if group.place.is_running:
-            quantile = header["config"].get("running_quantile")
-            rows[-1] = replace(rows[-1], running=running_theta(group.records, quantile))
+        if group.place.is_adaptive:
+            quantile = header["config"].get("adaptive_quantile")
+            rows[-1] = replace(rows[-1], adaptive_threshold=adaptive_theta(group.records, quantile))
     whole = [group for group in groups if not _is_partial(group, waiting)]
     has_labels = header["config"].get("has_labels", True)
     contrasts = contrast_second_stages(whole) if has_labels else ()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from eager_sgl.core import TokenCounts
-from evals.analysis.adaptive_threshold import RunningTheta
+from evals.analysis.adaptive_threshold import AdaptiveTheta
 from evals.analysis.judged import JudgedCounts
 from evals.analysis.matching import MatchedParallel
 from evals.analysis.metrics import Correlation, Estimate
@@ -119,7 +119,7 @@ class Row:
         matched: what Full Parallel reaches with the same tokens; None if it was not run.
         judged: what became of the sequences; None where the row was estimated.
         paper: what the paper reports of the same; None where it reports nothing.
-        running: what became of a running θ; None where it is fixed.
+        adaptive_threshold: what became of a adaptive θ; None where it is fixed.
         inexact: None for a method that does not walk, and where the row was estimated.
         num_failed: prompts, each seed's counted for itself, that failed and are in no figure.
     """
@@ -144,7 +144,7 @@ class Row:
     levels: tuple[Level, ...] = ()
     judged: JudgedCounts | None = None
     paper: PaperRow | None = None
-    running: RunningTheta | None = None
+    adaptive_threshold: AdaptiveTheta | None = None
     inexact: InexactWalks | None = None
     num_failed: int = 0
 
@@ -162,7 +162,13 @@ class Row:
     @property
     def theta(self) -> str:
         """As tables show it; empty for a method without."""
-        return AUTO if self.running else "" if self.threshold is None else f"{self.threshold:g}"
+        return (
+            AUTO
+            if self.adaptive_threshold
+            else ""
+            if self.threshold is None
+            else f"{self.threshold:g}"
+        )
 
     @property
     def cached_share(self) -> float:
@@ -175,7 +181,7 @@ class Row:
             "method": self.method,
             "name": self.name,
             "max_sequences": self.max_sequences,
-            "theta": AUTO if self.running else self.threshold,
+            "theta": AUTO if self.adaptive_threshold else self.threshold,
             "temperature": self.temperature,
             "seeds": list(self.seeds),
             "num_prompts": self.num_prompts,
@@ -200,7 +206,7 @@ class Row:
             "wall_seconds": self.wall_seconds,
             "stage_two": vars(self.stage_two) if self.stage_two else None,
             "judged": self.judged.to_json() if self.judged else None,
-            "running_theta": asdict(self.running) if self.running else None,
+            "adaptive_theta": asdict(self.adaptive_threshold) if self.adaptive_threshold else None,
             "inexact_walks": vars(self.inexact) if self.inexact else None,
             "paper": self.paper.to_json() if self.paper else None,
             **_matched(self.matched),
@@ -317,4 +323,4 @@ def _failure(failure: Failure) -> dict[str, Any]:
 def _place(cell: Cell) -> dict[str, Any]:
     values = cell._asdict()
     threshold = values.pop("threshold")
-    return values | {"theta": AUTO if cell.is_running else threshold}
+    return values | {"theta": AUTO if cell.is_adaptive else threshold}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eager_sgl.adaptive_threshold import EntropyHistogram, RunningThreshold
+from eager_sgl.adaptive_threshold import AdaptiveThreshold, EntropyHistogram
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import run
@@ -32,13 +32,13 @@ class Showing:
             raise AuthenticationError("stopped")
         call.account.commit(1)
         found = result(["no answer"])
-        if call.running is None:
+        if call.adaptive_threshold is None:
             return found
-        self.quantiles.add(call.running.quantile(4))
+        self.quantiles.add(call.adaptive_threshold.quantile(4))
         own = sum(call.sample.id.encode())
-        counts = call.running.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
-        call.running.observe_length(20 + own % 5)
-        threshold = call.running.threshold(4)
+        counts = call.adaptive_threshold.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
+        call.adaptive_threshold.observe_length(20 + own % 5)
+        threshold = call.adaptive_threshold.threshold(4)
         shown = EntropyHistogram(threshold, 20 + own % 5, tuple(sorted(Counter(counts).items())))
         return replace(found, entropy_histogram=shown)
 
@@ -60,15 +60,15 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
     for folder in (whole, pieces):
         summary = json.loads((folder / "summary.json").read_text())
         (row,) = summary["rows"]
-        running = row["running_theta"]
+        adaptive_threshold = row["adaptive_theta"]
         assert row["theta"] == "auto"
         finals.append((running["final"], running["quantile"]))
         assert running["num_steps"] == 9 * 22
         assert 0.9 < running["quantile"][0] < 1
         assert running["lowest"] <= running["median"] <= running["highest"]
         assert summary["config"]["thresholds"] == [None]
-        assert summary["config"]["running_quantile"] is None
-    known = RunningThreshold()
+        assert summary["config"]["adaptive_quantile"] is None
+    known = AdaptiveThreshold()
     counts = [pair for shown in one.values() for pair in shown["counts"]]
     known.observe([index * 0.005 + 1e-6 for index, number in counts for _ in range(number)])
     known.observe_length(sum(li["entropy_histogram"]["length"] for li in lines(whole)) / 9)
@@ -84,7 +84,7 @@ def test_it_is_said_under_the_table_beside_a_fixed_theta(
     assert run.main([*both, "--output-dir", str(tmp_path)]) == 0
     assert showing.quantiles == {0.95}
     said = " ".join(capsys.readouterr().out.split())
-    assert "eager_init M=4 θ=auto τ=0.6: θ is the running quantile, at the end" in said
+    assert "eager_init M=4 θ=auto τ=0.6: θ is the adaptive quantile, at the end" in said
     assert "(q = 0.9500) after 198 monitored steps" in said
     assert {line["threshold"] for line in lines(tmp_path)} == {None, 0.7}
     assert {line["entropy_histogram"] is None for line in lines(tmp_path) if line["threshold"]} == {
@@ -96,10 +96,10 @@ def test_settings_hold_the_quantile() -> None:
     settings = parse_settings(["--theta", "0.9,quantile:0.99", *AUTO[:2]], METHODS)
     assert settings.plan.thresholds == (0.9, None)
     assert settings.quantile == 0.99
-    fixed, running = settings.plan.cells
+    fixed, adaptive_threshold = settings.plan.cells
     assert settings.config(fixed).threshold == 0.9
-    assert (fixed.theta, running.theta) == ("0.9", "auto")
-    assert "running_quantile" not in parse_settings(["--theta", "0.9"], METHODS).to_json()
+    assert (fixed.theta, adaptive_threshold.theta) == ("0.9", "auto")
+    assert "adaptive_quantile" not in parse_settings(["--theta", "0.9"], METHODS).to_json()
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_settings_hold_the_quantile() -> None:
     [
         (["--theta", "auto"], "eager_adapt needs one that is the same for all prompts"),
         (["--theta", "auto", "--methods", "parallel"], "which is of eager_init; add it"),
-        (["--theta", "auto,quantile:0.9"], "one running quantile may be named"),
+        (["--theta", "auto,quantile:0.9"], "one adaptive quantile may be named"),
         (["--theta", "quantile:1.5", *AUTO[:2]], "it must be in (0, 1)"),
         (["--theta", "quantile:high", *AUTO[:2]], "quantile of theta is 'high'"),
-        (["--theta", "auto", *AUTO[:2], "--monitor", "gate"], "a running θ needs chunk"),
+        (["--theta", "auto", *AUTO[:2], "--monitor", "gate"], "a adaptive θ needs chunk"),
     ],
 )
 def test_what_cannot_run_along_is_refused_in_one_sentence(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel, search
-from eager_sgl.adaptive_threshold import RunningThreshold
+from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.endpoint import TokenEndpoint
 from evals.records.files import to_line
@@ -27,7 +27,7 @@ RUNS: dict[str, Any] = {
         prompt="p", config=replace(EAGER, refused_threshold=0.3), backend=end
     ),
     "running": lambda end: eager_init.run(
-        prompt="p", config=EAGER, running=RunningThreshold(), backend=end
+        prompt="p", config=EAGER, running=AdaptiveThreshold(), backend=end
     ),
     **{
         order: lambda end, order=order: search.run(

@@ -51,7 +51,7 @@ ROW_FIELDS = {
     "stage_two",
     "judged",
     "inexact_walks",
-    "running_theta",
+    "adaptive_theta",
     "paper",
     "matched_parallel_k",
     "matched_parallel_pass_at_k",
