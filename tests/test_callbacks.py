@@ -34,7 +34,7 @@ SEQUENCES = (Sequence((1, 2), (), "stop", text="a"), Sequence((1, 3), (), "stop"
 class Own:
     """A priority that says what it is told to say."""
 
-    flattening = NONE
+    reshaping = NONE
 
     def __init__(self, say):
         self._say = say
@@ -43,13 +43,13 @@ class Own:
         return self._say(candidates)
 
 
-class WithoutFlattening:
+class WithoutReshaping:
     def __call__(self, candidates):
         return candidates.entropies
 
 
 class OfTwo:
-    flattening = NONE
+    reshaping = NONE
 
     def __call__(self, candidates, more):
         return candidates.entropies
@@ -58,7 +58,7 @@ class OfTwo:
 class Instance:
     """A class that needs nothing stands for its object."""
 
-    flattening = NONE
+    reshaping = NONE
 
     def __call__(self, candidates):
         return candidates.entropies.tolist()
@@ -79,8 +79,8 @@ WRONG_PRIORITIES = {
     ),
     "raises": (Own(lambda c: c.entropie), "raised AttributeError: 'Candidates' object has no"),
     "fails on none": (Own(lambda c: c.entropies / c.entropies.max()), "raised ValueError: zero"),
-    "no flattening": (WithoutFlattening(), "has no flattening"),
-    "a plain function": (lambda candidates: candidates.entropies, "has no flattening"),
+    "no reshaping": (WithoutReshaping(), "has no reshaping"),
+    "a plain function": (lambda candidates: candidates.entropies, "has no reshaping"),
     "two arguments": (OfTwo(), "takes (candidates, more); it is called with (candidates)"),
     "no function": (3, "is a int, no function"),
     "a class": (OfTwo, "takes (candidates, more)"),

@@ -103,7 +103,7 @@ class BestFirstSchedule(SearchSchedule):
 
     def open_round(self, tree: TokenTree, room: int) -> int:
         """Open the best entries; of equal ones the first in the order of the candidates."""
-        found = candidates(tree, self.priority.flattening)
+        found = candidates(tree, self.priority.reshaping)
         values = self.priority(found)
         best = [int(index) for index in np.argsort(-values, kind="stable")[:room]]
         chosen = [index for index in best if values[index] > -np.inf]

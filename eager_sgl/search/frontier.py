@@ -21,7 +21,7 @@ from eager_sgl.signals import least_mass, retemper, top_k_entropy
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["NONE", "Candidates", "Flattening", "StepRecorder", "candidates"]
+__all__ = ["NONE", "Candidates", "Reshaping", "StepRecorder", "candidates"]
 
 CERTAIN = 0.995
 """Steps of the study's chains with a more likely token were 92 %."""
@@ -83,22 +83,22 @@ class StepRecorder:
 
 
 @dataclass(frozen=True)
-class Flattening:
+class Reshaping:
     """How a step's distribution is changed before priorities look at it.
 
     Attributes:
         temperature: weights are p^(1/temperature).
-        min_ratio: tokens less likely than this share of the most likely one count as impossible.
+        min_p: tokens less likely than this share of the most likely one count as impossible.
     """
 
     temperature: float = 1.0
-    min_ratio: float = 0.0
+    min_p: float = 0.0
 
     def __call__(self, logprobs: NDArray[np.float32]) -> Floats:
         """Normalised logprobs [n, K]; -inf where impossible."""
         scaled = logprobs.astype(np.float64) / self.temperature
-        if self.min_ratio:
-            floor = logprobs[:, :1] + np.log(self.min_ratio)
+        if self.min_p:
+            floor = logprobs[:, :1] + np.log(self.min_p)
             scaled = np.where(logprobs >= floor, scaled, -np.inf)
         most = scaled.max(axis=1, keepdims=True)
         total = np.log(np.exp(scaled - most).sum(axis=1, keepdims=True)) + most
@@ -106,7 +106,7 @@ class Flattening:
         return normalised
 
 
-NONE = Flattening()
+NONE = Reshaping()
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,11 @@ class Candidates:
         return len(self.positions)
 
 
-def candidates(tree: TokenTree, flattening: Flattening = NONE) -> Candidates:
+def candidates(tree: TokenTree, reshaping: Reshaping = NONE) -> Candidates:
     """All of a tree, segment by segment, by rising position and falling probability.
 
     Args:
-        flattening: of the distributions behind `logprobs` and `joint_logprobs`.
+        reshaping: of the distributions behind `logprobs` and `joint_logprobs`.
     """
     children: dict[int, list[Segment]] = defaultdict(list)
     for segment in tree.segments:
@@ -167,7 +167,7 @@ def candidates(tree: TokenTree, flattening: Flattening = NONE) -> Candidates:
     for segment in tree.segments:
         if segment.steps is None:
             continue
-        view = _View(segment, segment.steps, flattening, joints.get(segment.index, 0.0))
+        view = _View(segment, segment.steps, reshaping, joints.get(segment.index, 0.0))
         parts.append(view.untried(children[segment.index]))
         joints |= {child.index: view.joint(child) for child in children[segment.index]}
     return _joined(parts, tree)
@@ -176,12 +176,10 @@ def candidates(tree: TokenTree, flattening: Flattening = NONE) -> Candidates:
 class _View:
     """A segment's stored steps, and the flattened joint log-probability of what precedes each."""
 
-    def __init__(
-        self, segment: Segment, steps: Steps, flattening: Flattening, joint: float
-    ) -> None:
+    def __init__(self, segment: Segment, steps: Steps, reshaping: Reshaping, joint: float) -> None:
         self._segment = segment
         self._steps = steps
-        self._logprobs = flattening(steps.logprobs)
+        self._logprobs = reshaping(steps.logprobs)
         own = np.array(segment.token_ids, dtype=np.int32)[steps.positions - segment.start]
         self._taken_ids = own
         self._taken_ranks = ranks_of(steps.token_ids, own)

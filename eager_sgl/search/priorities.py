@@ -16,7 +16,7 @@ import numpy as np
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.errors import PlugInError
-from eager_sgl.search.frontier import NONE, Candidates, Flattening, Floats, StepRecorder, candidates
+from eager_sgl.search.frontier import NONE, Candidates, Floats, Reshaping, StepRecorder, candidates
 from eager_sgl.search.redundancy import Consequential, Novel
 from eager_sgl.tree import TokenTree
 
@@ -35,7 +35,7 @@ class Priority(Protocol):
     """Values of candidates, and the distributions that it wants to see them under."""
 
     @property
-    def flattening(self) -> Flattening:
+    def reshaping(self) -> Reshaping:
         """Applied to every step before the candidates are made."""
 
     def __call__(self, candidates: Candidates) -> Floats:
@@ -54,7 +54,7 @@ class EarlyPeaks:
 
     scale: float = 40.0
     least_probability: float = 0.02
-    flattening: Flattening = NONE
+    reshaping: Reshaping = NONE
 
     def __call__(self, candidates: Candidates) -> Floats:
         with np.errstate(divide="ignore"):
@@ -67,7 +67,7 @@ class EarlyPeaks:
 class JointOverCost:
     """ln of the probability of prefix and token, over the tokens that it will cost."""
 
-    flattening: Flattening = NONE
+    reshaping: Reshaping = NONE
 
     def __call__(self, candidates: Candidates) -> Floats:
         return np.asarray(candidates.joint_logprobs - np.log(candidates.remaining))
@@ -84,7 +84,7 @@ class Best:
 
     value: Callable[[Candidates], Floats]
     least_probability: float = 0.02
-    flattening: Flattening = NONE
+    reshaping: Reshaping = NONE
 
     def __call__(self, candidates: Candidates) -> Floats:
         allowed = candidates.probabilities >= self.least_probability
@@ -94,13 +94,13 @@ class Best:
 PRIORITIES: dict[str, Priority] = {
     "early_peaks": EarlyPeaks(),
     "joint_cost": JointOverCost(),
-    "flat_joint_cost": JointOverCost(Flattening(temperature=1.5, min_ratio=0.05)),
+    "flat_joint_cost": JointOverCost(Reshaping(temperature=1.5, min_p=0.05)),
     "entropy": Best(lambda c: c.entropies),
     "probability": Best(lambda c: c.probabilities),
     "varentropy": Best(lambda c: c.varentropies),
     "self_certainty": Best(lambda c: -c.uniform_kl),
     "novel_early_peaks": Novel(EarlyPeaks()),
-    "novel_flat_joint_cost": Novel(JointOverCost(Flattening(temperature=1.5, min_ratio=0.05))),
+    "novel_flat_joint_cost": Novel(JointOverCost(Reshaping(temperature=1.5, min_p=0.05))),
     "consequential_early_peaks": Consequential(EarlyPeaks()),
 }
 """By name: DTS goes by varentropy; self-certainty is KL(uniform ‖ p), and low where unsure."""
@@ -142,14 +142,14 @@ def usable_priority(priority: str | Priority) -> Priority:
         with PlugIn("priority", found, (), name).blamed():
             found = found()
     checked = _Checked(found, PlugIn("priority", found, ("candidates",), name))
-    if not hasattr(found, "flattening"):
+    if not hasattr(found, "reshaping"):
         raise PlugInError(
-            f"{checked.plug_in} has no flattening, the distribution that it wants to see "
+            f"{checked.plug_in} has no reshaping, the distribution that it wants to see "
             "candidates under; eager_sgl.search.priorities.Best makes a priority of a function"
         )
     with checked.plug_in.blamed():
         for probabilities in ([0.5, 0.25, 0.15, 0.1], [1.0, 0.0, 0.0, 0.0]):
-            checked(candidates(_chain(probabilities), checked.flattening))
+            checked(candidates(_chain(probabilities), checked.reshaping))
     return checked
 
 
@@ -161,9 +161,9 @@ class _Checked:
     plug_in: PlugIn
 
     @property
-    def flattening(self) -> Flattening:
+    def reshaping(self) -> Reshaping:
         """The priority's."""
-        return self.priority.flattening
+        return self.priority.reshaping
 
     def __call__(self, candidates: Candidates) -> Floats:
         with self.plug_in.blamed():

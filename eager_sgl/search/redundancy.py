@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eager_sgl.search.frontier import Candidates, Flattening, Floats
+from eager_sgl.search.frontier import Candidates, Floats, Reshaping
 from eager_sgl.tree import Segment, TokenTree
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Novel:
     base: Priority
 
     @property
-    def flattening(self) -> Flattening:
+    def reshaping(self) -> Reshaping:
         """The other priority's."""
-        return self.base.flattening
+        return self.base.reshaping
 
     def __call__(self, candidates: Candidates) -> Floats:
         return np.asarray(self.base(candidates) - np.log1p(recurrences(candidates)))
@@ -74,9 +74,9 @@ class Consequential:
     horizon: int = 12
 
     @property
-    def flattening(self) -> Flattening:
+    def reshaping(self) -> Reshaping:
         """The other priority's."""
-        return self.base.flattening
+        return self.base.reshaping
 
     def __call__(self, candidates: Candidates) -> Floats:
         options = _Options(candidates.tree)

@@ -110,5 +110,5 @@ class BestEntry:
     priority: Priority
 
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> float:
-        values = self.priority(candidates(tree, self.priority.flattening))
+        values = self.priority(candidates(tree, self.priority.reshaping))
         return float(values.max(initial=-math.inf))

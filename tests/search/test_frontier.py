@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import BranchPoint, Generation, SamplingConfig, SearchConfig, TopLogprobs
-from eager_sgl.search.frontier import CERTAIN, NONE, Flattening, StepRecorder, candidates
+from eager_sgl.search.frontier import CERTAIN, NONE, Reshaping, StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, find_priority
 from eager_sgl.steps import Steps
 from eager_sgl.tree import TokenTree
@@ -138,7 +138,7 @@ def test_probabilities_are_the_models_own_and_joint_over_the_whole_path(seed):
 def test_flattened_distributions_are_those_of_the_formula():
     logprobs = np.log(np.array([[0.7, 0.2, 0.07, 0.03]], np.float32))
     weights = np.array([0.7, 0.2, 0.07, 0.0]) ** (1 / 1.5)
-    flat = np.exp(Flattening(temperature=1.5, min_ratio=0.05)(logprobs))[0]
+    flat = np.exp(Reshaping(temperature=1.5, min_p=0.05)(logprobs))[0]
     assert flat == pytest.approx(weights / weights.sum(), rel=1e-4)
     assert np.exp(NONE(logprobs))[0] == pytest.approx([0.7, 0.2, 0.07, 0.03], rel=1e-4)
 
@@ -208,7 +208,7 @@ def test_a_stored_step_takes_168_bytes_at_20_tokens():
 def test_a_priority_values_every_candidate(name):
     priority = find_priority(name)
     for seed in range(4):
-        found = candidates(random_tree(seed), priority.flattening)
+        found = candidates(random_tree(seed), priority.reshaping)
         values = priority(found)
         assert values.shape == (len(found),)
         assert not np.isnan(values).any()

@@ -272,5 +272,5 @@ def test_no_path_is_opened_twice(name, model):
 
 def test_they_see_what_the_other_priority_wants_to_see():
     flat = PRIORITIES["flat_joint_cost"]
-    assert Novel(flat).flattening is flat.flattening
-    assert Consequential(flat).flattening is flat.flattening
+    assert Novel(flat).reshaping is flat.reshaping
+    assert Consequential(flat).reshaping is flat.reshaping

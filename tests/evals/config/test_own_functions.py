@@ -38,10 +38,10 @@ broken = Best(lambda c: c.entropie)
 fine = Best(lambda c: c.entropies)
 number_of = 3
 class Column:
-    flattening = fine.flattening
+    reshaping = fine.reshaping
     def __call__(self, c): return c.entropies[:, None]
 class Two:
-    flattening = fine.flattening
+    reshaping = fine.reshaping
     def __call__(self, c, d): return c.entropies
 """
 
@@ -69,7 +69,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("verifier", "number", "returned 1 (int); it must return True or False"),
         ("verifier", "raises", "raised AttributeError: 'Sample' object has no attribute 'answer'"),
         ("verifier", "later", "(coroutine); it must return True or False"),
-        ("priority", "plain", "has no flattening"),
+        ("priority", "plain", "has no reshaping"),
         ("priority", "nans", "returned NaN for number 0 of 9"),
         ("priority", "short", "raised ValueError: "),
         ("priority", "broken", "raised AttributeError: 'Candidates' object has no attribute 'ent"),
