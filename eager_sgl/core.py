@@ -44,7 +44,7 @@ class SamplingConfig:
     Attributes:
         temperature: τ; 0 is greedy. The paper uses 0.6.
         top_p: nucleus mass in (0, 1]. The paper uses 0.95.
-        max_new_tokens: length limit of one sequence, hand-set tokens included.
+        max_new_tokens: length limit of one sequence, forced tokens included.
         stop_token_ids: ends of a sequence beyond the model's own EOS.
     """
 
@@ -290,7 +290,7 @@ class Sequence:
     """One root-to-leaf path of a prompt's tree.
 
     Attributes:
-        token_ids: all generated tokens, hand-set ones and the stop token included.
+        token_ids: all generated tokens, forced ones and the stop token included.
         logprobs: one per token as the server gave it; NaN where none was asked for.
         finish_reason: "stop" or "length".
         parent: index of the sequence it branched off; None for the first of a tree.
@@ -348,7 +348,7 @@ class TokenCounts:
         generated: tokens the server decoded, discarded ones included (#T of the paper).
         unique: tokens in the tree, each shared prefix once.
         naive: tokens of all sequences added up, as if nothing were shared.
-        hand_set: tokens of the tree that a branch set by hand and nobody decoded.
+        forced: tokens of the tree that a branch set by hand and nobody decoded.
         prompt: tokens sent in all requests.
         cached: those of them that the radix tree served.
         requests: requests for tokens.
@@ -357,7 +357,7 @@ class TokenCounts:
     generated: int = 0
     unique: int = 0
     naive: int = 0
-    hand_set: int = 0
+    forced: int = 0
     prompt: int = 0
     cached: int = 0
     requests: int = 0
@@ -365,7 +365,7 @@ class TokenCounts:
     @property
     def discarded(self) -> int:
         """Tokens decoded that no sequence holds."""
-        return self.generated - (self.unique - self.hand_set)
+        return self.generated - (self.unique - self.forced)
 
     @property
     def prefilled(self) -> int:

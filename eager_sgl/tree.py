@@ -289,7 +289,7 @@ class TokenTree:
                 end - segment.start for segment, end in kept.items() if not segment.is_given
             ),
             naive=naive,
-            hand_set=sum(segment.parent is not None for segment in kept),
+            forced=sum(segment.parent is not None for segment in kept),
         )
 
 

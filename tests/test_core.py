@@ -92,9 +92,7 @@ def test_the_largest_possible_threshold_is_allowed():
 
 
 def test_counts_add_up_field_by_field():
-    one = TokenCounts(
-        generated=10, unique=9, naive=20, hand_set=2, prompt=30, cached=25, requests=3
-    )
+    one = TokenCounts(generated=10, unique=9, naive=20, forced=2, prompt=30, cached=25, requests=3)
     both = one + one
     assert (one.discarded, one.prefilled) == (3, 5)
     assert (both.discarded, both.prefilled, both.requests) == (6, 10, 6)

@@ -60,7 +60,7 @@ def test_where_neither_was_drawn_both_start_afresh():
     assert (first.path(), second.path()) == ([4, 2], [4, 3])
     assert first.path_logprobs()[1] == -0.7
     counts = tree.counts([first, second])
-    assert (counts.generated, counts.unique, counts.naive, counts.hand_set) == (3, 3, 4, 2)
+    assert (counts.generated, counts.unique, counts.naive, counts.forced) == (3, 3, 4, 2)
     assert counts.discarded == 2
 
 
@@ -78,7 +78,7 @@ def test_shared_prefixes_count_once_and_segments_on_no_path_not_at_all():
     append(tree, grandchild, generation(8, 8, 8))
     assert grandchild.path() == [4, 3, 7, 8, 8, 8]
     everything = tree.counts([root, child, grandchild])
-    assert (everything.unique, everything.naive, everything.hand_set) == (10, 13, 2)
+    assert (everything.unique, everything.naive, everything.forced) == (10, 13, 2)
     assert everything.discarded == 0
     without_child = tree.counts([root, grandchild])
     assert (without_child.unique, without_child.discarded) == (8, 2)
@@ -149,7 +149,7 @@ def test_a_given_prefix_belongs_to_the_path_and_costs_nothing():
     append(tree, segment, generation(7, 7))
     assert segment.path() == [4, 4, 6, 7, 7]
     counts = tree.counts([segment])
-    assert (counts.unique, counts.hand_set, counts.generated, counts.discarded) == (3, 1, 2, 0)
+    assert (counts.unique, counts.forced, counts.generated, counts.discarded) == (3, 1, 2, 0)
 
 
 def told(places, *token_ids, finish_reason=None):

@@ -198,7 +198,7 @@ class Row:
             "tokens_unique": self.counts.unique,
             "tokens_naive": self.counts.naive,
             "tokens_discarded": self.counts.discarded,
-            "tokens_hand_set": self.counts.hand_set,
+            "tokens_forced": self.counts.forced,
             "tokens_prefilled": None if self.estimated else self.counts.prefilled,
             "prompt_tokens": None if self.estimated else self.counts.prompt,
             "cached_tokens": None if self.estimated else self.counts.cached,

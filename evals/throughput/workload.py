@@ -137,7 +137,7 @@ def grow_trees(
     with observer.measured() as measure:
         results = _at_once(run, prompts, num_at_once)
     counts = sum((result.counts for result in results), TokenCounts())
-    return measure(counts.unique - counts.hand_set, counts), results
+    return measure(counts.unique - counts.forced, counts), results
 
 
 def sample_plainly(

@@ -32,7 +32,7 @@ def result(texts: Items[str], *, generated: int = 10, max_sequences: int = 4) ->
         for index, text in enumerate(texts)
     )
     counts = TokenCounts(
-        generated=generated, unique=8, naive=12, hand_set=1, prompt=100, cached=90, requests=3
+        generated=generated, unique=8, naive=12, forced=1, prompt=100, cached=90, requests=3
     )
     return PromptResult((5, 6), sequences, counts, max_sequences)
 
@@ -78,7 +78,7 @@ def record(
         "prompt": [{"role": "user", "content": "make"}],
         "prompt_ids": (5, 6),
         "sequences": sequences,
-        "counts": counts or TokenCounts(generated=10, unique=8, naive=12, hand_set=1),
+        "counts": counts or TokenCounts(generated=10, unique=8, naive=12, forced=1),
         "seconds": 0.5,
     }
     return PromptRecord(**fields | more)

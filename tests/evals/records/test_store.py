@@ -55,7 +55,7 @@ def test_a_line_holds_the_whole_tree(path: Path) -> None:
     assert (first["correct"], second["correct"]) == (True, False)
     assert first["token_ids"] == [1, 2]
     counts = line["counts"]
-    assert counts["discarded"] == counts["generated"] - counts["unique"] + counts["hand_set"]
+    assert counts["discarded"] == counts["generated"] - counts["unique"] + counts["forced"]
     assert counts["prefilled"] == counts["prompt"] - counts["cached"]
 
 

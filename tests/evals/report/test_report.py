@@ -42,7 +42,7 @@ ROW_FIELDS = {
     "tokens_unique",
     "tokens_naive",
     "tokens_discarded",
-    "tokens_hand_set",
+    "tokens_forced",
     "tokens_prefilled",
     "prompt_tokens",
     "cached_tokens",
@@ -75,7 +75,7 @@ def parallel(generated: int = 100, **more: Any) -> list[PromptRecord]:
 
 def eager(generated: int = 60, **more: Any) -> list[PromptRecord]:
     counts = TokenCounts(
-        generated=generated, unique=50, naive=90, hand_set=2, prompt=300, cached=280, requests=7
+        generated=generated, unique=50, naive=90, forced=2, prompt=300, cached=280, requests=7
     )
     fields = {"method": "eager_init", "counts": counts} | more
     return [
@@ -128,7 +128,7 @@ def test_a_row_adds_up_its_records() -> None:
         "tokens_unique": 150,
         "tokens_naive": 270,
         "tokens_discarded": 36,
-        "tokens_hand_set": 6,
+        "tokens_forced": 6,
         "tokens_prefilled": 60,
         "prompt_tokens": 900,
         "cached_tokens": 840,
