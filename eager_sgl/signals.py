@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["censored_mean_peak", "least_mass", "mean_peak", "retemper", "top_k_entropy"]
+__all__ = ["censored_mean_peak", "mean_peak", "retemper", "top_k_entropy", "top_k_mass_bound"]
 
 PEAK_QUANTILE = 0.999
 ROUNDING = 1e-5
@@ -33,7 +33,7 @@ def retemper(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) 
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
-def least_mass(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) -> Floats:
+def top_k_mass_bound(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) -> Floats:
     """The least that the given tokens can have together of a whole distribution.
 
     At the temperature of the logprobs that is their sum. At a lower one, with r = T/W > 1, each of

@@ -24,15 +24,15 @@ class Steps:
         positions: int32 [n], rising.
         token_ids: int32 [n, K], most likely first.
         logprobs: float32 [n, K], of the model's own distribution over the K; −inf where that is 0.
-        masses: float32 [n], what the K have together of the whole distribution that is sampled
+        top_k_mass: float32 [n], what the K have together of the whole distribution that is sampled
             from, before top-p; a lower bound where the server's logprobs are of another temperature
-            (`eager_sgl.signals.least_mass`).
+            (`eager_sgl.signals.top_k_mass_bound`).
     """
 
     positions: NDArray[np.int32]
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]
-    masses: NDArray[np.float32]
+    top_k_mass: NDArray[np.float32]
 
     def before(self, position: int) -> Steps:
         """Those of smaller positions."""

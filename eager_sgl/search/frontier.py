@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from eager_sgl.core import SearchConfig, TopLogprobs
 from eager_sgl.policy import StepSignals
-from eager_sgl.signals import least_mass, retemper, top_k_entropy
+from eager_sgl.signals import retemper, top_k_entropy, top_k_mass_bound
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
@@ -35,7 +35,7 @@ class StepRecorder:
 
     Attributes:
         stored_below: a step is stored where its most likely token has a smaller probability.
-        temperature: of the distribution that `Steps.masses` belong to; None for that of the
+        temperature: of the distribution that `Steps.top_k_mass` belong to; None for that of the
             server's logprobs.
     """
 
@@ -67,8 +67,8 @@ class StepRecorder:
             logprobs = np.log(probabilities).astype(np.float32)
         taken = ranks_of(top.token_ids, np.asarray(sampled, dtype=np.int32))
         wanted = top.temperature if self.temperature is None else self.temperature
-        masses = least_mass(top.logprobs, taken_at=top.temperature, wanted=wanted)
-        chosen = np.flatnonzero(probabilities[:, 0] * masses < self.stored_below)
+        top_k_mass = top_k_mass_bound(top.logprobs, taken_at=top.temperature, wanted=wanted)
+        chosen = np.flatnonzero(probabilities[:, 0] * top_k_mass < self.stored_below)
         return StepSignals(
             entropies=top_k_entropy(probabilities).tolist(),
             branch_points=[],
@@ -76,7 +76,7 @@ class StepRecorder:
                 positions=(chosen + start).astype(np.int32),
                 token_ids=top.token_ids[chosen],
                 logprobs=logprobs[chosen],
-                masses=masses[chosen].astype(np.float32),
+                top_k_mass=top_k_mass[chosen].astype(np.float32),
             ),
             raw_logprobs=logprobs[np.arange(len(taken)), taken].tolist(),
         )

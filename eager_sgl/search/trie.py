@@ -17,19 +17,19 @@ from eager_sgl.core import SamplingConfig
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["KnownSegment", "Trie", "beyond", "nucleus", "num_inexact_steps"]
+__all__ = ["KnownSegment", "Trie", "nucleus", "nucleus_exceeds_top_k", "num_inexact_steps"]
 
 Floats = NDArray[np.float64]
 
 
 def nucleus(
-    logprobs: NDArray[np.floating], masses: NDArray[np.floating], sampling: SamplingConfig
+    logprobs: NDArray[np.floating], top_k_mass: NDArray[np.floating], sampling: SamplingConfig
 ) -> Floats:
     """What SGLang 0.5.23 samples from: tempered, cut by top-p, renormalised.
 
     Args:
         logprobs: [n, K] of the model's own distribution over the K, most likely token first.
-        masses: [n], what the K have together of the tempered distribution.
+        top_k_mass: [n], what the K have together of the tempered distribution.
 
     Returns:
         float64 [n, K], summing to 1 over the last axis.
@@ -40,19 +40,21 @@ def nucleus(
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     before = np.cumsum(weights, axis=1) - weights
-    weights[before * masses[:, None] > sampling.top_p] = 0.0
+    weights[before * top_k_mass[:, None] > sampling.top_p] = 0.0
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def beyond(steps: Steps, sampling: SamplingConfig) -> NDArray[np.bool_]:
+def nucleus_exceeds_top_k(steps: Steps, sampling: SamplingConfig) -> NDArray[np.bool_]:
     """At which steps [n] top-p leaves, or may leave, more tokens than the K that are known."""
-    return (steps.masses < 1) & (steps.masses <= sampling.top_p)
+    return (steps.top_k_mass < 1) & (steps.top_k_mass <= sampling.top_p)
 
 
 def num_inexact_steps(tree: TokenTree, sampling: SamplingConfig) -> int:
     """Stored steps of a tree at which a walk does not draw from what the server samples from."""
     stored = (segment.steps for segment in tree.segments)
-    return sum(int(beyond(steps, sampling).sum()) for steps in stored if steps is not None)
+    return sum(
+        int(nucleus_exceeds_top_k(steps, sampling).sum()) for steps in stored if steps is not None
+    )
 
 
 @dataclass(eq=False)
@@ -123,7 +125,7 @@ class Trie:
         """Chance [K] of each token of a step but the segment's own."""
         steps, rows = known.segment.steps, slice(step, step + 1)
         assert steps is not None, f"segment {known.segment.index} has no step {step}"
-        weights: Floats = nucleus(steps.logprobs[rows], steps.masses[rows], self._sampling)[0]
+        weights: Floats = nucleus(steps.logprobs[rows], steps.top_k_mass[rows], self._sampling)[0]
         weights[known.taken_ranks[step]] = 0.0
         return weights
 
@@ -156,7 +158,7 @@ class Trie:
         if (steps := segment.steps) is not None:
             own = np.array(segment.token_ids, dtype=np.int32)[steps.positions - segment.start]
             known.positions, known.taken_ranks = steps.positions, ranks_of(steps.token_ids, own)
-            weights = nucleus(steps.logprobs, steps.masses, self._sampling)
+            weights = nucleus(steps.logprobs, steps.top_k_mass, self._sampling)
             rows = np.arange(len(own))
             known.stay = weights[rows, known.taken_ranks]
             weights[rows, known.taken_ranks] = 0.0

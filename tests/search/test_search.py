@@ -81,7 +81,9 @@ def test_trie_cached_samples_have_the_distribution_of_plain_sampling(model, widt
 def test_a_biased_walk_is_noticed(monkeypatch):
     exact = trie.nucleus
     flat = SamplingConfig(temperature=1.6, top_p=1.0)
-    monkeypatch.setattr(trie, "nucleus", lambda logprobs, masses, _: exact(logprobs, masses, flat))
+    monkeypatch.setattr(
+        trie, "nucleus", lambda logprobs, top_k_mass, _: exact(logprobs, top_k_mass, flat)
+    )
     counts = Counter(s for sequences in draws(0, "trie_parallel", 150) for s in sequences)
     biased = not set(counts) <= set(sequence_distribution(0))
     assert biased or p_value(counts, sequence_distribution(0)) < ERROR_PROBABILITY
@@ -107,7 +109,9 @@ def test_draws_without_replacement_are_exact(model):
 def test_biased_draws_without_replacement_are_noticed(monkeypatch):
     exact = trie.nucleus
     flat = SamplingConfig(temperature=1.2, top_p=SAMPLING.top_p)
-    monkeypatch.setattr(trie, "nucleus", lambda logprobs, masses, _: exact(logprobs, masses, flat))
+    monkeypatch.setattr(
+        trie, "nucleus", lambda logprobs, top_k_mass, _: exact(logprobs, top_k_mass, flat)
+    )
     runs = list(draws(1, "swor", 400, width=1, max_sequences=2))
     counts = Counter(tuple(sequences) for sequences in runs if len(sequences) == 2)
     expected = pair_distribution(1)

@@ -11,7 +11,7 @@ from eager_sgl import SamplingConfig, SearchConfig, search
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.search import sampling as walks
 from eager_sgl.search.trie import Trie
-from eager_sgl.signals import least_mass
+from eager_sgl.signals import top_k_mass_bound
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution, tempered
 
 LENGTH = 3
@@ -153,11 +153,11 @@ def test_the_least_mass_is_a_bound_and_exact_at_the_same_temperature():
         return np.exp(logprobs(temperature)[:, :10]).sum(axis=1)
 
     for taken_at, wanted in product([1.0, 0.6], [1.0, 0.6, 0.3, 1.4]):
-        found = least_mass(logprobs(taken_at)[:, :10], taken_at=taken_at, wanted=wanted)
+        found = top_k_mass_bound(logprobs(taken_at)[:, :10], taken_at=taken_at, wanted=wanted)
         if wanted == taken_at:
             np.testing.assert_allclose(found, mass(wanted), atol=2e-5)
         else:
             assert (found <= mass(wanted) + 2e-5).all()
         if wanted < taken_at:
             assert (found > mass(taken_at) - 2e-5).all()
-    assert least_mass(logprobs(1.0)[:, :10], taken_at=1.0, wanted=0.0).tolist() == [1.0] * 50
+    assert top_k_mass_bound(logprobs(1.0)[:, :10], taken_at=1.0, wanted=0.0).tolist() == [1.0] * 50
