@@ -17,7 +17,7 @@ from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.errors import PlugInError
 from eager_sgl.search.frontier import NONE, Candidates, Floats, Reshaping, StepRecorder, candidates
-from eager_sgl.search.redundancy import Consequential, Novel
+from eager_sgl.search.redundancy import Divergent, Novel
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -101,7 +101,7 @@ PRIORITIES: dict[str, Priority] = {
     "self_certainty": Best(lambda c: -c.uniform_kl),
     "novel_early_peaks": Novel(EarlyPeaks()),
     "novel_flat_joint_cost": Novel(JointOverCost(Reshaping(temperature=1.5, min_p=0.05))),
-    "consequential_early_peaks": Consequential(EarlyPeaks()),
+    "divergent_early_peaks": Divergent(EarlyPeaks()),
 }
 """By name: DTS goes by varentropy; self-certainty is KL(uniform ‖ p), and low where unsure."""
 

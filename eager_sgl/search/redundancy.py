@@ -31,7 +31,7 @@ from eager_sgl.tree import Segment, TokenTree
 if TYPE_CHECKING:
     from eager_sgl.search.priorities import Priority
 
-__all__ = ["Consequential", "Novel", "consequence", "recurrences"]
+__all__ = ["Divergent", "Novel", "divergence", "recurrences"]
 
 LIKELY = 0.1
 """Least probability of a token that is one of a step's options."""
@@ -59,7 +59,7 @@ class Novel:
 
 
 @dataclass(frozen=True)
-class Consequential:
+class Divergent:
     """Another priority's value, plus ln of the mean consequence of the forks at these options.
 
     Options that nothing was forked at count as a decision; every mean begins with a consequence
@@ -83,7 +83,7 @@ class Consequential:
         seen: dict[Options, list[float]] = defaultdict(lambda: [1.0])
         for segment in candidates.tree.segments:
             if segment.parent is not None:
-                found = consequence(segment, self.horizon)
+                found = divergence(segment, self.horizon)
                 seen[options.at(segment.parent.index, segment.start)].append(found)
         logs = {each: float(np.log(np.mean(found))) for each, found in seen.items()}
         discounts = [logs.get(each, 0.0) for each in options.of(candidates)]
@@ -133,7 +133,7 @@ class _Options:
         return [self._found[place] for place in places]
 
 
-def consequence(segment: Segment, horizon: int) -> float:
+def divergence(segment: Segment, horizon: int) -> float:
     """How differently a segment and the one it left go on, in [0, 1].
 
     It is the largest total variation between the distributions of their next tokens, as long as

@@ -94,7 +94,7 @@ VERIFIER_HELP = (
 METHODS_HELP = f"comma-separated, of {{}} {SHOWN}"
 PRIORITIES_HELP = (
     "early_peaks, joint_cost, flat_joint_cost, entropy, probability, varentropy, self_certainty, "
-    "novel_early_peaks, novel_flat_joint_cost, consequential_early_peaks, or module:object"
+    "novel_early_peaks, novel_flat_joint_cost, divergent_early_peaks, or module:object"
 )
 PARALLEL_HELP = (
     "sequences per prompt of Full Parallel (default: the largest M; half as many again where a "
@@ -123,7 +123,7 @@ REQUEST_HELP = (
     f"seconds in total for one request {SHOWN}; what takes longer is told to stop, keeps its "
     "tokens and is continued"
 )
-SILENCE_HELP = f"seconds without any byte of a request's answer {SHOWN}, with the same consequence"
+SILENCE_HELP = f"seconds without any byte of a request's answer {SHOWN}, with the same divergence"
 EXIT_CODES = (
     "Exit codes: 0, all results are there; 1, the run was broken off (no server, another model "
     "than before, a full disk); 2, the command line or the output folder was refused; 3, some "

@@ -11,7 +11,7 @@ from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.search.frontier import StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, EarlyPeaks
-from eager_sgl.search.redundancy import Consequential, Novel, _Options, consequence, recurrences
+from eager_sgl.search.redundancy import Divergent, Novel, _Options, divergence, recurrences
 from eager_sgl.tree import TokenTree
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution
 from tests.search.test_frontier import open_candidate
@@ -111,18 +111,18 @@ def test_flat_steps_have_options_of_their_own():
 def test_a_fork_shows_nothing_where_both_go_on_alike():
     tree = two_words()
     child = fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, IDLE))
-    assert consequence(child, HORIZON) == pytest.approx(0, abs=1e-6)
+    assert divergence(child, HORIZON) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_consequence_is_the_largest_distance_while_both_say_the_same():
     tree = two_words()
     child = fork(tree, 0, THEN, drawn([PLUS, SO, 6, EOS], {PLUS: 0.9, MINUS: 0.1}, IDLE))
-    assert consequence(child, horizon=1) == pytest.approx(0.3)
-    assert consequence(child, horizon=2) == pytest.approx(0.3)
-    assert consequence(child, horizon=3) == pytest.approx(1), "5 is certain here, 6 there"
+    assert divergence(child, horizon=1) == pytest.approx(0.3)
+    assert divergence(child, horizon=2) == pytest.approx(0.3)
+    assert divergence(child, horizon=3) == pytest.approx(1), "5 is certain here, 6 there"
     tree = two_words()
     other = fork(tree, 0, THEN, drawn([MINUS, SO, 6, EOS], {PLUS: 0.4, MINUS: 0.6}, IDLE))
-    assert consequence(other, HORIZON) == pytest.approx(0.2), "6 may be of the minus before it"
+    assert divergence(other, HORIZON) == pytest.approx(0.2), "6 may be of the minus before it"
 
 
 def test_a_fork_with_nothing_behind_it_counts_as_a_decision():
@@ -130,17 +130,17 @@ def test_a_fork_with_nothing_behind_it_counts_as_a_decision():
     tree.append(tree.open_root(), drawn([SO, 5, EOS], {SO: 0.6, EOS: 0.4}), num_asked=50)
     child = open_candidate(tree, candidates(tree), 0)
     assert child.finish_reason == "stop"
-    assert consequence(child, HORIZON) == 1
+    assert divergence(child, HORIZON) == 1
 
 
 def test_forks_at_the_same_options_are_judged_together():
     tree, base = two_words(), EarlyPeaks()
     first = candidates(tree)
-    assert Consequential(base)(first) == pytest.approx(base(first)), "nothing is known yet"
+    assert Divergent(base)(first) == pytest.approx(base(first)), "nothing is known yet"
     fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, IDLE))
     fork(tree, 1, MINUS, drawn([SO, 3, EOS], IDLE))  # of the root: the first in order
     found = candidates(tree)
-    change = by_place(found, Consequential(base)(found) - base(found))
+    change = by_place(found, Divergent(base)(found) - base(found))
     assert change[0, 2, THEN] == pytest.approx(math.log((1 + 0) / 2))
     assert change[1, 1, MINUS] == pytest.approx(math.log((1 + 1) / 2))
 
@@ -215,7 +215,7 @@ def expected(distribution, path, at):
     return [float(token == path[at]) for token in range(VOCABULARY)]
 
 
-def by_consequence(distribution, sequences):
+def by_divergence(distribution, sequences):
     shown = {}
     for one in sequences[1:]:
         parent, start = sequences[one.parent].token_ids, one.branch.position
@@ -232,7 +232,7 @@ def by_consequence(distribution, sequences):
 
 @pytest.mark.parametrize(
     ("name", "discounts"),
-    [("novel_early_peaks", by_recurrence), ("consequential_early_peaks", by_consequence)],
+    [("novel_early_peaks", by_recurrence), ("divergent_early_peaks", by_divergence)],
 )
 @pytest.mark.parametrize("distribution", [words_and_decisions, *map(mixed_distribution, range(3))])
 def test_the_best_is_opened_at_every_turn(name, discounts, distribution):
@@ -251,7 +251,7 @@ def test_the_best_is_opened_at_every_turn(name, discounts, distribution):
     [
         ("early_peaks", [0, 2, 2, 1, 2, 1, 2]),
         ("novel_early_peaks", [1, 5, 3, 3, 5, 2, 3]),
-        ("consequential_early_peaks", [0, 1, 3, 5, 3, 2, 1]),
+        ("divergent_early_peaks", [0, 1, 3, 5, 3, 2, 1]),
     ],
 )
 def test_idle_words_are_left_once_they_are_known(name, positions):
@@ -261,7 +261,7 @@ def test_idle_words_are_left_once_they_are_known(name, positions):
     assert [sequence.branch.position for sequence in result.sequences[1:]] == positions
 
 
-@pytest.mark.parametrize("name", ["novel_early_peaks", "consequential_early_peaks"])
+@pytest.mark.parametrize("name", ["novel_early_peaks", "divergent_early_peaks"])
 @pytest.mark.parametrize("model", range(3))
 def test_no_path_is_opened_twice(name, model):
     for seed in range(10):
@@ -273,4 +273,4 @@ def test_no_path_is_opened_twice(name, model):
 def test_they_see_what_the_other_priority_wants_to_see():
     flat = PRIORITIES["flat_joint_cost"]
     assert Novel(flat).reshaping is flat.reshaping
-    assert Consequential(flat).reshaping is flat.reshaping
+    assert Divergent(flat).reshaping is flat.reshaping
