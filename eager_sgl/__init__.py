@@ -24,7 +24,7 @@ from eager_sgl.core import (
 )
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
-from eager_sgl.search.utility import BestEntry, Doubt, Worth
+from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
 
 if TYPE_CHECKING:
     from eager_sgl.embedded.runtime import EmbeddedRuntime
@@ -47,7 +47,6 @@ __all__ = [
     "Bidder",
     "BranchPoint",
     "Consensus",
-    "Doubt",
     "EagerConfig",
     "EagerError",
     "EmbeddedRuntime",
@@ -68,8 +67,9 @@ __all__ = [
     "TokenEndpoint",
     "TokenLedger",
     "Unexplored",
+    "Utility",
     "Verifier",
-    "Worth",
+    "VoteUncertainty",
     "connect",
     "continue_from",
     "eager_generate",

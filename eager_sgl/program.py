@@ -260,11 +260,11 @@ def _with_texts(until: PlugIn, executor: TreeExecutor) -> IsEnough:
 
 
 def _by_bids(bidder: Bidder, executor: TreeExecutor) -> MayCost:
-    rule = PlugIn("worth", bidder.worth, ("tree", "sequences"))
+    rule = PlugIn("utility", bidder.utility, ("tree", "sequences"))
 
     def may_cost(tree: TokenTree, leaves: Items[Leaf], expected: float) -> bool:
-        worth = rule.number(tree, executor.sequences(leaves))
-        return bidder.ask(tree.spent.generated, worth, expected)
+        utility = rule.number(tree, executor.sequences(leaves))
+        return bidder.ask(tree.spent.generated, utility, expected)
 
     return may_cost
 

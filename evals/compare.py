@@ -34,7 +34,7 @@ from evals.comparison.plot import draw_curves
 from evals.comparison.shared import shared_curves
 from evals.comparison.table import render
 from evals.comparison.votes import votes_of
-from evals.config.bidding import DOUBT, FRONTIER
+from evals.config.bidding import FRONTIER, VOTE_UNCERTAINTY
 from evals.execution.stages import wall_seconds
 from evals.records.failures import FAILURES, failed_per_cell, read_failures
 from evals.records.files import StoreError, reported, write_whole
@@ -197,7 +197,7 @@ def _rates(records: Iterable[PromptRecord], seconds: Mapping[Cell, float]) -> di
 
 def _require_whole(folder: Path, search: Mapping[str, Any]) -> None:
     ended = {"--stop": search.get("stop")}
-    if search.get("token_budget") and search.get("bids") != DOUBT:
+    if search.get("token_budget") and search.get("bids") != VOTE_UNCERTAINTY:
         ended["--bids"] = search.get("bids", FRONTIER)
     for option, value in ended.items():
         if value is not None:

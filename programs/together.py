@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from eager_sgl import Bidder, Doubt, PromptResult, SearchConfig, TokenEndpoint, TokenLedger, search
+from eager_sgl import (
+    Bidder,
+    PromptResult,
+    SearchConfig,
+    TokenEndpoint,
+    TokenLedger,
+    VoteUncertainty,
+    search,
+)
 from eager_sgl.engine.endpoint import Prompt
 from programs.vote import Extract, tried
 
@@ -36,9 +44,11 @@ def answer_together(
         tokens * len(prompts), most_running=max(1, len(prompts) // PROMPTS_PER_ROUND)
     )
     answer_of = tried(extract)
-    doubt = Doubt(lambda sequences: [answer_of(sequence.text) for sequence in sequences])
+    uncertainty = VoteUncertainty(
+        lambda sequences: [answer_of(sequence.text) for sequence in sequences]
+    )
     # All join before the first begins: nothing is granted before all of them have bid.
-    bidders = [ledger.join(doubt) for _ in prompts]
+    bidders = [ledger.join(uncertainty) for _ in prompts]
 
     def answer(prompt: Prompt, bidder: Bidder) -> PromptResult:
         state = search.run(prompt=prompt, config=config, bidder=bidder, backend=backend)

@@ -7,7 +7,6 @@ import pytest
 
 from eager_sgl import (
     Consensus,
-    Doubt,
     EagerError,
     PromptResult,
     SamplingConfig,
@@ -17,6 +16,7 @@ from eager_sgl import (
     StageOne,
     TokenCounts,
     TokenLedger,
+    VoteUncertainty,
     search,
 )
 from eager_sgl.callbacks import PlugIn
@@ -177,7 +177,7 @@ def test_a_rule_of_another_signature_is_refused_before_anything_is_sent(rule, me
         run(until=rule)
     assert message in str(caught.value)
     assert run.num_requests == 0
-    with pytest.raises(ValueError, match="worth '") as caught:
+    with pytest.raises(ValueError, match="utility '") as caught:
         TokenLedger(10).join(rule)
     assert message in str(caught.value)
 
@@ -197,7 +197,7 @@ def test_a_truth_value_may_be_of_numpy(value):
 def test_a_worth_that_is_no_number_is_named(value):
     ledger = TokenLedger(100)
     bidder = ledger.join(later(lambda tree, sequences: 1.0, value))
-    with pytest.raises(ValueError, match="worth '.*' returned .* it must return a number"):
+    with pytest.raises(ValueError, match="utility '.*' returned .* it must return a number"):
         run(bidder=bidder)
 
 
@@ -215,14 +215,14 @@ CLASSES = {
 
 
 @pytest.mark.parametrize(("classes", "message"), CLASSES.values(), ids=CLASSES)
-@pytest.mark.parametrize("kind", [Consensus, Doubt])
+@pytest.mark.parametrize("kind", [Consensus, VoteUncertainty])
 def test_wrong_classes_are_named(kind, classes, message):
     with pytest.raises(ValueError, match="classes '") as caught:
         kind(classes)(None, SEQUENCES)
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [Consensus, Doubt, Solved])
+@pytest.mark.parametrize("kind", [Consensus, VoteUncertainty, Solved])
 def test_a_function_of_another_signature_is_refused_at_once(kind):
     with pytest.raises(ValueError, match="it is called with \\(sequences?\\)"):
         kind(lambda sequences, more: [])

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.search.utility import Worth
+from eager_sgl.search.utility import Utility
 
 __all__ = ["Bidder", "TokenLedger"]
 
@@ -66,20 +66,20 @@ class TokenLedger:
         with self._lock:
             return sum(self._running.values())
 
-    def join(self, worth: Worth, share: int = 0) -> Bidder:
+    def join(self, utility: Utility, share: int = 0) -> Bidder:
         """One search's part in it; of equal bids the first to have joined goes first.
 
         Args:
-            worth: the rule that the search bids by.
+            utility: the rule that the search bids by.
             share: tokens that are charged to it at least if it fails, so that they are left over
                 when it is tried again.
 
         Raises:
             ValueError: it does not take a tree and sequences.
         """
-        PlugIn("worth", worth, ("tree", "sequences"))
+        PlugIn("utility", utility, ("tree", "sequences"))
         with self._lock:
-            bidder = Bidder(self, self._num_joined, worth, share)
+            bidder = Bidder(self, self._num_joined, utility, share)
             self._num_joined += 1
             self._silent.add(bidder)
         return bidder
@@ -124,15 +124,15 @@ class Bidder:
 
     Attributes:
         place: the order of joining.
-        worth: the rule that it bids by.
+        utility: the rule that it bids by.
         share: tokens that it is charged at least if it leaves for an exception.
         spent: tokens charged to it.
     """
 
-    def __init__(self, ledger: TokenLedger, place: int, worth: Worth, share: int) -> None:
+    def __init__(self, ledger: TokenLedger, place: int, utility: Utility, share: int) -> None:
         self._ledger = ledger
         self.place = place
-        self.worth = worth
+        self.utility = worth
         self.share = share
         self.spent = 0
 

@@ -19,9 +19,16 @@ from eager_sgl.search.priorities import Priority
 from eager_sgl.search.stopping import Classes, classes_of
 from eager_sgl.tree import TokenTree
 
-__all__ = ["BestEntry", "Doubt", "Weighted", "Worth", "doubt", "vote_weights"]
+__all__ = [
+    "BestEntry",
+    "Utility",
+    "VoteUncertainty",
+    "Weighted",
+    "vote_uncertainty",
+    "vote_weights",
+]
 
-Worth = Callable[[TokenTree, Items[Sequence]], float]
+Utility = Callable[[TokenTree, Items[Sequence]], float]
 """The value of a prompt's next round; the highest of all prompts goes on."""
 
 
@@ -54,7 +61,7 @@ def vote_weights(logprobs: Items[float]) -> list[float]:
     return [math.exp(gamma * (logprob - highest)) for logprob in logprobs]
 
 
-def doubt(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
+def vote_uncertainty(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
     """How far the sequences are from one answer: 1 − s + 1 / (n + 1), in (0, 1).
 
     s is the part of the votes that the strongest answer has, where each of the n sequences has its
@@ -80,7 +87,7 @@ def doubt(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class VoteUncertainty:
     """ln(doubt / n): where the answer is in doubt, and few sequences have been spent on it.
 
     That the answer has not been found yet is taken to be as likely as the sequences disagree, and
@@ -97,7 +104,7 @@ class Doubt:
 
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> float:
         classes = classes_of(self.classes).classes(sequences)
-        return math.log(doubt(sequences, classes) / len(sequences))
+        return math.log(vote_uncertainty(sequences, classes) / len(sequences))
 
 
 @dataclass(frozen=True)

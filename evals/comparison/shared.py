@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.search.utility import doubt
+from eager_sgl.search.utility import vote_uncertainty
 from evals.analysis.curves import drawn_tokens, rounds
 from evals.analysis.prompt_curves import PromptCurves, curve_of_seeds, curve_place
 from evals.records.plan import NESTED, Cell
@@ -56,7 +56,8 @@ class _Course:
 def _course(record: PromptRecord, width: int) -> _Course:
     sizes = np.array(rounds(len(record.sequences), width))
     bids = [
-        np.log(doubt(record.sequences[:size], record.votes[:size]) / size) for size in sizes[:-1]
+        np.log(vote_uncertainty(record.sequences[:size], record.votes[:size]) / size)
+        for size in sizes[:-1]
     ]
     return _Course(
         sizes=sizes,

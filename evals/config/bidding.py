@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eager_sgl.search.priorities import Priority, usable_priority
-from eager_sgl.search.utility import BestEntry, Doubt, Worth
+from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
 from evals.analysis.judged import Verdicts
 from evals.records.plan import BEST_FIRST, SEARCHES
 from evals.tasks import Task
 
-__all__ = ["BIDS", "DOUBT", "FRONTIER", "read_bids", "worth_by"]
+__all__ = ["BIDS", "FRONTIER", "VOTE_UNCERTAINTY", "read_bids", "utility_by"]
 
-DOUBT, FRONTIER = "doubt", "frontier"
-BIDS = (DOUBT, FRONTIER)
+VOTE_UNCERTAINTY, FRONTIER = "vote_uncertainty", "frontier"
+BIDS = (VOTE_UNCERTAINTY, FRONTIER)
 
 
 def read_bids(name: str | None, task: Task, methods: Sequence[str]) -> str:
-    """What `--bids` says; "doubt" where it says nothing.
+    """What `--bids` says; "vote_uncertainty" where it says nothing.
 
     Raises:
         ValueError: the task or a search has nothing that it could go by.
@@ -28,12 +28,12 @@ def read_bids(name: str | None, task: Task, methods: Sequence[str]) -> str:
         )
     if name != FRONTIER and not task.can_vote:
         raise ValueError(
-            f"bids is {DOUBT}; the answers of {task.name} cannot agree, give --bids {FRONTIER}"
+            f"bids is {VOTE_UNCERTAINTY}; the answers of {task.name} cannot agree, give --bids {FRONTIER}"
         )
-    return name or DOUBT
+    return name or VOTE_UNCERTAINTY
 
 
-def worth_by(name: str | None, verdicts: Verdicts, priority: str | Priority) -> Worth:
+def utility_by(name: str | None, verdicts: Verdicts, priority: str | Priority) -> Utility:
     """The rule for one prompt.
 
     Args:
@@ -41,4 +41,4 @@ def worth_by(name: str | None, verdicts: Verdicts, priority: str | Priority) -> 
     """
     if name == FRONTIER:
         return BestEntry(usable_priority(priority))
-    return Doubt(verdicts.classes)
+    return VoteUncertainty(verdicts.classes)

@@ -11,7 +11,7 @@ from eager_sgl.budget.reallocation import RULES
 from eager_sgl.core import EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
-from evals.config.bidding import BIDS, DOUBT
+from evals.config.bidding import BIDS, VOTE_UNCERTAINTY
 from evals.config.presets import NO_PRESET, PRESETS
 from evals.records.plan import RESTART, SEARCHES
 from evals.tasks import TASKS
@@ -117,7 +117,7 @@ BIDS_HELP = (
     "for a --token-budget: doubt (how far a prompt's sequences disagree, over how many there are; "
     "of tasks whose answers can agree) "
     "or frontier (of best_first: the best value of --priority, which must be comparable between "
-    f"prompts: joint_cost, flat_joint_cost) (default: {DOUBT})"
+    f"prompts: joint_cost, flat_joint_cost) (default: {VOTE_UNCERTAINTY})"
 )
 REQUEST_HELP = (
     f"seconds in total for one request {SHOWN}; what takes longer is told to stop, keeps its "

@@ -11,7 +11,7 @@ from typing import Any
 from eager_sgl.budget.reallocation import StageOne
 from eager_sgl.budget.tokens import Bidder, TokenLedger
 from evals.analysis.judged import Verdicts
-from evals.config.bidding import worth_by
+from evals.config.bidding import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
 from evals.execution.meter import Snapshot
 from evals.execution.methods import Worker, without_extra
@@ -126,8 +126,8 @@ class GroupRun:
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
         settings = self._worker.settings
-        worth = worth_by(settings.bids, verdicts, settings.search.priority)
-        return tokens.join(worth, share=settings.token_budget or 0)
+        utility = utility_by(settings.bids, verdicts, settings.search.priority)
+        return tokens.join(utility, share=settings.token_budget or 0)
 
     def _shared_tokens(self, num_missing: int) -> TokenLedger | None:
         """What the prompts of the group share, less what finished ones have spent of it."""

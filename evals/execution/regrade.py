@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eager_sgl.budget.reallocation import RULES
-from evals.config.bidding import DOUBT
+from evals.config.bidding import VOTE_UNCERTAINTY
 from evals.config.settings import Settings, digest_prompts
 from evals.config.stopping import CONSENSUS, VERIFIER
 from evals.execution.progress import View
@@ -178,7 +178,11 @@ def _decided(header: Header, old: Sequence[PromptRecord], new: Sequence[PromptRe
     search = header["config"].get("search", {})
     stop, is_shared = search.get("stop"), search.get("token_budget") is not None
     by = [f"--stop {stop}"] if stop == CONSENSUS or (stop == VERIFIER and is_by_labels) else []
-    by += [f"--bids {DOUBT}"] if is_shared and search.get("bids") == DOUBT else []
+    by += (
+        [f"--bids {VOTE_UNCERTAINTY}"]
+        if is_shared and search.get("bids") == VOTE_UNCERTAINTY
+        else []
+    )
     before, after = ([r for r in records if r.method in SEARCHES] for records in (old, new))
     if by and any(_judgement(one) != _judgement(other) for one, other in _pairs(before, after)):
         found.append(ENDED.format(by=", ".join(by)))

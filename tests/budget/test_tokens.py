@@ -286,7 +286,7 @@ class Noting(nullcontext):
         super().__init__()
         self.bids = []
 
-    def worth(self, tree, sequences):
+    def utility(self, tree, sequences):
         assert all(sequence.finish_reason for sequence in sequences), "all have been drawn"
         return float(len(sequences))
 

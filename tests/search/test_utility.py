@@ -1,4 +1,4 @@
-"""What a round is worth: doubt by hand, and what it orders prompts by."""
+"""What a round is utility: doubt by hand, and what it orders prompts by."""
 
 import math
 
@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eager_sgl import BestEntry, Doubt, SamplingConfig, SearchConfig, Sequence, search
+from eager_sgl import BestEntry, SamplingConfig, SearchConfig, Sequence, VoteUncertainty, search
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.search.priorities import find_priority
-from eager_sgl.search.utility import doubt, vote_weights
+from eager_sgl.search.utility import vote_uncertainty, vote_weights
 from eager_sgl.tree import TokenTree
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -20,7 +20,7 @@ def sequence(*token_ids: int, probability: float | None) -> Sequence:
 
 
 def test_a_single_sequence_leaves_half():
-    assert doubt([sequence(1, probability=1e-200)], ["x"]) == pytest.approx(1 / 2)
+    assert vote_uncertainty([sequence(1, probability=1e-200)], ["x"]) == pytest.approx(1 / 2)
 
 
 def test_votes_weigh_as_much_as_the_model_thinks_them_likely():
@@ -29,8 +29,8 @@ def test_votes_weigh_as_much_as_the_model_thinks_them_likely():
         sequence(2, probability=0.3),
         sequence(3, probability=0.2),
     ]
-    assert doubt(three, ["x", "y", "x"]) == pytest.approx(1 - 0.3 / 0.6 + 1 / 4)
-    assert doubt(three, ["x", "y", "y"]) == pytest.approx(1 - 0.5 / 0.6 + 1 / 4)
+    assert vote_uncertainty(three, ["x", "y", "x"]) == pytest.approx(1 - 0.3 / 0.6 + 1 / 4)
+    assert vote_uncertainty(three, ["x", "y", "y"]) == pytest.approx(1 - 0.5 / 0.6 + 1 / 4)
 
 
 def test_the_same_sequence_counts_once_but_was_drawn_twice():
@@ -39,7 +39,7 @@ def test_the_same_sequence_counts_once_but_was_drawn_twice():
         sequence(2, probability=0.3),
         sequence(1, probability=0.1),
     ]
-    assert doubt(drawn, ["x", "y", "x"]) == pytest.approx(1 - 0.3 / 0.4 + 1 / 4)
+    assert vote_uncertainty(drawn, ["x", "y", "x"]) == pytest.approx(1 - 0.3 / 0.4 + 1 / 4)
 
 
 def test_where_a_probability_is_not_known_every_draw_has_one_vote():
@@ -48,7 +48,7 @@ def test_where_a_probability_is_not_known_every_draw_has_one_vote():
         sequence(2, probability=0.9),
         sequence(1, probability=None),
     ]
-    assert doubt(drawn, ["x", "y", "x"]) == pytest.approx(1 - 2 / 3 + 1 / 4)
+    assert vote_uncertainty(drawn, ["x", "y", "x"]) == pytest.approx(1 - 2 / 3 + 1 / 4)
 
 
 def test_what_gives_no_answer_agrees_with_nothing():
@@ -57,8 +57,8 @@ def test_what_gives_no_answer_agrees_with_nothing():
         sequence(2, probability=0.2),
         sequence(3, probability=0.3),
     ]
-    assert doubt(drawn, [None, None, 1]) == pytest.approx(1 - 0.3 / 0.7 + 1 / 4)
-    assert doubt(drawn, [None, 0, 1]) == pytest.approx(1 - 0.3 / 0.7 + 1 / 4)
+    assert vote_uncertainty(drawn, [None, None, 1]) == pytest.approx(1 - 0.3 / 0.7 + 1 / 4)
+    assert vote_uncertainty(drawn, [None, 0, 1]) == pytest.approx(1 - 0.3 / 0.7 + 1 / 4)
 
 
 def test_weights_are_probabilities_until_the_most_likely_has_next_to_none():
@@ -71,9 +71,9 @@ def test_weights_are_probabilities_until_the_most_likely_has_next_to_none():
 
 def test_the_most_likely_of_long_sequences_does_not_outvote_the_others():
     long = [Sequence((token,), (), "stop", raw_logprob=-4000.0 - 40 * token) for token in range(4)]
-    assert doubt(long, ["x", "y", "y", "y"]) < 0.3 + 1 / 5
+    assert vote_uncertainty(long, ["x", "y", "y", "y"]) < 0.3 + 1 / 5
     weights = [math.exp(-token / 10) for token in range(4)]
-    assert doubt(long, ["x", "y", "y", "y"]) == pytest.approx(1 / sum(weights) + 1 / 5)
+    assert vote_uncertainty(long, ["x", "y", "y", "y"]) == pytest.approx(1 / sum(weights) + 1 / 5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=12))
@@ -81,13 +81,15 @@ def test_doubt_lies_between_agreement_and_all_apart(drawn):
     sequences = [sequence(token, probability=0.1 + token / 10) for token, _ in drawn]
     classes = [token % (1 + spread) for token, spread in drawn]
     least = 1 / (len(drawn) + 1)
-    assert least - 1e-12 <= doubt(sequences, [0] * len(drawn)) <= least + 1e-12
-    assert least - 1e-12 <= doubt(sequences, classes) < 1
-    assert doubt(sequences, classes) == doubt(sequences, [("named", each) for each in classes])
+    assert least - 1e-12 <= vote_uncertainty(sequences, [0] * len(drawn)) <= least + 1e-12
+    assert least - 1e-12 <= vote_uncertainty(sequences, classes) < 1
+    assert vote_uncertainty(sequences, classes) == vote_uncertainty(
+        sequences, [("named", each) for each in classes]
+    )
 
 
 def test_a_prompt_that_disagrees_goes_before_one_that_agrees_and_few_before_many():
-    rule = Doubt(lambda sequences: [one.token_ids[-1] for one in sequences])
+    rule = VoteUncertainty(lambda sequences: [one.token_ids[-1] for one in sequences])
     agreed = [sequence(place, 7, probability=0.1) for place in range(4)]
     apart = [sequence(place, place, probability=0.1) for place in range(4)]
     tree = None
@@ -102,7 +104,7 @@ class Taking:
     def __init__(self, rule):
         self.rule, self.said = rule, []
 
-    def worth(self, tree, sequences):
+    def utility(self, tree, sequences):
         self.said.append(self.rule(tree, sequences))
         return self.said[-1]
 

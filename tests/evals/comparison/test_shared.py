@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import TokenCounts
-from eager_sgl.search.utility import doubt
+from eager_sgl.search.utility import vote_uncertainty
 from evals import compare
 from evals.analysis.curves import drawn_tokens, rounds
 from evals.analysis.prompt_curves import prompt_curves
@@ -62,7 +62,7 @@ def granted(records: Sequence[PromptRecord]) -> list[tuple[float, float, list[in
     def bid(place: int) -> float:
         size = courses[place][at[place]]
         one = records[place]
-        return float(np.log(doubt(one.sequences[:size], one.votes[:size]) / size))
+        return float(np.log(vote_uncertainty(one.sequences[:size], one.votes[:size]) / size))
 
     def now() -> tuple[float, float, list[int]]:
         sizes = [course[step] for course, step in zip(courses, at, strict=True)]
@@ -95,7 +95,7 @@ def test_a_curve_by_price_goes_through_what_a_ledger_grants(method: str) -> None
 def test_a_prompt_that_comes_into_doubt_goes_on_at_once() -> None:
     """Two that agree bid less than the four that they turn out to be two and two of."""
     one = record([False] * 8, method="best_first", votes=[0, 0, 1, 1, 2, 3, 4, 5])
-    bids = [doubt(one.sequences[:size], one.votes[:size]) / size for size in (1, 2, 4)]
+    bids = [vote_uncertainty(one.sequences[:size], one.votes[:size]) / size for size in (1, 2, 4)]
     assert bids[1] < bids[2] < bids[0]
     (curves,) = shared_curves([one], 8)
     costs = drawn_tokens(one)
@@ -215,7 +215,7 @@ def test_a_run_that_shared_its_tokens_is_compared_by_price_alone(tmp_path: Path)
     )
     header = sample_run.header(plan)
     header["config"] |= {
-        "search": {"width": 2, "stop": None, "token_budget": 40, "bids": "doubt"},
+        "search": {"width": 2, "stop": None, "token_budget": 40, "bids": "vote_uncertainty"},
         "can_vote": True,
     }
     (tmp_path / "config.json").write_text(json.dumps(header))

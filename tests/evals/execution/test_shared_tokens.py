@@ -47,9 +47,9 @@ class Bidding:
         if bidder is None:
             self.without.append(getattr(call.config, "order", "other"))
         else:
-            worth = sum(call.sample.id.encode()) % 7
+            utility = sum(call.sample.id.encode()) % 7
             while num_sequences < call.account.granted:
-                if not bidder.ask(ROUND * num_sequences, float(worth), expected=ROUND):
+                if not bidder.ask(ROUND * num_sequences, float(utility), expected=ROUND):
                     break
                 self._count()
                 num_sequences += 1
@@ -77,7 +77,7 @@ def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripte
     assert run.main(arguments(tmp_path, "--concurrency", "1")) == 0
     found = lines(tmp_path)
     assert sum(spent_by(found)) == NUM_PROMPTS * BUDGET
-    worth = {line["sample_id"]: sum(line["sample_id"].encode()) % 7 for line in found}
+    utility = {line["sample_id"]: sum(line["sample_id"].encode()) % 7 for line in found}
     ordered = sorted(found, key=lambda line: -worth[line["sample_id"]])
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
@@ -156,7 +156,7 @@ def test_prompts_bid_by_the_answers_of_their_own(tmp_path: Path, scripted: Scrip
 
     def generate(call: Call) -> PromptResult:
         assert call.bidder is not None
-        rules[call.sample.id] = call.bidder.worth
+        rules[call.sample.id] = call.bidder.utility
         call.bidder.leave(10)
         call.account.commit(1)
         return result(["</think>01+01"], max_sequences=M)
@@ -213,7 +213,7 @@ def test_a_run_that_shares_nothing_does_not_say_by_what() -> None:
         return found["search"]
 
     assert "bids" not in search_of()
-    assert search_of("--token-budget", "9")["bids"] == "doubt"
+    assert search_of("--token-budget", "9")["bids"] == "vote_uncertainty"
 
 
 def test_prompts_that_share_are_all_begun_however_few_may_run(
@@ -266,7 +266,10 @@ def test_another_budget_is_another_run(
             "token_budget is of best_first, swor, trie_p",
         ),
         (("--token-budget", "9", "--max-sequences", "4,8"), "shared at one M; give --max-se"),
-        (("--bids", "doubt"), "bids is doubt, but nothing is shared; give a --token-budget"),
+        (
+            ("--bids", "vote_uncertainty"),
+            "bids is doubt, but nothing is shared; give a --token-budget",
+        ),
         (
             ("--token-budget", "9", "--bids", "frontier", "--methods", "best_first,swor"),
             "bids is frontier, whose values swor does not go by; run best_first alone",
