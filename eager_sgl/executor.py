@@ -153,7 +153,7 @@ class TreeExecutor:
         assert config is not None, "nothing is monitored without a configuration"
         remaining = self.tree.remaining(segment)
         if self._gate is not None:
-            self._start(segment, remaining, gate=replace(self._gate, most=watch.most))
+            self._start(segment, remaining, gate=replace(self._gate, max_reports=watch.max_reports))
         else:
             longest = MAX_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             num_tokens = min(max(config.chunk_tokens, watch.steps_since_branch), longest, remaining)

@@ -194,7 +194,7 @@ def eager_generate(
         if adaptive_threshold is not None:
             config = _for_adaptive(config, adaptive_threshold)
         rule = None if until is None else PlugIn("until", until, ("tree", "sequences"))
-        max_sequences = _most_sequences(config, account)
+        max_sequences = _max_sequences(config, account)
         with TreeExecutor(s, config.sampling, config) as executor:
             stop = None if rule is None else _with_texts(rule, executor)
             may_cost = None if bidder is None else _by_bids(bidder, executor)
@@ -215,7 +215,7 @@ def eager_generate(
             )
 
 
-def _most_sequences(config: EagerConfig | SearchConfig, account: Account | None) -> int:
+def _max_sequences(config: EagerConfig | SearchConfig, account: Account | None) -> int:
     if account is None:
         return config.max_sequences
     if account.granted <= account.spent:

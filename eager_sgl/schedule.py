@@ -60,12 +60,12 @@ class Monitored:
     Attributes:
         segment: the one.
         steps_since_branch: steps since the last branch on its path.
-        most: how many more of its branch points can matter; None for all.
+        max_reports: how many more of its branch points can matter; None for all.
     """
 
     segment: Segment
     steps_since_branch: int
-    most: int | None
+    max_reports: int | None
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,13 @@ class OnlineSchedule:
         )
 
     def _watch(self, leaf: Leaf, leaves: Items[Leaf]) -> Monitored:
-        segment, most = leaf.segment, None
+        segment, max_reports = leaf.segment, None
         if not self.keep_refused:
             # A point that comes may take its slot from a branch that was taken ahead of it.
-            most = self.max_sequences - sum(
+            max_reports = self.max_sequences - sum(
                 other.branch is None or other.branch.position < segment.end for other in leaves
             )
-        return Monitored(segment, segment.end - leaf.last_branch, most)
+        return Monitored(segment, segment.end - leaf.last_branch, max_reports)
 
     def _take_branches(self, tree: TokenTree) -> tuple[list[Leaf], tuple[int, int]]:
         """The leaves, and the (position, leaf) from which on no branch can be taken."""

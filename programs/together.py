@@ -41,7 +41,7 @@ def answer_together(
         ValueError, ServerError: of the first prompt that failed, once all have ended.
     """
     ledger = TokenLedger(
-        tokens * len(prompts), most_running=max(1, len(prompts) // PROMPTS_PER_ROUND)
+        tokens * len(prompts), max_running=max(1, len(prompts) // PROMPTS_PER_ROUND)
     )
     answer_of = tried(extract)
     uncertainty = VoteUncertainty(

@@ -33,19 +33,19 @@ class TokenLedger:
 
     Args:
         total: tokens that may be generated.
-        most_running: rounds that may run at the same time. At 1 every grant goes to the best of
+        max_running: rounds that may run at the same time. At 1 every grant goes to the best of
             all bids; with as many as there are searches nobody would have to wait, and bids
             would decide nothing.
         spent: of the total, before this ledger began.
     """
 
-    def __init__(self, total: int, *, most_running: int = 1, spent: int = 0) -> None:
+    def __init__(self, total: int, *, max_running: int = 1, spent: int = 0) -> None:
         if total < 1:
             raise ValueError(f"total is {total}; a ledger needs at least 1 token")
-        if most_running < 1:
-            raise ValueError(f"most_running is {most_running}; it must be at least 1")
+        if max_running < 1:
+            raise ValueError(f"max_running is {max_running}; it must be at least 1")
         self.total = total
-        self._most_running = most_running
+        self._max_running = max_running
         self._lock = threading.Lock()
         self._spent = spent
         self._num_joined = 0
@@ -116,7 +116,7 @@ class TokenLedger:
             bid.outcome.set_result(is_granted)
 
     def _has_room(self) -> bool:
-        return not self._silent and len(self._running) < self._most_running
+        return not self._silent and len(self._running) < self._max_running
 
 
 class Bidder:

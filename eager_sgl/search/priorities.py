@@ -49,17 +49,17 @@ class EarlyPeaks:
     Attributes:
         scale: tokens that weigh as much as a factor e of the entropy; chains of about 130 tokens
             were studied with 40.
-        least_probability: of the token.
+        min_probability: of the token.
     """
 
     scale: float = 40.0
-    least_probability: float = 0.02
+    min_probability: float = 0.02
     reshaping: Reshaping = NONE
 
     def __call__(self, candidates: Candidates) -> Floats:
         with np.errstate(divide="ignore"):
             value = np.log(candidates.entropies) - candidates.positions / self.scale
-        allowed = candidates.first_untried & (candidates.probabilities >= self.least_probability)
+        allowed = candidates.first_untried & (candidates.probabilities >= self.min_probability)
         return np.where(allowed, value, -np.inf)
 
 
@@ -79,15 +79,15 @@ class Best:
 
     Attributes:
         value: a float per candidate [n].
-        least_probability: of the token.
+        min_probability: of the token.
     """
 
     value: Callable[[Candidates], Floats]
-    least_probability: float = 0.02
+    min_probability: float = 0.02
     reshaping: Reshaping = NONE
 
     def __call__(self, candidates: Candidates) -> Floats:
-        allowed = candidates.probabilities >= self.least_probability
+        allowed = candidates.probabilities >= self.min_probability
         return np.where(allowed, self.value(candidates), -np.inf)
 
 

@@ -44,7 +44,7 @@ class Weighted(Protocol):
         """Of the whole sequence at temperature 1; None where that is not known."""
 
 
-MOST_NATS = 10.0
+MAX_NATS = 10.0
 """Surprise of the most likely sequence, −ln p, above which probabilities are flattened to it."""
 
 
@@ -57,7 +57,7 @@ def vote_weights(logprobs: Items[float]) -> list[float]:
     sequence is more surprising than the least surprising one.
     """
     highest = max(logprobs)
-    gamma = MOST_NATS / max(MOST_NATS, -highest)
+    gamma = MAX_NATS / max(MAX_NATS, -highest)
     return [math.exp(gamma * (logprob - highest)) for logprob in logprobs]
 
 

@@ -137,7 +137,7 @@ class GroupRun:
             return None
         return TokenLedger(
             total,
-            most_running=max(1, min(settings.concurrency, num_missing // BIDDERS_PER_ROUND)),
+            max_running=max(1, min(settings.concurrency, num_missing // BIDDERS_PER_ROUND)),
             spent=sum(record.counts.generated for record in run.records.values()),
         )
 

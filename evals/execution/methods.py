@@ -244,7 +244,7 @@ class Worker:
             seconds=seconds,
             peak_entropy=_mean(_peak(each, result.monitor, cell) for each in result.sequences),
             solved=self._solved(sample, result, sequences) if cell.method == STAGE_ONE else None,
-            refused=result.refused[: self._most_extra(cell)],
+            refused=result.refused[: self._max_extra(cell)],
             inexact_steps=result.inexact_steps,
             entropy_histogram=result.entropy_histogram,
             judged_by=judged_by(self.settings.task, sample),
@@ -256,7 +256,7 @@ class Worker:
             return any(sequence.correct for sequence in judged)
         return any(self.settings.verifier(sample, each.text) for each in result.sequences)
 
-    def _most_extra(self, cell: Cell) -> int:
+    def _max_extra(self, cell: Cell) -> int:
         rules = self.settings.rules.values()
         return max(rule.max_extra(cell.max_sequences) for rule in rules)
 

@@ -102,7 +102,7 @@ def _generate(body: dict[str, Any]) -> bytes:
     num_branching = max(0, min(number, NUM_BRANCHING_STEPS - start))
     if body.get("stream"):
         told = {*range(num_branching), *range(-start % TOKENS_TO_TELL, number, TOKENS_TO_TELL)}
-        most = params["custom_params"]["eager_most"]
+        most = params["custom_params"]["eager_max_reports"]
         return _stream(number, num_branching, tuple(sorted(told)[:most])) % (num_sent, num_sent - 1)
     fixed = _fixed(number, num_branching, body.get("top_logprobs_num", 0))
     return fixed % (num_sent, num_sent - 1)

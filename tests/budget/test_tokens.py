@@ -26,7 +26,7 @@ def nothing(tree, sequences):
 
 
 def test_nothing_is_granted_before_all_have_bid_or_left():
-    ledger = TokenLedger(100, most_running=3)
+    ledger = TokenLedger(100, max_running=3)
     one, other, third = (ledger.join(nothing) for _ in range(3))
     bids = [one.offer(10, value=1.0, expected=5), other.offer(10, value=2.0, expected=5)]
     assert not any(bid.done() for bid in bids)
@@ -72,7 +72,7 @@ def test_a_round_is_charged_with_what_it_cost():
 
 
 def test_what_does_not_fit_waits_for_what_runs():
-    ledger = TokenLedger(100, most_running=2)
+    ledger = TokenLedger(100, max_running=2)
     one, other = ledger.join(nothing), ledger.join(nothing)
     running = one.offer(0, value=2.0, expected=60)
     waiting = other.offer(0, value=1.0, expected=50)
@@ -127,9 +127,9 @@ def test_a_program_that_fails_keeps_nobody_waiting(config):
 
 @pytest.mark.parametrize(("fields", "said"), [((0, 1), "total is 0"), ((5, 0), "running is 0")])
 def test_wrong_arguments_are_named(fields, said):
-    total, most_running = fields
+    total, max_running = fields
     with pytest.raises(ValueError, match=said):
-        TokenLedger(total, most_running=most_running)
+        TokenLedger(total, max_running=max_running)
 
 
 class BidsMachine(RuleBasedStateMachine):
@@ -137,13 +137,13 @@ class BidsMachine(RuleBasedStateMachine):
 
     @initialize(
         total=st.integers(1, 200),
-        most_running=st.integers(1, 3),
+        max_running=st.integers(1, 3),
         spent=st.integers(0, 50),
         number=st.integers(1, 6),
     )
-    def begin(self, total, most_running, spent, number):
-        self.ledger = TokenLedger(total, most_running=most_running, spent=spent)
-        self.most_running = most_running
+    def begin(self, total, max_running, spent, number):
+        self.ledger = TokenLedger(total, max_running=max_running, spent=spent)
+        self.max_running = max_running
         self.true_spent, self.excess = spent, spent
         self.silent = [self.ledger.join(nothing) for _ in range(number)]
         self.waiting, self.running = {}, {}
@@ -199,7 +199,7 @@ class BidsMachine(RuleBasedStateMachine):
             return
         assert self.ledger.spent == self.true_spent
         assert self.ledger.reserved == sum(self.running.values())
-        assert len(self.running) <= self.most_running
+        assert len(self.running) <= self.max_running
         assert self.true_spent <= self.ledger.total + self.excess
 
     @invariant()
@@ -220,9 +220,9 @@ BidsMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=4
 TestBids = BidsMachine.TestCase
 
 
-@pytest.mark.parametrize("most_running", [1, 4])
-def test_many_threads_all_come_to_an_end(most_running):
-    ledger, num_searches = TokenLedger(4000, most_running=most_running), 24
+@pytest.mark.parametrize("max_running", [1, 4])
+def test_many_threads_all_come_to_an_end(max_running):
+    ledger, num_searches = TokenLedger(4000, max_running=max_running), 24
     bidders = [ledger.join(nothing) for _ in range(num_searches)]
 
     def run(bidder):
@@ -238,7 +238,7 @@ def test_many_threads_all_come_to_an_end(most_running):
     with ThreadPoolExecutor(num_searches) as pool:
         spent = sum(pool.map(run, bidders, timeout=HANGS))
     assert (ledger.spent, ledger.reserved) == (spent, 0)
-    assert 3900 < spent <= 4000 + 5 * most_running
+    assert 3900 < spent <= 4000 + 5 * max_running
 
 
 def run_together(total, models=range(6), **arguments):

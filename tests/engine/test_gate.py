@@ -19,12 +19,12 @@ PROMPT = [1, 2, 3]
 class Request:
     """What the processor sees of SGLang's `Req`."""
 
-    def __init__(self, threshold=1.5, top_k=20, temperature=1.0, most=100):
+    def __init__(self, threshold=1.5, top_k=20, temperature=1.0, max_reports=100):
         self.customized_info = None
         self.origin_input_ids = PROMPT
         self.kv = SimpleNamespace(kv_committed_len=len(PROMPT))
         self.sampling_params = SimpleNamespace(stream_interval=None)
-        params = Gate(threshold, top_k, temperature, most).custom_params()
+        params = Gate(threshold, top_k, temperature, max_reports).custom_params()
         self.params = params | {"__req__": weakref.proxy(self)}
 
     def next(self):
@@ -148,7 +148,7 @@ def test_a_row_that_another_request_took_over_tells_of_that_one():
 
 def test_a_step_that_runs_again_is_told_once():
     """The server puts a request off, forgets the token it was at, and takes it up again."""
-    request = Request(1.0, most=2)
+    request = Request(1.0, max_reports=2)
     EntropyGate()(FLAT[None].clone(), [request.params])
     step([FLAT], request)
     step([FLAT], request)
@@ -164,7 +164,7 @@ def test_what_others_have_to_say_of_a_request_is_kept():
 
 
 def test_no_more_steps_are_told_of_than_were_asked_for():
-    request = Request(1.0, most=2)
+    request = Request(1.0, max_reports=2)
     for _ in range(4):
         step([FLAT], request)
     assert [place for place, _, _ in request.sent()] == [0, 1]

@@ -217,7 +217,7 @@ class ScriptedServer:
         for place in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
             report = _gate_report(params.get("custom_params"), probabilities)
-            if report and len(reports) < params["custom_params"]["eager_most"]:
+            if report and len(reports) < params["custom_params"]["eager_max_reports"]:
                 reports.append([place, *report])
             if bias := params.get("logit_bias"):
                 token = int(next(iter(bias)))

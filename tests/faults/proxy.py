@@ -25,7 +25,7 @@ SPOILT = {"garbage": b"<html>garbage</html>", "shape": b'{"unexpected": [null]}'
 QUICK = (*STATUSES, *SPOILT, "truncated", "reset", "broken_stream")
 SLOW = ("hang", "trickle")
 """They last as long as the client lets them."""
-MOST_EVENTS = 3
+MAX_EVENTS = 3
 _HOP_BY_HOP = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
 
 
@@ -136,7 +136,7 @@ class FaultProxy:
         response = web.StreamResponse(status=reply.status)
         response.content_type = reply.content_type
         await response.prepare(request)
-        left = self._random.randint(0, MOST_EVENTS)
+        left = self._random.randint(0, MAX_EVENTS)
         buffer = b""
         async for piece in reply.content.iter_any():
             *events, buffer = (buffer + piece).split(b"\n\n")

@@ -33,13 +33,13 @@ class Gate:
         threshold: θ in nats.
         top_k: K, how many tokens the entropy is taken over.
         temperature: of the distribution whose entropy is taken.
-        most: steps to be told of, the first ones; None for all. Each costs the server a message.
+        max_reports: steps to be told of, the first ones; None for all. Each costs the server a message.
     """
 
     threshold: float
     top_k: int
     temperature: float
-    most: int | None = None
+    max_reports: int | None = None
 
     def custom_params(self) -> dict[str, float]:
         """The request's `custom_params`."""
@@ -47,7 +47,7 @@ class Gate:
             "eager_theta": self.threshold,
             "eager_k": self.top_k,
             "eager_temperature": self.temperature,
-            "eager_most": 2**31 if self.most is None else self.most,
+            "eager_max_reports": 2**31 if self.max_reports is None else self.max_reports,
         }
 
 

@@ -26,7 +26,7 @@ class EntropyGate:
 
     All rows are computed at once, and nothing waits for a CUDA device: what a step brought is
     copied beside it, and looked at when it is known to be over. A request's `custom_params` are
-    `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_most`, the number of steps to
+    `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_max_reports`, the number of steps to
     tell of at most; a row without them is not watched. At a step that reaches θ a streaming request
     is sent what it has, and its `meta_info` says under `REPORT` of every such step: its place among
     the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K] at
@@ -133,7 +133,7 @@ class _Report:
 
     def __init__(self, params: Any) -> None:
         self._request, self._k, self._left = (
-            params[name] for name in ("__req__", "eager_k", "eager_most")
+            params[name] for name in ("__req__", "eager_k", "eager_max_reports")
         )
         self._last = -1
         self._noted: list[list[Any]] = []

@@ -225,7 +225,7 @@ def test_prompts_that_share_are_all_begun_however_few_may_run(
 
 
 @pytest.mark.parametrize(
-    ("limit", "concurrency", "most_running"), [(8, 32, 2), (12, 32, 3), (3, 32, 1), (12, 1, 1)]
+    ("limit", "concurrency", "max_running"), [(8, 32, 2), (12, 32, 3), (3, 32, 1), (12, 1, 1)]
 )
 def test_a_round_runs_for_every_four_prompts(
     tmp_path: Path,
@@ -233,19 +233,19 @@ def test_a_round_runs_for_every_four_prompts(
     monkeypatch: pytest.MonkeyPatch,
     limit: int,
     concurrency: int,
-    most_running: int,
+    max_running: int,
 ) -> None:
     asked: list[int] = []
 
     def ledger(total: int, **given: int) -> TokenLedger:
-        asked.append(given["most_running"])
+        asked.append(given["max_running"])
         return TokenLedger(total, **given)
 
     monkeypatch.setattr(group_run, "TokenLedger", ledger)
     scripted(Bidding())
     more = ("--limit", str(limit), "--concurrency", str(concurrency))
     assert run.main(arguments(tmp_path, *more)) == 0
-    assert asked == [most_running]
+    assert asked == [max_running]
 
 
 def test_another_budget_is_another_run(
