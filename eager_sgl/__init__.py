@@ -14,9 +14,9 @@ from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder, TokenLedger
 from eager_sgl.core import (
     BranchPoint,
+    DeferredBranch,
     EagerConfig,
     PromptResult,
-    RefusedBranch,
     SamplingConfig,
     SearchConfig,
     Sequence,
@@ -47,6 +47,7 @@ __all__ = [
     "Bidder",
     "BranchPoint",
     "Consensus",
+    "DeferredBranch",
     "EagerConfig",
     "EagerError",
     "EmbeddedRuntime",
@@ -54,7 +55,6 @@ __all__ = [
     "Ledger",
     "PromptResult",
     "Reallocation",
-    "RefusedBranch",
     "RuntimeStartError",
     "SamplingConfig",
     "SearchConfig",

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BranchPoint",
+    "DeferredBranch",
     "EagerConfig",
     "FinishReason",
     "Generation",
     "Monitor",
     "PromptResult",
-    "RefusedBranch",
     "SamplingConfig",
     "SearchConfig",
     "Sequence",
@@ -90,7 +90,7 @@ class EagerConfig:
             (`eager_sgl.engine.gate`); no logprobs travel, and steps below θ have no entropies.
             "chunk": the client looks at the distributions of every chunk, which any server gives.
             "auto" takes the gate where the server allows it.
-        refused_threshold: entropy in nats, in (0, θ], down to which `PromptResult.refused` keeps
+        deferred_threshold: entropy in nats, in (0, θ], down to which `PromptResult.deferred` keeps
             the branches that were not taken; None keeps none. It monitors on when no slot is left.
         reasoning_end: the text that closes the reasoning; a sequence is not monitored after it.
             None monitors to the end.
@@ -104,7 +104,7 @@ class EagerConfig:
     patience: int = 1000
     chunk_tokens: int = 64
     monitor: Literal["auto", "gate", "chunk"] = "auto"
-    refused_threshold: float | None = None
+    deferred_threshold: float | None = None
     reasoning_end: str | None = "</think>"
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
@@ -118,12 +118,13 @@ class EagerConfig:
             f"in (0, ln {self.top_k} = {bound:.4f}]",
         )
         _require(
-            self.refused_threshold is None
+            self.deferred_threshold is None
             or (
-                _is_number(self.refused_threshold) and 0 < self.refused_threshold <= self.threshold
+                _is_number(self.deferred_threshold)
+                and 0 < self.deferred_threshold <= self.threshold
             ),
-            "refused_threshold",
-            self.refused_threshold,
+            "deferred_threshold",
+            self.deferred_threshold,
             f"None or in (0, threshold = {self.threshold:g}]",
         )
         _require_whole("max_sequences", self.max_sequences, 1)
@@ -319,7 +320,7 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class RefusedBranch:
+class DeferredBranch:
     """A branch that was not taken: the prompt had no slot left, or the entropy was below θ.
 
     Attributes:
@@ -387,7 +388,7 @@ class PromptResult:
         sequences: in the order in which they were opened.
         counts: what they cost.
         max_sequences: M, the cap they were generated under.
-        refused: branches that were not taken, down to `refused_threshold`, highest entropy first.
+        refused: branches that were not taken, down to `deferred_threshold`, highest entropy first.
         monitor: how branch points were found; None where nothing was monitored.
         inexact_steps: of a search that walks, the stored steps at which top-p leaves, or may leave,
             more tokens than the K: what walked through them is not drawn exactly; else None.
@@ -398,7 +399,7 @@ class PromptResult:
     sequences: tuple[Sequence, ...]
     counts: TokenCounts
     max_sequences: int
-    refused: tuple[RefusedBranch, ...] = ()
+    refused: tuple[DeferredBranch, ...] = ()
     monitor: Monitor | None = None
     inexact_steps: int | None = None
     entropy_histogram: EntropyHistogram | None = None

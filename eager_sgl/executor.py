@@ -29,11 +29,11 @@ from typing import NamedTuple
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl.core import (
+    DeferredBranch,
     EagerConfig,
     Generation,
     Monitor,
     PromptResult,
-    RefusedBranch,
     SamplingConfig,
     SearchConfig,
     Sequence,
@@ -44,7 +44,7 @@ from eager_sgl.engine.requests import Request, RequestHandle
 from eager_sgl.errors import ServerError
 from eager_sgl.methods import mark_of, policy_of
 from eager_sgl.reasoning import decode_all
-from eager_sgl.schedule import Decision, Leaf, Monitored, refused_branches, sequences_of
+from eager_sgl.schedule import Decision, Leaf, Monitored, deferred_branches, sequences_of
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["TreeExecutor"]
@@ -113,8 +113,8 @@ class TreeExecutor:
         self._abort(self._in_flight)
 
     @property
-    def _keeps_refused(self) -> bool:
-        return self._config is not None and self._config.refused_threshold is not None
+    def _keeps_deferred(self) -> bool:
+        return self._config is not None and self._config.deferred_threshold is not None
 
     @property
     def monitor(self) -> Monitor | None:
@@ -127,11 +127,11 @@ class TreeExecutor:
         """Put the prompt into the radix tree before several sequences ask for it at once."""
         self.tree.record(self._endpoint.prefill(self.tree.prompt_ids))
 
-    def take_refused(self, result: PromptResult, refused: RefusedBranch) -> Segment:
+    def open_deferred(self, result: PromptResult, deferred: DeferredBranch) -> Segment:
         """The segment that an untried branch of an earlier result opens."""
-        before = result.sequences[refused.sequence].token_ids[: refused.point.position]
-        self._endpoint.require_known("the result", (*before, *refused.point.token_ids))
-        return self.tree.branch_given(before, refused.point, refused.choice)
+        before = result.sequences[deferred.sequence].token_ids[: deferred.point.position]
+        self._endpoint.require_known("the result", (*before, *deferred.point.token_ids))
+        return self.tree.branch_given(before, deferred.point, deferred.choice)
 
     def follow(self, decision: Decision) -> None:
         """Ask for what the schedule wants, and no longer for what no sequence holds any more."""
@@ -243,6 +243,6 @@ class TreeExecutor:
             sequences=self.sequences(leaves),
             counts=self.tree.counts(leaf.segment for leaf in leaves),
             max_sequences=max_sequences,
-            refused=refused_branches(leaves) if self._keeps_refused else (),
+            deferred=deferred_branches(leaves) if self._keeps_deferred else (),
             monitor=self.monitor,
         )

@@ -74,7 +74,7 @@ def schedule_of(
                 "a bidder is given for EAGer-init; only searches have rounds to bid for"
             )
         online = OnlineSchedule(
-            max_sequences, config.patience, config.threshold, config.refused_threshold is not None
+            max_sequences, config.patience, config.threshold, config.deferred_threshold is not None
         )
         return AdaptiveSchedule(online, adaptive_threshold) if adaptive_threshold else online
     common: dict[str, Any] = {

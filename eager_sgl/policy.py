@@ -55,7 +55,7 @@ class EntropyThreshold:
     @classmethod
     def from_config(cls, config: EagerConfig) -> EntropyThreshold:
         """The policy that a configuration describes."""
-        return cls(config.refused_threshold or config.threshold, config.entropy_temperature)
+        return cls(config.deferred_threshold or config.threshold, config.entropy_temperature)
 
     def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=self.temperature)

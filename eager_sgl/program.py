@@ -107,8 +107,8 @@ def resume(
 
     Args:
         prompt: as in the run that gave `result`.
-        result: of `eager_init` with a `refused_threshold`.
-        num_sequences: how many to take; fewer if fewer were refused.
+        result: of `eager_init` with a `deferred_threshold`.
+        num_sequences: how many to take; fewer if fewer were deferred.
         threshold: lowest entropy in nats of a branch to take.
         sampling: how the new sequences go on; they do not branch again.
         on_progress: told of progress.
@@ -124,9 +124,9 @@ def resume(
     set_prompt(s, prompt)
     with TreeExecutor(s, sampling, reasoning_end=reasoning_end) as executor:
         leaves = [
-            Leaf(index, executor.take_refused(result, refused), refused.sequence, refused.point)
-            for index, refused in enumerate(result.refused[:num_sequences])
-            if refused.point.entropy >= threshold
+            Leaf(index, executor.open_deferred(result, deferred), deferred.sequence, deferred.point)
+            for index, deferred in enumerate(result.deferred[:num_sequences])
+            if deferred.point.entropy >= threshold
         ]
         return _run_to_the_end(executor, leaves, num_sequences, on_progress)
 
@@ -142,7 +142,7 @@ def search(
     on_progress: OnProgress | None = None,
 ) -> PromptResult:
     """A search over the tree of one prompt; the arguments are `eager_generate`'s."""
-    with bidder or nullcontext():  # left even where the prompt is refused
+    with bidder or nullcontext():  # left even where the prompt is deferred
         set_prompt(s, prompt)
         return eager_generate(
             s, config, until=until, account=account, bidder=bidder, on_progress=on_progress

@@ -21,7 +21,7 @@ from bisect import bisect_left
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
-from eager_sgl.core import BranchPoint, RefusedBranch, Sequence
+from eager_sgl.core import BranchPoint, DeferredBranch, Sequence
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "Leaf",
     "Monitored",
     "OnlineSchedule",
-    "refused_branches",
+    "deferred_branches",
     "sequences_of",
 ]
 
@@ -96,20 +96,20 @@ class OnlineSchedule:
         max_sequences: M.
         patience: steps without a branch after which nothing is monitored any more.
         threshold: θ in nats; branch points below it are known, but never taken.
-        keep_refused: monitor on when no slot is left, to know where branches were refused.
+        keep_deferred: monitor on when no slot is left, to know where branches were deferred.
     """
 
     max_sequences: int
     patience: int
     threshold: float = 0.0
-    keep_refused: bool = False
+    keep_deferred: bool = False
 
     def replay(self, tree: TokenTree) -> Decision:
         """Decide on everything that is known; opens the segments that taken branches need."""
         leaves, limit = self._take_branches(tree)
         alive = [h for h in leaves if h.segment.finish_reason is None]
         is_full = len(leaves) >= self.max_sequences
-        if is_full and self.keep_refused:
+        if is_full and self.keep_deferred:
             limit = (sys.maxsize, 0)
         watched = [
             h for h in alive if not h.segment.reasoning_closed and (h.segment.end, h.index) < limit
@@ -129,7 +129,7 @@ class OnlineSchedule:
 
     def _watch(self, leaf: Leaf, leaves: Items[Leaf]) -> Monitored:
         segment, max_reports = leaf.segment, None
-        if not self.keep_refused:
+        if not self.keep_deferred:
             # A point that comes may take its slot from a branch that was taken ahead of it.
             max_reports = self.max_sequences - sum(
                 other.branch is None or other.branch.position < segment.end for other in leaves
@@ -192,17 +192,17 @@ def _sequence(leaf: Leaf) -> Sequence:
     )
 
 
-def refused_branches(leaves: Items[Leaf]) -> tuple[RefusedBranch, ...]:
+def deferred_branches(leaves: Items[Leaf]) -> tuple[DeferredBranch, ...]:
     """The branch points on the sequences' paths that nobody took, highest entropy first.
 
     One on a prefix that several sequences share belongs to the first of them.
     """
     seen = {id(leaf.branch) for leaf in leaves}
-    refused = []
+    deferred = []
     for leaf in leaves:
         for segment, end in leaf.segment.lineage():
             for point in segment.branch_points:
                 if point.position < end and id(point) not in seen:
                     seen.add(id(point))
-                    refused.append(RefusedBranch(leaf.index, point))
-    return tuple(sorted(refused, key=lambda branch: -branch.point.entropy))
+                    deferred.append(DeferredBranch(leaf.index, point))
+    return tuple(sorted(deferred, key=lambda branch: -branch.point.entropy))

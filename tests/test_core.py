@@ -27,9 +27,9 @@ from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, TokenCounts
         ({"threshold": 1.0, "max_sequences": 2.0}, "max_sequences is 2.0"),
         ({"threshold": 1.0, "chunk_tokens": math.nan}, "chunk_tokens is nan"),
         ({"threshold": 1.0, "entropy_temperature": math.nan}, "entropy_temperature is nan"),
-        ({"threshold": 1.0, "refused_threshold": math.nan}, "refused_threshold is nan"),
+        ({"threshold": 1.0, "deferred_threshold": math.nan}, "deferred_threshold is nan"),
         ({"threshold": 1.0, "reasoning_end": ""}, "reasoning_end is ''"),
-        ({"threshold": 1.0, "refused_threshold": 1.1}, "None or in (0, threshold = 1]"),
+        ({"threshold": 1.0, "deferred_threshold": 1.1}, "None or in (0, threshold = 1]"),
     ],
 )
 def test_a_wrong_configuration_names_the_value_and_what_is_allowed(arguments, said):

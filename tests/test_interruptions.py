@@ -27,7 +27,7 @@ def in_parallel(endpoint):
 
 
 def with_extras(endpoint):
-    config = EagerConfig(threshold=1.4, refused_threshold=0.7, **FIELDS | {"max_sequences": 2})
+    config = EagerConfig(threshold=1.4, deferred_threshold=0.7, **FIELDS | {"max_sequences": 2})
     result = eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
     return resume.run(
         prompt=(9,), result=result, num_sequences=3, sampling=GREEDY, backend=endpoint

@@ -334,19 +334,19 @@ def test_connecting_needs_a_url():
 def refused_run(scripted, **arguments):
     endpoint = TokenEndpoint(scripted)
     scripted.restart(seed=0)
-    config = config_of(threshold=0.8, max_sequences=2, refused_threshold=0.4, **arguments)
+    config = config_of(threshold=0.8, max_sequences=2, deferred_threshold=0.4, **arguments)
     return endpoint, eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
 
 
 def test_refused_branches_lie_on_the_sequences_and_their_token_is_untried(scripted):
     _, result = refused_run(scripted)
-    assert result.refused
-    entropies = [refused.point.entropy for refused in result.refused]
+    assert result.deferred
+    entropies = [deferred.point.entropy for deferred in result.deferred]
     assert entropies == sorted(entropies, reverse=True)
-    for refused in result.refused:
-        taken = result.sequences[refused.sequence].token_ids[refused.point.position]
-        assert taken == refused.point.sampled
-        assert refused.point.token_ids[refused.choice] != taken
+    for deferred in result.deferred:
+        taken = result.sequences[deferred.sequence].token_ids[deferred.point.position]
+        assert taken == deferred.point.sampled
+        assert deferred.point.token_ids[deferred.choice] != taken
     assert entropies[-1] >= 0.4
 
 
@@ -364,21 +364,21 @@ def test_branches_below_the_threshold_are_kept_but_never_taken(scripted):
     endpoint = TokenEndpoint(scripted)
     greedy = SamplingConfig(temperature=0, max_new_tokens=9)
     plain = config_of(threshold=1.3, max_sequences=16, sampling=greedy)
-    keeping = replace(plain, refused_threshold=0.3)
+    keeping = replace(plain, deferred_threshold=0.3)
     trees = [
         eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
         for config in (plain, keeping)
     ]
     assert [s.token_ids for s in trees[0].sequences] == [s.token_ids for s in trees[1].sequences]
     assert not trees[1].saturated
-    assert trees[1].refused
-    assert all(0.3 <= refused.point.entropy < 1.3 for refused in trees[1].refused)
+    assert trees[1].deferred
+    assert all(0.3 <= deferred.point.entropy < 1.3 for deferred in trees[1].deferred)
     state = resume.run(
         prompt=(9,),
         result=trees[1],
         num_sequences=2,
         sampling=greedy,
-        threshold=trees[1].refused[0].point.entropy,
+        threshold=trees[1].deferred[0].point.entropy,
         backend=endpoint,
     )
     assert len(state.ret_value.sequences) == 1
@@ -392,11 +392,11 @@ def test_resuming_opens_the_best_refused_branches_on_cached_prefixes(scripted):
         prompt=(9,), result=result, num_sequences=3, sampling=sampling, backend=endpoint
     )
     extra = state.ret_value
-    assert len(extra.sequences) == min(3, len(result.refused))
-    for sequence, refused in zip(extra.sequences, result.refused, strict=False):
+    assert len(extra.sequences) == min(3, len(result.deferred))
+    for sequence, deferred in zip(extra.sequences, result.deferred, strict=False):
         before = result.sequences[sequence.parent].token_ids[: sequence.branch.position]
         assert sequence.token_ids[: len(before)] == before
-        assert sequence.token_ids[len(before)] == refused.point.token_ids[refused.choice]
+        assert sequence.token_ids[len(before)] == deferred.point.token_ids[deferred.choice]
         assert len(sequence.token_ids) <= 9
     own = [r for r in scripted.requests if "logit_bias" not in r["sampling_params"]]
     assert extra.counts.prefilled == len(own) == extra.counts.requests
@@ -407,7 +407,7 @@ def test_nothing_refused_leaves_nothing_to_resume(scripted):
     endpoint = TokenEndpoint(scripted)
     config = config_of(threshold=1.6, max_sequences=4)
     result = eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
-    assert result.refused == ()
+    assert result.deferred == ()
     state = resume.run(
         prompt=(9,), result=result, num_sequences=3, sampling=config.sampling, backend=endpoint
     )
@@ -449,16 +449,16 @@ def facts(point):
     return point.position, point.token_ids, point.sampled, pytest.approx(point.entropy, abs=1e-5)
 
 
-@pytest.mark.parametrize("refused_threshold", [None, 0.4])
+@pytest.mark.parametrize("deferred_threshold", [None, 0.4])
 @pytest.mark.parametrize("model", MODELS)
-def test_gate_and_chunks_see_the_same_steps(model, refused_threshold):
+def test_gate_and_chunks_see_the_same_steps(model, deferred_threshold):
     """Greedy, so that both draw the same tokens."""
     gate, chunk = (
         run(
             gated(model),
             monitor=monitor,
             max_sequences=3,
-            refused_threshold=refused_threshold,
+            deferred_threshold=deferred_threshold,
             sampling=SamplingConfig(temperature=0.0, max_new_tokens=9),
         )
         for monitor in ("gate", "chunk")
@@ -470,12 +470,12 @@ def test_gate_and_chunks_see_the_same_steps(model, refused_threshold):
     for ours, theirs in zip(gate.branch_points, chunk.branch_points, strict=True):
         assert facts(theirs) == facts(ours)
     ours, theirs = (
-        sorted(r.refused, key=lambda r: (r.sequence, r.point.position)) for r in (gate, chunk)
+        sorted(r.deferred, key=lambda r: (r.sequence, r.point.position)) for r in (gate, chunk)
     )
     assert [(r.sequence, facts(r.point)) for r in theirs] == [
         (r.sequence, facts(r.point)) for r in ours
     ]
-    assert refused_threshold or not ours
+    assert deferred_threshold or not ours
 
 
 def test_the_gate_is_shut_where_nothing_may_branch_any_more():

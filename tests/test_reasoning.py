@@ -112,7 +112,7 @@ def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
     endpoint = TokenEndpoint(scripted)  # type: ignore[arg-type]
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
     config = EagerConfig(
-        threshold=0.8, top_k=5, max_sequences=6, sampling=sampling, refused_threshold=0.4
+        threshold=0.8, top_k=5, max_sequences=6, sampling=sampling, deferred_threshold=0.4
     )
     common = {"prompt": (9,), "backend": endpoint}
     first = eager_init.run(**common, config=config).ret_value

@@ -236,7 +236,7 @@ class TokenEndpoint(RuntimeEndpoint):  # type: ignore[misc]
         if config.monitor == "chunk":
             return None
         if self.profile.no_gate is None:
-            threshold = config.refused_threshold or config.threshold
+            threshold = config.deferred_threshold or config.threshold
             return Gate(threshold, self.top_k(config.top_k), config.entropy_temperature)
         if config.monitor == "auto":
             return None

@@ -105,7 +105,7 @@ class Settings:
             self.base,
             max_sequences=cell.max_sequences,
             threshold=threshold,
-            refused_threshold=self._refused_threshold(threshold),
+            deferred_threshold=self._deferred_threshold(threshold),
             sampling=replace(self.base.sampling, temperature=cell.temperature),
         )
 
@@ -125,7 +125,7 @@ class Settings:
             return None
         return self.token_budget * len(self.samples)
 
-    def _refused_threshold(self, threshold: float) -> float | None:
+    def _deferred_threshold(self, threshold: float) -> float | None:
         """The lowest entropy of a branch that any rule may resume at."""
         names = [name for name in self.plan.methods if name in self.rules]
         if RESUME not in self.plan.stage_twos or not names:
@@ -150,7 +150,7 @@ class Settings:
         """What `config.json` and `summary.json` tell of the run."""
         eager = asdict(self.base)
         del eager["threshold"], eager["max_sequences"], eager["sampling"]["temperature"]
-        del eager["refused_threshold"]
+        del eager["deferred_threshold"]
         rules = {
             name: {field: getattr(rule, field) for field in RULE_FIELDS}
             for name, rule in self.rules.items()

@@ -124,7 +124,7 @@ def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) -> Promp
         if call.account.spent == call.account.granted:
             break
         assert isinstance(call.config, EagerConfig), f"{call.config} has no θ"
-        config = replace(call.config, threshold=threshold, refused_threshold=None)
+        config = replace(call.config, threshold=threshold, deferred_threshold=None)
         result = FIRST[STAGE_ONE](replace(call, config=config))
         results.append(_shifted(result, offset))
         offset += len(result.sequences)
@@ -244,7 +244,7 @@ class Worker:
             seconds=seconds,
             peak_entropy=_mean(_peak(each, result.monitor, cell) for each in result.sequences),
             solved=self._solved(sample, result, sequences) if cell.method == STAGE_ONE else None,
-            refused=result.refused[: self._max_extra(cell)],
+            deferred=result.deferred[: self._max_extra(cell)],
             inexact_steps=result.inexact_steps,
             entropy_histogram=result.entropy_histogram,
             judged_by=judged_by(self.settings.task, sample),
@@ -328,7 +328,7 @@ def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> Promp
     assert cell.stage_two is not None, f"{cell.method} has no second stage"
     extra, threshold = (grant.extra, grant.threshold) if grant else (0, cell.threshold)
     stage_two = StageTwo(cell.stage_two, grant is not None, extra, 0, threshold)
-    return replace(first, method=cell.method, stage_two=stage_two, refused=())
+    return replace(first, method=cell.method, stage_two=stage_two, deferred=())
 
 
 def _peak(sequence: Sequence, monitor: str | None, cell: Cell) -> float | None:

@@ -13,9 +13,9 @@ import msgspec
 from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.core import (
     BranchPoint,
+    DeferredBranch,
     FinishReason,
     PromptResult,
-    RefusedBranch,
     Sequence,
     TokenCounts,
 )
@@ -119,7 +119,7 @@ class PromptRecord:
         solved: whether the verifier, or without one the labels, found a correct sequence in stage
             one; None without either.
         stage_two: None for a method of one stage.
-        refused: what `--stage-two resume` may open, best first.
+        deferred: what `--stage-two resume` may open, best first.
         inexact_steps, entropy_histogram: see `eager_sgl.core.PromptResult`.
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
@@ -141,7 +141,7 @@ class PromptRecord:
     peak_entropy: float | None = None
     solved: bool | None = None
     stage_two: StageTwo | None = None
-    refused: tuple[RefusedBranch, ...] = ()
+    deferred: tuple[DeferredBranch, ...] = ()
     inexact_steps: int | None = None
     entropy_histogram: EntropyHistogram | None = None
     session: int = 0
@@ -181,7 +181,7 @@ class PromptRecord:
             Sequence(s.token_ids, (), s.finish_reason, s.parent, s.branch) for s in self.sequences
         )
         return PromptResult(
-            self.prompt_ids, sequences, self.counts, self.max_sequences, self.refused
+            self.prompt_ids, sequences, self.counts, self.max_sequences, self.deferred
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class PromptRecord:
         if unknown := line.keys() - {field.name for field in fields(cls)}:
             raise ValueError(f"unknown field {min(unknown)!r}")
         points = [sequence["branch"] for sequence in line["sequences"] if sequence["branch"]]
-        for point in (*points, *(refused["point"] for refused in line["refused"])):
+        for point in (*points, *(deferred["point"] for deferred in line["deferred"])):
             # JSON has no infinity: a logprob of null is that of a token of probability 0.
             point["logprobs"] = [-math.inf if x is None else x for x in point["logprobs"]]
         record = msgspec.convert(line, cls)
@@ -223,9 +223,9 @@ def _require_references(record: PromptRecord) -> None:
             raise ValueError(f"sequence {index} branches at {sequence.branch.position}")
         if sequence.vote is not None and sequence.vote not in places:
             raise ValueError(f"sequence {index} votes for {sequence.vote}")
-    for refused in record.refused:
-        if refused.sequence not in places:
-            raise ValueError(f"a branch of sequence {refused.sequence} was refused")
+    for deferred in record.deferred:
+        if deferred.sequence not in places:
+            raise ValueError(f"a branch of sequence {deferred.sequence} was deferred")
 
 
 class ResultStore:

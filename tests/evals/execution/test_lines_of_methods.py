@@ -24,7 +24,7 @@ RUNS: dict[str, Any] = {
         prompt="p", num_sequences=4, sampling=SAMPLING, backend=end
     ),
     "eager_init": lambda end: eager_init.run(
-        prompt="p", config=replace(EAGER, refused_threshold=0.3), backend=end
+        prompt="p", config=replace(EAGER, deferred_threshold=0.3), backend=end
     ),
     "running": lambda end: eager_init.run(
         prompt="p", config=EAGER, running=AdaptiveThreshold(), backend=end
@@ -58,7 +58,7 @@ def line_of(result: PromptResult) -> PromptRecord:
         record([True]),
         sequences=tuple(sequences),
         counts=result.counts,
-        refused=result.refused,
+        deferred=result.deferred,
         inexact_steps=result.inexact_steps,
         entropy_histogram=result.entropy_histogram,
     )

@@ -10,7 +10,7 @@ import pytest
 
 from eager_sgl import program
 from eager_sgl.budget.sequences import Ledger
-from eager_sgl.core import EagerConfig, PromptResult, RefusedBranch
+from eager_sgl.core import DeferredBranch, EagerConfig, PromptResult
 from evals import run
 from evals.execution import methods
 from evals.execution.methods import Call
@@ -117,16 +117,16 @@ def test_a_line_of_two_stages_holds_both(tmp_path: Path, scripted: Scripted) -> 
 def test_resume_gets_the_tree_and_the_best_refused_branches_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
 ) -> None:
-    refused = tuple(RefusedBranch(index, BRANCH) for index in (1, 0, 1, 0, 1))
+    deferred = tuple(DeferredBranch(index, BRANCH) for index in (1, 0, 1, 0, 1))
     seen = []
 
     def first(call: Call) -> PromptResult:
         size = 2 if not seen_first else 1
         seen_first.append(size)
         call.account.commit(size)
-        assert call.config.refused_threshold == THETA
+        assert call.config.deferred_threshold == THETA
         whole = tree(size, call.config)
-        return PromptResult(**{**vars(whole), "refused": refused})
+        return PromptResult(**{**vars(whole), "deferred": deferred})
 
     def resume(call: Call, first_record: PromptRecord, thresholds: list[float]) -> PromptResult:
         seen.append(first_record.to_result())
@@ -140,11 +140,11 @@ def test_resume_gets_the_tree_and_the_best_refused_branches_back(
     more = ("--max-sequences", "2", "--stage-two", "resume", "--extra-cap", "1.5")
     assert run.main(arguments(tmp_path, "eager_adapt", 2, *more)) == 0
     (again,) = seen
-    assert again.refused == refused[:3]  # no more than the cap could open
+    assert again.deferred == deferred[:3]  # no more than the cap could open
     assert [s.token_ids for s in again.sequences] == [
         s.token_ids for s in tree(2, _any()).sequences
     ]
-    assert not any(line["refused"] for line in of(tmp_path, "eager_adapt"))
+    assert not any(line["deferred"] for line in of(tmp_path, "eager_adapt"))
 
 
 def _any() -> EagerConfig:
@@ -244,7 +244,7 @@ def test_both_second_stages_go_on_from_the_same_first(
     scripted(Sizes(1, 4))
 
     def resume(call: Call, first: PromptRecord, thresholds: list[float]) -> PromptResult:
-        assert call.config.refused_threshold == pytest.approx(0.8 * THETA)
+        assert call.config.deferred_threshold == pytest.approx(0.8 * THETA)
         call.account.commit(1)
         return tree(1, call.config)
 
@@ -292,7 +292,7 @@ def test_every_rule_has_its_own_cap_and_resume_keeps_what_any_may_take() -> None
     )
     caps = {name: rule.max_extra(16) for name, rule in settings.rules.items()}
     assert caps == {"eager": 16, "eager_adapt": 48}
-    kept = {settings.config(cell).refused_threshold for cell in settings.plan.cells}
+    kept = {settings.config(cell).deferred_threshold for cell in settings.plan.cells}
     assert kept == {0.8}
     plain = run.parse_settings(["--theta", "1.0"], run.METHODS)
-    assert plain.config(plain.plan.cells[1]).refused_threshold is None
+    assert plain.config(plain.plan.cells[1]).deferred_threshold is None

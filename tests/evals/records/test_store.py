@@ -13,7 +13,7 @@ from typing import Any
 import jsonlines
 import pytest
 
-from eager_sgl.core import RefusedBranch
+from eager_sgl.core import DeferredBranch
 from evals.records import lines
 from evals.records.files import StoreError, write_whole
 from evals.records.store import PromptRecord, ResultStore, StageTwo, read_records, read_results
@@ -107,7 +107,7 @@ def test_a_record_comes_back_as_it_was(path: Path) -> None:
         method="eager",
         peak_entropy=1.5,
         stage_two=StageTwo("resume", True, 3, 2, 0.56, generated=40),
-        refused=(RefusedBranch(1, BRANCH),),
+        deferred=(DeferredBranch(1, BRANCH),),
         session=2,
         elapsed=3.5,
     )
@@ -184,7 +184,7 @@ def test_a_line_of_something_else_is_kept_aside_with_its_number(
 
 def changed(field: str, value: Any) -> dict[str, Any]:
     """A line in which one field, given by its path, has another value."""
-    whole = record([True, False], method="eager_init", refused=(RefusedBranch(0, BRANCH),))
+    whole = record([True, False], method="eager_init", deferred=(DeferredBranch(0, BRANCH),))
     line: dict[str, Any] = json.loads(json.dumps(whole.to_json()))
     *names, last = [int(name) if name.isdigit() else name for name in field.split(".")]
     place: Any = line
