@@ -242,7 +242,7 @@ class Generation:
         logprobs: float32 [C], of the tokens taken; None if none were asked for.
         top: the alternatives at each step, or at those that the gate tells of; None if none were
             asked for.
-        told: which of the C steps the gate tells of; None where no gate does.
+        reported: which of the C steps the gate tells of; None where no gate does.
         interrupted: why the request is over before it was complete; None where it is not. The rest
             may be asked for anew.
     """
@@ -253,7 +253,7 @@ class Generation:
     cached_tokens: int
     logprobs: NDArray[np.float32] | None = None
     top: TopLogprobs | None = None
-    told: tuple[int, ...] | None = None
+    reported: tuple[int, ...] | None = None
     interrupted: str | None = None
 
     @property

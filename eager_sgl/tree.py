@@ -201,7 +201,7 @@ class TokenTree:
         assert segment.finish_reason is None, f"segment {segment.index} has ended"
         start = segment.end if start is None else start
         tokens = generation.token_ids[segment.end - start :]
-        if generation.told is None:
+        if generation.reported is None:
             self._append_read(segment, generation, tokens)
         else:
             self._extend(segment, tokens, _unknown(tokens), _unknown(tokens))
@@ -234,11 +234,11 @@ class TokenTree:
     def _hear(self, segment: Segment, generation: Generation, start: int) -> None:
         """What the gate tells of single steps, all of them over and over."""
         assert generation.top is not None
-        assert generation.told is not None
+        assert generation.reported is not None
         assert self._policy is not None, "a gate is a policy's"
         known = segment.branch_points[-1].position if segment.branch_points else -1
         last = segment.end if segment.open_until is None else segment.open_until
-        for row, place in enumerate(generation.told):
+        for row, place in enumerate(generation.reported):
             position = start + place
             if known < position < last:
                 known = position

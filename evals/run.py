@@ -187,9 +187,9 @@ def _generate(settings: Settings, folder: RunFolder, view: View) -> dict[str, An
         profile = server.endpoint.profile
         if settings.calibration is not None:
             settings.calibration.check_model(profile.model_path)
-        num_told = len(folder.notices)
+        num_reported = len(folder.notices)
         header = folder.settle(settings.header(profile))
-        for notice in folder.notices[num_told:]:
+        for notice in folder.notices[num_reported:]:
             view.say(notice)
         if settings.choices.threshold_origin != OF_TASK:
             view.say(settings.choices.describe(profile.model_path))

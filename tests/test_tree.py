@@ -159,7 +159,7 @@ def told(places, *token_ids, finish_reason=None):
         logprobs=np.log(np.full((len(places), 2), 0.5, np.float32)),
         temperature=1.0,
     )
-    return Generation(token_ids, finish_reason, 1, 0, top=top, told=places)
+    return Generation(token_ids, finish_reason, 1, 0, top=top, reported=places)
 
 
 def test_a_segment_grows_by_what_a_stream_brings_and_is_counted_at_its_end():

@@ -66,7 +66,7 @@ class Clock:
         self._total, self._silence = total, silence
         self._started = self._heard = asyncio.get_running_loop().time()
 
-    def hear(self) -> None:
+    def heard_from(self) -> None:
         """Bytes have come."""
         self._heard = asyncio.get_running_loop().time()
 

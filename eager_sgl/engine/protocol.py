@@ -140,11 +140,11 @@ def parse_generation(
         raise ShapeError(f"it has logprobs of {steps} steps for {len(token_ids)} tokens")
     if top_k and token_ids and top is None:
         raise ShapeError("the alternatives that were asked for are not in it")
-    told = None
+    reported = None
     if gate_top_k:
-        told, top = gate_reports(meta, gate_top_k)
-        if told and not 0 <= told[0] <= told[-1] < len(token_ids):
-            raise ShapeError(f"the gate reports steps {shown(told)} of {len(token_ids)} tokens")
+        reported, top = gate_reports(meta, gate_top_k)
+        if reported and not 0 <= reported[0] <= reported[-1] < len(token_ids):
+            raise ShapeError(f"the gate reports steps {shown(reported)} of {len(token_ids)} tokens")
     return Generation(
         token_ids=token_ids,
         finish_reason=_FINISH_REASONS.get(reason or ""),
@@ -153,7 +153,7 @@ def parse_generation(
         cached_tokens=field(meta, "cached_tokens", int) if "cached_tokens" in meta else 0,
         logprobs=logprobs,
         top=top,
-        told=told,
+        reported=reported,
         interrupted=f"the server aborted it ({message})" if reason == "abort" else None,
     )
 

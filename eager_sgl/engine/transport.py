@@ -238,7 +238,7 @@ class Transport:
         url, clock = base + request.path, self._clock_of(request)
         data = None if body is None else to_json(body)
         exchange = asyncio.ensure_future(
-            self._connections.exchange(request.method, url, data, clock.hear, pass_on)
+            self._connections.exchange(request.method, url, data, clock.heard_from, pass_on)
         )
         try:
             if await clock.runs_out_before(exchange) and not (

@@ -26,7 +26,7 @@ __all__ = ["NUM_BRANCHING_STEPS", "PROMPT", "instant_server"]
 
 PROMPT = (9,) * 8
 NUM_BRANCHING_STEPS = 5
-TOKENS_TO_TELL = 512
+TOKENS_PER_REPORT = 512
 NUM_TOP = 20
 TAKEN = 3
 
@@ -101,9 +101,15 @@ def _generate(body: dict[str, Any]) -> bytes:
         return _fixed(1, 0, 0).replace(b"3", next(iter(bias)).encode(), 1) % (1, 0)
     num_branching = max(0, min(number, NUM_BRANCHING_STEPS - start))
     if body.get("stream"):
-        told = {*range(num_branching), *range(-start % TOKENS_TO_TELL, number, TOKENS_TO_TELL)}
+        reported = {
+            *range(num_branching),
+            *range(-start % TOKENS_PER_REPORT, number, TOKENS_PER_REPORT),
+        }
         most = params["custom_params"]["eager_max_reports"]
-        return _stream(number, num_branching, tuple(sorted(told)[:most])) % (num_sent, num_sent - 1)
+        return _stream(number, num_branching, tuple(sorted(reported)[:most])) % (
+            num_sent,
+            num_sent - 1,
+        )
     fixed = _fixed(number, num_branching, body.get("top_logprobs_num", 0))
     return fixed % (num_sent, num_sent - 1)
 
@@ -115,11 +121,11 @@ def _fixed(number: int, num_branching: int, num_top: int) -> bytes:
 
 
 @functools.cache
-def _stream(number: int, num_branching: int, told: tuple[int, ...]) -> bytes:
+def _stream(number: int, num_branching: int, reported: tuple[int, ...]) -> bytes:
     """An event for the first token and for every step that the gate tells of, and the last."""
-    reports = [[place, *_report(is_branch=place < num_branching)] for place in told]
-    pieces: list[tuple[int, list[Any]]] = [(1, [])] if 0 not in told else []
-    pieces += [(place + 1, reports[: index + 1]) for index, place in enumerate(told)]
+    reports = [[place, *_report(is_branch=place < num_branching)] for place in reported]
+    pieces: list[tuple[int, list[Any]]] = [(1, [])] if 0 not in reported else []
+    pieces += [(place + 1, reports[: index + 1]) for index, place in enumerate(reported)]
     events = [_answer_to(n, None, {GATE_REPORT: known}, counts="0") for n, known in pieces]
     last = _answer_to(number, "length", {GATE_REPORT: reports})
     return b"".join(b"data: %s\n\n" % event for event in (*events, last, b"[DONE]"))

@@ -77,10 +77,10 @@ def test_it_tells_of_steps_whose_entropy_reaches_theta(top_k, temperature):
     threshold = float(np.median(entropies))
     requests = [Request(threshold, top_k, temperature) for _ in logits]
     step(logits, *requests)
-    told = [bool(request.sent()) for request in requests]
+    reported = [bool(request.sent()) for request in requests]
     for fires, entropy in zip(told, entropies, strict=True):
         assert fires == (entropy >= threshold) or abs(entropy - threshold) < 1e-5
-    assert 100 < sum(told) < 300
+    assert 100 < sum(reported) < 300
 
 
 def test_every_row_has_its_own_parameters():
@@ -92,10 +92,12 @@ def test_every_row_has_its_own_parameters():
             requests = [Request(math.inf) for _ in logits]
             requests[place] = Request(threshold, top_k, temperature)
             step(logits, *requests)
-            told = [request.sent() for request in requests]
-            assert [bool(reports) for reports in told] == [fires and i == place for i in range(6)]
+            reported = [request.sent() for request in requests]
+            assert [bool(reports) for reports in reported] == [
+                fires and i == place for i in range(6)
+            ]
             if fires:
-                ((_, token_ids, logprobs),) = told[place]
+                ((_, token_ids, logprobs),) = reported[place]
                 assert len(token_ids) == len(logprobs) == top_k
 
 

@@ -72,14 +72,14 @@ def test_what_was_aborted_in_the_queue_has_no_counts():
 
 
 def test_a_part_of_an_answer_has_no_end_and_says_what_the_gate_tells():
-    told = [None, [0, [8, 3], [-0.5, -1.0]], [1, [3, 8], [-0.1, -1e9]]]
+    reported = [None, [0, [8, 3], [-0.5, -1.0]], [1, [3, 8], [-0.1, -1e9]]]
     part = parse_generation(
-        answer(finish_reason=None, eager_gate=told), logprob_temperature=0.6, gate_top_k=2
+        answer(finish_reason=None, eager_gate=reported), logprob_temperature=0.6, gate_top_k=2
     )
     assert part.finish_reason is None
-    assert part.told == (0, 1)
+    assert part.reported == (0, 1)
     assert part.top.token_ids.tolist() == [[8, 3], [3, 8]]
     assert part.top.logprobs.tolist() == [[-0.5, -1.0], [pytest.approx(-0.1), -1e9]]
     assert part.top.temperature == 1.0
     silent = parse_generation(answer(), logprob_temperature=0.6, gate_top_k=2)
-    assert (silent.told, silent.top.token_ids.shape) == ((), (0, 2))
+    assert (silent.reported, silent.top.token_ids.shape) == ((), (0, 2))

@@ -437,12 +437,12 @@ def test_a_stream_is_passed_on_as_it_comes_and_its_end_is_the_answer():
     with streaming(first, last[:cut], last[cut:] + DONE) as (url, release):
         heard = []
 
-        def hear(answer):
+        def heard_from(answer):
             heard.append(answer["output_ids"])
             release()
             release()
 
-        answer = Transport(url).post("/generate", dict, progress=hear)
+        answer = Transport(url).post("/generate", dict, progress=heard_from)
     assert heard == [[3]]
     assert answer["output_ids"] == [3, 4, 0]
 

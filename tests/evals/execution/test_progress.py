@@ -136,7 +136,7 @@ def test_what_failed_is_said_and_completes_a_cell() -> None:
 def test_silence_is_told_after_a_minute_and_then_ever_more_seldom() -> None:
     clock = Clock()
     meter, silence = Meter("parallel", 2, Ledger(8), clock), Silence(clock)
-    told = []
+    reported = []
     for second in range(1, 1000):
         clock.now += 1
         if second == 500:
