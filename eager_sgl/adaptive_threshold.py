@@ -92,7 +92,7 @@ class AdaptiveThreshold:
             self._num_chains += 1
             self._length += length
 
-    def restore(self, entropy_histogram: EntropyHistogram) -> None:
+    def restore(self, histogram: EntropyHistogram) -> None:
         """Take in what an earlier session has stored of a prompt."""
         with self._lock:
             self._counts += Counter(dict(histogram.counts))

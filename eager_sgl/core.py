@@ -388,7 +388,7 @@ class PromptResult:
         sequences: in the order in which they were opened.
         counts: what they cost.
         max_sequences: M, the cap they were generated under.
-        refused: branches that were not taken, down to `deferred_threshold`, highest entropy first.
+        deferred: branches that were not taken, down to `deferred_threshold`, highest entropy first.
         monitor: how branch points were found; None where nothing was monitored.
         inexact_steps: of a search that walks, the stored steps at which top-p leaves, or may leave,
             more tokens than the K: what walked through them is not drawn exactly; else None.
@@ -399,7 +399,7 @@ class PromptResult:
     sequences: tuple[Sequence, ...]
     counts: TokenCounts
     max_sequences: int
-    refused: tuple[DeferredBranch, ...] = ()
+    deferred: tuple[DeferredBranch, ...] = ()
     monitor: Monitor | None = None
     inexact_steps: int | None = None
     entropy_histogram: EntropyHistogram | None = None

@@ -133,31 +133,34 @@ class TreeExecutor:
         self._endpoint.require_known("the result", (*before, *deferred.point.token_ids))
         return self.tree.branch_given(before, deferred.point, deferred.choice)
 
-    def follow(self, decision: Decision) -> None:
+    def submit(self, decision: Decision) -> None:
         """Ask for what the schedule wants, and no longer for what no sequence holds any more."""
         wanted = {leaf.segment for leaf in decision.leaves}
         self._abort(segment for segment in self._in_flight if segment not in wanted)
-        for watch in decision.watched:
-            if watch.segment not in self._in_flight:
-                self._watch(watch)
-        self.finish(decision.free)
+        for monitored in decision.monitored:
+            if monitored.segment not in self._in_flight:
+                self._submit_monitored(monitored)
+        self.run_to_end(decision.free)
 
-    def finish(self, segments: Iterable[Segment]) -> None:
-        """Ask for all the rest of segments that nothing can branch on, where it is not asked for."""
+    def run_to_end(self, segments: Iterable[Segment]) -> None:
+        """Request the rest of segments that nothing can branch on, unless it is under way."""
         for segment in segments:
             if segment not in self._in_flight:
                 self._start(segment, self.tree.remaining(segment), top_k=self._recorded_top_k)
 
-    def _watch(self, watch: Monitored) -> None:
-        config, segment = self._config, watch.segment
+    def _submit_monitored(self, monitored: Monitored) -> None:
+        config, segment = self._config, monitored.segment
         assert config is not None, "nothing is monitored without a configuration"
         remaining = self.tree.remaining(segment)
         if self._gate is not None:
-            self._start(segment, remaining, gate=replace(self._gate, max_reports=watch.max_reports))
+            gate = replace(self._gate, max_reports=monitored.max_reports)
+            self._start(segment, remaining, gate=gate)
         else:
             longest = MAX_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
-            num_tokens = min(max(config.chunk_tokens, watch.steps_since_branch), longest, remaining)
-            self._start(segment, num_tokens, top_k=self._endpoint.top_k(config.top_k))
+            chunk = max(config.chunk_tokens, monitored.steps_since_branch)
+            self._start(
+                segment, min(chunk, longest, remaining), top_k=self._endpoint.top_k(config.top_k)
+            )
 
     def _start(
         self, segment: Segment, num_tokens: int, *, top_k: int = 0, gate: Gate | None = None
@@ -179,16 +182,16 @@ class TreeExecutor:
         Raises:
             ServerError: a request failed.
         """
-        self._take(*self._answers.get())
+        self._receive(*self._answers.get())
         while not self._answers.empty():
-            self._take(*self._answers.get())
+            self._receive(*self._answers.get())
 
     def wait_for_all(self) -> None:
         """Wait until nothing is asked for any more."""
         while self._in_flight:
             self.wait()
 
-    def _take(self, segment: Segment, outcome: Generation | Exception) -> None:
+    def _receive(self, segment: Segment, outcome: Generation | Exception) -> None:
         is_over = isinstance(outcome, Exception) or outcome.is_over
         flight = self._in_flight.pop(segment) if is_over else self._in_flight[segment]
         if isinstance(outcome, Exception):

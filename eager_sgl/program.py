@@ -178,9 +178,9 @@ def eager_generate(
         bidder: this prompt's part of a ledger of tokens, for a search; left at the end, whatever
             happens.
         on_progress: told of progress.
-        adaptive_threshold: of EAGer-init: gives θ, and is told what the prompt shows; share one between the
-            prompts of a model. `config.threshold` then means nothing, and the monitor is "chunk",
-            since the gate tells no entropy below a θ.
+        adaptive_threshold: of EAGer-init: gives θ, and observes the prompt's entropies; share one
+            between the prompts of a model. `config.threshold` then means nothing, and the monitor is
+            "chunk", since the gate reports no entropy below θ.
 
     Returns:
         The sequences, each with its tokens and text, and what they cost.
@@ -235,7 +235,7 @@ def _follow(
     decision = schedule.replay(executor.tree)
     while decision.num_alive:
         _report(on_progress, executor.tree, decision.leaves)
-        executor.follow(decision)
+        executor.submit(decision)
         executor.wait()
         decision = schedule.replay(executor.tree)
         if account is not None:
@@ -290,7 +290,7 @@ def _run_to_the_end(
     """All sequences at once, none of which branches any more."""
     _report(on_progress, executor.tree, leaves)
     while segments := [leaf.segment for leaf in leaves if leaf.segment.finish_reason is None]:
-        executor.finish(segments)
+        executor.run_to_end(segments)
         executor.wait()
     _report(on_progress, executor.tree, leaves)
     return executor.result(leaves, num_sequences)

@@ -74,12 +74,12 @@ class Decision:
 
     Attributes:
         leaves: the sequences, in the order of opening.
-        watched: what may branch.
+        monitored: segments that may branch.
         free: segments that nothing can branch on any more.
     """
 
     leaves: tuple[Leaf, ...]
-    watched: tuple[Monitored, ...]
+    monitored: tuple[Monitored, ...]
     free: tuple[Segment, ...]
 
     @property
@@ -111,7 +111,7 @@ class OnlineSchedule:
         is_full = len(leaves) >= self.max_sequences
         if is_full and self.keep_deferred:
             limit = (sys.maxsize, 0)
-        watched = [
+        monitored = [
             h for h in alive if not h.segment.reasoning_closed and (h.segment.end, h.index) < limit
         ]
         # Further branches can move the limit forward only where patience sets it. Then a sequence
@@ -119,15 +119,15 @@ class OnlineSchedule:
         free = [
             h
             for h in alive
-            if h not in watched and (is_full or h.segment.reasoning_closed or not watched)
+            if h not in monitored and (is_full or h.segment.reasoning_closed or not monitored)
         ]
         return Decision(
             tuple(leaves),
-            tuple(self._watch(leaf, leaves) for leaf in watched),
+            tuple(self._monitored(leaf, leaves) for leaf in monitored),
             tuple(leaf.segment for leaf in free),
         )
 
-    def _watch(self, leaf: Leaf, leaves: Items[Leaf]) -> Monitored:
+    def _monitored(self, leaf: Leaf, leaves: Items[Leaf]) -> Monitored:
         segment, max_reports = leaf.segment, None
         if not self.keep_deferred:
             # A point that comes may take its slot from a branch that was taken ahead of it.

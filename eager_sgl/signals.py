@@ -93,7 +93,7 @@ def mean_peak(entropies: NDArray[np.floating]) -> float | None:
 
 
 def censored_mean_peak(entropies: NDArray[np.floating], threshold: float) -> float:
-    """As `mean_peak`, where steps below a threshold were not reported: those count as the threshold.
+    """As `mean_peak`; steps below a threshold were not reported, and count as the threshold.
 
     Args:
         entropies: [T], in nats; NaN where the step was below the threshold, or not monitored.

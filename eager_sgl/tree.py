@@ -1,8 +1,8 @@
 """The token tree of one prompt: what was drawn, and the only place where tokens are counted.
 
-A *segment* is a run of tokens drawn one after another. Branching never cuts a segment: a new segment
-leaves it at a position, and the tokens behind that position stay on record, because it is the
-schedule's replay, not the tree, that says which of them a sequence holds.
+A *segment* is a run of tokens drawn one after another. Branching never cuts a segment: a new
+segment leaves it at a position, and the tokens behind that position stay on record: the schedule's
+replay decides which of them a sequence holds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Segment:
         return self.stored[0] if self.stored else None
 
     def lineage(self) -> list[tuple[Segment, int]]:
-        """The segments from the prompt to this one, each with the position where the path leaves."""
+        """The segments from the prompt to this one, each with the position where the path exits."""
         pieces = [(self, self.end)]
         while (parent := pieces[-1][0].parent) is not None:
             pieces.append((parent, pieces[-1][0].start))

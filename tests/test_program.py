@@ -554,7 +554,7 @@ def test_a_request_is_told_of_no_more_steps_than_there_are_slots(model):
         for request in server.requests
         if "custom_params" in request["sampling_params"]
     ]
-    assert most[0] == 2
+    assert max_reports[0] == 2
     assert all(1 <= number <= 2 for number in max_reports)
 
 
@@ -570,7 +570,7 @@ def test_a_slot_that_was_taken_ahead_may_still_be_taken_back():
     root.branch_points += [point(0), point(10)]
     decision = OnlineSchedule(3, 1000, 0.5).replay(tree)
     assert len(decision.leaves) == 3
-    assert [(watch.segment.end, watch.max_reports) for watch in decision.watched] == [(1, 1)]
+    assert [(m.segment.end, m.max_reports) for m in decision.monitored] == [(1, 1)]
 
 
 def test_chunks_grow_where_nothing_branches_and_are_short_again_after_a_branch():

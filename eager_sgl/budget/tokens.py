@@ -132,7 +132,7 @@ class Bidder:
     def __init__(self, ledger: TokenLedger, place: int, utility: Utility, share: int) -> None:
         self._ledger = ledger
         self.place = place
-        self.utility = worth
+        self.utility = utility
         self.share = share
         self.spent = 0
 

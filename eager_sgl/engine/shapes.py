@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-__all__ = ["ShapeError", "as_object", "entropy_histogram", "field", "list_of"]
+__all__ = ["ShapeError", "as_object", "field", "list_of", "shown"]
 
 _T = TypeVar("_T")
 _NUM_SHOWN = 60

@@ -41,7 +41,7 @@ def restored(records: Iterable[PromptRecord], quantile: float | None) -> Adaptiv
             f"{record.sample_id}: no adaptive θ in {record.cell}"
         )
         adaptive_threshold.restore(record.entropy_histogram)
-    return running
+    return adaptive_threshold
 
 
 def adaptive_theta(records: Sequence[PromptRecord], quantile: float | None) -> AdaptiveTheta | None:

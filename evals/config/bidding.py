@@ -28,7 +28,8 @@ def read_bids(name: str | None, task: Task, methods: Sequence[str]) -> str:
         )
     if name != FRONTIER and not task.can_vote:
         raise ValueError(
-            f"bids is {VOTE_UNCERTAINTY}; the answers of {task.name} cannot agree, give --bids {FRONTIER}"
+            f"bids is {VOTE_UNCERTAINTY}; the answers of {task.name} cannot agree, "
+            f"give --bids {FRONTIER}"
         )
     return name or VOTE_UNCERTAINTY
 

@@ -76,22 +76,22 @@ def remarks(rows: Sequence[Row], *, in_table: bool) -> tuple[str, ...]:
             f"{_name(row)}: {row.num_failed:,} prompts failed." for row in rows if row.num_failed
         ]
         found += [f"{_name(row)}: {_listed(row.judged)}." for row in rows if _has_any(row)]
-    found += [_adaptive_thresholds(row) for row in rows if row.running]
+    found += [_adaptive(row) for row in rows if row.adaptive_threshold]
     found += [_walks(row) for row in rows if row.inexact and row.inexact.num_steps]
     if reported := [row for row in rows if row.paper]:
         found.append(_reported(reported))
     return tuple(found)
 
 
-def _adaptive_thresholds(row: Row) -> str:
-    adaptive_threshold = row.running
-    assert adaptive_threshold is not None, f"{row.name} has no adaptive θ"
-    final = ", ".join(f"{theta:.3f}" for theta in adaptive_threshold.final)
-    quantile = ", ".join(f"{each:.4f}" for each in adaptive_threshold.quantile)
+def _adaptive(row: Row) -> str:
+    adaptive = row.adaptive_threshold
+    assert adaptive is not None, f"{row.name} has no adaptive θ"
+    final = ", ".join(f"{theta:.3f}" for theta in adaptive.final)
+    quantile = ", ".join(f"{each:.4f}" for each in adaptive.quantile)
     return (
         f"{_name(row)}: θ is the adaptive quantile, at the end {final} (q = {quantile}) after "
-        f"{adaptive_threshold.num_steps:,} monitored steps; prompts branched at {adaptive_threshold.lowest:.3f} to "
-        f"{adaptive_threshold.highest:.3f}, median {adaptive_threshold.median:.3f}."
+        f"{adaptive.num_steps:,} monitored steps; prompts branched at {adaptive.lowest:.3f} to "
+        f"{adaptive.highest:.3f}, median {adaptive.median:.3f}."
     )
 
 

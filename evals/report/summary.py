@@ -119,7 +119,7 @@ class Row:
         matched: what Full Parallel reaches with the same tokens; None if it was not run.
         judged: what became of the sequences; None where the row was estimated.
         paper: what the paper reports of the same; None where it reports nothing.
-        adaptive_threshold: what became of a adaptive θ; None where it is fixed.
+        adaptive_threshold: what became of an adaptive θ; None where it is fixed.
         inexact: None for a method that does not walk, and where the row was estimated.
         num_failed: prompts, each seed's counted for itself, that failed and are in no figure.
     """

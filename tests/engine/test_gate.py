@@ -78,7 +78,7 @@ def test_it_tells_of_steps_whose_entropy_reaches_theta(top_k, temperature):
     requests = [Request(threshold, top_k, temperature) for _ in logits]
     step(logits, *requests)
     reported = [bool(request.sent()) for request in requests]
-    for fires, entropy in zip(told, entropies, strict=True):
+    for fires, entropy in zip(reported, entropies, strict=True):
         assert fires == (entropy >= threshold) or abs(entropy - threshold) < 1e-5
     assert 100 < sum(reported) < 300
 

@@ -27,13 +27,13 @@ __all__ = ["Gate", "processor_text"]
 
 @dataclass(frozen=True)
 class Gate:
-    """Which steps of a request the server is to tell of.
+    """Which steps of a request the server is to report.
 
     Attributes:
         threshold: θ in nats.
         top_k: K, how many tokens the entropy is taken over.
         temperature: of the distribution whose entropy is taken.
-        max_reports: steps to be told of, the first ones; None for all. Each costs the server a message.
+        max_reports: the first steps only; None for all. Each report costs the server a message.
     """
 
     threshold: float

@@ -26,8 +26,8 @@ class EntropyGate:
 
     All rows are computed at once, and nothing waits for a CUDA device: what a step brought is
     copied beside it, and looked at when it is known to be over. A request's `custom_params` are
-    `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_max_reports`, the number of steps to
-    tell of at most; a row without them is not watched. At a step that reaches θ a streaming request
+    `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_max_reports`; a row without
+    them is not monitored. At a step that reaches θ a streaming request
     is sent what it has, and its `meta_info` says under `REPORT` of every such step: its place among
     the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K] at
     temperature 1.

@@ -60,12 +60,12 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
     for folder in (whole, pieces):
         summary = json.loads((folder / "summary.json").read_text())
         (row,) = summary["rows"]
-        adaptive_threshold = row["adaptive_theta"]
+        adaptive = row["adaptive_theta"]
         assert row["theta"] == "auto"
-        finals.append((running["final"], running["quantile"]))
-        assert running["num_steps"] == 9 * 22
-        assert 0.9 < running["quantile"][0] < 1
-        assert running["lowest"] <= running["median"] <= running["highest"]
+        finals.append((adaptive["final"], adaptive["quantile"]))
+        assert adaptive["num_steps"] == 9 * 22
+        assert 0.9 < adaptive["quantile"][0] < 1
+        assert adaptive["lowest"] <= adaptive["median"] <= adaptive["highest"]
         assert summary["config"]["thresholds"] == [None]
         assert summary["config"]["adaptive_quantile"] is None
     known = AdaptiveThreshold()

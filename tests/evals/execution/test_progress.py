@@ -142,8 +142,8 @@ def test_silence_is_told_after_a_minute_and_then_ever_more_seldom() -> None:
         if second == 500:
             meter.report("a", TokenCounts(), 1)
         if (seconds := silence.due(meter.last_news)) is not None:
-            told.append((second, seconds))
-    assert told == [
+            reported.append((second, seconds))
+    assert reported == [
         (60, 60),
         (120, 120),
         (240, 240),

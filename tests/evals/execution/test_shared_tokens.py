@@ -78,7 +78,7 @@ def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripte
     found = lines(tmp_path)
     assert sum(spent_by(found)) == NUM_PROMPTS * BUDGET
     utility = {line["sample_id"]: sum(line["sample_id"].encode()) % 7 for line in found}
-    ordered = sorted(found, key=lambda line: -worth[line["sample_id"]])
+    ordered = sorted(found, key=lambda line: -utility[line["sample_id"]])
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
     notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])

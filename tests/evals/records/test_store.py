@@ -220,7 +220,7 @@ def changed(field: str, value: Any) -> dict[str, Any]:
         ("sequences.1.branch.position", 99),
         ("sequences.1.branch.logprobs", [0.5]),
         ("sequences.1.vote", 2),
-        ("refused.0.sequence", 2),
+        ("deferred.0.sequence", 2),
         ("stage_two", "restart"),
         ("entropy_histogram", {"threshold": 1}),
         ("unheard_of", 1),
