@@ -1,6 +1,6 @@
 # make run          set everything up, evaluate four methods on a task (ARGS="--help")
 # make test         set everything up, run the tests
-# make check        formatting, lint, types
+# make check        formatting, lint, layers, types
 # make format       put the formatting right
 # make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make null         how often the intervals of reports err where nothing differs (half an hour)
@@ -20,6 +20,7 @@ test: .venv/installed
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: .venv/installed
@@ -30,7 +31,7 @@ fuzz: .venv/installed
 	$(BIN)/python -m tests.evals.grading.fuzz $(ARGS)
 
 null: .venv/installed
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/analysis/null_simulation.py $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/comparison/null_simulation.py $(ARGS)
 
 faults: .venv/installed
 	$(BIN)/python -m tests.faults.table $(ARGS)

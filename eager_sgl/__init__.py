@@ -12,16 +12,8 @@ from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder, TokenLedger
-from eager_sgl.core import (
-    BranchPoint,
-    DeferredBranch,
-    EagerConfig,
-    PromptResult,
-    SamplingConfig,
-    SearchConfig,
-    Sequence,
-    TokenCounts,
-)
+from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.core import BranchPoint, DeferredBranch, PromptResult, Sequence, TokenCounts
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
@@ -35,7 +27,6 @@ if TYPE_CHECKING:
         eager_init,
         parallel,
         resume,
-        search,
         set_prompt,
     )
 
@@ -76,7 +67,6 @@ __all__ = [
     "eager_init",
     "parallel",
     "resume",
-    "search",
     "set_prompt",
 ]
 
@@ -91,7 +81,6 @@ _LAZY = {
     "eager_init": "eager_sgl.program",
     "parallel": "eager_sgl.program",
     "resume": "eager_sgl.program",
-    "search": "eager_sgl.program",
     "set_prompt": "eager_sgl.program",
 }
 

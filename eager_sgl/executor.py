@@ -28,16 +28,8 @@ from typing import NamedTuple
 
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl.core import (
-    DeferredBranch,
-    EagerConfig,
-    Generation,
-    Monitor,
-    PromptResult,
-    SamplingConfig,
-    SearchConfig,
-    Sequence,
-)
+from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.core import DeferredBranch, Generation, Monitor, PromptResult, Sequence
 from eager_sgl.engine.endpoint import endpoint_of
 from eager_sgl.engine.gate.parameters import Gate
 from eager_sgl.engine.requests import Request, RequestHandle

@@ -8,7 +8,7 @@ from typing import Any
 
 from eager_sgl.adaptive_schedule import AdaptiveSchedule
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from eager_sgl.core import EagerConfig, SearchConfig
+from eager_sgl.config import EagerConfig, SearchConfig
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import OnlineSchedule
 from eager_sgl.search.best_first import BestFirstSchedule, IsEnough, MayCost, SearchSchedule

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eager_sgl.core import BranchPoint, EagerConfig, TopLogprobs
+from eager_sgl.config import EagerConfig
+from eager_sgl.core import BranchPoint, TopLogprobs
 from eager_sgl.signals import retemper, top_k_entropy
 from eager_sgl.steps import Steps
 

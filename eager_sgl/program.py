@@ -23,14 +23,8 @@ from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.sequences import Account
 from eager_sgl.budget.tokens import Bidder
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.core import (
-    EagerConfig,
-    PromptResult,
-    SamplingConfig,
-    SearchConfig,
-    Sequence,
-    TokenCounts,
-)
+from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.core import PromptResult, Sequence, TokenCounts
 from eager_sgl.engine.endpoint import Prompt, endpoint_of
 from eager_sgl.executor import TreeExecutor
 from eager_sgl.methods import Schedule, inexact_steps_of, schedule_of
@@ -179,7 +173,7 @@ def eager_generate(
             happens.
         on_progress: told of progress.
         adaptive_threshold: of EAGer-init: gives θ, and observes the prompt's entropies; share one
-            between the prompts of a model. `config.threshold` then means nothing, and the monitor is
+            between the prompts of a model. `config.threshold` is then ignored, and the monitor is
             "chunk", since the gate reports no entropy below θ.
 
     Returns:

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from eager_sgl.core import EagerConfig, SamplingConfig
+from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE, require_key, require_url
 from eager_sgl.errors import EagerError
 from evals.records.files import write_whole

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.core import EagerConfig, PromptResult
+from eager_sgl.config import EagerConfig
+from eager_sgl.core import PromptResult
 from eager_sgl.errors import EagerError
 from evals.config.calibration import SCHEMA
 from evals.config.parse import parse_settings

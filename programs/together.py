@@ -12,9 +12,9 @@ from eager_sgl import (
     TokenEndpoint,
     TokenLedger,
     VoteUncertainty,
-    search,
 )
 from eager_sgl.engine.endpoint import Prompt
+from eager_sgl.program import search
 from programs.vote import Extract, tried
 
 __all__ = ["answer_together"]

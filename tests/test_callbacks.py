@@ -17,10 +17,10 @@ from eager_sgl import (
     TokenCounts,
     TokenLedger,
     VoteUncertainty,
-    search,
 )
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from eager_sgl.search.frontier import NONE
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
 from programs.together import answer_together

@@ -2,19 +2,12 @@
 
 import pytest
 
-from eager_sgl import (
-    EagerConfig,
-    SamplingConfig,
-    SearchConfig,
-    eager_init,
-    parallel,
-    resume,
-    search,
-)
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel, resume
 from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
 from eager_sgl.executor import MAX_FRUITLESS
+from eager_sgl.program import search
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 

@@ -5,7 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from eager_sgl.core import Generation, SamplingConfig, TopLogprobs
+from eager_sgl.config import SamplingConfig
+from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.search.frontier import StepRecorder
 from eager_sgl.search.trie import Trie
 from eager_sgl.tree import TokenTree

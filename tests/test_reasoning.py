@@ -2,7 +2,8 @@
 
 import pytest
 
-from eager_sgl.core import EagerConfig, Generation, SamplingConfig
+from eager_sgl.config import EagerConfig, SamplingConfig
+from eager_sgl.core import Generation
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
 from eager_sgl.program import eager_init, parallel, resume

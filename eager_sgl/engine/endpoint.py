@@ -24,7 +24,8 @@ from sglang.lang.global_config import global_config
 from sglang.lang.interpreter import ProgramState, StreamExecutor
 from sglang.lang.ir import SglSamplingParams
 
-from eager_sgl.core import EagerConfig, Generation, SamplingConfig
+from eager_sgl.config import EagerConfig, SamplingConfig
+from eager_sgl.core import Generation
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.gate.parameters import Gate

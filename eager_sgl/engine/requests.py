@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eager_sgl.core import Generation, SamplingConfig
+from eager_sgl.config import SamplingConfig
+from eager_sgl.core import Generation
 from eager_sgl.engine.gate.parameters import Gate, processor_text
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.core import SearchConfig, TopLogprobs
+from eager_sgl.config import SearchConfig
+from eager_sgl.core import TopLogprobs
 from eager_sgl.policy import StepSignals
 from eager_sgl.signals import retemper, top_k_entropy, top_k_mass_bound
 from eager_sgl.steps import Steps, ranks_of

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eager_sgl.core import BranchPoint, SamplingConfig
+from eager_sgl.config import SamplingConfig
+from eager_sgl.core import BranchPoint
 from eager_sgl.search.best_first import SearchSchedule
 from eager_sgl.search.trie import Floats, KnownSegment, Trie
 from eager_sgl.tree import Segment, TokenTree

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.core import SamplingConfig
+from eager_sgl.config import SamplingConfig
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
 

@@ -6,7 +6,7 @@ least, so that it is surest where it is wrong: it calls a method better than its
 times as often as it says. So each resample has a run beside those of the run, which went the worst
 way for the end of the interval that is looked for. For differences of 0 and one sign it gives the
 exact binomial bounds; for others it is what Gaffke (2005) proposed for means of bounded values.
-`evals/analysis/null_simulation.py` measures how often it errs.
+`evals/comparison/null_simulation.py` measures how often it errs.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from eager_sgl.core import EagerConfig
+from eager_sgl.config import EagerConfig
 from evals.records.identity import model_name, weights_digest
 
 __all__ = ["Calibration", "MismatchError"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from eager_sgl.budget.reallocation import RULES
-from eager_sgl.core import EagerConfig, SearchConfig
+from eager_sgl.config import EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from evals.config.bidding import BIDS, VOTE_UNCERTAINTY
@@ -114,8 +114,8 @@ TOKENS_HELP = (
     "their --bids goes on (default: every prompt has M sequences of its own)"
 )
 BIDS_HELP = (
-    "for a --token-budget: doubt (how far a prompt's sequences disagree, over how many there are; "
-    "of tasks whose answers can agree) "
+    "for a --token-budget: vote_uncertainty (how far a prompt's sequences disagree, over their "
+    "number; of tasks whose answers can agree) "
     "or frontier (of best_first: the best value of --priority, which must be comparable between "
     f"prompts: joint_cost, flat_joint_cost) (default: {VOTE_UNCERTAINTY})"
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eager_sgl.core import EagerConfig
+from eager_sgl.config import EagerConfig
 from evals.config.presets import DEFAULT_THRESHOLD, Preset, find_preset, preset_for
 from evals.records.files import StoreError
 from evals.tasks import Task

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eager_sgl.budget.reallocation import RULES, Reallocation
-from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.engine.addresses import (
     API_KEY_VARIABLE,
     require_key,

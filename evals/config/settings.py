@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eager_sgl.budget.reallocation import Reallocation
-from eager_sgl.core import EagerConfig, SearchConfig
+from eager_sgl.config import EagerConfig, SearchConfig
 from evals.config.calibration import Calibration
 from evals.config.defaults import OF_TASK, Choices
 from evals.config.options import (

@@ -18,7 +18,8 @@ from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.reallocation import RULES, Grant
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder
-from eager_sgl.core import EagerConfig, PromptResult, SearchConfig, Sequence
+from eager_sgl.config import EagerConfig, SearchConfig
+from eager_sgl.core import PromptResult, Sequence
 from eager_sgl.search.stopping import Stop
 from eager_sgl.signals import censored_mean_peak
 from evals.analysis.judged import Verdicts, classes_of

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import psutil
 
-from eager_sgl.core import EagerConfig, PromptResult, SamplingConfig
+from eager_sgl.config import EagerConfig, SamplingConfig
+from eager_sgl.core import PromptResult
 from evals.throughput.instant_server import NUM_BRANCHING_STEPS, PROMPT, instant_server
 
 __all__ = ["time_client"]

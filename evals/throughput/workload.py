@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from eager_sgl.core import EagerConfig, PromptResult, TokenCounts
+from eager_sgl.config import EagerConfig
+from eager_sgl.core import PromptResult, TokenCounts
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
 from eager_sgl.engine.transport import Transport
 

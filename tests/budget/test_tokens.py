@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from eager_sgl import BestEntry, EagerConfig, SamplingConfig, SearchConfig, TokenLedger, search
+from eager_sgl import BestEntry, EagerConfig, SamplingConfig, SearchConfig, TokenLedger
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from eager_sgl.search.priorities import find_priority
 from programs.together import answer_together
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution

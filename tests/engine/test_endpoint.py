@@ -10,7 +10,7 @@ import pytest
 import sglang as sgl
 
 from eager_sgl import connect
-from eager_sgl.core import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.engine import limits, probe, transport
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.endpoint import TokenEndpoint

@@ -306,5 +306,5 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
 def test_the_modules_of_evals_shadow_no_other_package() -> None:
     """Running `python evals/run.py` puts their folder first on the path."""
     own = {path.stem for path in (ROOT / "evals").iterdir() if not path.name.startswith("_")}
-    assert "metrics" in own
+    assert "analysis" in own
     assert not own & (set(importlib.metadata.packages_distributions()) | sys.stdlib_module_names)

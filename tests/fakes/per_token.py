@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eager_sgl.core import EagerConfig, PromptResult
+from eager_sgl.config import EagerConfig
+from eager_sgl.core import PromptResult
 from tests.fakes.scripted import CLOSE, EOS, Distribution, tempered
 
 Tree = tuple[tuple[tuple[int, ...], int | None, int | None], ...]

@@ -15,9 +15,9 @@ from eager_sgl import (
     connect,
     eager_init,
     parallel,
-    search,
     set_prompt,
 )
+from eager_sgl.program import search
 from evals.tasks import find_task
 from tests.conftest import API_KEY
 from tests.faults.proxy import fault_proxy

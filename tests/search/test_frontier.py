@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from eager_sgl.core import BranchPoint, Generation, SamplingConfig, SearchConfig, TopLogprobs
+from eager_sgl.config import SamplingConfig, SearchConfig
+from eager_sgl.core import BranchPoint, Generation, TopLogprobs
 from eager_sgl.search.frontier import CERTAIN, NONE, Reshaping, StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, find_priority
 from eager_sgl.steps import Steps

@@ -6,9 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from eager_sgl import SamplingConfig, SearchConfig, search
+from eager_sgl import SamplingConfig, SearchConfig
 from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from eager_sgl.search.frontier import StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, EarlyPeaks
 from eager_sgl.search.redundancy import Divergent, Novel, _Options, divergence, recurrences

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, search
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from eager_sgl.search import trie
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
 

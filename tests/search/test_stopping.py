@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager_sgl import (
-    Consensus,
-    EagerConfig,
-    SamplingConfig,
-    SearchConfig,
-    Solved,
-    Unexplored,
-    search,
-)
+from eager_sgl import Consensus, EagerConfig, SamplingConfig, SearchConfig, Solved, Unexplored
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from eager_sgl.search.frontier import CERTAIN
 from eager_sgl.search.stopping import majority_confidence, unexplored_mass
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution

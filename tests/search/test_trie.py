@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import SamplingConfig, SearchConfig, search
+from eager_sgl import SamplingConfig, SearchConfig
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from eager_sgl.search import sampling as walks
 from eager_sgl.search.trie import Trie
 from eager_sgl.signals import top_k_mass_bound

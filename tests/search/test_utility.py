@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eager_sgl import BestEntry, SamplingConfig, SearchConfig, Sequence, VoteUncertainty, search
+from eager_sgl import BestEntry, SamplingConfig, SearchConfig, Sequence, VoteUncertainty
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from eager_sgl.search.priorities import find_priority
 from eager_sgl.search.utility import vote_uncertainty, vote_weights
 from eager_sgl.tree import TokenTree

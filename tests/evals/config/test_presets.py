@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eager_sgl.core import EagerConfig
+from eager_sgl.config import EagerConfig
 from evals.config.defaults import choose_values, served_model
 from evals.config.parse import parse_settings
 from evals.config.presets import DEFAULT_THRESHOLD, PRESETS, Preset, find_preset, preset_for

@@ -84,7 +84,7 @@ SAMPLE = Sample("a", [], None, "7")
 
 
 @pytest.mark.parametrize(
-    ("text", "entropy_histogram", "below"),
+    ("text", "shown", "below"),
     [("unexplored", "unexplored:0.5", 0.5), ("unexplored:0.2", "unexplored:0.2", 0.2)],
 )
 def test_the_share_is_that_of_the_command_line(text: str, shown: str, below: float) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel, search
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.program import search
 from evals.records.files import to_line
 from evals.records.plan import SEARCHES
 from evals.records.store import PromptRecord, SequenceRecord
@@ -26,8 +27,8 @@ RUNS: dict[str, Any] = {
     "eager_init": lambda end: eager_init.run(
         prompt="p", config=replace(EAGER, deferred_threshold=0.3), backend=end
     ),
-    "running": lambda end: eager_init.run(
-        prompt="p", config=EAGER, running=AdaptiveThreshold(), backend=end
+    "adaptive": lambda end: eager_init.run(
+        prompt="p", config=EAGER, adaptive_threshold=AdaptiveThreshold(), backend=end
     ),
     **{
         order: lambda end, order=order: search.run(

@@ -82,7 +82,7 @@ def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripte
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
     notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
-    assert "shared 50 tokens per prompt by their doubt" in notes
+    assert "shared 50 tokens per prompt by their vote_uncertainty" in notes
     assert "ended early" not in notes
 
 
@@ -197,7 +197,7 @@ def test_the_same_budget_by_other_bids_is_another_run(
     scripted(Bidding())
     assert run.main(arguments(tmp_path)) == 0
     assert run.main(arguments(tmp_path, "--bids", "frontier")) == 2
-    assert "search.bids doubt → frontier" in capsys.readouterr().err
+    assert "search.bids vote_uncertainty → frontier" in capsys.readouterr().err
 
 
 def test_answers_that_cannot_agree_leave_the_frontier_to_bid_by() -> None:
@@ -268,7 +268,7 @@ def test_another_budget_is_another_run(
         (("--token-budget", "9", "--max-sequences", "4,8"), "shared at one M; give --max-se"),
         (
             ("--bids", "vote_uncertainty"),
-            "bids is doubt, but nothing is shared; give a --token-budget",
+            "bids is vote_uncertainty, but nothing is shared; give a --token-budget",
         ),
         (
             ("--token-budget", "9", "--bids", "frontier", "--methods", "best_first,swor"),

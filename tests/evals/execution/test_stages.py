@@ -10,7 +10,8 @@ import pytest
 
 from eager_sgl import program
 from eager_sgl.budget.sequences import Ledger
-from eager_sgl.core import DeferredBranch, EagerConfig, PromptResult
+from eager_sgl.config import EagerConfig
+from eager_sgl.core import DeferredBranch, PromptResult
 from evals import run
 from evals.execution import methods
 from evals.execution.methods import Call

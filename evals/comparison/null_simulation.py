@@ -1,4 +1,4 @@
-"""How often an interval errs: `python evals/analysis/null_simulation.py`, or `make null`.
+"""How often an interval errs: `python evals/comparison/null_simulation.py`, or `make null`.
 
 Both sides are drawn from the same distribution: a method that samples M independent sequences for a
 prompt, and Full Parallel with 24, compared by the code that reports and `compare.py` use. So every
@@ -216,7 +216,9 @@ def _table(title: str, cases: Sequence[Case], found: dict[Case, Errors], is_plai
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="evals/analysis/null_simulation.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="evals/comparison/null_simulation.py", description=__doc__
+    )
     parser.add_argument("--repeats", type=int, default=1000, help="runs per case")
     parser.add_argument("--resamples", type=int, default=2000, help="per interval")
     parser.add_argument("--processes", type=int, default=2)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from evals.analysis.intervals import Resamples, mean_interval, resamples
-from evals.analysis.null_simulation import NUM_SEQUENCES, WORLDS, Case, matched_errors, ratio_errors
+from evals.comparison.null_simulation import (
+    NUM_SEQUENCES,
+    WORLDS,
+    Case,
+    matched_errors,
+    ratio_errors,
+)
 
 REPEATS, NUM_RESAMPLES = 200, 1000
 NOISE = 2.5 * (0.025 * 0.975 / REPEATS) ** 0.5
