@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from evals.grading import programs
 from evals.grading.score import Score
 from evals.tasks.benchmark import Benchmark
 from evals.tasks.hub import DatasetRow, Source
@@ -31,17 +32,13 @@ class CodeBenchmark(Benchmark):
     needs_isolation: bool = field(default=True, init=False)
 
     def sample(self, row: DatasetRow) -> Sample:
-        from evals.grading.programs.code import CodeProblem
-
         values = row.values
         prompt = f"{INSTRUCTION}\n\n```python\n{values['prompt'].strip()}\n```"
-        problem = CodeProblem(**{column: values[column] for column in COLUMNS})
+        problem = programs.CodeProblem(**{column: values[column] for column in COLUMNS})
         return Sample(values["task_id"], user_message(prompt), None, problem)
 
     def score(self, sample: Sample, text: str) -> Score:
-        from evals.grading.programs.code import score
-
-        return score(text, sample.reference)
+        return programs.score(text, sample.reference)
 
     def classes(self, sample: Sample, answers: Sequence[str | None]) -> list[int | None]:
         return [None] * len(answers)

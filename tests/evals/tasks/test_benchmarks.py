@@ -84,7 +84,7 @@ def test_only_the_reference_answer_is_judged_right(name: str) -> None:
 
 
 def test_only_the_program_of_the_task_is_judged_right() -> None:
-    from evals.grading.programs.sandbox import IsolationError, require_isolation
+    from evals.grading.programs import IsolationError, require_isolation
 
     try:
         require_isolation()
