@@ -1,0 +1,15 @@
+"""Worker processes for calls that may hang, crash or exhaust memory.
+
+`shared_pool(*modules).call(function, *arguments, limit=seconds)` raises a `WorkerError` where the
+call has no result. `worker` is the program of the processes; only `pool` starts it.
+"""
+
+from evals.grading.workers.pool import (
+    CallFailedError,
+    CallTimeoutError,
+    WorkerError,
+    WorkerPool,
+    shared_pool,
+)
+
+__all__ = ["CallFailedError", "CallTimeoutError", "WorkerError", "WorkerPool", "shared_pool"]
