@@ -33,11 +33,11 @@ TASKS = {
     "countdown": "evals.tasks.countdown",
     "countdown_wordy": "evals.tasks.countdown_wordy",
     **{
-        found.name: f"evals.tasks.public.{found.name}"
-        for found in pkgutil.iter_modules(public.__path__)
+        module.name: f"evals.tasks.public.{module.name}"
+        for module in pkgutil.iter_modules(public.__path__)
     },
 }
-"""The module of each task; it is imported when the task is asked for, and holds it as `TASK`."""
+"""The module of a task by name; it is imported when the task is used, and holds it as `TASK`."""
 
 PROMPT_FILE = ".jsonl"
 """The suffix of a task that is the user's file of prompts."""

@@ -1,4 +1,4 @@
-"""The tasks over datasets of the Hugging Face hub, a module each: the registry lists this folder.
+"""The tasks over datasets of the Hugging Face hub, one per module: the registry lists this folder.
 
 To add a task, write `evals/tasks/public/NAME.py` with an object `TASK` of that name:
 
@@ -10,8 +10,8 @@ To add a task, write `evals/tasks/public/NAME.py` with an object `TASK` of that 
         grader="math",
     )
 
-`MathBenchmark` (an answer in a box) and `ChoiceBenchmark` (a letter) take columns as they are; a
-dataset that needs more is a subclass of `Benchmark` in the same file. Its test is a few rows in
-`tests/evals/tasks/fixtures/NAME.jsonl` and its documented columns in `columns.json` beside them:
-the tests of `test_benchmarks.py` then run on it.
+`MathBenchmark` (an answer in a box) and `ChoiceBenchmark` (a letter) read columns unchanged; a
+dataset that needs more is a subclass of `Benchmark` in the same file. For its test, add four or
+more rows as `tests/evals/tasks/fixtures/NAME.jsonl` and the documented columns to
+`tests/evals/tasks/columns.json`; `test_benchmarks.py` then runs on it.
 """

@@ -3,7 +3,7 @@
 The order of the choices of a question follows from `CHOICE_SEED` and the question alone, and
 `config.json` names the seed. The revision and the configuration are those of ai-dynamo/aiperf,
 `gpqa-diamond`; the columns are those of lighteval 0.13.0, `lighteval/tasks/tasks/gpqa.py` (split
-train), and "Record ID" of the dataset's own csv.
+train), and "Record ID" of the dataset's csv.
 """
 
 from __future__ import annotations
