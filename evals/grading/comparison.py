@@ -14,16 +14,7 @@ from evals.grading.workers import shared_pool
 if TYPE_CHECKING:
     from evals.grading.equality.equivalence import Finding
 
-__all__ = [
-    "LIMIT_SECONDS",
-    "compare_at_sight",
-    "compare_in_worker",
-    "is_integer",
-    "require_math_verify",
-    "words_of",
-]
-
-LIMIT_SECONDS = 10.0
+__all__ = ["compare_at_sight", "compare_in_worker", "is_integer", "require_math_verify", "words_of"]
 
 _INTEGER = re.compile(r"[-+]?\d+")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")

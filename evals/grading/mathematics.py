@@ -40,22 +40,14 @@ from typing import TYPE_CHECKING
 
 from evals.grading.boxed import last_boxed
 from evals.grading.comparison import (
-    LIMIT_SECONDS,
     compare_at_sight,
     compare_in_worker,
     is_integer,
     require_math_verify,
     words_of,
 )
-from evals.grading.notation import (
-    Link,
-    Quantity,
-    comparisons,
-    is_equation,
-    links,
-    read,
-    top_level_parts,
-)
+from evals.grading.notation import Link, Quantity, comparisons, is_equation, links, read
+from evals.grading.notation.latex import top_level_parts
 from evals.grading.notation.ratios import is_time
 from evals.grading.score import Score
 from evals.grading.workers import CallTimeoutError, WorkerError
@@ -65,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT_SECONDS", "classes", "extract", "judge", "problem", "score"]
 
+LIMIT_SECONDS = 10.0
 MAX_CHARACTERS = 2000
 
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")

@@ -6,16 +6,7 @@ equal. `tidy` gives a text its uniform form, `arithmetic.evaluate` the exact val
 """
 
 from evals.grading.notation.chain import Link, links
-from evals.grading.notation.latex import tidy, top_level_parts
+from evals.grading.notation.latex import tidy
 from evals.grading.notation.quantity import Quantity, comparisons, is_equation, read
 
-__all__ = [
-    "Link",
-    "Quantity",
-    "comparisons",
-    "is_equation",
-    "links",
-    "read",
-    "tidy",
-    "top_level_parts",
-]
+__all__ = ["Link", "Quantity", "comparisons", "is_equation", "links", "read", "tidy"]

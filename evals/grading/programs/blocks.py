@@ -9,15 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = [
-    "FILE",
-    "Block",
-    "blocks",
-    "parsed",
-    "until_end_marker",
-    "without_escapes",
-    "without_markers",
-]
+__all__ = ["FILE", "Block", "blocks", "parsed", "unescaped", "unmarked", "until_end"]
 
 FILE = "<answer>"
 # Parsing the model's code warns of odd escapes in its string literals.
@@ -53,12 +45,12 @@ class Block:
     is_complete: bool
 
 
-def without_escapes(text: str) -> str:
+def unescaped(text: str) -> str:
     """The text without terminal escapes and byte order mark, indented by plain spaces."""
     return INDENTED.sub(lambda match: " " * len(match[0]), ESCAPE.sub("", text).lstrip("\ufeff"))
 
 
-def until_end_marker(text: str) -> str:
+def until_end(text: str) -> str:
     """The text up to the marker of the end of the turn, unless it is in a string literal."""
     for marker in END.finditer(text):
         line = text[text.rfind("\n", 0, marker.start()) + 1 : marker.start()]
@@ -68,7 +60,7 @@ def until_end_marker(text: str) -> str:
     return text
 
 
-def without_markers(text: str) -> str:
+def unmarked(text: str) -> str:
     """The text without markers around code, such as `[BEGIN]` and `<answer>`."""
     plain = TAGS.sub("\n", BRACKETS.sub("", text))
     return text if plain == text else plain.strip("\n")

@@ -11,9 +11,9 @@ from evals.grading.programs.blocks import (
     Block,
     blocks,
     parsed,
-    until_end_marker,
-    without_escapes,
-    without_markers,
+    unescaped,
+    unmarked,
+    until_end,
 )
 from evals.grading.programs.names import all_names, definition, missing, names, without_usage
 
@@ -43,8 +43,8 @@ def extract(text: str, entry_point: str, prompt: str = "") -> str | None:
     """
     if len(text) > MAX_CHARACTERS:
         return None
-    whole = without_escapes(text)
-    first = until_end_marker(whole)
+    whole = unescaped(text)
+    first = until_end(whole)
     for version in dict.fromkeys((first, whole)):
         if program := _defining(version, entry_point, prompt):
             return without_usage(program, entry_point)
@@ -63,7 +63,7 @@ def _sources(fenced: list[Block]) -> list[str]:
 def _defining(text: str, entry_point: str, prompt: str) -> str | None:
     """The source that defines the entry point; without it a source that only binds the name."""
     fenced = list(blocks(text))
-    sources = [*_sources(fenced), without_markers(text)]
+    sources = [*_sources(fenced), unmarked(text)]
     binding = [source for source in sources if _binds(source, entry_point)]
     for source in binding:
         if _defines(source, entry_point):
@@ -141,9 +141,7 @@ def _defines(source: str, entry_point: str) -> bool:
 
 def _body_of(sources: list[str], text: str, entry_point: str, prompt: str) -> str | None:
     """The prompt completed by a body: that of the last block, or the text before any block."""
-    before = re.split(r"(?m)^[ \t]*(?:```|~~~)", without_markers(text), maxsplit=1)[0].lstrip(
-        "\r\n"
-    )
+    before = re.split(r"(?m)^[ \t]*(?:```|~~~)", unmarked(text), maxsplit=1)[0].lstrip("\r\n")
     bodies = [_body(source, prompt) for source in (*sources[:MAX_SOURCES], before)]
     for body in bodies:
         if body is not None and _returns(body, entry_point):

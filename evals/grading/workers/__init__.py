@@ -4,12 +4,6 @@
 call has no result. `worker` is the program of the processes; only `pool` starts it.
 """
 
-from evals.grading.workers.pool import (
-    CallFailedError,
-    CallTimeoutError,
-    WorkerError,
-    WorkerPool,
-    shared_pool,
-)
+from evals.grading.workers.pool import CallTimeoutError, WorkerError, shared_pool
 
-__all__ = ["CallFailedError", "CallTimeoutError", "WorkerError", "WorkerPool", "shared_pool"]
+__all__ = ["CallTimeoutError", "WorkerError", "shared_pool"]

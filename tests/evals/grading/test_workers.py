@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from evals.grading.workers import (
+from evals.grading.workers.pool import (
     CallFailedError,
     CallTimeoutError,
     WorkerPool,
