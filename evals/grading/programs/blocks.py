@@ -67,7 +67,7 @@ def unmarked(text: str) -> str:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Fenced blocks in order, without their common indentation or quotation marks."""
+    """Fenced blocks in order, without common indentation and Markdown quote markers."""
     # Not splitlines, which also cuts at form feeds and the like: a string may contain them.
     lines, index = re.split(r"\r?\n", text), 0
     while index < len(lines):
