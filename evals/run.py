@@ -100,7 +100,7 @@ def _refused(settings: Settings) -> str | None:
             f"judging {settings.task.name} runs programs that the model wrote, in a sandbox; allow "
             "it with --allow-code-execution"
         )
-    from evals.grading.programs.sandbox import IsolationError, require_isolation
+    from evals.grading.programs import IsolationError, require_isolation
 
     try:
         require_isolation()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable
 
 import sglang as sgl
@@ -18,6 +17,7 @@ from eager_sgl import (
 )
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.engine.endpoint import Prompt
+from evals.grading.votes import vote_winner
 
 __all__ = ["Extract", "majority", "tried", "vote"]
 
@@ -55,6 +55,5 @@ def tried(extract: Extract) -> Extract:
 def majority(result: PromptResult, extract: Extract) -> tuple[Hashable | None, Sequence]:
     """The most frequent answer and the first sequence that gave it; ties go to the earlier one."""
     answers = [extract(sequence.text) for sequence in result.sequences]
-    votes = Counter(answer for answer in answers if answer is not None)
-    winner = votes.most_common(1)[0][0] if votes else None
+    winner = vote_winner(answers)
     return winner, result.sequences[answers.index(winner)]

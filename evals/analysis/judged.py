@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 from eager_sgl.core import Sequence as Generated
 from evals.analysis.diagnostics import ends_in_a_loop
-from evals.analysis.metrics import vote_classes
 from evals.grading.score import Score
+from evals.grading.votes import vote_classes
 from evals.records.store import PromptRecord
 from evals.tasks import Sample, Task
 

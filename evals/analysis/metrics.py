@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evals.grading.votes import vote_totals, vote_winner
 
 __all__ = [
     "Correlation",
@@ -22,7 +23,6 @@ __all__ = [
     "pass_curve",
     "pass_rate",
     "rank_correlation",
-    "vote_classes",
     "weighted_majority_correct",
 ]
 
@@ -124,31 +124,17 @@ def equivalent_parallel_k(tokens: int, parallel_tokens: int, max_sequences: int)
     return tokens * max_sequences / parallel_tokens
 
 
-def vote_classes(keys: Sequence[Hashable | None]) -> list[int | None]:
-    """For each of a prompt's sequences the index of the first one with an equal key.
-
-    None where there is no key: such a sequence does not vote.
-    """
-    first: dict[Hashable, int] = {}
-    return [None if key is None else first.setdefault(key, index) for index, key in enumerate(keys)]
-
-
 def majority_correct(classes: Sequence[int | None], correct: Sequence[bool]) -> bool:
     """Whether the class with the most votes is correct: Cons@M of one prompt.
 
-    Between classes with equally many votes, the one that occurs first wins. No vote at all is
-    wrong.
+    Ties are those of `vote_winner`. No vote at all is wrong.
 
     Args:
         classes: one per sequence, from `vote_classes`.
         correct: one per sequence.
     """
-    votes = Counter(index for index in classes if index is not None)
-    if not votes:
-        return False
-    # Counter keeps the order of first occurrence, and max returns the first of equals.
-    winner = max(votes, key=lambda index: votes[index])
-    return correct[winner]
+    winner = vote_winner(classes)
+    return winner is not None and correct[winner]
 
 
 def weighted_majority_correct(
@@ -159,11 +145,8 @@ def weighted_majority_correct(
     Args:
         weights: one per sequence, for example its probability under the model.
     """
-    votes: dict[int, float] = {}
-    for index, weight in zip(classes, weights, strict=True):
-        if index is not None:
-            votes[index] = votes.get(index, 0.0) + weight
-    return bool(votes) and correct[max(votes, key=lambda index: votes[index])]
+    winner = vote_winner(classes, weights)
+    return winner is not None and correct[winner]
 
 
 def majority_at_k(
@@ -171,9 +154,9 @@ def majority_at_k(
 ) -> float:
     """Chance that the majority of k of a prompt's independent sequences is correct: Cons@k.
 
-    The mean over 4096 random subsets, drawn without replacement from a fixed seed. In a random
-    order each of several leading classes is as likely to come first, so that a tie counts with the
-    share of its classes that are correct. No vote at all is wrong.
+    The mean over 4096 random subsets, drawn without replacement from a fixed seed. In a subset's
+    random order each leading class of a tie is equally likely to occur first, so that a tie counts
+    as the share of its classes that are correct. No vote at all is wrong.
 
     Args:
         classes: one per sequence, from `vote_classes`.
@@ -182,11 +165,11 @@ def majority_at_k(
     """
     if not 1 <= k <= len(classes):
         raise ValueError(f"k is {k}; it must be in [1, {len(classes)}]")
-    sizes = Counter(index for index in classes if index is not None)
+    sizes = vote_totals(classes)
     right = np.array([correct[index] for index in sizes], dtype=float)
-    silent = len(classes) - sizes.total()
+    num_silent = sum(index is None for index in classes)
     drawn = np.random.default_rng(seed).multivariate_hypergeometric(
-        [*sizes.values(), silent], k, size=NUM_SUBSETS
+        [*map(int, sizes.values()), num_silent], k, size=NUM_SUBSETS
     )
     votes = drawn[:, :-1]
     if votes.shape[1] == 0:

@@ -33,7 +33,7 @@ from evals.config.stopping import read_stop
 from evals.records.files import StoreError
 from evals.records.folder import read_config
 from evals.records.plan import RESTART, RESUME, SEARCHES, STAGE_ONE, Plan
-from evals.tasks import OWN_PROMPTS, Task, find_task
+from evals.tasks import PROMPT_FILE, Task, find_task
 
 __all__ = ["parse_settings"]
 
@@ -151,7 +151,7 @@ def _take_from_run(options: argparse.Namespace, folder: Path) -> None:
         raise ValueError(f"{folder} was written by another version: no {error} in it") from error
     if options.task is None:
         options.task = task
-        if options.dataset is None and not task.endswith(OWN_PROMPTS) and data and data["copy"]:
+        if options.dataset is None and not task.endswith(PROMPT_FILE) and data and data["copy"]:
             options.dataset = Path(data["copy"])
     options.server = None
     if options.reasoning_end is None:

@@ -1,0 +1,12 @@
+"""Judges: a model's text and a reference answer become a `Score`. The lowest room of `evals`.
+
+`integers`, `letters`, `mathematics` and `plain` have `score(text, gold)`, `mathematics` also
+`classes(answers)` for votes; `programs` judges code in a sandbox. `notation` (text) and `equality`
+(SymPy) serve the mathematics, `workers` runs it in processes that can be killed. Tasks choose their
+judge in `evals.tasks.graders`; everyone else uses the names below.
+"""
+
+from evals.grading.score import Score, Status
+from evals.grading.votes import vote_classes, vote_totals, vote_winner
+
+__all__ = ["Score", "Status", "vote_classes", "vote_totals", "vote_winner"]

@@ -1,4 +1,4 @@
-r"""The answer in the last complete `\boxed{…}` of a text that has one, by brace matching."""
+r"""The answer in the last complete `\boxed{…}` of a text, by brace matching."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ EMPTY = "the last \\boxed{} is empty"
 UNTERMINATED = "a \\boxed{ is never closed and none is complete"
 MAX_GAP = 60  # characters between two boxes of one list
 
-# In this order: a box, with its brace or without; an escaped character, such as \{; a brace.
+# In this order: a box, with or without its brace; an escaped character, such as \{; a brace.
 _TOKEN = re.compile(
     r"(?P<box>\\{1,4}(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?))|\\.|[{}]", re.DOTALL
 )
-# TeX boxes the next token only; people who write no braces mean the next word.
+# TeX boxes only the next token; without braces people mean the next word.
 _WORD = re.compile(r"[^\s${}\\]+")
-# Spaces, and the dots of one who shows where an answer goes.
+# Spaces, and dots that only show where an answer goes.
 _BLANK = re.compile(
     r"(?:\s|~|\\(?:[ ,;:!]|$)|\\(?:q?quad|[cl]?dots)(?![A-Za-z])|\\text\s*\{\s*\}|\.{3}|…|_{2,})*"
 )
 _MARKDOWN = re.compile(r"(\*{1,2}|`+|\${1,2}|__)\s*((?:(?!\1).)+?)\s*\1", re.DOTALL)
 _NAME = r"(?<![\w\\+\-*/^)}])[A-Za-z](?:_\{?\w+\}?)?\s*="
 _NAMED = re.compile(rf"({_NAME})\s*\$?\s*$")
-# What joins the boxes of one list: no other word, no end of a sentence, no blank line.
+# Text between the boxes of a list: no other word, no end of a sentence, no blank line.
 _JOIN = re.compile(
     rf"(?!.*\n\s*\n)(?:[\s$,;&~]|\\[ ,;:!()\[\]]|\\q?quad(?![A-Za-z])|\b(?:and|or)\b"
     rf"|\\text\s*\{{\s*,?\s*(?:and|or)\s*\}}|{_NAME})*",
@@ -37,14 +37,14 @@ _JOIN = re.compile(
 
 @dataclass(frozen=True)
 class Boxed:
-    """What was found: either `content` or `problem` is None.
+    """The boxed answer: either `content` or `problem` is None.
 
     Attributes:
-        content: what is in the last box that is not blank, stripped, without Markdown; never
+        content: the content of the last box that is not blank, stripped, without Markdown; never
             empty.
-        problem: why there is none: `MISSING`, `EMPTY` or `UNTERMINATED`.
-        listed: contents of the boxes that end with this one and nothing but commas, "and", "or"
-            and names such as `x =` joins, with those names and commas; None for one box.
+        problem: the reason without content: `MISSING`, `EMPTY` or `UNTERMINATED`.
+        listed: the contents of the boxes up to this box that only commas, "and", "or" and names
+            such as `x =` join, with names and commas; None for a single box.
     """
 
     content: str | None
@@ -54,7 +54,7 @@ class Boxed:
 
 @dataclass(frozen=True)
 class _Box:
-    """One complete box: indices of its command, of its content, behind it, and its content."""
+    """A complete box: indices of its command, of its content and of its end, and the content."""
 
     start: int
     inside: int
@@ -65,8 +65,8 @@ class _Box:
 def last_boxed(text: str) -> Boxed:
     r"""The content of the last complete `\boxed{…}` (or `\fbox{…}`, or `\boxed 5`).
 
-    Of nested boxes the inner one. A blank box counts only where all are blank, an unterminated
-    box only where no box is complete. One pass over the text, however many boxes it opens.
+    Of nested boxes the inner box. A blank box counts only if all are blank, an unterminated box
+    only if no box is complete. A single pass over the text, however many boxes it opens.
     """
     opened: list[tuple[int, int] | None] = []  # command and content; None for another brace
     boxes: list[_Box] = []
@@ -95,7 +95,7 @@ def _inside(box: _Box) -> int:
 
 
 def _plain(box: _Box) -> str:
-    """The content without Markdown or dollar signs around it."""
+    """The content without surrounding Markdown or dollar signs."""
     content = box.content
     while match := _MARKDOWN.fullmatch(content):
         content = match[2]
@@ -103,7 +103,7 @@ def _plain(box: _Box) -> str:
 
 
 def _listed(text: str, boxes: list[_Box]) -> str | None:
-    """The last boxes in one list, each with its name; None for a list of one."""
+    """The boxes of the last list, with their names; None for a single box."""
     row = [boxes[-1]]
     for box in reversed(boxes[:-1]):
         gap = text[box.end : row[-1].start]

@@ -6,10 +6,8 @@ import re
 from fractions import Fraction
 
 from evals.grading.boxed import last_boxed
+from evals.grading.notation import Quantity, links, read, tidy
 from evals.grading.notation.arithmetic import evaluate
-from evals.grading.notation.chain import links
-from evals.grading.notation.latex import tidy
-from evals.grading.notation.quantity import Quantity, read
 from evals.grading.score import Score
 
 __all__ = ["as_integer", "score"]
@@ -31,7 +29,7 @@ def score(text: str, gold: str) -> Score:
         gold: the right answer, 0 to 999; leading zeros and a degree sign are allowed.
 
     Raises:
-        ValueError: where `gold` is no such integer.
+        ValueError: `gold` is not such an integer.
     """
     expected = as_integer(gold)
     if expected is None:
@@ -48,11 +46,11 @@ def score(text: str, gold: str) -> Score:
 
 
 def as_integer(answer: str) -> int | None:
-    r"""The integer from 0 to 999 that `answer` writes, or None.
+    r"""The integer from 0 to 999 that `answer` states, or None.
 
-    Leading zeros, thousands separators, style, brackets, a unit, a modulus that leaves it as it
-    is, and all before the last arrow or equals sign do not matter; arithmetic is evaluated.
-    Another number before that equals sign does matter, and so does a percent sign.
+    Leading zeros, thousands separators, style, brackets, a unit, a modulus that does not change it,
+    and text before the last arrow or equals sign do not matter; arithmetic is evaluated. A
+    different number before that equals sign does matter, and so does a percent sign.
     """
     if (plain := _INTEGER.fullmatch(answer)) and len(plain[2]) <= len(str(LARGEST)):
         return _in_range(_signed(plain))
@@ -70,7 +68,7 @@ def as_integer(answer: str) -> int | None:
 
 
 def _agrees(value: Fraction | None, last: Fraction | None, modulus: int | None) -> bool:
-    """Whether a value before the last relation does not contradict what comes behind it."""
+    """Whether a value before the last relation is consistent with the value after it."""
     if value is None or value == last:
         return True
     return last is not None and modulus is not None and (value - last) % modulus == 0
@@ -88,7 +86,7 @@ def _in_range(value: Fraction | None) -> int | None:
 
 
 def _value(quantity: Quantity) -> Fraction | None:
-    """The number that one value of the answer is; arithmetic with a modulus is none."""
+    """The number that a quantity is; None for arithmetic with a modulus, a percentage or a base."""
     if quantity.is_percent or quantity.base is not None:
         return None
     if number := _INTEGER.fullmatch(quantity.body):

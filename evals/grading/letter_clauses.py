@@ -1,4 +1,4 @@
-"""Clauses that state which choice is the answer, as patterns over plain text."""
+"""Patterns of clauses that state which choice is the answer, over plain text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPLACED = [
     (re.compile(r"<answer>", re.IGNORECASE), " Answer: "),
     (re.compile(r"</?[a-z]{1,10}>"), " "),
     (re.compile(r"^[ \t]*(?:[*+•][ \t]+|#+)", re.MULTILINE), "- "),
-    # A letter by itself keeps a mark of that, since emphasis and mathematics go.
+    # A letter that is alone gets brackets, since emphasis and mathematics are removed.
     (re.compile(r"(?:[*_`$]{1,3}|\\\()[{ ]?([A-Z])[} ]?(?:[*_`$]{1,3}|\\\))"), r"(\1)"),
     (re.compile(r"[*_`${}]|\\[(){}\[\]]"), ""),
     (re.compile(r"：|＝"), ":"),
@@ -32,7 +32,7 @@ _SPACE = re.compile(r"\s+")
 
 
 def plain(text: str) -> str:
-    """The text without styles, emphasis, braces and marks of mathematics, spaces run together."""
+    """The text without styles, emphasis, braces, signs of mathematics and repeated spaces."""
     for pattern, replacement in _REPLACED:
         text = pattern.sub(replacement, text)
     return _SPACE.sub(lambda space: "\n" if "\n" in space[0] else " ", text)
@@ -40,7 +40,7 @@ def plain(text: str) -> str:
 
 REASON = r"(?:because|since|as)\b(?! (?:long|far)\b)"
 _END = rf"(?=[)\"' ]*(?:[.!;](?!\w)|\n|$|,? (?:{REASON}|not\b)|, (?:so|and|while|whereas)\b))"
-# Words that may follow a letter in its sentence: after any other it is a noun or an article.
+# Words that may follow a letter in its sentence; before other words it is a noun or an article.
 _FOLLOWS = (
     r"(?i:because|since|as|and|or|is|with|for|from|due|which|that|given|in|on|by|but|so|if|when|while"
     r"|rather|instead|the|it|this|these|we|not|only|here|where|although|though|thus|hence|therefore"
@@ -72,7 +72,7 @@ _FILL = (
 
 @cache
 def _letter(choices: str, may_have_text: bool) -> str:
-    """A letter that is no part of a word or formula, nor the article or the pronoun."""
+    """A letter that is neither part of a word or formula, nor the article or the pronoun."""
     upper, lower = re.escape(choices), re.escape(choices.lower())
     words = rf"(?! (?<=[AI] )(?!{_FOLLOWS})[A-Za-z])"
     if not may_have_text:
@@ -91,7 +91,7 @@ def _letter(choices: str, may_have_text: bool) -> str:
 
 @cache
 def _more(choices: str) -> str:
-    """Another choice right behind the first, unless something is said of it."""
+    """Another choice directly after the first, unless it begins a new clause."""
     letter = rf"{_OPEN}[{re.escape(choices)}](?![A-Za-z0-9'])"
     other = rf"(?:{_OPEN}(?i:option|choice) )?{letter}{_CLOSE}{{0,2}}"
     join = r"(?:, ?(?:(?:or|and) )?| ?[/&] ?| (?:or|and) )"
@@ -173,7 +173,7 @@ def _it_is(choices: str) -> re.Pattern[str]:
     return re.compile(said, re.I | re.M)
 
 
-# What turns a statement that it governs into none.
+# Words that turn the statement after them into a condition, a doubt or a report.
 _GOVERNED = re.compile(
     r"(?:\b(?:if|whether|unless|suppose|supposing|assum(?:e|es|ing)|doubt|might|could|may)\b"
     r"|(?:\bnot|n't|\bnever|\bcannot|\bhardly) (?:\w+ )?(?:think|believe|say|mean|sure|certain"
@@ -194,27 +194,27 @@ _CONTEXT = 80
 
 
 def statements(text: str, choices: str) -> Iterator[re.Match[str]]:
-    """Clauses of plain text that state an answer: groups `letter` and, if several, `more`."""
+    """Clauses of plain text that state an answer, with groups `letter` and, if several, `more`."""
     for pattern in _patterns(choices):
-        for found in pattern.finditer(text):
-            if not _is_governed(found) and not _is_listed(found):
-                yield found
+        for match in pattern.finditer(text):
+            if not _is_governed(match) and not _is_listed(match):
+                yield match
 
 
 def weak_statements(text: str, choices: str) -> Iterator[re.Match[str]]:
-    """Clauses that state an answer where nothing else does: "So it is C."."""
-    return (found for found in _it_is(choices).finditer(text) if not _is_governed(found))
+    """Clauses that state an answer if no other clause does: "So it is C."."""
+    return (match for match in _it_is(choices).finditer(text) if not _is_governed(match))
 
 
-def _is_governed(found: re.Match[str]) -> bool:
-    start = found.start() + len(re.split(r"\w", found[0], maxsplit=1)[0])
-    before = found.string[max(start - _CONTEXT, 0) : start]
-    is_quoted = found.groupdict().get("verb") and _QUOTED.search(before)
+def _is_governed(match: re.Match[str]) -> bool:
+    start = match.start() + len(re.split(r"\w", match[0], maxsplit=1)[0])
+    before = match.string[max(start - _CONTEXT, 0) : start]
+    is_quoted = match.groupdict().get("verb") and _QUOTED.search(before)
     return bool(_GOVERNED.search(before) or _OTHER.search(before) or is_quoted)
 
 
-def _is_listed(found: re.Match[str]) -> bool:
-    """Whether the next choice follows, as where a question lists them."""
-    following = chr(ord(found["letter"]) + 1)
-    behind = found.string[found.end() : found.end() + 200]
-    return re.match(rf"[^\n]*?(?:\n(?:- )?| )\(?{following}[).:] ", behind) is not None
+def _is_listed(match: re.Match[str]) -> bool:
+    """Whether the next choice follows, as in a question that lists its choices."""
+    next_letter = chr(ord(match["letter"]) + 1)
+    after = match.string[match.end() : match.end() + 200]
+    return re.match(rf"[^\n]*?(?:\n(?:- )?| )\(?{next_letter}[).:] ", after) is not None

@@ -17,12 +17,12 @@ _DENIED = re.compile(r"\b(?:not|instead of|rather than)\s*(?:\$|\\\()?\Z")
 
 
 def score(text: str, gold: str, choices: str = "ABCD") -> Score:
-    """Judge the last choice that `text` answers with.
+    """Judge the last choice that `text` states as its answer.
 
     Args:
         text: the sequence, at least from the end of its reasoning.
         gold: the right letter.
-        choices: every letter there is.
+        choices: the letters of all choices.
     """
     if len(gold) != 1 or gold not in choices:
         raise ValueError(f"gold is {gold!r}; it must be one of the letters {choices}")
@@ -35,20 +35,20 @@ def score(text: str, gold: str, choices: str = "ABCD") -> Score:
 
 
 def extract(text: str, choices: str = "ABCD") -> tuple[str | None, str]:
-    r"""The letter that `text` answers with, or None and why there is none.
+    r"""The letter that `text` states as its answer, or None and the reason.
 
-    Accepted, and the last one in the text wins: `\boxed{C}`, "Answer: C", "the answer is (C)",
-    "the correct option is therefore **C**", "I am sure that option C is correct.", "wait, it's C".
-    Where nothing of that kind is: "So it is C.", and a last line, or a first one, that holds only
-    the letter or one choice. A letter in the midst of a sentence is no answer, nor is one in a
-    condition, a question, a quotation, a list or a negation. "A or B" is ambiguous. A box
-    without a letter counts only where nothing else states an answer.
+    Accepted, and the last in the text wins: `\boxed{C}`, "Answer: C", "the answer is (C)", "the
+    correct option is therefore **C**", "I am sure that option C is correct.", "wait, it's C".
+    Without such a statement: "So it is C.", and a last or first line that consists of the letter or
+    of a single choice. A letter within a sentence is not an answer, nor is a letter in a condition,
+    question, quotation, list or negation. "A or B" is ambiguous. A box without a letter counts only
+    where nothing else states an answer.
     """
     start, boxed = _last_box_with_letter(text, choices)
-    # Statements behind the box, or all of them if none holds a letter.
-    found = [*statements(plain(text[start:]), choices)]
-    if found:
-        last = max(found, key=lambda match: match.start("letter"))
+    # Statements after the box, or all statements if no box contains a letter.
+    stated = [*statements(plain(text[start:]), choices)]
+    if stated:
+        last = max(stated, key=lambda match: match.start("letter"))
         return (None, AMBIGUOUS) if last["more"] else (last["letter"].upper(), "")
     if boxed is not None:
         return (None, AMBIGUOUS) if boxed == AMBIGUOUS else (boxed, "")
@@ -61,7 +61,7 @@ def extract(text: str, choices: str = "ABCD") -> tuple[str | None, str]:
 
 
 def _last_box_with_letter(text: str, choices: str) -> tuple[int, str | None]:
-    """Where the last box begins that holds a letter, and the letter or `AMBIGUOUS`; else 0."""
+    """The start of the last box with a letter, and the letter or `AMBIGUOUS`; else 0 and None."""
     for _ in range(MAX_BOXES):
         content = last_boxed(text).content
         start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
@@ -75,21 +75,21 @@ def _last_box_with_letter(text: str, choices: str) -> tuple[int, str | None]:
 
 
 def _only(content: str, choices: str) -> str | None:
-    """The letter of a box, alone or before the choice's text; `AMBIGUOUS` for several."""
+    """The letter of a box, alone or before the choice's text; `AMBIGUOUS` for several letters."""
     content = content.strip().rstrip("\\ ")
-    if found := _alone(choices).fullmatch(content):
-        return found["letter"].upper()
+    if match := _alone(choices).fullmatch(content):
+        return match["letter"].upper()
     if _several(choices).fullmatch(content):
         return AMBIGUOUS
-    found = _leading(choices).match(content)
-    return found["letter"].upper() if found else None
+    match = _leading(choices).match(content)
+    return match["letter"].upper() if match else None
 
 
 def _weakly_stated(text: str, choices: str) -> str | None:
-    """The letter of "So it is C.", or of a last or first line that holds only it, or one choice."""
+    """The letter of "So it is C.", or of a last or first line that is a letter or a choice."""
     words = plain(text)
-    if found := [*weak_statements(words, choices)]:
-        return found[-1]["letter"].upper()
+    if stated := [*weak_statements(words, choices)]:
+        return stated[-1]["letter"].upper()
     lines = [line for line in words.split("\n") if line.strip()]
     for line, neighbour in ((lines[-1:], lines[-2:-1]), (lines[:1], lines[1:2])):
         letter = _of_line(line, choices)
@@ -99,14 +99,14 @@ def _weakly_stated(text: str, choices: str) -> str | None:
 
 
 def _of_line(lines: list[str], choices: str) -> str | None:
-    found = [_alone(choices).fullmatch(line.strip()) for line in lines]
-    found += [_choice(choices).match(line.strip()) for line in lines]
-    return next((match["letter"].upper() for match in found if match), None)
+    matches = [_alone(choices).fullmatch(line.strip()) for line in lines]
+    matches += [_choice(choices).match(line.strip()) for line in lines]
+    return next((match["letter"].upper() for match in matches if match), None)
 
 
 @cache
 def _alone(choices: str) -> re.Pattern[str]:
-    """Nothing but a letter, of either case, and what may stand around it."""
+    """Only a letter, of either case, and words or punctuation that may surround it."""
     named = r"(?:the )?(?:(?:correct|right|final|best) )?(?:option|choice|answer)(?: is)? ?:? ?"
     letter = rf"[\"'(\[ ]{{0,4}}(?P<letter>[{re.escape(choices)}])[\"')\].,;:! ]{{0,6}}"
     return re.compile(rf"(?:- )?(?:{named})?{letter}", re.IGNORECASE)

@@ -1,16 +1,16 @@
 r"""Answers that are mathematics: the last `\boxed{}`, judged in a worker process.
 
 An answer is taken apart first (`chain`: several ways to write it, all of which must be right;
-`quantity`: unit, percent sign, number base, brackets); what is plainly the same text, two
-integers or two words is judged here, the rest in a worker (`equivalence`): math-verify reads it,
-exact values are compared exactly, sets, tuples, intervals and equations by what they are.
+`quantity`: unit, percent sign, number base, brackets); then `comparison` compares its parts with
+the reference answer, at sight or in a worker: math-verify reads both, exact values are compared
+exactly, sets, tuples, intervals and equations by their kind.
 
 Known limits:
 
 - A decimal that agrees to six places is taken for the exact number.
 - Capital and small letters name the same variable.
 - Bare letters are a product, in any order, so that the names of points and lines are too.
-- A bare letter behind a number is a variable, never a unit.
+- A bare letter after a number is a variable, never a unit.
 - Units are not converted into each other.
 - Between bare numbers without a space a comma before three digits separates thousands.
 - Against a bare number over 1 a percentage is read in percents only.
@@ -36,17 +36,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evals.grading.boxed import last_boxed
-from evals.grading.notation.chain import Link, links
+from evals.grading.comparison import (
+    compare_at_sight,
+    compare_in_worker,
+    is_integer,
+    require_math_verify,
+    words_of,
+)
+from evals.grading.notation import Link, Quantity, comparisons, is_equation, links, read
 from evals.grading.notation.latex import top_level_parts
-from evals.grading.notation.quantity import Quantity, comparisons, is_equation, read
 from evals.grading.notation.ratios import is_time
 from evals.grading.score import Score
-from evals.grading.workers.pool import CallTimeoutError, WorkerError, WorkerPool, shared_pool
+from evals.grading.workers import CallTimeoutError, WorkerError
 
 if TYPE_CHECKING:
     from evals.grading.equality.equivalence import Finding
@@ -56,26 +60,23 @@ __all__ = ["LIMIT_SECONDS", "classes", "extract", "judge", "problem", "score"]
 LIMIT_SECONDS = 10.0
 MAX_CHARACTERS = 2000
 
-_INTEGER = re.compile(r"[-+]?\d+")
-_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
-_WORDS = re.compile(r"\(?[A-Za-z][A-Za-z '’.\-]*\)?|[A-Za-z]{3,} \d+")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 
 
 def extract(text: str) -> str | None:
-    r"""The content of the last complete `\boxed{}`; None where there is none."""
+    r"""The content of the last complete `\boxed{}`; None without a box."""
     return last_boxed(text).content
 
 
 def score(text: str, gold: str, limit: float = LIMIT_SECONDS) -> Score:
     r"""Judge the boxed answer of `text`. May be called from any thread.
 
-    Where that is a list, the last boxes may hold an element each.
+    Where the reference answer is a list, the last boxes may hold an element each.
 
     Args:
         text: the sequence, at least from the end of its reasoning.
         gold: LaTeX of the right answer, without `\boxed{}`.
-        limit: seconds for the comparison; over it the status is "timed_out".
+        limit: seconds for the comparison; beyond it the status is "timed_out".
 
     Raises:
         ImportError: math-verify is not installed.
@@ -88,49 +89,46 @@ def score(text: str, gold: str, limit: float = LIMIT_SECONDS) -> Score:
 
 
 def _is_list(gold: str) -> bool:
-    """Whether it is several values in no order, which may stand in a box each."""
+    """Whether it is several values without order, which may be in separate boxes."""
     body = read(gold).body.removeprefix(r"\{").removesuffix(r"\}")
     return len(top_level_parts(body)) > 1
 
 
 def judge(answer: str, gold: str, limit: float = LIMIT_SECONDS) -> Score:
-    """Judge an answer that stands alone; otherwise as `score`."""
-    pool = _pool()
+    """Judge an answer without its box; otherwise as `score`."""
+    require_math_verify()
     if len(answer) > MAX_CHARACTERS:
         return Score(False, answer, f"longer than {MAX_CHARACTERS} characters")
-    right = read(gold)
-    values = [Link(answer)] if is_equation(right) else links(answer)
-    for link in values:
-        found = _judge(pool, link, answer, right, gold, limit)
-        if not found.correct:
+    reference = read(gold)
+    for link in [Link(answer)] if is_equation(reference) else links(answer):
+        verdict = _judge(link, answer, reference, gold, limit)
+        if not verdict.correct:
             break
-    return found
+    return verdict
 
 
-def _judge(
-    pool: WorkerPool, link: Link, answer: str, right: Quantity, gold: str, limit: float
-) -> Score:
-    """Judge one value of an answer; one that is approximate need agree as far as it goes."""
-    given = read(link.value, answer)
-    pairs = comparisons(right, given)
+def _judge(link: Link, answer: str, reference: Quantity, gold: str, limit: float) -> Score:
+    """Judge a value of an answer; an approximate value has to agree only up to rounding."""
+    value = read(link.value, answer)
+    pairs = comparisons(reference, value)
     if isinstance(pairs, str):
         return Score(False, answer, pairs)
-    plain = _plainly_equal(right, given, pairs)
-    if plain is not None and (plain or not link.is_approximate):
-        return Score(plain, answer, f"{'is' if plain else 'is not'} {gold}")
+    is_equal = compare_at_sight(reference, value, pairs)
+    if is_equal is not None and (is_equal or not link.is_approximate):
+        return Score(is_equal, answer, f"{'is' if is_equal else 'is not'} {gold}")
     try:
-        finding = pool.call(_compare, pairs, link.is_approximate, limit=limit)
+        finding = compare_in_worker(pairs, limit, link.is_approximate)
     except CallTimeoutError as error:
         return Score(False, answer, f"the comparison with {gold} is {error}", "timed_out")
     except WorkerError as error:
         return Score(False, answer, f"the comparison with {gold} failed: {error}", "unjudged")
-    return _score(finding, answer, right, gold)
+    return _score(finding, answer, reference, gold)
 
 
-def _score(finding: Finding, answer: str, right: Quantity, gold: str) -> Score:
-    if finding == "gold unreadable" and _words(right.body) is None:
-        why = f"the reference answer {gold} cannot be read as mathematics"
-        return Score(False, answer, why, "unjudged")
+def _score(finding: Finding, answer: str, reference: Quantity, gold: str) -> Score:
+    if finding == "gold unreadable" and words_of(reference.body) is None:
+        reason = f"the reference answer {gold} cannot be read as mathematics"
+        return Score(False, answer, reason, "unjudged")
     explanations = {
         "equal": f"equals {gold}",
         "different": f"does not equal {gold}",
@@ -142,21 +140,21 @@ def _score(finding: Finding, answer: str, right: Quantity, gold: str) -> Score:
 
 
 def problem(gold: str, limit: float = LIMIT_SECONDS) -> str | None:
-    """Why `gold` is right for no text but its own; None where it can judge others.
+    """Why `gold` accepts no text but itself; None where it accepts others.
 
     Args:
         gold: as in `score`.
         limit: seconds for comparing it with itself.
     """
-    pool = _pool()
-    right = read(gold)
-    body = right.body
-    if right.base or _words(body) is not None or _INTEGER.fullmatch(body) or is_time(body):
+    require_math_verify()
+    reference = read(gold)
+    body = reference.body
+    if reference.base or words_of(body) is not None or is_integer(body) or is_time(body):
         return None
     if "\\dots" in body:
         return "what the dots leave out cannot be compared"
     try:
-        finding = pool.call(_compare, [(body, body)], False, limit=limit)
+        finding = compare_in_worker([(body, body)], limit)
     except CallTimeoutError as error:
         return f"comparing it with itself is {error}"
     except WorkerError as error:
@@ -170,30 +168,30 @@ def problem(gold: str, limit: float = LIMIT_SECONDS) -> str | None:
 
 
 def classes(answers: Sequence[str | None], limit: float = LIMIT_SECONDS) -> list[int | None]:
-    """For each answer the index of the first equivalent one; None stays None.
+    """For each answer the index of the first equivalent answer; None stays None.
 
-    The classes that `evals.analysis.metrics.majority_correct` counts. Two answers are compared both
-    ways round, which makes the relation symmetric. It need not be transitive (50\\% agrees with 50
-    and with 0.5), so that an answer joins the earliest class whose first answer it agrees with. An
-    answer that takes too long, or fails, agrees with the same text only.
+    The counterpart of `votes.vote_classes`, whose answers are equal or not. Here two answers are
+    compared in both directions, which makes the relation symmetric. It need not be transitive
+    (50\\% agrees with 50 and with 0.5), so that an answer joins the earliest class whose first
+    answer it agrees with. An answer that takes too long, or fails, agrees only with the same text.
 
     Args:
-        answers: a prompt's, None where a sequence has none.
-        limit: seconds for each comparison.
+        answers: those of a prompt, None for a sequence without an answer.
+        limit: seconds per comparison.
     """
-    pool = _pool()
+    require_math_verify()
     first: dict[Quantity, int] = {}
-    heads: list[tuple[Quantity, int]] = []
+    representatives: list[tuple[Quantity, int]] = []
     for index, answer in enumerate(answers):
-        if answer is None or (given := _take_apart(answer)) in first:
+        if answer is None or (quantity := _take_apart(answer)) in first:
             continue
-        if not _is_tractable(pool, given, limit):
-            first[given] = index
+        if not _is_tractable(quantity, limit):
+            first[quantity] = index
             continue
-        agreeing = (head for other, head in heads if _agree(pool, other, given, limit))
-        first[given] = next(agreeing, index)
-        if first[given] == index:
-            heads.append((given, index))
+        agreeing = (head for other, head in representatives if _agree(other, quantity, limit))
+        first[quantity] = next(agreeing, index)
+        if first[quantity] == index:
+            representatives.append((quantity, index))
     return [None if answer is None else first[_take_apart(answer)] for answer in answers]
 
 
@@ -204,73 +202,28 @@ def _take_apart(answer: str) -> Quantity:
     return read(answer if _LETTER.search(value) else value, answer)
 
 
-def _agree(pool: WorkerPool, left: Quantity, right: Quantity, limit: float) -> bool:
-    forth, back = comparisons(left, right), comparisons(right, left)
-    if isinstance(forth, str) or isinstance(back, str):
+def _agree(left: Quantity, right: Quantity, limit: float) -> bool:
+    forward, backward = comparisons(left, right), comparisons(right, left)
+    if isinstance(forward, str) or isinstance(backward, str):
         return False
-    pairs = [*forth, *((gold, answer) for answer, gold in back)]
-    plain = _plainly_equal(left, right, pairs)
-    if plain is not None:
-        return plain
+    pairs = [*forward, *((gold, answer) for answer, gold in backward)]
+    is_equal = compare_at_sight(left, right, pairs)
+    if is_equal is not None:
+        return is_equal
     try:
-        return bool(pool.call(_compare, pairs, False, limit=limit) == "equal")
+        return compare_in_worker(pairs, limit) == "equal"
     except WorkerError:
         return False
 
 
-def _is_tractable(pool: WorkerPool, given: Quantity, limit: float) -> bool:
-    """Whether it can be compared with anything, which an answer that hangs cannot."""
-    if len(given.body) > MAX_CHARACTERS:
+def _is_tractable(quantity: Quantity, limit: float) -> bool:
+    """Whether a comparison with it ends in time."""
+    if len(quantity.body) > MAX_CHARACTERS:
         return False
-    if given.base or _INTEGER.fullmatch(given.body):
+    if quantity.base or is_integer(quantity.body):
         return True
     try:
-        pool.call(_compare, [(given.body, "0")], False, limit=limit)
+        compare_in_worker([(quantity.body, "0")], limit)
     except WorkerError:
         return False
     return True
-
-
-def _plainly_equal(
-    gold: Quantity, answer: Quantity, pairs: Sequence[tuple[str, str]]
-) -> bool | None:
-    """Whether they are equal where that needs no mathematics; None where it does."""
-    if any(left.replace(" ", "") == right.replace(" ", "") for left, right in pairs):
-        return True
-    if gold.base or answer.base:
-        return False  # digits in another base than ten mean what they look like
-    if any("\\dots" in side.body for side in (gold, answer)):
-        return False  # math-verify would leave the dots out
-    words = [_words(side.body) for side in (gold, answer)]
-    if None not in words and any(_TEXT.fullmatch(side.body) for side in (gold, answer)):
-        return words[0] == words[1]
-    if all(_INTEGER.fullmatch(side) for pair in pairs for side in pair):
-        return any(int(left) == int(right) for left, right in pairs)
-    return None
-
-
-def _words(body: str) -> str | None:
-    r"""Lower-case words, of `\text{}` or bare, without brackets around; None for anything else."""
-    text = _TEXT.fullmatch(body)
-    words = (text[1] if text else body).strip()
-    if not text and not _WORDS.fullmatch(words):
-        return None
-    return " ".join(words.strip("()").lower().rstrip(".").split())
-
-
-def _compare(pairs: Sequence[tuple[str, str]], is_rounded: bool) -> Any:
-    """Runs in the worker, where math-verify and SymPy are loaded."""
-    from evals.grading.equality.equivalence import compare
-
-    return compare(pairs, is_rounded)
-
-
-def _pool() -> WorkerPool:
-    _require_math_verify()
-    return shared_pool("evals.grading.equality.equivalence")
-
-
-@cache
-def _require_math_verify() -> None:
-    if find_spec("math_verify") is None:
-        raise ImportError("grading mathematics needs math-verify: pip install 'eager_sgl[evals]'")

@@ -1,4 +1,4 @@
-"""An answer that is right where it is the reference answer, letter case and spaces aside."""
+"""Answers that are right if they equal the reference text, letter case and spaces aside."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["score"]
 
 
 def score(text: str, gold: str) -> Score:
-    """Judge a whole text.
+    """Judge a text as a whole.
 
     Args:
-        text: after the reasoning.
+        text: the text after the reasoning.
         gold: the reference answer.
     """
     answer = " ".join(text.split())

@@ -1,4 +1,4 @@
-"""A judgement on one sequence."""
+"""The judgement on a sequence."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal
 __all__ = ["Score", "Status"]
 
 Status = Literal["judged", "timed_out", "unjudged"]
-"""Whether a judge came to a judgement, ran out of time, or failed."""
+"""A judge reached a judgement, ran out of time, or failed."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A judgement on one sequence.
+    """The judgement on a sequence.
 
     Attributes:
-        correct: whether the answer is right; False where nothing was judged.
+        correct: whether the answer is right; False without a judgement.
         answer: the text that was judged; None where the sequence gives no answer.
-        explanation: why, in a few words.
+        explanation: the reason, in a few words.
         status: "judged", or why there is no judgement.
     """
 

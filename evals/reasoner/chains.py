@@ -1,7 +1,7 @@
 """Countdown problems and the reasoning chains that the tiny reasoner learns to write.
 
-A chain tries, restates what is left after every step, judges its result, and tries again at
-most twice. It is a list of spans, because not everything in it should be imitated: the choices
+A chain makes an attempt, restates the remaining values after every step, judges its result, and
+retries at most twice. It is a list of spans, because not all of it should be imitated: the choices
 of an attempt that fails carry no loss, while its arithmetic and its verdict do.
 """
 
@@ -15,7 +15,7 @@ from evals.tasks.countdown_rules import Key, Problem
 __all__ = [
     "LEVELS",
     "MAX_ATTEMPTS",
-    "Level",
+    "LevelRule",
     "Span",
     "Step",
     "generate_chain",
@@ -26,28 +26,28 @@ __all__ = [
 ]
 
 MAX_ATTEMPTS = 3
-MAX_VALUE = 99  # every value is written with two digits: fixed width is what made it learnable
+MAX_VALUE = 99  # every value has two digits: a fixed width made arithmetic learnable
 MAX_DRAWS_FOR_NEW = 20
 OPERATORS = "+-*/"
 NUM_FAILURES_WEIGHTS = (9, 4, 3, 3)  # of 0, 1 or 2 failures before success, and of no success
 
 
 @dataclass(frozen=True)
-class Level:
-    """How problems of one level are drawn, and `weight`: its share of the training chains."""
+class LevelRule:
+    """How problems of a level are drawn, and `weight`: its share of the training chains."""
 
     num_numbers: int
     max_number: int
     operators: str
-    required: str  # at least one of these operators is in the solution
+    required: str  # the solution has at least one of these operators
     weight: float
 
 
 LEVELS = {
-    1: Level(2, 25, OPERATORS, OPERATORS, 0.10),
-    2: Level(3, 25, "+-", "+-", 0.20),
-    3: Level(3, 25, OPERATORS, "*/", 0.25),
-    4: Level(4, 20, OPERATORS, OPERATORS, 0.45),
+    1: LevelRule(2, 25, OPERATORS, OPERATORS, 0.10),
+    2: LevelRule(3, 25, "+-", "+-", 0.20),
+    3: LevelRule(3, 25, OPERATORS, "*/", 0.25),
+    4: LevelRule(4, 20, OPERATORS, OPERATORS, 0.45),
 }
 
 
@@ -70,7 +70,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a chain's text; `trained` is False where it must not be imitated."""
+    """A part of a chain's text; `trained` is False where it must not be imitated."""
 
     text: str
     trained: bool
@@ -80,7 +80,7 @@ Attempt = tuple[Step, ...]
 
 
 def random_attempt(rng: random.Random, numbers: Iterable[int], operators: str) -> Attempt | None:
-    """Joins random pairs until one value is left; None if it ran into a pair without a step."""
+    """Combines random pairs down to a single value; None if a pair allows no step."""
     pool, steps = list(numbers), []
     while len(pool) > 1:
         left, right = sorted(rng.sample(pool, 2), reverse=True)
@@ -95,7 +95,7 @@ def random_attempt(rng: random.Random, numbers: Iterable[int], operators: str) -
 
 
 def random_problem(rng: random.Random, level: int) -> tuple[Problem, Attempt]:
-    """A problem of the level and one attempt that solves it."""
+    """A problem of the level and an attempt that solves it."""
     rule = LEVELS[level]
     while True:
         numbers = tuple(rng.randint(1, rule.max_number) for _ in range(rule.num_numbers))
@@ -135,10 +135,10 @@ def generate_chain(
 def write_chain(
     rng: random.Random, problem: Problem, attempts: list[Attempt], style: Style = PLAIN
 ) -> Iterator[Span]:
-    """What the assistant writes after `<think>`: attempts, `</think>`, the last one's expression.
+    """The text after `<think>`: attempts, `</think>`, the expression of the last attempt.
 
-    Only the last attempt may reach the target. `21~02=19 no` judges: 21 is 19 away from 02. Saying
-    ok or no at once, without the distance, is a comparison that was hardly learned.
+    Only the last attempt may reach the target. `21~02=19 no` is a verdict: 21 is 19 away from 02. A
+    bare ok or no, without the distance, is a comparison that was hardly learned.
     """
     attempts = [_reordered(rng, attempt, style) for attempt in attempts]
     for number, attempt in enumerate(attempts, start=1):
@@ -153,7 +153,7 @@ def _write_attempt(
     rng: random.Random, problem: Problem, attempt: Attempt, style: Style
 ) -> Iterator[Span]:
     solved = attempt[-1].value == problem.target
-    for index, pool in enumerate(_left_over(problem.numbers, attempt)):
+    for index, pool in enumerate(_remaining_values(problem.numbers, attempt)):
         step = attempt[index]
         if opener := style.pick(rng, style.openers if index else style.first_openers):
             yield Span(opener, True)
@@ -189,7 +189,7 @@ def _steps_of(left: int, right: int) -> list[Step]:
 
 
 def _failure(rng: random.Random, problem: Problem, earlier: list[Attempt]) -> Attempt:
-    """A random attempt that misses the target, and a new one unless there are hardly any."""
+    """A random attempt that misses the target, and differs from earlier attempts if possible."""
     num_draws = 0
     while True:
         attempt = random_attempt(rng, problem.numbers, OPERATORS)
@@ -200,8 +200,8 @@ def _failure(rng: random.Random, problem: Problem, earlier: list[Attempt]) -> At
             return attempt
 
 
-def _left_over(numbers: tuple[int, ...], attempt: Attempt) -> Iterator[list[int]]:
-    """After each step the values still to be used, the newest last."""
+def _remaining_values(numbers: tuple[int, ...], attempt: Attempt) -> Iterator[list[int]]:
+    """The values left after every step, the newest last."""
     pool = list(numbers)
     for step in attempt:
         for operand in (step.left, step.right):
@@ -211,7 +211,7 @@ def _left_over(numbers: tuple[int, ...], attempt: Attempt) -> Iterator[list[int]
 
 
 def _expression(numbers: tuple[int, ...], attempt: Attempt) -> str:
-    """The attempt as one expression; among equal values the newest is used first."""
+    """The attempt as an expression; of equal values the newest is used first."""
     pool = list(numbers)
     written = [f"{number:02d}" for number in numbers]
     for step in attempt:

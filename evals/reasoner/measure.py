@@ -1,52 +1,38 @@
-"""Measures the model card's figures: `python evals/reasoner/measure.py`, Markdown on stdout.
+"""Measures the figures of the model card: `python evals/reasoner/measure.py` prints Markdown.
 
-Plain sampling gives pass rates, lengths and entropies; a rough simulation of EAGer-init gives
-the number of sequences at several thresholds.
+Plain sampling gives pass rates, lengths and entropies; a rough simulation of EAGer-init gives the
+number of sequences at several thresholds.
 """
 
 import argparse
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from math import comb
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from evals.reasoner.sampling import Sample, Settings, sample
+from evals.reasoner.sampling import SampledSequence, SamplingSettings, sample
 from evals.reasoner.styles import STYLES
+from evals.reasoner.tables import (
+    MeasuredProblem,
+    correlation_table,
+    level_table,
+    parallel_table,
+)
 from evals.reasoner.tokenizer import THINK_END
-from evals.reasoner.train import MODEL_FOLDERS, PROMPTS_FILE, encode_prompt
+from evals.reasoner.train import MODEL_FOLDERS, encode_prompt
+from evals.tasks.countdown import PROMPTS, read_problems
 from evals.tasks.countdown_rules import Problem, is_correct, parse_answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NUM_ROWS_PER_BATCH = 256
-QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
-PARALLEL_SIZES = (1, 2, 4, 6, 8, 12, 16, 32)
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the samples of one problem showed."""
-
-    problem: Problem
-    correct: list[bool]
-    num_tokens: list[int]
-    num_truncated: int
-    entropies: list[float]
-    peak_entropy: float
-
-    @property
-    def pass_rate(self) -> float:
-        return float(np.mean(self.correct))
 
 
 def main() -> None:
@@ -70,8 +56,8 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--style", choices=STYLES, default="plain")
-    parser.add_argument("--model", type=Path, help="default: the style's own")
-    parser.add_argument("--prompts", type=Path, default=PROMPTS_FILE)
+    parser.add_argument("--model", type=Path, help="default: the bundled model of the style")
+    parser.add_argument("--prompts", type=Path, default=PROMPTS)
     parser.add_argument("--prompts-per-level", type=int, default=150)
     parser.add_argument("--simulated-per-level", type=int, default=50)
     parser.add_argument("--samples", type=int, default=32)
@@ -83,14 +69,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load_problems(path: Path, num_per_level: int) -> list[Problem]:
-    """The first problems of each level."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    taken: Counter[int] = Counter()
+    """The first problems of every level."""
+    counts: Counter[int] = Counter()
     problems = []
-    for row in rows:
-        taken[row["level"]] += 1
-        if taken[row["level"]] <= num_per_level:
-            problems.append(Problem(tuple(row["numbers"]), row["target"], row["level"]))
+    for _, problem in read_problems(path):
+        counts[problem.level] += 1
+        if counts[problem.level] <= num_per_level:
+            problems.append(problem)
     return problems
 
 
@@ -99,15 +84,15 @@ def measure(
     tokenizer: "PreTrainedTokenizerBase",
     problems: list[Problem],
     num_samples: int,
-) -> list[Measured]:
+) -> list[MeasuredProblem]:
     num_problems = max(1, NUM_ROWS_PER_BATCH // num_samples)
     measured = []
     for batch in same_length_batches(problems, num_problems):
         rows = [problem for problem in batch for _ in range(num_samples)]
         samples = sample(model, prompt_rows(tokenizer, rows), settings(tokenizer))
         for index, problem in enumerate(batch):
-            own = samples[index * num_samples : (index + 1) * num_samples]
-            measured.append(summarise(tokenizer, problem, own))
+            sequences = samples[index * num_samples : (index + 1) * num_samples]
+            measured.append(summarise(tokenizer, problem, sequences))
     return measured
 
 
@@ -124,101 +109,35 @@ def prompt_rows(tokenizer: "PreTrainedTokenizerBase", problems: list[Problem]) -
     return torch.tensor([encode_prompt(tokenizer, problem) for problem in problems])
 
 
-def settings(tokenizer: "PreTrainedTokenizerBase") -> Settings:
+def settings(tokenizer: "PreTrainedTokenizerBase") -> SamplingSettings:
     think_end_id = tokenizer.convert_tokens_to_ids(THINK_END)
-    return Settings(end_id=tokenizer.eos_token_id, think_end_id=think_end_id)
+    return SamplingSettings(end_id=tokenizer.eos_token_id, think_end_id=think_end_id)
 
 
 def summarise(
-    tokenizer: "PreTrainedTokenizerBase", problem: Problem, samples: list[Sample]
-) -> Measured:
-    return Measured(
+    tokenizer: "PreTrainedTokenizerBase", problem: Problem, sequences: list[SampledSequence]
+) -> MeasuredProblem:
+    return MeasuredProblem(
         problem=problem,
-        correct=[judge(tokenizer, problem, one) for one in samples],
-        num_tokens=[len(one.token_ids) for one in samples],
-        num_truncated=sum(not one.finished for one in samples),
-        entropies=[entropy for one in samples for entropy in one.entropies],
-        peak_entropy=float(np.mean([mean_peak(one.entropies) for one in samples])),
+        correct=[judge(tokenizer, problem, sequence) for sequence in sequences],
+        num_tokens=[len(sequence.token_ids) for sequence in sequences],
+        num_truncated=sum(not sequence.finished for sequence in sequences),
+        entropies=[entropy for sequence in sequences for entropy in sequence.entropies],
+        peak_entropy=float(np.mean([mean_peak(sequence.entropies) for sequence in sequences])),
     )
 
 
-def judge(tokenizer: "PreTrainedTokenizerBase", problem: Problem, one: Sample) -> bool:
-    answer = parse_answer(tokenizer.decode(one.token_ids, skip_special_tokens=True))
+def judge(
+    tokenizer: "PreTrainedTokenizerBase", problem: Problem, sequence: SampledSequence
+) -> bool:
+    answer = parse_answer(tokenizer.decode(sequence.token_ids, skip_special_tokens=True))
     return answer is not None and is_correct(problem, answer)
 
 
 def mean_peak(entropies: list[float]) -> float:
-    """Mean of the steps at or above the 99.9th percentile of their sequence, in nats."""
+    """Mean entropy of the steps at or above the 99.9th percentile of the sequence, in nats."""
     values = np.array(entropies)
     return float(values[values >= np.quantile(values, 0.999)].mean())
-
-
-def level_table(measured: list[Measured]) -> Iterator[str]:
-    num_samples = len(measured[0].correct)
-    quantiles = " | ".join(f"H {quantile:.1%}" for quantile in QUANTILES)
-    header = f"level | prompts | pass rate | pass@{num_samples} | tokens | p95 | truncated"
-    yield f"| {header} | {quantiles} | mean peak |"
-    yield "|" + "---|" * (8 + len(QUANTILES))
-    for level, group in sorted(by_level(measured).items()):
-        yield "| " + " | ".join(level_cells(level, group)) + " |"
-    yield "| " + " | ".join(level_cells("all", measured)) + " |"
-
-
-def by_level(measured: Iterable[Measured]) -> dict[int, list[Measured]]:
-    groups: dict[int, list[Measured]] = defaultdict(list)
-    for one in measured:
-        groups[one.problem.level].append(one)
-    return groups
-
-
-def level_cells(level: int | str, group: list[Measured]) -> list[str]:
-    rates = np.array([one.pass_rate for one in group])
-    error = rates.std(ddof=1) / len(rates) ** 0.5
-    tokens = np.concatenate([one.num_tokens for one in group])
-    entropies = np.concatenate([one.entropies for one in group])
-    return [
-        str(level),
-        str(len(group)),
-        f"{rates.mean():.3f} ± {error:.3f}",
-        f"{np.mean(rates > 0):.3f}",
-        f"{tokens.mean():.0f}",
-        f"{np.quantile(tokens, 0.95):.0f}",
-        f"{sum(one.num_truncated for one in group) / len(tokens):.2%}",
-        *(f"{value:.3f}" for value in np.quantile(entropies, QUANTILES)),
-        f"{np.mean([one.peak_entropy for one in group]):.3f}",
-    ]
-
-
-def correlation_table(measured: list[Measured]) -> Iterator[str]:
-    """Spearman correlation of mean peak entropy with pass rate over prompts."""
-    yield "| prompts | Spearman | p |"
-    yield "|---|---|---|"
-    groups = {"all levels": measured}
-    groups |= {f"level {level}": group for level, group in sorted(by_level(measured).items())}
-    for name, group in groups.items():
-        peaks, rates = zip(*((one.peak_entropy, one.pass_rate) for one in group), strict=True)
-        if len(set(rates)) == 1:
-            yield f"| {name} | none: all prompts have the same pass rate | |"
-            continue
-        result = spearmanr(peaks, rates)
-        yield f"| {name} | {result.statistic:.3f} | {result.pvalue:.1e} |"
-
-
-def parallel_table(measured: list[Measured]) -> Iterator[str]:
-    """Full Parallel with k samples: tokens per prompt and unbiased pass@k."""
-    num_samples = len(measured[0].correct)
-    sizes = [size for size in PARALLEL_SIZES if size <= num_samples]
-    num_tokens = np.mean([np.mean(one.num_tokens) for one in measured])
-    rates = (np.mean([unbiased_pass(one.correct, size) for one in measured]) for size in sizes)
-    yield "| k | " + " | ".join(map(str, sizes)) + " |"
-    yield "|---|" + "---|" * len(sizes)
-    yield "| tokens per prompt | " + " | ".join(f"{num_tokens * k:.0f}" for k in sizes) + " |"
-    yield "| pass@k | " + " | ".join(f"{rate:.3f}" for rate in rates) + " |"
-
-
-def unbiased_pass(correct: list[bool], size: int) -> float:
-    """The chance that `size` of the samples, drawn without replacement, hold a correct one."""
-    return 1 - comb(len(correct) - sum(correct), size) / comb(len(correct), size)
 
 
 def threshold_table(
@@ -228,16 +147,16 @@ def threshold_table(
     max_sequences: int,
     thresholds: Iterable[float] = THRESHOLDS,
 ) -> Iterator[str]:
-    """A rough simulation of EAGer-init, one row per threshold."""
+    """A rough simulation of EAGer-init, with a row per threshold."""
     header = "θ | one sequence | saturated | sequences | by level | decoded per prompt | pass@k"
     yield f"| {header} |"
     yield "|---|---|---|---|---|---|---|"
     for threshold in thresholds:
         branching = replace(settings(tokenizer), threshold=threshold, max_sequences=max_sequences)
         trees = [
-            (problem, [one for one in samples if one.prompt == index])
+            (problem, [sequence for sequence in sequences if sequence.prompt == index])
             for batch in same_length_batches(problems, NUM_ROWS_PER_BATCH // max_sequences)
-            for samples in [sample(model, prompt_rows(tokenizer, batch), branching)]
+            for sequences in [sample(model, prompt_rows(tokenizer, batch), branching)]
             for index, problem in enumerate(batch)
         ]
         yield f"| {threshold} | " + " | ".join(tree_cells(tokenizer, trees, max_sequences)) + " |"
@@ -245,13 +164,13 @@ def threshold_table(
 
 def tree_cells(
     tokenizer: "PreTrainedTokenizerBase",
-    trees: list[tuple[Problem, list[Sample]]],
+    trees: list[tuple[Problem, list[SampledSequence]]],
     max_sequences: int,
 ) -> list[str]:
-    counts = np.array([len(samples) for _, samples in trees])
+    counts = np.array([len(tree) for _, tree in trees])
     levels = np.array([problem.level for problem, _ in trees])
-    decoded = [sum(len(one.token_ids) - one.num_shared for one in own) for _, own in trees]
-    solved = [any(judge(tokenizer, problem, one) for one in own) for problem, own in trees]
+    decoded = [sum(len(s.token_ids) - s.num_shared for s in tree) for _, tree in trees]
+    solved = [any(judge(tokenizer, problem, s) for s in tree) for problem, tree in trees]
     return [
         f"{np.mean(counts == 1):.2f}",
         f"{np.mean(counts == max_sequences):.2f}",

@@ -1,8 +1,8 @@
-"""What the entropies of a chain belong to: `python evals/reasoner/positions.py --style wordy`.
+"""Entropies by kind of token: `python evals/reasoner/positions.py --style wordy`.
 
-Tells decisions (operands, operators) from choices without consequence (words, order) and prints,
-as Markdown, how their entropies compare. The order of operands is not a position of its own: it
-is part of the choice of the first operand, so it is measured by asking the model for both orders.
+Separates decisions (operands, operators) from redundant choices (words, order) and prints a
+comparison of their entropies as Markdown. The order of operands is not a separate position but part
+of the choice of the first operand, so it is measured from the model's probabilities of both orders.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from evals.reasoner.measure import load_problems, prompt_rows, same_length_batch
 from evals.reasoner.sampling import sample
 from evals.reasoner.styles import COMMUTATIVE, STYLES, Style
 from evals.reasoner.tokenizer import THINK_END
-from evals.reasoner.train import MODEL_FOLDERS, PROMPTS_FILE
+from evals.reasoner.train import MODEL_FOLDERS
+from evals.tasks.countdown import PROMPTS
 from evals.tasks.countdown_rules import Problem
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DECISIONS",
     "FILLERS",
-    "Written",
+    "WrittenSequence",
     "chance_filler_above",
     "entropies_by_kind",
     "kinds_of",
@@ -51,8 +52,8 @@ NUM_ROWS_PER_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Written:
-    """A sequence: the tokens of its prompt, its own as texts and ids, and their entropies."""
+class WrittenSequence:
+    """A sequence: tokens of its prompt, then its tokens as ids and texts, and their entropies."""
 
     prompt_ids: list[int]
     token_ids: list[int]
@@ -71,7 +72,7 @@ def main() -> None:
     style, folder = STYLES[arguments.style], arguments.model or MODEL_FOLDERS[arguments.style]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    problems = load_problems(PROMPTS_FILE, arguments.prompts_per_level)
+    problems = load_problems(PROMPTS, arguments.prompts_per_level)
     written = list(sample_written(model, tokenizer, problems, arguments.samples))
     values = entropies_by_kind(style, written)
     print("\n".join(kind_table(values, len(written))))
@@ -85,7 +86,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--style", choices=STYLES, default="wordy")
-    parser.add_argument("--model", type=Path, help="default: the style's own")
+    parser.add_argument("--model", type=Path, help="default: the bundled model of the style")
     parser.add_argument("--prompts-per-level", type=int, default=100)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
@@ -98,23 +99,24 @@ def sample_written(
     tokenizer: "PreTrainedTokenizerBase",
     problems: list[Problem],
     num_samples: int,
-) -> Iterator[Written]:
-    """`num_samples` sequences of each problem, as the model card's, up to the length limit."""
+) -> Iterator[WrittenSequence]:
+    """`num_samples` sequences per problem, sampled as for the model card."""
     for batch in same_length_batches(problems, max(1, NUM_ROWS_PER_BATCH // num_samples)):
         rows = prompt_rows(tokenizer, [problem for problem in batch for _ in range(num_samples)])
-        for one in sample(model, rows, settings(tokenizer)):
-            texts = tokenizer.convert_ids_to_tokens(one.token_ids)
-            yield Written(rows[one.prompt].tolist(), one.token_ids, texts, one.entropies)
+        for sequence in sample(model, rows, settings(tokenizer)):
+            token_ids, prompt_ids = sequence.token_ids, rows[sequence.prompt].tolist()
+            texts = tokenizer.convert_ids_to_tokens(token_ids)
+            yield WrittenSequence(prompt_ids, token_ids, texts, sequence.entropies)
 
 
 def kinds_of(style: Style, texts: Sequence[str]) -> list[str]:
-    """The kind of each token of a sequence, `REST` for what is neither decision nor filler."""
+    """The kinds of a sequence's tokens, `REST` for neither decision nor filler."""
     reasoning, _, _ = "".join(texts).partition(THINK_END)
     kind_at = {
-        place: name.replace("_", " ")
+        position: name.replace("_", " ")
         for match in _pattern(style).finditer(reasoning)
         for name in match.groupdict()
-        for place in range(*match.span(name))
+        for position in range(*match.span(name))
     }
     ends = np.cumsum([len(text) for text in texts])
     return [kind_at.get(int(end) - len(text), REST) for text, end in zip(texts, ends, strict=True)]
@@ -135,16 +137,17 @@ def _pattern(style: Style) -> re.Pattern[str]:
     return re.compile(rf"{step}|~\d\d=\d\d(?P<verdict>{any_of(style.right + style.wrong)})")
 
 
-def entropies_by_kind(style: Style, written: Iterable[Written]) -> dict[str, list[float]]:
+def entropies_by_kind(style: Style, written: Iterable[WrittenSequence]) -> dict[str, list[float]]:
     values: dict[str, list[float]] = defaultdict(list)
-    for one in written:
-        for kind, entropy in zip(kinds_of(style, one.texts), one.entropies, strict=True):
+    for sequence in written:
+        kinds = kinds_of(style, sequence.texts)
+        for kind, entropy in zip(kinds, sequence.entropies, strict=True):
             values[kind].append(entropy)
     return values
 
 
 def kind_table(values: dict[str, list[float]], num_sequences: int) -> Iterator[str]:
-    """The peaks of each kind."""
+    """The peaks by kind."""
     groups = {name: values[name] for name in (*DECISIONS, *FILLERS, REST)}
     groups |= {"all decisions": _joined(values, DECISIONS), "all fillers": _joined(values, FILLERS)}
     quantiles = " | ".join(f"H {quantile:.0%}" for quantile in QUANTILES)
@@ -155,14 +158,14 @@ def kind_table(values: dict[str, list[float]], num_sequences: int) -> Iterator[s
 
 
 def chance_filler_above(values: dict[str, list[float]]) -> float:
-    """The chance that a random filler's peak is above a random decision's: 0.5 tells nothing."""
+    """The chance that a random filler's peak exceeds a random decision's; 0.5 if they are alike."""
     fillers, decisions = _peaks(_joined(values, FILLERS)), _peaks(_joined(values, DECISIONS))
     statistic = mannwhitneyu(fillers, decisions).statistic
     return float(statistic / (len(fillers) * len(decisions)))
 
 
 def threshold_rows(values: dict[str, list[float]]) -> Iterator[str]:
-    """Of the decisions and fillers at or above a threshold, the share that are decisions."""
+    """The share of decisions among decisions and fillers at or above a threshold."""
     fillers, decisions = np.array(_joined(values, FILLERS)), np.array(_joined(values, DECISIONS))
     yield "| H at least | decisions | fillers | share of decisions |"
     yield "|---|---|---|---|"
@@ -195,12 +198,12 @@ def swap_entropies(
     model: LlamaForCausalLM,
     tokenizer: "PreTrainedTokenizerBase",
     style: Style,
-    written: Iterable[Written],
+    written: Iterable[WrittenSequence],
 ) -> list[float]:
-    """Of each commutative step: the entropy, in nats, of which operand the model writes first."""
+    """Entropies, in nats, of the order of operands, per commutative step."""
     entropies = []
-    for one in written:
-        rows = list(_both_orders(tokenizer, style, one))
+    for sequence in written:
+        rows = list(_both_orders(tokenizer, style, sequence))
         if rows:
             scores = _last_five_log_probabilities(model, rows).view(-1, 2)
             shares = scores.softmax(-1)
@@ -209,25 +212,26 @@ def swap_entropies(
 
 
 def _both_orders(
-    tokenizer: "PreTrainedTokenizerBase", style: Style, one: Written
+    tokenizer: "PreTrainedTokenizerBase", style: Style, sequence: WrittenSequence
 ) -> Iterator[list[int]]:
-    """Prefixes that end with a step as it was written, and the same with its operands swapped."""
-    reasoning, _, _ = one.text.partition(THINK_END)
+    """Prefixes that end with a step as written, and those with its operands swapped."""
+    reasoning, _, _ = sequence.text.partition(THINK_END)
     for match in _pattern(style).finditer(reasoning):
         first, operator, second = match.group("first_operand", "operator", "second_operand")
         if operator and operator in COMMUTATIVE and first != second:
             before = reasoning[: match.start("first_operand")]
             for step in (first + operator + second, second + operator + first):
-                yield one.prompt_ids + tokenizer.encode(before + step)
+                yield sequence.prompt_ids + tokenizer.encode(before + step)
 
 
 def _last_five_log_probabilities(model: LlamaForCausalLM, rows: list[list[int]]) -> Tensor:
-    """The log-probability of the last five tokens (one step) of each row: -> [rows]."""
+    """The log-probability of the last five tokens (a step) per row: -> [rows]."""
     length = max(map(len, rows))
     padded = torch.tensor([row + [0] * (length - len(row)) for row in rows])
     scores = model(input_ids=padded, use_cache=False).logits.float().log_softmax(-1)
-    own = scores[:, :-1].gather(-1, padded[:, 1:, None]).squeeze(-1)  # [rows, length - 1]
-    return torch.stack([own[i, len(row) - 6 : len(row) - 1].sum() for i, row in enumerate(rows)])
+    logprobs = scores[:, :-1].gather(-1, padded[:, 1:, None]).squeeze(-1)  # [rows, length - 1]
+    ends = [len(row) - 1 for row in rows]
+    return torch.stack([logprobs[i, end - 5 : end].sum() for i, end in enumerate(ends)])
 
 
 def order_line(entropies: list[float]) -> str:

@@ -1,6 +1,7 @@
-"""Samples from the tiny reasoner with plain transformers, plainly or branching at high entropy.
+"""Samples from the tiny reasoner with transformers, without or with branching at high entropy.
 
-This is what the model card was measured with, and a check on SGLang that shares no code with it.
+The figures of the model card were measured with it. It shares no code with SGLang, so that it is an
+independent check.
 """
 
 from collections import Counter
@@ -15,12 +16,12 @@ from transformers import DynamicCache
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-__all__ = ["Sample", "Settings", "draw", "sample", "top_entropy"]
+__all__ = ["SampledSequence", "SamplingSettings", "draw", "sample", "top_entropy"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to sample; a finite `threshold` (nats) branches as EAGer-init does."""
+class SamplingSettings:
+    """How to sample; with a finite `threshold` (nats) sequences branch as in EAGer-init."""
 
     temperature: float = 0.6
     top_p: float = 0.95
@@ -33,8 +34,8 @@ class Settings:
 
 
 @dataclass
-class Sample:
-    """One sequence: the row of its prompt, its tokens, and the entropy of each step in nats."""
+class SampledSequence:
+    """A sequence: the row of its prompt, its tokens, and the entropies of its steps in nats."""
 
     prompt: int
     token_ids: list[int] = field(default_factory=list)
@@ -42,15 +43,17 @@ class Sample:
     finished: bool = False
     num_shared: int = 0  # leading tokens that were decoded for its parent
 
-    def fork(self) -> "Sample":
+    def fork(self) -> "SampledSequence":
         token_ids, entropies = list(self.token_ids), list(self.entropies)
-        return Sample(self.prompt, token_ids, entropies, num_shared=len(token_ids))
+        return SampledSequence(self.prompt, token_ids, entropies, num_shared=len(token_ids))
 
 
 @torch.inference_mode()
-def sample(model: "LlamaForCausalLM", prompts: Tensor, settings: Settings) -> list[Sample]:
-    """One sample, or with branching up to `max_sequences`, for each row of [prompts, length]."""
-    live = [Sample(row) for row in range(len(prompts))]
+def sample(
+    model: "LlamaForCausalLM", prompts: Tensor, settings: SamplingSettings
+) -> list[SampledSequence]:
+    """A sequence, or with branching up to `max_sequences`, per row of [prompts, length]."""
+    live = [SampledSequence(row) for row in range(len(prompts))]
     samples = list(live)
     num_sequences = Counter(range(len(prompts)))
     cache = DynamicCache(config=model.config)
@@ -86,7 +89,7 @@ def top_entropy(logits: Tensor, top_k: int) -> Tensor:
 
 
 def draw(logits: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One token per row from the tempered distribution cut to its nucleus: -> [rows]."""
+    """A token per row from the nucleus of the tempered distribution: -> [rows]."""
     probabilities, order = (logits / temperature).softmax(-1).sort(descending=True)
     before = probabilities.cumsum(-1) - probabilities
     nucleus = probabilities.masked_fill(before >= top_p, 0)
@@ -94,7 +97,10 @@ def draw(logits: Tensor, temperature: float, top_p: float) -> Tensor:
 
 
 def _branching_rows(
-    live: list[Sample], entropies: list[float], num_sequences: Counter[int], settings: Settings
+    live: list[SampledSequence],
+    entropies: list[float],
+    num_sequences: Counter[int],
+    settings: SamplingSettings,
 ) -> list[int]:
     """Rows that branch at this step; counts their children in `num_sequences`."""
     rows = []

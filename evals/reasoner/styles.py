@@ -1,10 +1,10 @@
-"""How chains are worded: plainly, or with choices that have no consequence.
+"""The wording of chains: plain, or with redundant choices.
 
-A wordy chain has the attempts, results and verdicts of a plain one. Beside the decisions it holds
-what natural language holds between them: a word where any of a few would do, operands and lists
-in any order. Each of these choices is uniform, so its entropy is that of a decision between as
-many good options, and entropy alone cannot tell which is which. The numbers of options are small
-for that reason: entropies of decisions lie between ln 2 and ln 4 too.
+A wordy chain has the attempts, results and verdicts of a plain chain. Between its decisions it has
+the redundancy of natural language: any of a few words, operands and lists in any order. These
+choices are uniform, so their entropy is that of a decision between as many good options, and
+entropy alone cannot separate them. The numbers of options are small for that reason: entropies of
+decisions are also between ln 2 and ln 4.
 """
 
 import random
@@ -18,17 +18,17 @@ COMMUTATIVE = "+*"
 
 @dataclass(frozen=True)
 class Style:
-    """The texts that may stand at each place of a chain; one of them is drawn uniformly.
+    """The options for the variable parts of a chain, from which a uniform draw is made.
 
     Attributes:
-        characters: one token each.
+        characters: of the vocabulary, a token per character.
         first_openers: before the first step of an attempt.
         openers: before its other steps.
         equals: between a step and its result.
-        linkers: between a result and the values that are left.
+        linkers: between a result and the remaining values.
         right: the verdict on an attempt that reaches the target.
-        wrong: the verdict on any other.
-        reorders: whether operands of + and *, and the values that are left, come in any order.
+        wrong: the verdict on any other attempt.
+        reorders: whether operands of + and *, and the remaining values, are in random order.
     """
 
     characters: str
@@ -42,19 +42,19 @@ class Style:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Options longer than a character: one token each, so that a choice is at one step."""
+        """Options longer than a character; a token per word makes their choice a single step."""
         lists = [getattr(self, field.name) for field in fields(self) if field.name != "characters"]
         choices = [options for options in lists if isinstance(options, tuple) and len(options) > 1]
         return tuple(word for options in choices for word in options if len(word) > 1)
 
     def pick(self, rng: random.Random, options: Sequence[str]) -> str:
-        """One of the options; where there is only one, nothing is drawn."""
+        """A random option; a single option uses no random number."""
         return rng.choice(options) if len(options) > 1 else options[0]
 
     def order_operands(
         self, rng: random.Random, left: int, operator: str, right: int
     ) -> tuple[int, int]:
-        """The operands as they are written: swapped half the time where that changes nothing."""
+        """The operands in writing order: swapped half the time where that changes nothing."""
         if self.reorders and operator in COMMUTATIVE and rng.random() < 0.5:
             return right, left
         return left, right

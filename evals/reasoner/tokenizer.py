@@ -1,4 +1,4 @@
-"""The tiny reasoner's tokenizer: one token per character, plus markers, and a chat template."""
+"""The tiny reasoner's tokenizer: a token per character, markers, and a chat template."""
 
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,10 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(style: Style = PLAIN) -> "PreTrainedTokenizerFast":
-    """A tokenizer whose vocabulary is exactly what chains use and whose round trip is exact.
+    """A tokenizer whose vocabulary is exactly that of the chains and whose round trip is exact.
 
-    `<think>`, `</think>` and the words of a style are added tokens but not special ones: decoding
-    keeps them even with `skip_special_tokens=True`, so an answer can be told from the reasoning.
+    `<think>`, `</think>` and the words of a style are added tokens but not special tokens: decoding
+    keeps them even with `skip_special_tokens=True`, so the answer is separable from the reasoning.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast

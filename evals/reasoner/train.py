@@ -1,7 +1,7 @@
 """Trains a tiny reasoner from scratch: `python evals/reasoner/train.py [--style wordy]`.
 
-Regenerates the data from the seed, writes the held-out prompts and the model folder. A model
-folder is replaced only when the new one is complete.
+Regenerates the data from the seed, writes the held-out prompts and the model folder. A model folder
+is replaced only when the new folder is complete.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from evals.reasoner.chains import generate_chain, held_out_problems
 from evals.reasoner.styles import PLAIN, STYLES, Style
 from evals.reasoner.tokenizer import END, build_tokenizer
+from evals.tasks.countdown import PROMPTS
 from evals.tasks.countdown_rules import Problem, instruction
 
 MODEL_FOLDER = Path(__file__).parent / "model"
 MODEL_FOLDERS = {"plain": MODEL_FOLDER, "wordy": MODEL_FOLDER.with_name("wordy_model")}
-PROMPTS_FILE = Path(__file__).parents[1] / "tasks" / "countdown.jsonl"
 NUM_HELD_OUT_PER_LEVEL = 150
 BATCH_TOKENS = 1024
 NUM_BATCHES_PER_STEP = 4
@@ -34,8 +34,8 @@ NUM_CHAINS_PER_POOL = 2048  # chains sorted by length together, so that a batch 
 NUM_WARMUP_STEPS = 100
 IGNORED = -100
 
-Example = tuple[list[int], list[int]]  # token ids, and labels with IGNORED where nothing is learned
-Batch = tuple[Tensor, Tensor]  # the same of several chains, [chains, length], padded on the right
+Example = tuple[list[int], list[int]]  # token ids, and labels with IGNORED for tokens without loss
+Batch = tuple[Tensor, Tensor]  # both of several chains, [chains, length], padded on the right
 
 
 def main() -> None:
@@ -55,17 +55,17 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--style", choices=STYLES, default="plain", help="of the chains")
-    parser.add_argument("--output", type=Path, help="the model folder; default: the style's own")
-    parser.add_argument("--prompts", type=Path, default=PROMPTS_FILE, help="held-out prompts")
+    parser.add_argument("--output", type=Path, help="default: the bundled model of the style")
+    parser.add_argument("--prompts", type=Path, default=PROMPTS, help="held-out prompts")
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
-    parser.add_argument("--threads", type=int, default=1, help="two are hardly faster")
+    parser.add_argument("--threads", type=int, default=1, help="more are hardly faster")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
 
 def write_prompts(problems: list[Problem], path: Path) -> None:
-    """One JSON line per problem: id, level, numbers, target."""
+    """A JSON line per problem: id, level, numbers, target."""
     rows = [
         {
             "id": f"countdown-{index:03d}",
@@ -80,7 +80,7 @@ def write_prompts(problems: list[Problem], path: Path) -> None:
 
 
 def build_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """A fresh Llama of 0.86 M parameters; head_dim 64 is what GPU attention kernels take."""
+    """An untrained Llama of 0.86 M parameters; GPU attention kernels need a head_dim of 64."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -104,7 +104,7 @@ def build_model(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
 def generate_examples(
     tokenizer: PreTrainedTokenizerBase, held_out: list[Problem], seed: int, style: Style = PLAIN
 ) -> Iterator[Example]:
-    """Endless training examples, none of which shares its key with a held-out problem."""
+    """Endless training examples; none shares its key with a held-out problem."""
     rng = random.Random(f"training {seed}")
     excluded = {problem.key for problem in held_out}
     while True:
@@ -120,7 +120,7 @@ def generate_examples(
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem) -> list[int]:
-    """The rendered chat prompt: what the served model is asked is what it was trained on."""
+    """The rendered chat prompt: the model is trained on the prompts that it is served with."""
     message = {"role": "user", "content": instruction(problem)}
     return list(
         tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False)
@@ -128,10 +128,10 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, problem: Problem) -> list[
 
 
 def batches(examples: Iterator[Example], seed: int) -> Iterator[list[Batch]]:
-    """Endless steps, each a few batches of similar lengths, from short chains to long ones.
+    """Endless steps of a few batches of similar lengths, from short to long chains.
 
-    A step must see all lengths: short chains are those that succeed at once, so that a step of
-    short ones alone teaches to say "ok" always, and the verdict is never learned.
+    A step must see all lengths: short chains succeed at once, so that a step of short chains alone
+    teaches to write "ok" always, and the verdict is never learned.
     """
     rng = random.Random(f"batches {seed}")
     while True:
@@ -146,7 +146,7 @@ def batches(examples: Iterator[Example], seed: int) -> Iterator[list[Batch]]:
 
 
 def group_by_size(pool: list[Example]) -> list[list[Example]]:
-    """Cuts examples sorted by length into groups of at most BATCH_TOKENS padded tokens."""
+    """Splits examples sorted by length into groups of at most BATCH_TOKENS padded tokens."""
     groups: list[list[Example]] = [[]]
     for example in pool:
         if (len(groups[-1]) + 1) * len(example[0]) > BATCH_TOKENS:
@@ -168,7 +168,7 @@ def train(
     num_steps: int,
     learning_rate: float,
 ) -> None:
-    """Short warm-up, then a cosine to zero; prints the mean loss as it goes."""
+    """Short warm-up, then a cosine to zero; prints the mean loss every 100 steps."""
     optimizers = build_optimizers(model, learning_rate)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, num_steps))
@@ -210,7 +210,7 @@ def rate(step: int, num_steps: int) -> float:
 
 
 def accumulate_gradients(model: LlamaForCausalLM, step_batches: list[Batch]) -> float:
-    """Backward passes of one step; returns its mean loss over the tokens that carry loss."""
+    """The backward passes of a step; returns its mean loss over the tokens that carry loss."""
     num_trained = sum(int((labels != IGNORED).sum()) for _, labels in step_batches)
     total = 0.0
     for token_ids, labels in step_batches:
@@ -228,7 +228,7 @@ def summed_loss(model: LlamaForCausalLM, token_ids: Tensor, labels: Tensor) -> T
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes the model, rounded to bfloat16, and replaces the folder in one move."""
+    """Writes the model, rounded to bfloat16, and replaces the folder by renaming."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as workspace:
         fresh = Path(workspace) / "fresh"

@@ -6,10 +6,11 @@ import contextlib
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from evals.tasks.characters import SURROGATE
 
 __all__ = [
     "RefusedError",
@@ -17,12 +18,9 @@ __all__ = [
     "encoded",
     "replace_file",
     "reported",
-    "require_characters",
     "to_line",
     "write_whole",
 ]
-
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StoreError(Exception):
@@ -75,23 +73,6 @@ def replace_file(path: Path, texts: Iterable[str]) -> None:
 def encoded(text: str) -> bytes:
     r"""UTF-8, with `\udXXX` for half a surrogate pair, which UTF-8 does not have."""
     return text.encode("utf-8", "backslashreplace")
-
-
-def require_characters(name: str, value: Any) -> None:
-    """Refuse half a surrogate pair, which no server can be sent.
-
-    Args:
-        name: of the value.
-        value: a text, or JSON with texts in it.
-
-    Raises:
-        ValueError: there is one.
-    """
-    if half := SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        raise ValueError(
-            f"{name} holds {half[0]!r}, half of a surrogate pair, which is no character; write "
-            "both halves or the character itself"
-        )
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the tasks over public datasets have in common: a task is a source and how a row is read."""
+"""Tasks over public datasets: a source, and how a row becomes a prompt."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from evals.tasks import Defaults, Sample, Score, choose, user_message
+from evals.grading.score import Score
 from evals.tasks.graders import GRADERS
-from evals.tasks.hub import Row, Source, load_rows
+from evals.tasks.hub import DatasetRow, Source, load_rows
+from evals.tasks.task import Defaults, Sample, choose, user_message
 
 __all__ = ["BOXED", "DEFAULTS", "Benchmark", "MathBenchmark"]
 
@@ -18,7 +19,7 @@ DEFAULTS = Defaults(threshold=None, max_new_tokens=32768, chunk_tokens=64)
 """The paper's 32k tokens; θ belongs to the model, so a preset or the command line gives it."""
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
-"""As the cards of Qwen3 and DeepSeek-R1 ask for mathematics."""
+"""The instruction that the model cards of Qwen3 and DeepSeek-R1 give for mathematics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Benchmark(ABC):
     """A task over the rows of a source.
 
     Attributes:
-        copy: a file or folder that is read in place of the hub.
+        copy: a file or folder that is read instead of the hub.
     """
 
     name: str
@@ -42,8 +43,8 @@ class Benchmark(ABC):
         """The same task on a copy of its dataset."""
         return replace(self, copy=copy)
 
-    def to_json(self) -> dict[str, Any]:
-        """The dataset, as `config.json` tells of it."""
+    def to_json(self) -> dict[str, object]:
+        """The dataset, for `config.json`."""
         return self.source.to_json() | {"copy": str(self.copy) if self.copy else None}
 
     def load(self, limit: int | None, levels: tuple[int, ...] | None, seed: int) -> list[Sample]:
@@ -54,8 +55,8 @@ class Benchmark(ABC):
         return ()
 
     @abstractmethod
-    def sample(self, row: Row) -> Sample:
-        """A question as a prompt, with what its answers are judged by."""
+    def sample(self, row: DatasetRow) -> Sample:
+        """A question as a prompt, with its reference answer."""
 
     @abstractmethod
     def score(self, sample: Sample, text: str) -> Score: ...
@@ -66,14 +67,14 @@ class Benchmark(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class MathBenchmark(Benchmark):
-    """Questions with one answer, to be put into a box.
+    """Questions with a single answer, to be put into a box.
 
     Attributes:
         question: the column with the question.
         answer: the column with the answer.
-        identifier: the column that names a question; None numbers them.
+        identifier: the column with a question's id; None numbers the rows.
         level: the column with the level of difficulty, 1 the easiest.
-        grader: of `evals.tasks.graders`.
+        grader: a key of `evals.tasks.graders.GRADERS`.
     """
 
     question: str
@@ -82,7 +83,7 @@ class MathBenchmark(Benchmark):
     level: str | None = None
     grader: str = "math"
 
-    def sample(self, row: Row) -> Sample:
+    def sample(self, row: DatasetRow) -> Sample:
         values = row.values
         return Sample(
             id=str(values[self.identifier]) if self.identifier else row.key,
@@ -92,7 +93,7 @@ class MathBenchmark(Benchmark):
         )
 
     def gold(self, answer: str) -> str:
-        """The answer in its column, ready to be compared."""
+        """The reference answer that a cell holds."""
         return answer.strip()
 
     def libraries(self, sample: Sample) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.tasks import Sample, Score, user_message
+from evals.grading.score import Score
 from evals.tasks.benchmark import Benchmark
 from evals.tasks.graders import GRADERS
-from evals.tasks.hub import DatasetError, Row
+from evals.tasks.hub import DatasetError, DatasetRow
+from evals.tasks.task import Sample, user_message
 
 __all__ = ["INSTRUCTION", "LETTERS", "ChoiceBenchmark"]
 
@@ -21,7 +22,7 @@ INSTRUCTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceBenchmark(Benchmark):
-    """The question holds its choices, and the answer is a letter.
+    """Questions that list their choices, with a letter as the answer.
 
     Attributes:
         question: the column with the question.
@@ -31,14 +32,16 @@ class ChoiceBenchmark(Benchmark):
     question: str = "question"
     answer: str = "answer"
 
-    def sample(self, row: Row) -> Sample:
+    def sample(self, row: DatasetRow) -> Sample:
         letter = row.values[self.answer].strip()
         if letter not in LETTERS or len(letter) != 1:
-            raise DatasetError(f"{self.name}: row {row.key} has the answer {letter!r}, no letter")
-        return self.asked(row.key, row.values[self.question].strip(), letter)
+            raise DatasetError(
+                f"{self.name}: the answer of row {row.key} is {letter!r}; expected one of {LETTERS}"
+            )
+        return self.choice_sample(row.key, row.values[self.question].strip(), letter)
 
-    def asked(self, sample_id: str, question: str, letter: str) -> Sample:
-        """A question as a prompt."""
+    def choice_sample(self, sample_id: str, question: str, letter: str) -> Sample:
+        """A question, its choices included, as a prompt."""
         return Sample(sample_id, user_message(f"{question}\n\n{INSTRUCTION}"), None, letter)
 
     def score(self, sample: Sample, text: str) -> Score:

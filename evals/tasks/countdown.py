@@ -6,17 +6,19 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import jsonlines
 
-from evals.analysis.metrics import vote_classes
-from evals.tasks import Defaults, Sample, Score, choose, user_message
+from evals.grading.score import Score
+from evals.grading.votes import vote_classes
 from evals.tasks.countdown_rules import Problem, evaluate, instruction, is_correct
+from evals.tasks.task import Defaults, Sample, choose, user_message
 
-__all__ = ["TASK", "Countdown"]
+__all__ = ["PROMPTS", "TASK", "Countdown", "read_problems"]
 
-UNCLOSED = re.compile(r"[0-9]+:")  # how the reasoner's reasoning begins: with a numbered attempt
+UNCLOSED = re.compile(r"[0-9]+:")
+"""The numbered attempt that begins the reasoner's reasoning: the whole text is reasoning."""
 PROMPTS = Path(__file__).with_name("countdown.jsonl")
 
 
@@ -24,14 +26,14 @@ class Countdown:
     """Reach a target from given numbers; the answer is an expression.
 
     Args:
-        path: JSON lines with `id`, `level`, `numbers` and `target`.
+        path: a file that `read_problems` reads.
     """
 
     name = "countdown"
     can_vote = True
     has_labels = True
     needs_isolation = False
-    # θ belongs to the bundled reasoner and to an entropy taken at temperature 1.
+    # θ belongs to the bundled reasoner and to entropy at temperature 1.
     defaults = Defaults(threshold=0.7, max_new_tokens=256, chunk_tokens=32, limit=100)
 
     def __init__(self, path: Path = PROMPTS) -> None:
@@ -40,12 +42,14 @@ class Countdown:
     def using(self, copy: Path) -> Self:
         return type(self)(copy)
 
-    def to_json(self) -> dict[str, Any] | None:
+    def to_json(self) -> dict[str, object] | None:
         return None if self.path == PROMPTS else {"copy": str(self.path)}
 
     def load(self, limit: int | None, levels: tuple[int, ...] | None, seed: int) -> list[Sample]:
-        with jsonlines.open(self.path) as lines:
-            samples = [_sample(line) for line in lines.iter(type=dict)]
+        samples = (
+            Sample(name, user_message(instruction(problem)), problem.level, problem)
+            for name, problem in read_problems(self.path)
+        )
         return choose(samples, limit, levels, seed)
 
     def libraries(self, sample: Sample) -> tuple[str, ...]:
@@ -64,13 +68,17 @@ class Countdown:
         return vote_classes([_key(sample.reference, answer) for answer in answers])
 
 
-def _sample(line: dict[str, Any]) -> Sample:
-    problem = Problem(tuple(line["numbers"]), line["target"], line["level"])
-    return Sample(line["id"], user_message(instruction(problem)), problem.level, problem)
+def read_problems(path: Path) -> list[tuple[str, Problem]]:
+    """Ids and problems of JSON lines with `id`, `level`, `numbers` and `target`."""
+    with jsonlines.open(path) as rows:
+        return [
+            (row["id"], Problem(tuple(row["numbers"]), row["target"], row["level"]))
+            for row in rows.iter(type=dict)
+        ]
 
 
 def _key(problem: Problem, answer: str | None) -> tuple[Fraction, bool] | None:
-    """Equal for answers of the same value that use the given numbers alike."""
+    """Equal for answers of equal value that both use the given numbers, or both do not."""
     try:
         value, numbers = evaluate(answer or "")
     except ValueError:
@@ -84,8 +92,8 @@ def _mistake(problem: Problem, answer: str) -> str:
     except ValueError as error:
         return str(error)
     if sorted(numbers) != sorted(problem.numbers):
-        return f"uses {list(numbers)} where {list(problem.numbers)} were given"
-    return f"makes {value}, not {problem.target}"
+        return f"uses {list(numbers)}, not the given {list(problem.numbers)}"
+    return f"equals {value}, not {problem.target}"
 
 
 TASK = Countdown()

@@ -1,7 +1,7 @@
 """Countdown: reach a target with + - * / from given numbers, each used exactly once.
 
-Pure functions over text and integers: no model, no files. The answer of a model is text from
-outside, so it is read by a small parser of our own and never evaluated as code.
+Pure functions over text and integers: no model, no files. A model's answer is untrusted text, so a
+small parser reads it and nothing evaluates it as code.
 """
 
 import re
@@ -22,7 +22,7 @@ TOKEN = re.compile(r"[0-9]+|[-+*/()]")
 
 @dataclass(frozen=True)
 class Problem:
-    """One task: `numbers` in the order they are shown, `target`, and `level` (1 easiest)."""
+    """A problem: `numbers` in the order of the prompt, `target`, and `level` (1 is the easiest)."""
 
     numbers: tuple[int, ...]
     target: int
@@ -30,7 +30,7 @@ class Problem:
 
     @property
     def key(self) -> Key:
-        """What makes two problems the same one whatever the order of their numbers."""
+        """Equal for problems that differ only in the order of their numbers, or in level."""
         return tuple(sorted(self.numbers)), self.target
 
 
@@ -41,24 +41,26 @@ def instruction(problem: Problem) -> str:
 
 
 def parse_answer(text: str) -> str | None:
-    """The text after the first `</think>`; None if reasoning never closed or nothing follows."""
+    """The text after the first `</think>`; None without `</think>`, or with nothing after it."""
     return (final_text(text, THINK_END) or "").strip() or None
 
 
 def evaluate(expression: str) -> tuple[Fraction, tuple[int, ...]]:
     """The exact value of an arithmetic expression and its numbers in reading order.
 
-    Knows non-negative integers, + - * / and parentheses, with the usual precedence.
-    Raises ValueError for anything else, for a division by zero and for overlong text.
+    Accepts non-negative integers, + - * / and parentheses, with the usual precedence.
+
+    Raises:
+        ValueError: other text, a division by zero, or more than `MAX_EXPRESSION_LENGTH` characters.
     """
     if len(expression) > MAX_EXPRESSION_LENGTH:
         raise ValueError(f"expression has {len(expression)} > {MAX_EXPRESSION_LENGTH} characters")
     if rest := TOKEN.sub("", expression).strip():
-        raise ValueError(f"expression {expression!r} holds {rest!r}, which is not arithmetic")
+        raise ValueError(f"expression {expression!r} contains {rest!r}, which is not arithmetic")
     parser = _Parser(TOKEN.findall(expression))
     value = parser.sum()
     if parser.next is not None:
-        raise ValueError(f"expression {expression!r} goes on with {parser.next!r} after its end")
+        raise ValueError(f"expression {expression!r} continues with {parser.next!r} after its end")
     return value, tuple(parser.numbers)
 
 

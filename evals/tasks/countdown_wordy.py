@@ -1,14 +1,13 @@
-"""Countdown for the wordy reasoner: the same prompts and rules, chains full of idle choices.
+"""Countdown for the wordy reasoner: the same prompts and rules, chains with redundant choices.
 
-Its chains hold words and orders that might as well be others. They have the entropy of decisions
-and no consequence, so a method that branches where entropy is high is told here from one that
-branches where it matters.
+Its chains contain words and orders whose choice has the entropy of a decision and changes nothing.
+So this task separates methods that branch at high entropy from methods that branch at decisions.
 """
 
 from pathlib import Path
 
-from evals.tasks import Defaults
 from evals.tasks.countdown import Countdown
+from evals.tasks.task import Defaults
 
 __all__ = ["TASK", "CountdownWordy"]
 

@@ -1,4 +1,4 @@
-"""The graders that tasks name; what they need is imported when they are first used."""
+"""Graders by name; a grader's module is imported at its first use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.analysis.metrics import vote_classes
 from evals.grading.score import Score
+from evals.grading.votes import vote_classes
 
 __all__ = ["GRADERS", "Grader"]
 
@@ -18,9 +18,9 @@ class Grader:
 
     Attributes:
         module: has `score(text, gold)`.
-        has_classes: whether it also has `classes(answers)` and `problem(gold)`; elsewhere equal
-            texts are equivalent, and every reference answer that is right by itself will do.
-        libraries: distributions that it leaves decisions to.
+        has_classes: whether it also has `classes(answers)` and `problem(gold)`; without them equal
+            texts are equivalent, and any reference answer that it judges right can be used.
+        libraries: distributions whose version may change its judgements.
     """
 
     module: str
@@ -33,18 +33,18 @@ class Grader:
         return score
 
     def problem(self, gold: str) -> str | None:
-        """Why a reference answer can judge no answer but the same text; None where it can."""
+        """Why a reference answer accepts nothing but the same text; None where it accepts more."""
         if not self.has_classes:
             return None
-        found: str | None = importlib.import_module(self.module).problem(gold)
-        return found
+        problem: str | None = importlib.import_module(self.module).problem(gold)
+        return problem
 
     def classes(self, answers: Sequence[str | None]) -> list[int | None]:
-        """For each answer the index of the first equivalent one; None without."""
+        """For each answer the index of the first equivalent answer; None stays None."""
         if not self.has_classes:
             return vote_classes(answers)
-        found: list[int | None] = importlib.import_module(self.module).classes(answers)
-        return found
+        classes: list[int | None] = importlib.import_module(self.module).classes(answers)
+        return classes
 
 
 GRADERS = {

@@ -1,7 +1,7 @@
 """Rows of a public dataset, from the Hugging Face hub at a pinned revision or from a copy of it.
 
-Both go through `datasets.load_dataset`, so that a copy, or a file in the same schema, is read as
-the dataset itself would be.
+Both are read by `datasets.load_dataset`, so that a copy, or a file in the same schema, gives the
+same rows.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["DatasetError", "Row", "Source", "load_rows"]
+__all__ = ["DatasetError", "DatasetRow", "Source", "load_rows"]
 
 BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 GATED_SIGNS = ("gated", "restricted", "401", "403")
 
 
 class DatasetError(ValueError):
-    """A dataset cannot be loaded, or is not what its task expects."""
+    """A dataset cannot be loaded, or lacks what its task expects."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the questions of a benchmark are.
+    """The dataset of a benchmark.
 
     Attributes:
         path: of the dataset on the hub.
-        names: its configurations, one after the other; None where it has only the default.
-        split: the part that is the benchmark.
+        names: configurations, read one after another; None for the default configuration.
+        split: the split that is the benchmark.
         revision: commit of the dataset.
-        columns: those that the task reads.
-        gated: whether the hub asks who one is, and for agreement to terms.
+        columns: columns that the task reads.
+        gated: whether the hub demands a login and agreement to terms.
     """
 
     path: str
@@ -41,16 +41,16 @@ class Source:
     columns: tuple[str, ...]
     gated: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """What `config.json` tells of it."""
+    def to_json(self) -> dict[str, object]:
+        """For `config.json`."""
         return asdict(self)
 
 
-class Row(NamedTuple):
-    """One question as the dataset has it.
+class DatasetRow(NamedTuple):
+    """A row of a dataset.
 
     Attributes:
-        key: its configuration and place, from 1; unique within a source.
+        key: configuration and row number, from 1; unique within a source.
         values: by column.
     """
 
@@ -58,16 +58,16 @@ class Row(NamedTuple):
     values: Mapping[str, Any]
 
 
-def load_rows(source: Source, copy: Path | None = None) -> list[Row]:
+def load_rows(source: Source, copy: Path | None = None) -> list[DatasetRow]:
     """All rows of a source, in its order.
 
     Args:
-        source: what to load; a dataset of the hub is cached where `HF_HOME` says.
+        source: the dataset; from the hub it is cached under `HF_HOME`.
         copy: a file (csv, json, jsonl, parquet) in the same schema, or a folder with a copy of the
             dataset; None loads from the hub.
 
     Raises:
-        DatasetError: it cannot be loaded, a column is missing, or a cell of one is empty.
+        DatasetError: the dataset cannot be loaded, or a column is missing or has an empty cell.
     """
     where = str(copy or source.path)
     rows = []
@@ -76,8 +76,8 @@ def load_rows(source: Source, copy: Path | None = None) -> list[Row]:
         for number, values in enumerate(table, start=1):
             key = str(number) if name is None else f"{name}/{number}"
             if empty := [column for column in source.columns if values[column] is None]:
-                raise DatasetError(f"row {key} of {where} has nothing in column {empty[0]!r}")
-            rows.append(Row(key, values))
+                raise DatasetError(f"row {key} of {where} is empty in column {empty[0]!r}")
+            rows.append(DatasetRow(key, values))
     return rows
 
 
@@ -87,7 +87,7 @@ def _tables(source: Source, copy: Path | None) -> Iterator[tuple[str | None, Any
             yield name, _load(source, str(source.path), name, revision=source.revision)
     elif copy.is_file():
         if copy.suffix not in BUILDERS:
-            raise DatasetError(f"{copy} is none of {', '.join(BUILDERS)}")
+            raise DatasetError(f"{copy} has no suffix of {', '.join(BUILDERS)}")
         yield None, _load(source, BUILDERS[copy.suffix], data_files={source.split: str(copy)})
     elif copy.is_dir():
         for name in _names_in(copy, source.names):
@@ -97,7 +97,7 @@ def _tables(source: Source, copy: Path | None) -> Iterator[tuple[str | None, Any
 
 
 def _names_in(folder: Path, names: Sequence[str | None]) -> Sequence[str | None]:
-    """The configurations asked for, or the only one where the folder does not tell any apart."""
+    """The configurations asked for, or the default where the folder does not have them all."""
     from datasets import get_dataset_config_names
 
     try:
@@ -113,25 +113,25 @@ def _load(source: Source, path: str, name: str | None = None, **options: Any) ->
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(path, name, split=source.split, **options)
-    except Exception as error:  # of the hub's client, of datasets, of Arrow: all mean the same here
+    except Exception as error:  # from the hub's client, datasets or Arrow: all mean the same here
         if path == source.path:
             raise DatasetError(_not_from_hub(source, error)) from error
         raise DatasetError(f"cannot load the {source.split} split: {_one_line(error)}") from error
 
 
 def _not_from_hub(source: Source, error: Exception) -> str:
-    said = _one_line(error)
-    if source.gated and any(sign in said.lower() for sign in GATED_SIGNS):
+    reason = _one_line(error)
+    if source.gated and any(sign in reason.lower() for sign in GATED_SIGNS):
         return (
             f"{source.path} is gated: agree to its terms at "
             f"https://huggingface.co/datasets/{source.path}, then run `hf auth login` here or set "
-            f"HF_TOKEN ({said})"
+            f"HF_TOKEN ({reason})"
         )
     login = ", logged in with `hf auth login`," if source.gated else ""
     return (
-        f"{source.path} is neither in the cache (HF_HOME) nor to be had from the hub ({said}); "
-        f"where there is internet access run{login} `hf download {source.path} --repo-type dataset "
-        f"--revision {source.revision} --local-dir DIR`, and give DIR here with --dataset"
+        f"{source.path} is not in the cache (HF_HOME) and cannot be downloaded ({reason}); on a "
+        f"machine with internet access run{login} `hf download {source.path} --repo-type dataset "
+        f"--revision {source.revision} --local-dir DIR`, then pass --dataset DIR here"
     )
 
 

@@ -255,11 +255,11 @@ def test_what_finished_together_with_a_failure_is_written(
         (["--top-p", "0"], "top_p is 0.0; it must be in (0, 1]"),
         (["--max-new-tokens", "0"], "max_new_tokens is 0; it must be at least 1"),
         (["--chunk-tokens", "0"], "chunk_tokens is 0; it must be at least 1"),
-        (["--task", "sudoku"], "unknown task 'sudoku'; there is countdown"),
+        (["--task", "sudoku"], "unknown task 'sudoku'; choose from countdown"),
         (["--methods", "magic"], "unknown method 'magic'; there is parallel, eager_init"),
         (["--methods", "parallel,"], "unknown method ''; there is parallel, eager_init"),
         (["--methods", "parallel,parallel"], "method is parallel,parallel; each may be named"),
-        (["--levels", "9"], "unknown level 9; there is 1, 2, 3, 4"),
+        (["--levels", "9"], "unknown level 9; choose from 1, 2, 3, 4"),
         (["--levels", "one"], "levels is 'one'; it must be whole numbers with commas"),
         (["--server", "http://x", "--model", "m"], "--model is of the server that is started"),
         (["--tehta", "1"], "unrecognized arguments: --tehta 1"),
@@ -291,7 +291,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_script_itself_refuses_wrong_arguments_without_a_traceback(tmp_path: Path) -> None:
     done = python(str(ROOT / "evals/run.py"), "--task", "sudoku", "--output-dir", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: unknown task 'sudoku'; there is countdown, ")
+    assert done.stderr.startswith("error: unknown task 'sudoku'; choose from countdown, ")
     assert done.stderr.count("\n") == 1
 
 

@@ -62,7 +62,7 @@ def test_a_benchmark_from_its_rows_to_its_report(
 
 
 def require_sandbox() -> None:
-    from evals.grading.programs.sandbox import IsolationError, require_isolation
+    from evals.grading.programs import IsolationError, require_isolation
 
     try:
         require_isolation()

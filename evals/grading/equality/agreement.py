@@ -1,8 +1,8 @@
 """Whether two SymPy objects mean the same; runs in a worker process.
 
-An ordered tuple never equals a set, nor an interval the set of its ends, nor an equation the
-value of its right side, unless its left is a name. `(1,2)` is a pair or an open interval,
-whichever the other side is.
+An ordered tuple never equals a set, nor an interval the set of its ends, nor an equation the value
+of its right side, unless its left side is a name. `(1,2)` is a pair or an open interval, according
+to the other side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["agree", "is_defined"]
 
 
 def agree(left: Any, right: Any) -> bool:
-    """Whether the two mean the same; both as `equivalence` reads them."""
+    """Whether two objects, as read by `equivalence`, mean the same."""
     if is_relation(left) and is_relation(right):
         return _same_relation(left, right)
     left, right = (_values(side) if is_relation(side) else side for side in (left, right))
@@ -33,26 +33,26 @@ def agree(left: Any, right: Any) -> bool:
 
 
 def is_defined(side: Any) -> bool:
-    """Whether every number in it has a value, so that something can agree with it."""
+    """Whether every number in it has a value; nothing agrees with an undefined object."""
     if isinstance(side, MatrixBase | Tuple | FiniteSet):
         return all(map(is_defined, side))
     return not isinstance(side, Expr) or has_value(side)
 
 
 def _same_relation(left: Any, right: Any) -> bool:
-    ours, theirs = named_value(left), named_value(right)
-    if ours and theirs and ours[0] == theirs[0]:
-        return agree(ours[1], theirs[1])
+    left_value, right_value = named_value(left), named_value(right)
+    if left_value and right_value and left_value[0] == right_value[0]:
+        return agree(left_value[1], right_value[1])
     if same_relation(left, right):
         return True
-    if (ours and theirs) or left.free_symbols != right.free_symbols:
+    if (left_value and right_value) or left.free_symbols != right.free_symbols:
         return False
     left, right = _values(left), _values(right)
     return isinstance(left, Set) and isinstance(right, Set) and _same_collection(left, right)
 
 
 def _values(relation: Any) -> Any:
-    """What a relation says of its variable: a named value, or the set of an inequality."""
+    """The values of a relation's variable: a named value, or the set of an inequality."""
     named = named_value(relation)
     return named[1] if named else members(relation)
 
@@ -66,8 +66,8 @@ def _same_matrix(left: Any, right: Any) -> bool:
 def _same_collection(left: Any, right: Any) -> bool:
     left, right = _collection(left), _collection(right)
     if isinstance(left, Tuple) or isinstance(right, Tuple):
-        ours, theirs = _in_order(left), _in_order(right)
-        return ours is not None and theirs is not None and _same_in_order(ours, theirs)
+        left, right = _in_order(left), _in_order(right)
+        return left is not None and right is not None and _same_in_order(left, right)
     if isinstance(left, Interval) and isinstance(right, Interval):
         return (left.left_open, left.right_open) == (right.left_open, right.right_open) and (
             _same_in_order((left.start, left.end), (right.start, right.end))
@@ -99,7 +99,7 @@ def _same_in_order(left: Sequence[Any], right: Sequence[Any]) -> bool:
 
 
 def _same_elements(left: Sequence[Any], right: Sequence[Any]) -> bool:
-    """Whether each element has its equal on the other side."""
-    return all(any(agree(one, other) for other in right) for one in left) and all(
-        any(agree(one, other) for one in left) for other in right
+    """Whether every element has an equal element on the other side."""
+    return all(any(agree(a, b) for b in right) for a in left) and all(
+        any(agree(a, b) for a in left) for b in right
     )

@@ -1,7 +1,7 @@
 """Whether two pieces of LaTeX mean the same; runs in a worker process.
 
-math-verify reads them, its time-outs off: they use signals, and a worker is killed from outside.
-Its own comparison is not used: it rounds, and takes an interval for its ends.
+math-verify parses both, without its time-outs: they use signals, while a worker can be killed. Its
+comparison is not used: it rounds, and equates an interval with its ends.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sympy.core.cache import clear_cache
 from sympy.core.facts import InconsistentAssumptions
 
 from evals.grading.equality.agreement import agree, is_defined
-from evals.grading.equality.matrices import carried_out
-from evals.grading.equality.reading import alike, prepare, settle
+from evals.grading.equality.matrices import evaluate_matrices
+from evals.grading.equality.reading import interpret, prepare, unify_letters
 from evals.grading.equality.values import rounds_to
 
 __all__ = ["Finding", "compare"]
@@ -30,7 +30,7 @@ Finding = Literal["equal", "different", "gold undefined", "gold unreadable", "an
 
 _DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 
-# Units are split off before (`quantity`): math-verify drops any unit, a single letter too.
+# Units are split off before (`units`): math-verify drops any unit, even a single letter.
 _LATEX_ONLY = [
     LatexExtractionConfig(
         normalization_config=NormalizationConfig(
@@ -51,12 +51,12 @@ def compare(pairs: Sequence[tuple[str, str]], is_rounded: bool = False) -> Findi
 
     Args:
         pairs: LaTeX without delimiters.
-        is_rounded: whether a decimal need agree with the gold answer only as far as it goes.
+        is_rounded: whether a decimal may be the gold answer rounded to its places.
     """
     try:
         return _compare(pairs, is_rounded)
     except InconsistentAssumptions:
-        # Seen about once in ten thousand calls of one process, and never again with the same pair.
+        # Seen about once in ten thousand calls of a process, and never twice with the same pair.
         clear_cache()
         _read.cache_clear()
         return _compare(pairs, is_rounded)
@@ -69,7 +69,7 @@ def _compare(pairs: Sequence[tuple[str, str]], is_rounded: bool) -> Finding:
         if left is None or right is None:
             finding = "gold unreadable" if left is None else "answer unreadable"
             continue
-        left, right = alike(left, right)
+        left, right = unify_letters(left, right)
         if not is_defined(left):
             finding = "gold undefined"
         elif agree(left, right) or (is_rounded and _rounds_to(left, answer)):
@@ -84,16 +84,16 @@ def _rounds_to(gold: Any, decimal: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _read(latex: str) -> Any | None:
-    """A SymPy object; None where any part cannot be read."""
-    # Only LaTeX, and only as a whole: else math-verify picks some number out of the text.
-    found = parse(
+    """A SymPy object; None where any part cannot be parsed."""
+    # Only LaTeX, and only the whole: else math-verify picks any number from the text.
+    parsed = parse(
         f"${prepare(latex)}$",
         _LATEX_ONLY,
         fallback_mode="no_fallback",
         extraction_mode="first_match",
         parsing_timeout=None,
     )
-    side = carried_out(found[0]) if found else None
+    side = evaluate_matrices(parsed[0]) if parsed else None
     if side is None or (side is S.EmptySet and "emptyset" not in latex):
-        return None  # `(x,x)`, read as an interval, is no longer known by its ends
-    return settle(side)
+        return None  # `(x,x)`, parsed as an interval, has lost its ends
+    return interpret(side)

@@ -1,8 +1,8 @@
 """The values of expressions at a point, to as many digits as they need; runs in a worker process.
 
-The numbers that an expression is computed from say how many digits those are: six times as many
-as the largest has before the point, or the smallest behind it. A sum that cancels to a third of
-them is zero. SymPy's own `evalf` evaluates the parts of a sum that cancels again and again.
+The numbers within an expression determine the digits: six times as many as the largest number has
+before the point, or the smallest after it. A sum that cancels to a third of them is zero. SymPy's
+`evalf` would evaluate the parts of such a sum again and again.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ _BY_NAME = (
 
 
 class UndefinedError(ArithmeticError):
-    """There is no such number: 1/0, or the larger of two complex numbers."""
+    """The value does not exist: 1/0, or the larger of two complex numbers."""
 
 
 class TooLargeError(ArithmeticError):
-    """It takes more than `MAX_DIGITS` digits."""
+    """The value needs more than `MAX_DIGITS` digits."""
 
 
 class Values(NamedTuple):
-    """What `evaluate` returns.
+    """Values of expressions.
 
     Attributes:
-        values: mpmath's numbers, one for each expression.
-        tolerance: relative to the larger, below which a difference of two of them is none.
+        values: an mpmath number per expression.
+        tolerance: two values are equal if they differ by at most this part of the larger.
     """
 
     values: list[Any]
@@ -77,28 +77,28 @@ def evaluate(sides: Sequence[Expr], point: Point) -> Values:
     """Evaluate expressions at a point that names all their variables.
 
     Raises:
-        UndefinedError: one of them has no value there.
-        TooLargeError: one of them is computed from a number that is too large or too small.
+        UndefinedError: an expression has no value there.
+        TooLargeError: an expression contains a number that is too large or too small.
     """
     num_digits = FIRST_DIGITS
     while True:
         with mp.workdps(num_digits):
-            walk = _Walk(point)
-            values = [walk.value(side) for side in sides]
-            needed = FIRST_DIGITS + 6 * walk.num_digits
+            evaluator = _Evaluator(point)
+            values = [evaluator.value(side) for side in sides]
+            needed = FIRST_DIGITS + 6 * evaluator.num_digits
             if needed <= num_digits:
-                return Values(values, walk.tolerance)
+                return Values(values, evaluator.tolerance)
         if needed > MAX_DIGITS:
             raise TooLargeError
         num_digits = needed
 
 
-class _Walk:
-    """Evaluates at mpmath's present precision.
+class _Evaluator:
+    """Evaluates at the current precision of mpmath.
 
     Attributes:
-        num_digits: the most before or behind the point, of anything met so far.
-        tolerance: what a sum cancels to, relative to its terms, if it is zero.
+        num_digits: the most digits before or after the point of any number so far.
+        tolerance: a sum that cancels to this part of its terms is zero.
     """
 
     def __init__(self, point: Point) -> None:
@@ -108,14 +108,14 @@ class _Walk:
 
     def value(self, side: Expr) -> Any:
         try:
-            found = self._value(side)
+            value = self._value(side)
         except (ZeroDivisionError, TypeError, ValueError) as error:
             raise UndefinedError from error
-        if not mp.isfinite(found):
+        if not mp.isfinite(value):
             raise UndefinedError
-        if found:
-            self._note(abs(mp.mag(found)))
-        return found
+        if value:
+            self._note(abs(mp.mag(value)))
+        return value
 
     def _note(self, num_bits: int) -> None:
         self.num_digits = max(self.num_digits, int(num_bits * 0.30103))
@@ -136,8 +136,8 @@ class _Walk:
             return _power(*(parts if isinstance(side, Pow) else (mp.e, *parts)))
         if isinstance(side, _BY_NAME):
             return self._zero_or(getattr(mp, type(side).__name__)(*parts), parts)
-        found = _FUNCTIONS[type(side)](*parts)
-        return self._zero_or(found, parts) if isinstance(side, log) else found
+        value = _FUNCTIONS[type(side)](*parts)
+        return self._zero_or(value, parts) if isinstance(side, log) else value
 
     def _is_known(self, side: Expr) -> bool:
         return isinstance(side, (Add, Pow, exp, *_BY_NAME)) or type(side) in _FUNCTIONS
@@ -145,18 +145,18 @@ class _Walk:
     def _sum(self, terms: Sequence[Any]) -> Any:
         return self._zero_or(mp.fsum(terms), terms)
 
-    def _zero_or(self, found: Any, parts: Sequence[Any]) -> Any:
-        """Zero where what a sum, a sine or a logarithm leaves is noise in what it comes from."""
-        return mp.mpf(0) if abs(found) <= max(map(abs, parts)) * self.tolerance else found
+    def _zero_or(self, value: Any, parts: Sequence[Any]) -> Any:
+        """Zero where the value of a sum, sine or logarithm is rounding noise of its parts."""
+        return mp.mpf(0) if abs(value) <= max(map(abs, parts)) * self.tolerance else value
 
     def _by_sympy(self, side: Expr) -> Any:
-        """A constant, such as pi, or what nothing here evaluates."""
+        """The value of a constant, such as pi, or of a function that is not listed here."""
         names = {part for part in preorder_traversal(side) if isinstance(part, Symbol)}
         point = {name: value for name, value in self._point.items() if name in names}
-        found = side.evalf(mp.dps, subs=point)
-        if not found.is_number:
+        value = side.evalf(mp.dps, subs=point)
+        if not value.is_number:
             raise UndefinedError
-        return found._to_mpmath(mp.prec)
+        return value._to_mpmath(mp.prec)
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -166,7 +166,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _whole(number: Any) -> Any:
-    """The largest integer below; what differs from an integer by noise only is that integer."""
+    """The largest integer below; a number within rounding noise of an integer is that integer."""
     nearest = mp.nint(number)
     is_whole = abs(number - nearest) < mp.mpf(10) ** (-(mp.dps // 3))
     return nearest if is_whole else mp.floor(number)

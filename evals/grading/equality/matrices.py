@@ -1,4 +1,4 @@
-"""Arithmetic with matrices, carried out; runs in a worker process."""
+"""Arithmetic with matrices; runs in a worker process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from sympy import Add, Basic, MatAdd, MatMul, MatPow, MatrixBase, Mul, Pow, preorder_traversal
 from sympy.matrices.exceptions import MatrixError
 
-__all__ = ["carried_out"]
+__all__ = ["evaluate_matrices"]
 
 
-def carried_out(side: Any) -> Any | None:
-    """An expression with matrices as one matrix, all else as it is; None where there is none.
+def evaluate_matrices(side: Any) -> Any | None:
+    """An expression with matrices as a single matrix, other objects unchanged; None if undefined.
 
-    SymPy's own `doit` recurses without end in a product of a fraction and a matrix.
+    SymPy's `doit` recurses without end in a product of a fraction and a matrix.
     """
     if isinstance(side, MatrixBase) or not _has_matrix(side):
         return side
-    parts: list[Any] = [carried_out(part) for part in side.args]
+    parts: list[Any] = [evaluate_matrices(part) for part in side.args]
     try:
         if isinstance(side, Mul | MatMul):
             return reduce(operator.mul, parts)

@@ -1,7 +1,7 @@
-r"""What math-verify reads otherwise than people mean it; runs in a worker process.
+r"""Corrections to what math-verify reads; runs in a worker process.
 
-For it the imaginary unit is a letter, a root of odd index the principal one, and `2(3)` a mixed
-number, five.
+It reads the imaginary unit as a letter, a root of odd index as the principal root, and `2(3)` as a
+mixed number, five.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.relational import Relational
 from sympy.functions import binomial, ceiling, factorial, floor
 
-__all__ = ["alike", "prepare", "settle"]
+__all__ = ["interpret", "prepare", "unify_letters"]
 
-_MARK = "realroot"  # the name of a symbol that stands in the index of a root
+_MARK = "realroot"  # the name of a symbol that marks the index of a root
 _ODD_ROOT = re.compile(r"\\sqrt\s*\[\s*(\d*[13579])\s*\]")
 _TOKEN = r"(\d|\\(?:pi|alpha|beta|gamma|theta|lambda|phi|omega)(?![A-Za-z]))"
 _OVER = re.compile(rf"\\[dtc]?frac\s*{_TOKEN}\s*(?:{_TOKEN}|([A-Za-z])|(?=\{{))")
 _ROOT_OF_ONE = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])\s*([A-Za-z\d])")
-# Factors without a sign between them, a mixed number aside.
+# Factors without a sign between them, except a mixed number.
 _FACTORS = re.compile(
     r"(?:(?<![\w.^\\])(?<![_^] )\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\))\s*(?=\(|\\binom)"
     r"|(?:\\frac\{[^{}]*\}\{[^{}]*\}|\))\s*(?=\\frac)"
@@ -37,9 +37,9 @@ _INDEXED = re.compile(r"_.*(?<![A-Za-z])i(?![A-Za-z])")
 
 
 def prepare(latex: str) -> str:
-    """LaTeX in which products have signs, and roots of odd index a mark."""
+    """LaTeX in which products have signs and roots of odd index a mark."""
     latex = _CIS.sub(r"e^{i(\1)}", latex)
-    # In braces, lest a power of e with a decimal be computed, to a few digits only.
+    # In braces, so that a power of e with a decimal is not computed to a few digits.
     latex = _POWER_OF_E.sub(lambda match: "{e}" if match[0] == "e" else match[0], latex)
     latex = _OVER.sub(_in_braces, latex)
     latex = _ROOT_OF_ONE.sub(r"\\sqrt\1{\2}", latex)
@@ -49,82 +49,83 @@ def prepare(latex: str) -> str:
 
 def _in_braces(fraction: re.Match[str]) -> str:
     above, *below = fraction.groups()
-    return rf"\frac{{{above}}}" + "".join(f"{{{each}}}" for each in below if each)
+    return rf"\frac{{{above}}}" + "".join(f"{{{part}}}" for part in below if part)
 
 
-def settle(read: Any) -> Any:
-    r"""What was read, with the imaginary unit for the letter, and real roots of odd index.
+def interpret(side: Any) -> Any:
+    r"""The object with i as the imaginary unit and real roots of odd index.
 
-    Letters are real numbers where there is no imaginary unit, and complex ones where there is.
+    Letters are complex numbers if it contains the imaginary unit, else real numbers.
     """
-    letters = read.atoms(Symbol)
+    letters = side.atoms(Symbol)
     names = {letter.name for letter in letters}
-    is_complex = any(each.name == "i" for each in read.free_symbols) and not _has_index(read)
-    if not is_complex and _MARK not in names and all(each.is_real for each in letters):
-        return read
-    meanings = {each: Symbol(each.name, real=None if is_complex else True) for each in letters}
+    is_complex = any(letter.name == "i" for letter in side.free_symbols) and not _has_index(side)
+    if not is_complex and _MARK not in names and all(letter.is_real for letter in letters):
+        return side
+    meanings = {
+        letter: Symbol(letter.name, real=None if is_complex else True) for letter in letters
+    }
     if is_complex:
-        meanings |= {each: I for each in letters if each.name == "i"}
-    return _rebuilt(read, meanings)
+        meanings |= {letter: I for letter in letters if letter.name == "i"}
+    return _rebuilt(side, meanings)
 
 
-def alike(left: Any, right: Any) -> tuple[Any, Any]:
-    """Both, with complex letters where either has them."""
-    if all(each.is_real for side in (left, right) for each in side.free_symbols):
+def unify_letters(left: Any, right: Any) -> tuple[Any, Any]:
+    """Both sides, with complex letters if either side has complex letters."""
+    if all(letter.is_real for side in (left, right) for letter in side.free_symbols):
         return left, right
     letters = left.atoms(Symbol) | right.atoms(Symbol)
-    meanings = {each: Symbol(each.name) for each in letters}
+    meanings = {letter: Symbol(letter.name) for letter in letters}
     return _rebuilt(left, meanings), _rebuilt(right, meanings)
 
 
-def _has_index(read: Any) -> bool:
-    """Whether the letter i counts something: it is bound, ordered, defined or a subscript."""
-    unit = {each for each in read.atoms(Symbol) if each.name == "i"}
-    bound = [name for each in read.atoms(ExprWithLimits) for name in each.bound_symbols]
-    counting = read.atoms(binomial, factorial, floor, ceiling, Mod)
-    relations = read.atoms(Relational)
+def _has_index(side: Any) -> bool:
+    """Whether the letter i is an index: bound, counted with, ordered, defined or a subscript."""
+    unit = {letter for letter in side.atoms(Symbol) if letter.name == "i"}
+    bound = [name for part in side.atoms(ExprWithLimits) for name in part.bound_symbols]
+    counting = side.atoms(binomial, factorial, floor, ceiling, Mod)
+    relations = side.atoms(Relational)
+    orders = [relation for relation in relations if not isinstance(relation, (Eq, Ne))]
     return bool(
         unit & set(bound)
-        or any(unit & each.free_symbols for each in counting)
-        or any(unit & each.free_symbols for each in relations if not isinstance(each, (Eq, Ne)))
-        or any(each.lhs in unit for each in relations)
-        or any(_INDEXED.search(each.name) for each in read.atoms(Symbol))
+        or any(unit & part.free_symbols for part in (*counting, *orders))
+        or any(relation.lhs in unit for relation in relations)
+        or any(_INDEXED.search(letter.name) for letter in side.atoms(Symbol))
     )
 
 
-def _rebuilt(read: Any, meanings: dict[Symbol, Basic]) -> Any:
-    """The same with other letters; what holds several values keeps their order."""
-    if isinstance(read, MatrixBase):
-        return read.applyfunc(lambda each: _rebuilt(each, meanings))
-    if isinstance(read, Expr):
-        return _with_real_roots(read.xreplace(meanings))
-    parts = getattr(read, "_unsorted_args", read.args)
-    if isinstance(read, Interval):
-        start, end = (_rebuilt(each, meanings) for each in (read.start, read.end))
+def _rebuilt(side: Any, meanings: dict[Symbol, Basic]) -> Any:
+    """The same object with other letters; containers keep the order of their values."""
+    if isinstance(side, MatrixBase):
+        return side.applyfunc(lambda part: _rebuilt(part, meanings))
+    if isinstance(side, Expr):
+        return _with_real_roots(side.xreplace(meanings))
+    if isinstance(side, Interval):
+        start, end = (_rebuilt(part, meanings) for part in (side.start, side.end))
         if start.has(I) or end.has(I):
-            return Tuple(start, end) if read.left_open and read.right_open else read
-        rebuilt = Interval(start, end, read.left_open, read.right_open)
+            return Tuple(start, end) if side.left_open and side.right_open else side
+        rebuilt = Interval(start, end, side.left_open, side.right_open)
         # As math-verify reads it where it knows the order of the ends.
         return rebuilt if isinstance(rebuilt, Interval) else Tuple(start, end)
-    parts = [_rebuilt(each, meanings) for each in parts]
-    if isinstance(read, (FiniteSet, And, Tuple)) or not parts:
-        return read.func(*parts)
-    return read.func(*parts, evaluate=False)
+    parts = [_rebuilt(part, meanings) for part in getattr(side, "_unsorted_args", side.args)]
+    if isinstance(side, (FiniteSet, And, Tuple)) or not parts:
+        return side.func(*parts)
+    return side.func(*parts, evaluate=False)
 
 
 def _with_real_roots(expression: Expr) -> Expr:
-    if not any(each.name == _MARK for each in expression.free_symbols):
+    marks = {symbol: 1 for symbol in expression.free_symbols if symbol.name == _MARK}
+    if not marks:
         return expression
-    marks = {each: 1 for each in expression.free_symbols if each.name == _MARK}
     marked = expression.replace(
-        lambda each: isinstance(each, Pow) and bool(each.exp.free_symbols & marks.keys()),
-        lambda each: _real_power(each.base, each.exp.subs(marks)),
+        lambda part: isinstance(part, Pow) and bool(part.exp.free_symbols & marks.keys()),
+        lambda part: _real_power(part.base, part.exp.subs(marks)),
     )
     return marked.subs(marks)
 
 
 def _real_power(base: Expr, exponent: Expr) -> Expr:
-    """A power with an odd denominator; the same for a base and for what it is the negative of."""
+    """A power with an odd denominator, up to its sign the same for a base and its negative."""
     value = base.evalf() if base.is_number else None
     is_negative = base.could_extract_minus_sign() if value is None else value.is_negative
     if not is_negative or not exponent.is_Rational:

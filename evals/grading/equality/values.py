@@ -1,8 +1,8 @@
 """Whether two SymPy expressions have the same value; runs in a worker process.
 
-Numbers are equal where they agree in many more digits than they have themselves, functions where
-they do at many points. A decimal is the exact number that it writes; with six digits that stand
-alone it may be a rounded one.
+Numbers are equal if they agree in many more digits than they have themselves, functions if they do
+so at many points. A decimal is the exact number that it states; a lone decimal of at least six
+digits may also be a rounded number.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _UNDONE = (Sum, Product, Integral, Limit)
 
 
 def same_value(left: Expr, right: Expr) -> bool:
-    """Whether the values are the same wherever both are defined."""
+    """Whether the values are equal wherever both are defined."""
     if (left.is_Float or right.is_Float) and _rounds_alike(left, right):
         return True
     left, right = exact(left), exact(right)
@@ -73,7 +73,7 @@ def same_value(left: Expr, right: Expr) -> bool:
 
 
 def has_value(side: Expr) -> bool:
-    """Whether it is defined anywhere: not 1/0, nor 0/0."""
+    """Whether it is defined anywhere; 1/0 and 0/0 are not."""
     if side.has(nan, zoo):
         return False
     if side.is_infinite:
@@ -90,7 +90,7 @@ def has_value(side: Expr) -> bool:
 
 
 def rounds_to(side: Expr, decimal: Decimal) -> bool:
-    """Whether a number, rounded to the places of a decimal, is that decimal."""
+    """Whether a number, rounded to the places of a decimal, equals it."""
     distance = _distance(side, Rational(str(decimal)))
     return distance is not None and distance[0] <= 0.5000001 * 10.0 ** int(
         decimal.as_tuple().exponent
@@ -98,7 +98,7 @@ def rounds_to(side: Expr, decimal: Decimal) -> bool:
 
 
 def exact(side: Basic) -> Any:
-    """Decimals as fractions, values of unknown functions as variables, sums carried out."""
+    """Decimals as fractions, values of unknown functions as variables, sums evaluated."""
     side = side.replace(lambda part: isinstance(part, UnevaluatedExpr), lambda part: part.args[0])
     decimals = {part: Rational(str(_decimal(part))) for part in side.atoms(Float)}
     names = {part: Symbol(str(part), real=True) for part in side.atoms(AppliedUndef)}
@@ -108,9 +108,9 @@ def exact(side: Basic) -> Any:
 
 
 def points(*sides: Expr) -> Iterator[Point]:
-    """Points at which to compare: of either sign, small, large, and near the numbers in it.
+    """Points at which to compare: of both signs, small, large, and near the numbers in the sides.
 
-    Letters that need not be real get complex values.
+    Letters that are not declared real get complex values.
     """
     names = sorted(set().union(*(side.free_symbols for side in sides)), key=str)
     if not names:
@@ -138,7 +138,7 @@ def _draw(source: random.Random) -> Rational:
 
 
 def _is_in_pieces(side: Expr) -> bool:
-    """Whether it may be one function here and another there, as |x| and the root of x^2 are."""
+    """Whether it may be defined piecewise, as |x| and the root of x^2 are."""
     return side.has(*_IN_PIECES) or any(
         power.base.free_symbols and not power.exp.is_integer for power in side.atoms(Pow)
     )
@@ -147,61 +147,63 @@ def _is_in_pieces(side: Expr) -> bool:
 def _agree_everywhere(left: Expr, right: Expr) -> bool:
     num_tested = 0
     for point in points(left, right):
-        finding = _agree_at(left, right, point)
-        if finding is False:
+        agrees = _agree_at(left, right, point)
+        if agrees is False:
             return False
-        num_tested += finding is True
+        num_tested += agrees is True
     if num_tested >= (MIN_TESTED if left.free_symbols or right.free_symbols else 1):
         return True
     return bool(simplify(left - right) == 0)
 
 
 def _agree_at(left: Expr, right: Expr, point: Point) -> bool | None:
-    """Whether they agree at a point; None where no number comes of it."""
+    """Whether they agree at a point; None where that cannot be decided."""
     try:
-        (ours, theirs), tolerance = evaluate([left, right], point)
+        (left_value, right_value), tolerance = evaluate([left, right], point)
     except UndefinedError:
         return None
     except TooLargeError:
         return None if _may_be_equal(left, right, point) else False
-    return bool(abs(ours - theirs) <= tolerance * max(abs(ours), abs(theirs)))
+    largest = max(abs(left_value), abs(right_value))
+    return bool(abs(left_value - right_value) <= tolerance * largest)
 
 
 def _may_be_equal(left: Expr, right: Expr, point: Point) -> bool:
-    """Whether the first digits of huge numbers do not tell them apart."""
+    """Whether the first digits of huge numbers are equal."""
     difference = Add(left, Mul(-1, right, evaluate=False), evaluate=False).evalf(15, subs=point)
     parts = difference.as_real_imag()
     return not any(part.is_Float and part._prec > 1 and part != 0 for part in parts)
 
 
 def _rounds_alike(left: Expr, right: Expr) -> bool:
-    """Whether two numbers agree as far as the shorter decimal goes, to six digits and places."""
+    """Whether two numbers agree in the places of the shorter decimal, at least six."""
     unit = max(_last_place(side) for side in (left, right) if side.is_Float)
-    found = _distance(exact(left), exact(right)) if unit else None
-    if found is None:
+    distances = _distance(exact(left), exact(right)) if unit else None
+    if distances is None:
         return False
-    distance, largest = found
+    distance, largest = distances
     return distance <= min(unit, SIX_PLACES) / 2 and distance <= RELATIVE_TOLERANCE * largest
 
 
 def _distance(left: Expr, right: Expr) -> tuple[float, float] | None:
-    """The distance of two numbers, and the larger; None where one of them is none."""
+    """The distance of two numbers, and the larger number; None unless both are numbers."""
     if left.free_symbols or right.free_symbols:
         return None
     try:
-        (ours, theirs), _ = evaluate([left, right], {})
+        (left_value, right_value), _ = evaluate([left, right], {})
     except (UndefinedError, TooLargeError):
         return None
-    return float(abs(ours - theirs)), float(max(abs(ours), abs(theirs)))
+    largest = max(abs(left_value), abs(right_value))
+    return float(abs(left_value - right_value)), float(largest)
 
 
 def _last_place(side: Float) -> float:
-    """What a decimal leaves open; nothing, where its digits and places are fewer than six."""
+    """The last place of a decimal; 0 where it has fewer than six digits and places."""
     _, digits, exponent = _decimal(side).as_tuple()
     places = -min(int(exponent), 0)
     return 10.0**-places if max(len(digits), places) >= NUM_DIGITS_ROUNDED else 0.0
 
 
 def _decimal(side: Float) -> Decimal:
-    """A decimal as it was written, less the zeros at its end."""
+    """A decimal as written, without the zeros at its end."""
     return Decimal(str(side)).normalize()

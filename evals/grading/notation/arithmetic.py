@@ -1,8 +1,8 @@
 r"""The exact value of arithmetic on numbers: `2^3\cdot 5`, `\sqrt{1600}`, `4!\cdot 4`, `\binom52`.
 
-Only what has one reading: no mixed number, no factor without a sign behind a division, no digits
-of which TeX would take the first (`2^10`). Numbers beyond a limit are refused, so that no text
-costs more than a few milliseconds.
+Only text with a single reading: no mixed number, no factor without a sign after a division, no
+digits of which TeX would take the first (`2^10`). Numbers beyond a limit are refused, so that no
+text costs more than a few milliseconds.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MAX_CHARACTERS = 200
 MAX_BITS = 4096
 MAX_COUNT = 500  # of a factorial or a binomial
 
-# LaTeX to Python, innermost first, until nothing changes. `//` is a fraction's line; `@` stands
-# between factors without a sign.
+# LaTeX to Python, innermost first, until nothing changes. `//` is the line of a fraction; `@` joins
+# factors without a sign.
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -45,7 +45,7 @@ _PYTHON = re.compile(r"(?:factorial|comb|root|\d+|\d{1,6}\.\d{1,9}|[-+*/@(), ])*
 
 
 def evaluate(latex: str) -> Fraction | None:
-    """The value; None where the text is anything but arithmetic, or goes beyond a limit."""
+    """The value; None for a text that is not arithmetic, or beyond a limit."""
     if len(latex) > MAX_CHARACTERS or _NAME.search(latex):
         return None
     text, before = _BRACES.sub(r"\1", latex.strip()), ""
@@ -63,7 +63,7 @@ def evaluate(latex: str) -> Fraction | None:
 
 
 def _value(node: ast.expr) -> Fraction:
-    """The value of a node; ValueError where it has none that is exact, clear and not too large."""
+    """The value of a node; ValueError unless it is exact, unambiguous and within the limits."""
     match node:
         case ast.Constant(value=int() | float() as number):
             return _bounded(Fraction(str(number)))
@@ -81,7 +81,7 @@ def _value(node: ast.expr) -> Fraction:
 
 
 def _is_clear(left: ast.expr, right: ast.expr) -> bool:
-    r"""Whether factors without a sign between them have one reading, as `6/2(3)` has not."""
+    r"""Whether factors without a sign between them have a single reading; `6/2(3)` has two."""
     match left, right:
         case (ast.BinOp(op=ast.Div()), _) | (ast.Constant(), ast.BinOp(op=ast.FloorDiv())):
             return False
@@ -100,7 +100,7 @@ def _bits(value: Fraction) -> int:
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if exponent.denominator != 1 or abs(exponent) * _bits(base) > MAX_BITS:
-        raise ValueError(f"{exponent} is no small whole exponent")
+        raise ValueError(f"{exponent} is not a small whole exponent")
     return Fraction(base ** int(exponent))
 
 
@@ -114,7 +114,7 @@ def _binomial(above: Fraction, below: Fraction) -> int:
 
 def _count(value: Fraction) -> int:
     if value.denominator != 1 or not 0 <= value <= MAX_COUNT:
-        raise ValueError(f"{value} is no whole number from 0 to {MAX_COUNT}")
+        raise ValueError(f"{value} is not a whole number from 0 to {MAX_COUNT}")
     return int(value)
 
 
@@ -124,12 +124,12 @@ def _root(value: Fraction, index: Fraction) -> Fraction:
         return -_root(-value, index)
     root = Fraction(*(_whole_root(part, int(index)) for part in value.as_integer_ratio()))
     if root**index != value:
-        raise ValueError(f"{value} is no perfect power")
+        raise ValueError(f"{value} is not a perfect power")
     return root
 
 
 def _whole_root(value: int, index: int) -> int:
-    """The largest integer whose power is no larger, by halving."""
+    """The largest integer whose power does not exceed the value, by bisection."""
     low, high = 0, 1 << (value.bit_length() // index + 1)
     while high - low > 1:
         middle = (low + high) // 2

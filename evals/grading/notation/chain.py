@@ -1,6 +1,6 @@
-r"""Answers that say the same several times: `m + n = 100 + 13 = 113`, `\frac58 \approx 0.63`.
+r"""Chains of equal values in an answer: `m + n = 100 + 13 = 113`, `\frac58 \approx 0.63`.
 
-Pure functions of strings. A chain is right only where each of its values is.
+Pure functions of strings. A chain is right only if all of its values are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ __all__ = ["Link", "is_name", "links"]
 _TOKEN = re.compile(
     r"\\[{}]|(?P<relation>=|\\(?:approx|equiv|simeq)(?![A-Za-z])(?!\s*$))|\\.|[()\[\]{}]"
 )
-# Whatever else orders or separates makes it no chain of equal values.
+# Other relations and separators: with them it is not a chain of equal values.
 _OTHER = re.compile(r"[<>:]|\\(?:le|ge|leq|geq|lt|gt|ne|neq|in|to|implies|cases|text\s*\{\s*if)\b")
-# What belongs to a name, besides its letters: subscripts, primes, what it is a function of.
+# Parts of a name besides its letters: subscripts, primes, arguments.
 _NAME_PARTS = re.compile(
     r"_\s*(?:\{[^{}]*\}|\w)|'|\^\s*\{?\\prime\}?|\\prime(?![A-Za-z])|\\text\s*\{[^{}]*\}"
 )
@@ -38,11 +38,11 @@ _SUM = re.compile(r"\s*[A-Za-z]+(?:\s*[-+]\s*[A-Za-z]+)+\s*")
 
 @dataclass(frozen=True)
 class Link:
-    """One value of a chain.
+    """A value of a chain.
 
     Attributes:
         value: LaTeX.
-        is_approximate: whether only about the value before it.
+        is_approximate: whether it equals the value before it only approximately.
     """
 
     value: str
@@ -50,14 +50,14 @@ class Link:
 
 
 def links(answer: str) -> list[Link]:
-    """The values of an answer, without the names that it gives them; one where it is no chain."""
+    """The values of an answer without their names; a single value where it is not a chain."""
     text = tidy(answer)
     if len(top_level_parts(text)) > 1 or _OTHER.search(text):
         return [Link(text)]
-    found = _split(text)
-    while len(found) > 1 and is_name(found[0].value):
-        found = [Link(found[1].value), *found[2:]]
-    return found if all(link.value for link in found) else [Link(text)]
+    chain = _split(text)
+    while len(chain) > 1 and is_name(chain[0].value):
+        chain = [Link(chain[1].value), *chain[2:]]
+    return chain if all(link.value for link in chain) else [Link(text)]
 
 
 def is_name(text: str) -> bool:
@@ -69,7 +69,7 @@ def is_name(text: str) -> bool:
 
 
 def _without_arguments(match: re.Match[str]) -> str:
-    """`f` for `f(x+1)`; a product, such as `x(x+1)`, as it is."""
+    """`f` for `f(x+1)`; a product, such as `x(x+1)`, unchanged."""
     is_product = match["of"] in match["arguments"] or (
         match["of"] not in _FUNCTIONS and _OPERATION.search(match["arguments"])
     )
@@ -77,14 +77,14 @@ def _without_arguments(match: re.Match[str]) -> str:
 
 
 def _split(text: str) -> list[Link]:
-    """The text cut at the relations that no bracket encloses."""
-    found, depth, start, is_approximate = list[Link](), 0, 0, False
+    """The text, split at the relations outside brackets."""
+    chain, depth, start, is_approximate = list[Link](), 0, 0, False
     for token in _TOKEN.finditer(text):
         if token[0][-1] in "([{":
             depth += 1
         elif token[0][-1] in ")]}":
             depth -= 1
         elif token["relation"] and depth == 0:
-            found.append(Link(text[start : token.start()].strip(), is_approximate))
+            chain.append(Link(text[start : token.start()].strip(), is_approximate))
             start, is_approximate = token.end(), token[0] not in ("=", r"\equiv")
-    return [*found, Link(text[start:].strip(), is_approximate)]
+    return [*chain, Link(text[start:].strip(), is_approximate)]

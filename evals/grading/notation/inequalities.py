@@ -14,13 +14,13 @@ _RELATION = re.compile(r"(<=|>=|[<>]|\\(?:leqslant|geqslant|leq?|geq?|lt|gt)(?![
 
 
 def as_set(text: str) -> str:
-    """The set that inequalities in one letter make; any other text as it is."""
+    """Inequalities in a single letter as a set; any other text unchanged."""
     parts = _OR.split(text)
     sets = [_interval(part.strip(" ,").rstrip(" .;:")) for part in parts]
-    letters = {found[0] for found in sets if found is not None}
+    letters = {part[0] for part in sets if part is not None}
     if len(parts) == 1 or None in sets or len(letters) != 1 or not _RELATION.search(text):
         return text
-    return r"\cup ".join(found[1] for found in sets if found is not None)
+    return r"\cup ".join(part[1] for part in sets if part is not None)
 
 
 def _interval(text: str) -> tuple[str, str] | None:

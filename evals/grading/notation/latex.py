@@ -1,7 +1,7 @@
-r"""One way to write each thing: pure rewriting of the LaTeX of an answer, before anything reads it.
+r"""A uniform form for the LaTeX of an answer, before any other module reads it.
 
-Only what cannot change the meaning: Unicode to LaTeX, spacing, sizes of brackets, digits that are
-grouped, decimals that repeat. What a unit or a percent sign means is decided in `quantity`.
+Only rewriting that cannot change the meaning: Unicode to LaTeX, spacing, sizes of brackets, grouped
+digits, repeating decimals. Units and percent signs are the business of `quantity`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _STYLES = (
     "mathtt|mathnormal|emph|mbox"
 )
 
-# In this order; each is a pattern and what stands in its place.
+# In this order: patterns and their replacements.
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     ("[" + "".join(_SYMBOLS) + "]", lambda match: _SYMBOLS[match[0]]),
     (r"…|\.\.\.|\\[cl]dots(?![A-Za-z])", r"\\dots "),
@@ -95,11 +95,11 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\(?:textcolor|color)\s*\{[^{}]*\}|\\(?:underline|uline)(?=\s*\{)", ""),
     (r"\\text\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}", r"\\text{\1}"),
     (r"\\text\s*\{\s*([-+]?[\d.,]*\d|[ie])\s*\}", r"\1"),
-    # What is no text inside of a text: a number before words, a power, a degree sign.
+    # Parts of a text that are mathematics: a number before words, a power, a degree sign.
     (r"^\s*\\text\s*\{\s*(\d[\d,]*(?:\.\d+)?)((?:\s+[A-Za-z]+)+\s*)\}\s*$", r"\1\\text{\2}"),
     (r"\\text\s*\{([^{}^]*[A-Za-z])\s*\^\s*\{?([23])\}?\s*\}", r"\\text{\1}^{\2}"),
     (r"\\text\s*\{\s*\^\s*\\circ\s*([CF]?)\s*\}", r"^\\circ\\text{\1}"),
-    # Digits in groups of three, with any thin space or comma that cannot be a list's.
+    # Digits in groups of three, with a thin space or a comma that cannot separate a list.
     (r"(?<=\d)\{,\}\s*(?=\d{3}(?!\d))|(?<=\d),?\\!\s*(?=\d)|(?<=\d),\\!\s*(?=\d)", ""),
     (
         r"(?<![\d.^_])[1-9]\d{0,2}(?:(?:\\[,;:> ]|~| )\d{3})+(?!\d)",
@@ -114,7 +114,7 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         r"(?=[-+\\\d(.{]|[A-Za-z]\w* *=)",
         ",",
     ),
-    # A mixed number in plain text; any other digits apart from each other are a list.
+    # A mixed number in plain text; other digits separated by spaces are a list.
     (r"(?<![\d.}])(\d+) +(\d+) ?/ ?(\d+)(?![\d.])", r"\1\\frac{\2}{\3}"),
     (
         r"(?:\\[A-Za-z]+|[_^]) *\d+ +(?=\d)|(?<=\d)(?P<gap> +)(?=\d)",
@@ -135,7 +135,7 @@ _INTRODUCTION = re.compile(
 
 
 def tidy(text: str) -> str:
-    r"""`text` with Unicode, spacing, brackets, digit groups and repeating decimals made uniform."""
+    r"""`text` with uniform characters, spacing, brackets, digit groups and repeating decimals."""
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text)
     text = _REPEATING.sub(_as_fraction, spell(text))
@@ -152,7 +152,7 @@ def tidy(text: str) -> str:
 
 
 def top_level_parts(text: str) -> list[str]:
-    """`text` cut at the commas that no bracket encloses."""
+    """`text`, split at the commas outside brackets."""
     parts, depth, start = [], 0, 0
     for token in re.finditer(r"\\[{}]|\\.|[()\[\]{},]", text):
         mark = token[0][-1] if token[0] in (r"\{", r"\}") else token[0]
@@ -167,7 +167,7 @@ def top_level_parts(text: str) -> list[str]:
 
 
 def _both_signs(text: str) -> str:
-    r"""A list's parts with one `\pm` twice, once for each sign; brackets are left alone."""
+    r"""Writes the parts of a list with a single `\pm` twice, with + and -; not within brackets."""
     parts: list[str] = []
     for part in top_level_parts(text):
         num_signs = len(_BOTH_SIGNS.findall(part))
@@ -179,7 +179,7 @@ def _both_signs(text: str) -> str:
 
 
 def _as_fraction(match: re.Match[str]) -> str:
-    r"""`0.1\overline{6}` is 15/90: the digits less those that do not repeat, over 90."""
+    r"""`0.1\overline{6}` is 15/90: all digits minus the digits that do not repeat, over 90."""
     whole, fixed, cycle = match.groups()
     numerator = int(whole + fixed + cycle) - int((whole + fixed) or "0")
     return rf"\frac{{{numerator}}}{{{'9' * len(cycle)}{'0' * len(fixed)}}}"

@@ -1,7 +1,7 @@
-r"""What people say around a value: the label of a choice, the range of a letter, words for sets.
+r"""Words around a value: the label of a choice, the range of a letter, names of sets.
 
-Pure functions of tidied strings. A range is taken off only where it says that a letter is any
-integer or any real number; every other condition stays, and makes the answer another answer.
+Pure functions of tidied strings. A range is removed only if it lets a letter be any integer or any
+real number; every other condition stays and makes the answer a different answer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 __all__ = ["restate", "split_range", "without_builder"]
 
-MAX_CHARACTERS = 120  # of what says a letter's range
+MAX_CHARACTERS = 120  # of the range of a letter
 
 _LABEL = re.compile(
     r"(?:\\text\s*\{\s*(?:\([A-J]\)|[A-J][.):])\s*\}|(?:\([A-J]\) |[A-J][.)] )(?=\s*[-+\d\\$]))"
@@ -48,7 +48,7 @@ _SET = re.compile(
 )
 _FAMILY = re.compile(rf"\\\{{(.*?){_BAR}((?:[^{{}}|:]|\{{[^{{}}]*\}})*)\\\}}")
 _ORDER = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt|ne|neq)(?![A-Za-z])")
-_WHOLE = "ijklmn"  # letters for integers, unless something else is said
+_WHOLE = "ijklmn"  # letters for integers, unless the answer gives another domain
 
 _LETTER = r"(?:[a-z]|\\(?!in\b|ge\b|le\b)[a-z]+)(?:_\w+)?"
 _LETTERS = rf"{_LETTER}(?:(?: and)? {_LETTER})*"
@@ -64,7 +64,7 @@ _REALS = re.compile(
     rf"|for (?:all|any|every|each|some) (?:real )?{_LETTERS}"
     rf"|(?:where |with |and )?{_LETTERS} (?:is |are |being )?{_ANY}(?:{_NOUN}|arbitrary)"
 )
-_COUNTER = re.compile(r"\b[kmn]\b")  # a letter that is no real number but in a function
+_COUNTER = re.compile(r"\b[kmn]\b")  # a letter for a real number only within a function
 _FUNCTION = re.compile(r"[A-Za-z]\([a-z]\)")
 _START = re.compile(r"\\text(?![A-Za-z])|,|;|\(|\\forall(?![A-Za-z])|(?<= )(?:for|where|with)(?= )")
 
@@ -86,7 +86,7 @@ def restate(text: str) -> str:
 
 
 def split_range(body: str) -> tuple[str, str] | None:
-    r"""The value and "integer" or "real" where the range of a letter follows it; else None."""
+    r"""The value and the range of a letter that follows it, as a unit; else None."""
     for start in _START.finditer(body, max(0, len(body) - MAX_CHARACTERS)):
         value, clause = body[: start.start()].strip(" ,;"), _flat(body[start.start() :])
         if not value or value.count("(") != value.count(")"):
@@ -101,13 +101,13 @@ def split_range(body: str) -> tuple[str, str] | None:
 
 
 def _unlabelled(match: re.Match[str]) -> str:
-    """What stands behind a label in one text: a number, or other words."""
+    """The number, or the words, after a label within the same text."""
     value = match[1].strip()
     return value if re.fullmatch(r"[-+]?[\d./]+", value) else rf"\text{{{value}}}"
 
 
 def without_builder(text: str) -> str:
-    r"""`2<x<5` for `\{x \mid 2<x<5\}`; `2k, k \in \mathbb{Z}` for the set of all of them."""
+    r"""`2<x<5` for `\{x \mid 2<x<5\}`; `2k, k \in \mathbb{Z}` for the set of these values."""
     if match := _SET.fullmatch(text):
         letter, domain, condition = match[1], match[2], match[3].strip()
         if _ORDER.search(condition) and letter in condition and (domain or letter not in _WHOLE):

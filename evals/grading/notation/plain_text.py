@@ -1,8 +1,7 @@
-r"""Plain text and layout to the LaTeX that mathematics is read from.
+r"""Plain text and layout, rewritten as the LaTeX that is parsed.
 
 `2*sin(pi*x/5)`, `log_2(8)`, `2**(1/4)`, `sqrt(2+sqrt(3))`, `0.\dot{3}`, `\tbinom52`, `aligned`.
-Pure functions of strings. Letters are a name only where they are no part of a word, and prose
-stays as it is.
+Pure functions of strings. Letters are a name only outside words, and prose is not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SPELLINGS = {
     "lcm": "operatorname{lcm}",
 }
 # In this order: a function in a command for text; other such commands, which stay; a logarithm
-# with its base; plain names, a function only before an argument: `5 sec`, `tan` are other things.
+# with its base; plain names, functions only before an argument (`5 sec` and `tan` are not calls).
 _NAME = re.compile(
     rf"\\(?:text|operatorname)\s*\{{\s*(?P<styled>{_FUNCTIONS}|pi)\s*\}}"
     r"|\\(?:text|operatorname|begin|end)\s*\{[^{}]*\}"
@@ -39,7 +38,7 @@ _OTHER_WORD = re.compile(
     rf"(?<![A-Za-z])(?!(?:{_FUNCTIONS}|{_LETTERS}|{_INFINITY})x?(?![A-Za-z]))[A-Za-z]{{2,}}"
 )
 
-# What opens with a round bracket, to be closed as well.
+# Calls that open with a round bracket, whose closing bracket is replaced too.
 _CALLS = [
     (re.compile(opening), before, after)
     for opening, before, after in (
@@ -72,7 +71,7 @@ _RULES: list[tuple[str, _Replacement]] = [
     (r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}", r"{\\binom{\1}{\2}}"),
     (r"(?:\{\s*\})?_\s*\{?(\d+)\}?\s*C\s*_\s*\{?(\d+)\}?", r"\\binom{\1}{\2}"),
     (r"(,[^()\[\],]*[)\]])\s*(?:U|union)\s*(?=[(\[])", r"\1\\cup "),
-    # Dots stand over the first and the last digit that repeat, or over all of them.
+    # Dots over the first and the last repeating digit, or over all of them.
     (
         r"(\.\d*)((?:\\dot\s*(?:\{\d+\}|\d)\d*)*\\dot\s*(?:\{\d+\}|\d))(?!\d)",
         lambda match: rf"{match[1]}\overline{{{re.sub('[^0-9]', '', match[2])}}}",
@@ -84,7 +83,7 @@ _RULES: list[tuple[str, _Replacement]] = [
     ),
     (r"\\(begin|end)\{(?:small|psmall|bsmall)matrix\}", r"\\\1{pmatrix}"),
 ]
-# In plain text without a command: `sqrt(3)/2 i` is no quotient by `2 i`.
+# In plain text without a command: `sqrt(3)/2 i` does not divide by `2 i`.
 _QUOTIENT = re.compile(r"(?<=/)\s*\d+(?= (?:[A-Za-z](?![A-Za-z])|pi\b|sqrt\b))")
 _LINES = re.compile(
     r"\\begin\{(aligned|align|alignat|gathered|split|eqnarray)(\*?)\}(?:\{\d+\})?(.*?)\\end\{\1\2\}"
@@ -96,7 +95,7 @@ _SYSTEM = re.compile(
 
 
 def spell(text: str) -> str:
-    """`text` with its plain names, calls, operators and layouts in LaTeX."""
+    """`text` with plain names, calls, operators and layouts as LaTeX."""
     if "\\" not in text:
         text = _QUOTIENT.sub(r"\g<0>*", text)
     if not _PROSE.fullmatch(text) or not _OTHER_WORD.search(text):
@@ -117,7 +116,7 @@ def _named(match: re.Match[str]) -> str:
 
 
 def _call(text: str, opening: re.Pattern[str], before: str, after: str) -> str:
-    """Every call with other brackets; one that is never closed stays."""
+    """Every call with its brackets replaced; a call that is never closed stays."""
     start = 0
     while match := opening.search(text, start):
         end = _closing(text, match.end())
@@ -139,13 +138,13 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def _listed(lines: str) -> str:
-    """Lines as a list; one that begins with a relation goes on with the line before."""
+    """Lines as a list; a line that begins with a relation continues the line before."""
     lines = re.sub(r"\\\\\s*(?==|\\(?:approx|equiv|le|ge)(?![A-Za-z]))", " ", lines.strip())
     return re.sub(r"[\s,;]*\\\\\s*", ", ", lines.removesuffix(r"\\"))
 
 
 def _system(match: re.Match[str]) -> str:
-    """A system of equations as a list; any other cases stay."""
+    """A system of equations as a list; other cases stay."""
     lines = (match[1] or match[2] or "").strip().removesuffix(r"\\")
     lines = re.sub(r"&\s*(?==)|(?<==)\s*&", "", lines)
     is_system = "&" not in lines and all("=" in line for line in lines.split(r"\\"))

@@ -1,4 +1,4 @@
-"""Fenced blocks of code in a model's answer, and the marks around code. Nothing is executed."""
+"""Fenced blocks of code in a model's answer, and markers around code. Executes nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["FILE", "Block", "blocks", "ended", "parsed", "unescaped", "unmarked"]
+__all__ = ["FILE", "Block", "blocks", "parsed", "unescaped", "unmarked", "until_end"]
 
 FILE = "<answer>"
-# Parsing warns of odd escapes in string literals: of the model's code, not of ours.
+# Parsing the model's code warns of odd escapes in its string literals.
 warnings.filterwarnings("ignore", module=re.escape(FILE))
 
-# Behind prose only a language may follow; on a line of its own anything but a backtick.
+# After prose only a language may follow the fence; on a separate line anything but a backtick.
 FENCE = re.compile(
     r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)(?P<more>[^`]*)$"
 )
@@ -39,48 +39,48 @@ TAGS = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """The source between two fences; not complete where the second is missing."""
+    """The source between two fences; incomplete if the second is missing."""
 
     source: str
     is_complete: bool
 
 
 def unescaped(text: str) -> str:
-    """The text without a terminal's escapes and byte order mark, plain spaces before its lines."""
+    """The text without terminal escapes and byte order mark, indented by plain spaces."""
     return INDENTED.sub(lambda match: " " * len(match[0]), ESCAPE.sub("", text).lstrip("\ufeff"))
 
 
-def ended(text: str) -> str:
-    """The text up to the mark that ends the model's turn; a mark in a string literal is none."""
-    for mark in END.finditer(text):
-        line = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
-        is_at_end = not text[mark.end() : mark.end() + 1].strip()
-        if text[: mark.start()].strip() and (is_at_end or not re.search("[\"']", line)):
-            return text[: mark.start()]
+def until_end(text: str) -> str:
+    """The text up to the marker of the end of the turn, unless it is in a string literal."""
+    for marker in END.finditer(text):
+        line = text[text.rfind("\n", 0, marker.start()) + 1 : marker.start()]
+        is_at_end = not text[marker.end() : marker.end() + 1].strip()
+        if text[: marker.start()].strip() and (is_at_end or not re.search("[\"']", line)):
+            return text[: marker.start()]
     return text
 
 
 def unmarked(text: str) -> str:
-    """The text without the marks that stand around code, such as `[BEGIN]` and `<answer>`."""
+    """The text without markers around code, such as `[BEGIN]` and `<answer>`."""
     plain = TAGS.sub("\n", BRACKETS.sub("", text))
     return text if plain == text else plain.strip("\n")
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Fenced blocks in order, without their common indentation or marks of quotation."""
-    # Not splitlines, which cuts at form feeds and the like, that may stand in a string.
-    lines, place = re.split(r"\r?\n", text), 0
-    while place < len(lines):
-        match = FENCE.match(lines[place])
-        place += 1
+    """Fenced blocks in order, without common indentation and Markdown quote markers."""
+    # Not splitlines, which also cuts at form feeds and the like: a string may contain them.
+    lines, index = re.split(r"\r?\n", text), 0
+    while index < len(lines):
+        match = FENCE.match(lines[index])
+        index += 1
         if match and _opens(match):
-            block, place = _block(lines, place, match)
+            block, index = _block(lines, index, match)
             if block.is_complete or block.source.strip():
                 yield block
 
 
 def parsed(source: str) -> ast.Module | None:
-    """The tree of a source; None where it is no Python."""
+    """The syntax tree of a source; None where it is not Python."""
     try:
         return ast.parse(source, FILE)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -88,10 +88,10 @@ def parsed(source: str) -> ast.Module | None:
 
 
 def _block(lines: list[str], start: int, opening: re.Match[str]) -> tuple[Block, int]:
-    """The block that begins at a line, and the line behind it.
+    """The block that begins at a line, and the index of the line after it.
 
-    It ends at the first fence that leaves a program, be there text behind the fence; where none
-    does, at the first that has no text behind it. So a fence within a docstring ends nothing.
+    It ends at the first fence that completes a program, even with text after the fence; if none
+    does, at the first fence without text after it. So a fence within a docstring ends nothing.
     """
     is_quoted, num_tries = bool(QUOTED.fullmatch(opening["before"])), 0
     inside, first = list[str](), None
@@ -115,7 +115,7 @@ def _block(lines: list[str], start: int, opening: re.Match[str]) -> tuple[Block,
 
 
 def _closed(inside: list[str], before: str) -> Block:
-    """A block with what stands before its last fence, at the end of the last line of code."""
+    """A block with the text before its last fence, where code and fence share a line."""
     return Block(_source([*inside, before] if before.strip() else inside), is_complete=True)
 
 

@@ -1,4 +1,4 @@
-"""The command line of bubblewrap: what a program in the sandbox sees."""
+"""The command line of bubblewrap, which decides what a program in the sandbox sees."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def command(settings: Mapping[str, object], scratch_bytes: int, calls: int) -> l
     """The command that starts `evals.grading.programs.guest.start` in isolation.
 
     Args:
-        settings: what `start.main` takes; where `uid` is not None we are root, and it leads the
-            guest to that user.
+        settings: arguments of `start.main`; as root `uid` is the user that the guest becomes, else
+            it is None.
         scratch_bytes: size of the scratch folder.
         calls: file descriptor of the filter of system calls.
     """
@@ -39,21 +39,21 @@ def command(settings: Mapping[str, object], scratch_bytes: int, calls: int) -> l
     ]
     if settings["uid"] is None:
         words += ["--unshare-user"]
-    else:  # capabilities for the step to another user, which ends them
+    else:  # capabilities to become another user, which drops them
         words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     for path in _visible():
-        words += _shown(Path(path), path)
+        words += _show(Path(path), path)
     words += ["--perms", "0755", "--dir", "/dev"]
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         words += ["--dev-bind", device, device]
-    words += _shown(GUEST, "/guest/evals/grading/programs/guest")
+    words += _show(GUEST, "/guest/evals/grading/programs/guest")
     words += ["--perms", "1777", "--size", str(scratch_bytes), "--tmpfs", SCRATCH]
     words += ["--remount-ro", "/", "--chdir", SCRATCH, *_environment()]
     return words + _python({**settings, "paths": [_numpy().parent.as_posix()]})
 
 
 def closed_path() -> str | None:
-    """The first path of those a program needs that not every user can read; None without."""
+    """The first path that a program needs and not every user can read; None if all can."""
     for path in _visible():
         needed = 0o005 if os.path.isdir(path) else 0o004
         if os.stat(path).st_mode & needed != needed:
@@ -61,8 +61,8 @@ def closed_path() -> str | None:
     return None
 
 
-def _shown(path: Path, target: str) -> list[str]:
-    """A path read-only at the target, under folders which every user may enter."""
+def _show(path: Path, target: str) -> list[str]:
+    """Options that show a path read-only at the target, under folders that every user may enter."""
     parents = [str(parent) for parent in reversed(Path(target).parents)]
     folders = [word for parent in parents[1:] for word in ("--perms", "0755", "--dir", parent)]
     if path.is_symlink() and target in LIBRARIES:
@@ -77,7 +77,7 @@ def _environment() -> list[str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        # A thread for every core would count against the limits.
+        # A thread per core would count against the limits.
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -86,19 +86,19 @@ def _environment() -> list[str]:
 
 
 def _python(settings: Mapping[str, object]) -> list[str]:
-    # No site: path files of installed packages could run code and name places of this machine.
+    # No site: path files of installed packages could run code and name paths of this machine.
     return [_interpreter(), "-s", "-S", "-P", "-c", f"{ENTER}main({json.dumps(settings)!r})"]
 
 
 def _interpreter() -> str:
-    # Not the link or copy in a virtual environment, whose standard library is elsewhere.
+    # Not that of a virtual environment, whose standard library is elsewhere.
     executable: str = getattr(sys, "_base_executable", sys.executable)
     return os.path.realpath(executable)
 
 
 @functools.cache
 def _visible() -> tuple[str, ...]:
-    """Every path of this machine that a program can read."""
+    """The paths of this machine that a program can read."""
     home = Path(os.path.realpath(sys.base_prefix))
     python = [str(home / "lib"), str(home / "lib64"), _interpreter()]
     paths = [*LIBRARIES, *python, str(_numpy()), f"{_numpy()}.libs"]
@@ -107,7 +107,7 @@ def _visible() -> tuple[str, ...]:
 
 @functools.cache
 def _numpy() -> Path:
-    """The folder of numpy, which is not imported."""
+    """The folder of numpy, found without importing it."""
     spec = importlib.util.find_spec("numpy")
     assert spec is not None, "numpy is not installed"
     assert spec.origin is not None, "numpy has no file"

@@ -1,13 +1,13 @@
-"""Programs judged by a benchmark's own tests, in isolation.
+"""Programs, judged in isolation by the tests of a benchmark.
 
     problem = CodeProblem(prompt, entry_point, test, canonical_solution)
     score("```python\\ndef add(a, b):\\n    return a + b\\n```", problem)
 
 The columns are those of evalplus/humanevalplus, where `test` defines `check(candidate)`. The time
-limits are evalplus's: each call may take `MIN_SECONDS` or `REFERENCE_FACTOR` times what the right
-solution takes for it, whichever is more, and all calls together `TOTAL_SECONDS`. Time is CPU time,
-so that a busy machine fails nobody. A program that exceeds a limit is wrong, as it is there, and
-so is one whose results stop the tests, which the right solution's do not.
+limits are evalplus's: a call may take `MIN_SECONDS` or `REFERENCE_FACTOR` times as long as that of
+the right solution, whichever is more, and all calls together `TOTAL_SECONDS`. Time is CPU time, so
+that a busy machine fails no program. As in evalplus a program that exceeds a limit is wrong; so is
+a program whose results stop the tests, since those of the right solution do not.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ import math
 import threading
 from dataclasses import dataclass
 
-from evals.grading.programs.sandbox import DEFAULT_LIMITS, Limits, require_isolation
+from evals.grading.programs.isolation import require_isolation
+from evals.grading.programs.job import JUDGE_LIMITS, Job, JobResult, run_job
+from evals.grading.programs.sandbox import DEFAULT_LIMITS, Limits
 from evals.grading.programs.text import extract
-from evals.grading.programs.trial import JUDGE, Job, Trial, attempt
 from evals.grading.score import Score
 
-__all__ = ["CodeProblem", "extract", "require_isolation", "score"]
+__all__ = ["CodeProblem", "score"]
 
 MIN_SECONDS = 1.0
 REFERENCE_FACTOR = 4.0
 TOTAL_SECONDS = 60.0
-JUDGE_SECONDS = 5.0  # for the tests themselves, on top of a multiple of what they took
-IMPORT_SECONDS = 2.0  # for what a program imports, on top of the limit of a call
+JUDGE_SECONDS = 5.0  # for the tests themselves, beside a multiple of their time
+IMPORT_SECONDS = 2.0  # for the imports of a program, beside the limit of a call
 
 
 @dataclass(frozen=True)
 class CodeProblem:
-    """A function to write and how it is judged.
+    """A function to write, and the tests that judge it.
 
     Attributes:
         prompt: imports, helpers, then the signature and docstring of the function.
@@ -56,52 +57,65 @@ def score(text: str, problem: CodeProblem, limits: Limits = DEFAULT_LIMITS) -> S
     """Judge the program in an answer by the tests of the problem.
 
     Safe to call from any number of threads; as many programs run at once as there are CPU cores.
+    Whatever the program does, a judgement that fails is "unjudged" or, where the tests take too
+    long, "timed_out".
 
     Args:
-        text: an answer, its reasoning already removed.
-        problem: what was asked.
-        limits: what the program may use; its CPU time follows from the right solution's.
+        text: an answer without its reasoning.
+        problem: the problem that it answers.
+        limits: of the program; its CPU time follows from that of the right solution.
 
-    Raises IsolationError where programs cannot be isolated; nothing else, whatever the program
-    does: a judgement that fails is "unjudged" or, where the tests take too long, "timed_out".
+    Raises:
+        IsolationError: programs cannot be isolated here.
     """
     require_isolation()
     program = extract(text, problem.entry_point, problem.prompt)
     if program is None:
         return Score(False, None, f"no code that defines {problem.entry_point}")
     try:
-        reference = _REFERENCES.of(problem)
+        reference = _REFERENCES.result(problem)
         if reference.ending != "passed":
-            why = f"the right solution is not judged right: {reference.explanation}"
-            return Score(False, program, why, "unjudged")
-        return _score(program, attempt(_job(problem, program, reference), limits))
+            reason = f"the right solution is not judged right: {reference.explanation}"
+            return Score(False, program, reason, "unjudged")
+        return _score(program, run_job(_job(problem, program, reference), limits))
     except OSError as error:
         return Score(False, program, f"the sandbox failed: {error}", "unjudged")
 
 
-def _score(program: str, trial: Trial) -> Score:
-    if trial.ending in ("tests slow", "failed") and trial.has_replied:
-        return Score(False, program, f"its results stop the tests: {trial.explanation}")
-    if trial.ending == "tests slow":
-        return Score(False, program, trial.explanation, "timed_out")
-    if trial.ending == "failed":
-        return Score(False, program, trial.explanation, "unjudged")
-    return Score(trial.ending == "passed", program, trial.explanation)
+def _score(program: str, result: JobResult) -> Score:
+    if result.ending in ("tests slow", "failed") and result.has_replied:
+        return Score(False, program, f"its results stop the tests: {result.explanation}")
+    if result.ending == "tests slow":
+        return Score(False, program, result.explanation, "timed_out")
+    if result.ending == "failed":
+        return Score(False, program, result.explanation, "unjudged")
+    return Score(result.ending == "passed", program, result.explanation)
 
 
-def _job(problem: CodeProblem, program: str, reference: Trial) -> Job:
-    """The job of a program, with the limits that follow from the right solution's trial."""
+def _job(problem: CodeProblem, program: str, reference: JobResult) -> Job:
+    """The job of a program, with the limits that follow from the right solution's result."""
     limits = [_limit(seconds) for seconds in reference.seconds]
-    return Job(
-        prompt=problem.prompt,
+    return _reference_job(problem)._replace(
         program=program,
-        entry_point=problem.entry_point,
-        reference=problem.reference,
-        test=problem.test,
         load_seconds=_limit(reference.load_seconds) + IMPORT_SECONDS,
         limits=(*limits, MIN_SECONDS),
         total_seconds=min(sum(limits), TOTAL_SECONDS) + MIN_SECONDS,
         judge_seconds=math.ceil(REFERENCE_FACTOR * reference.judge_seconds + JUDGE_SECONDS),
+    )
+
+
+def _reference_job(problem: CodeProblem) -> Job:
+    """The job of the right solution, with limits that depend on nothing."""
+    return Job(
+        prompt=problem.prompt,
+        program=problem.reference,
+        entry_point=problem.entry_point,
+        reference=problem.reference,
+        test=problem.test,
+        load_seconds=TOTAL_SECONDS,
+        limits=(TOTAL_SECONDS,),
+        total_seconds=TOTAL_SECONDS,
+        judge_seconds=JUDGE_LIMITS.cpu_seconds,
     )
 
 
@@ -110,35 +124,21 @@ def _limit(reference_seconds: float) -> float:
 
 
 class _References:
-    """How each problem's own solution fares, found once, however many threads ask."""
+    """Results of the right solutions; each problem's runs once, however many threads ask."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._locks: dict[CodeProblem, threading.Lock] = {}
-        self._trials: dict[CodeProblem, Trial] = {}
+        self._results: dict[CodeProblem, JobResult] = {}
 
-    def of(self, problem: CodeProblem) -> Trial:
-        """Its trial, without the limits that follow from it. Raises OSError as `attempt` does."""
+    def result(self, problem: CodeProblem) -> JobResult:
+        """The result of a problem's right solution. Raises OSError as `run_job` does."""
         with self._lock:
             lock = self._locks.setdefault(problem, threading.Lock())
         with lock:
-            if problem not in self._trials:
-                self._trials[problem] = self._tried(problem)
-            return self._trials[problem]
-
-    def _tried(self, problem: CodeProblem) -> Trial:
-        job = Job(
-            prompt=problem.prompt,
-            program=problem.reference,
-            entry_point=problem.entry_point,
-            reference=problem.reference,
-            test=problem.test,
-            load_seconds=TOTAL_SECONDS,
-            limits=(TOTAL_SECONDS,),
-            total_seconds=TOTAL_SECONDS,
-            judge_seconds=JUDGE.cpu_seconds,
-        )
-        return attempt(job, DEFAULT_LIMITS)
+            if problem not in self._results:
+                self._results[problem] = run_job(_reference_job(problem), DEFAULT_LIMITS)
+            return self._results[problem]
 
 
 _REFERENCES = _References()

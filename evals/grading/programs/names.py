@@ -1,4 +1,4 @@
-"""What the statements of a program define, what they need, and which only try it."""
+"""Names that the statements of a program define and need, and statements that only try it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def all_names(body: list[ast.stmt]) -> set[str]:
 
 
 def names(node: ast.stmt) -> set[str]:
-    """The names that a statement gives a value where it stands."""
+    """The names that a statement binds in its scope."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -33,28 +33,28 @@ def names(node: ast.stmt) -> set[str]:
 
 
 def missing(body: list[ast.stmt]) -> set[str]:
-    """Names that statements read and nothing in them, nor Python, gives a value."""
+    """Names that statements read and neither they nor Python bind."""
     read = {
         node.id
         for node in _nodes(body)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
-    return read - _given(body) - set(dir(builtins))
+    return read - _bound(body) - set(dir(builtins))
 
 
-def _given(body: list[ast.stmt]) -> set[str]:
-    """Names that statements, and what they hold, give a value."""
-    given = set[str]()
+def _bound(body: list[ast.stmt]) -> set[str]:
+    """Names that statements bind, nested statements included."""
+    bound = set[str]()
     for node in _nodes(body):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            given.add(node.id)
+            bound.add(node.id)
         elif isinstance(node, ast.arg):
-            given.add(node.arg)
+            bound.add(node.arg)
         elif isinstance(node, ast.stmt):
-            given |= names(node)
+            bound |= names(node)
         elif isinstance(node, ast.ExceptHandler) and node.name:
-            given.add(node.name)
-    return given
+            bound.add(node.name)
+    return bound
 
 
 def _nodes(body: list[ast.stmt]) -> Iterator[ast.AST]:
@@ -62,7 +62,7 @@ def _nodes(body: list[ast.stmt]) -> Iterator[ast.AST]:
 
 
 def definition(body: list[ast.stmt], entry_point: str) -> int | None:
-    """The index of the last statement that says what the function does."""
+    """The index of the last statement that defines what the function does."""
     for index, node in reversed(list(enumerate(body))):
         if entry_point in names(node) and not _is_hollow(node, entry_point):
             return index
@@ -70,7 +70,7 @@ def definition(body: list[ast.stmt], entry_point: str) -> int | None:
 
 
 def _is_hollow(node: ast.stmt, entry_point: str) -> bool:
-    """Whether a statement that names the function imports it, reads it or does nothing."""
+    """Whether a statement that binds the function only imports it, reads it or does nothing."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return all(map(_does_nothing, node.body))
     if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -79,31 +79,31 @@ def _is_hollow(node: ast.stmt, entry_point: str) -> bool:
 
 
 def _does_nothing(node: ast.stmt) -> bool:
-    """A docstring, pass, ... or raise."""
+    """Whether it is a docstring, pass, ... or raise."""
     is_constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return is_constant or isinstance(node, ast.Pass | ast.Raise)
 
 
 def _reads(node: ast.AST, name: str) -> bool:
-    found = (each for each in ast.walk(node) if isinstance(each, ast.Name))
-    return any(each.id == name and isinstance(each.ctx, ast.Load) for each in found)
+    nodes = (child for child in ast.walk(node) if isinstance(child, ast.Name))
+    return any(child.id == name and isinstance(child.ctx, ast.Load) for child in nodes)
 
 
 def _calls(node: ast.AST, name: str) -> bool:
-    calls = (each.func for each in ast.walk(node) if isinstance(each, ast.Call))
-    return any(isinstance(called, ast.Name) and called.id == name for called in calls)
+    functions = (child.func for child in ast.walk(node) if isinstance(child, ast.Call))
+    return any(isinstance(called, ast.Name) and called.id == name for called in functions)
 
 
 def without_usage(source: str, entry_point: str) -> str:
-    """The source up to the statements that try the function, unless it needs what they give."""
+    """The source up to the statements that try the function, unless it needs names they bind."""
     tree = parsed(source)
-    place = definition(tree.body, entry_point) if tree else None
-    if tree is None or place is None:
+    index = definition(tree.body, entry_point) if tree else None
+    if tree is None or index is None:
         return source
-    needed = missing(tree.body[: place + 1])
-    start = _first_usage(tree.body, place + 1, entry_point, needed)
+    needed = missing(tree.body[: index + 1])
+    start = _first_usage(tree.body, index + 1, entry_point, needed)
     kept, rest = tree.body[:start], tree.body[start:]
-    if not rest or rest[0].lineno <= (kept[-1].end_lineno or 0) or _given(rest) & missing(kept):
+    if not rest or rest[0].lineno <= (kept[-1].end_lineno or 0) or _bound(rest) & missing(kept):
         return source
     return "\n".join(re.split(r"\r?\n", source)[: rest[0].lineno - 1]).rstrip()
 
@@ -111,7 +111,7 @@ def without_usage(source: str, entry_point: str) -> str:
 def _first_usage(body: list[ast.stmt], start: int, entry_point: str, needed: set[str]) -> int:
     """The index of the first statement, from `start` on, that tries the function.
 
-    Values that nothing but the trial uses belong to it.
+    Assignments before it that only the trial uses belong to the trial.
     """
     while start < len(body) and not _is_usage(body[start], entry_point):
         start += 1

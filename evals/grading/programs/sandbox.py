@@ -1,73 +1,54 @@
-"""One Python program in isolation: bubblewrap's namespaces, a filter of calls, hard limits.
+"""A Python program in isolation: bubblewrap's namespaces, a filter of system calls, hard limits.
 
-It sees the interpreter, its standard library, numpy and the system's shared libraries, all
-read-only, and an empty scratch folder in memory. It has no network, no other process in sight
-and no way back to root. Killing it kills whatever it started.
+The program sees the interpreter, its standard library, numpy and the system's shared libraries, all
+read-only, and an empty scratch folder in memory. It has no network, sees no other process and
+cannot become root. Killing it kills every process that it started.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import secrets
 import selectors
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO
 
-from evals.grading.programs import bubblewrap, seccomp
+from evals.grading.programs.bubblewrap import command
+from evals.grading.programs.seccomp import call_filter
 
 __all__ = [
     "DEFAULT_LIMITS",
-    "IsolationError",
     "Limits",
     "Outcome",
     "Output",
     "Sandbox",
     "pump",
-    "require_isolation",
     "run",
 ]
 
-# As root every program gets a user of its own, so that the kernel counts its processes apart.
-# From the range that systemd keeps for users without an account.
+# As root every program gets a different user, so that the kernel counts its processes separately;
+# from the range that systemd reserves for users without an account.
 USERS = range(61184, 65520)
-REMEDY = (
-    "install bubblewrap 0.8 or newer (apt install bubblewrap) and, unless you are root, "
-    "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-    "kernel.apparmor_restrict_unprivileged_userns=0; start a container with --privileged)"
-)
-
-
-CLOSED_REMEDY = (
-    "every user must be able to read it (chmod -R o+rX {path}), or run with another interpreter, "
-    "such as the system's"
-)
-
-
-class IsolationError(RuntimeError):
-    """Programs cannot be isolated on this machine."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use.
+    """Limits of a program.
 
     Attributes:
-        cpu_seconds: CPU time of each of its processes.
-        wall_seconds: time until it is killed whole.
-        memory_bytes: address space of each of its processes.
-        num_processes: processes and threads at once, the sandbox's own included.
-        file_bytes: size of one file that it writes.
-        scratch_bytes: all that it keeps in its scratch folder.
+        cpu_seconds: CPU time per process.
+        wall_seconds: time until the program and its processes are killed.
+        memory_bytes: address space per process.
+        num_processes: processes and threads at once, those of the sandbox included.
+        file_bytes: size of a file that it writes.
+        scratch_bytes: total size of its scratch folder.
         num_files: files open at once.
-        output_bytes: what it may print; more, and it is killed.
+        output_bytes: printed bytes, beyond which it is killed.
     """
 
     cpu_seconds: int = 60
@@ -90,9 +71,9 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended: its exit status (128 + signal if killed) and what it printed.
+    """The end of a program: its exit status (128 + signal if killed) and what it printed.
 
-    `stopped` says why it was ended from outside; None where it ended by itself.
+    `stopped` is the reason for which it was killed; None where it ended by itself.
     """
 
     status: int
@@ -104,12 +85,13 @@ class Sandbox:
     """A program that runs in isolation; leaving the context kills all of it.
 
     Args:
-        role: a part that `evals.grading.programs.guest.start` knows.
-        limits: what it may use.
-        channels: file descriptors that it inherits; its arguments.
-        text: what it reads from its standard input.
+        role: a role of `evals.grading.programs.guest.start`.
+        limits: its limits.
+        channels: file descriptors that it inherits, as the arguments of its role.
+        text: its standard input.
 
-    Raises OSError where it cannot be started.
+    Raises:
+        OSError: it cannot be started.
     """
 
     def __init__(
@@ -117,10 +99,9 @@ class Sandbox:
     ) -> None:
         uid = secrets.choice(USERS) if os.geteuid() == 0 else None
         settings = {"role": role, "limits": asdict(limits), "uid": uid, "channels": channels}
-        with _file(seccomp.program()) as calls, _file(text.encode()) as stdin:
-            command = bubblewrap.command(settings, limits.scratch_bytes, calls)
+        with _file(call_filter()) as calls, _file(text.encode()) as stdin:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                command,
+                command(settings, limits.scratch_bytes, calls),
                 env={},
                 stdin=stdin,
                 stdout=subprocess.PIPE,
@@ -138,14 +119,14 @@ class Sandbox:
         self.kill()
         self.output.close()
 
-    def ended(self, seconds: float) -> int:
-        """Its exit status once it has ended by itself, or is killed after so many seconds."""
+    def wait(self, seconds: float) -> int:
+        """Wait for its end, kill it after this time; returns its exit status."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.kill()
 
     def kill(self) -> int:
-        """End it and everything it started; its exit status."""
+        """Kill it and every process that it started; returns its exit status."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -153,9 +134,10 @@ class Sandbox:
 
 
 def run(program: str, limits: Limits = DEFAULT_LIMITS) -> Outcome:
-    """Run Python source as a program of its own and wait for its end.
+    """Run Python source as a program and wait for its end.
 
-    Raises OSError where the sandbox cannot be started.
+    Raises:
+        OSError: the sandbox cannot be started.
     """
     output = Output(limits.output_bytes)
     with Sandbox("program", limits, text=program) as sandbox:
@@ -172,7 +154,7 @@ def run(program: str, limits: Limits = DEFAULT_LIMITS) -> Outcome:
 
 
 class Output:
-    """Keeps what arrives up to a number of bytes. Raises OverflowError for more."""
+    """Keeps the bytes that arrive, up to a limit. Raises OverflowError for more."""
 
     def __init__(self, num_bytes: int, is_kept: bool = True) -> None:
         self.kept = bytearray()
@@ -195,10 +177,10 @@ class Output:
 def pump(
     sinks: Mapping[int, Callable[[bytes], None]], deadline: float, until: int | None = None
 ) -> None:
-    """Feed what arrives on each file descriptor to its sink.
+    """Pass the bytes that arrive on a file descriptor to its sink.
 
-    Returns when `until` is at its end, or all are if None. Raises TimeoutError at the deadline
-    (of time.monotonic) and whatever a sink raises.
+    Returns at the end of file of `until`, or of all descriptors if None. Raises TimeoutError at the
+    deadline (of time.monotonic) and whatever a sink raises.
     """
     with selectors.DefaultSelector() as selector:
         for source in sinks:
@@ -214,38 +196,9 @@ def pump(
                     selector.unregister(key.fd)
 
 
-def require_isolation() -> None:
-    """Try a trivial program in the sandbox, once.
-
-    Raises IsolationError, which says what is missing and what to do, where that fails.
-    """
-    if problem := _problem():
-        closed = bubblewrap.closed_path() if os.geteuid() == 0 else None
-        remedy = f"{closed}: {CLOSED_REMEDY.format(path=closed)}" if closed else REMEDY
-        raise IsolationError(f"code cannot be run in isolation: {problem}; {remedy}")
-
-
-@functools.cache
-def _problem() -> str | None:
-    if sys.platform != "linux" or os.uname().machine not in seccomp.ARCHITECTURES:
-        names = " or ".join(seccomp.ARCHITECTURES)
-        return f"it needs Linux on {names}, this is {sys.platform} on {os.uname().machine}"
-    if shutil.which("bwrap") is None:
-        return "the program bwrap was not found"
-    try:
-        outcome = run("import ctypes, numpy; print('isolated')", Limits(wall_seconds=60))
-    except OSError as error:
-        return f"bwrap did not start: {error}"
-    if outcome.output.strip() == b"isolated":
-        return None
-    said = outcome.output.decode(errors="replace").strip().splitlines()
-    why = outcome.stopped or (said[-1] if said else f"exit status {outcome.status}")
-    return f"a trial program failed ({why})"
-
-
 @contextlib.contextmanager
 def _file(data: bytes) -> Iterator[int]:
-    """A file in memory to read from, which a child may inherit."""
+    """A file in memory with this content, which a child process can inherit."""
     with open(os.memfd_create("sandbox"), "w+b") as file:
         file.write(data)
         file.seek(0)

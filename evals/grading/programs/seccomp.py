@@ -1,9 +1,9 @@
-"""A filter of system calls for the sandbox: what namespaces and limits leave open.
+"""A filter of system calls for the sandbox, for what namespaces and limits do not cover.
 
-Refused are new namespaces (in one of its own a program could mount memory without limit),
-shared memory and message queues that outlive a process's limits, other processes' memory, and
-every network family but the ordinary ones (the namespace of the network does not cover all).
-Written as the classic BPF program of seccomp(2), numbers from the kernel's own tables.
+It refuses new namespaces (in a new mount namespace a program could mount memory without limit),
+shared memory and message queues that outlive a process's limits, other processes' memory, and every
+network family except unix and internet (the network namespace does not cover all). It is a classic
+BPF program of seccomp(2), with numbers from the kernel's tables.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import errno
 import platform
 import struct
 
-__all__ = ["ARCHITECTURES", "program"]
+__all__ = ["ARCHITECTURES", "call_filter"]
 
-# Audit number, then numbers of clone, clone3 and socket, then of all calls that are refused:
+# Audit number, then the numbers of clone, clone3 and socket, then of all refused calls:
 # unshare, setns, shmget, msgget, semget, ptrace, process_vm_readv, process_vm_writev, add_key,
 # request_key, keyctl, bpf, perf_event_open, userfaultfd, io_uring_setup.
 ARCHITECTURES: dict[str, tuple[int, tuple[int, int, int], tuple[int, ...]]] = {
@@ -41,10 +41,11 @@ UNIX, INET, INET6 = 1, 2, 10
 Instruction = tuple[int, int, int, int]
 
 
-def program(machine: str | None = None) -> bytes:
-    """The filter for a machine as platform.machine() names it, this one if None.
+def call_filter(machine: str | None = None) -> bytes:
+    """The filter for a machine as platform.machine() names it; None for this machine.
 
-    Raises KeyError for one that is not in `ARCHITECTURES`.
+    Raises:
+        KeyError: the machine is not in `ARCHITECTURES`.
     """
     audit, (clone, clone3, socket), refused = ARCHITECTURES[machine or platform.machine()]
     instructions: list[Instruction] = [
@@ -59,7 +60,7 @@ def program(machine: str | None = None) -> bytes:
     ]
     for number in refused:
         instructions += [(JUMP_EQUAL, 0, 1, number), _refuse(errno.EPERM)]
-    # A jump says how many instructions it skips; `allow` ends each of these.
+    # The operands of a jump count the instructions that it skips; `allow` ends both groups.
     allow = (RETURN, 0, 0, ALLOW)
     instructions += [
         (JUMP_EQUAL, 0, 4, clone),

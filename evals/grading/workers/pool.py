@@ -1,10 +1,10 @@
-"""A pool of worker processes for calls that may hang, crash or eat memory.
+"""A pool of worker processes for calls that may hang, crash or exhaust memory.
 
-Not pebble's or the standard library's pool: their workers share one pipe and its locks. In pebble
-5.2.3 one killed while idle breaks the whole pool, one that ends while it starts leaves its task
-pending for ever, and in `concurrent.futures` there is no killing at all. Both also import the
-caller's main module in every worker. Here each worker has a socket of its own, so that nothing
-one of them does is felt by another.
+It replaces pebble's and the standard library's pools, whose workers share a pipe and its locks. In
+pebble 5.2.3 killing an idle worker breaks the whole pool, and a worker that ends while it starts
+leaves its task pending for ever; `concurrent.futures` cannot kill a worker. Both also import the
+caller's main module in every worker. Here every worker has a separate socket, so that no worker
+affects another.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class CallFailedError(WorkerError):
 class WorkerPool:
     """Calls functions in worker processes; any number of threads may call at once.
 
-    A worker is started when it is first needed, used again, and replaced when it was killed or
-    died. All of them end with this process, whatever ends it: at once where they are idle, else
-    at the latest `worker.SPARE_SECONDS` after their call's limit. Linux only.
+    A worker is started when it is first needed, reused, and replaced after it was killed or died.
+    All workers end with this process, whatever ends it: idle workers at once, busy workers at the
+    latest `worker.SPARE_SECONDS` after their call's limit. Linux only.
 
     Args:
-        num_workers: the most there are at a time; by default one per processor, at most 8.
-        memory_bytes: of address space of each.
+        num_workers: at most; by default the number of processors, up to 8.
+        memory_bytes: address space per worker.
         preload: names of modules that a worker imports while it starts.
     """
 
@@ -62,10 +62,10 @@ class WorkerPool:
     ) -> None:
         count = min(os.cpu_count() or 1, MAX_WORKERS) if num_workers is None else num_workers
         if count < 1:
-            raise ValueError(f"num_workers is {count}; at least one is needed")
+            raise ValueError(f"num_workers is {count}; it must be at least 1")
         self._arguments = [str(memory_bytes), *preload]
         self._owner = os.getpid()
-        # Ready ones come out first, then those that load, then None: one yet to be started.
+        # In this order: ready workers, workers that still load, None for a worker not yet started.
         self._free: queue.PriorityQueue[tuple[int, int, _Worker | None]] = queue.PriorityQueue()
         self._turns = itertools.count()
         for _ in range(count):
@@ -81,11 +81,11 @@ class WorkerPool:
         Waiting for a free worker, and its start, do not count against the limit.
 
         Args:
-            function: a module's function; with its arguments and result it must be picklable.
+            function: a function of a module; it, its arguments and its result must be picklable.
             limit: seconds.
 
         Raises:
-            CallTimeoutError: the limit is over.
+            CallTimeoutError: the call took longer than the limit.
             CallFailedError: the function raised, or its worker died.
         """
         if os.getpid() != self._owner:
@@ -101,7 +101,7 @@ class WorkerPool:
             except CallFailedError:
                 raise
             except BaseException:
-                # An interrupt too: what this call would still answer is not the next one's.
+                # An interrupt too: the next call must not receive this call's late answer.
                 worker = self._replace(worker)
                 raise
         except (EOFError, OSError) as error:
@@ -111,15 +111,15 @@ class WorkerPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that were started and not ended by us."""
+        """Process ids of the workers that were started and not yet replaced or closed."""
         with self._lock:
             return [worker.pid for worker in self._workers]
 
     def close(self) -> None:
-        """Kill every worker; calls that run or come later fail. May be called again."""
+        """Kill every worker; running and later calls fail. May be called again."""
         with self._lock:
             self._closed = True
-            # A worker's connection stays with the thread that uses it, which sees its end.
+            # A worker's connection is closed by the thread that uses it, which notices the end.
             if os.getpid() == self._owner:
                 for worker in self._workers:
                     worker.kill()
@@ -131,7 +131,7 @@ class WorkerPool:
         self._free.put((rank, next(self._turns), worker))
 
     def _replace(self, worker: _Worker | None) -> _Worker | None:
-        """A worker that starts, for one that is no use any more; None once the pool is closed."""
+        """A new worker in place of a dead or unused one; None once the pool is closed."""
         if worker is not None:
             worker.kill()
             worker.disconnect()
@@ -145,22 +145,22 @@ class WorkerPool:
 
 
 class _Worker:
-    """One process and our end of its socket; used by one thread at a time."""
+    """A process and this end of its socket; used by a single thread at a time."""
 
     def __init__(self, arguments: list[str]) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        pool_end, worker_end = socket.socketpair()
+        with worker_end:
             command = [sys.executable, "-P", "-m", "evals.grading.workers.worker"]
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), *arguments],
+                [*command, str(worker_end.fileno()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[worker_end.fileno()],
                 start_new_session=True,
             )
-        self._connection = Connection(ours.detach())
+        self._connection = Connection(pool_end.detach())
         self.is_ready = False
 
     @property
@@ -181,7 +181,7 @@ class _Worker:
         try:
             failure, result = self._connection.recv()
         except EOFError:
-            if self._process.wait() == -signal.SIGALRM:  # its own clock was faster than ours
+            if self._process.wait() == -signal.SIGALRM:  # its clock was faster
                 raise CallTimeoutError(f"not done after {limit:g} s") from None
             raise
         if failure is not None:
@@ -209,9 +209,9 @@ _shared_lock = threading.Lock()
 
 
 def shared_pool(*preload: str) -> WorkerPool:
-    """This process's one pool with these modules, made at its first use.
+    """The pool of this process that preloads these modules, created at its first use.
 
-    A forked process gets its own.
+    A forked process gets a new pool.
     """
     key = os.getpid(), preload
     with _shared_lock:

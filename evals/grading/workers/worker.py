@@ -1,6 +1,6 @@
-"""One worker process: answers calls that come over a socket, until its other end is closed.
+"""A worker process: answers calls received over a socket until the other end is closed.
 
-Started by `evals.grading.workers.pool`, never by hand.
+Only `evals.grading.workers.pool` starts it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from multiprocessing.connection import Connection
 __all__ = ["SPARE_SECONDS", "serve"]
 
 SPARE_SECONDS = 1.0
-"""A worker ends itself this long after a call's limit, should nobody be left to kill it."""
+"""A worker ends itself this long after a call's limit, in case its parent is dead."""
 
 
 def serve(descriptor: int, memory_bytes: int, preload: Sequence[str]) -> None:
-    """Answer each `(function, arguments, limit)` with `(failure, result)`.
+    """Answer every `(function, arguments, limit)` with `(failure, result)`.
 
-    First it sends None once it is ready, or says why it cannot be, and ends.
+    The first message is None once it is ready, or else the reason why it is not, and it ends.
 
     Args:
         descriptor: an open, connected socket.
-        memory_bytes: of address space; what needs more raises MemoryError.
+        memory_bytes: address space; a call that needs more raises MemoryError.
         preload: names of modules to import.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The system's default ends the process even in the midst of one long C call, where no
-    # Python handler and no thread of ours would run.
+    # The default handler ends the process even during a long C call, in which neither a Python
+    # handler nor another thread would run.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _limit(resource.RLIMIT_AS, memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)
@@ -69,7 +69,7 @@ def _answer(connection: Connection) -> None:
     except (EOFError, ConnectionError):
         raise
     except Exception as error:
-        # Not its text: an error may carry an expression that takes forever to print.
+        # Not its text: an error may contain an expression that takes forever to print.
         failure = type(error).__name__
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -182,12 +182,12 @@ def test_code_is_run_only_where_it_is_allowed(
 def test_where_code_cannot_be_isolated_the_run_says_why(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evals.grading.programs import sandbox
+    from evals.grading import programs
 
     def refuse() -> None:
-        raise sandbox.IsolationError("bubblewrap is not installed")
+        raise programs.IsolationError("bubblewrap is not installed")
 
-    monkeypatch.setattr(sandbox, "require_isolation", refuse)
+    monkeypatch.setattr(programs, "require_isolation", refuse)
     fixture = str(FIXTURES / "humaneval_plus.jsonl")
     arguments = ["--task", "humaneval_plus", "--dataset", fixture, "--output-dir", str(tmp_path)]
     assert run.main([*arguments, "--allow-code-execution"]) == 2

@@ -16,8 +16,8 @@ from evals.analysis.metrics import (
     pass_curve,
     pass_rate,
     rank_correlation,
-    vote_classes,
 )
+from evals.grading.votes import vote_classes
 
 
 @pytest.mark.parametrize("num_sequences", [1, 2, 5, 7])
@@ -84,10 +84,6 @@ def test_estimate_of_one_prompt_has_no_error() -> None:
 
 def test_pass_rate() -> None:
     assert pass_rate([True, False, False, False]) == 0.25
-
-
-def test_vote_classes_name_the_first_of_each() -> None:
-    assert vote_classes(["b", "a", None, "b", "a", "c"]) == [0, 1, None, 0, 1, 5]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from evals.config import parse as read_settings
 from evals.execution.methods import Call
 from evals.records import files, identity, judging
 from evals.tasks import find_task
-from evals.tasks import own as own_prompts
+from evals.tasks.prompt_file import PromptFile
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, key_of, lines
 
@@ -238,7 +238,13 @@ def test_only_what_a_grader_leaves_to_a_library_depends_on_it(
 def test_the_digest_of_the_judges_is_of_their_files() -> None:
     assert identity.judges_digest() == identity.judges_digest.__wrapped__()
     files = {path.name for folder in identity.JUDGES for path in (EVALS / folder).rglob("*.py")}
-    assert {"mathematics.py", "letters.py", "code.py", "countdown_rules.py", "own.py"} <= files
+    assert {
+        "mathematics.py",
+        "letters.py",
+        "code.py",
+        "countdown_rules.py",
+        "prompt_file.py",
+    } <= files
 
 
 def as_an_earlier_version_wrote_it(folder: Path) -> None:
@@ -321,7 +327,7 @@ def test_judgements_that_cannot_be_made_are_counted(
     # The file is read, whose answers are judged too, before the judge fails.
     task = find_task(str(own.file))
     monkeypatch.setattr(read_settings, "find_task", lambda name, copy: task)
-    monkeypatch.setattr(own_prompts.OwnPrompts, "score", fails)
+    monkeypatch.setattr(PromptFile, "score", fails)
     assert own.regrade() == 0
     assert "24 no longer judged" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""The tables of judgements beside this file."""
+"""The tables of judgements in this folder."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Code is run only where it can be isolated; elsewhere these tests say why they do not run."""
+"""Tests that run code are skipped, with the reason, where code cannot be isolated."""
 
 import pytest
 
-from evals.grading.programs.sandbox import IsolationError, require_isolation
+from evals.grading.programs import IsolationError, require_isolation
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
-r"""Expressions that a fuzz writes, rewrites and breaks, with values of their own.
+r"""Expressions that the fuzz writes, rewrites and breaks, and their values.
 
-Nothing here knows SymPy: a term writes its LaTeX and evaluates itself by mpmath.
+Independent of SymPy: a term writes its LaTeX and evaluates itself with mpmath.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Point = dict[str, Fraction]
 
 @dataclass(frozen=True)
 class Term:
-    """An operation on terms; a number, a name and a constant have `content` and no `parts`."""
+    """An operation on terms; a number, a name and a constant have `content` instead of `parts`."""
 
     kind: str
     parts: tuple[Term, ...] = ()
     content: Any = None
 
     def value(self, point: Point) -> Any:
-        """At the precision that mpmath is set to."""
+        """The value at the current precision of mpmath."""
         if self.kind in LEAVES:
             return LEAVES[self.kind](self.content, point)
         return OPERATIONS[self.kind][1](*(part.value(point) for part in self.parts))
 
     def latex(self, source: Random) -> str:
-        """One of the ways to write it."""
+        """A random form of it."""
         if self.kind == "number" and self.content.denominator > 1:
             return source.choice(_decimals(self.content) or _fractions(self.content))
         if self.kind in LEAVES:
@@ -42,7 +42,7 @@ class Term:
         return source.choice(forms)(*self._written(source))
 
     def _written(self, source: Random) -> list[str]:
-        """Each part, in brackets where another operation could take hold of it."""
+        """The parts, in brackets where another operation could bind them."""
         left, right = source.choice([*[("(", ")")] * 4, (r"\left(", r"\right)")])
         texts = [part.latex(source) for part in self.parts]
         return [
@@ -52,7 +52,7 @@ class Term:
 
     @property
     def level(self) -> int:
-        """How tightly it holds together."""
+        """The precedence of its operation."""
         if self.kind == "number":
             return ATOM if self.content >= 0 and self.content.denominator == 1 else SUM
         return LEVELS.get(self.kind, ATOM)
@@ -64,7 +64,7 @@ LEVELS = {
     "factorial": POWER, "exp": POWER, "ln": PRODUCT, "log": PRODUCT, "sin": PRODUCT,
     "cos": PRODUCT,
 }  # fmt: skip
-# What each part must be at least, to stand there without brackets.
+# The least precedence of the parts that need no brackets.
 NEEDED = {
     "add": (SUM, PRODUCT), "sub": (SUM, PRODUCT), "neg": (PRODUCT,), "mul": (PRODUCT, PRODUCT),
     "div": (SUM, SUM), "pow": (ATOM, SUM), "root": (SUM,), "cube": (SUM,), "factorial": (ATOM,),
@@ -83,7 +83,7 @@ def _fractions(value: Fraction) -> list[str]:
 
 
 def _decimals(value: Fraction) -> list[str]:
-    """Three places or none; one of them now and then."""
+    """Decimal forms of at most three places, for some fractions."""
     thousandths = value * 1000
     return [f"{float(value)}"] if thousandths.denominator == 1 and value.numerator % 2 else []
 
@@ -97,7 +97,7 @@ LEAVES: dict[str, Callable[[Any, Point], Any]] = {
     "name": _variable,
     "constant": lambda content, point: mp.pi if content == r"\pi" else mp.e,
 }
-# How each is written, from its parts, and what it is.
+# Forms of an operation, given its parts, and its function.
 OPERATIONS: dict[str, tuple[list[Callable[..., str]], Callable[..., Any]]] = {
     "add": ([lambda a, b: f"{a}+{b}", lambda a, b: f"{a} + {b}"], lambda a, b: a + b),
     "sub": ([lambda a, b: f"{a}-{b}", lambda a, b: f"{a} - {b}"], lambda a, b: a - b),
@@ -136,7 +136,7 @@ HALF_PI = _term("div", PI, _int(2))
 
 
 def number(source: Random) -> Term:
-    """An exact number of any kind."""
+    """A random exact number of any kind."""
     small, other = source.randint(1, 30), source.randint(2, 12)
     angle = _term("div", _term("mul", _int(small), PI), _int(other))
     kinds: list[Callable[[], Term]] = [
@@ -161,7 +161,7 @@ def number(source: Random) -> Term:
 
 
 def variable_term(source: Random, depth: int = 2) -> Term:
-    """An expression in x, and now and then y."""
+    """A random expression in x, and sometimes y."""
     if depth == 0:
         name = Term("name", content=source.choice("xxxy"))
         return source.choice([name, name, _int(source.randint(1, 12))])
@@ -179,18 +179,18 @@ def variable_term(source: Random, depth: int = 2) -> Term:
 
 
 def rewritten(term: Term, source: Random) -> Term:
-    """The same value, written another way."""
+    """The same value in another form."""
     term = Term(term.kind, tuple(rewritten(part, source) for part in term.parts), term.content)
     rules = [rule for rule in EQUALS.get(term.kind, []) if source.random() < 0.3]
     return source.choice(rules)(term, source) if rules else term
 
 
 def broken(term: Term, source: Random) -> Term:
-    """The term with one thing changed somewhere, which need not change its value."""
+    """The term with a single change, which need not change its value."""
     if term.parts and source.random() < 0.75:
-        at = source.randrange(len(term.parts))
+        index = source.randrange(len(term.parts))
         parts = list(term.parts)
-        parts[at] = broken(parts[at], source)
+        parts[index] = broken(parts[index], source)
         return Term(term.kind, tuple(parts))
     changes = [*CHANGES.get(term.kind, []), *CHANGES["any"]]
     return source.choice(changes)(term, source)
@@ -228,10 +228,10 @@ def _larger_root(term: Term, source: Random) -> Term:
 
 
 def _smaller_factorial(term: Term, source: Random) -> Term:
-    (of,) = term.parts
-    if of.kind != "number" or of.content < 2:
+    (argument,) = term.parts
+    if argument.kind != "number" or argument.content < 2:
         return term
-    return _term("mul", of, _term("factorial", _int(of.content - 1)))
+    return _term("mul", argument, _term("factorial", _int(argument.content - 1)))
 
 
 EQUALS: dict[str, list[Callable[[Term, Random], Term]]] = {

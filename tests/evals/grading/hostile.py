@@ -1,7 +1,7 @@
-"""Programs that attack what runs them, as source. All are asked for `double(x)`, which is 2 * x.
+"""Source of programs that attack their host. The task of all is `double(x)`, which is 2 * x.
 
-Where an attack could go unseen, the program answers rightly if it succeeds: judged right, it has
-broken out. Names in capitals are put in by the tests.
+Where a successful attack could stay invisible, the program returns right results only if it
+succeeds: judged right, it has broken out. The tests replace the names in capitals.
 """
 
 __all__ = ["HOSTILE", "RIGHT"]

@@ -1,4 +1,4 @@
-"""Code judged by tests in the form of HumanEval+, with questions of our own."""
+"""Code judged by tests in the form of HumanEval+, on made-up questions."""
 
 import json
 import sys
@@ -11,11 +11,13 @@ import pytest
 
 from evals.grading.programs.code import CodeProblem, _job, score
 from evals.grading.programs.guest.candidate import NAME, _load
-from evals.grading.programs.trial import Trial
+from evals.grading.programs.job import JobResult
 from evals.grading.score import Score
 
 FOLDER = Path(__file__).parent
-ROWS = [json.loads(line) for line in (FOLDER / "humaneval_shaped.jsonl").open()]
+ROWS: list[dict[str, Any]] = [
+    json.loads(line) for line in (FOLDER / "humaneval_shaped.jsonl").open()
+]
 BUGS: dict[str, list[list[str]]] = json.loads((FOLDER / "humaneval_bugs.json").read_text())
 SMALL = {
     "prompt": 'import math\n\n\ndef half(x):\n    """Half of x."""\n',
@@ -49,8 +51,8 @@ def _scored(row: dict[str, Any], old: str, new: str) -> Score:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["entry_point"])
 def test_the_right_solution_passes(row: Any, scores: dict[tuple[str, str], Score]) -> None:
-    found = scores[row["task_id"], ""]
-    assert found.correct, found.explanation
+    result = scores[row["task_id"], ""]
+    assert result.correct, result.explanation
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ def test_each_bug_fails(
 ) -> None:
     (row,) = (row for row in ROWS if row["task_id"] == task)
     assert row["canonical_solution"].count(old) == 1
-    found = scores[task, new]
-    assert not found.correct
-    assert found.status == "judged", found.explanation
+    result = scores[task, new]
+    assert not result.correct
+    assert result.status == "judged", result.explanation
 
 
 @pytest.mark.parametrize(
@@ -88,8 +90,8 @@ def test_each_bug_fails(
     ],
 )
 def test_forms_of_a_right_program(program: str, isolation: None) -> None:
-    found = score(f"```python\n{program}\n```", _problem(**SMALL))
-    assert found.correct, found.explanation
+    result = score(f"```python\n{program}\n```", _problem(**SMALL))
+    assert result.correct, result.explanation
 
 
 @pytest.mark.parametrize(
@@ -115,15 +117,15 @@ def test_forms_of_a_right_program(program: str, isolation: None) -> None:
     ],
 )
 def test_why_a_program_is_wrong(program: str, explanation: str, isolation: None) -> None:
-    found = score(f"```python\n{program}\n```", _problem(**SMALL))
-    assert (found.correct, found.status) == (False, "judged")
-    assert found.explanation.startswith(explanation)
+    result = score(f"```python\n{program}\n```", _problem(**SMALL))
+    assert (result.correct, result.status) == (False, "judged")
+    assert result.explanation.startswith(explanation)
 
 
 @pytest.mark.parametrize("text", ["", "I cannot do that.", "```python\n```", "x" * 300_000])
-def test_no_program_is_wrong(text: str, isolation: None) -> None:
-    found = score(text, _problem(**SMALL))
-    assert found == Score(False, None, "no code that defines half")
+def test_an_answer_without_a_program_is_wrong(text: str, isolation: None) -> None:
+    result = score(text, _problem(**SMALL))
+    assert result == Score(False, None, "no code that defines half")
 
 
 @pytest.mark.parametrize(
@@ -139,20 +141,22 @@ def test_no_program_is_wrong(text: str, isolation: None) -> None:
 def test_a_broken_problem_is_unjudged(
     change: dict[str, str], explanation: str, isolation: None
 ) -> None:
-    found = score("```python\ndef half(x):\n    return x / 2\n```", _problem(**SMALL | change))
-    assert (found.correct, found.status) == (False, "unjudged")
-    assert explanation in found.explanation
+    result = score("```python\ndef half(x):\n    return x / 2\n```", _problem(**SMALL | change))
+    assert (result.correct, result.status) == (False, "unjudged")
+    assert explanation in result.explanation
 
 
 def test_long_integers_are_compared(isolation: None) -> None:
     long = f"1{'0' * 9999}"
     test = f"def check(candidate):\n    assert candidate({long}) == {long} // 2\n"
     change = {"test": test, "canonical_solution": "    return x // 2\n"}
-    found = score("```\ndef half(x):\n    return int(str(x)) // 2\n```", _problem(**SMALL | change))
-    assert found.correct, found.explanation
+    result = score(
+        "```\ndef half(x):\n    return int(str(x)) // 2\n```", _problem(**SMALL | change)
+    )
+    assert result.correct, result.explanation
 
 
-def test_tests_that_swallow_errors_do_not_hide_an_exit(isolation: None) -> None:
+def test_tests_that_catch_everything_do_not_hide_an_exit(isolation: None) -> None:
     test = """
 def check(candidate):
     assert candidate(2) == 1
@@ -162,15 +166,15 @@ def check(candidate):
         pass
 """
     problem = _problem(**SMALL | {"test": test})
-    found = score(
+    result = score(
         "```\nimport os\ndef half(x):\n    return 1 if x == 2 else os._exit(0)\n```", problem
     )
-    assert not found.correct
-    assert found.explanation == "ends with status 0 in test 2, before the tests have finished"
+    assert not result.correct
+    assert result.explanation == "ends with status 0 in test 2, before the tests have finished"
 
 
 def test_results_that_stop_the_tests_are_wrong(isolation: None) -> None:
-    """Results that the tests choked on held them up for minutes, and then were not judged."""
+    """Such results delayed the tests for minutes and then were not judged."""
     test = """
 def check(candidate):
     for x in range(9):
@@ -178,14 +182,14 @@ def check(candidate):
         assert out == x / 2, str(out)
 """
     program = "```python\ndef half(x):\n    return [1 << 9 * 10**5] * 200\n```"
-    found = score(program, _problem(**SMALL | {"test": test}))
-    assert (found.correct, found.status) == (False, "judged")
-    assert found.explanation == "its results stop the tests: the tests ended with status 152"
+    result = score(program, _problem(**SMALL | {"test": test}))
+    assert (result.correct, result.status) == (False, "judged")
+    assert result.explanation == "its results stop the tests: the tests ended with status 152"
 
 
 def test_limits_follow_from_the_right_solution() -> None:
-    """As in evalplus: four times what the right solution takes, and at least a second."""
-    reference = Trial("passed", "", load_seconds=1.0, seconds=(0.1, 2.0), judge_seconds=3.0)
+    """As in evalplus: four times the seconds of the right solution, and at least a second."""
+    reference = JobResult("passed", "", load_seconds=1.0, seconds=(0.1, 2.0), judge_seconds=3.0)
     job = _job(_problem(**SMALL), "", reference)
     assert job.limits == (1.0, 8.0, 1.0)
     assert job.load_seconds == 4.0 + 2.0
@@ -195,9 +199,9 @@ def test_limits_follow_from_the_right_solution() -> None:
     assert slow.total_seconds == 61.0
 
 
-def test_the_prompt_s_own_function_is_no_solution(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt defines the function too, with a docstring for a body."""
-    monkeypatch.setitem(sys.modules, NAME, None)  # put back afterwards
+def test_the_function_in_the_prompt_is_not_a_solution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prompt also defines the function, with only a docstring as its body."""
+    monkeypatch.setitem(sys.modules, NAME, None)  # restored afterwards
     with pytest.raises(NameError, match="half is not defined"):
         _load(SMALL["prompt"], "half_of = 2", "half")
     assert _load(SMALL["prompt"], "half = math.sqrt", "half")(4) == 2
@@ -220,22 +224,22 @@ def check(candidate):
 """
     change = {"test": test, "canonical_solution": "    return x, other\n"}
     change["prompt"] = "def half(x, *, other):\n"
-    found = score(
+    result = score(
         "```\ndef half(x, *, other):\n    return x, other\n```", _problem(**SMALL | change)
     )
-    assert found.correct, found.explanation
+    assert result.correct, result.explanation
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"), [("[]", "5"), ("[]", "True"), ("[1.0]", "1"), ("[2, 2]", "2")]
 )
-def test_a_numpy_scalar_equals_no_list(right: str, wrong: str, isolation: None) -> None:
-    """As itself a numpy scalar differs from no empty list, and equals a list of its value."""
+def test_a_numpy_scalar_does_not_equal_a_list(right: str, wrong: str, isolation: None) -> None:
+    """Unconverted, a numpy scalar equals a list of its value, and an empty list."""
     test = f"def check(candidate):\n    if candidate(1) != {right}:\n        raise ValueError\n"
     change = {"test": test, "canonical_solution": f"    return {right}\n"}
     program = f"import numpy\ndef half(x):\n    return numpy.array({wrong})[()]"
-    found = score(f"```python\n{program}\n```", _problem(**SMALL | change))
-    assert (found.correct, found.explanation) == (False, "wrong result in test 1 (ValueError)")
+    result = score(f"```python\n{program}\n```", _problem(**SMALL | change))
+    assert (result.correct, result.explanation) == (False, "wrong result in test 1 (ValueError)")
 
 
 @pytest.mark.parametrize(
@@ -247,14 +251,14 @@ def test_a_numpy_scalar_equals_no_list(right: str, wrong: str, isolation: None) 
         ("[Decimal('0.' + '1' * 4300)]", "returns a decimal of more than 4300 digits in test 1"),
     ],
 )
-def test_exact_numbers_of_great_length_are_refused(
+def test_exact_numbers_with_too_many_digits_are_refused(
     value: str, explanation: str, isolation: None
 ) -> None:
     program = (
         f"from decimal import Decimal\nfrom fractions import Fraction\nhalf = lambda x: {value}"
     )
-    found = score(f"```python\n{program}\n```", _problem(**SMALL))
-    assert (found.correct, found.explanation) == (False, explanation)
+    result = score(f"```python\n{program}\n```", _problem(**SMALL))
+    assert (result.correct, result.explanation) == (False, explanation)
 
 
 ADD = {
@@ -281,8 +285,8 @@ SUM = "def add(a, b):\n    return a + b"
     ],
 )
 def test_a_right_program_in_an_odd_answer(text: str, isolation: None) -> None:
-    found = score(text, _problem(**ADD))
-    assert found.correct, found.explanation
+    result = score(text, _problem(**ADD))
+    assert result.correct, result.explanation
 
 
 @pytest.mark.parametrize(
@@ -295,5 +299,5 @@ def test_a_right_program_in_an_odd_answer(text: str, isolation: None) -> None:
     ],
 )
 def test_a_wrong_program_in_an_odd_answer(text: str, isolation: None) -> None:
-    found = score(text, _problem(**ADD))
-    assert (found.correct, found.status) == (False, "judged")
+    result = score(text, _problem(**ADD))
+    assert (result.correct, result.status) == (False, "judged")

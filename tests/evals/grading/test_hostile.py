@@ -1,4 +1,4 @@
-"""Programs that attack what runs them: contained, judged wrong, nobody else harmed."""
+"""Programs that attack their host: contained, judged wrong, harmless to others."""
 
 import os
 import resource
@@ -43,7 +43,7 @@ MARKER = f"left-behind-{secrets.token_hex(8)}"
 
 @dataclass(frozen=True)
 class Batch:
-    """What one batch of hostile and right programs came to, and what it left."""
+    """Judgements on a batch of hostile and right programs, and traces of their attacks."""
 
     hostile: dict[str, Score]
     right: list[Score]
@@ -100,15 +100,15 @@ def _num_connections(server: socket.socket) -> int:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_program_is_judged_wrong(batch: Batch, name: str) -> None:
-    found = batch.hostile[name]
-    assert not found.correct
-    assert found.status == "judged", found.explanation
-    assert found.explanation
+    result = batch.hostile[name]
+    assert not result.correct
+    assert result.status == "judged", result.explanation
+    assert result.explanation
 
 
 def test_right_programs_among_them_are_judged_right(batch: Batch) -> None:
-    assert [found.explanation for found in batch.right] == ["passes 49 tests"] * 6
-    assert all(found.correct for found in batch.right)
+    assert [result.explanation for result in batch.right] == ["passes 49 tests"] * 6
+    assert all(result.correct for result in batch.right)
 
 
 def test_time_limits_are_named(batch: Batch) -> None:
@@ -121,14 +121,14 @@ def test_an_exit_is_not_a_pass(batch: Batch) -> None:
     assert "status 0" in batch.hostile["exit 0 in a test"].explanation
 
 
-def test_a_result_that_is_not_data_is_said_to_be_none(batch: Batch) -> None:
+def test_a_result_that_is_not_plain_data_is_reported(batch: Batch) -> None:
     for name in ("equal to everything", "a result that is a function"):
         assert "not plain data" in batch.hostile[name].explanation
 
 
 def test_integers_that_take_minutes_are_refused(batch: Batch) -> None:
-    one = batch.hostile["an integer that takes minutes to print"]
-    assert one.explanation == "returns an integer of 30000001 bits in test 1"
+    unprintable = batch.hostile["an integer that takes minutes to print"]
+    assert unprintable.explanation == "returns an integer of 30000001 bits in test 1"
     unreadable = batch.hostile["an integer that takes minutes to read"]
     assert "cannot be read (ValueError)" in unreadable.explanation
 

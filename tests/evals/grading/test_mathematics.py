@@ -1,4 +1,4 @@
-"""The table of judgements, and what the workers are for: answers that hang."""
+"""The table of judgements, and answers that hang, for which there are workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.grading import mathematics
+from evals.grading import comparison, mathematics
 from evals.grading.boxed import EMPTY, MISSING, UNTERMINATED
 from evals.grading.mathematics import classes, extract, judge, problem, score
 from evals.grading.notation.latex import tidy
@@ -25,45 +25,47 @@ TABLE = [*load("mathematics"), *load("equality")]
 def judgements(verdict: str) -> Iterator[Any]:
     for row in TABLE:
         answers = row.get(verdict, [])
-        texts = [row["text"]] if answers is True else [rf"$\boxed{{{each}}}$" for each in answers]
+        texts = (
+            [row["text"]] if answers is True else [rf"$\boxed{{{answer}}}$" for answer in answers]
+        )
         for text in texts:
             yield pytest.param(text, row["gold"], id=f"{row['form']}: {row['gold']} ~ {text}")
 
 
 @pytest.mark.parametrize(("text", "gold"), list(judgements("right")))
 def test_right_answers(text: str, gold: str) -> None:
-    found = score(text, gold)
-    assert found.correct, found.explanation
-    assert found.status == "judged"
+    result = score(text, gold)
+    assert result.correct, result.explanation
+    assert result.status == "judged"
 
 
 @pytest.mark.parametrize(("text", "gold"), list(judgements("wrong")))
 def test_wrong_answers(text: str, gold: str) -> None:
-    found = score(text, gold)
-    assert not found.correct, found.explanation
-    assert found.status == "judged"
+    result = score(text, gold)
+    assert not result.correct, result.explanation
+    assert result.status == "judged"
 
 
 @pytest.mark.parametrize(
     "row", [row for row in TABLE if "limit" in row], ids=lambda row: row["limit"]
 )
 def test_known_limits(row: dict[str, Any]) -> None:
-    found = judge(row["answer"], row["gold"])
-    assert (found.correct, found.status) == (row["graded"] == "right", "judged")
+    result = judge(row["answer"], row["gold"])
+    assert (result.correct, result.status) == (row["graded"] == "right", "judged")
     assert row["limit"] in " ".join((mathematics.__doc__ or "").split())
 
 
 @pytest.mark.parametrize("gold", sorted({row["gold"] for row in TABLE if "hangs" not in row}))
-def test_every_gold_answer_equals_itself_differently_spaced(gold: str) -> None:
+def test_every_gold_answer_equals_itself_with_other_spaces(gold: str) -> None:
     assert judge(f" {gold}. ", gold).correct
 
 
-def test_what_hangs_is_killed_and_counted_apart() -> None:
+def test_answers_that_hang_are_killed_and_time_out() -> None:
     rows = [row for row in TABLE if "hangs" in row]
     with ThreadPoolExecutor(len(rows)) as threads:
-        found = list(threads.map(lambda row: judge(row["hangs"], row["gold"], limit=1), rows))
-    assert [(each.correct, each.status) for each in found] == [(False, "timed_out")] * len(rows)
-    assert all("not done after 1 s" in each.explanation for each in found)
+        scores = list(threads.map(lambda row: judge(row["hangs"], row["gold"], limit=1), rows))
+    assert [(score.correct, score.status) for score in scores] == [(False, "timed_out")] * len(rows)
+    assert all("not done after 1 s" in score.explanation for score in scores)
 
 
 def test_the_table_is_large_and_balanced() -> None:
@@ -74,7 +76,7 @@ def test_the_table_is_large_and_balanced() -> None:
 
 
 def test_a_hanging_answer_delays_no_other() -> None:
-    with ThreadPoolExecutor(2) as threads:  # two workers are up
+    with ThreadPoolExecutor(2) as threads:  # starts two workers
         list(threads.map(lambda name: judge(f"{name}+1", f"1+{name}"), "xy"))
     hanging = threading.Event()
     done_before: list[bool] = []
@@ -91,8 +93,8 @@ def test_a_hanging_answer_delays_no_other() -> None:
 
     with ThreadPoolExecutor(4) as threads:
         status = threads.submit(hang)
-        for each in [threads.submit(judge_many) for _ in range(3)]:
-            each.result()
+        for judging in [threads.submit(judge_many) for _ in range(3)]:
+            judging.result()
         assert status.result() == "timed_out"
     assert done_before == [True] * 3
 
@@ -108,14 +110,14 @@ def test_a_hanging_answer_delays_no_other() -> None:
     ],
 )
 def test_why_an_answer_is_wrong(text: str, explanation: str) -> None:
-    found = score(text, "5")
-    assert (found.correct, found.explanation, found.status) == (False, explanation, "judged")
+    result = score(text, "5")
+    assert (result.correct, result.explanation, result.status) == (False, explanation, "judged")
 
 
 @pytest.mark.parametrize("gold", ["1/0", r"\frac{1}{0}", r"\frac{0}{0}", "1:0"])
 def test_a_reference_answer_without_a_value_equals_nothing(gold: str) -> None:
-    found = judge("5", gold)
-    assert (found.correct, found.status) == (False, "judged")
+    result = judge("5", gold)
+    assert (result.correct, result.status) == (False, "judged")
     assert problem(gold) is not None
 
 
@@ -123,12 +125,12 @@ def test_a_reference_answer_without_a_value_equals_nothing(gold: str) -> None:
     "gold",
     ["5", r"\frac12", "x=5", "12:00", "204_5", "no", r"\text{Evelyn}", "19, 46, \\text{ and } 82"],
 )
-def test_reference_answers_that_can_judge_others(gold: str) -> None:
+def test_reference_answers_that_accept_other_texts(gold: str) -> None:
     assert problem(gold) is None
 
 
 @pytest.mark.parametrize(
-    ("gold", "why"),
+    ("gold", "reason"),
     [
         ("3/0", "it has no value"),
         ("§", "it cannot be read as mathematics"),
@@ -137,26 +139,26 @@ def test_reference_answers_that_can_judge_others(gold: str) -> None:
         (r"1,2,\ldots,n", "what the dots leave out cannot be compared"),
     ],
 )
-def test_reference_answers_that_are_right_for_their_own_text_only(gold: str, why: str) -> None:
+def test_reference_answers_that_accept_only_their_text(gold: str, reason: str) -> None:
     assert judge(gold, gold).correct
-    assert problem(gold) == why
+    assert problem(gold) == reason
 
 
 def test_a_reference_answer_that_cannot_be_read_leaves_others_unjudged() -> None:
     gold = r"\begin{cases}1\\2\end{cases}"
-    found = judge("3", gold)
-    assert (found.correct, found.status) == (False, "unjudged")
-    assert found.explanation == f"the reference answer {gold} cannot be read as mathematics"
+    result = judge("3", gold)
+    assert (result.correct, result.status) == (False, "unjudged")
+    assert result.explanation == f"the reference answer {gold} cannot be read as mathematics"
     assert judge(gold, gold).correct
     assert judge("3", r"\text{no solution}").status == "judged"
 
 
-def test_without_math_verify_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mathematics, "find_spec", lambda name: None)
-    mathematics._require_math_verify.cache_clear()
+def test_without_math_verify_the_message_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "find_spec", lambda name: None)
+    comparison.require_math_verify.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'eager_sgl\[evals\]'"):
         judge("5", "5")
-    mathematics._require_math_verify.cache_clear()
+    comparison.require_math_verify.cache_clear()
 
 
 def test_extract() -> None:
@@ -178,7 +180,7 @@ def test_classes() -> None:
     assert classes([r"\frac{1}{i}", "-i", "i", r"\sqrt[3]{-8}", "-2"]) == [0, 0, 2, 3, 3]
 
 
-def test_classes_of_what_cannot_be_compared() -> None:
+def test_classes_of_answers_that_cannot_be_compared() -> None:
     answers = [HANGS, r"\frac12", HANGS, "2 @ 3", "0.5", "2 @ 3", "1" * 3000, "1" * 3000]
     assert classes(answers, limit=1) == [0, 1, 0, 3, 1, 3, 6, 6]
 
@@ -190,7 +192,7 @@ def test_votes_for_numbers_that_differ_stay_apart() -> None:
     assert classes(["3:4:5", "3:5:4", "6:8:10"]) == [0, 1, 0]
 
 
-def test_votes_for_one_matrix_are_one_class() -> None:
+def test_votes_for_the_same_matrix_share_a_class() -> None:
     answers = [r"\frac15\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1/5\\2/5\end{pmatrix}"]
     assert classes(answers) == [0, 0]
 
@@ -201,29 +203,29 @@ FORMS = r"5;x=5;f(2)=5;50\%;50;0.5;\frac12;1,2;(1,2);(2,1);\{2,1\};x<2;(-\infty,
 @given(st.lists(st.sampled_from([None, *FORMS.split(";")]), max_size=6))
 @settings(deadline=None, max_examples=15)
 def test_classes_are_named_by_their_first_answer(answers: list[str | None]) -> None:
-    found = classes(answers)
-    for index, (answer, head) in enumerate(zip(answers, found, strict=True)):
-        assert (answer is None) == (head is None)
-        if head is not None:
-            assert head <= index
-            assert found[head] == head
-            assert found[answers.index(answer)] == head
+    indices = classes(answers)
+    for index, (answer, first) in enumerate(zip(answers, indices, strict=True)):
+        assert (answer is None) == (first is None)
+        if first is not None:
+            assert first <= index
+            assert indices[first] == first
+            assert indices[answers.index(answer)] == first
 
 
 def test_equivalence_is_symmetric() -> None:
     pool = [row for row in TABLE if isinstance(row.get("right"), list)]
     for row in pool[::6]:
         for answer in [row["right"][-1], row["wrong"][-1]]:
-            forth, back = classes([row["gold"], answer]), classes([answer, row["gold"]])
-            assert forth == back, (row["gold"], answer)
+            forward, backward = classes([row["gold"], answer]), classes([answer, row["gold"]])
+            assert forward == backward, (row["gold"], answer)
 
 
-def test_tidy_text_stays() -> None:
+def test_tidy_changes_tidy_text_no_further() -> None:
     rows = [row for row in TABLE if isinstance(row.get("right"), list)]
     for text in [text for row in rows for text in (row["gold"], *row["right"])]:
         assert tidy(tidy(text)) == tidy(text)
 
 
 @given(st.text("0123456789.,\\ {}^_-+=%()[]abfrctpmsq!~$", max_size=30))
-def test_tidy_takes_any_text(text: str) -> None:
+def test_tidy_accepts_any_text(text: str) -> None:
     assert isinstance(tidy(text), str)

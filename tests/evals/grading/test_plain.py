@@ -1,4 +1,4 @@
-"""What is judged without mathematics: boxes, integers, letters."""
+"""Judgements without mathematics: boxes, integers, letters."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.evals.grading.cases import load
 
 @pytest.mark.parametrize("row", load("integers"), ids=lambda row: row["text"])
 def test_integers(row: dict[str, Any]) -> None:
-    found = integers.score(row["text"], row["gold"])
-    assert (found.correct, found.explanation) == (row["correct"], row["explanation"])
-    assert found.status == "judged"
+    score = integers.score(row["text"], row["gold"])
+    assert (score.correct, score.explanation) == (row["correct"], row["explanation"])
+    assert score.status == "judged"
 
 
 @pytest.mark.parametrize("row", load("letters"), ids=lambda row: row["text"])
 def test_letters(row: dict[str, Any]) -> None:
-    found = letters.score(row["text"], row["gold"])
-    assert (found.correct, found.explanation) == (row["correct"], row["explanation"])
-    assert found.status == "judged"
+    score = letters.score(row["text"], row["gold"])
+    assert (score.correct, score.explanation) == (row["correct"], row["explanation"])
+    assert score.status == "judged"
 
 
 def test_a_gold_answer_of_the_wrong_kind_is_an_error() -> None:
@@ -34,7 +34,7 @@ def test_a_gold_answer_of_the_wrong_kind_is_an_error() -> None:
         letters.score("Answer: A", "E")
 
 
-def test_choices_may_be_more_than_four() -> None:
+def test_there_can_be_more_than_four_choices() -> None:
     assert letters.score("Answer: J", "J", "ABCDEFGHIJ").correct
 
 
@@ -52,7 +52,7 @@ def test_choices_may_be_more_than_four() -> None:
         (r"\boxed{I think so}", None),
     ],
 )
-def test_the_pronoun_is_no_choice(text: str, letter: str | None) -> None:
+def test_the_pronoun_is_not_a_choice(text: str, letter: str | None) -> None:
     assert letters.extract(text, "ABCDEFGHIJ")[0] == letter
 
 
@@ -97,8 +97,8 @@ def test_the_pronoun_is_no_choice(text: str, letter: str | None) -> None:
     ],
 )
 def test_the_last_complete_box(text: str, content: str | None, problem: str | None) -> None:
-    found = last_boxed(text)
-    assert (found.content, found.problem) == (content, problem)
+    boxed = last_boxed(text)
+    assert (boxed.content, boxed.problem) == (content, problem)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ balanced = st.recursive(
 
 
 @given(st.text("ab{}\\ ", max_size=20), balanced)
-def test_a_box_is_found_behind_any_text(before: str, content: str) -> None:
-    # A space, lest a backslash at the end of the text escape the box.
-    found = last_boxed(f"{before} \\boxed{{x{content}}}")
-    assert found.content == f"x{content}".strip()
+def test_a_box_is_found_after_any_text(before: str, content: str) -> None:
+    # A space, so that a backslash at the end of the text does not escape the box.
+    boxed = last_boxed(f"{before} \\boxed{{x{content}}}")
+    assert boxed.content == f"x{content}".strip()
 
 
 @given(st.text("\\boxed{}Answer: CD5\n$", max_size=60))
@@ -170,7 +170,7 @@ def test_no_text_makes_a_judge_fail(text: str) -> None:
         "\\boxed{x} " * 20_000,
     ],
 )
-def test_long_repetitions_are_read_in_one_pass(text: str) -> None:
-    """A quadratic search would hold this test up for minutes."""
+def test_long_repetitions_are_read_in_a_single_pass(text: str) -> None:
+    """A quadratic search would take minutes."""
     assert not integers.score(text, "5").correct
     assert not letters.score(text, "C").correct

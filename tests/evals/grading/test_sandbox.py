@@ -1,4 +1,4 @@
-"""One program in isolation: what it sees, what it may use, and how it is refused."""
+"""A program in isolation: what it sees, its limits, and the refusal to run it unisolated."""
 
 import errno
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.grading.programs import bubblewrap, sandbox, seccomp
-from evals.grading.programs.sandbox import IsolationError, Limits, Outcome, run
+from evals.grading.programs import IsolationError, bubblewrap, isolation, sandbox, seccomp
+from evals.grading.programs.sandbox import Limits, Outcome, run
 
 SMALL = Limits(
     cpu_seconds=2,
@@ -30,16 +30,16 @@ def _printed(program: str) -> str:
     return outcome.output.decode().strip()
 
 
-def test_a_program_ends_as_it_wants(isolation: None) -> None:
+def test_a_program_chooses_its_exit_status(isolation: None) -> None:
     assert run("print('é'); raise SystemExit(3)") == Outcome(3, "é\n".encode())
 
 
-def test_it_sees_only_what_python_needs(isolation: None) -> None:
+def test_it_sees_only_the_paths_that_python_needs(isolation: None) -> None:
     seen = _printed("import os; print(*sorted(os.environ)); print(*os.listdir())")
     assert "PATH" not in seen.split()
     assert not set(seen.split()) & {"evals", "tests"}
     project = Path(sandbox.__file__).parents[3]
-    # The folder itself may be there, as a place on the way to numpy in its virtual environment.
+    # The folder itself may be visible, as a parent of numpy in its virtual environment.
     hidden = [
         project / "evals",
         project / "README.md",
@@ -52,7 +52,7 @@ def test_it_sees_only_what_python_needs(isolation: None) -> None:
     )
 
 
-def test_it_is_nobody_and_alone(isolation: None) -> None:
+def test_it_is_not_root_and_sees_no_other_process(isolation: None) -> None:
     assert int(_printed("import os; print(os.getuid())")) != 0
     assert int(_printed("import os; print(os.getpid())")) < 10
 
@@ -110,7 +110,7 @@ def test_time_is_limited(isolation: None) -> None:
     assert run("import time; time.sleep(60)", limits).stopped == "time limit"
 
 
-def test_closing_its_output_does_not_hide_a_program(isolation: None) -> None:
+def test_a_program_that_closes_its_output_is_still_limited(isolation: None) -> None:
     program = "import os, time; os.closerange(0, 9); time.sleep(60)"
     assert run(program, Limits(wall_seconds=0.5)).stopped == "time limit"
 
@@ -121,7 +121,7 @@ def test_output_is_limited(isolation: None) -> None:
     assert len(outcome.output) == SMALL.output_bytes
 
 
-def test_our_own_limits_stay(isolation: None) -> None:
+def test_the_limits_of_this_process_do_not_change(isolation: None) -> None:
     names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
     before = [resource.getrlimit(getattr(resource, name)) for name in names]
     run("pass", SMALL)
@@ -135,10 +135,10 @@ def test_limits_are_positive(name: str) -> None:
 
 
 def test_without_bubblewrap_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "_problem", sandbox._problem.__wrapped__)
+    monkeypatch.setattr(isolation, "_problem", isolation._problem.__wrapped__)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(IsolationError, match=r"bwrap was not found; install bubblewrap 0\.8"):
-        sandbox.require_isolation()
+        isolation.require_isolation()
 
 
 def test_without_permission_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ def test_without_permission_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
         "#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2\nexit 1"
     )
     refusing.chmod(0o755)
-    monkeypatch.setattr(sandbox, "_problem", sandbox._problem.__wrapped__)
+    monkeypatch.setattr(isolation, "_problem", isolation._problem.__wrapped__)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(IsolationError, match=r"\(bwrap: No permissions .*unprivileged user name"):
-        sandbox.require_isolation()
+        isolation.require_isolation()
 
 
 def test_an_interpreter_that_only_root_can_read_is_named(
@@ -158,25 +158,25 @@ def test_an_interpreter_that_only_root_can_read_is_named(
 ) -> None:
     closed = tmp_path / "python3"
     closed.touch(0o700)
-    monkeypatch.setattr(sandbox, "_problem", lambda: "a trial program failed")
+    monkeypatch.setattr(isolation, "_problem", lambda: "a trial program failed")
     monkeypatch.setattr(bubblewrap, "_visible", lambda: ("/", str(closed)))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     with pytest.raises(IsolationError, match=rf"chmod -R o\+rX {re.escape(str(closed))}\)"):
-        sandbox.require_isolation()
+        isolation.require_isolation()
     closed.chmod(0o755)
     with pytest.raises(IsolationError, match="install bubblewrap"):
-        sandbox.require_isolation()
+        isolation.require_isolation()
 
 
 @pytest.mark.parametrize("uid", [None, 61184])
-def test_a_program_has_no_capability_but_those_for_leaving_root(uid: int | None) -> None:
+def test_a_program_has_only_the_capabilities_for_leaving_root(uid: int | None) -> None:
     words = bubblewrap.command({"uid": uid}, 1, 0)
     assert words[words.index("--cap-drop") + 1] == "ALL"
     added = [after for word, after in pairwise(words) if word == "--cap-add"]
     assert added == ([] if uid is None else ["CAP_SETUID", "CAP_SETGID"])
 
 
-# From the kernel's own tables of system calls.
+# From the kernel's tables of system calls.
 REFUSED = {
     "x86_64": {
         "unshare": 272, "setns": 308, "shmget": 29, "msgget": 68, "semget": 64, "ptrace": 101,
@@ -198,10 +198,10 @@ OTHERS = {
 
 
 def _filtered(machine: str, number: int, argument: int = 0, audit: int | None = None) -> int:
-    """What the filter returns for a system call, by the rules of classic BPF."""
+    """The filter's return value for a system call, by the rules of classic BPF."""
     audit = OTHERS[machine]["audit"] if audit is None else audit
     data = struct.pack("=IIQQ", number, audit, 0, argument)
-    instructions = list(struct.iter_unpack("=HBBI", seccomp.program(machine)))
+    instructions = list(struct.iter_unpack("=HBBI", seccomp.call_filter(machine)))
     loaded, index = 0, 0
     while True:
         code, then, otherwise, operand = instructions[index]
@@ -220,7 +220,7 @@ def _filtered(machine: str, number: int, argument: int = 0, audit: int | None = 
 
 
 @pytest.mark.parametrize("machine", seccomp.ARCHITECTURES)
-def test_the_filter_refuses_what_it_should_and_nothing_else(machine: str) -> None:
+def test_the_filter_refuses_exactly_the_listed_calls(machine: str) -> None:
     calls = OTHERS[machine]
     for name, number in REFUSED[machine].items():
         assert _filtered(machine, number) == seccomp.REFUSE | errno.EPERM, name
@@ -238,8 +238,8 @@ def test_the_filter_refuses_what_it_should_and_nothing_else(machine: str) -> Non
 
 
 @pytest.mark.parametrize("machine", seccomp.ARCHITECTURES)
-def test_every_jump_of_the_filter_stays_inside_and_ends(machine: str) -> None:
-    instructions = list(struct.iter_unpack("=HBBI", seccomp.program(machine)))
+def test_every_jump_of_the_filter_stays_inside_it(machine: str) -> None:
+    instructions = list(struct.iter_unpack("=HBBI", seccomp.call_filter(machine)))
     assert instructions[-1][0] == seccomp.RETURN
     for index, (_, then, otherwise, _) in enumerate(instructions):
         assert index + 1 + max(then, otherwise) <= len(instructions)

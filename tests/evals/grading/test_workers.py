@@ -1,4 +1,4 @@
-"""Worker processes that hang, crash, eat memory, or lose their parent."""
+"""Worker processes that hang, crash, exhaust memory, or lose their parent."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def pool() -> Iterator[WorkerPool]:
     pool.close()
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], failure: str) -> None:
     end = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < end, what
+        assert time.monotonic() < end, failure
         time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
 
-def test_workers_start_when_needed_and_are_used_again(pool: WorkerPool) -> None:
+def test_workers_start_when_needed_and_are_reused(pool: WorkerPool) -> None:
     assert pool.pids == []
     pids = {pool.call(os.getpid, limit=10) for _ in range(5)}
     assert pids == set(pool.pids)
@@ -51,7 +51,7 @@ def test_workers_start_when_needed_and_are_used_again(pool: WorkerPool) -> None:
     assert os.getpid() not in pids
 
 
-def test_a_hanging_call_is_killed_even_in_the_midst_of_c_code(pool: WorkerPool) -> None:
+def test_a_hanging_call_is_killed_even_within_c_code(pool: WorkerPool) -> None:
     pid = pool.call(os.getpid, limit=10)
     with pytest.raises(CallTimeoutError, match=r"not done after 0.3 s"):
         pool.call(pow, 9, 9**9, limit=0.3)
@@ -60,12 +60,12 @@ def test_a_hanging_call_is_killed_even_in_the_midst_of_c_code(pool: WorkerPool) 
 
 
 def test_calls_from_many_threads(pool: WorkerPool) -> None:
-    """They wait for a free worker much longer than their own limit, which is no time-out."""
+    """They wait for a free worker much longer than their limit, which is no time-out."""
     with ThreadPoolExecutor(16) as threads:
         naps = [threads.submit(pool.call, time.sleep, 0.1, limit=0.9) for _ in range(24)]
         sums = [threads.submit(pool.call, sum, (n, 1), limit=10) for n in range(50)]
         assert [nap.result() for nap in naps] == [None] * 24
-        assert [each.result() for each in sums] == [n + 1 for n in range(50)]
+        assert [total.result() for total in sums] == [n + 1 for n in range(50)]
     assert len(pool.pids) == 2
 
 
@@ -78,7 +78,7 @@ def test_calls_from_many_threads(pool: WorkerPool) -> None:
         (int, "five", "ValueError"),
     ],
 )
-def test_a_call_that_fails_fails_alone(
+def test_a_failing_call_affects_no_other(
     pool: WorkerPool, function: Callable[..., object], argument: object, failure: str
 ) -> None:
     with pytest.raises(CallFailedError, match=failure):
@@ -86,7 +86,7 @@ def test_a_call_that_fails_fails_alone(
     assert pool.call(abs, -1, limit=10) == 1
 
 
-def test_a_worker_killed_from_outside(pool: WorkerPool) -> None:
+def test_a_worker_killed_from_outside_is_replaced(pool: WorkerPool) -> None:
     idle = pool.call(os.getpid, limit=10)
     os.kill(idle, signal.SIGKILL)
     wait_until(lambda: is_gone(idle), "still there")
@@ -99,7 +99,7 @@ def test_a_worker_killed_from_outside(pool: WorkerPool) -> None:
     assert pool.call(abs, -1, limit=10) == 1
 
 
-def test_an_interrupt_at_the_keyboard_is_not_for_workers(pool: WorkerPool) -> None:
+def test_a_keyboard_interrupt_does_not_reach_workers(pool: WorkerPool) -> None:
     pid = pool.call(os.getpid, limit=10)
     os.kill(pid, signal.SIGINT)
     assert pool.call(os.getpid, limit=10) == pid
@@ -145,15 +145,15 @@ def test_a_module_that_cannot_be_loaded_is_named() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="num_workers is 0; at least one is needed"):
+    with pytest.raises(ValueError, match="num_workers is 0; it must be at least 1"):
         WorkerPool(0)
 
 
-def test_the_shared_pool_is_one() -> None:
+def test_the_shared_pool_is_created_once() -> None:
     assert shared_pool() is shared_pool()
 
 
-# A script without the guard that multiprocessing needs, whose last call is in C code for ever.
+# A script without the guard that multiprocessing needs; its last call never returns from C code.
 SCRIPT = """
 import os, threading, time
 from evals.grading.workers.pool import WorkerPool

@@ -51,7 +51,7 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(MODEL)
 
 
-def test_chain_with_a_retry_reads_as_documented() -> None:
+def test_a_chain_with_a_retry_is_as_documented() -> None:
     problem = Problem((3, 8, 3, 18), 21, 4)
     failed = (Step(18, "*", 3, 54), Step(54, "-", 8, 46), Step(46, "+", 3, 49))
     solved = (Step(8, "+", 3, 11), Step(18, "-", 11, 7), Step(7, "*", 3, 21))
@@ -63,7 +63,7 @@ def test_chain_with_a_retry_reads_as_documented() -> None:
     assert [span.text for span in spans if not span.trained] == ["18*03", "54-08", "46+03"]
 
 
-def test_written_chains_are_judged_right_by_the_rules(
+def test_the_rules_judge_written_chains_right(
     chains: list[tuple[Problem, list[Span]]],
 ) -> None:
     for problem, spans in chains:
@@ -103,7 +103,7 @@ def test_generation_is_deterministic_under_a_seed() -> None:
     assert held_out_problems(3, 20) != held_out_problems(4, 20)
 
 
-def test_held_out_prompts_are_the_generated_ones(held_out: list[Problem]) -> None:
+def test_the_held_out_prompts_are_those_generated(held_out: list[Problem]) -> None:
     assert held_out == held_out_problems(seed=1, num_per_level=150)
     assert Counter(problem.level for problem in held_out) == dict.fromkeys(LEVELS, 150)
     assert len({problem.key for problem in held_out}) == len(held_out)
@@ -129,7 +129,7 @@ def test_tokenizer_round_trips_exactly(
         assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
 
 
-def test_shipped_tokenizer_is_the_built_one(tokenizer: Any) -> None:
+def test_the_shipped_tokenizer_equals_the_built_tokenizer(tokenizer: Any) -> None:
     built = build_tokenizer()
     assert tokenizer.get_vocab() == built.get_vocab()
     assert tokenizer.chat_template == built.chat_template
@@ -171,8 +171,8 @@ def test_shipped_model_is_small_and_its_configuration_fits_the_tokenizer(tokeniz
     assert sum(file.stat().st_size for file in MODEL.iterdir()) <= MAX_MODEL_BYTES
 
 
-def assert_sampling_is_servable(generation: dict[str, Any]) -> None:
-    """SGLang's OpenAI routes begin with these, and refuse a top-k of 0 for "all"."""
+def assert_sampling_is_servable(generation: Any) -> None:
+    """The defaults of SGLang's OpenAI routes, which refuse a top-k of 0 for "all"."""
     assert (generation["temperature"], generation["top_p"]) == (0.6, 0.95)
     assert "top_k" not in generation
 
@@ -224,11 +224,11 @@ def test_sampling_at_no_temperature_is_greedy_decoding(
         top_p=1.0,
     )
     cold = replace(settings(tokenizer), temperature=1e-4)
-    for one, row in zip(sample(model, prompts, cold), greedy, strict=True):
+    for sequence, row in zip(sample(model, prompts, cold), greedy, strict=True):
         expected = row[prompts.shape[1] :].tolist()
-        assert one.token_ids == expected[: len(one.token_ids)]
-        assert one.finished
-        assert one.token_ids[-1] == tokenizer.eos_token_id
+        assert sequence.token_ids == expected[: len(sequence.token_ids)]
+        assert sequence.finished
+        assert sequence.token_ids[-1] == tokenizer.eos_token_id
 
 
 def test_branching_stops_at_the_cap_and_at_the_end_of_reasoning(
@@ -241,7 +241,8 @@ def test_branching_stops_at_the_cap_and_at_the_end_of_reasoning(
     for cap in (1, 5):
         eager = replace(settings(tokenizer), threshold=0.0, max_sequences=cap)
         samples = sample(model, prompts, eager)
-        assert Counter(one.prompt for one in samples) == {0: cap, 1: cap}
-        assert len({tuple(one.token_ids) for one in samples}) == len(samples)
-        for one in samples:
-            assert THINK_END not in tokenizer.decode(one.token_ids[: one.num_shared])
+        assert Counter(sequence.prompt for sequence in samples) == {0: cap, 1: cap}
+        assert len({tuple(sequence.token_ids) for sequence in samples}) == len(samples)
+        for sequence in samples:
+            shared_ids = sequence.token_ids[: sequence.num_shared]
+            assert THINK_END not in tokenizer.decode(shared_ids)

@@ -1,4 +1,4 @@
-"""The wordy style: its grammar, its idle choices, and that the plain style is as it was."""
+"""The wordy style: its grammar and its redundant choices; the plain style is unchanged."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from evals.tasks.countdown_rules import Problem, instruction, is_correct
 from tests.evals.fakes.wordy_chains import Fillers, Reader
 
 NUM_CHAINS = 3000
-# The chance that a right generator fails the test of uniformity, over all of its comparisons.
-# The seed is fixed, so that it fails always or never.
+# The chance that a right generator fails the test of uniformity, over all of its comparisons;
+# the seed is fixed, so that it fails always or never.
 ERROR_PROBABILITY = 1e-3
 PLAIN_DIGEST = "0cc205a2f0c604d8f483c8293ba9045c97a7cc38d569c26b51639ec3ec88d0bd"
 
@@ -59,7 +59,7 @@ def test_the_plain_training_data_are_those_of_the_shipped_model() -> None:
     assert digest.hexdigest() == PLAIN_DIGEST
 
 
-def test_styles_are_told_apart_by_name_only_where_chains_are_made() -> None:
+def test_a_style_changes_the_wording_and_not_the_problem() -> None:
     assert STYLES == {"plain": PLAIN, "wordy": WORDY}
     first = generate_chain(random.Random(5), set(), PLAIN)
     assert first == generate_chain(random.Random(5), set())
@@ -68,7 +68,7 @@ def test_styles_are_told_apart_by_name_only_where_chains_are_made() -> None:
     assert text_of(spans) != text_of(first[1])
 
 
-def test_a_wordy_chain_reads_as_documented() -> None:
+def test_a_wordy_chain_is_as_documented() -> None:
     problem = Problem((3, 8, 3, 18), 21, 4)
     failed = (Step(18, "*", 3, 54), Step(54, "-", 8, 46), Step(46, "+", 3, 49))
     solved = (Step(8, "+", 3, 11), Step(18, "-", 11, 7), Step(7, "*", 3, 21))
@@ -101,7 +101,7 @@ def test_every_chain_is_in_the_grammar_and_right(chains: list[Chain]) -> None:
         ("06-05", "05-06"),
     ],
 )
-def test_the_reader_of_these_tests_refuses_a_slip(right: str, wrong: str) -> None:
+def test_the_reader_of_these_tests_refuses_an_error(right: str, wrong: str) -> None:
     problem = Problem((6, 5), 2, 1)
     text = "1:try 06+05=11~02=09 no\n2:let 06-05 is 01~02=01 off</think>06-05"
     assert Reader(problem, text, Fillers()).read_chain() == (2, False, "06-05")
@@ -110,7 +110,7 @@ def test_the_reader_of_these_tests_refuses_a_slip(right: str, wrong: str) -> Non
         Reader(problem, text.replace(right, wrong, 1), Fillers()).read_chain()
 
 
-def test_choices_without_consequence_are_uniform(fillers: Fillers) -> None:
+def test_redundant_choices_are_uniform(fillers: Fillers) -> None:
     options: dict[str, tuple[object, ...]] = {
         "first_openers": WORDY.first_openers,
         "openers": WORDY.openers,
@@ -128,7 +128,9 @@ def test_choices_without_consequence_are_uniform(fillers: Fillers) -> None:
         assert p_value > ERROR_PROBABILITY / len(options), (name, counts)
 
 
-def test_there_are_more_idle_choices_than_decisions(chains: list[Chain], fillers: Fillers) -> None:
+def test_there_are_more_redundant_choices_than_decisions(
+    chains: list[Chain], fillers: Fillers
+) -> None:
     num_words = sum(len(getattr(fillers, name)) for name in ("openers", "first_openers", "equals"))
     num_words += len(fillers.linkers) + len(fillers.right) + len(fillers.wrong)
     num_steps = len(fillers.equals)

@@ -1,4 +1,4 @@
-"""The shipped wordy reasoner: what its folder holds and how it answers held-out prompts."""
+"""The shipped wordy reasoner: its folder and its answers to held-out prompts."""
 
 import json
 from math import log
@@ -38,7 +38,7 @@ def model() -> Any:
     from transformers import LlamaForCausalLM
 
     num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the model is so small that more only wait for each other
+    torch.set_num_threads(1)  # for so small a model more threads only wait for each other
     yield LlamaForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
     torch.set_num_threads(num_threads)
 
@@ -74,7 +74,7 @@ def test_the_folder_is_small_and_its_configuration_fits_the_tokenizer(tokenizer:
     assert sum(file.stat().st_size for file in MODEL.iterdir()) <= MAX_MODEL_BYTES
 
 
-def test_what_it_writes_round_trips(tokenizer: Any, written: Any) -> None:
+def test_its_sequences_round_trip(tokenizer: Any, written: Any) -> None:
     for _, sequence in written:
         text = tokenizer.decode(sequence.token_ids, skip_special_tokens=True)
         assert tokenizer.encode(text) == [
@@ -82,7 +82,7 @@ def test_what_it_writes_round_trips(tokenizer: Any, written: Any) -> None:
         ]
 
 
-def test_it_answers_as_its_card_says(written: Any) -> None:
+def test_its_pass_rate_is_that_of_its_card(written: Any) -> None:
     """Pass rate of 60 prompts, 4 samples each; the standard error over prompts is about 0.04."""
     correct = []
     for problem, sequence in written:
@@ -104,16 +104,16 @@ def test_entropy_at_a_filler_is_that_of_a_uniform_choice(written: Any) -> None:
     assert chance_filler_above(values) < 0.8, "nor are the lowest"
 
 
-def test_either_order_of_operands_is_about_as_likely(
+def test_both_orders_of_operands_are_about_equally_likely(
     model: Any, tokenizer: Any, written: Any
 ) -> None:
     from evals.reasoner.positions import swap_entropies
 
-    some = [sequence for _, sequence in written[::10]]
-    assert np.median(swap_entropies(model, tokenizer, WORDY, some)) > 0.6
+    sequences = [sequence for _, sequence in written[::10]]
+    assert np.median(swap_entropies(model, tokenizer, WORDY, sequences)) > 0.6
 
 
-def test_kinds_of_a_chain_by_hand() -> None:
+def test_kinds_of_a_chain_labelled_by_hand() -> None:
     from evals.reasoner.positions import kinds_of
 
     texts = ["1", ":", "try ", *"06-05", " is ", *"01", " left ", *"01 09", "\n"]
@@ -126,14 +126,12 @@ def test_kinds_of_a_chain_by_hand() -> None:
     assert kinds_of(WORDY, texts) == expected
 
 
-def test_the_task_brings_its_model_and_the_prompts_of_the_plain_one() -> None:
-    own = parse_settings(["--task", TASK.name], ["eager_init"])
+def test_the_task_has_its_model_and_the_prompts_of_the_plain_task() -> None:
+    wordy = parse_settings(["--task", TASK.name], ["eager_init"])
     plain = parse_settings([], ["eager_init"])
-    assert Path(own.model) == MODEL
+    assert Path(wordy.model) == MODEL
     assert Path(plain.model) == BUNDLED_MODEL
-    assert own.samples == plain.samples
-    assert (own.theta_is_foreign(str(MODEL)), own.theta_is_foreign(str(BUNDLED_MODEL))) == (
-        False,
-        True,
-    )
+    assert wordy.samples == plain.samples
+    assert not wordy.theta_is_foreign(str(MODEL))
+    assert wordy.theta_is_foreign(str(BUNDLED_MODEL))
     assert PLAIN_TASK.defaults.model is None

@@ -1,4 +1,4 @@
-"""The tasks over public datasets, on questions of our own in each dataset's schema."""
+"""The tasks over public datasets, on made-up questions in the schema of each dataset."""
 
 import json
 import shutil
@@ -10,11 +10,11 @@ import pytest
 
 from evals.tasks import TASKS, Sample, find_task
 from evals.tasks.benchmark import Benchmark
-from evals.tasks.gpqa_diamond_original import ShuffledChoices
 from evals.tasks.hub import DatasetError, load_rows
+from evals.tasks.public.gpqa_diamond_original import ShuffledChoices
 
 HERE = Path(__file__).parent
-COLUMNS: dict[str, dict[str, Any]] = json.loads((HERE / "columns.json").read_text())
+COLUMNS: dict[str, Any] = json.loads((HERE / "columns.json").read_text())
 FIXTURES = {
     path.stem: path for path in (HERE / "fixtures").iterdir() if not path.stem.startswith("own")
 }
@@ -38,11 +38,8 @@ def test_every_task_has_a_fixture_and_documented_columns() -> None:
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_columns_asked_for_are_those_documented_for_the_revision(name: str) -> None:
     source, known = task_of(name).source, COLUMNS[name]
-    assert (source.path, source.revision, source.split) == (
-        known["path"],
-        known["revision"],
-        known["split"],
-    )
+    documented = known["path"], known["revision"], known["split"]
+    assert (source.path, source.revision, source.split) == documented
     assert len(source.revision) == 40
     assert set(source.columns) <= set(known["columns"])
     assert known["source"]
@@ -56,7 +53,7 @@ def test_the_fixture_has_the_columns_of_the_dataset(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_it_loads(name: str) -> None:
+def test_a_benchmark_loads(name: str) -> None:
     samples = samples_of(name)
     assert len(samples) >= 4
     assert len({sample.id for sample in samples}) == len(samples)
@@ -76,7 +73,7 @@ def answer_of(name: str, sample: Sample) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "humaneval_plus"])
-def test_every_reference_answer_is_judged_right_and_no_other_is(name: str) -> None:
+def test_only_the_reference_answer_is_judged_right(name: str) -> None:
     task, samples = task_of(name), samples_of(name)
     for sample in samples:
         score = task.score(sample, answer_of(name, sample))
@@ -86,8 +83,8 @@ def test_every_reference_answer_is_judged_right_and_no_other_is(name: str) -> No
                 assert not task.score(sample, answer_of(name, other)).correct
 
 
-def test_a_right_program_is_judged_right_and_another_is_not() -> None:
-    from evals.grading.programs.sandbox import IsolationError, require_isolation
+def test_only_the_program_of_the_task_is_judged_right() -> None:
+    from evals.grading.programs import IsolationError, require_isolation
 
     try:
         require_isolation()
@@ -101,7 +98,7 @@ def test_a_right_program_is_judged_right_and_another_is_not() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "humaneval_plus"])
-def test_equivalent_answers_are_of_one_class(name: str) -> None:
+def test_equivalent_answers_share_a_class(name: str) -> None:
     task, sample = task_of(name), samples_of(name)[0]
     right = task.score(sample, answer_of(name, sample)).answer
     assert right is not None
@@ -118,12 +115,12 @@ def test_the_answer_of_a_word_problem_follows_its_mark() -> None:
     assert references == {"36", "1250", "29", "60"}
 
 
-def test_both_papers_of_a_year_are_one_benchmark() -> None:
+def test_both_papers_of_a_year_form_a_benchmark() -> None:
     ids = sorted(sample.id for sample in samples_of("aime_2025"))
     assert ids == ["AIME2025-I/1", "AIME2025-I/2", "AIME2025-II/1", "AIME2025-II/2"]
 
 
-def test_a_single_file_may_stand_for_a_dataset_of_two_configurations() -> None:
+def test_a_single_file_can_replace_a_dataset_of_two_configurations() -> None:
     copy = FIXTURES["aime_2025"] / "aime2025-I.jsonl"
     samples = find_task("aime_2025", copy).load(None, None, 0)
     assert sorted(sample.id for sample in samples) == ["1", "2"]
@@ -135,7 +132,7 @@ def test_levels_are_those_of_the_dataset() -> None:
     assert [sample.level for sample in task.load(None, (2,), 0)] == [2, 2]
 
 
-def test_shuffled_choices_are_the_same_every_time_and_hide_the_right_one() -> None:
+def test_shuffled_choices_are_deterministic_and_hide_the_right_choice() -> None:
     first, again = samples_of("gpqa_diamond_original"), samples_of("gpqa_diamond_original")
     assert first == again
     assert len({sample.reference for sample in first}) > 1
@@ -145,7 +142,7 @@ def test_shuffled_choices_are_the_same_every_time_and_hide_the_right_one() -> No
     assert task_of("gpqa_diamond_original").to_json()["choice_seed"] == 0
 
 
-def test_the_order_of_choices_follows_from_the_recorded_seed() -> None:
+def test_the_recorded_seed_fixes_the_order_of_choices() -> None:
     task = task_of("gpqa_diamond_original")
     assert isinstance(task, ShuffledChoices)
     orders = [replace(task, choice_seed=seed).load(None, None, 0) for seed in (0, 0, 1, 2)]
@@ -159,10 +156,10 @@ def test_the_hub_is_asked_for_the_pinned_revision(
 ) -> None:
     import datasets
 
-    asked: list[tuple[Any, ...]] = []
+    requests: list[tuple[Any, ...]] = []
 
     def load_dataset(path: str, config: str | None, *, split: str, revision: str) -> Any:
-        asked.append((path, config, split, revision))
+        requests.append((path, config, split, revision))
         return datasets.Dataset.from_dict({column: [] for column in COLUMNS[name]["columns"]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
@@ -171,12 +168,12 @@ def test_the_hub_is_asked_for_the_pinned_revision(
     assert load_rows(task.source) == []
     known = COLUMNS[name]
     expected = {(known["path"], known["split"], known["revision"])}
-    assert {(path, split, revision) for path, _, split, revision in asked} == expected
-    assert [config for _, config, *_ in asked] == list(task.source.names)
+    assert {(path, split, revision) for path, _, split, revision in requests} == expected
+    assert [config for _, config, *_ in requests] == list(task.source.names)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".json"])
-def test_a_copy_may_be_in_any_format(tmp_path: Path, suffix: str) -> None:
+def test_a_copy_can_have_any_format(tmp_path: Path, suffix: str) -> None:
     import datasets
 
     table = datasets.load_dataset(
@@ -187,7 +184,7 @@ def test_a_copy_may_be_in_any_format(tmp_path: Path, suffix: str) -> None:
     assert find_task("math_500", path).load(None, None, 0) == samples_of("math_500")
 
 
-def test_a_folder_with_one_file_is_a_copy_too(tmp_path: Path) -> None:
+def test_a_folder_with_a_single_file_is_a_copy(tmp_path: Path) -> None:
     shutil.copy(FIXTURES["gsm8k"], tmp_path / "test.jsonl")
     assert find_task("gsm8k", tmp_path).load(None, None, 0) == samples_of("gsm8k")
 
@@ -200,7 +197,7 @@ def refused(name: str, copy: Path) -> str:
     return message
 
 
-def test_a_missing_column_is_named_with_those_that_are_there() -> None:
+def test_a_missing_column_is_named_with_the_columns_present() -> None:
     message = refused("math_500", FIXTURES["gsm8k"])
     assert "no column 'unique_id', 'problem', 'level'; it has question, answer" in message
 
@@ -208,12 +205,12 @@ def test_a_missing_column_is_named_with_those_that_are_there() -> None:
 def test_an_empty_cell_is_named(tmp_path: Path) -> None:
     path = tmp_path / "holes.jsonl"
     path.write_text('{"question": "a", "answer": "#### 1"}\n{"question": "b", "answer": null}\n')
-    assert refused("gsm8k", path) == f"row 2 of {path} has nothing in column 'answer'"
+    assert refused("gsm8k", path) == f"row 2 of {path} is empty in column 'answer'"
 
 
-def test_other_files_and_none_are_refused(tmp_path: Path) -> None:
+def test_other_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    assert "none of .csv, .json" in refused("gsm8k", tmp_path / "notes.txt")
+    assert "has no suffix of .csv, .json" in refused("gsm8k", tmp_path / "notes.txt")
     assert "there is no dataset at" in refused("gsm8k", tmp_path / "absent.jsonl")
     (tmp_path / "torn.jsonl").write_text('{"question": ')
     assert "cannot load the test split" in refused("gsm8k", tmp_path / "torn.jsonl")
@@ -222,7 +219,7 @@ def test_other_files_and_none_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["aime_2025", "gpqa_diamond_original"])
-def test_without_the_hub_one_sentence_says_what_to_run(
+def test_without_the_hub_the_message_gives_the_command_to_run(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import datasets
@@ -241,7 +238,7 @@ def test_without_the_hub_one_sentence_says_what_to_run(
 
 
 def test_a_gated_dataset_says_how_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the hub says to somebody who is not logged in."""
+    """The error is that of the hub without a login."""
     import datasets
 
     def load_dataset(path: str, *arguments: object, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""The rules of Countdown: what is parsed, what is refused, what is judged right."""
+"""The rules of Countdown: parsing, refusals, judgements."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ def test_instruction_has_fixed_width() -> None:
     assert instruction(PROBLEM) == "make 02 from 03 08 03 18"
 
 
-def test_key_forgets_order_and_level_only() -> None:
+def test_the_key_ignores_order_and_level_only() -> None:
     assert PROBLEM.key == Problem((18, 3, 3, 8), 2, 1).key
     assert PROBLEM.key != Problem((3, 8, 3, 18), 3, 4).key
     assert PROBLEM.key != Problem((3, 8, 18, 18), 2, 4).key
@@ -122,4 +122,4 @@ def test_is_correct_accepts_any_exact_way() -> None:
     assert is_correct(Problem((3, 8, 3, 18), 2, 4), "18/(3*(8-3-2))") is False
     assert is_correct(Problem((3, 8, 3, 18), 3, 4), "(18+3+3)/8")
     assert is_correct(Problem((3, 8, 3, 18), 16, 4), "(18-8)+(3+3)")
-    assert is_correct(Problem((3, 3, 8, 8), 24, 4), "8/(3-8/3)")  # only by way of fractions
+    assert is_correct(Problem((3, 3, 8, 8), 24, 4), "8/(3-8/3)")  # only with fractions

@@ -1,4 +1,4 @@
-"""The Countdown task: what it loads, how it judges, what counts as the same answer."""
+"""The Countdown task: its prompts, its judgements, its classes of equivalent answers."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ def ids(samples: list[Sample]) -> list[str]:
     return [sample.id for sample in samples]
 
 
-def test_it_is_registered() -> None:
+def test_every_task_is_registered_under_its_name() -> None:
     assert find_task("countdown") is TASK
     assert all(find_task(name).name == name for name in TASKS)
 
@@ -52,15 +52,15 @@ def test_a_smaller_limit_is_the_beginning_of_a_larger_one() -> None:
     assert ids(TASK.load(10, None, 3)) == ids(TASK.load(50, None, 3))[:10]
 
 
-def test_levels_restrict_and_leave_the_choice_within_a_level_alone() -> None:
-    some = TASK.load(20, (4, 2), 0)
-    assert Counter(sample.level for sample in some) == {2: 10, 4: 10}
-    alone = TASK.load(10, (2,), 0)
-    assert ids(alone) == [sample.id for sample in some if sample.level == 2]
+def test_levels_restrict_without_changing_the_choice_within_a_level() -> None:
+    both = TASK.load(20, (4, 2), 0)
+    assert Counter(sample.level for sample in both) == {2: 10, 4: 10}
+    single = TASK.load(10, (2,), 0)
+    assert ids(single) == [sample.id for sample in both if sample.level == 2]
 
 
 def test_an_unknown_level_is_named_with_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="unknown level 9; there is 1, 2, 3, 4"):
+    with pytest.raises(ValueError, match="unknown level 9; choose from 1, 2, 3, 4"):
         TASK.load(10, (1, 9), 0)
 
 
@@ -75,8 +75,8 @@ def test_levels_of_different_sizes_are_used_up() -> None:
     ("text", "correct", "answer", "explanation"),
     [
         (" (18-08)+(03+03)\n", True, "(18-08)+(03+03)", "reaches the target"),
-        ("18-08+03", False, "18-08+03", "uses [18, 8, 3] where [3, 8, 3, 18]"),
-        ("18+8+3+3", False, "18+8+3+3", "makes 32, not 16"),
+        ("18-08+03", False, "18-08+03", "uses [18, 8, 3], not the given [3, 8, 3, 18]"),
+        ("18+8+3+3", False, "18+8+3+3", "equals 32, not 16"),
         ("18++8", False, "18++8", "expected a number"),
         ("1:18-08=10 (18-08)+(03+03)", False, None, "no answer"),
         ("", False, None, "no answer"),
@@ -89,9 +89,9 @@ def test_scores(text: str, correct: bool, answer: str | None, explanation: str) 
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "is_same"),
     [
-        ("(18-8)+(3+3)", "3+3+18-8", True),  # another way to the same value with the same numbers
+        ("(18-8)+(3+3)", "3+3+18-8", True),  # the same value with the same numbers
         ("18-8", "8+2", True),  # both make 10 and neither uses the given numbers
         ("(18-8)+(3+3)", "8+8", False),  # the value, but with other numbers
         ("18+8+3+3", "(18-8)+(3+3)", False),
@@ -100,8 +100,8 @@ def test_scores(text: str, correct: bool, answer: str | None, explanation: str) 
         ("1/3", "33/100", False),
     ],
 )
-def test_classes_of_equivalent_answers(one: str, other: str, same: bool) -> None:
-    assert TASK.classes(SAMPLE, [one, None, other]) == [0, None, 0 if same else 2]
+def test_classes_of_equivalent_answers(first: str, second: str, is_same: bool) -> None:
+    assert TASK.classes(SAMPLE, [first, None, second]) == [0, None, 0 if is_same else 2]
 
 
 @pytest.mark.parametrize("answer", ["18++8", "4/0", "sixteen"])

@@ -1,3 +1,6 @@
-"""What runs inside the sandbox: standard library only, and nothing else of the project in sight."""
+"""The code that runs inside the sandbox, where no other module of the project exists.
+
+It uses the standard library only. The host starts `start.main` and shares `protocol` with it.
+"""
 
 __all__: list[str] = []

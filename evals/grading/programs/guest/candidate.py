@@ -1,7 +1,7 @@
 """The side that runs the code of a model: it receives arguments and returns values.
 
-It never sees the tests and takes no part in the judgement, so whatever the code does to this
-process, all it gains is to choose the values that it returns.
+It never sees the tests and takes no part in the judgement. Whatever the code does to this process,
+it only chooses the values that it returns.
 """
 
 from __future__ import annotations
@@ -25,32 +25,33 @@ MAX_MESSAGE_CHARACTERS = 300
 def serve(channel: int) -> None:
     """Answer a `load`, then calls, until the other side closes the channel.
 
-    A request is `(seconds, args, kwargs)`, a reply `(kind, what, seconds of CPU time)`.
+    A request is `(seconds, args, kwargs)`, a reply `(kind, content, seconds of CPU time)`.
     """
     try:
         send(channel, "ready")
-        function, reply = _timed(_load, *receive(channel))
-        loaded = None if reply[0] == "value" else reply[1]
-        send(channel, (reply[0], loaded, reply[2]))
+        function, (kind, content, spent) = _timed(_load, *receive(channel))
+        send(channel, (kind, None if kind == "value" else content, spent))
         while function is not None:
             _answer(channel, _timed(function, *receive(channel))[1])
     except ClosedError:
         return
 
 
-def _timed(function: Callable[..., Any], seconds: float, args: Any, kwargs: Any) -> tuple[Any, Any]:
+def _timed(
+    function: Callable[..., Any], seconds: float, args: Any, kwargs: Any
+) -> tuple[Any, tuple[str, Any, float]]:
     """The value and the reply, under a limit on CPU time whose signal ends the process."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     start = time.process_time()
     value = None
     try:
         value = function(*args, **kwargs)
-        kind, what = "value", value
+        kind, content = "value", value
     except BaseException as error:
-        kind, what = "raised", (_names(error), _text(error))
+        kind, content = "raised", (_names(error), _text(error))
     spent = time.process_time() - start
     signal.setitimer(signal.ITIMER_PROF, 0)
-    return value, (kind, what, spent)
+    return value, (kind, content, spent)
 
 
 def _answer(channel: int, reply: tuple[str, Any, float]) -> None:
@@ -65,7 +66,7 @@ def _answer(channel: int, reply: tuple[str, Any, float]) -> None:
 
 
 def _load(prompt: str, program: str, entry_point: str) -> Callable[..., Any]:
-    """The function that the program defines; the prompt's imports and helpers stand before it."""
+    """The function that the program defines, after the prompt's imports and helpers."""
     module = types.ModuleType(NAME)
     sys.modules[NAME] = module
     namespace = module.__dict__

@@ -1,7 +1,7 @@
 """The side that runs the benchmark's tests; it never executes the code of a model.
 
-The function under test is a stand-in that sends its arguments to the process of the candidate
-and gets plain values back, so comparisons happen where the candidate cannot reach.
+The function under test is a stand-in that sends its arguments to the candidate's process and
+returns plain values, so comparisons happen where the candidate cannot reach.
 """
 
 from __future__ import annotations
@@ -10,38 +10,41 @@ import builtins
 import json
 import os
 import time
+import types
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from evals.grading.programs.guest.protocol import Job, Verdict
 from evals.grading.programs.guest.wire import ClosedError, NotPlainError, receive, send
 
 __all__ = ["WALL_FACTOR", "judge"]
 
-WALL_FACTOR, WALL_SECONDS = 3.0, 1.0  # a candidate that sleeps, or a busy machine
+WALL_FACTOR, WALL_SECONDS = 3.0, 1.0  # for a candidate that sleeps, or a busy machine
 
 
 class _CandidateError(Exception):
-    """The candidate raised an exception that is not a built-in one, or cannot be rebuilt."""
+    """The candidate raised an exception that is not built in, or cannot be rebuilt."""
 
 
-class _NoAnswer(BaseException):
-    """The candidate cannot go on: no `except` of a test may hide it."""
+class _CandidateFailure(BaseException):
+    """The candidate returns nothing more. A test's `except Exception` does not catch it."""
 
     def __init__(self, kind: str, explanation: str = "") -> None:
         super().__init__(kind, explanation)
 
 
 class _Candidate:
-    """The function under test, as seen by the tests.
+    """The function under test, as the tests see it.
 
     Args:
         channel: the file descriptor of the candidate's process.
-        limits: CPU seconds allowed to each call in order; the last counts for all after it.
-        total_seconds: CPU seconds allowed to all of them together.
-        output: a file descriptor that gets an empty line with the first reply.
+        limits: CPU seconds for the calls in order; the last limit holds for all later calls.
+        total_seconds: CPU seconds for all calls together.
+        output: a file descriptor that receives an empty line with the first reply.
     """
 
     def __init__(
-        self, channel: int, limits: list[float], total_seconds: float, output: int
+        self, channel: int, limits: Sequence[float], total_seconds: float, output: int
     ) -> None:
         self._channel = channel
         self._output = output
@@ -51,24 +54,24 @@ class _Candidate:
         self.seconds: list[float] = []
         self.raised: BaseException | None = None
         self.raised_as = "", ""
-        self.failure: _NoAnswer | None = None
+        self.failure: _CandidateFailure | None = None
 
     def load(self, prompt: str, program: str, entry_point: str, seconds: float) -> float:
-        """Define the function; the CPU seconds it took."""
+        """Define the function; returns the CPU seconds of that."""
         try:
             ready = receive(self._channel, time.monotonic() + 30)
         except (ClosedError, TimeoutError):
             ready = None
         if ready != "ready":
-            raise _NoAnswer("not started", "the sandbox of the candidate did not start")
+            raise _CandidateFailure("not started", "the sandbox of the candidate did not start")
         try:
-            kind, what, spent = self._ask(seconds, (prompt, program, entry_point), {})
-        except _NoAnswer as failure:
+            kind, content, spent = self._ask(seconds, (prompt, program, entry_point), {})
+        except _CandidateFailure as failure:
             kind, explanation = failure.args
-            raise _NoAnswer(kind, f"{explanation} when loaded".strip()) from None
+            raise _CandidateFailure(kind, f"{explanation} when loaded".strip()) from None
         if kind == "raised":
-            names, message = what
-            raise _NoAnswer("wrong", f"does not load: {names[0]}: {message}")
+            names, message = content
+            raise _CandidateFailure("wrong", f"does not load: {names[0]}: {message}")
         return spent
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,26 +79,26 @@ class _Candidate:
             raise self.failure
         seconds = self._limits[min(len(self.seconds), len(self._limits) - 1)]
         try:
-            kind, what, spent = self._ask(min(seconds, self._left), args, kwargs)
-            if not self.seconds:  # from here on what becomes of us is up to the candidate
+            kind, content, spent = self._ask(min(seconds, self._left), args, kwargs)
+            if not self.seconds:  # from here on the candidate's results can stop this process
                 os.write(self._output, b"\n")
             if kind == "not plain":
-                raise _NoAnswer("wrong", f"returns {what}, which is not plain data")
-        except _NoAnswer as failure:
+                raise _CandidateFailure("wrong", f"returns {content}, which is not plain data")
+        except _CandidateFailure as failure:
             self.failure = failure
             raise
         self._left -= spent
         self.seconds.append(spent)
         if kind == "raised":
-            names, message = what
+            names, message = content
             self.raised, self.raised_as = _rebuilt(names, message), (names[0], message[:200])
             raise self.raised
-        return what
+        return content
 
     def _ask(self, seconds: float, args: Any, kwargs: Any) -> tuple[str, Any, float]:
-        """One exchange. Raises _NoAnswer where none comes, or one of another form."""
+        """A request and its reply. Raises _CandidateFailure without a well-formed reply."""
         if seconds <= 0:
-            raise _NoAnswer("time")
+            raise _CandidateFailure("time")
         start = time.monotonic()
         patience = min(WALL_FACTOR * seconds + WALL_SECONDS, self._wall_left)
         try:
@@ -104,42 +107,41 @@ class _Candidate:
             self._wall_left -= time.monotonic() - start
             return _checked(reply)
         except TimeoutError:
-            raise _NoAnswer("time") from None
+            raise _CandidateFailure("time") from None
         except ClosedError:
-            raise _NoAnswer("gone") from None
+            raise _CandidateFailure("gone") from None
         except (NotPlainError, MemoryError) as error:
-            raise _NoAnswer("wrong", f"returns {error}") from error
+            raise _CandidateFailure("wrong", f"returns {error}") from error
 
 
-def judge(job: dict[str, Any], channel: int, output: int) -> None:
-    """Run the job's tests and write the verdict to `output` as JSON, behind empty lines."""
-    candidate = _Candidate(channel, job["limits"], job["total_seconds"], output)
-    verdict: dict[str, Any] = {"load_seconds": 0.0}
+def judge(job: Job, channel: int, output: int) -> None:
+    """Run the job's tests and write the verdict to `output` as JSON, after empty lines."""
+    candidate = _Candidate(channel, job.limits, job.total_seconds, output)
+    load_seconds = 0.0
     try:
-        program = job["prompt"], job["program"], job["entry_point"]
-        verdict["load_seconds"] = candidate.load(*program, job["load_seconds"])
-        check = _check_function(job, candidate)
-        kind, explanation = _run(check, candidate)
-    except _NoAnswer as failure:
+        load_seconds = candidate.load(job.prompt, job.program, job.entry_point, job.load_seconds)
+        kind, explanation = _run(_check_function(job, candidate), candidate)
+    except _CandidateFailure as failure:
         kind, explanation = failure.args
     except BaseException as error:
         kind, explanation = "broken", f"the tests do not load: {type(error).__name__}: {error}"
-    verdict |= {"kind": kind, "explanation": explanation, "seconds": candidate.seconds}
-    verdict["judge_seconds"] = time.process_time()
+    spent = time.process_time()
+    verdict = Verdict(kind, explanation, load_seconds, candidate.seconds, spent)
     with open(output, "w", encoding="utf-8") as file:
-        json.dump(verdict, file)
+        json.dump(verdict._asdict(), file)
 
 
-def _check_function(job: dict[str, Any], candidate: _Candidate) -> Any:
-    """The benchmark's `check`; helpers of the prompt are the reference's own."""
-    namespace: dict[str, Any] = {"__name__": "tests"}
-    exec(compile(job["reference"], "<reference>", "exec"), namespace)
-    namespace[job["entry_point"]] = candidate
-    exec(compile(job["test"], "<test>", "exec"), namespace)
-    return namespace["check"]
+def _check_function(job: Job, candidate: _Candidate) -> Callable[[_Candidate], object]:
+    """The benchmark's `check`; the prompt's helpers are those of the reference."""
+    namespace = types.ModuleType("tests").__dict__
+    exec(compile(job.reference, "<reference>", "exec"), namespace)
+    namespace[job.entry_point] = candidate
+    exec(compile(job.test, "<test>", "exec"), namespace)
+    check: Callable[[_Candidate], object] = namespace["check"]
+    return check
 
 
-def _run(check: Any, candidate: _Candidate) -> tuple[str, str]:
+def _run(check: Callable[[_Candidate], object], candidate: _Candidate) -> tuple[str, str]:
     """The kind of verdict and its explanation."""
     try:
         check(candidate)
@@ -166,21 +168,21 @@ def _mistake(error: BaseException, candidate: _Candidate) -> str:
 
 
 def _checked(reply: Any) -> tuple[str, Any, float]:
-    """The reply if it has the form of one: the sender may be hostile."""
+    """The reply, if it has the form of a reply: the sender may be hostile."""
     if not (isinstance(reply, tuple) and len(reply) == 3 and isinstance(reply[2], float)):
         raise NotPlainError("a message of its own making")
-    kind, what, spent = reply
+    kind, content, spent = reply
     if kind == "raised":
-        names, message = what
+        names, message = content
         if not (
             isinstance(message, str) and names and all(isinstance(name, str) for name in names)
         ):
             raise NotPlainError("a message of its own making")
-    return kind, what, max(spent, 0.0)
+    return kind, content, max(spent, 0.0)
 
 
 def _rebuilt(names: list[str], message: str) -> Exception:
-    """The nearest built-in exception to the one that was raised."""
+    """The nearest built-in exception to the exception that was raised."""
     for name in names:
         kind = getattr(builtins, name, None)
         if isinstance(kind, type) and issubclass(kind, Exception):

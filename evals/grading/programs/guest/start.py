@@ -1,4 +1,4 @@
-"""First code in the sandbox: takes on the limits, gives up root, then plays its part."""
+"""The first code in the sandbox: sets the limits, gives up root, then runs its role."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import json
 import os
 import resource
 import sys
-from typing import Any
+from collections.abc import Mapping
 
 __all__ = ["main"]
 
 
 def main(settings: str) -> None:
     """Run the role of `settings`: JSON with `role`, `limits`, `uid`, `paths`, `channels`."""
-    given = json.loads(settings)
-    _take_limits(given["limits"])
-    if given["uid"] is not None:
+    values = json.loads(settings)
+    _set_limits(values["limits"])
+    if values["uid"] is not None:
         os.setgroups([])
-        os.setgid(given["uid"])
-        os.setuid(given["uid"])
-    sys.path += given["paths"]
-    sys.set_int_max_str_digits(0)  # some tests hold, and compare, longer integers
-    _play(given["role"], *given["channels"])
+        os.setgid(values["uid"])
+        os.setuid(values["uid"])
+    sys.path += values["paths"]
+    sys.set_int_max_str_digits(0)  # some tests compare longer integers
+    _run(values["role"], *values["channels"])
 
 
-def _take_limits(limits: dict[str, Any]) -> None:
+def _set_limits(limits: Mapping[str, int]) -> None:
     values = {
         resource.RLIMIT_AS: limits["memory_bytes"],
         resource.RLIMIT_NPROC: limits["num_processes"],
@@ -36,22 +36,23 @@ def _take_limits(limits: dict[str, Any]) -> None:
     }
     for name, value in values.items():
         resource.setrlimit(name, (value, value))
-    # At the soft limit comes a signal that says why; at the hard one the kernel kills.
+    # The soft limit sends a signal that gives the reason; at the hard limit the kernel kills.
     cpu_seconds = limits["cpu_seconds"]
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
 
-def _play(role: str, *channels: int) -> None:
+def _run(role: str, *channels: int) -> None:
     if role == "candidate":
         from evals.grading.programs.guest.candidate import serve
 
         serve(*channels)
     elif role == "judge":
         from evals.grading.programs.guest.judge import judge
+        from evals.grading.programs.guest.protocol import Job
 
-        with open(0, encoding="utf-8") as job:
-            judge(json.load(job), *channels)
+        with open(0, encoding="utf-8") as file:
+            judge(Job(**json.load(file)), *channels)
     else:
-        with open(0, encoding="utf-8") as program:
-            source = program.read()
+        with open(0, encoding="utf-8") as file:
+            source = file.read()
         exec(compile(source, "<program>", "exec"), {"__name__": "__main__"})

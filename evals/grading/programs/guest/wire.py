@@ -1,11 +1,11 @@
 """Messages between two sandboxed processes: a length, then plain data.
 
-One side of the channel is hostile. What it sends is unpickled with nothing to call but the
-constructors of built-in types, so all it can do is to choose values.
+One side of the channel is hostile. Its messages are unpickled with nothing to call except the
+constructors of built-in types, so it can only choose values.
 
-Plain data are built-in values, and Fraction and Decimal, which travel as their parts. A numpy
-scalar crosses as the Python number of the same value: as itself it would be compared with a list
-element by element, so that a 1 would equal [1] and not differ from [].
+Plain data are built-in values, and Fraction and Decimal, which are sent as their parts. A numpy
+scalar is sent as the Python number of the same value: a numpy scalar compares with a list element
+by element, so that a 1 would equal [1] and not differ from [].
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 __all__ = ["MAX_MESSAGE_BYTES", "ClosedError", "NotPlainError", "receive", "send"]
 
 MAX_MESSAGE_BYTES = 512 << 20
-MAX_INTEGER_BYTES = 128 << 10  # the time to write one in digits grows with the square
-MAX_DIGITS = 4300  # as Python's own limit, which is off elsewhere
-MAX_FRACTION_BITS = 14285  # as many digits; the time to reduce one grows with the square
+MAX_INTEGER_BYTES = 128 << 10  # the time to write an integer in digits grows with the square
+MAX_DIGITS = 4300  # Python's default limit, which `start` turns off
+MAX_FRACTION_BITS = 14285  # as many digits; the time to reduce a fraction grows with the square
 LENGTH = struct.Struct("!Q")
 
-# How the value of a subclass is read without asking the subclass, where that is possible.
+# Reads the value of a subclass without calling methods of the subclass, where that is possible.
 BASES: dict[type, Callable[[Any], Any]] = {
     int: int.__pos__,
     float: float.__pos__,
@@ -48,15 +48,15 @@ LOADABLE = {kind.__name__: kind for kind in (*BASES, bool)}
 
 
 class ClosedError(EOFError):
-    """The other side is gone."""
+    """The other side has closed the channel."""
 
 
 class NotPlainError(TypeError):
-    """A value which is not made of built-in types, or too large to send."""
+    """A value that is not made of built-in types, or too large to send."""
 
 
 class _Pickler(pickle.Pickler):
-    """Writes built-in values as they are, subclasses (Counter, a numpy string) as their base."""
+    """Writes built-in values unchanged, subclasses (Counter, a numpy string) as their base."""
 
     def persistent_id(self, value: Any) -> tuple[Any, ...] | None:
         kind = type(value)
@@ -65,7 +65,7 @@ class _Pickler(pickle.Pickler):
         return ("decimal", str(value)) if kind is Decimal else None
 
     def reducer_override(self, value: Any) -> Any:
-        # By identity: what the candidate made may be equal to anything.
+        # By identity: an object of the candidate may be equal to anything.
         if type(value) in BASES or any(value is kind for kind in LOADABLE.values()):
             return NotImplemented
         if (number := _number(value)) is not None:
@@ -77,7 +77,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _number(value: Any) -> bool | int | float | complex | None:
-    """The Python number of a numpy scalar, or of an array that has no dimension; else None."""
+    """The Python number of a numpy scalar, or of an array without dimensions; else None."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray) or value.shape:
         return None
@@ -107,7 +107,7 @@ def _fraction(numerator: int, denominator: int) -> Fraction:
 
 
 def _decimal(text: str) -> Decimal:
-    """Zeros count too: as an integer, 1e999999999 would fill the memory."""
+    """Zeros count as digits: as an integer, 1e999999999 would fill the memory."""
     if len(text) <= MAX_DIGITS:
         value = Decimal(text)
         if not value.is_finite() or abs(value.adjusted()) <= MAX_DIGITS:
@@ -116,7 +116,7 @@ def _decimal(text: str) -> Decimal:
 
 
 def send(channel: int, value: object) -> None:
-    """Write one message. Raises NotPlainError, before anything is sent, and ClosedError."""
+    """Write a message. Raises ClosedError, and NotPlainError before anything is sent."""
     buffer = io.BytesIO(bytes(LENGTH.size))
     buffer.seek(LENGTH.size)
     try:
@@ -136,10 +136,10 @@ def send(channel: int, value: object) -> None:
 
 
 def receive(channel: int, deadline: float | None = None) -> Any:
-    """Read one message.
+    """Read a message.
 
-    Raises ClosedError, TimeoutError after `deadline` (of time.monotonic, None for none), and
-    NotPlainError where the message is not plain data, or holds an integer of over a million bits.
+    Raises ClosedError, TimeoutError after `deadline` (of time.monotonic; None for no deadline), and
+    NotPlainError for a message that is not plain data, or has an integer of over a million bits.
     """
     (size,) = LENGTH.unpack(_read(channel, LENGTH.size, deadline))
     if size > MAX_MESSAGE_BYTES:
@@ -161,7 +161,7 @@ def receive(channel: int, deadline: float | None = None) -> Any:
 
 
 def _refuse_huge_integers(message: object) -> None:
-    """Raise NotPlainError for one; nothing is visited twice."""
+    """Raise NotPlainError for an integer beyond the limit; no container is visited twice."""
     seen, waiting = set[int](), [message]
     while waiting:
         value = waiting.pop()

@@ -13,7 +13,7 @@ MARK = "####"
 
 
 class WordProblems(MathBenchmark):
-    """The answer is behind a mark, with commas between thousands."""
+    """Word problems whose answer follows a mark, with commas between thousands."""
 
     def gold(self, answer: str) -> str:
         _, mark, number = answer.rpartition(MARK)

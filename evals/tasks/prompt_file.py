@@ -1,15 +1,15 @@
-"""Prompts of one's own: `--task path.jsonl`, a JSON object per line.
+"""The user's file of prompts: `--task path.jsonl`, a JSON object per line.
 
     {"id": "sum", "prompt": "What is 2 + 2?", "answer": "4", "grader": "integer"}
 
 `id` is a text, different in every line. `prompt` is a text, sent as a user message, or a list of
-chat messages with `role` and `content`; it is sent as it is, so it says itself in which form it
-wants its answer. `level` is a whole number of at least 1, the easiest, or absent. `answer` is the
-reference answer and `grader` one of math (the default: equivalence of what is in the last
-`\\boxed{}`), integer, letter and text (the whole answer after the reasoning, letter case and spaces
-aside); a reference answer is refused that its own grader does not find right, or finds equal to
-nothing but the same text, such as `3/0`. Either every line has an answer or none has; without
-answers nothing is judged, and only methods that need no labels can be run.
+chat messages with `role` and `content`; nothing is added to it, so it has to ask for the form of
+the answer itself. `level` is a whole number of at least 1, the easiest, or absent. `answer` is the
+reference answer and `grader` is math (the default: equivalence to the last `\\boxed{}`), integer,
+letter or text (the whole answer after the reasoning, letter case and spaces aside). A reference
+answer is refused if its grader does not judge it right, or, as `3/0`, accepts nothing but the same
+text. Either every line has an answer or none has; without answers nothing is judged, and only
+methods that need no labels can be run.
 """
 
 from __future__ import annotations
@@ -20,30 +20,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from evals.records.files import require_characters
-from evals.tasks import Message, Sample, Score, choose, user_message
+from evals.grading.score import Score
 from evals.tasks.benchmark import DEFAULTS
+from evals.tasks.characters import require_characters
 from evals.tasks.graders import GRADERS
+from evals.tasks.task import Message, Sample, choose, user_message
 
-__all__ = ["FIELDS", "OwnPrompts", "Reference"]
+__all__ = ["FIELDS", "PromptFile", "Reference"]
 
 FIELDS = ("id", "prompt", "answer", "level", "grader")
 
 
 class Reference(NamedTuple):
-    """What an answer is judged by: a reference answer, and a name of `GRADERS`."""
+    """A reference answer, and the key of its grader in `GRADERS`."""
 
     answer: str
     grader: str
 
 
 @dataclass(frozen=True)
-class OwnPrompts:
-    """The task of a file.
+class PromptFile:
+    """A task that is a file of prompts.
 
     Attributes:
         path: of the file.
-        samples: its lines, in order; the reference of each is None without an answer.
+        samples: its lines, in order; `reference` is None for a line without an answer.
     """
 
     path: Path
@@ -66,10 +67,10 @@ class OwnPrompts:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The task of a file.
+        """Read a file.
 
         Raises:
-            ValueError: the file cannot be read, or a line is wrong, with its number.
+            ValueError: the file cannot be read, or a line is wrong; the message has its number.
         """
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -83,7 +84,7 @@ class OwnPrompts:
                 continue
             try:
                 sample = _sample(line)
-                _require_alike(samples, sample)
+                _require_consistent(samples, sample)
             except ValueError as error:
                 raise ValueError(f"line {number} of {path}: {error}") from error
             samples[sample.id] = replace(sample, line=number)
@@ -92,7 +93,7 @@ class OwnPrompts:
     def using(self, copy: Path) -> Self:
         return self.read(copy)
 
-    def to_json(self) -> dict[str, Any] | None:
+    def to_json(self) -> dict[str, object] | None:
         return {"copy": str(self.path)}
 
     def load(self, limit: int | None, levels: tuple[int, ...] | None, seed: int) -> list[Sample]:
@@ -119,14 +120,14 @@ def _sample(line: str) -> Sample:
     try:
         content = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from error
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError("it must be an object in braces")
+        raise ValueError("not a JSON object in braces")
     if unknown := [name for name in content if name not in FIELDS]:
-        raise ValueError(f"unknown field {unknown[0]!r}; there is {', '.join(FIELDS)}")
+        raise ValueError(f"unknown field {unknown[0]!r}; choose from {', '.join(FIELDS)}")
     for name in ("id", "prompt"):
         if name not in content:
-            raise ValueError(f"it has no {name}")
+            raise ValueError(f"{name} is missing")
     for name, value in content.items():
         require_characters(name, value)
     return Sample(
@@ -137,13 +138,13 @@ def _sample(line: str) -> Sample:
     )
 
 
-def _require_alike(samples: dict[str, Sample], sample: Sample) -> None:
+def _require_consistent(samples: dict[str, Sample], sample: Sample) -> None:
     if sample.id in samples:
-        raise ValueError(f"id {sample.id!r} is that of an earlier line")
-    others = [other.reference is None for other in samples.values()]
-    if others and others[0] != (sample.reference is None):
-        one, other = ("no", "have") if sample.reference is None else ("an", "have none")
-        raise ValueError(f"it has {one} answer where earlier lines {other}; give all or none")
+        raise ValueError(f"id {sample.id!r} repeats that of an earlier line")
+    earlier = next(iter(samples.values()), sample)
+    if (earlier.reference is None) != (sample.reference is None):
+        problem = "is missing, but" if sample.reference is None else "is given, but not"
+        raise ValueError(f"answer {problem} given in earlier lines; give all or none")
 
 
 def _text(name: str, value: Any) -> str:
@@ -159,7 +160,7 @@ def _messages(prompt: Any) -> list[Message]:
         raise ValueError(f"prompt is {prompt!r}; it must be a text or a list of messages")
     for message in prompt:
         if not isinstance(message, dict) or set(message) != {"role", "content"}:
-            raise ValueError(f"message {message!r} must have role and content, and no more")
+            raise ValueError(f"message {message!r} must have role and content, and nothing else")
         _text("role", message["role"])
         _text("content", message["content"])
     return prompt
@@ -176,11 +177,11 @@ def _level(level: Any) -> int | None:
 def _reference(answer: Any, grader: Any) -> Reference | None:
     if answer is None:
         if grader is not None:
-            raise ValueError(f"grader is {grader!r}, but there is no answer to judge by")
+            raise ValueError(f"grader is {grader!r}, but answer is missing")
         return None
     grader = "math" if grader is None else grader
     if not isinstance(grader, str) or grader not in GRADERS:
-        raise ValueError(f"unknown grader {grader!r}; there is {', '.join(GRADERS)}")
+        raise ValueError(f"unknown grader {grader!r}; choose from {', '.join(GRADERS)}")
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         answer = str(answer)
     _require_gradable(_text("answer", answer), grader)
@@ -188,15 +189,15 @@ def _reference(answer: Any, grader: Any) -> Reference | None:
 
 
 def _require_gradable(answer: str, grader: str) -> None:
-    """The answer itself, given as an answer, must be right, and other answers can be."""
-    given = answer if grader == "text" else f"\\boxed{{{answer}}}"
-    score = GRADERS[grader].score(given, answer)
+    """The reference answer must be judged right, and other texts must be able to equal it."""
+    text = answer if grader == "text" else f"\\boxed{{{answer}}}"
+    score = GRADERS[grader].score(text, answer)
     if not score.correct:
         raise ValueError(
-            f"answer is {answer!r}, which {grader} does not grade: {score.explanation}"
+            f"answer is {answer!r}, which {grader} does not accept: {score.explanation}"
         )
     if problem := GRADERS[grader].problem(answer):
         raise ValueError(
-            f"answer is {answer!r}, which {grader} can compare with the same text only: {problem}; "
-            "write it as mathematics, or choose another grader"
+            f"answer is {answer!r}, which {grader} can only compare with the same text: "
+            f"{problem}; write it as mathematics, or choose another grader"
         )

@@ -1,6 +1,6 @@
-"""HumanEval+: 164 Python functions to write, each with the tests of evalplus.
+"""HumanEval+: 164 Python functions to write, with the tests of evalplus.
 
-The revision is the one that public harnesses pin for evalplus/humanevalplus; the columns (task_id,
+The revision is that which public harnesses pin for evalplus/humanevalplus; the columns (task_id,
 prompt, canonical_solution, entry_point, test; split test) are those of its rows.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evals.tasks import Sample, Score, user_message
+from evals.grading import programs
+from evals.grading.score import Score
 from evals.tasks.benchmark import Benchmark
-from evals.tasks.hub import Row, Source
+from evals.tasks.hub import DatasetRow, Source
+from evals.tasks.task import Sample, user_message
 
 __all__ = ["INSTRUCTION", "TASK", "CodeBenchmark"]
 
@@ -24,23 +26,19 @@ COLUMNS = ("prompt", "entry_point", "test", "canonical_solution")
 
 @dataclass(frozen=True, kw_only=True)
 class CodeBenchmark(Benchmark):
-    """Functions to write, judged by running them; two programs are never the same answer."""
+    """Functions to write, judged by running them; programs do not vote."""
 
     can_vote: bool = field(default=False, init=False)
     needs_isolation: bool = field(default=True, init=False)
 
-    def sample(self, row: Row) -> Sample:
-        from evals.grading.programs.code import CodeProblem
-
+    def sample(self, row: DatasetRow) -> Sample:
         values = row.values
-        asked = f"{INSTRUCTION}\n\n```python\n{values['prompt'].strip()}\n```"
-        problem = CodeProblem(**{column: values[column] for column in COLUMNS})
-        return Sample(values["task_id"], user_message(asked), None, problem)
+        prompt = f"{INSTRUCTION}\n\n```python\n{values['prompt'].strip()}\n```"
+        problem = programs.CodeProblem(**{column: values[column] for column in COLUMNS})
+        return Sample(values["task_id"], user_message(prompt), None, problem)
 
     def score(self, sample: Sample, text: str) -> Score:
-        from evals.grading.programs.code import score
-
-        return score(text, sample.reference)
+        return programs.score(text, sample.reference)
 
     def classes(self, sample: Sample, answers: Sequence[str | None]) -> list[int | None]:
         return [None] * len(answers)

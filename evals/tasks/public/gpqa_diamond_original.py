@@ -3,18 +3,17 @@
 The order of the choices of a question follows from `CHOICE_SEED` and the question alone, and
 `config.json` names the seed. The revision and the configuration are those of ai-dynamo/aiperf,
 `gpqa-diamond`; the columns are those of lighteval 0.13.0, `lighteval/tasks/tasks/gpqa.py` (split
-train), and "Record ID" of the dataset's own csv.
+train), and "Record ID" of the dataset's csv.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any
 
-from evals.tasks import Sample
 from evals.tasks.choices import LETTERS, ChoiceBenchmark
-from evals.tasks.hub import Row, Source
+from evals.tasks.hub import DatasetRow, Source
+from evals.tasks.task import Sample
 
 __all__ = ["CHOICE_SEED", "TASK", "ShuffledChoices"]
 
@@ -25,18 +24,18 @@ WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffledChoices(ChoiceBenchmark):
-    """The choices are in columns of their own.
+    """Questions whose choices are separate columns.
 
     Attributes:
-        choice_seed: of their order.
+        choice_seed: seed of the order of the choices.
     """
 
     choice_seed: int = CHOICE_SEED
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return super().to_json() | {"choice_seed": self.choice_seed}
 
-    def sample(self, row: Row) -> Sample:
+    def sample(self, row: DatasetRow) -> Sample:
         name = row.values["Record ID"]
         columns = [RIGHT, *WRONG]
         random.Random(f"{self.choice_seed}/{name}").shuffle(columns)
@@ -45,7 +44,7 @@ class ShuffledChoices(ChoiceBenchmark):
             for letter, column in zip(LETTERS, columns, strict=True)
         ]
         question = "\n".join([row.values["Question"].strip(), "", *choices])
-        return self.asked(name, question, LETTERS[columns.index(RIGHT)])
+        return self.choice_sample(name, question, LETTERS[columns.index(RIGHT)])
 
 
 TASK = ShuffledChoices(

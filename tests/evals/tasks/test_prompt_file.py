@@ -1,4 +1,4 @@
-"""Prompts of one's own: what a file may hold, and what is said of a wrong line."""
+"""The user's file of prompts: what a line may hold, and the message for a wrong line."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evals.tasks import find_task
-from evals.tasks.own import OwnPrompts
+from evals.tasks.prompt_file import PromptFile
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOOD = {"id": "a", "prompt": "2 + 2?", "answer": "4"}
@@ -20,7 +20,7 @@ def write(folder: Path, *lines: Any) -> str:
     return str(path)
 
 
-def test_it_loads() -> None:
+def test_a_file_loads() -> None:
     task = find_task(str(FIXTURES / "own.jsonl"))
     assert (task.has_labels, task.can_vote, task.needs_isolation) == (True, True, False)
     assert task.name == str(FIXTURES / "own.jsonl")
@@ -51,7 +51,7 @@ def test_every_grader_judges(sample_id: str, right: str, wrong: str) -> None:
     assert task.classes(sample, [score.answer, None, score.answer]) == [0, None, 0]
 
 
-def test_a_text_that_says_nothing_is_no_answer() -> None:
+def test_an_empty_text_is_no_answer() -> None:
     task = find_task(str(FIXTURES / "own.jsonl"))
     sample = next(sample for sample in task.load(None, None, 0) if sample.id == "word")
     assert task.score(sample, " \n").answer is None
@@ -75,18 +75,21 @@ def test_numbers_are_answers_and_empty_lines_are_skipped(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "no JSON"),
-        ('["a"]', "must be an object"),
-        ({"prompt": "p"}, "it has no id"),
-        ({"id": "b"}, "it has no prompt"),
+        ("{", "not JSON"),
+        ('["a"]', "not a JSON object"),
+        ({"prompt": "p"}, "id is missing"),
+        ({"id": "b"}, "prompt is missing"),
         ({"id": 1, "prompt": "p"}, "id is 1; it must be a text"),
-        ({"id": "a", "prompt": "p", "answer": "1"}, "id 'a' is that of an earlier line"),
+        ({"id": "a", "prompt": "p", "answer": "1"}, "id 'a' repeats that of an earlier line"),
         ({"id": "b", "prompt": ""}, "prompt is ''; it must be a text"),
         ({"id": "b", "prompt": 3}, "prompt is 3; it must be a text or a list"),
         ({"id": "b", "prompt": []}, "prompt is []"),
         ({"id": "b", "prompt": [{"role": "user"}]}, "must have role and content"),
         ({"id": "b", "prompt": [{"role": "user", "content": 3}]}, "content is 3"),
-        ({"id": "b", "prompt": "p", "anwser": "4"}, "unknown field 'anwser'; there is id, prompt"),
+        (
+            {"id": "b", "prompt": "p", "anwser": "4"},
+            "unknown field 'anwser'; choose from id, prompt",
+        ),
         ({"id": "b", "prompt": "p", "answer": "4", "level": 0}, "level is 0"),
         ({"id": "b", "prompt": "p", "answer": "4", "level": True}, "level is True"),
         ({"id": "b", "prompt": "p", "answer": "4", "level": "hard"}, "level is 'hard'"),
@@ -103,21 +106,21 @@ def test_numbers_are_answers_and_empty_lines_are_skipped(tmp_path: Path) -> None
         ),
         (
             {"id": "b", "prompt": "p", "answer": "\\frac{1}{2"},
-            "answer is '\\\\frac{1}{2', which math does not grade: a \\boxed{ is never closed",
+            "answer is '\\\\frac{1}{2', which math does not accept: a \\boxed{ is never closed",
         ),
         (
             {"id": "b", "prompt": "p", "answer": "3/0"},
-            "answer is '3/0', which math can compare with the same text only: it has no value",
+            "answer is '3/0', which math can only compare with the same text: it has no value",
         ),
         (
             {"id": "b", "prompt": "p", "answer": "§"},
-            "answer is '§', which math can compare with the same text only: it cannot be read",
+            "answer is '§', which math can only compare with the same text: it cannot be read",
         ),
         (
             {"id": "b", "prompt": "p", "answer": "1,2,\\ldots,n", "grader": "math"},
             "what the dots leave out cannot be compared; write it as mathematics, or choose",
         ),
-        ({"id": "b", "prompt": "p", "grader": "math"}, "there is no answer to judge by"),
+        ({"id": "b", "prompt": "p", "grader": "math"}, "grader is 'math', but answer is missing"),
         ({"id": "b", "prompt": "make \ud83d 2+2"}, "prompt holds '\\ud83d', half of a surrogate"),
         ({"id": "b\udc00", "prompt": "p"}, "id holds '\\udc00', half of a surrogate pair"),
         ({"id": "b", "prompt": "p", "answer": "\ude00\ud83d"}, "answer holds '\\ude00', half of"),
@@ -126,7 +129,10 @@ def test_numbers_are_answers_and_empty_lines_are_skipped(tmp_path: Path) -> None
             "prompt holds '\\udfff', half of a surrogate pair, which is no character; write both",
         ),
         ({"id": "b", "prompt": "p", "answer": "4", "level": "\ud800"}, "level holds '\\ud800'"),
-        ({"id": "b", "prompt": "p"}, "no answer where earlier lines have; give all or none"),
+        (
+            {"id": "b", "prompt": "p"},
+            "answer is missing, but given in earlier lines; give all or none",
+        ),
     ],
 )
 def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any, message: str) -> None:
@@ -137,18 +143,20 @@ def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any, mess
 
 
 @pytest.mark.parametrize("answer", ["12:00", "19, 46, \\text{ and } 82", "3:4:5", "\\text{no}"])
-def test_an_answer_that_can_judge_others_is_taken(tmp_path: Path, answer: str) -> None:
+def test_a_reference_answer_that_accepts_other_texts_is_taken(tmp_path: Path, answer: str) -> None:
     path = write(tmp_path, GOOD, {"id": "b", "prompt": "p", "answer": answer})
     assert len(find_task(path).load(None, None, 0)) == 2
 
 
 @pytest.mark.parametrize("answer", ["3/0", "§", "1,2,\\ldots,n"])
-def test_the_text_grader_takes_what_is_no_mathematics(tmp_path: Path, answer: str) -> None:
+def test_the_text_grader_takes_answers_that_are_not_mathematics(
+    tmp_path: Path, answer: str
+) -> None:
     path = write(tmp_path, {"id": "a", "prompt": "p", "answer": answer, "grader": "text"})
     assert len(find_task(path).load(None, None, 0)) == 1
 
 
-def test_lines_end_where_a_line_ends_and_nowhere_else(tmp_path: Path) -> None:
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
     """U+2028 may stand in a JSON string; str.splitlines cuts there."""
     path = tmp_path / "own.jsonl"
     line = '{"id": "a", "prompt": "x\u2028y\x85z", "answer": "4"}'
@@ -157,7 +165,7 @@ def test_lines_end_where_a_line_ends_and_nowhere_else(tmp_path: Path) -> None:
     assert sample.prompt[0]["content"] == "x\u2028y\x85z"
 
 
-def test_both_halves_of_a_pair_are_a_character(tmp_path: Path) -> None:
+def test_both_halves_of_a_surrogate_pair_are_a_character(tmp_path: Path) -> None:
     path = write(tmp_path, '{"id": "a", "prompt": "make \\ud83d\\ude00 2+2", "answer": "4"}')
     (sample,) = find_task(path).load(None, None, 0)
     assert sample.prompt[0]["content"] == "make \N{GRINNING FACE} 2+2"
@@ -170,23 +178,25 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
         find_task(str(path))
 
 
-def test_an_answer_after_lines_without_is_refused(tmp_path: Path) -> None:
+def test_an_answer_after_lines_without_answers_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, {"id": "b", "prompt": "p"}, GOOD)
-    with pytest.raises(ValueError, match="line 2 .* an answer where earlier lines have none"):
+    with pytest.raises(
+        ValueError, match="line 2 .* answer is given, but not given in earlier lines"
+    ):
         find_task(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot read .*absent\.jsonl: No such file"):
         find_task(str(tmp_path / "absent.jsonl"))
 
 
-def test_own_prompts_have_no_other_dataset(tmp_path: Path) -> None:
+def test_a_prompt_file_takes_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--dataset is for the tasks with a dataset"):
         find_task(write(tmp_path, GOOD), tmp_path)
 
 
-def test_another_file_may_be_read() -> None:
-    task = OwnPrompts.read(FIXTURES / "own.jsonl").using(FIXTURES / "own_unlabelled.jsonl")
+def test_a_task_can_be_switched_to_another_file() -> None:
+    task = PromptFile.read(FIXTURES / "own.jsonl").using(FIXTURES / "own_unlabelled.jsonl")
     assert not task.has_labels
     assert task.to_json() == {"copy": str(FIXTURES / "own_unlabelled.jsonl")}
