@@ -33,16 +33,6 @@ from tests.fakes.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed
 SAMPLING = SamplingConfig(max_new_tokens=6)
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(transport.random, "uniform", lambda low, high: 0.002)
-
-
-@pytest.fixture
-def endpoint(scripted):
-    return TokenEndpoint(scripted)
-
-
 # Answers of another shape
 
 WRONG = json.loads(Path(__file__).with_name("wrong_answers.json").read_text())
@@ -230,7 +220,7 @@ def test_a_server_that_hides_its_vocabulary_is_refused(scripted):
         return answer(path, body)
 
     scripted.answer = vague
-    with pytest.raises(ServerUnsuitableError, match="took a token that no model has"):
+    with pytest.raises(ServerUnsuitableError, match="accepted a token that no model has"):
         TokenEndpoint(scripted)
 
 

@@ -10,7 +10,7 @@ import torch
 from sglang.srt.sampling.custom_logit_processor import CustomLogitProcessor
 
 from eager_sgl.engine.gate.parameters import Gate, processor_text
-from eager_sgl.engine.gate.processor import REPORT, EntropyGate
+from eager_sgl.engine.gate.processor import INFO_KEY, EntropyGate
 from eager_sgl.signals import retemper, top_k_entropy
 
 PROMPT = [1, 2, 3]
@@ -36,7 +36,7 @@ class Request:
         return self.kv.kv_committed_len - len(PROMPT)
 
     def sent(self, since=0):
-        return self.customized_info[REPORT][since : self.num_tokens]
+        return self.customized_info[INFO_KEY][since : self.num_tokens]
 
     @property
     def is_to_be_sent(self):
@@ -200,25 +200,25 @@ def test_a_server_that_counts_elsewhere_is_told_nothing_and_goes_on(kv):
     request = Request(1.0)
     request.kv = kv
     EntropyGate()(FLAT[None].clone(), [request.params])
-    assert request.customized_info[REPORT][0:9] == []
+    assert request.customized_info[INFO_KEY][0:9] == []
 
 
 def test_a_request_that_is_gone_disturbs_nobody():
-    class Later:
+    class Unfinished:
         def __init__(self):
-            self.over = False
+            self.finished = False
 
-        def is_over(self):
-            return self.over
+        def has_finished(self):
+            return self.finished
 
-        def note(self):
+        def record(self):
             pass
 
-    held, gone, request = Later(), Request(1.0), Request(1.0)
-    EntropyGate._steps.append(held)
+    blocking, gone, request = Unfinished(), Request(1.0), Request(1.0)
+    EntropyGate._steps.append(blocking)
     step([FLAT, FLAT], gone, request)
     del gone
-    held.over = True
+    blocking.finished = True
     assert len(request.sent()) == 1
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from eager_sgl import errors
-from eager_sgl.engine.protocol import generate_payload, matched_stop_token, parse_generation
+from eager_sgl.engine.protocol import generate_payload, parse_generation
+from eager_sgl.engine.text_answers import parse_text_answer
 
 META = {"prompt_tokens": 5, "cached_tokens": 4, "finish_reason": {"type": "length", "length": 2}}
 
@@ -49,9 +50,11 @@ def test_a_generation_without_logprobs_has_none():
     assert (parsed.top, parsed.logprobs) == (None, None)
 
 
-def test_what_ended_a_generation_is_a_token_or_a_text():
-    assert matched_stop_token(answer(finish_reason={"type": "stop", "matched": 4})) == 4
-    assert matched_stop_token(answer(finish_reason={"type": "stop", "matched": "\n"})) is None
+def test_a_text_has_its_tokens_unless_a_stop_string_cut_it():
+    assert parse_text_answer(answer(finish_reason={"type": "stop", "matched": 4})).token_ids == (3,)
+    cut = parse_text_answer(answer(finish_reason={"type": "stop", "matched": "\n"}))
+    assert cut.token_ids is None
+    assert parse_text_answer(answer()).token_ids == (3, 4)
 
 
 def test_an_aborted_request_is_an_error():

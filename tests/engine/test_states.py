@@ -16,11 +16,6 @@ from tests.test_program import config_of
 PROMPT = (7, 8, 9)
 
 
-@pytest.fixture
-def endpoint(scripted):
-    return TokenEndpoint(scripted)
-
-
 def requests_of(scripted, num_tokens):
     """The tokens sent in requests for so many."""
     return [

@@ -10,18 +10,13 @@ import time
 import pytest
 
 from eager_sgl import errors
-from eager_sgl.engine import limits, transport
-from eager_sgl.engine.limits import PATIENT, UNREPEATED, Patience
+from eager_sgl.engine import limits
+from eager_sgl.engine.limits import PATIENT, PAUSE_JITTER, UNREPEATED, Patience
 from eager_sgl.engine.shapes import as_object
 from eager_sgl.engine.transport import Transport
 from tests.fakes.http_server import ABORT, Handler, hanging, listening, serving, streaming
 
 NUM_TRIES = len(PATIENT.pauses) + 1
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(transport.random, "uniform", lambda low, high: 0.005)
 
 
 def generated(seen):
@@ -112,14 +107,15 @@ def test_a_body_shorter_than_it_says_is_lost():
 
 def test_about_half_a_minute_is_waited_in_seven_tries():
     assert NUM_TRIES == 7
-    assert 20 < 0.75 * sum(PATIENT.pauses) < 1.25 * sum(PATIENT.pauses) < 60
+    shortest, longest = (factor * sum(PATIENT.pauses) for factor in PAUSE_JITTER)
+    assert 20 < shortest < longest < 60
     first = limits.FIRST_CONTACT
-    longest = 1.25 * sum(first.pauses) + (len(first.pauses) + 1) * first.timeout
+    longest = PAUSE_JITTER[1] * sum(first.pauses) + (len(first.pauses) + 1) * first.timeout
     assert 10 < longest < 20
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(monkeypatch):
-    monkeypatch.setattr(transport.random, "uniform", lambda low, high: 0.1)
+    monkeypatch.setattr(limits, "PAUSE_JITTER", (0.1, 0.1))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -163,7 +159,7 @@ def test_whether_a_server_answers_is_asked_once(reply, answers):
 
 
 def test_a_server_that_hangs_does_not_answer(monkeypatch):
-    monkeypatch.setattr(transport, "_ALIVE_TIMEOUT", 0.2)
+    monkeypatch.setattr(limits, "ALIVE_TIMEOUT", 0.2)
     with hanging() as url:
         assert not Transport(url).is_answering()
 
@@ -172,7 +168,7 @@ def test_a_server_that_hangs_does_not_answer(monkeypatch):
 
 
 def test_a_small_route_has_a_short_limit(monkeypatch):
-    monkeypatch.setattr(transport, "SMALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(limits, "SMALL_TIMEOUT", 0.05)
     assert limits.SMALL_TIMEOUT <= 20
     with hanging() as url:
         late = pytest.raises(
@@ -264,7 +260,7 @@ def test_a_request_that_takes_too_long_is_told_to_stop_and_its_answer_counts(lim
 
 
 def test_a_request_that_cannot_be_stopped_is_asked_for_again(monkeypatch):
-    monkeypatch.setattr(transport, "_ABORT_TIMEOUT", 0.1)
+    monkeypatch.setattr(limits, "ABORT_TIMEOUT", 0.1)
     ids = iter("abcdefghij")
     with serving((200, "{}"), delay=5.0) as (url, seen):
         outcome = started(Transport(url, silence_timeout=0.1), lambda: {"rid": next(ids)})
@@ -331,7 +327,7 @@ def test_a_server_of_another_protocol_is_named_on_one_line():
             self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
             self.hang_up()
 
-    unreachable = pytest.raises(errors.ServerUnreachableError, match="is no HTTP")
+    unreachable = pytest.raises(errors.ServerUnreachableError, match="is no readable HTTP")
     with listening(Shell) as url, unreachable as caught:
         Transport(url).get("/model_info")
     assert "\n" not in str(caught.value)
