@@ -9,7 +9,6 @@ import pytest
 import sglang as sgl
 
 from eager_sgl import continue_from, eager_generate, set_prompt
-from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnreachableError
 from tests.test_program import config_of
 
