@@ -15,22 +15,29 @@ from eager_sgl.engine.states import TOKENS
 
 __all__ = ["end_states_at_exit", "join_worker", "raising_in_program"]
 
+_SEEN = "eager_sgl.seen"
+
 
 class _FailedVariables(dict[str, object]):
     """Variables of a state whose worker thread failed; access to a missing one raises the error."""
 
     def __init__(self, variables: dict[str, object], error: Exception) -> None:
         super().__init__(variables)
-        self.error = error
-        self.is_raised = False
+        self._error = error
 
     def __missing__(self, name: str) -> NoReturn:
         self.fail()
 
     def fail(self) -> NoReturn:
         """Raise the error in the calling thread."""
-        self.is_raised = True
-        raise self.error
+        # On the error: forks of a failed state share it.
+        vars(self._error)[_SEEN] = True
+        raise self._error
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the program has seen the error."""
+        return _SEEN in vars(self._error)
 
 
 @contextlib.contextmanager
@@ -66,7 +73,7 @@ def join_worker(s: StreamExecutor) -> None:
     if s.use_thread and s.worker is not threading.current_thread():
         s.worker.join()
     is_fork, variables = s.fork_start_text_pos is not None, s.variables
-    if is_fork and isinstance(variables, _FailedVariables) and not variables.is_raised:
+    if is_fork and isinstance(variables, _FailedVariables) and not variables.is_seen:
         variables.fail()
 
 

@@ -50,7 +50,9 @@ def wrong_answers(route):
         for value in wrong_answers(route)
     ],
 )
-def test_an_answer_of_another_shape_is_one_sentence_when_connecting(scripted, route, value):
+def test_an_answer_of_another_shape_is_one_sentence_when_connecting(
+    scripted: ScriptedServer, route: str, value: str
+) -> None:
     unsuitable = pytest.raises(ServerUnsuitableError, match=f"not as an SGLang server.*{route}")
     with scripted_sglang(scripted, spoiling(route, value)) as url, unsuitable:
         connect(url)
@@ -60,7 +62,7 @@ def spoiling(route, value):
     return lambda path, data: value.encode() if path == route else None
 
 
-@sgl.function
+@sgl.function  # type: ignore[untyped-decorator]
 def talk(s):
     set_prompt(s, (9,))
     s += sgl.gen("a", max_tokens=3)
@@ -105,7 +107,9 @@ USES = {
         for value in (wrong_answers(route) if use in MAIN else WRONG["any route"][:3])
     ],
 )
-def test_an_answer_of_another_shape_is_one_sentence_later(scripted, route, use, value):
+def test_an_answer_of_another_shape_is_one_sentence_later(
+    scripted: ScriptedServer, route: str, use: str, value: str
+) -> None:
     profile = TokenEndpoint(scripted).profile
     with scripted_sglang(scripted, spoiling(route, value)) as url:
         endpoint = TokenEndpoint(transport.Transport(url), profile)
@@ -114,7 +118,7 @@ def test_an_answer_of_another_shape_is_one_sentence_later(scripted, route, use, 
 
 
 @pytest.mark.parametrize("use", USES["/generate"])
-def test_one_wrong_answer_in_three_changes_nothing(scripted, use):
+def test_one_wrong_answer_in_three_changes_nothing(scripted: ScriptedServer, use: str) -> None:
     answers = Counter()
 
     def spoil(path, data):
@@ -144,8 +148,8 @@ LOST_SCORES = {
 
 
 def select(url):
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += "one"
         s += sgl.gen("a", choices=["b", "c"])
         return s["a"]
@@ -155,7 +159,7 @@ def select(url):
 
 
 @pytest.mark.parametrize("fault", LOST_SCORES)
-def test_what_a_selection_asks_is_tried_again(fault):
+def test_what_a_selection_asks_is_tried_again(fault: str) -> None:
     tokens, lost = (200, '{"tokens": [1, 2]}'), LOST_SCORES[fault]
     replies = [tokens, scored(-1.0), lost, scored(-1.0, -2.0), lost, scored(-1.0, -0.5)]
     with serving(*replies) as (url, seen):
@@ -173,7 +177,9 @@ def test_what_a_selection_asks_is_tried_again(fault):
         ((501, "{}"), ServerError),
     ],
 )
-def test_what_a_selection_fails_with_has_its_name(reply, error):
+def test_what_a_selection_fails_with_has_its_name(
+    reply: tuple[int | None, str], error: type[Exception]
+) -> None:
     with serving((200, '{"tokens": [1, 2]}'), reply) as (url, _), pytest.raises(error):
         select(url)
 
@@ -181,7 +187,7 @@ def test_what_a_selection_fails_with_has_its_name(reply, error):
 # Connecting
 
 
-def test_a_server_that_hangs_says_so_soon(monkeypatch):
+def test_a_server_that_hangs_says_so_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = Patience(limits.FIRST_CONTACT.pauses, timeout=0.1)
     monkeypatch.setattr(probe, "FIRST_CONTACT", quick)
     begun = time.monotonic()
@@ -190,7 +196,9 @@ def test_a_server_that_hangs_says_so_soon(monkeypatch):
     assert time.monotonic() - begun < 5
 
 
-def test_the_key_of_the_environment_is_used_where_none_is_given(monkeypatch):
+def test_the_key_of_the_environment_is_used_where_none_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(probe, "FIRST_CONTACT", Patience(()))
     monkeypatch.setitem(os.environ, API_KEY_VARIABLE, "sesame")
     for given, sent in ((None, "Bearer sesame"), ("other", "Bearer other"), ("", None)):
@@ -203,12 +211,14 @@ def test_the_key_of_the_environment_is_used_where_none_is_given(monkeypatch):
     assert {request.key for request in seen} == {None}
 
 
-def test_the_size_of_the_vocabulary_is_found_without_reaching_the_model(endpoint, scripted):
+def test_the_size_of_the_vocabulary_is_found_without_reaching_the_model(
+    endpoint: TokenEndpoint, scripted: ScriptedServer
+) -> None:
     assert endpoint.profile.vocabulary_size == NUM_IDS
     assert not any("regex" in request["sampling_params"] for request in scripted.requests)
 
 
-def test_a_server_that_hides_its_vocabulary_is_refused(scripted):
+def test_a_server_that_hides_its_vocabulary_is_refused(scripted: ScriptedServer) -> None:
     answer = scripted.answer
 
     def vague(path, body=None):
@@ -224,7 +234,7 @@ def test_a_server_that_hides_its_vocabulary_is_refused(scripted):
         TokenEndpoint(scripted)
 
 
-def test_a_server_that_answers_says_so(endpoint):
+def test_a_server_that_answers_says_so(endpoint: TokenEndpoint) -> None:
     assert endpoint.is_answering()
 
 
@@ -251,7 +261,9 @@ def test_a_server_that_answers_says_so(endpoint):
         (object, "the prompt is <class"),
     ],
 )
-def test_a_prompt_that_cannot_be_one_is_refused(endpoint, scripted, prompt, said):
+def test_a_prompt_that_cannot_be_one_is_refused(
+    endpoint: TokenEndpoint, scripted: ScriptedServer, prompt: object, said: str
+) -> None:
     scripted.requests.clear()
     with pytest.raises(ValueError, match=said):
         endpoint.encode(prompt)
@@ -261,7 +273,9 @@ def test_a_prompt_that_cannot_be_one_is_refused(endpoint, scripted, prompt, said
 
 
 @pytest.mark.parametrize("text", ["make \ud83d", "\udc00", "a\ud800b", "\ud83d\ud83d"])
-def test_a_text_that_cannot_be_encoded_is_refused_and_named(scripted, text):
+def test_a_text_that_cannot_be_encoded_is_refused_and_named(
+    scripted: ScriptedServer, text: str
+) -> None:
     with scripted_sglang(scripted) as url:
         endpoint = connect(url)
         num_before = len(scripted.requests)
@@ -280,8 +294,8 @@ def test_a_text_that_cannot_be_encoded_is_refused_and_named(scripted, text):
 
 
 def bad_gen(**options):
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, (9, 8, 7))
         s += sgl.gen("a", **options)
 
@@ -310,7 +324,9 @@ def bad_gen(**options):
     ],
     ids=str,
 )
-def test_what_a_program_asks_for_is_checked(endpoint, scripted, options):
+def test_what_a_program_asks_for_is_checked(
+    endpoint: TokenEndpoint, scripted: ScriptedServer, options: Json
+) -> None:
     num_before = len(scripted.requests)
     error = bad_gen(**options).run(backend=endpoint).error()
     assert isinstance(error, ValueError)
@@ -318,9 +334,9 @@ def test_what_a_program_asks_for_is_checked(endpoint, scripted, options):
     assert len(scripted.requests) == num_before
 
 
-def test_what_a_stream_asks_for_is_checked(endpoint):
-    @sgl.function
-    def program(s):
+def test_what_a_stream_asks_for_is_checked(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += "text"
         s += sgl.gen("a", top_k=2**31)
 
@@ -330,25 +346,27 @@ def test_what_a_stream_asks_for_is_checked(endpoint):
 
 
 @pytest.mark.parametrize("token_id", [NUM_IDS, -1, 2**40, True, 1.5, "1"])
-def test_a_token_that_the_model_has_not_ends_nothing(endpoint, token_id):
+def test_a_token_that_the_model_has_not_ends_nothing(
+    endpoint: TokenEndpoint, token_id: object
+) -> None:
     with pytest.raises(ValueError, match="token"):
         endpoint.is_stop_token(token_id)
 
 
 @pytest.mark.parametrize("ids", [[[NUM_IDS]], [[1], [-1]], [b"ab"], [[1.5]], [3]])
-def test_only_tokens_are_decoded(endpoint, ids):
+def test_only_tokens_are_decoded(endpoint: TokenEndpoint, ids: object) -> None:
     with pytest.raises(ValueError, match="a sequence"):
         endpoint.decode(ids)
 
 
-def test_stop_tokens_of_another_model_are_refused(endpoint):
+def test_stop_tokens_of_another_model_are_refused(endpoint: TokenEndpoint) -> None:
     wrong = SamplingConfig(max_new_tokens=6, stop_token_ids=(3, NUM_IDS))
     with pytest.raises(ValueError, match=f"token id {NUM_IDS} at position 1 of stop_token_ids"):
         parallel.run(prompt=(9,), num_sequences=2, sampling=wrong, backend=endpoint)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, float("nan")])
-def test_a_number_of_sequences_is_one(endpoint, number):
+def test_a_number_of_sequences_is_one(endpoint: TokenEndpoint, number: float) -> None:
     with pytest.raises(ValueError, match="num_sequences is"):
         parallel.run(prompt=(9,), num_sequences=number, sampling=SAMPLING, backend=endpoint)
     result = parallel.run(
@@ -376,7 +394,9 @@ class Small(ScriptedServer):
 
 @pytest.mark.parametrize("monitor", ["chunk", "gate"])
 @pytest.mark.parametrize("top_k", [11, 100, 10**9])
-def test_k_above_the_vocabulary_is_all_of_it(monitor, top_k, monkeypatch):
+def test_k_above_the_vocabulary_is_all_of_it(
+    monitor: str, top_k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tests.fakes.scripted.NUM_IDS", VOCABULARY + 5)
     server = Small(mixed_distribution(42), allows_gate=True)
     endpoint = TokenEndpoint(server)
