@@ -1,0 +1,7 @@
+"""The embedded runtime: an SGLang server that this process starts, watches and ends.
+
+Others use `runtime.EmbeddedRuntime` alone. Below it: `address` (where the server listens),
+`arguments` (fields of `ServerArgs`), `environment`, `log` (stages of the start, advice on errors)
+and `process`, which runs in the server's own process. SGLang loads `cpu_platform` through its entry
+point, and on machines without an accelerator `cpu_torch` and `cpu_attention`.
+"""

@@ -1,4 +1,4 @@
-"""Fields of SGLang's `ServerArgs` (0.5.23): what the runtime sets, checks and refuses."""
+"""Fields of SGLang's `ServerArgs` (0.5.23): the runtime's values, checks and refusals."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from typing import Any
 
 from eager_sgl.engine.addresses import require_key
 
-__all__ = ["devices_fault", "plain_arguments", "resolve_arguments"]
+__all__ = ["Arguments", "devices_fault", "plain_arguments", "resolve_arguments"]
 
-# What every device gets; the rest of SGLang's defaults suit a GPU as they are.
-COMMON_ARGUMENTS: dict[str, Any] = {
+Arguments = dict[str, Any]
+"""Fields of `ServerArgs` by name, with values that JSON can hold."""
+
+# For every device; SGLang's other defaults suit a GPU.
+COMMON_ARGUMENTS: Arguments = {
     # An idle scheduler otherwise spins on one core.
     "sleep_on_idle": True,
     "log_level": "info",
     # One line per request would fill the log and slow the server.
     "log_level_http": "warning",
-    # For the entropy gate. Whoever may send requests can then run code in the server: it listens on
-    # this machine only, and wants a key.
+    # For the entropy gate. Clients can then run code in the server: it listens on this machine
+    # only, and requires a key.
     "enable_custom_logit_processor": True,
 }
 
-CPU_ARGUMENTS: dict[str, Any] = {
+CPU_ARGUMENTS: Arguments = {
     "device": "cpu",
     # CPUs compute in float32; half precision is emulated on most.
     "dtype": "float32",
     "attention_backend": "torch_native",
     "sampling_backend": "pytorch",
-    # Overlap hides scheduling behind a device's work; here both take turns on the same core.
+    # Overlap hides scheduling behind a device's work; here both share the same core.
     "disable_overlap_schedule": True,
-    # A branch that begins joins the step of those that run, instead of holding them up for one.
+    # A new branch joins the step of running ones, instead of delaying them by one.
     "enable_mixed_chunk": True,
     # A cached prefix is shared token by token.
     "page_size": 1,
     "max_running_requests": 256,
-    # Weights and KV pool take at most half of the memory, and the pool at most these tokens: it is
-    # written once at the start, which takes time and memory even when it is never used.
+    # Weights and KV pool take at most half of the memory, and the pool holds at most these tokens:
+    # it is written once at the start, which takes time and memory even if it is never used.
     "mem_fraction_static": 0.5,
     "max_total_tokens": 131_072,
     # Graphs are captured for GPUs only.
@@ -51,9 +54,9 @@ CPU_ARGUMENTS: dict[str, Any] = {
 }
 
 _ONE_MACHINE = "the runtime is on this machine alone; use connect() for a server on several"
-_HTTP = "the runtime is asked over plain HTTP"
+_HTTP = "requests to the runtime use plain HTTP"
 
-# Fields that we rely on: the values that they may have, and why no others.
+# Fields that the runtime depends on: their allowed values, and the reason.
 FIXED: dict[str, tuple[tuple[object, ...], str]] = {
     "skip_tokenizer_init": ((False,), "prompts are tokenised by the server"),
     "disable_radix_cache": ((False,), "every branch would be generated anew"),
@@ -75,8 +78,8 @@ FIXED: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-def _is_int(value: object, least: int, most: float) -> bool:
-    return type(value) is int and least <= value <= most
+def _is_int(value: object, minimum: int, maximum: int) -> bool:
+    return type(value) is int and minimum <= value <= maximum
 
 
 def _is_count(value: object) -> bool:
@@ -85,11 +88,11 @@ def _is_count(value: object) -> bool:
 
 _COUNT = (_is_count, "a whole number of at least 1")
 
-# Fields whose values reach the server as they are: what they must be, by rule and in words.
+# Fields whose values are passed on unchanged: their rule, as a function and in words.
 CHECKED: dict[str, tuple[Callable[[object], bool], str]] = {
     "port": (
         lambda value: _is_int(value, 1, 65_535),
-        "a port from 1 to 65535; left out, a free one is taken",
+        "a port from 1 to 65535; leave it out for a free one",
     ),
     "host": (lambda value: isinstance(value, str) and value != "", "an address of this machine"),
     "random_seed": (
@@ -115,8 +118,8 @@ CHECKED: dict[str, tuple[Callable[[object], bool], str]] = {
 }
 
 
-def plain_arguments(server_args: Mapping[str, object]) -> dict[str, Any]:
-    """Server arguments as JSON holds them.
+def plain_arguments(server_args: Mapping[str, object]) -> Arguments:
+    """Server arguments with values that JSON can hold.
 
     Raises:
         ValueError: SGLang has no such field, or the runtime cannot work with its value.
@@ -152,7 +155,7 @@ def _plain(name: str, value: object) -> object:
 
 @functools.cache
 def _field_names() -> frozenset[str]:
-    """Of `ServerArgs`; importing it would take ten seconds and more."""
+    """The fields of `ServerArgs`, whose import would take more than ten seconds."""
     spec = importlib.util.find_spec("sglang")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -160,17 +163,17 @@ def _field_names() -> frozenset[str]:
     return frozenset(runpy.run_path(str(path))["POSITIONAL_FIELD_ORDER"])
 
 
-def resolve_arguments(server_args: Mapping[str, Any], *, on_cpu: bool) -> dict[str, Any]:
-    """The fields of `ServerArgs`: the owner's over ours."""
-    return COMMON_ARGUMENTS | (CPU_ARGUMENTS if on_cpu else {}) | dict(server_args)
+def resolve_arguments(server_args: Arguments, *, on_cpu: bool) -> Arguments:
+    """All fields to set: the runtime's defaults, overridden by the user's server arguments."""
+    return COMMON_ARGUMENTS | (CPU_ARGUMENTS if on_cpu else {}) | server_args
 
 
 def devices_fault(arguments: Mapping[str, Any], num_devices: int) -> str | None:
     """Why the machine cannot serve with these arguments; None if it can.
 
     Args:
-        arguments: resolved ones.
-        num_devices: that SGLang can serve on; 0 where there is only the CPU.
+        arguments: all resolved fields.
+        num_devices: that SGLang can serve on; 0 if the machine has only its CPU.
     """
     device, num_ranks = arguments.get("device"), 1
     for name in ("tp_size", "pp_size"):
@@ -186,7 +189,7 @@ def devices_fault(arguments: Mapping[str, Any], num_devices: int) -> str | None:
         )
     if num_ranks > max(num_devices, 1):
         return (
-            f"tp_size, pp_size and dp_size want {num_ranks} devices, "
-            f"but this machine has {num_devices or 'only its CPU'}"
+            f"tp_size, pp_size and dp_size need {num_ranks} devices, "
+            f"but this machine has {num_devices or 'only its CPU'}; lower them"
         )
     return None

@@ -1,11 +1,12 @@
 """Attention in PyTorch that decodes many sequences per call.
 
 SGLang's own PyTorch attention (0.5.23) decodes one sequence after the other, and that loop is 70 %
-of the time of a small model at 128 sequences. This one gives 2-3 times the tokens per second.
+of the time of a small model at 128 sequences. Decoding in groups gives 2-3 times the tokens per
+second.
 
-A request whose prefix is cached but for its last token is prefilled by one step of decoding, and
-that is what every continuation and every fork is. SGLang's loop computes such a step as if the
-whole prefix were asked for again; here it joins the groups of sequences that decode.
+Every continuation and every fork finds its prefix cached except the last token, so its prefill is
+one step of decoding. SGLang's loop computes such a step as if the whole prefix were new; here it
+joins the groups of sequences that decode.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 __all__ = ["BatchedDecodeBackend", "group_by_length"]
 
-# Keys (or values) gathered per attention call: what stays in a core's second-level cache.
+# Keys (or values) gathered per attention call: they fit a core's second-level cache.
 GATHERED_BYTES = 512 * 1024
 
 DecodeGroup = tuple[Tensor, Tensor, Tensor]
@@ -28,15 +29,15 @@ DecodeGroup = tuple[Tensor, Tensor, Tensor]
 
 
 ExtendParts = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Rows of a batch that add one token, rows that add several, and the tokens of both."""
+"""Rows of a batch that add a single token, rows that add several, and the tokens of both."""
 
 
 class BatchedDecodeBackend(TorchNativeAttnBackend):  # type: ignore[misc]
-    """SGLang's PyTorch attention, decoding groups of sequences instead of single ones."""
+    """SGLang's PyTorch attention, which decodes groups of sequences instead of single ones."""
 
     def init_forward_metadata(self, forward_batch: Any) -> None:
         super().init_forward_metadata(forward_batch)
-        # The layers of one forward pass share their groups; the first layer makes them.
+        # The layers of a forward pass share the groups, which the first layer makes.
         self.decode_groups: list[DecodeGroup] = []
         self.extend_parts: ExtendParts | None = None
 
@@ -65,17 +66,23 @@ class BatchedDecodeBackend(TorchNativeAttnBackend):  # type: ignore[misc]
             self.extend_parts = _extend_parts(extend_seq_lens)
         single, several, single_tokens, several_tokens = self.extend_parts
         if len(single):
-            places = (req_to_token, req_pool_indices[single], seq_lens[single])
+            kv_rows = (req_to_token, req_pool_indices[single], seq_lens[single])
             output[single_tokens] = self._run_sdpa_forward_decode(
                 query[single_tokens],
                 torch.empty_like(output[single_tokens]),
-                *(k_cache, v_cache, *places),
+                *(k_cache, v_cache, *kv_rows),
                 **options,
             )
         if len(several):
-            tokens, own = query[several_tokens], [row[several] for row in rows]
+            tokens, extended = query[several_tokens], [row[several] for row in rows]
             output[several_tokens] = extend(
-                tokens, torch.empty_like(tokens), k_cache, v_cache, req_to_token, *own, **options
+                tokens,
+                torch.empty_like(tokens),
+                k_cache,
+                v_cache,
+                req_to_token,
+                *extended,
+                **options,
             )
         return output
 
@@ -91,14 +98,14 @@ class BatchedDecodeBackend(TorchNativeAttnBackend):  # type: ignore[misc]
         encoder_lens: Tensor | None = None,
         **options: Any,
     ) -> Tensor:
-        places = (req_to_token, req_pool_indices, seq_lens)
+        kv_rows = (req_to_token, req_pool_indices, seq_lens)
         is_plain = encoder_lens is None and options["sliding_window_size"] is None
         if not is_plain or query.dtype != k_cache.dtype:
             return super()._run_sdpa_forward_decode(  # type: ignore[no-any-return]
-                query, output, k_cache, v_cache, *places, encoder_lens, **options
+                query, output, k_cache, v_cache, *kv_rows, encoder_lens, **options
             )
         if not self.decode_groups:
-            self.decode_groups = _decode_groups(*places, k_cache[0].nbytes)
+            self.decode_groups = _decode_groups(*kv_rows, k_cache[0].nbytes)
         for rows, slots, mask in self.decode_groups:
             keys, values = (
                 cache.index_select(0, slots).view(len(rows), -1, *cache.shape[1:])
@@ -127,7 +134,7 @@ def _extend_parts(extend_seq_lens: Tensor) -> ExtendParts:
 def group_by_length(lengths: Sequence[int], max_cells: int) -> list[list[int]]:
     """Split sequences into groups of similar length, as indices into `lengths`.
 
-    A group is padded to its longest sequence; its size times that length stays within `max_cells`
+    A group is padded to its longest sequence; its size times that length is at most `max_cells`
     unless it holds a single sequence.
     """
     groups: list[list[int]] = []

@@ -1,17 +1,17 @@
-"""The embedded runtime's own process: SGLang's server, which dies with its owner or its children.
+"""The process of the embedded runtime: SGLang's server, which dies with its owner or its children.
 
     python -m eager_sgl.embedded.process SCRATCH_FOLDER
 
-The folder holds the server's arguments: its keys among them, which the command line would show to
-all users of the machine.
+The folder holds the server's arguments, since the command line would show its keys to all users of
+the machine.
 
-Standard input is a pipe that the owner holds open and never writes to. When it ends, the owner is
-gone, however it died, and this process takes its whole group with it. (A parent-death signal would
-also fire when only the launching thread ends, and reaches no grandchild.) The same happens when
-one of SGLang's processes has ended, so that nobody waits for an answer that cannot come: SGLang
-itself waits a minute for diagnostics meanwhile, and accepts connections that it never answers.
+Standard input is a pipe that the owner holds open and never writes to. The pipe closes when the
+owner ends, however it dies, and then this process kills its whole group. (A parent-death signal
+would also fire when only the launching thread ends, and reaches no grandchild.) The same happens
+when a process of SGLang has ended, so that no client waits for an answer: SGLang itself waits a
+minute for diagnostics, and accepts connections that it never answers.
 
-SGLang's subprocesses import this module again, so its top level stays light.
+SGLang's subprocesses import this module again, so its top level imports nothing heavy.
 """
 
 import contextlib
@@ -33,21 +33,21 @@ __all__ = ["ARGUMENTS_FILE", "DEATH_FILE", "how_it_ended", "main"]
 
 ARGUMENTS_FILE = "server_args.json"
 DEATH_FILE = "death"
-"""Holds a clause on the process that died, such as "the scheduler died (signal 9)"."""
+"""The file with a clause on the process that died: "the scheduler died (signal 9)"."""
 
 POLL_SECONDS = 1.0
 LOG_SECONDS = 1.0
-"""What SGLang is given to write to its log what it knows of the death of a process."""
+"""Time for SGLang to write to its log why a process died."""
 SMALL_MODEL_BYTES = 100_000_000
 SHARED_MEMORY = Path("/dev/shm")
 TITLE_START = "sglang::"
 
 
 def main() -> None:
-    """Serve until killed; the argument is that of the command line above."""
+    """Serve until killed, with the argument of the command line above."""
     scratch = Path(sys.argv[1])
     if os.getpgrp() != os.getpid():
-        # Started by hand: the group that we kill must be our own.
+        # Started by hand: the group to kill must hold no other process.
         os.setpgid(0, 0)
     threading.Thread(target=_watch, args=(scratch,), daemon=True).start()
     from eager_sgl.embedded.arguments import devices_fault, resolve_arguments
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _num_devices() -> int:
-    """Devices that SGLang can serve on; 0 where there is only the CPU."""
+    """The devices that SGLang can serve on; 0 if the machine has only its CPU."""
     from eager_sgl.embedded.cpu_platform import accelerator_present
 
     if not accelerator_present():
@@ -79,29 +79,29 @@ def _num_devices() -> int:
 
 
 def _prepare_environment(model_folder: Path, scratch: Path) -> None:
-    # By default the ranks, here one, meet on a port that every network interface can reach.
+    # By default the ranks, here a single one, meet on a port open to every network interface.
     meeting = f"file://{scratch}/ranks_{os.getpid()}"
     os.environ.setdefault("SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE", meeting)
     if is_small(model_folder):
-        # Threads that wait for each other at every small operation lose more than they gain, and
-        # on a busy machine nearly everything: 73 token/s with two where one reaches 1,150.
+        # Threads that wait for each other at every small operation cost more than they gain: on a
+        # busy machine 73 token/s with two threads, and 1,150 with a single one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def is_small(model_folder: Path) -> bool:
-    """Whether a model folder's weight files are below `SMALL_MODEL_BYTES` (a hub id's are not)."""
+    """Whether a model folder's weight files are below `SMALL_MODEL_BYTES`; never for a hub id."""
     files = [*model_folder.glob("*.safetensors"), *model_folder.glob("*.bin")]
     return bool(files) and sum(file.stat().st_size for file in files) < SMALL_MODEL_BYTES
 
 
 def _watch(scratch: Path) -> None:
-    """End the process group once its owner is gone, or a process of SGLang has ended."""
+    """Kill the process group once its owner or a process of SGLang has ended."""
     owner = os.getppid()
     titles: dict[BaseProcess, str] = {}
     while True:
         titles |= {child: titles.get(child) or _title(child) for child in active_children()}
         ready = wait([0, *(child.sentinel for child in titles)], POLL_SECONDS)
-        # A process that the owner forked may keep the pipe open; our parent's id tells as well.
+        # A fork of the owner may keep the pipe open; then the parent's id shows the owner's end.
         if 0 in ready or os.getppid() != owner:
             shutil.rmtree(scratch, ignore_errors=True)
             break
@@ -115,7 +115,7 @@ def _watch(scratch: Path) -> None:
 
 
 def _title(child: BaseProcess) -> str:
-    """What a process of SGLang calls itself; empty until it does, and of any other."""
+    """The title that a process of SGLang gives itself; empty before that, and without a title."""
     assert child.pid is not None
     with contextlib.suppress(psutil.Error):
         name: str = psutil.Process(child.pid).name()
@@ -124,22 +124,22 @@ def _title(child: BaseProcess) -> str:
 
 
 def _death(child: BaseProcess, title: str) -> str | None:
-    """A clause on a process that has ended; None where it was a helper that has done its work."""
+    """A clause on a process that has ended; None for a helper that has finished its work."""
     child.join(POLL_SECONDS)
     code = child.exitcode
     if code == 0 and not title:
         return None
-    who = f"the {title}" if title else "a process of the server"
-    return f"{who} died ({how_it_ended(code)})" if code is not None else f"{who} died"
+    name = f"the {title}" if title else "a process of the server"
+    return f"{name} died ({how_it_ended(code)})" if code is not None else f"{name} died"
 
 
 def how_it_ended(exit_code: int) -> str:
-    """What `exitcode` and `returncode` say, in words."""
+    """An `exitcode` or `returncode` in words."""
     return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file that its reader sees whole or not at all."""
+    """Write a file atomically."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(text)
     unfinished.rename(path)
@@ -159,7 +159,7 @@ def _remove_leftovers() -> None:
 
 
 def _shared_inodes(maps: str) -> set[int]:
-    """The shared memory in a Linux list of mappings (a semaphore's name there is not its last)."""
+    """Inodes of shared memory in a Linux list of mappings (where a semaphore's name differs)."""
     return {int(line.split()[4]) for line in maps.splitlines() if f"{SHARED_MEMORY}/" in line}
 
 

@@ -1,4 +1,4 @@
-"""What a user says of a server, checked: its URL, its key, and limits in seconds."""
+"""Validation of a server's URL, its API key and timeouts, as users give them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ API_KEY_VARIABLE = "EAGER_SGL_API_KEY"
 
 
 def require_url(url: str) -> str:
-    """A server's base URL, without slashes at its end.
+    """A server's base URL without trailing slashes.
 
     Raises:
-        ValueError: it has no scheme or no host, or is more than a base URL.
+        ValueError: the URL has no scheme or no host, or has a query, a fragment or a /v1 path.
     """
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise ValueError(f"server URL is {url!r}; it must start with http:// or https://")
@@ -36,28 +36,31 @@ def require_url(url: str) -> str:
 
 
 def require_key(api_key: str) -> str:
-    """An API key that a header can carry; errors do not show it.
+    """An API key that an HTTP header can carry; errors do not quote it.
 
     Raises:
-        ValueError: it is empty, no text, or holds something else than printable ASCII.
+        ValueError: the key is empty, not a string, or has other characters than printable ASCII.
     """
     if not isinstance(api_key, str) or not api_key:
         kind = "empty" if api_key == "" else f"a {type(api_key).__name__}"
-        raise ValueError(f"the API key is {kind}; it must be a text of ASCII characters")
+        raise ValueError(f"the API key is {kind}; it must be a string of ASCII characters")
     for position, character in enumerate(api_key):
         if not "!" <= character <= "~":
             raise ValueError(
-                f"character {position} of the API key is U+{ord(character):04X}; a key is made of "
-                "ASCII characters without spaces"
+                f"character {position} of the API key is U+{ord(character):04X}; a key has "
+                "ASCII characters only, and no spaces"
             )
     return api_key
 
 
 def require_seconds(name: str, seconds: float) -> float:
-    """A limit in seconds.
+    """A timeout in seconds.
+
+    Args:
+        name: of the argument, for the error.
 
     Raises:
-        ValueError: it is not finite, or not above 0.
+        ValueError: the timeout is not a finite number above 0.
     """
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not 0 < seconds < math.inf:

@@ -1,9 +1,8 @@
-"""What may be sent to a server: numbers and texts, checked before a request leaves.
+"""Validation of a request's token ids, sampling parameters and texts, before it is sent.
 
-A server is shared, and SGLang looks at most numbers only where the model runs: a token id outside
-the vocabulary, more alternatives than there are tokens, or a number that its tensors cannot hold
-ends the scheduler, and with it everybody's requests. JSON has no word for NaN either, which arrives
-as "not given".
+SGLang checks few numbers before the model runs: a token id outside the vocabulary, more
+alternatives than tokens, or a number that its tensors cannot hold kills the scheduler, and with it
+the requests of all clients. NaN has no form in JSON, and would arrive as "not given".
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from eager_sgl.engine.shapes import shown
 
 __all__ = ["require_params", "require_tokens", "to_json"]
 
-LARGEST_INT = 2**30
-"""SGLang keeps counts in tensors of 32 bits; this is its own word for "all"."""
-LARGEST_FLOAT = 1e38
+MAX_INT = 2**30
+"""SGLang's own value for "all"; it keeps counts in tensors of 32 bits."""
+MAX_FLOAT = 1e38
 
 
 class _Range(NamedTuple):
@@ -42,13 +41,13 @@ class _Range(NamedTuple):
         return f"{also}{kind} from {self.lowest:g} to {self.highest:g}"
 
 
-_COUNT = _Range(0, LARGEST_INT, is_whole=True)
+_COUNT = _Range(0, MAX_INT, is_whole=True)
 _RANGES = {
     "max_new_tokens": _COUNT,
     "min_new_tokens": _COUNT,
-    "temperature": _Range(0, LARGEST_FLOAT),
+    "temperature": _Range(0, MAX_FLOAT),
     "top_p": _Range(math.ulp(0.0), 1),
-    "top_k": _Range(1, LARGEST_INT, is_whole=True, also=-1),
+    "top_k": _Range(1, MAX_INT, is_whole=True, also=-1),
     "min_p": _Range(0, 1),
     "frequency_penalty": _Range(-2, 2),
     "presence_penalty": _Range(-2, 2),
@@ -56,49 +55,49 @@ _RANGES = {
 
 
 def require_tokens(what: str, token_ids: object, vocabulary_size: int) -> tuple[int, ...]:
-    """Token ids of the model.
+    """Token ids of the model, as plain integers.
 
     Args:
-        what: they are, for the error.
+        what: the noun for them in the error, such as "the prompt".
         token_ids: a sequence of integers, numpy's included.
         vocabulary_size: one above the highest id.
 
     Raises:
-        ValueError: they are something else.
+        ValueError: the value is not a sequence of integers below the vocabulary's size.
     """
     if isinstance(token_ids, bytes | bytearray | memoryview):
-        raise ValueError(f"{what} is {shown(token_ids)}; decode bytes to a text, or give token ids")
+        raise ValueError(f"{what} is {shown(token_ids)}; decode bytes to text, or give token ids")
     try:
         items: tuple[Any, ...] = tuple(token_ids)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"{what} is {shown(token_ids)}; it must be a list of token ids") from None
     if set(map(type, items)) - {int}:
-        items = tuple(_token(what, item, place) for place, item in enumerate(items))
+        items = tuple(_token(what, item, position) for position, item in enumerate(items))
     if items and not 0 <= min(items) <= max(items) < vocabulary_size:
-        place, wrong = next((p, t) for p, t in enumerate(items) if not 0 <= t < vocabulary_size)
+        position, wrong = next((p, t) for p, t in enumerate(items) if not 0 <= t < vocabulary_size)
         raise ValueError(
-            f"token id {wrong} at position {place} of {what} is outside the model's vocabulary; "
+            f"token id {wrong} at position {position} of {what} is outside the model's vocabulary; "
             f"ids are 0 to {vocabulary_size - 1}"
         )
     return items
 
 
-def _token(what: str, item: Any, place: int) -> int:
+def _token(what: str, item: Any, position: int) -> int:
     if isinstance(item, numbers.Integral) and not isinstance(item, bool):
         return int(item)
-    raise ValueError(f"position {place} of {what} is {shown(item)}; it must be a token id")
+    raise ValueError(f"position {position} of {what} is {shown(item)}; it must be a token id")
 
 
 def require_params(params: Mapping[str, object], vocabulary_size: int, num_tokens: int) -> None:
-    """The numbers among a request's sampling parameters and options, by SGLang's names.
+    """Check the numbers among a request's sampling parameters and options.
 
     Args:
-        params: None stands for "not given".
+        params: by SGLang's names; None stands for "not given".
         vocabulary_size: of the model.
-        num_tokens: that are sent with them.
+        num_tokens: in the request's input.
 
     Raises:
-        ValueError: one is outside its range.
+        ValueError: a number is outside its range.
     """
     ranges = _RANGES | {
         "top_logprobs_num": _Range(0, vocabulary_size, is_whole=True),
@@ -112,17 +111,17 @@ def require_params(params: Mapping[str, object], vocabulary_size: int, num_token
 
 
 def to_json(body: Mapping[str, object]) -> bytes:
-    """A request's body.
+    """The bytes of a request's body.
 
     Raises:
-        ValueError: it holds a text that cannot be encoded, or a value that JSON has no word for.
+        ValueError: the body has a text that UTF-8 cannot encode, or a value that JSON cannot.
     """
     try:
         return orjson.dumps(body)
     except TypeError as error:
         if text := next(filter(_is_broken, _texts_in(body)), None):
             raise ValueError(
-                f"the text {text!r} holds half of a surrogate pair, which cannot be encoded; "
+                f"the text {text!r} has half of a surrogate pair, which cannot be encoded; "
                 "repair it where it was decoded"
             ) from error
         raise ValueError(f"the request cannot be written as JSON: {error}") from error

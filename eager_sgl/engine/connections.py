@@ -1,8 +1,8 @@
-"""HTTP connections of a process, all of them served by one thread.
+"""The HTTP connections of a process, served by one thread.
 
-A request that waits for its answer costs a socket and a few objects. A forked process gets a thread
-and connections of its own at its first request: threads do not survive a fork, and two processes
-that read from one connection would take each other's answers.
+A waiting request costs a socket and a few objects. A forked process starts a new thread and new
+connections at its first request: threads do not survive a fork, and two processes that read from
+the same connection would take each other's answers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import aiohttp
 import orjson
 
+from eager_sgl.engine.limits import CLOSE_TIMEOUT, CONNECT_TIMEOUT
 from eager_sgl.engine.protocol import event_status
 from eager_sgl.engine.shapes import ShapeError
 
@@ -26,15 +27,13 @@ __all__ = ["Connections", "Reply", "io_loop"]
 
 _T = TypeVar("_T")
 
-_CONNECT_TIMEOUT = 10.0
-_CLOSE_TIMEOUT = 2.0
 _EVENT_START, _EVENT_END, _DONE = b"data: ", b"\n\n", b"data: [DONE]"
 _IO_THREAD = "eager_sgl.io"
 _running: set[asyncio.Task[None]] = set()
 
 
 class Reply(NamedTuple):
-    """What a server answered: an HTTP status and a body; of a stream those of its last event."""
+    """An HTTP status and a body; of a stream those of its last event."""
 
     status: int
     body: bytes
@@ -49,26 +48,26 @@ class Connections:
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
-        # By process. Those of a parent stay, unused: closing them is the parent's business.
+        # By process: a child leaves its parent's session to the parent, which closes it.
         self._sessions: dict[int, aiohttp.ClientSession] = {}
         _raise_file_limit()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for work in the thread of the connections."""
+        """Run a coroutine in the thread of the connections, and wait for its result."""
         return asyncio.run_coroutine_threadsafe(work, io_loop()).result()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin work in the thread of the connections."""
+        """Start a coroutine in the thread of the connections."""
         loop = io_loop()
         loop.call_soon_threadsafe(_spawn, loop, work)
 
     def _session(self) -> aiohttp.ClientSession:
-        """The session of this process; only the thread of the connections asks."""
+        """The session of this process; for the thread of the connections only."""
         process = os.getpid()
         if process not in self._sessions:
             self._sessions[process] = session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
             weakref.finalize(self, _close, session, asyncio.get_running_loop(), process)
@@ -79,37 +78,42 @@ class Connections:
         method: str,
         url: str,
         data: bytes | None = None,
-        heard: Callable[[], None] = lambda: None,
+        note_bytes: Callable[[], None] = lambda: None,
         pass_on: Callable[[object], None] = lambda event: None,
     ) -> Reply:
-        """One request and its answer.
+        """Send a request and wait for its answer.
 
         Args:
-            heard: called whenever bytes have come.
-            pass_on: gets the events of a stream, decoded, before the last one.
+            method: of HTTP.
+            url: with the path.
+            data: the body.
+            note_bytes: called whenever bytes arrive.
+            pass_on: receives the decoded events of a stream before the last.
 
         Raises:
             aiohttp.ClientError, OSError: the connection failed or broke off.
-            ShapeError: an event is none of SGLang's.
+            ShapeError: an event has another shape than SGLang's.
         """
         async with self._session().request(
             method, url, data=data, headers=self._headers
         ) as response:
-            heard()
-            pieces = _noting(response.content, heard)
+            note_bytes()
+            pieces = _noting(response.content, note_bytes)
             if response.content_type != "text/event-stream":
                 return Reply(response.status, b"".join([piece async for piece in pieces]))
             return await _last_event(pieces, pass_on)
 
 
-async def _noting(stream: aiohttp.StreamReader, heard: Callable[[], None]) -> AsyncIterator[bytes]:
+async def _noting(
+    stream: aiohttp.StreamReader, note_bytes: Callable[[], None]
+) -> AsyncIterator[bytes]:
     async for piece in stream.iter_any():
-        heard()
+        note_bytes()
         yield piece
 
 
 async def _last_event(pieces: AsyncIterator[bytes], pass_on: Callable[[object], None]) -> Reply:
-    """The event that ends a stream; those before it are passed on."""
+    """The event that ends a stream; the events before it are passed on."""
     async for data in _events(pieces):
         try:
             event = orjson.loads(data)
@@ -123,7 +127,7 @@ async def _last_event(pieces: AsyncIterator[bytes], pass_on: Callable[[object], 
 
 
 async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What the events of a stream hold, of any length, up to the one that says it is over."""
+    """The data of a stream's events, of any length, up to the [DONE] event."""
     buffer = b""
     async for piece in pieces:
         *events, buffer = (buffer + piece).split(_EVENT_END)
@@ -141,7 +145,7 @@ _loops: list[asyncio.AbstractEventLoop] = []
 
 
 def io_loop() -> asyncio.AbstractEventLoop:
-    """The loop of the one thread of this process that serves all connections."""
+    """The event loop of the thread that serves all connections of this process."""
     with _starting:
         if not _loops:
             _loops.append(asyncio.new_event_loop())
@@ -150,7 +154,7 @@ def io_loop() -> asyncio.AbstractEventLoop:
 
 
 def _forget_the_thread() -> None:
-    """A forked process inherits the loop, and perhaps a held lock, but not the thread."""
+    """A forked process inherits the loop, and perhaps a held lock, but no thread."""
     global _starting, _loops
     _starting, _loops = threading.Lock(), []
 
@@ -172,11 +176,11 @@ def _close(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop, proc
     closing = asyncio.run_coroutine_threadsafe(session.close(), loop)
     if threading.current_thread().name != _IO_THREAD:
         with contextlib.suppress(TimeoutError):
-            closing.result(_CLOSE_TIMEOUT)
+            closing.result(CLOSE_TIMEOUT)
 
 
 def _raise_file_limit() -> None:
-    """Let the process hold a connection per running sequence; many systems begin with 1024."""
+    """Allow a connection per running sequence; the limit of many systems is 1024 files."""
     try:
         import resource
     except ImportError:  # not on Unix

@@ -1,16 +1,20 @@
-"""What goes wrong between a request and its answer, by its name, and whether to try again."""
+"""Errors of requests: their exceptions, and whether a request is tried again."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import aiohttp
+import orjson
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.connections import Reply
-from eager_sgl.engine.protocol import error_message
+from eager_sgl.engine.shapes import ShapeError, shown
 from eager_sgl.errors import (
     AuthenticationError,
     MalformedAnswerError,
@@ -19,19 +23,21 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 
-__all__ = ["LostError", "failure_of", "malformed", "refusal_of"]
+__all__ = ["LostError", "decoded", "failure_of", "malformed"]
+
+_T = TypeVar("_T")
 
 _RETRIED = (429, 500, 502, 503, 504)
-_NOT_BEGUN = (429, 503)
+_NOT_STARTED = (429, 503)
 
 
 class LostError(Exception):
-    """A try without a usable answer, of which nothing was used.
+    """A try without a usable answer, no part of which was used.
 
     Attributes:
-        error: what to raise where it was the last.
-        may_run: whether the server may still be at it.
-        again: whether it may be tried again.
+        error: what to raise after the last try.
+        may_run: whether the server may still run the request.
+        again: whether the request may be tried again.
     """
 
     def __init__(self, error: ServerError, *, may_run: bool = True, again: bool = True) -> None:
@@ -39,24 +45,62 @@ class LostError(Exception):
         self.error, self.may_run, self.again = error, may_run, again
 
 
-def refusal_of(server: str, url: str, reply: Reply) -> Exception:
-    """What an HTTP status other than 200 means."""
-    status, message = reply.status, error_message(reply.body)
+def decoded(server: str, url: str, reply: Reply, decode: Callable[[Any], _T]) -> _T:
+    """The answer in a reply.
+
+    Args:
+        server: its base URL.
+        url: of the request.
+        reply: to the request.
+        decode: of the JSON value; raises `ShapeError`.
+
+    Raises:
+        LostError: the request may be tried again.
+        ServerError: the server refused the request.
+    """
+    if reply.status != 200:
+        raise _refusal_of(server, url, reply)
+    try:
+        return decode(orjson.loads(reply.body))
+    except json.JSONDecodeError as error:
+        text = shown(reply.body.decode(errors="replace"))
+        raise malformed(url, f"{text} is no JSON") from error
+    except ShapeError as error:
+        raise malformed(url, str(error)) from error
+
+
+def _refusal_of(server: str, url: str, reply: Reply) -> Exception:
+    """The error of an HTTP status other than 200."""
+    status, message = reply.status, _message_of(reply.body)
     if status in (401, 403):
         return AuthenticationError(
-            f"{server} refused the API key (HTTP {status}); give its own with api_key, --api-key "
-            f"or {API_KEY_VARIABLE}"
+            f"{server} refused the API key (HTTP {status}); pass the server's key with api_key, "
+            f"--api-key or {API_KEY_VARIABLE}"
         )
     failure = ServerError(f"{url} failed (HTTP {status}): {message}")
     if status in _RETRIED:
-        return LostError(failure, may_run=status not in _NOT_BEGUN)
+        return LostError(failure, may_run=status not in _NOT_STARTED)
     if 400 <= status < 500:
         return RequestRejectedError(f"{url} refused the request: {message}")
     return failure
 
 
+def _message_of(data: bytes) -> str:
+    """The message in an error's body, which has one of several shapes."""
+    try:
+        content = orjson.loads(data)
+    except json.JSONDecodeError:
+        text = " ".join(data.decode(errors="replace").split())
+        return "no message" if not text or text.startswith("<") else text[:500]
+    if isinstance(content, dict) and isinstance(content.get("meta_info"), dict):
+        content = content["meta_info"].get("finish_reason")  # the end of a stream
+    while isinstance(content, dict):
+        content = content.get("message") or content.get("error") or content.get("detail") or "?"
+    return str(content)
+
+
 def failure_of(base: str, error: Exception) -> Exception:
-    """What a failure of the connection means."""
+    """The error of a failed connection."""
     unreachable = ServerUnreachableError(
         f"cannot reach an SGLang server at {base}: {_cause(error)}"
     )
@@ -67,23 +111,23 @@ def failure_of(base: str, error: Exception) -> Exception:
 
 
 def malformed(url: str, what: str) -> LostError:
-    """An answer that is none of SGLang's."""
+    """The error of an answer that SGLang does not give."""
     return LostError(MalformedAnswerError(f"{url} is not an SGLang server's answer: {what}"))
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong with a connection, without the object names of aiohttp."""
+    """The cause of a failed connection, without the object names of aiohttp."""
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "it closed the connection before its answer was complete"
     if isinstance(error, aiohttp.ClientResponseError):
-        return f"its answer is no HTTP that could be read ({' '.join(error.message.split())})"
+        return f"its answer is no readable HTTP ({' '.join(error.message.split())})"
     system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(system, ssl.SSLCertVerificationError):
-        return f"its certificate was not accepted ({system.verify_message})"
+        return f"its certificate was rejected ({system.verify_message})"
     if isinstance(system, ssl.SSLError):
         return "it does not speak TLS there; begin the URL with http:// if it is a plain server"
     if isinstance(system, OSError) and system.errno and system.errno > 0:
         return os.strerror(system.errno)
     if isinstance(system, socket.gaierror) and system.strerror:
-        return f"its name is not known ({system.strerror})"
+        return f"the host name is unknown ({system.strerror})"
     return str(error) or type(error).__name__

@@ -1,31 +1,51 @@
-"""How long a request may take, and how often it is tried."""
+"""Timeouts of requests, and how often a request is tried.
+
+The timeouts are in seconds.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = [
+    "ABORT_TIMEOUT",
+    "ALIVE_TIMEOUT",
+    "CLOSE_TIMEOUT",
+    "CONNECT_TIMEOUT",
     "FIRST_CONTACT",
+    "NOTIFY_TIMEOUT",
+    "ONCE",
     "PATIENT",
+    "PAUSE_JITTER",
     "PROBE",
     "REQUEST_TIMEOUT",
     "SILENCE_TIMEOUT",
     "SMALL_TIMEOUT",
     "UNREPEATED",
-    "Clock",
     "Patience",
 ]
 
 REQUEST_TIMEOUT = 3600.0
-"""Seconds: a sequence's last request may decode tens of thousands of tokens before it answers."""
+"""A sequence's last request may decode tens of thousands of tokens before it answers."""
 SILENCE_TIMEOUT = 600.0
-"""Seconds: a request without a stream is silent until it has ended, and one with a gate between two
-reports. Ten minutes are rare in a chunk and few for a whole sequence, whose request then ends early
-and is followed by another for the rest, which the radix cache serves."""
+"""Without a stream a request is silent until it has ended, and with a gate between two reports. Ten
+minutes are long for a chunk and short for a whole sequence, whose request then ends early and is
+followed by another for the rest, which the radix cache serves."""
 SMALL_TIMEOUT = 20.0
-"""Seconds for a route that generates nothing: /tokenize of a long text on a busy server."""
+"""For a route that generates nothing, such as /tokenize of a long text on a busy server."""
+CONNECT_TIMEOUT = 10.0
+ABORT_TIMEOUT = 10.0
+"""For the answer of a request that was aborted after a timeout."""
+NOTIFY_TIMEOUT = 2.0
+"""For a notice such as /abort_request, whose answer is not used."""
+ALIVE_TIMEOUT = 5.0
+"""For the check that a server is up."""
+CLOSE_TIMEOUT = 2.0
+"""For closing the connections at exit."""
+PAUSE_JITTER = (0.75, 1.25)
+"""Bounds of a pause's random factor, so that a batch's requests are not repeated all at once."""
 
 
 @dataclass(frozen=True)
@@ -33,62 +53,28 @@ class Patience:
     """How often a request is tried.
 
     Attributes:
-        pauses: seconds before each further try, give or take a quarter, so that the requests of a
-            batch do not come back all at once.
-        timeout: seconds for one try; None for the limits of its route.
-        redraws: whether it is tried again where it took too long. Not what draws tokens: whatever
-            the next try draws would have to be shorter.
+        pauses: seconds before each further try, before jitter.
+        timeout: of one try; None for the timeouts of its route.
+        redraws: whether it is tried again after a timeout. Not for a request that draws tokens:
+            the next draw would be biased towards short answers.
     """
 
     pauses: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
     timeout: float | None = None
     redraws: bool = True
 
+    def jittered_pauses(self) -> Iterator[float | None]:
+        """The pause after each try; None after the last one."""
+        for pause in self.pauses:
+            yield pause * random.uniform(*PAUSE_JITTER)
+        yield None
+
 
 PATIENT = Patience()
-"""About half a minute: as long as a server or a gateway takes to be restarted."""
+"""About half a minute: as long as a server or a gateway takes to restart."""
 UNREPEATED = Patience(redraws=False)
 FIRST_CONTACT = Patience((0.2, 0.5, 1.0), timeout=4.0)
-"""Whoever connects has perhaps mistyped the URL: that is said soon, after 18 s at the latest."""
+"""A mistyped URL is reported after 18 s at the latest."""
+ONCE = Patience((), timeout=ALIVE_TIMEOUT)
 PROBE = Patience(timeout=60.0)
 """For requests of a few tokens, which wait for their turn on a busy server."""
-
-
-class Clock:
-    """Runs out when a try has taken too long in total, or was silent for too long.
-
-    Args:
-        total: seconds in total.
-        silence: seconds without any byte.
-    """
-
-    def __init__(self, total: float, silence: float) -> None:
-        self._total, self._silence = total, silence
-        self._started = self._heard = asyncio.get_running_loop().time()
-
-    def heard_from(self) -> None:
-        """Bytes have come."""
-        self._heard = asyncio.get_running_loop().time()
-
-    @property
-    def reason(self) -> str:
-        """What ran out, as a clause."""
-        if self._is_silent:
-            return f"gave no answer within {self._silence:g} s"
-        return f"gave no complete answer within {self._total:g} s"
-
-    @property
-    def _is_silent(self) -> bool:
-        return self._heard + self._silence < self._started + self._total
-
-    def _left(self) -> float:
-        end = min(self._heard + self._silence, self._started + self._total)
-        return end - asyncio.get_running_loop().time()
-
-    async def runs_out_before(self, task: asyncio.Future[Any]) -> bool:
-        """Wait for a task, or until the limits are reached."""
-        while (left := self._left()) > 0:
-            await asyncio.wait({task}, timeout=left)
-            if task.done():
-                return False
-        return True

@@ -1,4 +1,4 @@
-"""What a server is able to do, found out with real requests when connecting."""
+"""Facts about a server and its model, found out with real requests when a client connects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from eager_sgl.core import Generation
 from eager_sgl.engine.gate.probe import why_no_gate
-from eager_sgl.engine.limits import FIRST_CONTACT, PROBE
+from eager_sgl.engine.limits import FIRST_CONTACT, PROBE, Patience
 from eager_sgl.engine.protocol import (
     Json,
     generate_payload,
@@ -26,7 +26,7 @@ from eager_sgl.errors import (
     ServerUnsuitableError,
 )
 
-__all__ = ["ServerProfile", "is_stop_token", "probe"]
+__all__ = ["ServerProfile", "is_stop_token", "probe", "served_model"]
 
 _NUM_TOKENS, _NUM_PATHS = 16, 3
 _FORCING_BIAS = 1e4
@@ -36,20 +36,20 @@ _NO_TOKEN = 2**31 - 1
 
 @dataclass(frozen=True)
 class ServerProfile:
-    """What branching depends on.
+    """The facts that branching depends on.
 
     Attributes:
         model_path: the model as the server names it.
         version: of the server's sglang.
-        context_length: most tokens of a prompt and its sequence together; SGLang keeps a few of
-            the model's positions for itself and refuses longer inputs.
+        context_length: maximum tokens of a prompt and its sequence together; SGLang reserves a few
+            of the model's positions and refuses longer inputs.
         page_size: tokens in a page of the radix cache; only whole pages are shared.
         logprobs: "tempered" if returned logprobs belong to the distribution at the request's
-            temperature (SGLang's default), "raw" if to the one at temperature 1
+            temperature (SGLang's default), "raw" if to that at temperature 1
             (SGLANG_RETURN_ORIGINAL_LOGPROB=1).
-        vocabulary_size: tokens that the model gives logits for, one above the highest id; the
-            tokenizer may know fewer.
-        no_gate: why the server has no entropy gate, in a clause; None where it has.
+        vocabulary_size: number of logits, one above the highest token id; the tokenizer may know
+            fewer tokens.
+        no_gate: why the server has no entropy gate, in a clause; None if it has one.
     """
 
     model_path: str
@@ -62,11 +62,11 @@ class ServerProfile:
 
 
 def probe(transport: Transport) -> ServerProfile:
-    """Ask a server what it is, and check what it does.
+    """Request a server's facts, and check its behaviour.
 
     Raises:
         ServerUnsuitableError: its radix cache does not serve `input_ids` prefixes.
-        ServerError: it does not answer, or not as SGLang does.
+        ServerError: the server does not answer, or not as SGLang does.
     """
     try:
         return _probe(transport)
@@ -77,7 +77,7 @@ def probe(transport: Transport) -> ServerProfile:
 
 
 def _probe(transport: Transport) -> ServerProfile:
-    model_path = transport.get("/model_info", _model_path_of, FIRST_CONTACT)
+    model_path = served_model(transport, FIRST_CONTACT)
     server_info = transport.get("/server_info", _server_info_of)
     max_model_length = transport.get("/v1/models", _model_length_of)
     page_size = server_info.get("page_size") or 1
@@ -93,14 +93,23 @@ def _probe(transport: Transport) -> ServerProfile:
     )
 
 
-def _model_path_of(answer: object) -> str:
-    return field(answer, "model_path", str)
+def served_model(transport: Transport, patience: Patience) -> str:
+    """The path of the model, as the server names it.
+
+    Args:
+        transport: to the server.
+        patience: how often the request is tried.
+
+    Raises:
+        ServerError: the server does not answer, or not as SGLang does.
+    """
+    return transport.get("/model_info", partial(field, name="model_path", kind=str), patience)
 
 
 def _model_length_of(answer: object) -> int:
     models = list_of(dict, answer, "data")
     if not models:
-        raise ShapeError("it names no model")
+        raise ShapeError("it lists no model")
     return field(models[0], "max_model_len", int)
 
 
@@ -113,11 +122,11 @@ def _server_info_of(answer: object) -> Json:
 
 
 def _vocabulary_size(transport: Transport) -> int:
-    """Read out of a refusal: no route tells it, and a tokenizer may know fewer tokens than a model.
+    """The size in the text of a refusal: no route gives it, and a tokenizer may know fewer tokens.
 
-    A bias for a token that no model has is refused with the range that a token may have. The
-    request asks for two grammars at once as well, which is refused too, so that it does not reach
-    the model even where the bias would.
+    A bias for a token that no model has is refused with the allowed range of token ids. The request
+    also has two grammars at once, which is refused too, so that it does not reach the model even if
+    the bias would.
     """
     try:
         _generate(
@@ -132,15 +141,15 @@ def _vocabulary_size(transport: Transport) -> int:
         if allowed := re.search(r"\[0, (\d+)\]", str(error)):
             return int(allowed[1]) + 1
         raise ServerUnsuitableError(
-            f"{transport.url} does not say how many tokens its model has ({error})"
+            f"{transport.url} does not report the size of its model's vocabulary ({error})"
         ) from error
-    raise ServerUnsuitableError(f"{transport.url} took a token that no model has")
+    raise ServerUnsuitableError(f"{transport.url} accepted a token that no model has")
 
 
 def is_stop_token(transport: Transport, token_id: int) -> bool:
-    """Whether the server ends a sequence at this token: it is made to generate it.
+    """Whether the server ends a sequence at this token, which a bias forces it to generate.
 
-    No route tells a model's EOS tokens, and a model may have several.
+    No route gives a model's EOS tokens, and a model may have several.
     """
     answer = _generate(
         transport,
@@ -170,17 +179,17 @@ def _generate(
 
 
 def _draw_path(transport: Transport, num_tokens: int) -> list[int]:
-    """Tokens that the model itself generated, so that they are valid for any vocabulary."""
+    """Tokens that the model generated, which are valid for any vocabulary."""
     prompt = list(transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of))
     answer = _generate(transport, prompt, max_new_tokens=num_tokens, temperature=1, ignore_eos=True)
     return [*prompt, *answer.token_ids]
 
 
 def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
-    """A path that was generated, and served from the cache when it was sent at once after that.
+    """A generated path that the cache served when it was sent again.
 
-    Of three paths two must be: under load one may be evicted, and with replicas that take turns one
-    may come back to where it was generated by chance.
+    Two of three paths must be served: under load one may be evicted, and with replicas that take
+    turns one may by chance reach the replica that generated it.
     """
     num_served = cached = expected = 0
     path: list[int] = []
@@ -194,12 +203,12 @@ def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
     raise ServerUnsuitableError(
         f"{transport.url} served {cached} of {expected} tokens from its radix cache, so every "
         "branch would be generated anew; start it without --disable-radix-cache (behind a router, "
-        "every request of a prompt must reach the same replica)"
+        "all requests of a prompt must reach the same replica)"
     )
 
 
 def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
-    """Halving the temperature doubles the gap between two tokens, or leaves it as it is."""
+    """Whether halving the temperature doubles the gap between two logprobs."""
     for end in range(len(path), 0, -1):
         warm, cold = (
             _top_gap(transport, path[:end], temperature=temperature) for temperature in (1.0, 0.5)
@@ -211,6 +220,6 @@ def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
 
 def _top_gap(transport: Transport, ids: list[int], *, temperature: float) -> float:
     answer = _generate(transport, ids, num_top=2, max_new_tokens=1, temperature=temperature)
-    assert answer.top is not None, "alternatives were asked for"
+    assert answer.top is not None, "alternatives were requested"
     first, second = answer.top.logprobs[0, :2]
     return float(first - second)

@@ -1,21 +1,19 @@
-"""SGLang's JSON formats (measured on 0.5.23): requests built, answers checked and parsed.
+"""SGLang's JSON formats (measured on 0.5.23): requests are built here, answers checked and parsed.
 
-Nothing here imports sglang, and no tuple or dictionary of the server passes beyond this file
-unchecked: an answer of another shape ends in a `ShapeError` that says what is wrong with it.
+No dictionary of a server leaves this file unchecked: an answer of another shape raises a
+`ShapeError` that names the mismatch.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import operator
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from eager_sgl.core import FinishReason, Generation, TopLogprobs
@@ -24,16 +22,13 @@ from eager_sgl.errors import ServerError
 
 __all__ = [
     "GATE_REPORT",
+    "Finish",
     "Json",
-    "error_message",
     "event_status",
-    "gate_reports",
+    "finish_of",
     "generate_payload",
-    "matched_stop_token",
     "new_request_id",
     "parse_generation",
-    "parse_score",
-    "parse_text_answer",
     "texts_of",
     "tokens_of",
 ]
@@ -41,15 +36,16 @@ __all__ = [
 Json = dict[str, Any]
 
 GATE_REPORT = "eager_gate"
-"""What the entropy gate calls its report among a request's `meta_info`."""
+"""The field of `meta_info` that holds the entropy gate's reports."""
 _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_ABORT = "abort"
 
 
-# What is sent
+# Requests
 
 
 def new_request_id() -> str:
-    """A `rid` that no other request has."""
+    """A unique `rid`."""
     return f"eager-{uuid.uuid4().hex}"
 
 
@@ -64,12 +60,12 @@ def generate_payload(
     """The body of `/generate`.
 
     Args:
-        input_ids: the whole path; what of it is cached, the server finds out.
-        sampling_params: SGLang's own names and values.
+        input_ids: the whole path; the server serves the cached part from its radix tree.
+        sampling_params: by SGLang's names.
         request_id: the `rid`, for `/abort_request`.
-        top_logprobs: K; 0 asks for no logprobs at all.
-        processor: text of a custom logit processor, whose parameters are among the others; the
-            answer is then a stream.
+        top_logprobs: K; 0 requests no logprobs at all.
+        processor: text of a custom logit processor, whose parameters are among the sampling
+            parameters; the answer is then a stream.
     """
     payload: Json = {
         "rid": request_id,
@@ -89,20 +85,49 @@ def generate_payload(
     return payload
 
 
-# What comes back, checked
+# Answers of `/tokenize` and `/detokenize`
 
 
 def tokens_of(answer: object) -> tuple[int, ...]:
-    """The answer of `/tokenize`."""
+    """The token ids that `/tokenize` answers with."""
     return tuple(list_of(int, answer, "tokens"))
 
 
 def texts_of(answer: object, number: int) -> list[str]:
-    """The answer of `/detokenize` to this many sequences."""
+    """The texts that `/detokenize` answers with to a number of sequences."""
     texts = list_of(str, answer, "text")
     if len(texts) != number:
         raise ShapeError(f"its 'text' holds {len(texts)} texts for {number} sequences")
     return texts
+
+
+# Answers of `/generate` to a request for tokens
+
+
+class Finish(NamedTuple):
+    """A `finish_reason`; `kind` is None while the request runs."""
+
+    kind: str | None = None
+    message: str = ""
+    matched: object = None
+    status: int = 200
+
+    def require_not_aborted(self) -> None:
+        """Raise `ServerError` if the server aborted the request."""
+        if self.kind == _ABORT:
+            raise ServerError(f"the server aborted a request: {self.message}")
+
+
+def finish_of(meta: Json) -> Finish:
+    """How a request ended, by its `meta_info`."""
+    if meta.get("finish_reason", ...) is None:
+        return Finish()
+    finish = field(meta, "finish_reason", dict)
+    kind = field(finish, "type", str)
+    if kind not in (*_FINISH_REASONS, _ABORT):
+        raise ShapeError(f"its 'finish_reason' is {shown(finish)}")
+    message = str(finish.get("message", "no reason"))
+    return Finish(kind, message, finish.get("matched"), finish.get("status_code") or 200)
 
 
 def parse_generation(
@@ -114,63 +139,44 @@ def parse_generation(
     may_be_aborted: bool = False,
     num_checked: int = 0,
 ) -> Generation:
-    """The answer of `/generate`, or what a stream brings before it.
+    """The answer of `/generate`, or an event of its stream.
 
     Args:
         answer: the decoded body.
         logprob_temperature: of the distribution that the server's logprobs belong to.
-        top_k: K of the alternatives asked for at each step; 0 where none were.
-        gate_top_k: K of the request's gate; 0 where it has none.
-        may_be_aborted: whether what came until it was aborted is an answer.
-        num_checked: tokens at its beginning that an earlier part of the same stream brought.
+        top_k: K of the requested alternatives; 0 without.
+        gate_top_k: K of the request's gate; 0 without.
+        may_be_aborted: whether the tokens before an abort are an answer.
+        num_checked: leading tokens that an earlier event of the stream held.
 
     Raises:
-        ServerError: the request was aborted on the server.
-        ShapeError: it is no such answer.
+        ServerError: the server aborted the request.
+        ShapeError: the answer has another shape.
     """
     meta = field(answer, "meta_info", dict)
     token_ids = tuple(list_of(int, answer, "output_ids", num_checked))
-    reason, message = _finish_of(meta)
-    if reason == "abort" and not may_be_aborted:
-        raise ServerError(f"the server aborted a request: {message}")
-    logprobs, top = _logprobs_of(meta, logprob_temperature)
-    parts = (logprobs, None if top is None else top.logprobs)
-    steps = [len(part) for part in parts if part is not None]
-    if set(steps) - {len(token_ids)}:
-        raise ShapeError(f"it has logprobs of {steps} steps for {len(token_ids)} tokens")
-    if top_k and token_ids and top is None:
-        raise ShapeError("the alternatives that were asked for are not in it")
+    finish = finish_of(meta)
+    if not may_be_aborted:
+        finish.require_not_aborted()
+    logprobs, top = _logprobs_of(meta, logprob_temperature, len(token_ids), is_top_due=top_k > 0)
     reported = None
     if gate_top_k:
-        reported, top = gate_reports(meta, gate_top_k)
-        if reported and not 0 <= reported[0] <= reported[-1] < len(token_ids):
-            raise ShapeError(f"the gate reports steps {shown(reported)} of {len(token_ids)} tokens")
+        reported, top = _gate_reports(meta, gate_top_k, len(token_ids))
     return Generation(
         token_ids=token_ids,
-        finish_reason=_FINISH_REASONS.get(reason or ""),
-        # Neither is there where a request was aborted before its turn.
+        finish_reason=_FINISH_REASONS.get(finish.kind or ""),
+        # A request that was aborted in the queue has no counts.
         prompt_tokens=field(meta, "prompt_tokens", int) if "prompt_tokens" in meta else 0,
         cached_tokens=field(meta, "cached_tokens", int) if "cached_tokens" in meta else 0,
         logprobs=logprobs,
         top=top,
         reported=reported,
-        interrupted=f"the server aborted it ({message})" if reason == "abort" else None,
+        interrupted=f"the server aborted it ({finish.message})" if finish.kind == _ABORT else None,
     )
 
 
-def _finish_of(meta: Json) -> tuple[str | None, str]:
-    """How a request ended, None where it goes on, and what the server says of it."""
-    if meta.get("finish_reason", ...) is None:
-        return None, ""
-    finish = field(meta, "finish_reason", dict)
-    reason = field(finish, "type", str)
-    if reason not in (*_FINISH_REASONS, "abort"):
-        raise ShapeError(f"its 'finish_reason' is {shown(finish)}")
-    return reason, str(finish.get("message", "no reason"))
-
-
 def _logprobs_of(
-    meta: Json, temperature: float
+    meta: Json, temperature: float, num_tokens: int, *, is_top_due: bool
 ) -> tuple[NDArray[np.float32] | None, TopLogprobs | None]:
     """The logprobs of the tokens, and of the alternatives at their steps; None if not there."""
     top, logprobs = None, None
@@ -186,6 +192,12 @@ def _logprobs_of(
             )
     except (KeyError, IndexError, TypeError, ValueError, binascii.Error) as error:
         raise ShapeError(f"its logprobs cannot be read ({error!r})") from error
+    parts = (logprobs, None if top is None else top.logprobs)
+    num_steps = [len(part) for part in parts if part is not None]
+    if set(num_steps) - {num_tokens}:
+        raise ShapeError(f"it has logprobs of {num_steps} steps for {num_tokens} tokens")
+    if is_top_due and num_tokens and top is None:
+        raise ShapeError("it lacks the alternatives that were requested")
     return logprobs, top
 
 
@@ -194,23 +206,22 @@ def _flat_array(meta: Json, key: str) -> np.ndarray[Any, Any]:
     return array.reshape(meta["output_top_logprobs_shape"])
 
 
-def gate_reports(meta: Json, top_k: int) -> tuple[tuple[int, ...], TopLogprobs]:
-    """The steps that the entropy gate tells of: their places in the answer, and what they were.
-
-    Raises:
-        ShapeError: the reports are none of the gate's.
-    """
+def _gate_reports(meta: Json, top_k: int, num_tokens: int) -> tuple[tuple[int, ...], TopLogprobs]:
+    """Indices of the steps that the entropy gate reported, and their alternatives."""
+    # SGLang pads with None what other requests of the batch do not have.
+    reports = [report for report in meta.get(GATE_REPORT) or () if report]
+    if not reports:
+        empty = np.empty((0, top_k))
+        return (), TopLogprobs(empty.astype(np.int32), empty.astype(np.float32), 1.0)
     try:
-        # SGLang pads what requests do not have with None.
-        reports = [report for report in meta.get(GATE_REPORT) or () if report]
-        if not reports:
-            empty = np.empty((0, top_k))
-            return (), TopLogprobs(empty.astype(np.int32), empty.astype(np.float32), 1.0)
-        places, token_ids, logprobs = zip(*reports, strict=True)
+        indices, token_ids, logprobs = zip(*reports, strict=True)
         top = _top_logprobs(np.array(token_ids, np.int32), np.array(logprobs, np.float32), 1.0)
-        return tuple(operator.index(place) for place in places), top
+        steps = tuple(operator.index(index) for index in indices)
     except (TypeError, ValueError) as error:
         raise ShapeError(f"its {GATE_REPORT!r} is {shown(meta.get(GATE_REPORT))}") from error
+    if not 0 <= steps[0] <= steps[-1] < num_tokens:
+        raise ShapeError(f"the gate reports steps {shown(steps)} of {num_tokens} tokens")
+    return steps, top
 
 
 def _top_logprobs(
@@ -221,75 +232,17 @@ def _top_logprobs(
     return TopLogprobs(token_ids, logprobs, temperature)
 
 
-def parse_text_answer(answer: object) -> Json:
-    """The answer of `/generate` to a state's request, with the fields that states read.
-
-    Raises:
-        ServerError: the request was aborted on the server.
-        ShapeError: it is no such answer.
-    """
-    field(answer, "text", str)
-    list_of(int, answer, "output_ids")
-    reason, message = _finish_of(field(answer, "meta_info", dict))
-    if reason is None:
-        raise ShapeError("its request has not ended")
-    if reason == "abort":
-        raise ServerError(f"the server aborted a request: {message}")
-    return as_object(answer)  # type: ignore[no-any-return]
-
-
-def parse_score(answer: object, *, has_logprobs: bool) -> Json:
-    """The answer of `/generate` to a text that nothing is generated after.
-
-    Raises:
-        ServerError: the request was aborted on the server.
-        ShapeError: it is no such answer.
-    """
-    meta = field(answer, "meta_info", dict)
-    reason, message = _finish_of(meta)
-    if reason == "abort":
-        raise ServerError(f"the server aborted a request: {message}")
-    field(meta, "prompt_tokens", int)
-    if has_logprobs:
-        for name in ("input_token_logprobs", "output_token_logprobs"):
-            list_of(list, meta, name)
-        if not meta["input_token_logprobs"]:
-            raise ShapeError("it has logprobs of no token")
-    return as_object(answer)  # type: ignore[no-any-return]
-
-
-def matched_stop_token(answer: Json) -> int | None:
-    """The EOS or stop token that ended a generation; None if something else did."""
-    finish = answer["meta_info"]["finish_reason"]
-    matched = finish.get("matched")
-    return matched if isinstance(matched, int) else None
+# Events of a stream
 
 
 def event_status(event: object) -> int | None:
-    """The HTTP status that a stream's event stands for; None where more is to come.
+    """The HTTP status that an event of a stream stands for; None if it is not the last event.
 
-    A stream begins as a success, before its request is looked at.
+    A stream starts with status 200, before the server checks the request.
     """
     if "error" in as_object(event):
         error = event["error"]  # type: ignore[index]
         code = error.get("code") if isinstance(error, dict) else None
         return code if isinstance(code, int) and 400 <= code < 600 else 400
-    meta = field(event, "meta_info", dict)
-    reason, _ = _finish_of(meta)
-    if reason is None:
-        return None
-    return meta["finish_reason"].get("status_code") or 200
-
-
-def error_message(data: bytes) -> str:
-    """The server's own words; its errors come in several shapes."""
-    try:
-        content = orjson.loads(data)
-    except json.JSONDecodeError:
-        text = " ".join(data.decode(errors="replace").split())
-        return "no message" if not text or text.startswith("<") else text[:500]
-    if isinstance(content, dict) and isinstance(content.get("meta_info"), dict):
-        content = content["meta_info"].get("finish_reason")  # the end of a stream
-    while isinstance(content, dict):
-        content = content.get("message") or content.get("error") or content.get("detail") or "?"
-    return str(content)
+    finish = finish_of(field(event, "meta_info", dict))
+    return None if finish.kind is None else finish.status

@@ -1,40 +1,29 @@
-"""Requests for tokens: what is asked for, and the handle of one that is under way."""
+"""Requests for tokens, and their state while they run on the server."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from eager_sgl.config import SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.gate.parameters import Gate, processor_text
-from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
+from eager_sgl.engine.protocol import Json, generate_payload, new_request_id, parse_generation
+from eager_sgl.errors import BrokenAnswerError, ServerError
 
-__all__ = ["Request", "RequestHandle"]
-
-
-@dataclass
-class RequestHandle:
-    """A request that is under way.
-
-    Attributes:
-        request_id: the `rid`; another for every try.
-        aborted: whether we asked the server to stop it.
-    """
-
-    request_id: str = ""
-    aborted: bool = False
+__all__ = ["Request", "RequestHandle", "Submission"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """Tokens asked for on a path.
+    """A request for tokens that continue a path.
 
     Attributes:
-        token_ids: the prompt and what was generated after it.
-        num_tokens: asked for at most.
-        sampling: how they are drawn.
-        top_k: K, the alternatives at each step; 0 for none.
-        gate: which steps to be told of while it goes on; in the place of `top_k`.
+        token_ids: the prompt and the tokens generated after it.
+        num_tokens: the maximum to generate.
+        sampling: how tokens are drawn.
+        top_k: K, the alternatives to return at each step; 0 for none.
+        gate: the steps to report while the request runs; with a gate `top_k` is 0.
     """
 
     token_ids: tuple[int, ...]
@@ -66,7 +55,13 @@ class Request:
         )
 
     def read(self, answer: object, logprobs: str, num_checked: int = 0) -> Generation:
-        """The server's answer to it, complete or not; the arguments are `parse_generation`'s."""
+        """Parse the server's answer, complete or not.
+
+        Args:
+            answer: the decoded body.
+            logprobs: `ServerProfile.logprobs`.
+            num_checked: as of `parse_generation`.
+        """
         temperature = self.sampling.temperature if logprobs == "tempered" else 1.0
         return parse_generation(
             answer,
@@ -76,3 +71,56 @@ class Request:
             may_be_aborted=True,
             num_checked=num_checked,
         )
+
+
+@dataclass
+class RequestHandle:
+    """Names a running request.
+
+    Attributes:
+        request_id: the `rid`; every try has a new one.
+        aborted: whether the client has aborted the request.
+    """
+
+    request_id: str = ""
+    aborted: bool = False
+
+
+class Submission:
+    """A request that was submitted: its tries, the latest part of its answer, its end.
+
+    Args:
+        request: to submit.
+        logprobs: `ServerProfile.logprobs`.
+        done: receives parts of the answer and its end.
+    """
+
+    def __init__(
+        self, request: Request, logprobs: str, done: Callable[[Generation | Exception], None]
+    ) -> None:
+        self.handle = RequestHandle()
+        self._request, self._logprobs, self._done = request, logprobs, done
+        self._latest: Generation | None = None
+
+    def build(self) -> Json:
+        """The body of a new try."""
+        if self.handle.aborted:
+            raise ServerError("the request was aborted before it was sent")
+        self.handle.request_id = new_request_id()
+        return self._request.payload(self.handle.request_id)
+
+    def read(self, answer: object) -> Generation:
+        """Parse an answer or an event."""
+        num_checked = len(self._latest.token_ids) if self._latest else 0
+        return self._request.read(answer, self._logprobs, num_checked)
+
+    def receive(self, generation: Generation) -> None:
+        """Pass on an event of the stream."""
+        self._latest = generation
+        self._done(generation)
+
+    def finish(self, outcome: Generation | Exception) -> None:
+        """Pass on the end; after a broken stream, the latest event as an interrupted answer."""
+        if isinstance(outcome, BrokenAnswerError) and self._latest is not None:
+            outcome = replace(self._latest, interrupted=str(outcome))
+        self._done(outcome)

@@ -1,4 +1,4 @@
-"""The shape of a server's answers: fields looked up with their types."""
+"""Typed access to the fields of a server's JSON answers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, TypeVar
 __all__ = ["ShapeError", "as_object", "field", "list_of", "shown"]
 
 _T = TypeVar("_T")
-_NUM_SHOWN = 60
+_MAX_SHOWN = 60
 
 
 class ShapeError(ValueError):
-    """An answer is not what SGLang's route gives; the text is a clause that says how."""
+    """An answer has another shape than SGLang's; the text is a clause on the mismatch."""
 
 
 def as_object(answer: object) -> Any:
-    """An answer that must be a JSON object.
+    """A JSON object.
 
     Raises:
-        ShapeError: it is something else.
+        ShapeError: the answer is another JSON value.
     """
     if not isinstance(answer, dict):
         raise ShapeError(f"{shown(answer)} is no JSON object")
@@ -26,10 +26,10 @@ def as_object(answer: object) -> Any:
 
 
 def field(answer: object, name: str, kind: type[_T]) -> _T:
-    """A field of an object in an answer.
+    """A field of a JSON object.
 
     Raises:
-        ShapeError: it is not there, or of another type.
+        ShapeError: the field is missing or has another type.
     """
     if name not in as_object(answer):
         raise ShapeError(f"it has no {name!r}")
@@ -41,13 +41,13 @@ def field(answer: object, name: str, kind: type[_T]) -> _T:
 
 
 def list_of(kind: type[_T], answer: object, name: str, num_checked: int = 0) -> list[_T]:
-    """A field that is a list whose values are all of one type.
+    """A field that is a list of values of one type.
 
     Args:
-        num_checked: values at its beginning that need no look, since they were there before.
+        num_checked: leading values that are not checked, since an earlier answer held them.
 
     Raises:
-        ShapeError: it is not there, or of another type.
+        ShapeError: the field is missing or has another type.
     """
     values = field(answer, name, list)
     if set(map(type, values[num_checked:])) - {kind}:
@@ -56,6 +56,6 @@ def list_of(kind: type[_T], answer: object, name: str, num_checked: int = 0) -> 
 
 
 def shown(value: object) -> str:
-    """A value as an error quotes it: the beginning, where it is long."""
+    """A value as errors quote it: `repr`, shortened."""
     text = repr(value)
-    return text if len(text) <= _NUM_SHOWN else f"{text[:_NUM_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

@@ -1,41 +1,36 @@
-"""What a state of an SGLang program knows of its tokens, and what it failed with.
+"""Token ids of a program's states.
 
-SGLang copies the variables of a state to its forks, so both are kept among them.
+SGLang's frontend keeps text, and text does not round-trip to the tokens it was decoded from. The
+token ids are kept among a state's variables, which SGLang copies to its forks.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import gc
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from sglang.lang.interpreter import StreamExecutor
 
-__all__ = [
-    "FailedVariables",
-    "StateTokens",
-    "end_states_at_exit",
-    "failing_in_the_program",
-    "keep_tokens",
-    "known_tokens",
-]
+from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.text_answers import TextAnswer
+from eager_sgl.errors import RequestRejectedError
 
-_TOKENS = "eager_sgl.tokens"
+__all__ = ["TOKENS", "StateTokens", "append_answer", "keep_tokens", "require_text", "tokens_in"]
+
+TOKENS = "eager_sgl.tokens"
+"""The variable that holds a state's `StateTokens`, or the error that its parent failed with."""
 
 
 @dataclass(frozen=True)
 class StateTokens:
-    """The tokens of a state, copied to its forks.
+    """The tokens of a state.
 
     Attributes:
         ids: of the state's text up to the end of `text`.
-        text: what they stand for, as far as they come from text.
-        num_prefilled: how many of them are known to have gone through the model.
-        from_text: whether `text` alone gives the same tokens, so that it could stand in for them.
+        text: the part of the state's text whose tokens are known.
+        num_prefilled: leading tokens that the model has processed.
+        from_text: whether all tokens are those of `text`, so that the text can stand in for them.
     """
 
     ids: tuple[int, ...]
@@ -44,75 +39,64 @@ class StateTokens:
     from_text: bool = True
 
     def extended(self, ids: Sequence[int], text: str) -> StateTokens:
-        """After a generation: all but its last token went through the model."""
+        """After a generation: the model has processed all tokens but the last."""
         ids = (*self.ids, *ids)
         return replace(self, ids=ids, text=self.text + text, num_prefilled=len(ids) - 1)
 
 
-def known_tokens(s: StreamExecutor) -> StateTokens | None:
-    """What the state keeps of its tokens; None if it keeps none yet."""
-    known: StateTokens | list[Any] | Exception | None = s.variables.get(_TOKENS)
+def keep_tokens(s: StreamExecutor, tokens: StateTokens) -> None:
+    """Replace the known tokens of a state."""
+    s.variables[TOKENS] = tokens
+
+
+def _known_tokens(s: StreamExecutor) -> StateTokens | None:
+    known: StateTokens | list[Any] | Exception | None = s.variables.get(TOKENS)
     if isinstance(known, Exception):
         raise known
-    # `join` gathers the variables that its forks have and the state has not, these among them.
+    # `join` gathers a fork's variables in lists of its parent, this one too.
     return None if isinstance(known, list) else known
 
 
-def keep_tokens(s: StreamExecutor, tokens: StateTokens) -> None:
-    """Replace what the state keeps of its tokens."""
-    s.variables[_TOKENS] = tokens
+def tokens_in(s: StreamExecutor, client: TokenClient) -> StateTokens:
+    """The tokens of a state's whole text; text that was appended since is tokenised.
 
-
-class FailedVariables(dict[str, Any]):
-    """The variables of a state whose worker thread ended with an error; missing ones raise it."""
-
-    def __init__(self, variables: Mapping[str, Any], error: Exception) -> None:
-        super().__init__(variables)
-        self.error = error
-        self.is_raised = False
-
-    def __missing__(self, name: str) -> NoReturn:
-        self.fail()
-
-    def fail(self) -> NoReturn:
-        """Raise the error, in the thread that asks."""
-        self.is_raised = True
-        raise self.error
-
-
-@contextlib.contextmanager
-def failing_in_the_program(s: StreamExecutor) -> Iterator[None]:
-    """Let an error of a state's worker thread reach the program.
-
-    SGLang only warns of it: a variable is then missing without a word of why, and what is appended
-    afterwards is waited for in vain.
+    Raises:
+        RequestRejectedError: the program has changed text that generated tokens stand for.
     """
-    try:
-        yield
-    except Exception as error:
-        s.variables = failed = FailedVariables(s.variables, error)
-        # Forks take up where the state stopped: they fail alike.
-        failed[_TOKENS] = error
-        if s.use_thread:
-            # None is how SGLang ends the thread, which has ended by then.
-            s.queue.put = lambda expression: None if expression is None else failed.fail()
-        raise
+    known = _known_tokens(s)
+    if known is None or (known.from_text and not s.text_.startswith(known.text)):
+        known = StateTokens(client.encode(s.text_), s.text_)
+    elif not s.text_.startswith(known.text):
+        raise RequestRejectedError(
+            f"the state's text no longer starts with {known.text!r}, whose tokens it continues; "
+            "only append to a state that started with set_prompt"
+        )
+    elif added := s.text_[len(known.text) :]:
+        known = replace(known, ids=(*known.ids, *client.encode_more(added)), text=s.text_)
+    keep_tokens(s, known)
+    return known
 
 
-@functools.cache
-def end_states_at_exit() -> None:
-    """End the states that are left when the main thread ends, once and for all.
+def append_answer(s: StreamExecutor, client: TokenClient, answer: TextAnswer) -> None:
+    """Append the tokens of a generated text, whose text the interpreter appends.
 
-    A program that fails between a fork and its join leaves forks behind, whose threads wait for
-    more to do; Python would wait for them, and never exit.
+    Where a stop string cut the text inside a token, `tokens_in` tokenises the text instead.
     """
-    threading.Thread(
-        target=_end_states_after_main, name="eager_sgl.engine.states", daemon=True
-    ).start()
+    if answer.token_ids is not None:
+        keep_tokens(s, tokens_in(s, client).extended(answer.token_ids, answer.text))
 
 
-def _end_states_after_main() -> None:
-    threading.main_thread().join()
-    for state in gc.get_objects():
-        if type(state) is StreamExecutor and state.use_thread:
-            state.queue.put(None)
+def require_text(s: StreamExecutor, client: TokenClient, what: str) -> None:
+    """Check that a state's text can stand in for its tokens.
+
+    Args:
+        what: needs that, for the error.
+
+    Raises:
+        RequestRejectedError: the text cannot.
+    """
+    if not tokens_in(s, client).from_text:
+        raise RequestRejectedError(
+            f"{what} works on text alone, and this state started with set_prompt or holds a "
+            "sequence of continue_from; start it with text"
+        )

@@ -1,72 +1,61 @@
-"""Requests to a server: how long each may take, which are tried again, and every fault by its name.
+"""Requests to a server: timeouts, retries, and the exception of every fault.
 
-What is tried again, and why that leaves the distribution of what comes out as it is:
+Retries leave the distribution of answers as it is:
 
-- *Refused, reset or closed connections; 429, 500, 502, 503, 504; a body that is no JSON, a
-  truncated one, one of another shape.* Nothing of such an answer was used. To draw anew is to
-  condition on the fault's absence, and a fault of network, gateway or load does not look at the
-  tokens. It looks at time, though: where connections die in mid-request, a longer request dies more
-  often, so that long ones are under-represented, by at most the share of requests that died. Chunks
-  are short, and broken streams are continued, which keeps that share small.
-- *Connecting takes too long*, and time-outs of routes that draw nothing: nothing was drawn.
-- *A request for tokens is silent, or takes too long*: to draw it anew would favour short sequences,
-  since long ones take longer. So it is asked to stop (`/abort_request`), and its answer then holds
-  what it has decoded, up to a moment that no token has chosen: that stays, and the rest is asked
-  for from there, which is exact. A server that does not even answer that within some seconds hangs;
-  what it would have answered is unknown to everyone, and the request is tried again.
-- *A stream that breaks off* after a part was passed on is not tried again here: the part stays, and
-  `eager_sgl.executor` asks for the rest.
+- *Refused, reset or closed connections; 429, 500, 502, 503, 504; bodies that are no JSON,
+  truncated, or of another shape* are tried again. Nothing of such an answer was used. A redraw
+  conditions on the absence of the fault, and faults of network, gateway or load do not depend on
+  the tokens. They do depend on time: where connections break during requests, a longer request
+  breaks more often, so long answers are under-represented, by at most the share of broken requests.
+  Chunks are short, and broken streams are continued, which keeps that share small.
+- *Timeouts of connecting, and of routes that draw nothing* are tried again: nothing was drawn.
+- *Timeouts of a request for tokens*: a redraw would favour short sequences, since long ones take
+  longer. So the request is aborted (`/abort_request`), and its answer is what it has decoded, up to
+  a moment that does not depend on the tokens: the answer stays, and the rest is requested from
+  there, which is exact. A server that does not answer the abort within some seconds hangs, its
+  answer is lost, and the request is tried again.
+- *A stream that breaks off* after a part was passed on is not tried again: the part stays, and
+  `eager_sgl.executor` requests the rest.
 
-Answers that are no faults are not tried again: 400, 401, 403, 404, 413, 422 and their like.
+Other statuses are no faults, and are not tried again: 400, 401, 403, 404, 413, 422 and the like.
 
-A failed try may have made the server decode tokens that were never delivered. How many is unknown
-here, and no count holds them. Every try has a request id of its own, and one that may still be
-running is aborted, so that the server does not go on decoding for nobody.
+A failed try may have made the server decode tokens that were never delivered. Their number is
+unknown, and no count includes them. Every try has its own request id, and a try that may still run
+is aborted, so that the server stops decoding it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import aiohttp
-import orjson
 
+from eager_sgl.engine import limits
 from eager_sgl.engine.addresses import require_key, require_seconds, require_url
 from eager_sgl.engine.checks import to_json
+from eager_sgl.engine.clock import Clock
 from eager_sgl.engine.connections import Connections, Reply
-from eager_sgl.engine.faults import LostError, failure_of, malformed, refusal_of
-from eager_sgl.engine.limits import (
-    PATIENT,
-    REQUEST_TIMEOUT,
-    SILENCE_TIMEOUT,
-    SMALL_TIMEOUT,
-    Clock,
-    Patience,
-)
+from eager_sgl.engine.faults import LostError, decoded, failure_of, malformed
+from eager_sgl.engine.limits import PATIENT, REQUEST_TIMEOUT, SILENCE_TIMEOUT, Patience
 from eager_sgl.engine.protocol import Json
-from eager_sgl.engine.shapes import ShapeError, as_object, shown
+from eager_sgl.engine.shapes import ShapeError, as_object
 from eager_sgl.errors import BrokenAnswerError, ServerUnreachableError
 
 __all__ = ["Transport"]
 
 _T = TypeVar("_T")
 
-_ABORT_TIMEOUT = 10.0
-_NOTIFY_TIMEOUT = 2.0
-_ALIVE_TIMEOUT = 5.0
 _GENERATE, _ABORT = "/generate", "/abort_request"
 
 
 @dataclass(frozen=True)
-class _Request(Generic[_T]):
-    """What `Transport.post` and `Transport.start` are asked for."""
+class _Call(Generic[_T]):
+    """The arguments of `Transport.post` and `Transport.start`."""
 
     method: str
     path: str
@@ -85,11 +74,11 @@ class Transport:
         api_key: sent as a bearer token.
         request_timeout: seconds in total for one try of a request for tokens.
         silence_timeout: seconds without any byte of its answer.
-        router: base URL of what passes `/generate` on to one of several replicas, of which the
-            server is one; None where there is one server.
+        router: base URL of SGLang's router, which passes `/generate` on to one of several
+            replicas, of which the server is one; None without a router.
 
     Raises:
-        ValueError: a URL, a key or a limit that cannot be one.
+        ValueError: the URL, the key or a timeout is invalid.
     """
 
     def __init__(
@@ -112,22 +101,31 @@ class Transport:
         self._silence_timeout = require_seconds("silence_timeout", silence_timeout)
         self._connections = Connections(headers)
 
-    def notify(self, path: str, body: Json) -> None:
-        """Send a POST whose answer does not matter, once and without waiting long for it."""
-        self._connections.run(self._notify(path, body))
-
     def is_answering(self) -> bool:
-        """Whether the server, and the router before it, are there: one quick try."""
+        """Whether the server and its router are up: one request each, with a short timeout."""
         urls = [f"{self.url}/model_info", *([f"{self._router}/health"] if self.has_router else [])]
-        return all(self._connections.run(self._is_answering(url)) for url in urls)
+        return all(self._connections.run(self._status_of(url)) < 500 for url in urls)
 
-    async def _is_answering(self, url: str) -> bool:
+    def is_healthy(self) -> bool:
+        """Whether the server is ready to serve: one request with a short timeout."""
+        return self._connections.run(self._status_of(f"{self.url}/health")) == 200
+
+    async def _status_of(self, url: str) -> int:
+        """The HTTP status of a GET; 503 without an answer."""
         work = self._connections.exchange("GET", url)
         try:
-            reply = await asyncio.wait_for(work, _ALIVE_TIMEOUT)
+            return (await asyncio.wait_for(work, limits.ALIVE_TIMEOUT)).status
         except (aiohttp.ClientError, OSError, ShapeError):
-            return False
-        return reply.status < 500
+            return 503
+
+    def notify(self, path: str, body: Json) -> None:
+        """Send a POST whose answer is not used: one try with a short timeout."""
+        self._connections.run(self._notify(path, body))
+
+    async def _notify(self, path: str, body: Json) -> None:
+        work = self._connections.exchange("POST", self.url + path, to_json(body))
+        with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError):
+            await asyncio.wait_for(work, limits.NOTIFY_TIMEOUT)
 
     def get(
         self,
@@ -136,8 +134,8 @@ class Transport:
         patience: Patience = PATIENT,
     ) -> _T:
         """The answer to a GET; see `post`."""
-        request = _Request("GET", path, lambda: None, decode, patience)
-        return self._connections.run(self._retrying(request))
+        call = _Call("GET", path, lambda: None, decode, patience)
+        return self._connections.run(self._retrying(call))
 
     def post(
         self,
@@ -150,18 +148,18 @@ class Transport:
         """The answer to a POST.
 
         Args:
-            path: begins with a slash.
-            build: makes the body, anew for every try, so that each has a request id of its own.
-            decode: of a JSON value; raises `ShapeError` where it is none that the route gives.
-            progress: gets what a stream brings before its last answer, which is returned.
-            patience: how often it is tried.
+            path: starts with a slash.
+            build: makes the body of every try, so that every try has its own request id.
+            decode: of the JSON value; raises `ShapeError` if the route gives no such answer.
+            progress: receives the events of a stream before the last, which is returned.
+            patience: how often the request is tried.
 
         Raises:
             ServerError: see the subclasses in `eager_sgl.errors`.
-            ValueError: the body cannot be written.
+            ValueError: the body cannot be written as JSON.
         """
-        request = _Request("POST", path, build, decode, patience, progress)
-        return self._connections.run(self._retrying(request))
+        call = _Call("POST", path, build, decode, patience, progress)
+        return self._connections.run(self._retrying(call))
 
     def start(
         self,
@@ -171,81 +169,81 @@ class Transport:
         done: Callable[[_T | Exception], None],
         progress: Callable[[_T], None] | None = None,
     ) -> None:
-        """A POST that is not waited for, and whose answer may be a part of what was asked for.
+        """Send a POST without waiting for its answer, which may be incomplete.
 
         Args:
-            path: begins with a slash.
+            path: starts with a slash.
             build: as of `post`.
-            decode: as of `post`; also of what comes when the server was told to stop.
-            done: gets what `post` would return or raise, in the thread that serves connections,
-                which must not be kept.
+            decode: as of `post`; also of the answer after an abort.
+            done: receives what `post` would return or raise, in the thread of the connections,
+                which it must not block.
             progress: as of `post`, in the same thread.
         """
-        request = _Request("POST", path, build, decode, PATIENT, progress, may_be_partial=True)
+        call = _Call("POST", path, build, decode, PATIENT, progress, may_be_partial=True)
 
         async def work() -> None:
             try:
-                answer: _T | Exception = await self._retrying(request)
+                answer: _T | Exception = await self._retrying(call)
             except Exception as error:
                 answer = error
             done(answer)
 
         self._connections.spawn(work())
 
-    async def _retrying(self, request: _Request[_T]) -> _T:
+    async def _retrying(self, call: _Call[_T]) -> _T:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        for number, pause in enumerate((*request.patience.pauses, None), 1):
-            body = request.build()
+        for number, pause in enumerate(call.patience.jittered_pauses(), 1):
+            body = call.build()
             try:
-                return await self._try(request, body)
+                return await self._try(call, body)
             except LostError as lost:
                 if not lost.again:
                     raise lost.error from lost
                 if pause is None:
                     tried = f"tried {number} times in {loop.time() - started:.0f} s"
                     raise type(lost.error)(f"{lost.error}; {tried}") from lost
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+            await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
-    async def _try(self, request: _Request[_T], body: Json | None) -> _T:
-        base = self._router if request.path == _GENERATE else self.url
-        passed_on = False
+    async def _try(self, call: _Call[_T], body: Json | None) -> _T:
+        base = self._router if call.path == _GENERATE else self.url
+        has_progressed = False
 
         def pass_on(event: object) -> None:
-            nonlocal passed_on
-            if request.progress is not None:
-                request.progress(request.decode(event))
-                passed_on = request.may_be_partial
+            nonlocal has_progressed
+            if call.progress is not None:
+                call.progress(call.decode(event))
+                has_progressed = call.may_be_partial
 
         try:
-            reply = await self._reply_in_time(request, base, body, pass_on)
-            return self._answer(base + request.path, reply, request.decode)
+            reply = await self._reply_in_time(call, base, body, pass_on)
+            return decoded(self.url, base + call.path, reply, call.decode)
         except LostError as lost:
             if lost.may_run and body is not None and "rid" in body:
                 await self._notify(_ABORT, {"rid": body["rid"]})
-            if not passed_on:
+            if not has_progressed:
                 raise
             raise BrokenAnswerError(f"an answer broke off: {lost.error}") from lost
 
     async def _reply_in_time(
         self,
-        request: _Request[Any],
+        call: _Call[Any],
         base: str,
         body: Json | None,
         pass_on: Callable[[object], None],
     ) -> Reply:
-        url, clock = base + request.path, self._clock_of(request)
+        url, clock = base + call.path, self._clock_of(call)
         data = None if body is None else to_json(body)
         exchange = asyncio.ensure_future(
-            self._connections.exchange(request.method, url, data, clock.heard_from, pass_on)
+            self._connections.exchange(call.method, url, data, clock.note_bytes, pass_on)
         )
         try:
-            if await clock.runs_out_before(exchange) and not (
-                request.may_be_partial and body and await self._stops(exchange, body)
+            if await clock.expires_before(exchange) and not (
+                call.may_be_partial and body and await self._ends_after_abort(exchange, body)
             ):
                 error = ServerUnreachableError(f"{url} {clock.reason}")
-                raise LostError(error, again=request.patience.redraws)
+                raise LostError(error, again=call.patience.redraws)
             return exchange.result()
         except (aiohttp.ClientError, OSError) as error:
             raise failure_of(base, error) from error
@@ -254,31 +252,15 @@ class Transport:
         finally:
             exchange.cancel()
 
-    async def _stops(self, exchange: asyncio.Future[Reply], body: Json) -> bool:
-        """Ask the server to stop a request; whether its answer, as far as it goes, has come."""
+    async def _ends_after_abort(self, exchange: asyncio.Future[Reply], body: Json) -> bool:
+        """Abort a request; whether it has answered with what it decoded."""
         await self._notify(_ABORT, {"rid": body["rid"]})
-        await asyncio.wait({exchange}, timeout=_ABORT_TIMEOUT)
+        await asyncio.wait({exchange}, timeout=limits.ABORT_TIMEOUT)
         return exchange.done()
 
-    def _clock_of(self, request: _Request[Any]) -> Clock:
-        if request.patience.timeout is not None:
-            return Clock(request.patience.timeout, math.inf)
-        if request.path == _GENERATE:
+    def _clock_of(self, call: _Call[Any]) -> Clock:
+        if call.patience.timeout is not None:
+            return Clock(call.patience.timeout, math.inf)
+        if call.path == _GENERATE:
             return Clock(self._request_timeout, self._silence_timeout)
-        return Clock(SMALL_TIMEOUT, math.inf)
-
-    async def _notify(self, path: str, body: Json) -> None:
-        work = self._connections.exchange("POST", self.url + path, to_json(body))
-        with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError):
-            await asyncio.wait_for(work, _NOTIFY_TIMEOUT)
-
-    def _answer(self, url: str, reply: Reply, decode: Callable[[Any], _T]) -> _T:
-        if reply.status == 200:
-            try:
-                return decode(orjson.loads(reply.body))
-            except json.JSONDecodeError as error:
-                text = shown(reply.body.decode(errors="replace"))
-                raise malformed(url, f"{text} is no JSON") from error
-            except ShapeError as error:
-                raise malformed(url, str(error)) from error
-        raise refusal_of(self.url, url, reply)
+        return Clock(limits.SMALL_TIMEOUT, math.inf)

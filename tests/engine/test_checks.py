@@ -1,4 +1,4 @@
-"""What no server may be sent is refused before anything leaves, with the value."""
+"""Invalid tokens and parameters are refused before a request is sent, with the value."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eager_sgl.engine.checks import require_params, require_tokens
+from eager_sgl.engine.protocol import Json
 
 SIZE, NUM_TOKENS = 36, 3
 
@@ -37,7 +38,7 @@ SIZE, NUM_TOKENS = 36, 3
         (np.array([True]), "position 0"),
     ],
 )
-def test_token_ids_that_the_model_has_not(token_ids, said):
+def test_token_ids_outside_the_vocabulary_are_refused(token_ids: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         require_tokens("the prompt", token_ids, SIZE)
 
@@ -46,7 +47,7 @@ def test_token_ids_that_the_model_has_not(token_ids, said):
     "token_ids",
     [[0, 35], (0, 35), np.array([0, 35]), np.array([0, 35], np.uint8), range(0, 36, 35)],
 )
-def test_token_ids_of_the_model(token_ids):
+def test_token_ids_of_the_model_are_plain_integers(token_ids: object) -> None:
     known = require_tokens("the prompt", token_ids, SIZE)
     assert known == (0, 35)
     assert set(map(type, known)) == {int}
@@ -83,7 +84,7 @@ def test_token_ids_of_the_model(token_ids):
     ],
     ids=str,
 )
-def test_a_number_outside_its_range_is_named_with_it(params):
+def test_a_number_outside_its_range_is_quoted(params: Json) -> None:
     with pytest.raises(
         ValueError, match=f"{next(iter(params))} is .*; it must be .*a .*number from"
     ):
@@ -91,14 +92,19 @@ def test_a_number_outside_its_range_is_named_with_it(params):
 
 
 @pytest.mark.parametrize("token_ids", [[36], [-1], [True], b"a", [1.5], 7])
-def test_stop_tokens_are_the_models(token_ids):
+def test_stop_tokens_outside_the_vocabulary_are_refused(token_ids: object) -> None:
     with pytest.raises(ValueError, match="stop_token_ids"):
         require_params({"stop_token_ids": token_ids}, SIZE, NUM_TOKENS)
 
 
-def test_what_may_be_sent():
-    lowest = {"max_new_tokens": 0, "temperature": 0, "top_p": 1e-9, "top_k": -1, "min_p": 0}
-    highest = {"top_k": 2**30, "top_logprobs_num": SIZE, "logprob_start_len": NUM_TOKENS}
-    given = {"logprob_start_len": -1, "stop_token_ids": [0, 35], "temperature": None, "regex": "."}
+def test_numbers_inside_their_ranges_are_accepted() -> None:
+    lowest: Json = {"max_new_tokens": 0, "temperature": 0, "top_p": 1e-9, "top_k": -1, "min_p": 0}
+    highest: Json = {"top_k": 2**30, "top_logprobs_num": SIZE, "logprob_start_len": NUM_TOKENS}
+    given: Json = {
+        "logprob_start_len": -1,
+        "stop_token_ids": [0, 35],
+        "temperature": None,
+        "regex": ".",
+    }
     for params in (lowest, highest, given, {"stop_token_ids": None}, {}):
         require_params(params, SIZE, NUM_TOKENS)

@@ -1,21 +1,29 @@
-"""Connecting and asking over real HTTP: what users may give, and answers of another shape."""
+"""A token endpoint over real HTTP: answers of another shape, and invalid arguments of users."""
+
+from __future__ import annotations
 
 import json
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import sglang as sgl
+from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import connect
 from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
-from eager_sgl.engine import limits, probe, transport
+from eager_sgl.core import PromptResult
+from eager_sgl.engine import limits, probe
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.limits import Patience
 from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import (
     AuthenticationError,
@@ -27,29 +35,40 @@ from eager_sgl.errors import (
     ServerUnsuitableError,
 )
 from eager_sgl.program import eager_init, parallel, resume, search, set_prompt
-from tests.fakes.http_server import hanging, scripted_sglang, serving
+from tests.fakes.http_server import Spoil, hanging, scripted_sglang, serving
 from tests.fakes.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(max_new_tokens=6)
+EAGER = EagerConfig(threshold=1.0, sampling=SAMPLING)
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(transport.random, "uniform", lambda low, high: 0.002)
+def run_parallel(
+    endpoint: TokenEndpoint,
+    num: Any = 2,
+    prompt: Any = (9,),
+    sampling: SamplingConfig = SAMPLING,
+) -> PromptResult:
+    result: PromptResult = parallel.run(
+        prompt=prompt, num_sequences=num, sampling=sampling, backend=endpoint
+    ).ret_value
+    return result
 
 
-@pytest.fixture
-def endpoint(scripted):
-    return TokenEndpoint(scripted)
+def run_config(
+    endpoint: TokenEndpoint, config: EagerConfig | SearchConfig, prompt: Any = (9,)
+) -> PromptResult:
+    program = eager_init if isinstance(config, EagerConfig) else search
+    result: PromptResult = program.run(prompt=prompt, config=config, backend=endpoint).ret_value
+    return result
 
 
 # Answers of another shape
 
-WRONG = json.loads(Path(__file__).with_name("wrong_answers.json").read_text())
+WRONG: dict[str, list[str]] = json.loads(Path(__file__).with_name("wrong_answers.json").read_text())
 
 
-def wrong_answers(route):
-    return WRONG["any route"] + WRONG[route]
+def wrong_answers(route: str) -> list[str]:
+    return [*WRONG["any route"], *WRONG[route]]
 
 
 @pytest.mark.parametrize(
@@ -60,29 +79,31 @@ def wrong_answers(route):
         for value in wrong_answers(route)
     ],
 )
-def test_an_answer_of_another_shape_is_one_sentence_when_connecting(scripted, route, value):
+def test_an_answer_of_another_shape_is_reported_when_connecting(
+    scripted: ScriptedServer, route: str, value: str
+) -> None:
     unsuitable = pytest.raises(ServerUnsuitableError, match=f"not as an SGLang server.*{route}")
     with scripted_sglang(scripted, spoiling(route, value)) as url, unsuitable:
         connect(url)
 
 
-def spoiling(route, value):
+def spoiling(route: str, value: str) -> Spoil:
     return lambda path, data: value.encode() if path == route else None
 
 
-@sgl.function
-def talk(s):
+@sgl.function  # type: ignore[untyped-decorator]
+def talk(s: ProgramState) -> None:
     set_prompt(s, (9,))
     s += sgl.gen("a", max_tokens=3)
 
 
-def first_line(state):
+def raise_error(state: ProgramState) -> None:
     if error := state.error():
         raise error
 
 
-MAIN = ("encode", "decode", "chunks", "gen")
-USES = {
+FULLY_TESTED = ("encode", "decode", "chunks", "gen")
+USES: dict[str, dict[str, Callable[[TokenEndpoint], object]]] = {
     "/tokenize": {
         "encode": lambda e: e.encode("text"),
         "messages": lambda e: e.encode([{"role": "user", "content": "x"}]),
@@ -92,16 +113,10 @@ USES = {
     "/generate": {
         "prefill": lambda e: e.prefill((9,)),
         "stop token": lambda e: e.is_stop_token(3),
-        "gen": lambda e: first_line(talk.run(backend=e)),
-        "parallel": lambda e: parallel.run(
-            prompt=(9,), num_sequences=1, sampling=SAMPLING, backend=e
-        ),
-        "chunks": lambda e: eager_init.run(
-            prompt=(9,), config=EagerConfig(threshold=1.0, sampling=SAMPLING), backend=e
-        ),
-        "search": lambda e: search.run(
-            prompt=(9,), config=SearchConfig(max_sequences=3, sampling=SAMPLING), backend=e
-        ),
+        "gen": lambda e: raise_error(talk.run(backend=e)),
+        "parallel": lambda e: run_parallel(e, num=1),
+        "chunks": lambda e: run_config(e, EAGER),
+        "search": lambda e: run_config(e, SearchConfig(max_sequences=3, sampling=SAMPLING)),
     },
 }
 
@@ -112,22 +127,24 @@ USES = {
         (route, use, value)
         for route, uses in USES.items()
         for use in uses
-        for value in (wrong_answers(route) if use in MAIN else WRONG["any route"][:3])
+        for value in (wrong_answers(route) if use in FULLY_TESTED else WRONG["any route"][:3])
     ],
 )
-def test_an_answer_of_another_shape_is_one_sentence_later(scripted, route, use, value):
+def test_an_answer_of_another_shape_is_reported_later(
+    scripted: ScriptedServer, route: str, use: str, value: str
+) -> None:
     profile = TokenEndpoint(scripted).profile
     with scripted_sglang(scripted, spoiling(route, value)) as url:
-        endpoint = TokenEndpoint(transport.Transport(url), profile)
+        endpoint = TokenEndpoint(Transport(url), profile)
         with pytest.raises(MalformedAnswerError, match=f"{route} is not an SGLang.*tried 7 times"):
             USES[route][use](endpoint)
 
 
 @pytest.mark.parametrize("use", USES["/generate"])
-def test_one_wrong_answer_in_three_changes_nothing(scripted, use):
-    answers = Counter()
+def test_one_wrong_answer_in_three_changes_nothing(scripted: ScriptedServer, use: str) -> None:
+    answers: Counter[str] = Counter()
 
-    def spoil(path, data):
+    def spoil(path: str, data: bytes) -> bytes | None:
         answers[path] += 1
         return b"[]" if answers[path] % 3 == 1 else None
 
@@ -137,15 +154,17 @@ def test_one_wrong_answer_in_three_changes_nothing(scripted, use):
 
 # Selecting
 
+Reply = tuple[int | None, str]
 
-def scored(*logprobs):
+
+def scored(*logprobs: float) -> Reply:
     rows = [[logprob, 7, "a"] for logprob in logprobs]
-    meta = {"prompt_tokens": 3, "finish_reason": {"type": "length"}}
+    meta: Json = {"prompt_tokens": 3, "finish_reason": {"type": "length"}}
     meta |= {"input_token_logprobs": rows, "output_token_logprobs": []}
     return 200, json.dumps({"meta_info": meta})
 
 
-LOST_SCORES = {
+LOST_SCORES: dict[str, Reply] = {
     "a fault of the server": (500, "{}"),
     "no body": (None, ""),
     "another shape": (200, "[]"),
@@ -153,9 +172,9 @@ LOST_SCORES = {
 }
 
 
-def select(url):
-    @sgl.function
-    def program(s):
+def select(url: str) -> object:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += "one"
         s += sgl.gen("a", choices=["b", "c"])
         return s["a"]
@@ -165,8 +184,9 @@ def select(url):
 
 
 @pytest.mark.parametrize("fault", LOST_SCORES)
-def test_what_a_selection_asks_is_tried_again(fault):
-    tokens, lost = (200, '{"tokens": [1, 2]}'), LOST_SCORES[fault]
+def test_a_lost_request_of_a_selection_is_repeated(fault: str) -> None:
+    tokens: Reply = (200, '{"tokens": [1, 2]}')
+    lost = LOST_SCORES[fault]
     replies = [tokens, scored(-1.0), lost, scored(-1.0, -2.0), lost, scored(-1.0, -0.5)]
     with serving(*replies) as (url, seen):
         assert select(url) == "c"
@@ -183,7 +203,9 @@ def test_what_a_selection_asks_is_tried_again(fault):
         ((501, "{}"), ServerError),
     ],
 )
-def test_what_a_selection_fails_with_has_its_name(reply, error):
+def test_a_failed_selection_has_its_exception(
+    reply: tuple[int | None, str], error: type[Exception]
+) -> None:
     with serving((200, '{"tokens": [1, 2]}'), reply) as (url, _), pytest.raises(error):
         select(url)
 
@@ -191,16 +213,18 @@ def test_what_a_selection_fails_with_has_its_name(reply, error):
 # Connecting
 
 
-def test_a_server_that_hangs_says_so_soon(monkeypatch):
+def test_a_hanging_server_is_reported_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = Patience(limits.FIRST_CONTACT.pauses, timeout=0.1)
     monkeypatch.setattr(probe, "FIRST_CONTACT", quick)
-    begun = time.monotonic()
+    started = time.monotonic()
     with hanging() as url, pytest.raises(ServerUnreachableError, match=r"within 0\.1 s; tried 4"):
         connect(url)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
 
 
-def test_the_key_of_the_environment_is_used_where_none_is_given(monkeypatch):
+def test_the_key_of_the_environment_is_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(probe, "FIRST_CONTACT", Patience(()))
     monkeypatch.setitem(os.environ, API_KEY_VARIABLE, "sesame")
     for given, sent in ((None, "Bearer sesame"), ("other", "Bearer other"), ("", None)):
@@ -213,15 +237,17 @@ def test_the_key_of_the_environment_is_used_where_none_is_given(monkeypatch):
     assert {request.key for request in seen} == {None}
 
 
-def test_the_size_of_the_vocabulary_is_found_without_reaching_the_model(endpoint, scripted):
+def test_probing_the_vocabulary_does_not_reach_the_model(
+    endpoint: TokenEndpoint, scripted: ScriptedServer
+) -> None:
     assert endpoint.profile.vocabulary_size == NUM_IDS
     assert not any("regex" in request["sampling_params"] for request in scripted.requests)
 
 
-def test_a_server_that_hides_its_vocabulary_is_refused(scripted):
+def test_a_server_that_hides_its_vocabulary_is_refused(scripted: ScriptedServer) -> None:
     answer = scripted.answer
 
-    def vague(path, body=None):
+    def vague(path: str, body: Json | None = None) -> Json:
         if body and "ebnf" in body.get("sampling_params", ()):
             return {
                 "output_ids": [1],
@@ -229,16 +255,16 @@ def test_a_server_that_hides_its_vocabulary_is_refused(scripted):
             }
         return answer(path, body)
 
-    scripted.answer = vague
-    with pytest.raises(ServerUnsuitableError, match="took a token that no model has"):
+    scripted.answer = vague  # type: ignore[method-assign]
+    with pytest.raises(ServerUnsuitableError, match="accepted a token that no model has"):
         TokenEndpoint(scripted)
 
 
-def test_a_server_that_answers_says_so(endpoint):
+def test_an_endpoint_reports_that_its_server_answers(endpoint: TokenEndpoint) -> None:
     assert endpoint.is_answering()
 
 
-# What users give
+# Invalid arguments of users
 
 
 @pytest.mark.parametrize(
@@ -261,37 +287,40 @@ def test_a_server_that_answers_says_so(endpoint):
         (object, "the prompt is <class"),
     ],
 )
-def test_a_prompt_that_cannot_be_one_is_refused(endpoint, scripted, prompt, said):
+def test_an_invalid_prompt_is_refused(
+    endpoint: TokenEndpoint, scripted: ScriptedServer, prompt: Any, said: str
+) -> None:
     scripted.requests.clear()
     with pytest.raises(ValueError, match=said):
         endpoint.encode(prompt)
     with pytest.raises(ValueError, match=said):
-        parallel.run(prompt=prompt, num_sequences=2, sampling=SAMPLING, backend=endpoint)
+        run_parallel(endpoint, prompt=prompt)
     assert scripted.requests == []
 
 
 @pytest.mark.parametrize("text", ["make \ud83d", "\udc00", "a\ud800b", "\ud83d\ud83d"])
-def test_a_text_that_cannot_be_encoded_is_refused_and_named(scripted, text):
+def test_a_text_that_cannot_be_encoded_is_refused_and_quoted(
+    scripted: ScriptedServer, text: str
+) -> None:
     with scripted_sglang(scripted) as url:
         endpoint = connect(url)
         num_before = len(scripted.requests)
-        for give in (
+        uses: tuple[Callable[[], object], ...] = (
             lambda: endpoint.encode(text),
             lambda: endpoint.encode([{"role": "user", "content": text}]),
             lambda: endpoint.marker(text),
-            lambda: eager_init.run(
-                prompt=text, config=EagerConfig(threshold=1.0), backend=endpoint
-            ),
-        ):
+            lambda: run_config(endpoint, EAGER, prompt=text),
+        )
+        for use in uses:
             with pytest.raises((EagerError, ValueError)) as caught:
-                give()
+                use()
             assert json.dumps(text)[1:-1] in str(caught.value)
         assert len(scripted.requests) == num_before
 
 
-def bad_gen(**options):
-    @sgl.function
-    def program(s):
+def program_of(**options: Any) -> Any:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, (9, 8, 7))
         s += sgl.gen("a", **options)
 
@@ -320,17 +349,19 @@ def bad_gen(**options):
     ],
     ids=str,
 )
-def test_what_a_program_asks_for_is_checked(endpoint, scripted, options):
+def test_the_parameters_of_a_gen_are_checked(
+    endpoint: TokenEndpoint, scripted: ScriptedServer, options: Json
+) -> None:
     num_before = len(scripted.requests)
-    error = bad_gen(**options).run(backend=endpoint).error()
+    error = program_of(**options).run(backend=endpoint).error()
     assert isinstance(error, ValueError)
     assert any(str(name) in str(error) for name in (*options, "max_new_tokens"))
     assert len(scripted.requests) == num_before
 
 
-def test_what_a_stream_asks_for_is_checked(endpoint):
-    @sgl.function
-    def program(s):
+def test_the_parameters_of_a_stream_are_checked(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += "text"
         s += sgl.gen("a", top_k=2**31)
 
@@ -340,30 +371,28 @@ def test_what_a_stream_asks_for_is_checked(endpoint):
 
 
 @pytest.mark.parametrize("token_id", [NUM_IDS, -1, 2**40, True, 1.5, "1"])
-def test_a_token_that_the_model_has_not_ends_nothing(endpoint, token_id):
+def test_a_token_outside_the_vocabulary_is_not_sent(endpoint: TokenEndpoint, token_id: Any) -> None:
     with pytest.raises(ValueError, match="token"):
         endpoint.is_stop_token(token_id)
 
 
 @pytest.mark.parametrize("ids", [[[NUM_IDS]], [[1], [-1]], [b"ab"], [[1.5]], [3]])
-def test_only_tokens_are_decoded(endpoint, ids):
+def test_only_tokens_of_the_model_are_decoded(endpoint: TokenEndpoint, ids: Any) -> None:
     with pytest.raises(ValueError, match="a sequence"):
         endpoint.decode(ids)
 
 
-def test_stop_tokens_of_another_model_are_refused(endpoint):
+def test_stop_tokens_of_another_model_are_refused(endpoint: TokenEndpoint) -> None:
     wrong = SamplingConfig(max_new_tokens=6, stop_token_ids=(3, NUM_IDS))
     with pytest.raises(ValueError, match=f"token id {NUM_IDS} at position 1 of stop_token_ids"):
-        parallel.run(prompt=(9,), num_sequences=2, sampling=wrong, backend=endpoint)
+        run_parallel(endpoint, sampling=wrong)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, float("nan")])
-def test_a_number_of_sequences_is_one(endpoint, number):
+def test_an_invalid_number_of_sequences_is_refused(endpoint: TokenEndpoint, number: float) -> None:
     with pytest.raises(ValueError, match="num_sequences is"):
-        parallel.run(prompt=(9,), num_sequences=number, sampling=SAMPLING, backend=endpoint)
-    result = parallel.run(
-        prompt=(9,), num_sequences=1, sampling=SAMPLING, backend=endpoint
-    ).ret_value
+        run_parallel(endpoint, number)
+    result = run_parallel(endpoint, 1)
     arguments = {"prompt": (9,), "result": result, "sampling": SAMPLING, "backend": endpoint}
     with pytest.raises(ValueError, match="num_sequences is"):
         resume.run(num_sequences=number, **arguments)
@@ -372,10 +401,10 @@ def test_a_number_of_sequences_is_one(endpoint, number):
 
 
 class Small(ScriptedServer):
-    """A model whose vocabulary ends with the tokens that it draws; EOS included."""
+    """A model whose vocabulary ends with the tokens that it draws, EOS included."""
 
-    def answer(self, path, body=None):
-        if path == "/generate":
+    def answer(self, path: str, body: Json | None = None) -> Json:
+        if body and path == "/generate":
             assert body.get("top_logprobs_num", 0) <= VOCABULARY + 5
             gate = body["sampling_params"].get("custom_params", {})
             assert gate.get("eager_k", 0) <= VOCABULARY + 5
@@ -386,20 +415,21 @@ class Small(ScriptedServer):
 
 @pytest.mark.parametrize("monitor", ["chunk", "gate"])
 @pytest.mark.parametrize("top_k", [11, 100, 10**9])
-def test_k_above_the_vocabulary_is_all_of_it(monitor, top_k, monkeypatch):
+def test_k_above_the_vocabulary_is_the_whole_vocabulary(
+    monitor: Literal["chunk", "gate"], top_k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tests.fakes.scripted.NUM_IDS", VOCABULARY + 5)
     server = Small(mixed_distribution(42), allows_gate=True)
     endpoint = TokenEndpoint(server)
     assert endpoint.profile.vocabulary_size == VOCABULARY + 5
-    for config in (
+    configs: tuple[EagerConfig | SearchConfig, ...] = (
         EagerConfig(threshold=1.0, top_k=top_k, monitor=monitor, sampling=SAMPLING),
         SearchConfig(top_k=top_k, max_sequences=4, sampling=SAMPLING),
-    ):
+    )
+    for config in configs:
         server.restart(3)
-        program = eager_init if isinstance(config, EagerConfig) else search
-        first = program.run(prompt=(9,), config=config, backend=endpoint).ret_value
+        first = run_config(endpoint, config)
         server.restart(3)
-        exact = type(config)(**vars(config) | {"top_k": VOCABULARY})
-        second = program.run(prompt=(9,), config=exact, backend=endpoint).ret_value
+        second = run_config(endpoint, replace(config, top_k=VOCABULARY))
         assert [s.token_ids for s in first.sequences] == [s.token_ids for s in second.sequences]
         assert any(s.token_ids[-1] == EOS or len(s.token_ids) == 6 for s in first.sequences)

@@ -1,4 +1,4 @@
-"""SGLang's formats, built and parsed."""
+"""SGLang's JSON formats, built and parsed."""
 
 import base64
 
@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 
 from eager_sgl import errors
-from eager_sgl.engine.protocol import generate_payload, matched_stop_token, parse_generation
+from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
+from eager_sgl.engine.text_answers import parse_text_answer
 
-META = {"prompt_tokens": 5, "cached_tokens": 4, "finish_reason": {"type": "length", "length": 2}}
+META: Json = {
+    "prompt_tokens": 5,
+    "cached_tokens": 4,
+    "finish_reason": {"type": "length", "length": 2},
+}
 
 
-def answer(**meta):
+def answer(**meta: object) -> Json:
     return {"output_ids": [3, 4], "text": "ab", "meta_info": META | meta}
 
 
-def test_no_logprobs_are_asked_for_unless_wanted():
+def test_logprobs_are_requested_only_with_a_top_k() -> None:
     plain = generate_payload([1, 2], {"temperature": 0.6}, request_id="r")
     assert plain == {"rid": "r", "input_ids": [1, 2], "sampling_params": {"temperature": 0.6}}
     monitored = generate_payload([1, 2], {}, request_id="r", top_logprobs=20)
@@ -23,7 +28,7 @@ def test_no_logprobs_are_asked_for_unless_wanted():
     assert monitored["top_logprobs_num"] == 20
 
 
-def test_flat_arrays_become_rows_of_alternatives():
+def test_flat_arrays_become_rows_of_alternatives() -> None:
     values = np.array([[-0.1, -2.5], [-0.7, -0.8]], np.float32)
     ids = np.array([[3, 9], [4, 8]], np.int32)
     parsed = parse_generation(
@@ -37,24 +42,28 @@ def test_flat_arrays_become_rows_of_alternatives():
         ),
         logprob_temperature=0.6,
     )
+    assert parsed.top is not None
+    assert parsed.logprobs is not None
     assert (parsed.top.token_ids == ids).all()
     assert (parsed.top.logprobs == values).all()
     assert parsed.top.temperature == 0.6
     assert parsed.logprobs.tolist() == pytest.approx([-0.1, -0.7])
 
 
-def test_a_generation_without_logprobs_has_none():
+def test_a_generation_without_logprobs_has_none() -> None:
     parsed = parse_generation(answer(), logprob_temperature=1)
     assert (parsed.token_ids, parsed.finish_reason) == ((3, 4), "length")
     assert (parsed.top, parsed.logprobs) == (None, None)
 
 
-def test_what_ended_a_generation_is_a_token_or_a_text():
-    assert matched_stop_token(answer(finish_reason={"type": "stop", "matched": 4})) == 4
-    assert matched_stop_token(answer(finish_reason={"type": "stop", "matched": "\n"})) is None
+def test_a_text_has_its_tokens_unless_a_stop_string_cut_it() -> None:
+    assert parse_text_answer(answer(finish_reason={"type": "stop", "matched": 4})).token_ids == (3,)
+    cut = parse_text_answer(answer(finish_reason={"type": "stop", "matched": "\n"}))
+    assert cut.token_ids is None
+    assert parse_text_answer(answer()).token_ids == (3, 4)
 
 
-def test_an_aborted_request_is_an_error():
+def test_an_aborted_request_is_an_error() -> None:
     with pytest.raises(errors.ServerError, match="out of memory"):
         parse_generation(
             answer(finish_reason={"type": "abort", "message": "out of memory"}),
@@ -62,7 +71,7 @@ def test_an_aborted_request_is_an_error():
         )
 
 
-def test_what_was_aborted_in_the_queue_has_no_counts():
+def test_a_request_aborted_in_the_queue_has_no_counts() -> None:
     parsed = parse_generation(
         {"output_ids": [], "meta_info": {"finish_reason": {"type": "abort"}}},
         logprob_temperature=1,
@@ -71,15 +80,17 @@ def test_what_was_aborted_in_the_queue_has_no_counts():
     assert (parsed.prompt_tokens, parsed.cached_tokens) == (0, 0)
 
 
-def test_a_part_of_an_answer_has_no_end_and_says_what_the_gate_tells():
+def test_an_event_has_no_finish_reason_and_holds_the_gates_reports() -> None:
     reported = [None, [0, [8, 3], [-0.5, -1.0]], [1, [3, 8], [-0.1, -1e9]]]
-    part = parse_generation(
+    event = parse_generation(
         answer(finish_reason=None, eager_gate=reported), logprob_temperature=0.6, gate_top_k=2
     )
-    assert part.finish_reason is None
-    assert part.reported == (0, 1)
-    assert part.top.token_ids.tolist() == [[8, 3], [3, 8]]
-    assert part.top.logprobs.tolist() == [[-0.5, -1.0], [pytest.approx(-0.1), -1e9]]
-    assert part.top.temperature == 1.0
+    assert event.finish_reason is None
+    assert event.reported == (0, 1)
+    assert event.top is not None
+    assert event.top.token_ids.tolist() == [[8, 3], [3, 8]]
+    assert event.top.logprobs.tolist() == [[-0.5, -1.0], [pytest.approx(-0.1), -1e9]]
+    assert event.top.temperature == 1.0
     silent = parse_generation(answer(), logprob_temperature=0.6, gate_top_k=2)
+    assert silent.top is not None
     assert (silent.reported, silent.top.token_ids.shape) == ((), (0, 2))

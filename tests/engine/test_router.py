@@ -1,10 +1,7 @@
-"""Behind a router, generation goes to it and everything else to one of its replicas."""
+"""With a router, requests for tokens are sent to it and all others to a replica."""
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
-from typing import Any
 
 import pytest
 
@@ -12,45 +9,35 @@ from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import ServerUnreachableError
 from evals.config.parse import parse_settings
 from evals.execution.methods import METHODS
+from tests.fakes.http_server import Handler, Seen, listening
 
 
-class Naming(BaseHTTPRequestHandler):
-    """Answers with the port that was asked."""
+class Naming(Handler):
+    """Answers with its port."""
 
-    def do_GET(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"port": self.server.server_port}).encode())  # type: ignore[attr-defined]
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
+    def reply(self, request: Seen) -> None:
+        port = self.connection.getsockname()[1]
+        self.send(200, json.dumps({"port": port}).encode())
 
 
 @pytest.fixture
-def ports() -> Iterator[list[int]]:
-    servers = [HTTPServer(("127.0.0.1", 0), Naming) for _ in range(2)]
-    for server in servers:
-        Thread(target=server.serve_forever, daemon=True).start()
-    yield [server.server_port for server in servers]
-    for server in servers:
-        server.shutdown()
+def urls() -> Iterator[tuple[str, str]]:
+    """Of a replica and a router."""
+    with listening(Naming) as replica, listening(Naming) as router:
+        yield replica, router
 
 
-def test_generation_alone_goes_through_the_router(ports: list[int]) -> None:
-    replica, router = ports
-    transport = Transport(f"http://127.0.0.1:{replica}", router=f"http://127.0.0.1:{router}/")
+def test_generation_alone_goes_through_the_router(urls: tuple[str, str]) -> None:
+    replica, router = (int(url.rpartition(":")[2]) for url in urls)
+    transport = Transport(urls[0], router=f"{urls[1]}/")
     assert transport.post("/generate", dict) == {"port": router}
     for path in ("/tokenize", "/detokenize"):
         assert transport.post(path, dict) == {"port": replica}
     assert transport.get("/model_info") == {"port": replica}
 
 
-def test_a_router_that_is_not_there_is_named(ports: list[int]) -> None:
-    transport = Transport(f"http://127.0.0.1:{ports[0]}", router="http://127.0.0.1:9")
+def test_an_unreachable_router_is_named(urls: tuple[str, str]) -> None:
+    transport = Transport(urls[0], router="http://127.0.0.1:9")
     with pytest.raises(ServerUnreachableError, match=r"http://127\.0\.0\.1:9"):
         transport.post("/generate", dict)
 

@@ -1,28 +1,29 @@
-"""States of SGLang programs on a scripted server: whose tokens they hold, and how they fail."""
+"""States of SGLang programs on a scripted server: their tokens and their errors."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import sglang as sgl
+from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import continue_from, eager_generate, set_prompt
+from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnreachableError
-from tests.test_program import config_of
+from tests.fakes.scripted import ScriptedServer
 
 PROMPT = (7, 8, 9)
+CONFIG = EagerConfig(threshold=1.0, sampling=SamplingConfig(max_new_tokens=6))
 
 
-@pytest.fixture
-def endpoint(scripted):
-    return TokenEndpoint(scripted)
-
-
-def requests_of(scripted, num_tokens):
-    """The tokens sent in requests for so many."""
+def requests_of(scripted: ScriptedServer, num_tokens: int) -> list[list[int]]:
+    """The tokens sent in requests for a number of tokens."""
     return [
         request["input_ids"]
         for request in scripted.requests
@@ -30,23 +31,25 @@ def requests_of(scripted, num_tokens):
     ]
 
 
-def fail_requests_for(scripted, num_tokens, error):
-    """Make the server fail for requests for so many tokens."""
+def fail_requests_for(scripted: ScriptedServer, num_tokens: int, error: Exception) -> None:
+    """Make requests for a number of tokens fail."""
     answer = scripted.answer
 
-    def failing(path, body=None):
-        if path == "/generate" and body["sampling_params"]["max_new_tokens"] == num_tokens:
+    def failing(path: str, body: Json | None = None) -> Json:
+        if body and body.get("sampling_params", {}).get("max_new_tokens") == num_tokens:
             raise error
         return answer(path, body)
 
-    scripted.answer = failing
+    scripted.answer = failing  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("num_joins", [1, 2])
 @pytest.mark.parametrize("num_forks", [1, 2, 3])
-def test_what_a_join_gathers_is_no_token_of_the_state(scripted, endpoint, num_forks, num_joins):
-    @sgl.function
-    def program(s):
+def test_a_join_adds_no_tokens_to_the_state(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, num_forks: int, num_joins: int
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += "text"
         for _ in range(num_joins):
             forks = s.fork(num_forks)
@@ -60,9 +63,11 @@ def test_what_a_join_gathers_is_no_token_of_the_state(scripted, endpoint, num_fo
     assert requests_of(scripted, 5) == [list(scripted.prompt)]
 
 
-def test_a_fork_of_a_fork_takes_its_tokens_along(scripted, endpoint):
-    @sgl.function
-    def program(s):
+def test_a_fork_of_a_fork_has_the_tokens_of_both(
+    scripted: ScriptedServer, endpoint: TokenEndpoint
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         (fork,) = s.fork(1).states
         fork += sgl.gen("a", max_tokens=2, ignore_eos=True)
@@ -79,11 +84,13 @@ def test_a_fork_of_a_fork_takes_its_tokens_along(scripted, endpoint):
     assert of_inner[: len(of_fork)] == of_fork
 
 
-def test_a_sequence_follows_what_the_program_has_just_appended(scripted, endpoint):
-    @sgl.function
-    def program(s):
+def test_a_sequence_follows_text_that_the_program_has_just_appended(
+    scripted: ScriptedServer, endpoint: TokenEndpoint
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
-        sequence = eager_generate(s, config_of()).sequences[0]
+        sequence = eager_generate(s, CONFIG).sequences[0]
         s += "text"
         continue_from(s, sequence)
         kept = sequence.token_ids[: -1 if sequence.finish_reason == "stop" else None]
@@ -94,9 +101,11 @@ def test_a_sequence_follows_what_the_program_has_just_appended(scripted, endpoin
 
 
 @pytest.mark.parametrize("num", [2, 3, 7])
-def test_several_texts_are_a_list_and_the_first_goes_on(scripted, endpoint, num):
-    @sgl.function
-    def program(s):
+def test_several_texts_are_a_list_and_the_state_continues_from_the_first(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, num: int
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         s += sgl.gen("a", max_tokens=4, n=num, ignore_eos=True)
         assert len(s["a"]) == len(s.get_meta_info("a")) == num
@@ -116,9 +125,11 @@ WRONG_NUMBERS = [0, -1, 2.0, "3", True]
 
 
 @pytest.mark.parametrize("num", WRONG_NUMBERS)
-def test_a_wrong_number_of_texts_reaches_the_program(endpoint, num):
-    @sgl.function
-    def program(s):
+def test_a_wrong_number_of_texts_is_an_error_of_the_program(
+    endpoint: TokenEndpoint, num: object
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         s += sgl.gen("a", max_tokens=4, n=num)
         return s["a"]
@@ -127,9 +138,9 @@ def test_a_wrong_number_of_texts_reaches_the_program(endpoint, num):
         program.run(backend=endpoint)
 
 
-def test_several_texts_cannot_be_streamed(endpoint):
-    @sgl.function
-    def program(s):
+def test_several_texts_cannot_be_streamed(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += "text"
         s += sgl.gen("a", max_tokens=4, n=3)
 
@@ -146,11 +157,13 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_the_error_of_a_gen_is_raised_where_its_text_is_wanted(scripted, endpoint, error):
+def test_the_error_of_a_gen_is_raised_where_its_text_is_read(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, error: Exception
+) -> None:
     fail_requests_for(scripted, 4, error)
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         s += sgl.gen("a", max_tokens=4)
         return s["a"]
@@ -160,12 +173,14 @@ def test_the_error_of_a_gen_is_raised_where_its_text_is_wanted(scripted, endpoin
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_the_error_of_a_gen_is_raised_where_anything_is_appended(scripted, endpoint, error):
-    """SGLang would take it, and wait for ever for what comes of it."""
+def test_the_error_of_a_gen_is_raised_where_the_program_appends(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, error: Exception
+) -> None:
+    """SGLang would wait for ever for the results of the appended expression."""
     fail_requests_for(scripted, 4, error)
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         s += sgl.gen("a", max_tokens=4)
         s.sync()
@@ -176,13 +191,13 @@ def test_the_error_of_a_gen_is_raised_where_anything_is_appended(scripted, endpo
         program.run(backend=endpoint)
 
 
-def test_a_program_that_wants_nothing_of_a_failed_gen_finds_the_error_on_its_state(
-    scripted, endpoint
-):
+def test_a_program_that_reads_nothing_of_a_failed_gen_has_the_error_on_its_state(
+    scripted: ScriptedServer, endpoint: TokenEndpoint
+) -> None:
     fail_requests_for(scripted, 4, ServerUnreachableError("gone"))
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         s += sgl.gen("a", max_tokens=4)
 
@@ -193,12 +208,14 @@ def test_a_program_that_wants_nothing_of_a_failed_gen_finds_the_error_on_its_sta
 
 
 @pytest.mark.parametrize("mode", ["gather_variable", "concate_and_append"])
-def test_the_error_of_a_fork_is_raised_by_join(scripted, endpoint, mode):
-    """SGLang would gather the texts of the others, as if they were all."""
+def test_the_error_of_a_fork_is_raised_by_join(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, mode: str
+) -> None:
+    """SGLang would gather the texts of the other forks alone."""
     fail_requests_for(scripted, 4, ServerUnreachableError("gone"))
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         forks = s.fork(3)
         for index, fork in enumerate(forks.states):
@@ -209,11 +226,13 @@ def test_the_error_of_a_fork_is_raised_by_join(scripted, endpoint, mode):
         program.run(backend=endpoint)
 
 
-def test_the_error_of_a_fork_that_the_program_has_seen_is_not_raised_again(scripted, endpoint):
+def test_an_error_of_a_fork_that_the_program_has_seen_is_not_raised_again(
+    scripted: ScriptedServer, endpoint: TokenEndpoint
+) -> None:
     fail_requests_for(scripted, 4, ServerUnreachableError("gone"))
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         forks = s.fork(2)
         for fork, num_tokens in zip(forks.states, (4, 3), strict=True):
@@ -227,11 +246,13 @@ def test_the_error_of_a_fork_that_the_program_has_seen_is_not_raised_again(scrip
 
 
 @pytest.mark.parametrize("num_forks", [1, 2])
-def test_forks_of_a_failed_state_fail_alike(scripted, endpoint, num_forks):
+def test_forks_of_a_failed_state_fail_alike(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, num_forks: int
+) -> None:
     fail_requests_for(scripted, 4, ServerUnreachableError("gone"))
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         s += sgl.gen("a", max_tokens=4)
         s.sync()
@@ -243,19 +264,44 @@ def test_forks_of_a_failed_state_fail_alike(scripted, endpoint, num_forks):
         program.run(backend=endpoint)
 
 
-def test_a_request_that_the_server_aborted_is_no_text(scripted, endpoint):
+def test_a_deleted_fork_raises_no_error_that_the_program_has_seen(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python reports errors of `__del__`, and may fail with them inside `ast.parse`."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    fail_requests_for(scripted, 4, ServerUnreachableError("gone"))
+
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
+        set_prompt(s, PROMPT)
+        s += sgl.gen("a", max_tokens=4)
+        s.sync()
+        forks = s.fork(2)
+        forks += sgl.gen("b", max_tokens=1)
+        return forks[0]["b"]
+
+    with pytest.raises(ServerUnreachableError, match="gone"):
+        program.run(backend=endpoint)
+    gc.collect()
+    assert not unraisable
+
+
+def test_a_request_that_the_server_aborted_is_no_text(
+    scripted: ScriptedServer, endpoint: TokenEndpoint
+) -> None:
     answer = scripted.answer
 
-    def aborted(path, body=None):
-        done = answer(path, body)
+    def aborted(path: str, body: Json | None = None) -> Json:
+        reply = answer(path, body)
         if path == "/generate":
-            done["meta_info"]["finish_reason"] = {"type": "abort", "message": "out of memory"}
-        return done
+            reply["meta_info"]["finish_reason"] = {"type": "abort", "message": "out of memory"}
+        return reply
 
-    scripted.answer = aborted
+    scripted.answer = aborted  # type: ignore[method-assign]
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
         s += sgl.gen("a", max_tokens=4)
         return s["a"]
@@ -269,7 +315,7 @@ import sglang as sgl
 from eager_sgl.engine.endpoint import TokenEndpoint
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
-@sgl.function
+@sgl.function  # type: ignore[untyped-decorator]
 def program(s):
     s += "text"
     forks = s.fork(3)
@@ -279,8 +325,8 @@ program.run(backend=TokenEndpoint(ScriptedServer(mixed_distribution(42))))
 """
 
 
-def test_a_process_ends_though_a_failed_program_has_left_its_forks():
-    """Their threads wait for more to do, and Python for them."""
+def test_a_process_exits_after_a_program_that_failed_between_fork_and_join() -> None:
+    """The forks' threads wait for expressions, and Python waits for the threads."""
     command = [sys.executable, "-c", FAILING_PROGRAM]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1

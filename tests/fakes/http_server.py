@@ -31,6 +31,7 @@ class Handler(BaseHTTPRequestHandler):
     """A handler that reads bodies, notes aborts, and writes no log; `reply` is to be given."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._handle()

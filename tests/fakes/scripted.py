@@ -16,6 +16,7 @@ import numpy as np
 from eager_sgl.engine.limits import PATIENT, Patience
 from eager_sgl.engine.protocol import GATE_REPORT, Json
 from eager_sgl.engine.shapes import ShapeError
+from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
 from eager_sgl.signals import retemper, top_k_entropy
 
@@ -56,7 +57,7 @@ def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float)
     return weights / weights.sum()
 
 
-class ScriptedServer:
+class ScriptedServer(Transport):
     """Answers as SGLang 0.5.23 does, from a scripted distribution.
 
     A draw depends on the seed, the tokens sent and how often they were sent, not on the order in

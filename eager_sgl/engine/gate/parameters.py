@@ -1,16 +1,4 @@
-"""The entropy gate: the server itself says where a branch may be.
-
-Without it, the client finds branch points by looking at the distributions of chunks, after the
-fact: every step's top K travel, every chunk costs a request, and what was generated past a branch
-point may be discarded. A watched request asks for no logprobs and runs to its end: a *custom logit
-processor* (an extension point of SGLang, `--enable-custom-logit-processor`) computes the entropies
-inside the server, and where one reaches θ it has the request's stream tell what there is to know of
-that step. The sequence itself goes on without a pause as one of the two that a branch opens, or
-alone where none is taken; only where it drew neither of the two most likely tokens is the rest of
-it discarded.
-
-The processor reads the logits and changes nothing.
-"""
+"""The gate's part of a request: its `custom_params`, and the text of its custom logit processor."""
 
 from __future__ import annotations
 
@@ -18,22 +6,24 @@ import functools
 import json
 import pickle
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 __all__ = ["Gate", "processor_text"]
+
+_UNLIMITED = 2**31
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Which steps of a request the server is to report.
+    """The steps of a request that the server reports.
 
     Attributes:
         threshold: θ in nats.
-        top_k: K, how many tokens the entropy is taken over.
+        top_k: K, the number of tokens that the entropy is taken over.
         temperature: of the distribution whose entropy is taken.
-        max_reports: the first steps only; None for all. Each report costs the server a message.
+        max_reports: only the first steps; None for all. A report costs the server a message.
     """
 
     threshold: float
@@ -47,21 +37,21 @@ class Gate:
             "eager_theta": self.threshold,
             "eager_k": self.top_k,
             "eager_temperature": self.temperature,
-            "eager_max_reports": 2**31 if self.max_reports is None else self.max_reports,
+            "eager_max_reports": _UNLIMITED if self.max_reports is None else self.max_reports,
         }
 
 
 class _Shipped:
-    """Unpickles to the class that a Python text defines, wherever the text's own file is unknown.
+    """Unpickles to a class that a Python text defines, without the text's file.
 
-    Pickled functions hold bytecode, which another version of Python cannot run; text it can.
+    Pickled functions hold bytecode, which another version of Python cannot run; it can run text.
     """
 
     def __init__(self, text: str, name: str) -> None:
         self._known = {"packed": zlib.compress(text.encode(), 9), "__name__": "eager_gate"}
         self._expression = f"exec(__import__('zlib').decompress(packed), globals()) or {name}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return eval, (self._expression, self._known)
 
 

@@ -1,8 +1,7 @@
-"""What runs inside the server: tells of the steps of a request whose entropy reaches its θ.
+"""The custom logit processor: reports the steps of a request whose entropy reaches its θ.
 
-`eager_sgl.engine.gate.parameters` sends the text of this file with every watched request, as
-SGLang's custom logit processors are sent; the server needs no eager_sgl.
-So it imports nothing but torch.
+`eager_sgl.engine.gate.parameters` sends the text of this file with every monitored request. The
+server needs no eager_sgl, so this file imports nothing but torch.
 """
 
 import contextlib
@@ -15,25 +14,26 @@ from torch import Tensor
 
 __all__ = ["EntropyGate"]
 
-REPORT = "eager_gate"
-SILENT = 2**31
-IMPOSSIBLE = -1e9
-"""Stands for a logprob of −∞, which JSON has no word for."""
+INFO_KEY = "eager_gate"
+"""The field of a request's `meta_info` that holds its reports."""
+NEVER = 2**31
+"""A `stream_interval` that sends nothing before the request's end."""
+MIN_LOGPROB = -1e9
+"""Stands for a logprob of −∞, which JSON has no form for."""
 
 
 class EntropyGate:
-    """Watches the top-K entropy of raw logits, and leaves them as they are.
+    """Monitors the top-K entropy of raw logits, and returns them unchanged.
 
-    All rows are computed at once, and nothing waits for a CUDA device: what a step brought is
-    copied beside it, and looked at when it is known to be over. A request's `custom_params` are
+    All rows are computed at once, and nothing waits for a CUDA device: the results of a step are
+    copied asynchronously, and read when the step has finished. A request's `custom_params` are
     `eager_theta` (nats), `eager_k`, `eager_temperature` and `eager_max_reports`; a row without
-    them is not monitored. At a step that reaches θ a streaming request
-    is sent what it has, and its `meta_info` says under `REPORT` of every such step: its place among
-    the request's tokens, the ids [K] of the most likely tokens, and their logprobs [K] at
-    temperature 1.
+    them is not monitored. At a step that reaches θ the server sends a streaming request's tokens,
+    and its `meta_info` holds under `INFO_KEY` for every such step: its index among the request's
+    tokens, the ids [K] of the most likely tokens, and their logprobs [K] at temperature 1.
     """
 
-    # SGLang makes an object for every new batch; they run one after another, in one thread.
+    # SGLang makes an object for every new batch; all run in the same thread.
     _steps: ClassVar[Any] = deque()
 
     def __init__(self) -> None:
@@ -50,15 +50,15 @@ class EntropyGate:
         if batch.counts is not None:
             outside = torch.arange(values.shape[-1], device=values.device) >= batch.counts
             values = values.masked_fill(outside, -math.inf)
-        shares = torch.softmax(values / batch.temperatures, -1)
-        fires = torch.special.entr(shares).sum(-1) >= batch.thresholds
-        logprobs = (values - raw.logsumexp(-1, keepdim=True)).clamp(min=IMPOSSIBLE)
+        probabilities = torch.softmax(values / batch.temperatures, -1)
+        fires = torch.special.entr(probabilities).sum(-1) >= batch.thresholds
+        logprobs = (values - raw.logsumexp(-1, keepdim=True)).clamp(min=MIN_LOGPROB)
         self._steps.append(_Step(batch, fires, top.indices, logprobs))
-        self.look()
+        self.record_finished()
         return logits
 
     def _batch_of(self, params: list[Any], device: torch.device) -> "_Batch":
-        """The rows' parameters, made anew when the batch changes."""
+        """The rows' parameters, rebuilt when the batch changes."""
         known = self._batch.params
         # Identity, not equality: SGLang puts a reference to the request into every dictionary.
         if len(known) != len(params) or any(map(_is_not, known, params)):
@@ -66,18 +66,18 @@ class EntropyGate:
         return self._batch
 
     @classmethod
-    def look(cls) -> None:
-        """Note what the steps brought that are over, in the order in which they ran."""
-        while cls._steps and cls._steps[0].is_over():
-            cls._steps.popleft().note()
+    def record_finished(cls) -> None:
+        """Record the results of the steps that have finished, in their order."""
+        while cls._steps and cls._steps[0].has_finished():
+            cls._steps.popleft().record()
 
 
-def _is_not(one: object, other: object) -> bool:
-    return one is not other
+def _is_not(a: object, b: object) -> bool:
+    return a is not b
 
 
 class _Batch:
-    """The parameters of the rows of one batch, as columns on the device, and their reports."""
+    """The parameters of a batch's rows, as columns on the device, and their reports."""
 
     def __init__(self, params: list[Any], device: torch.device) -> None:
         ours = [p if p and "eager_theta" in p else None for p in params]
@@ -97,28 +97,29 @@ class _Batch:
 
 
 class _Step:
-    """One call: what fires [rows], ids and logprobs [rows, K], and which tokens are next [rows]."""
+    """The results of a call: whether rows fire [rows], ids and logprobs [rows, K], and the indices
+    of the next tokens [rows]."""
 
-    def __init__(self, batch: _Batch, *brought: Tensor) -> None:
+    def __init__(self, batch: _Batch, *results: Tensor) -> None:
         self._reports = batch.reports
-        self._places = [report.next_place() if report else -1 for report in batch.reports]
-        self._brought = [_copied(tensor) for tensor in brought]
+        self._indices = [report.next_index() if report else -1 for report in batch.reports]
+        self._results = [_copied(tensor) for tensor in results]
         self._event: Any = None
-        if brought[0].is_cuda:
-            self._event = torch.cuda.current_stream(brought[0].device).record_event()
+        if results[0].is_cuda:
+            self._event = torch.cuda.current_stream(results[0].device).record_event()
 
-    def is_over(self) -> bool:
+    def has_finished(self) -> bool:
         return self._event is None or bool(self._event.query())
 
-    def note(self) -> None:
-        fires, token_ids, logprobs = self._brought
+    def record(self) -> None:
+        fires, token_ids, logprobs = self._results
         for row in fires.nonzero()[:, 0].tolist():
             if report := self._reports[row]:
-                report.add(self._places[row], token_ids[row], logprobs[row])
+                report.add(self._indices[row], token_ids[row], logprobs[row])
 
 
 def _copied(tensor: Tensor) -> Tensor:
-    """On the host, some time after the call."""
+    """A copy on the host, complete some time after the call."""
     if not tensor.is_cuda:
         return tensor.cpu()
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -136,44 +137,44 @@ class _Report:
             params[name] for name in ("__req__", "eager_k", "eager_max_reports")
         )
         self._last = -1
-        self._noted: list[list[Any]] = []
-        self._request.sampling_params.stream_interval = SILENT
+        self._unsent: list[list[Any]] = []
+        self._request.sampling_params.stream_interval = NEVER
 
     @classmethod
     def of(cls, params: Any) -> "_Report | None":
-        """The one of a request, made when it is first seen."""
+        """The report of a request, made at its first step."""
         if (request := params.get("__req__")) is None:
             return None
         if getattr(request, "customized_info", None) is None:
             request.customized_info = {}
-        if REPORT not in request.customized_info:
-            request.customized_info[REPORT] = cls(params)
-        report: _Report = request.customized_info[REPORT]
+        if INFO_KEY not in request.customized_info:
+            request.customized_info[INFO_KEY] = cls(params)
+        report: _Report = request.customized_info[INFO_KEY]
         return report
 
-    def next_place(self) -> int:
-        """Which of the request's new tokens this step makes; negative within its prompt.
+    def next_index(self) -> int:
+        """The index of this step's token among the generated ones; negative within the prompt.
 
-        Negative too where a server keeps its count elsewhere: that must not end the server, and
-        whoever connects finds that it tells nothing.
+        Negative too if another version of the server has no such count: that must not kill the
+        server, and a client that connects finds no gate.
         """
         committed = getattr(getattr(self._request, "kv", None), "kv_committed_len", -1)
         return int(committed - len(self._request.origin_input_ids))
 
-    def add(self, place: int, token_ids: Tensor, logprobs: Tensor) -> None:
-        """A step that has fired; the request is to be sent as soon as its token is known."""
-        # A request that the server has put off, and taken up again, runs its last steps once more.
-        if not self._left or place <= self._last:
+    def add(self, index: int, token_ids: Tensor, logprobs: Tensor) -> None:
+        """Report a step; the request's tokens are sent as soon as that of the step is known."""
+        # A request that the server retracts and resumes runs its last steps again.
+        if not self._left or index <= self._last:
             return
-        self._left, self._last = self._left - 1, place
-        self._noted.append([place, token_ids[: self._k].tolist(), logprobs[: self._k].tolist()])
-        with contextlib.suppress(ReferenceError):  # it has ended
+        self._left, self._last = self._left - 1, index
+        self._unsent.append([index, token_ids[: self._k].tolist(), logprobs[: self._k].tolist()])
+        with contextlib.suppress(ReferenceError):  # the request has ended
             self._request.sampling_params.stream_interval = 1
 
     def __getitem__(self, tokens: slice) -> list[Any]:
-        EntropyGate.look()
-        ready = [noted for noted in self._noted if noted[0] < tokens.stop]
-        self._noted = self._noted[len(ready) :]
-        if not self._noted:
-            self._request.sampling_params.stream_interval = SILENT
+        EntropyGate.record_finished()
+        ready = [report for report in self._unsent if report[0] < tokens.stop]
+        self._unsent = self._unsent[len(ready) :]
+        if not self._unsent:
+            self._request.sampling_params.stream_interval = NEVER
         return ready

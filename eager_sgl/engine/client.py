@@ -1,0 +1,242 @@
+"""The token client of a server: tokens, texts and facts of its model, without SGLang's frontend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from eager_sgl.config import EagerConfig, SamplingConfig
+from eager_sgl.core import Generation
+from eager_sgl.engine.checks import require_params, require_tokens
+from eager_sgl.engine.gate.parameters import Gate
+from eager_sgl.engine.limits import UNREPEATED
+from eager_sgl.engine.probe import ServerProfile, is_stop_token, probe
+from eager_sgl.engine.protocol import (
+    Json,
+    generate_payload,
+    new_request_id,
+    parse_generation,
+    texts_of,
+    tokens_of,
+)
+from eager_sgl.engine.requests import Request, RequestHandle, Submission
+from eager_sgl.engine.shapes import shown
+from eager_sgl.engine.text_answers import TextAnswer, parse_score, parse_text_answer
+from eager_sgl.engine.transport import Transport
+from eager_sgl.errors import RequestRejectedError, ServerUnsuitableError
+
+__all__ = ["Prompt", "TokenClient"]
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
+"""Plain text, token ids, or chat messages for the model's own template."""
+
+
+class TokenClient:
+    """Requests to one server in token ids.
+
+    Args:
+        transport: sends the requests.
+        profile: of the server; probed with real requests if None.
+        chat_options: fields of `/tokenize` for chat messages, such as `reasoning_effort`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        profile: ServerProfile | None = None,
+        chat_options: Mapping[str, object] | None = None,
+    ) -> None:
+        self.transport = transport
+        self.profile = profile or probe(transport)
+        self._chat_options = dict(chat_options or {})
+        self._markers: dict[str, tuple[int, ...]] = {}
+        self._stop_tokens: dict[int, bool] = {}
+
+    # Tokens and texts
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """A prompt's token ids.
+
+        Args:
+            prompt: plain text; chat messages, which the model's own template renders with the
+                assistant's turn opened; or token ids, which are returned as they are.
+
+        Raises:
+            RequestRejectedError: chat messages, but the model has no chat template.
+            ValueError: the prompt is empty.
+        """
+        if isinstance(prompt, str):
+            ids = self._tokenize({"prompt": prompt}) if prompt else ()
+        elif isinstance(prompt, Mapping):
+            raise ValueError(f"the prompt is {shown(prompt)}; put a message into a list")
+        elif isinstance(prompt, list | tuple) and any(isinstance(m, Mapping) for m in prompt):
+            if wrong := [m for m in prompt if not isinstance(m, Mapping)]:
+                raise ValueError(f"the prompt holds {shown(wrong[0])} among its chat messages")
+            ids = self._tokenize({"messages": list(prompt), **self._chat_options})
+        else:
+            ids = self.require_known("the prompt", prompt)
+        if not ids:
+            raise ValueError("the prompt is empty; it needs at least one token")
+        return ids
+
+    def encode_more(self, text: str) -> tuple[int, ...]:
+        """Token ids of text inside a prompt: no special tokens are added at its start."""
+        return self._tokenize({"prompt": text, "add_special_tokens": False})
+
+    def _tokenize(self, body: Json) -> tuple[int, ...]:
+        return self.transport.post("/tokenize", lambda: body, tokens_of)
+
+    def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of several token sequences, special tokens left out."""
+        lists = [list(self.require_known("a sequence", ids)) for ids in sequences]
+        body = {"tokens": lists, "skip_special_tokens": True}
+        return self.transport.post(
+            "/detokenize", lambda: body, partial(texts_of, number=len(lists))
+        )
+
+    def marker(self, text: str | None) -> tuple[int, ...]:
+        """The tokens of a marker in the model's output, such as `</think>`."""
+        if not text:
+            return ()
+        if text not in self._markers:
+            self._markers[text] = self.encode_more(text)
+        return self._markers[text]
+
+    # Facts of the model
+
+    def is_answering(self) -> bool:
+        """Whether the server is up: one request with a short timeout, which is not repeated."""
+        return self.transport.is_answering()
+
+    def is_stop_token(self, token_id: int) -> bool:
+        """Whether the model ends a sequence with this token; one request per token.
+
+        Raises:
+            ValueError: the model has no such token.
+        """
+        if token_id not in self._stop_tokens:
+            self.require_known("the token", (token_id,))
+            self._stop_tokens[token_id] = is_stop_token(self.transport, token_id)
+        return self._stop_tokens[token_id]
+
+    def require_known(self, what: str, token_ids: object) -> tuple[int, ...]:
+        """Token ids of the model; others may kill the server.
+
+        Args:
+            what: the noun for them in the error.
+            token_ids: a sequence of integers.
+
+        Raises:
+            ValueError: the value is not a sequence of the model's token ids.
+        """
+        return require_tokens(what, token_ids, self.profile.vocabulary_size)
+
+    def top_k(self, top_k: int) -> int:
+        """K, capped at the size of the vocabulary."""
+        return min(top_k, self.profile.vocabulary_size)
+
+    def room_for(self, num_prompt_tokens: int) -> int:
+        """The tokens that the context leaves after a prompt, at least 1.
+
+        Raises:
+            RequestRejectedError: the context leaves none.
+        """
+        room = self.profile.context_length - num_prompt_tokens
+        if room < 1:
+            raise RequestRejectedError(
+                f"the prompt has {num_prompt_tokens} tokens, which leaves no room in the model's "
+                f"context of {self.profile.context_length}; shorten it"
+            )
+        return room
+
+    def gate(self, config: EagerConfig) -> Gate | None:
+        """The entropy gate of a configuration; None if chunks are to be monitored.
+
+        Raises:
+            ServerUnsuitableError: the configuration requires the gate, and the server has none.
+        """
+        if config.monitor == "chunk":
+            return None
+        if self.profile.no_gate is None:
+            threshold = config.deferred_threshold or config.threshold
+            return Gate(threshold, self.top_k(config.top_k), config.entropy_temperature)
+        if config.monitor == "auto":
+            return None
+        raise ServerUnsuitableError(
+            f"{self.transport.url} has no entropy gate: {self.profile.no_gate}"
+        )
+
+    # Requests for tokens
+
+    def prefill(self, token_ids: tuple[int, ...]) -> Generation:
+        """Put tokens into the radix tree."""
+        request = Request(self.require_known("the prompt", token_ids), 0, SamplingConfig())
+        return self.transport.post(
+            "/generate",
+            lambda: request.payload(new_request_id()),
+            partial(parse_generation, logprob_temperature=1.0),
+        )
+
+    def start(
+        self, request: Request, done: Callable[[Generation | Exception], None]
+    ) -> RequestHandle:
+        """Submit a request for tokens, without waiting for its answer.
+
+        Args:
+            request: its tokens are `require_known` ones.
+            done: receives the answer or the error, in the thread of the connections, which it
+                must not block; with a gate also any number of incomplete answers before. The
+                answer may be `interrupted`: the rest was not generated, or was lost.
+
+        Raises:
+            ValueError: a parameter of the request is outside its range.
+        """
+        params = {**request.params(), "top_logprobs_num": request.top_k}
+        require_params(params, self.profile.vocabulary_size, len(request.token_ids))
+        submission = Submission(request, self.profile.logprobs, done)
+        self.transport.start(
+            "/generate", submission.build, submission.read, submission.finish, submission.receive
+        )
+        return submission.handle
+
+    def abort(self, handle: RequestHandle) -> None:
+        """Ask the server to stop a request, whose answer is then what it has decoded so far."""
+        handle.aborted = True
+        if handle.request_id:
+            self.transport.notify("/abort_request", {"rid": handle.request_id})
+
+    # Requests for texts
+
+    def generate_text(
+        self,
+        token_ids: tuple[int, ...],
+        params: Mapping[str, object],
+        options: Mapping[str, object] | None = None,
+    ) -> TextAnswer:
+        """Wait for the text that continues a path.
+
+        Args:
+            token_ids: the path.
+            params: sampling parameters by SGLang's names.
+            options: further fields of `/generate`; None stands for "not given".
+
+        Raises:
+            ValueError: a token or a parameter is outside its range.
+        """
+        given = {name: value for name, value in (options or {}).items() if value is not None}
+        self.require_known("the state", token_ids)
+        require_params({**params, **given}, self.profile.vocabulary_size, len(token_ids))
+        return self.transport.post(
+            "/generate",
+            lambda: generate_payload(token_ids, params, request_id=new_request_id()) | given,
+            parse_text_answer,
+            patience=UNREPEATED,
+        )
+
+    def score(self, body: Json) -> Json:
+        """The answer to a request for a text's logprobs, as SGLang's `select` sends it."""
+        return self.transport.post(
+            "/generate",
+            lambda: body | {"rid": new_request_id()},
+            partial(parse_score, has_logprobs="return_logprob" in body),
+        )
