@@ -23,7 +23,7 @@ from eager_sgl.search.rounds import IsEnough, MayCost, SearchSchedule, round_siz
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
-from eager_sgl.search.votes import Classes, vote_totals, vote_uncertainty, vote_weights
+from eager_sgl.search.votes import Classes, vote_totals, vote_uncertainty, vote_weights, vote_winner
 
 __all__ = [
     "NO_RESHAPING",
@@ -57,4 +57,5 @@ __all__ = [
     "vote_totals",
     "vote_uncertainty",
     "vote_weights",
+    "vote_winner",
 ]

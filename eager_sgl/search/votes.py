@@ -18,6 +18,7 @@ __all__ = [
     "vote_totals",
     "vote_uncertainty",
     "vote_weights",
+    "vote_winner",
 ]
 
 Answer = TypeVar("Answer", bound=Hashable)
@@ -65,6 +66,18 @@ def vote_totals(
         if answer is not None:
             totals[answer] = totals.get(answer, 0) + weight
     return totals
+
+
+def vote_winner(
+    answers: Items[Answer | None], weights: Items[float] | None = None
+) -> Answer | None:
+    """The answer with the most votes (`vote_totals`); ties go to the one that occurs first.
+
+    Returns:
+        None if no sequence votes.
+    """
+    totals = vote_totals(answers, weights)
+    return max(totals, key=totals.__getitem__, default=None)
 
 
 def vote_weights(logprobs: Items[float]) -> list[float]:

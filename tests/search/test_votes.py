@@ -15,6 +15,7 @@ from eager_sgl.search.votes import (
     vote_totals,
     vote_uncertainty,
     vote_weights,
+    vote_winner,
 )
 
 
@@ -22,6 +23,13 @@ def test_totals_are_per_answer_in_the_order_of_occurrence() -> None:
     assert list(vote_totals(["b", None, "a", "b"]).items()) == [("b", 2), ("a", 1)]
     assert vote_totals(["b", None, "a", "b"], [0.5, 4, 1, 0.25]) == {"b": 0.75, "a": 1}
     assert vote_totals([None]) == vote_totals([]) == {}
+
+
+def test_the_winner_has_the_most_votes_and_a_tie_goes_to_the_first() -> None:
+    assert vote_winner(["b", None, "a", "a", None, None]) == "a"
+    assert vote_winner(["b", None, "a", "a"], [2.5, 9, 1, 1]) == "b"
+    assert vote_winner(["b", "a", "a", "b"]) == "b"
+    assert vote_winner([None]) is None
 
 
 def sequence(*token_ids: int, probability: float | None) -> Sequence:
