@@ -51,7 +51,7 @@ def test_nothing_is_granted_before_all_have_bid_or_left() -> None:
     assert (ledger.spent, ledger.reserved) == (40, 10)
 
 
-def test_the_best_bid_goes_first_and_of_equal_ones_the_first_to_join() -> None:
+def test_the_best_bid_is_granted_first_and_ties_go_to_the_first_to_join() -> None:
     ledger = TokenLedger(1000)
     bidders = [ledger.join(constant) for _ in range(4)]
     values, order = (1.0, 3.0, 3.0, 2.0), list[int]()
@@ -319,7 +319,7 @@ def test_searches_open_the_best_entries_of_all_their_trees() -> None:
         spent += num_generated(opened)
         min_sizes[best] += 1
     assert all(np.array(sizes) >= min_sizes), (sizes, min_sizes)
-    assert len(set(sizes)) > 1, "some prompts are worth more than others"
+    assert len(set(sizes)) > 1, "some prompts get more rounds than others"
 
 
 class GrantingAll(nullcontext[None]):

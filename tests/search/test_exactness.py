@@ -1,4 +1,4 @@
-"""Monitors change what is asked for and when, never what comes out."""
+"""A monitor changes the requests, never the distribution of trees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 NUM_TREES = 600
 ERROR_PROBABILITY = 1e-4  # of failing although the distributions are equal; draws are seeded
 
-# Chosen among 80 models for what happens in them: races for the last slot between sequences at
+# Chosen among 80 models for their events: races for the last slot between sequences at
 # different depths, the end of the reasoning before a branch, impatience, forced stop tokens.
 CASES: dict[str, tuple[int, int, int]] = {
     "races": (42, 4, 1000),

@@ -125,9 +125,7 @@ def test_a_nucleus_within_the_known_tokens_is_drawn_exactly() -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("model", range(3))
-def test_steps_whose_nucleus_goes_beyond_the_known_tokens_are_counted(
-    model: int, raw: bool
-) -> None:
+def test_steps_whose_nucleus_exceeds_the_known_tokens_are_counted(model: int, raw: bool) -> None:
     """Exactly, given logprobs at the sampling temperature; raw ones may count some more."""
     distribution = mixed_distribution(model)
     server = ScriptedServer(distribution)
