@@ -9,11 +9,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from eager_sgl.budget.reallocation import RULES, Grant, Reallocation, StageOne, Verifier
+from eager_sgl.budget.reallocation import RULES, Grant, Reallocation, StageOne
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder, TokenLedger
 from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
-from eager_sgl.core import BranchPoint, DeferredBranch, PromptResult, Sequence, TokenCounts
+from eager_sgl.core import (
+    BranchPoint,
+    DeferredBranch,
+    PromptResult,
+    Sequence,
+    TokenCounts,
+    Verifier,
+)
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty

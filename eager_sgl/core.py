@@ -5,6 +5,7 @@ Positions count generated tokens from 0, the first token after the prompt. Entro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +28,7 @@ __all__ = [
     "Sequence",
     "TokenCounts",
     "TopLogprobs",
+    "Verifier",
 ]
 
 FinishReason = Literal["stop", "length"]
@@ -146,6 +148,10 @@ class Sequence:
     def peak_entropy(self) -> float | None:
         """Mean of the entropies at or above their 99.9th percentile; None if there are none."""
         return mean_peak(np.array(self.entropies))
+
+
+Verifier = Callable[[Sequence], bool]
+"""Whether a sequence is correct: by a label, a test suite, or a reward model."""
 
 
 @dataclass(frozen=True)

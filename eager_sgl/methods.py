@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +12,10 @@ from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.config import EagerConfig, SearchConfig
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import OnlineSchedule
-from eager_sgl.search.best_first import BestFirstSchedule, IsEnough, MayCost, SearchSchedule
-from eager_sgl.search.frontier import StepRecorder
+from eager_sgl.search.best_first import BestFirstSchedule
+from eager_sgl.search.frontier import CERTAIN, StepRecorder
 from eager_sgl.search.priorities import usable_priority
+from eager_sgl.search.rounds import IsEnough, MayCost, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.trie import num_inexact_steps
 from eager_sgl.tree import TokenTree
@@ -29,7 +31,13 @@ def policy_of(config: EagerConfig | SearchConfig) -> Policy:
     """What looks at the distributions of monitored steps."""
     if isinstance(config, EagerConfig):
         return EntropyThreshold.from_config(config)
-    return StepRecorder.from_config(config)
+    if config.order == "best_first":
+        return StepRecorder()
+    sampling = config.sampling
+    # Elsewhere a step that is certain at temperature 1 may draw another token.
+    is_certain = sampling.top_p <= CERTAIN and sampling.temperature <= 1
+    stored_below = CERTAIN if config.order == "trie_parallel" and is_certain else math.inf
+    return StepRecorder(stored_below, sampling.temperature)
 
 
 def mark_of(config: EagerConfig | SearchConfig) -> str | None:

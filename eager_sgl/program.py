@@ -29,7 +29,7 @@ from eager_sgl.engine.endpoint import Prompt, endpoint_of
 from eager_sgl.executor import TreeExecutor
 from eager_sgl.methods import Schedule, inexact_steps_of, schedule_of
 from eager_sgl.schedule import Decision, Leaf
-from eager_sgl.search.best_first import IsEnough, MayCost
+from eager_sgl.search.rounds import IsEnough, MayCost
 from eager_sgl.search.stopping import Stop
 from eager_sgl.tree import TokenTree
 

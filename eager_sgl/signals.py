@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["censored_mean_peak", "mean_peak", "retemper", "top_k_entropy", "top_k_mass_bound"]
+__all__ = [
+    "Floats",
+    "censored_mean_peak",
+    "mean_peak",
+    "reshape_logprobs",
+    "retemper",
+    "top_k_entropy",
+    "top_k_mass_bound",
+    "top_k_varentropy",
+    "uniform_kl",
+]
 
 PEAK_QUANTILE = 0.999
 ROUNDING = 1e-5
@@ -31,6 +41,29 @@ def retemper(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) 
     scaled = logprobs.astype(np.float64) * (taken_at / wanted)
     weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def reshape_logprobs(logprobs: NDArray[np.floating], *, temperature: float, min_p: float) -> Floats:
+    """Log-probabilities over the given tokens after a min-p cut and a temperature.
+
+    Min-p removes the tokens whose probability is below `min_p` times the highest one. Samplers cut
+    after tempering; here the cut comes first, so that it equals theirs at `min_p^(1/temperature)`.
+
+    Args:
+        logprobs: [n, K], natural logarithms, most likely token first; -inf for probability 0.
+        temperature: relative to the distribution that the logprobs belong to.
+        min_p: in [0, 1]; 0 removes nothing.
+
+    Returns:
+        float64 [n, K], normalised over the last axis; -inf where a token was removed.
+    """
+    scaled = logprobs.astype(np.float64) / temperature
+    if min_p:
+        floor = logprobs[:, :1] + np.log(min_p)
+        scaled = np.where(logprobs >= floor, scaled, -np.inf)
+    highest = scaled.max(axis=1, keepdims=True)
+    total = np.log(np.exp(scaled - highest).sum(axis=1, keepdims=True)) + highest
+    return np.asarray(scaled - total)
 
 
 def top_k_mass_bound(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) -> Floats:
@@ -73,8 +106,39 @@ def top_k_entropy(probabilities: Floats) -> Floats:
     Returns:
         float64 [...], in nats, between 0 and ln K.
     """
-    logarithms = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
-    return np.asarray(-(probabilities * logarithms).sum(axis=-1))
+    return np.asarray(-(probabilities * _logarithms(probabilities)).sum(axis=-1))
+
+
+def top_k_varentropy(probabilities: Floats) -> Floats:
+    """Variance of the surprisal `-ln p` of renormalised top-K distributions.
+
+    Args:
+        probabilities: [..., K], summing to 1 over the last axis.
+
+    Returns:
+        float64 [...], in nats², at least 0.
+    """
+    squares = (probabilities * _logarithms(probabilities) ** 2).sum(axis=-1)
+    return np.asarray(np.maximum(squares - top_k_entropy(probabilities) ** 2, 0.0))
+
+
+def uniform_kl(probabilities: Floats) -> Floats:
+    """KL(uniform ‖ p) of renormalised top-K distributions: self-certainty, low where unsure.
+
+    Args:
+        probabilities: [..., K], summing to 1 over the last axis; 0 counts as the smallest float.
+
+    Returns:
+        float64 [...], in nats.
+    """
+    logarithms = np.log(np.maximum(probabilities, np.finfo(float).tiny))
+    return np.asarray(-logarithms.mean(axis=-1) - np.log(probabilities.shape[-1]))
+
+
+def _logarithms(probabilities: Floats) -> Floats:
+    """Natural logarithms; 0 where the probability is 0, since `0 ln 0` counts as 0."""
+    zeros = np.zeros_like(probabilities)
+    return np.asarray(np.log(probabilities, out=zeros, where=probabilities > 0))
 
 
 def mean_peak(entropies: NDArray[np.floating]) -> float | None:

@@ -21,7 +21,7 @@ from eager_sgl import (
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.program import search
-from eager_sgl.search.frontier import NONE
+from eager_sgl.search.frontier import NO_RESHAPING
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
 from programs.together import answer_together
 from programs.vote import tried
@@ -34,7 +34,7 @@ SEQUENCES = (Sequence((1, 2), (), "stop", text="a"), Sequence((1, 3), (), "stop"
 class Own:
     """A priority that says what it is told to say."""
 
-    reshaping = NONE
+    reshaping = NO_RESHAPING
 
     def __init__(self, say):
         self._say = say
@@ -49,7 +49,7 @@ class WithoutReshaping:
 
 
 class OfTwo:
-    reshaping = NONE
+    reshaping = NO_RESHAPING
 
     def __call__(self, candidates, more):
         return candidates.entropies
@@ -58,7 +58,7 @@ class OfTwo:
 class Instance:
     """A class that needs nothing stands for its object."""
 
-    reshaping = NONE
+    reshaping = NO_RESHAPING
 
     def __call__(self, candidates):
         return candidates.entropies.tolist()

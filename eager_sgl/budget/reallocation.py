@@ -1,7 +1,7 @@
 """Who gets the sequences that EAGer-init left over (paper, section 4): two rules, one split.
 
 The surplus `M·|D| − Σ S_i` is split uniformly over the eligible prompts, the remainder one by one
-to the first of them, and no prompt gets more than its cap. What the cap holds back stays unspent.
+to the first of them, and no prompt gets more than its cap. What exceeds the caps stays unspent.
 """
 
 from __future__ import annotations
@@ -11,17 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.core import PromptResult, Sequence
+from eager_sgl.core import PromptResult, Verifier
 
-__all__ = ["RULES", "Grant", "Reallocation", "StageOne", "Verifier"]
-
-Verifier = Callable[[Sequence], bool]
-"""Whether a sequence is correct: by a label, a test suite, a reward model."""
+__all__ = ["RULES", "Grant", "Reallocation", "StageOne"]
 
 
 @dataclass(frozen=True)
 class StageOne:
-    """What EAGer-init did with one prompt, as far as a rule may look.
+    """The outcome of EAGer-init on one prompt, as far as a rule may depend on it.
 
     Attributes:
         num_sequences: S_i.
@@ -35,7 +32,7 @@ class StageOne:
 
     @classmethod
     def of(cls, result: PromptResult, verifier: Verifier | None = None) -> StageOne:
-        """From what came out; without a verifier nothing is known of its correctness."""
+        """The outcome in a result; without a verifier `solved` is None."""
         solved = None
         if verifier is not None:
             plug_in = PlugIn("verifier", verifier, ("sequence",))
@@ -53,8 +50,8 @@ class Grant:
     """A prompt's part of the surplus.
 
     Attributes:
-        extra: sequences beyond the first stage's.
-        threshold: θ that they are generated with.
+        extra: sequences beyond those of the first stage.
+        threshold: θ in nats that they are generated with.
     """
 
     extra: int
@@ -67,7 +64,9 @@ def _saturating(stage_one: StageOne, threshold: float, factor: float) -> float |
 
 def _unsolved(stage_one: StageOne, threshold: float, factor: float) -> float | None:
     if stage_one.solved is None:
-        raise ValueError("the rule 'eager' needs to know of every prompt whether it is solved")
+        raise ValueError(
+            "solved is None; the rule 'eager' needs labels or a verifier for every prompt"
+        )
     if stage_one.solved:
         return None
     return threshold if stage_one.saturated else factor * threshold
@@ -79,14 +78,14 @@ class Reallocation:
 
     Attributes:
         name: as on the command line and in files.
-        needs_labels: whether it needs to know which prompts are solved, from labels or a verifier.
-        next_threshold: θ for a prompt's extra sequences, None if it is not eligible.
+        needs_labels: whether `StageOne.solved` must be known, from labels or a verifier.
+        next_threshold: maps a prompt's stage one, θ and `threshold_factor` to θ of its extra
+            sequences; None if the prompt is not eligible.
         max_extra_factor: cap per prompt, as a multiple of M. The paper says 2; its reference
             implementation uses 1 with labels and 3 without.
         threshold_factor: multiplies θ where a prompt did not saturate (paper: 0.8).
-        max_tries: how often a prompt starts again, each time at a lower θ, while its extra
-            sequences do not exist yet. The paper says nothing of more than 1; its reference
-            implementation goes on until they do.
+        max_tries: how often a prompt restarts, each time at a lower θ, until its extra sequences
+            exist. The paper mentions one try; its reference implementation has no limit.
         late_factor: multiplies θ once more at every try from the third on (reference: 0.9).
     """
 
@@ -110,18 +109,23 @@ class Reallocation:
             raise ValueError(f"max_tries is {self.max_tries}; it must be at least 1")
 
     def max_extra(self, max_sequences: int) -> int:
-        """The cap of one prompt in sequences, at least 1."""
+        """Cap of one prompt in sequences, at least 1."""
         return max(1, math.floor(round(self.max_extra_factor * max_sequences, 9)))
 
     def thresholds(self, first: float) -> list[float]:
-        """θ of each try, the first one a grant's."""
+        """θ of each try, the first being that of the grant."""
         factor, late = self.threshold_factor, self.late_factor
         return [first * factor**n * late ** max(0, n - 1) for n in range(self.max_tries)]
 
     def lowest_threshold(self, threshold: float) -> float:
-        """The lowest θ that extra sequences may be generated with, from the first stage's θ."""
-        own = self.next_threshold(StageOne(0, 1, solved=False), threshold, self.threshold_factor)
-        return self.thresholds(threshold if own is None else own)[-1]
+        """The lowest θ of extra sequences.
+
+        Args:
+            threshold: θ of the first stage.
+        """
+        unsaturated = StageOne(0, 1, solved=False)
+        first = self.next_threshold(unsaturated, threshold, self.threshold_factor)
+        return self.thresholds(threshold if first is None else first)[-1]
 
     def certain_grants(
         self, stage_ones: Mapping[str, StageOne], num_prompts: int, threshold: float
@@ -151,8 +155,8 @@ class Reallocation:
         if num_unfinished and share < cap:
             return {}
         return {
-            key: Grant(min(share + (place < remainder), cap), next_threshold)
-            for place, (key, next_threshold) in enumerate(thresholds.items())
+            key: Grant(min(share + (index < remainder), cap), next_threshold)
+            for index, (key, next_threshold) in enumerate(thresholds.items())
         }
 
 

@@ -1,7 +1,7 @@
 """The ledger of sequences over all prompts of a run.
 
-Every sequence is at any time in one of three places: spent by a prompt, reserved for one, or free.
-`spent + reserved + free = total`, always, from any number of threads.
+Every sequence is spent by a prompt, reserved for one, or free: `spent + reserved + free = total`
+holds at any time, from any number of threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["Account", "Ledger"]
 
 
 class Ledger:
-    """Owns the run's sequences; prompts take theirs through an `Account`.
+    """Owns the sequences of a run; each prompt has an `Account`.
 
     Args:
         total: sequences that the run may generate, M·|D| in the paper.
@@ -28,19 +28,19 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """Sequences that prompts have taken for good."""
+        """Sequences that prompts have generated."""
         with self._lock:
             return self._spent
 
     @property
     def reserved(self) -> int:
-        """Sequences set aside for running prompts."""
+        """Sequences set aside for running prompts, and not yet spent."""
         with self._lock:
             return self._reserved
 
     @property
     def free(self) -> int:
-        """Sequences that nobody has claimed: after EAGer-init, the surplus."""
+        """Sequences neither spent nor reserved: after EAGer-init, the surplus."""
         with self._lock:
             return self.total - self._spent - self._reserved
 
@@ -48,7 +48,7 @@ class Ledger:
         """Set sequences aside for one prompt.
 
         Raises:
-            ValueError: fewer are free, or the number is below 1.
+            ValueError: the number is below 1, or fewer are free.
         """
         with self._lock:
             free = self.total - self._spent - self._reserved
@@ -57,10 +57,10 @@ class Ledger:
             self._reserved += num_sequences
         return Account(self, num_sequences)
 
-    def _settle(self, taken: int, returned: int) -> None:
+    def _settle(self, spent: int, returned: int) -> None:
         with self._lock:
-            self._reserved -= taken + returned
-            self._spent += taken
+            self._reserved -= spent + returned
+            self._spent += spent
             free = self.total - self._spent - self._reserved
             assert min(self._reserved, self._spent, free) >= 0, (
                 f"{self._spent} spent + {self._reserved} reserved + {free} free = {self.total}"
@@ -68,7 +68,12 @@ class Ledger:
 
 
 class Account:
-    """One prompt's part of the ledger; made by `Ledger.reserve`, closed by leaving its context."""
+    """The sequences of one prompt; made by `Ledger.reserve`, released at the end of its context.
+
+    Attributes:
+        granted: sequences that the prompt may generate.
+        spent: those of them that it has generated.
+    """
 
     def __init__(self, ledger: Ledger, granted: int) -> None:
         self._ledger = ledger
@@ -77,30 +82,34 @@ class Account:
         self.spent = 0
 
     def commit(self, num_sequences: int) -> None:
-        """Take sequences for good.
+        """Spend reserved sequences.
 
         Raises:
-            ValueError: the reservation does not hold as many.
+            ValueError: the number is negative, or fewer are reserved.
         """
         with self._lock:
             left = self.granted - self.spent
             if not 0 <= num_sequences <= left:
-                raise ValueError(f"cannot take {num_sequences} sequences: {left} are reserved")
+                raise ValueError(f"cannot commit {num_sequences} sequences: {left} are reserved")
             self.spent += num_sequences
-            self._ledger._settle(taken=num_sequences, returned=0)
+            self._ledger._settle(spent=num_sequences, returned=0)
 
     def release(self) -> int:
-        """Give back what was not taken; how many that were."""
+        """Return what was not spent to the ledger.
+
+        Returns:
+            The number of sequences that are free again.
+        """
         with self._lock:
             returned = self.granted - self.spent
             self.granted = self.spent
-            self._ledger._settle(taken=0, returned=returned)
+            self._ledger._settle(spent=0, returned=returned)
             return returned
 
     def restore(self) -> None:
-        """Reserve again what was taken: the prompt has failed, and is to be tried again."""
+        """Reserve again what was spent: the prompt has failed, and will be tried again."""
         with self._lock:
-            self._ledger._settle(taken=-self.spent, returned=0)
+            self._ledger._settle(spent=-self.spent, returned=0)
             self.spent = 0
 
     def __enter__(self) -> Account:

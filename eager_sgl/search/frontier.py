@@ -1,136 +1,114 @@
-"""The frontier of a prompt's tree: every token that was possible at a stored step, but not taken.
+"""The frontier of a prompt's tree: the tokens that were possible at a stored step, but not taken.
 
-Any of them can be opened at any time for the price of its new tokens, since the radix cache holds
-the prefix.
+Each can be opened at any time for the price of its new tokens, since the radix cache holds the
+prefix. A priority values them.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.config import SearchConfig
 from eager_sgl.core import TopLogprobs
 from eager_sgl.policy import StepSignals
-from eager_sgl.signals import retemper, top_k_entropy, top_k_mass_bound
+from eager_sgl.signals import (
+    Floats,
+    reshape_logprobs,
+    retemper,
+    top_k_entropy,
+    top_k_mass_bound,
+    top_k_varentropy,
+    uniform_kl,
+)
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["NONE", "Candidates", "Reshaping", "StepRecorder", "candidates"]
+__all__ = ["NO_RESHAPING", "Candidates", "Priority", "Reshaping", "StepRecorder", "candidates"]
 
 CERTAIN = 0.995
-"""Steps of the study's chains with a more likely token were 92 %."""
-
-Floats = NDArray[np.float64]
+"""Probability from which a token counts as certain; 92 % of the steps studied had such a token."""
 
 
 @dataclass(frozen=True)
 class StepRecorder:
-    """A policy that never branches, and stores what could be branched at.
+    """A policy that never branches, and stores the steps at which a search may.
 
     Attributes:
         stored_below: a step is stored where its most likely token has a smaller probability.
-        temperature: of the distribution that `Steps.top_k_mass` belong to; None for that of the
+        temperature: of the distribution that `Steps.top_k_mass` belongs to; None for that of the
             server's logprobs.
     """
 
     stored_below: float = CERTAIN
     temperature: float | None = None
 
-    @classmethod
-    def from_config(cls, config: SearchConfig) -> StepRecorder:
-        """What a search needs: all steps where the others count for the distribution.
-
-        A step that is not stored must be certain for the order that walks the stored ones. It is
-        where top-p leaves nothing but its most likely token, at a temperature that does not make
-        that token less likely.
-        """
-        sampling = config.sampling
-        if config.order == "best_first":
-            return cls()
-        if (
-            config.order == "trie_parallel"
-            and sampling.top_p <= CERTAIN
-            and (sampling.temperature <= 1)
-        ):
-            return cls(temperature=sampling.temperature)
-        return cls(stored_below=math.inf, temperature=sampling.temperature)
-
     def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=1.0)
         with np.errstate(divide="ignore"):
             logprobs = np.log(probabilities).astype(np.float32)
-        taken = ranks_of(top.token_ids, np.asarray(sampled, dtype=np.int32))
+        taken_ranks = ranks_of(top.token_ids, np.asarray(sampled, dtype=np.int32))
         wanted = top.temperature if self.temperature is None else self.temperature
         top_k_mass = top_k_mass_bound(top.logprobs, taken_at=top.temperature, wanted=wanted)
-        chosen = np.flatnonzero(probabilities[:, 0] * top_k_mass < self.stored_below)
+        stored = np.flatnonzero(probabilities[:, 0] * top_k_mass < self.stored_below)
         return StepSignals(
             entropies=top_k_entropy(probabilities).tolist(),
             branch_points=[],
             steps=Steps(
-                positions=(chosen + start).astype(np.int32),
-                token_ids=top.token_ids[chosen],
-                logprobs=logprobs[chosen],
-                top_k_mass=top_k_mass[chosen].astype(np.float32),
+                positions=(stored + start).astype(np.int32),
+                token_ids=top.token_ids[stored],
+                logprobs=logprobs[stored],
+                top_k_mass=top_k_mass[stored].astype(np.float32),
             ),
-            raw_logprobs=logprobs[np.arange(len(taken)), taken].tolist(),
+            raw_logprobs=logprobs[np.arange(len(taken_ranks)), taken_ranks].tolist(),
         )
 
 
 @dataclass(frozen=True)
 class Reshaping:
-    """How a step's distribution is changed before priorities look at it.
+    """How the distribution of a step is changed for a priority (`signals.reshape_logprobs`).
 
     Attributes:
-        temperature: weights are p^(1/temperature).
-        min_p: tokens less likely than this share of the most likely one count as impossible.
+        temperature: probabilities become proportional to p^(1/temperature).
+        min_p: removes tokens whose probability is below this share of the highest one.
     """
 
     temperature: float = 1.0
     min_p: float = 0.0
 
     def __call__(self, logprobs: NDArray[np.float32]) -> Floats:
-        """Normalised logprobs [n, K]; -inf where impossible."""
-        scaled = logprobs.astype(np.float64) / self.temperature
-        if self.min_p:
-            floor = logprobs[:, :1] + np.log(self.min_p)
-            scaled = np.where(logprobs >= floor, scaled, -np.inf)
-        most = scaled.max(axis=1, keepdims=True)
-        total = np.log(np.exp(scaled - most).sum(axis=1, keepdims=True)) + most
-        normalised: Floats = scaled - total
-        return normalised
+        """Normalised logprobs [n, K]; -inf where a token is removed."""
+        return reshape_logprobs(logprobs, temperature=self.temperature, min_p=self.min_p)
 
 
-NONE = Reshaping()
+NO_RESHAPING = Reshaping()
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Untried tokens, each with what a priority may go by; all arrays are [n].
+    """The untried tokens of a tree with the evidence for a priority; all arrays are [n].
 
     Attributes:
-        segments: index of the segment that the step lies on.
+        segments: index of the segment on which the step lies.
         positions: of the step.
-        ranks: the token's place among the K, 0 the most likely.
-        first_untried: whether no more likely token of its step is untried.
+        ranks: of the untried token among the K of the step, 0 for the most likely one.
+        first_untried: whether every more likely token of the step has been tried.
         token_ids: the untried token.
-        taken_ids: the token that the segment has there.
-        logprobs: of the untried token at its step, flattened.
-        probabilities: of the untried token, the model's own.
-        taken_probabilities: of the other one, likewise.
-        entropies: of the step, in nats, over the K.
+        taken_ids: the token of the segment at the step.
+        logprobs: of the untried token at the step, reshaped.
+        probabilities: of the untried token at temperature 1.
+        taken_probabilities: of the segment's token at temperature 1.
+        entropies: of the step over the K, in nats.
         varentropies: variance of −ln p at the step, in nats².
         uniform_kl: KL(uniform ‖ p) over the K at the step, in nats: self-certainty.
-        joint_logprobs: of the prefix and the untried token, flattened as `logprobs` are; steps that
-            are not stored count as certain.
+        joint_logprobs: of the prefix and the untried token, reshaped; steps that are not stored
+            count as certain.
         remaining: expected tokens from here to the end, from the lengths of finished sequences.
-        tree: that they are of, for what one cannot tell from a candidate alone.
+        tree: the whole tree.
     """
 
     segments: NDArray[np.int32]
@@ -153,49 +131,59 @@ class Candidates:
         return len(self.positions)
 
 
-def candidates(tree: TokenTree, reshaping: Reshaping = NONE) -> Candidates:
-    """All of a tree, segment by segment, by rising position and falling probability.
+class Priority(Protocol):
+    """Values the candidates of a frontier: the highest is opened first, −inf never."""
 
-    Args:
-        reshaping: of the distributions behind `logprobs` and `joint_logprobs`.
-    """
+    @property
+    def reshaping(self) -> Reshaping:
+        """Of the distributions behind `logprobs` and `joint_logprobs` of the candidates."""
+
+    def __call__(self, candidates: Candidates) -> Floats:
+        """A value per candidate [n], without NaN."""
+
+
+def candidates(tree: TokenTree, reshaping: Reshaping = NO_RESHAPING) -> Candidates:
+    """All untried tokens, by segment, then rising position, then falling probability."""
     children: dict[int, list[Segment]] = defaultdict(list)
     for segment in tree.segments:
         if segment.parent is not None:
             children[segment.parent.index].append(segment)
-    joints: dict[int, float] = {}
+    joint_logprobs: dict[int, float] = {}
     parts = []
     for segment in tree.segments:
         if segment.steps is None:
             continue
-        view = _View(segment, segment.steps, reshaping, joints.get(segment.index, 0.0))
+        joint_logprob = joint_logprobs.get(segment.index, 0.0)
+        view = _SegmentView(segment, segment.steps, reshaping, joint_logprob)
         parts.append(view.untried(children[segment.index]))
-        joints |= {child.index: view.joint(child) for child in children[segment.index]}
-    return _joined(parts, tree)
+        for child in children[segment.index]:
+            joint_logprobs[child.index] = view.joint_logprob(child)
+    return _join(parts, tree)
 
 
-class _View:
-    """A segment's stored steps, and the flattened joint log-probability of what precedes each."""
+class _SegmentView:
+    """A segment's stored steps, and the joint log-probability of the prefix of each, reshaped."""
 
-    def __init__(self, segment: Segment, steps: Steps, reshaping: Reshaping, joint: float) -> None:
+    def __init__(
+        self, segment: Segment, steps: Steps, reshaping: Reshaping, joint_logprob: float
+    ) -> None:
         self._segment = segment
         self._steps = steps
         self._logprobs = reshaping(steps.logprobs)
-        own = np.array(segment.token_ids, dtype=np.int32)[steps.positions - segment.start]
-        self._taken_ids = own
-        self._taken_ranks = ranks_of(steps.token_ids, own)
-        rows = np.arange(len(own))
-        self._taken = self._logprobs[rows, self._taken_ranks]
-        self._before = joint + np.concatenate([[0.0], np.cumsum(self._taken)[:-1]])
+        token_ids = np.array(segment.token_ids, dtype=np.int32)
+        self._taken_ids = token_ids[steps.positions - segment.start]
+        self._taken_ranks = ranks_of(steps.token_ids, self._taken_ids)
+        taken = self._logprobs[np.arange(len(self._taken_ids)), self._taken_ranks]
+        self._prefixes = joint_logprob + np.concatenate([[0.0], np.cumsum(taken)[:-1]])
 
-    def joint(self, child: Segment) -> float:
-        """Of the path up to the first token of a segment that leaves this one."""
+    def joint_logprob(self, child: Segment) -> float:
+        """Of the path to the first token of a segment that leaves this one, that included."""
         step = int(np.searchsorted(self._steps.positions, child.start))
         rank = ranks_of(self._steps.token_ids[[step]], np.array([child.token_ids[0]]))[0]
-        return float(self._before[step] + self._logprobs[step, rank])
+        return float(self._prefixes[step] + self._logprobs[step, rank])
 
     def untried(self, children: Iterable[Segment]) -> dict[str, NDArray[np.generic]]:
-        """The columns of `Candidates` but the last."""
+        """The columns of `Candidates`, but `remaining`."""
         steps = self._steps
         tried = steps.token_ids == self._taken_ids[:, None]
         for child in children:
@@ -203,7 +191,6 @@ class _View:
             tried[step] |= steps.token_ids[step] == child.token_ids[0]
         rows, ranks = np.nonzero(~tried & np.isfinite(self._logprobs))
         probabilities = np.exp(steps.logprobs.astype(np.float64))
-        shapes = _shapes(probabilities)
         return {
             "segments": np.full(len(rows), self._segment.index, dtype=np.int32),
             "positions": steps.positions[rows],
@@ -214,26 +201,16 @@ class _View:
             "logprobs": self._logprobs[rows, ranks],
             "probabilities": probabilities[rows, ranks],
             "taken_probabilities": probabilities[rows, self._taken_ranks[rows]],
-            "joint_logprobs": self._before[rows] + self._logprobs[rows, ranks],
-            **{name: shape[rows] for name, shape in shapes.items()},
+            "entropies": top_k_entropy(probabilities)[rows],
+            "varentropies": top_k_varentropy(probabilities)[rows],
+            "uniform_kl": uniform_kl(probabilities)[rows],
+            "joint_logprobs": self._prefixes[rows] + self._logprobs[rows, ranks],
         }
 
 
-def _shapes(probabilities: Floats) -> dict[str, Floats]:
-    """What a step's distribution is like; each [n]."""
-    surprisals = -np.log(np.maximum(probabilities, np.finfo(float).tiny))
-    entropies = (probabilities * surprisals).sum(axis=1)
-    squares = (probabilities * surprisals**2).sum(axis=1)
-    return {
-        "entropies": entropies,
-        "varentropies": np.maximum(squares - entropies**2, 0.0),
-        "uniform_kl": surprisals.mean(axis=1) - np.log(probabilities.shape[1]),
-    }
-
-
-def _joined(parts: Sequence[Mapping[str, NDArray[Any]]], tree: TokenTree) -> Candidates:
-    names = [each.name for each in fields(Candidates) if each.name not in ("remaining", "tree")]
-    columns: dict[str, Any] = {
+def _join(parts: Sequence[Mapping[str, NDArray[Any]]], tree: TokenTree) -> Candidates:
+    names = [f.name for f in fields(Candidates) if f.name not in ("remaining", "tree")]
+    columns: dict[str, NDArray[Any]] = {
         name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
         for name in names
     }
@@ -242,10 +219,10 @@ def _joined(parts: Sequence[Mapping[str, NDArray[Any]]], tree: TokenTree) -> Can
 
 
 def _expected_remaining(segments: Iterable[Segment], positions: NDArray[np.int32]) -> Floats:
-    """Mean over the finished sequences that go beyond a position of what they have there, or 1."""
+    """Mean number of tokens behind each position [n] of the finished sequences longer than it."""
     ends = np.sort([segment.end for segment in segments if segment.finish_reason is not None])
-    beyond = np.searchsorted(ends, positions, side="right")
+    first_longer = np.searchsorted(ends, positions, side="right")
     sums = np.concatenate([np.cumsum(ends[::-1])[::-1], [0]])
-    counts = np.maximum(len(ends) - beyond, 1)
-    expected: Floats = np.maximum(sums[beyond] / counts - positions, 1.0)
-    return expected
+    counts = np.maximum(len(ends) - first_longer, 1)
+    # At least 1: where no sequence is longer, the token itself has to be drawn.
+    return np.asarray(np.maximum(sums[first_longer] / counts - positions, 1.0))

@@ -1,7 +1,7 @@
-"""What to open next: callables from the candidates of a frontier to a value for each.
+"""Priorities by name, and the user's.
 
-The best value is opened first; −inf is never opened. Each returns values alone: what they rest on
-are columns of the candidates, which the branch point of an opened one keeps.
+To add one: a class or function here, and a name in `PRIORITIES`; `--priority`, its help text and
+the tests of every priority take it from there.
 """
 
 from __future__ import annotations
@@ -9,15 +9,23 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.errors import PlugInError
-from eager_sgl.search.frontier import NONE, Candidates, Floats, Reshaping, StepRecorder, candidates
+from eager_sgl.search.frontier import (
+    NO_RESHAPING,
+    Candidates,
+    Priority,
+    Reshaping,
+    StepRecorder,
+    candidates,
+)
 from eager_sgl.search.redundancy import Divergent, Novel
+from eager_sgl.signals import Floats
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -31,30 +39,20 @@ __all__ = [
 ]
 
 
-class Priority(Protocol):
-    """Values of candidates, and the distributions that it wants to see them under."""
-
-    @property
-    def reshaping(self) -> Reshaping:
-        """Applied to every step before the candidates are made."""
-
-    def __call__(self, candidates: Candidates) -> Floats:
-        """A value per candidate [n]; −inf where it must not be opened."""
-
-
 @dataclass(frozen=True)
 class EarlyPeaks:
     """ln H − position / scale, for the most likely untried token of a step.
 
     Attributes:
-        scale: tokens that weigh as much as a factor e of the entropy; chains of about 130 tokens
-            were studied with 40.
-        min_probability: of the token.
+        scale: number of tokens that weigh as much as a factor e of the entropy; chains of about 130
+            tokens were studied with 40.
+        min_probability: of the token at temperature 1.
+        reshaping: see `Priority`; the value does not depend on it.
     """
 
     scale: float = 40.0
     min_probability: float = 0.02
-    reshaping: Reshaping = NONE
+    reshaping: Reshaping = NO_RESHAPING
 
     def __call__(self, candidates: Candidates) -> Floats:
         with np.errstate(divide="ignore"):
@@ -65,9 +63,13 @@ class EarlyPeaks:
 
 @dataclass(frozen=True)
 class JointOverCost:
-    """ln of the probability of prefix and token, over the tokens that it will cost."""
+    """ln of the joint probability of prefix and token per token that the rest is expected to cost.
 
-    reshaping: Reshaping = NONE
+    Attributes:
+        reshaping: of the distributions that the joint probability is taken from.
+    """
+
+    reshaping: Reshaping = NO_RESHAPING
 
     def __call__(self, candidates: Candidates) -> Floats:
         return np.asarray(candidates.joint_logprobs - np.log(candidates.remaining))
@@ -75,16 +77,17 @@ class JointOverCost:
 
 @dataclass(frozen=True)
 class Best:
-    """The highest value of one function of the candidates, among likely enough tokens.
+    """A function of the candidates as a priority; unlikely tokens are never opened.
 
     Attributes:
-        value: a float per candidate [n].
-        min_probability: of the token.
+        value: maps the candidates to a float per candidate [n].
+        min_probability: of the token at temperature 1.
+        reshaping: of the distributions behind the candidates' `logprobs` and `joint_logprobs`.
     """
 
     value: Callable[[Candidates], Floats]
     min_probability: float = 0.02
-    reshaping: Reshaping = NONE
+    reshaping: Reshaping = NO_RESHAPING
 
     def __call__(self, candidates: Candidates) -> Floats:
         allowed = candidates.probabilities >= self.min_probability
@@ -103,14 +106,15 @@ PRIORITIES: dict[str, Priority] = {
     "novel_flat_joint_cost": Novel(JointOverCost(Reshaping(temperature=1.5, min_p=0.05))),
     "divergent_early_peaks": Divergent(EarlyPeaks()),
 }
-"""By name: DTS goes by varentropy; self-certainty is KL(uniform ‖ p), and low where unsure."""
+"""Entropy is in nats and varentropy, the criterion of DTS, in nats²; "self_certainty" opens where
+self-certainty, KL(uniform ‖ p), is low."""
 
 
 def find_priority(name: str) -> Priority:
-    """One of `PRIORITIES`, or `module:object`.
+    """The priority of a name in `PRIORITIES`, or of an import path `module:object`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown, or the import fails.
     """
     if name in PRIORITIES:
         return PRIORITIES[name]
@@ -119,33 +123,34 @@ def find_priority(name: str) -> Priority:
         return cast(Priority, getattr(importlib.import_module(module), attribute))
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"unknown priority {name!r}; there is {', '.join(PRIORITIES)}, or module:object"
+            f"unknown priority {name!r}; choose from {', '.join(PRIORITIES)}, or module:object"
         ) from error
 
 
 def usable_priority(priority: str | Priority) -> Priority:
-    """A priority that has been tried on a small frontier and on an empty one.
+    """A priority that is known to value every candidate.
 
-    One of the user's is checked at every further call as well. A class stands for an object of it.
+    A user's priority is tried on a small frontier and on an empty one, and checked at every further
+    call. A class stands for its instance without arguments.
 
     Args:
-        priority: a name as for `find_priority`, or a priority itself.
+        priority: a name or import path as for `find_priority`, or a priority itself.
 
     Raises:
-        ValueError: there is none of that name, or it does not value every candidate.
+        ValueError: the name is unknown, or the priority does not value every candidate.
     """
     if isinstance(priority, str) and priority in PRIORITIES:
         return PRIORITIES[priority]
-    found: Any = find_priority(priority) if isinstance(priority, str) else priority
+    unchecked: Any = find_priority(priority) if isinstance(priority, str) else priority
     name = priority if isinstance(priority, str) else None
-    if isinstance(found, type):
-        with PlugIn("priority", found, (), name).blamed():
-            found = found()
-    checked = _Checked(found, PlugIn("priority", found, ("candidates",), name))
-    if not hasattr(found, "reshaping"):
+    if isinstance(unchecked, type):
+        with PlugIn("priority", unchecked, (), name).blamed():
+            unchecked = unchecked()
+    checked = _Checked(unchecked, PlugIn("priority", unchecked, ("candidates",), name))
+    if not hasattr(unchecked, "reshaping"):
         raise PlugInError(
-            f"{checked.plug_in} has no reshaping, the distribution that it wants to see "
-            "candidates under; eager_sgl.search.priorities.Best makes a priority of a function"
+            f"{checked.plug_in} has no reshaping; set it to eager_sgl.search.NO_RESHAPING, or make "
+            "a priority of a function by eager_sgl.search.Best(function)"
         )
     with checked.plug_in.blamed():
         for probabilities in ([0.5, 0.25, 0.15, 0.1], [1.0, 0.0, 0.0, 0.0]):
@@ -155,14 +160,13 @@ def usable_priority(priority: str | Priority) -> Priority:
 
 @dataclass(frozen=True)
 class _Checked:
-    """A priority of the user's, with all that it returns looked at."""
+    """A user's priority whose values are checked at every call."""
 
     priority: Priority
     plug_in: PlugIn
 
     @property
     def reshaping(self) -> Reshaping:
-        """The priority's."""
         return self.priority.reshaping
 
     def __call__(self, candidates: Candidates) -> Floats:
@@ -171,12 +175,13 @@ class _Checked:
 
 
 def _chain(probabilities: list[float]) -> TokenTree:
-    """A finished sequence whose every step has this distribution over four tokens."""
-    token_ids, steps = (0, 0, 0), 3
+    """A finished sequence of three steps, each with this distribution over four tokens."""
+    num_steps = 3
     with np.errstate(divide="ignore"):
-        logprobs = np.tile(np.log(np.array(probabilities, np.float32)), (steps, 1))
-    ids = np.tile(np.arange(4, dtype=np.int32), (steps, 1))
-    tree = TokenTree((0,), max_new_tokens=steps, policy=StepRecorder())
+        logprobs = np.tile(np.log(np.array(probabilities, np.float32)), (num_steps, 1))
+    ids = np.tile(np.arange(4, dtype=np.int32), (num_steps, 1))
+    tree = TokenTree((0,), max_new_tokens=num_steps, policy=StepRecorder())
     top = TopLogprobs(ids, logprobs, temperature=1.0)
-    tree.append(tree.open_root(), Generation(token_ids, "length", 1, 0, top=top), steps)
+    generation = Generation((0,) * num_steps, "length", 1, 0, top=top)
+    tree.append(tree.open_root(), generation, num_steps)
     return tree

@@ -1,16 +1,16 @@
-"""Choices without consequence: priorities that learn from a prompt's own tree which forks are idle.
+"""Redundant forks: priorities that learn from a prompt's own tree which choices change nothing.
 
-Language is full of choices that might as well be others: a synonym, a filler, an order. They have
-the entropy of decisions, and a search that goes by entropy spends its forks on them. Two signs tell
-them apart without labels, without further requests, and without a list of words:
+Many choices of language are redundant: a synonym, a filler, an order. They have the entropy of
+decisions, and a search by entropy spends its forks on them. Two signs tell them apart without
+labels, without further requests, and without a list of words:
 
-*Recurrence.* An idle choice comes again and again with the same options ("so", "then", "next"), and
-after a few sequences each of them has been taken somewhere. What recurs is opened later. That also
-merges branches which have come to the same choice by other words: what one took there, is not new
-to the other.
+*Recurrence.* A redundant choice recurs with the same options ("so", "then", "next"), and after a
+few sequences each option has been taken somewhere. Recurring options are opened later. Branches
+that reach the same choice by other words thereby share what they have taken.
 
-*Consequence.* After an idle fork the model expects of both sequences the same next tokens. After
-a decision it soon does not. What forks at the same options showed, counts for those to come.
+*Divergence.* After a redundant fork the model expects the same next tokens of both sequences; after
+a decision it soon does not. Low divergence of the forks so far discounts later forks at the same
+options.
 
 The *options* of a step are its likely tokens. Both signs are functions of the tree alone: nothing
 is remembered between rounds or prompts.
@@ -21,37 +21,35 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eager_sgl.search.frontier import Candidates, Floats, Reshaping
+from eager_sgl.search.frontier import Candidates, Priority, Reshaping
+from eager_sgl.signals import Floats
 from eager_sgl.tree import Segment, TokenTree
-
-if TYPE_CHECKING:
-    from eager_sgl.search.priorities import Priority
 
 __all__ = ["Divergent", "Novel", "divergence", "recurrences"]
 
-LIKELY = 0.1
-"""Least probability of a token that is one of a step's options."""
+MIN_PROBABILITY = 0.1
+"""Of a token among a step's options; the most likely token is always one."""
 
 Options = bytes
+"""The sorted token ids."""
 
 
 @dataclass(frozen=True)
 class Novel:
-    """Another priority's value, less ln(1 + how often the token was taken from these options).
+    """The base priority's value minus ln(1 + how often the token was taken from these options).
 
     Attributes:
-        base: the other priority.
+        base: any other priority.
     """
 
     base: Priority
 
     @property
     def reshaping(self) -> Reshaping:
-        """The other priority's."""
+        """That of the base priority."""
         return self.base.reshaping
 
     def __call__(self, candidates: Candidates) -> Floats:
@@ -60,14 +58,13 @@ class Novel:
 
 @dataclass(frozen=True)
 class Divergent:
-    """Another priority's value, plus ln of the mean consequence of the forks at these options.
+    """The base priority's value plus ln of the mean divergence of the forks at these options.
 
-    Options that nothing was forked at count as a decision; every mean begins with a consequence
-    of 1.
+    Every mean includes a divergence of 1, so that options without a fork count as a decision.
 
     Attributes:
-        base: the other priority.
-        horizon: tokens behind a fork that are looked at.
+        base: any other priority.
+        horizon: number of tokens behind a fork that are compared.
     """
 
     base: Priority
@@ -75,23 +72,23 @@ class Divergent:
 
     @property
     def reshaping(self) -> Reshaping:
-        """The other priority's."""
+        """That of the base priority."""
         return self.base.reshaping
 
     def __call__(self, candidates: Candidates) -> Floats:
         options = _Options(candidates.tree)
-        seen: dict[Options, list[float]] = defaultdict(lambda: [1.0])
+        divergences: dict[Options, list[float]] = defaultdict(lambda: [1.0])
         for segment in candidates.tree.segments:
             if segment.parent is not None:
-                found = divergence(segment, self.horizon)
-                seen[options.at(segment.parent.index, segment.start)].append(found)
-        logs = {each: float(np.log(np.mean(found))) for each, found in seen.items()}
-        discounts = [logs.get(each, 0.0) for each in options.of(candidates)]
+                at_fork = options.at(segment.parent.index, segment.start)
+                divergences[at_fork].append(divergence(segment, self.horizon))
+        logs = {key: float(np.log(np.mean(values))) for key, values in divergences.items()}
+        discounts = [logs.get(key, 0.0) for key in options.of(candidates)]
         return np.asarray(self.base(candidates) + np.array(discounts))
 
 
 def recurrences(candidates: Candidates) -> Floats:
-    """How many steps of the tree had the options of a candidate's step and took its token; [n]."""
+    """Number of steps of the tree with a candidate's options at which its token was taken; [n]."""
     options = _Options(candidates.tree)
     taken = Counter((options.at(index, at), token) for index, at, token in _taken(candidates.tree))
     keys = zip(options.of(candidates), candidates.token_ids.tolist(), strict=True)
@@ -99,7 +96,7 @@ def recurrences(candidates: Candidates) -> Floats:
 
 
 def _taken(tree: TokenTree) -> Iterator[tuple[int, int, int]]:
-    """Every token taken at a stored step: index of the segment it lies on, position, token.
+    """Every token taken at a stored step: index of the step's segment, position, token id.
 
     The first token of a segment was taken at a step of its parent.
     """
@@ -115,41 +112,43 @@ class _Options:
     """The options of all stored steps of a tree."""
 
     def __init__(self, tree: TokenTree) -> None:
-        self._found: dict[tuple[int, int], Options] = {}
+        self._by_step: dict[tuple[int, int], Options] = {}
         for segment in tree.segments:
             if (steps := segment.steps) is not None:
-                likely = steps.logprobs >= np.minimum(np.log(LIKELY), steps.logprobs[:, :1])
+                floor = np.minimum(np.log(MIN_PROBABILITY), steps.logprobs[:, :1])
+                likely = steps.logprobs >= floor
                 rows = zip(steps.positions.tolist(), steps.token_ids, likely, strict=True)
-                for position, ids, among in rows:
-                    self._found[segment.index, position] = np.sort(ids[among]).tobytes()
+                for position, token_ids, is_option in rows:
+                    options = np.sort(token_ids[is_option]).tobytes()
+                    self._by_step[segment.index, position] = options
 
     def at(self, segment: int, position: int) -> Options:
-        """Of a segment's step."""
-        return self._found[segment, position]
+        """The options of a stored step, by the index of its segment and its position."""
+        return self._by_step[segment, position]
 
     def of(self, candidates: Candidates) -> list[Options]:
-        """Of the step of each candidate."""
-        places = zip(candidates.segments.tolist(), candidates.positions.tolist(), strict=True)
-        return [self._found[place] for place in places]
+        """The options of each candidate's step."""
+        steps = zip(candidates.segments.tolist(), candidates.positions.tolist(), strict=True)
+        return [self._by_step[step] for step in steps]
 
 
 def divergence(segment: Segment, horizon: int) -> float:
-    """How differently a segment and the one it left go on, in [0, 1].
+    """How much the next-token distributions of a segment and its parent differ, in [0, 1].
 
-    It is the largest total variation between the distributions of their next tokens, as long as
-    both say the same: from where they do not, a difference may be the later choice's. A step that
-    is not stored counts as certain, and a fork with nothing behind it as a decision.
+    It is the largest total variation from the fork to the next token in which the two differ;
+    beyond it, that later choice may be the cause. A step that is not stored counts as certain; with
+    no token behind the fork the divergence is 1.
 
     Args:
-        horizon: tokens behind the fork that are looked at.
+        horizon: number of tokens behind the fork that are compared.
     """
     parent = segment.parent
-    assert parent is not None, f"segment {segment.index} has left no other"
+    assert parent is not None, f"segment {segment.index} has no parent"
     end = min(segment.end, parent.end, segment.start + 1 + horizon)
     distances = []
     for position in range(segment.start + 1, end):
-        one, other = _expected(segment, position), _expected(parent, position)
-        shared = sum(min(chance, other.get(token, 0.0)) for token, chance in one.items())
+        of_segment, of_parent = _expected(segment, position), _expected(parent, position)
+        shared = sum(min(p, of_parent.get(token, 0.0)) for token, p in of_segment.items())
         distances.append(1 - shared)
         if segment.token_ids[position - segment.start] != parent.token_ids[position - parent.start]:
             break
@@ -157,11 +156,11 @@ def divergence(segment: Segment, horizon: int) -> float:
 
 
 def _expected(segment: Segment, position: int) -> dict[int, float]:
-    """The model's distribution at a step of a segment's own."""
+    """Probability by token id at a step of a segment, at temperature 1."""
     steps = segment.steps
     if steps is not None:
-        at = int(np.searchsorted(steps.positions, position))
-        if at < len(steps.positions) and steps.positions[at] == position:
-            chances = np.exp(steps.logprobs[at].astype(np.float64)).tolist()
-            return dict(zip(steps.token_ids[at].tolist(), chances, strict=True))
+        step = int(np.searchsorted(steps.positions, position))
+        if step < len(steps.positions) and steps.positions[step] == position:
+            probabilities = np.exp(steps.logprobs[step].astype(np.float64)).tolist()
+            return dict(zip(steps.token_ids[step].tolist(), probabilities, strict=True))
     return {segment.token_ids[position - segment.start]: 1.0}

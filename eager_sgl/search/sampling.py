@@ -1,17 +1,19 @@
-"""Sampling through the stored tree: what is there is walked, only what is new is generated.
+"""Sampling through the stored tree: stored tokens are passed, only new ones are generated.
 
-A walk begins at the prompt and draws a token at every stored step from the distribution that the
+A sample starts at the prompt and draws a token at every stored step from the distribution that the
 server samples from: the model's, at temperature τ, cut by top-p. Where the drawn token is in the
-tree, it walks on; where it is not, it opens it, and the server draws the rest. As long as a walk
-stays on a segment it is one draw: of the step at which it leaves, by the chance to get so far.
+tree, it continues there; where it is not, it opens the token, and the server draws the rest. As
+long as a sample stays on a segment it takes one draw: of the step at which it leaves, by the
+probability of reaching it.
 
-*Trie-cached sampling* makes independent samples of exactly the distribution of Full Parallel. It
-can come down a path that is there to its end, and such a sample costs nothing. *Sampling without
-replacement* never does: every token weighs as much as of its probability has not been drawn yet
-(the incremental form of Gumbel top-k: Shi et al. 2020, UniqueRandomizer; Kool et al. 2019).
+*Trie-cached sampling* makes independent samples of exactly the distribution of Full Parallel. A
+sample may end on a path that was drawn before, and then costs nothing. *Sampling without
+replacement* never does: every token weighs as much as the share of its probability that has not
+been drawn yet (the incremental form of Gumbel top-k: Shi et al. 2020, UniqueRandomizer; Kool et al.
+2019).
 
-Both are exact as long as the nucleus lies within the K tokens that are known of a step, which
-`PromptResult.inexact_steps` tells.
+Both are exact as long as the nucleus lies within the K known tokens of a step;
+`PromptResult.inexact_steps` counts the steps where it may not.
 """
 
 from __future__ import annotations
@@ -22,24 +24,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eager_sgl.config import SamplingConfig
-from eager_sgl.core import BranchPoint
-from eager_sgl.search.best_first import SearchSchedule
-from eager_sgl.search.trie import Floats, KnownSegment, Trie
+from eager_sgl.schedule import Leaf
+from eager_sgl.search.rounds import SearchSchedule
+from eager_sgl.search.trie import Trie, TrieSegment
+from eager_sgl.signals import Floats
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["TrieParallelSchedule", "WithoutReplacementSchedule"]
 
 EXHAUSTED = 1e-9
-"""Probability that is left to draw, at which a search without replacement ends."""
+"""Unseen mass below which sampling without replacement ends."""
 
 
 @dataclass(kw_only=True)
-class _WalkSchedule(SearchSchedule):
-    """Walks through one tree.
+class _SamplingSchedule(SearchSchedule):
+    """Samples through one tree.
 
     Attributes:
         sampling: the distribution that is drawn from.
-        rng: of the walks.
+        rng: of all draws.
     """
 
     sampling: SamplingConfig
@@ -47,97 +50,87 @@ class _WalkSchedule(SearchSchedule):
     _trie: Trie | None = None
 
     def trie(self, tree: TokenTree) -> Trie:
-        """All that is known of the tree by now."""
+        """The up-to-date trie of the tree."""
         if self._trie is None:
             self._trie = Trie(tree, self.sampling)
         self._trie.update()
         return self._trie
 
+    def open_exit(self, tree: TokenTree, node: TrieSegment, step: int, rank: int) -> None:
+        """Add the sequence that leaves a segment at a stored step."""
+        self.open(tree, node.segment, int(node.positions[step]), rank)
+
 
 @dataclass(kw_only=True)
-class WithoutReplacementSchedule(_WalkSchedule):
-    """Exact sampling without replacement; several at once leave out each other's paths.
+class WithoutReplacementSchedule(_SamplingSchedule):
+    """Exact sampling without replacement; paths drawn at the same time exclude one another.
 
-    With `width` above 1, a path that is still being drawn counts as drawn with all that may come
-    of its opened token, so that the order is no longer exactly that of single draws.
+    With `width` above 1, an unfinished path counts as drawn with every continuation of its opened
+    token, so that the order is no longer exactly that of single draws.
     """
 
-    def open_round(self, tree: TokenTree, room: int) -> int:
-        """Open up to `room` new paths."""
-        for number in range(room):
+    def open_round(self, tree: TokenTree, max_new: int) -> int:
+        """Open up to `max_new` new paths."""
+        for number in range(max_new):
             trie = self.trie(tree)
-            if trie.root.unseen[0] < EXHAUSTED:
+            if trie.root.unseen_mass[0] < EXHAUSTED:
                 return number
-            self.open(tree, *_draw_unseen(trie, self.rng))
-        return room
+            self.open_exit(tree, *_draw_unseen(trie, self.rng))
+        return max_new
 
 
-def _draw_unseen(trie: Trie, rng: random.Random) -> tuple[Segment, BranchPoint]:
-    one, step = trie.root, 0
+def _draw_unseen(trie: Trie, rng: random.Random) -> tuple[TrieSegment, int, int]:
+    """A segment, the step at which to leave it, and the rank of the untried token there."""
+    node, step = trie.root, 0
     while True:
-        reach = np.cumprod(one.stay[step:]) * one.unseen[step + 1 :] / one.unseen[step]
-        # Rounding must not let it leave where nothing is left to draw.
-        step += int(np.argmax((reach <= rng.random()) & (one.leave[step:] > 0)))
-        rank = _draw(trie.unseen_others(one, step), rng)
-        child = one.child(step, rank)
+        reach = np.cumprod(node.p_stay[step:]) * node.unseen_mass[step + 1 :]
+        leaves = reach / node.unseen_mass[step] <= rng.random()
+        # Rounding must not choose a step where nothing is left to draw.
+        step += int(np.argmax(leaves & (node.p_leave[step:] > 0)))
+        rank = _draw(trie.unseen_alternatives(node, step), rng)
+        child = node.child(step, rank)
         if child is None:
-            return one.segment, _point(one, step, rank)
-        one, step = child, 0
+            return node, step, rank
+        node, step = child, 0
 
 
 def _draw(weights: Floats, rng: random.Random) -> int:
     return rng.choices(range(len(weights)), weights.tolist())[0]
 
 
-def _point(one: KnownSegment, step: int, rank: int) -> BranchPoint:
-    """Where a segment is left for an untried token; probabilities are the model's own."""
-    steps = one.segment.steps
-    assert steps is not None
-    logprobs, taken = steps.logprobs[step].astype(np.float64), one.taken_ranks[step]
-    probabilities = np.exp(logprobs)
-    token_ids = (int(steps.token_ids[step, taken]), int(steps.token_ids[step, rank]))
-    return BranchPoint(
-        position=int(one.positions[step]),
-        entropy=float(-(probabilities * np.where(probabilities > 0, logprobs, 0.0)).sum()),
-        token_ids=token_ids,
-        probabilities=(float(probabilities[taken]), float(probabilities[rank])),
-        logprobs=(float(logprobs[taken]), float(logprobs[rank])),
-        sampled=token_ids[0],
-    )
-
-
 @dataclass(kw_only=True)
-class TrieParallelSchedule(_WalkSchedule):
-    """Independent samples, of which only what is not in the tree is generated.
+class TrieParallelSchedule(_SamplingSchedule):
+    """Independent samples; only tokens that are not in the tree are generated.
 
-    A sample that comes to a segment which is still being drawn waits for it.
+    A sample that reaches the end of an unfinished segment waits for it.
 
     Attributes:
-        waiting: the segment that each sample on its way has come to.
+        waiting: the unfinished segment of each waiting sample.
     """
 
     waiting: list[Segment] = field(default_factory=list)
 
-    def open_round(self, tree: TokenTree, room: int) -> int:
-        """Let samples walk, as many as there may be at once; how many arrived or opened a path."""
-        while len(self.waiting) < room:
+    def open_round(self, tree: TokenTree, max_new: int) -> int:
+        """Continue the waiting samples, and start others up to `max_new` in all."""
+        while len(self.waiting) < max_new:
             self.waiting.append(tree.segments[0])
-        walking, self.waiting = self.waiting, []
-        for segment in walking:
-            self._walk(tree, self.trie(tree), segment)
-        return len(walking) - len(self.waiting)
+        starts, self.waiting = self.waiting, []
+        for segment in starts:
+            self._sample(tree, self.trie(tree), segment)
+        return len(starts) - len(self.waiting)
 
-    def _walk(self, tree: TokenTree, trie: Trie, segment: Segment) -> None:
-        one, step = trie[segment], 0
-        while (left := np.cumprod(one.stay[step:]) <= self.rng.random()).any():
-            step += int(np.argmax(left))
-            rank = _draw(trie.others(one, step), self.rng)
-            child = one.child(step, rank)
+    def _sample(self, tree: TokenTree, trie: Trie, segment: Segment) -> None:
+        """Draw from the start of a segment to an untried token or the end of a stored path."""
+        node, step = trie[segment], 0
+        while (leaves := np.cumprod(node.p_stay[step:]) <= self.rng.random()).any():
+            step += int(np.argmax(leaves))
+            rank = _draw(trie.alternatives(node, step), self.rng)
+            child = node.child(step, rank)
             if child is None:
-                self.open(tree, one.segment, _point(one, step, rank))
+                self.open_exit(tree, node, step, rank)
                 return
-            one, step = child, 0
-        if one.segment.finish_reason is None:
-            self.waiting.append(one.segment)
+            node, step = child, 0
+        if node.segment.finish_reason is None:
+            self.waiting.append(node.segment)
         else:
-            self.add(one.segment)
+            self.leaves.append(Leaf(len(self.leaves), node.segment))

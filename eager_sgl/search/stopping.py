@@ -1,93 +1,62 @@
-"""When a search has found enough: rules that are asked before every round.
+"""Stop rules: whether the finished sequences of a search are enough, asked before every round.
 
 A rule sees the tree and the finished sequences with their texts, in the order of opening. Each
 object belongs to one search.
+
+To add one: a callable here, and its name for `--stop` in `evals/config/stopping.py`.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from eager_sgl.budget.reallocation import Verifier
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.core import Sequence
+from eager_sgl.core import Sequence, Verifier
 from eager_sgl.search.frontier import candidates
+from eager_sgl.search.votes import Classes, checked_classes, majority_confidence, vote_totals
 from eager_sgl.tree import TokenTree
 
-__all__ = [
-    "Classes",
-    "Consensus",
-    "Solved",
-    "Stop",
-    "Unexplored",
-    "majority_confidence",
-    "unexplored_mass",
-]
+__all__ = ["Consensus", "Solved", "Stop", "Unexplored", "unexplored_mass"]
 
 Stop = Callable[[TokenTree, Items[Sequence]], bool]
-"""Whether the finished sequences are enough; a rule that only looks on may say nothing."""
-
-Classes = Callable[[Items[Sequence]], Items[Hashable | None]]
-"""One class of equivalent answers per sequence; None without an answer."""
-
-
-def classes_of(classes: Classes) -> PlugIn:
-    """Checked.
-
-    Raises:
-        ValueError: it does not take sequences.
-    """
-    return PlugIn("classes", classes, ("sequences",))
-
-
-def majority_confidence(most: int, second: int) -> float:
-    """P(X > 1/2) for X ~ Beta(most + 1, second + 1): that the first answer is the likelier one.
-
-    Args:
-        most: votes of the most frequent answer.
-        second: votes of the next.
-    """
-    number = most + second + 1
-    return sum(math.comb(number, k) for k in range(most + 1)) / (1 << number)
+"""Whether the finished sequences are enough; None counts as False."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """The majority will stay: the Beta rule of Adaptive-Consistency (Aggarwal et al. 2023).
+    """The majority is unlikely to change.
 
-    It is meant for independent draws, which are those of "trie_parallel" alone; distinct paths are
-    less sure to agree than draws are.
+    This is the Beta rule of Adaptive-Consistency (Aggarwal et al. 2023). It is derived for
+    independent draws, which only "trie_parallel" makes; distinct paths agree less often.
 
     Attributes:
-        classes: says which sequences give the same answer.
-        confidence: enough where `majority_confidence` is above it.
+        classes: one class of equivalent answers per sequence.
+        confidence: `majority_confidence` above which the search ends.
     """
 
     classes: Classes
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        classes_of(self.classes)
+        checked_classes(self.classes)
 
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> bool:
-        classes = classes_of(self.classes).classes(sequences)
-        counts = Counter(each for each in classes if each is not None)
-        most, second = (*sorted(counts.values(), reverse=True), 0, 0)[:2]
-        return majority_confidence(most, second) > self.confidence
+        classes = checked_classes(self.classes).classes(sequences)
+        totals = sorted(map(int, vote_totals(classes).values()), reverse=True)
+        leading, second = (*totals, 0, 0)[:2]
+        return majority_confidence(leading, second) > self.confidence
 
 
 @dataclass(frozen=True)
 class Unexplored:
-    """Little is left to be found.
+    """Little probability is left to explore.
 
     Attributes:
-        below: enough where `unexplored_mass` is smaller.
+        below: `unexplored_mass` below which the search ends.
     """
 
     below: float
@@ -97,20 +66,20 @@ class Unexplored:
 
 
 def unexplored_mass(tree: TokenTree) -> float:
-    """Probability under the model itself of all paths that leave the tree at a stored step.
+    """Probability at temperature 1 of all paths that leave the tree at a stored step.
 
-    With that of the paths that are there it adds up to 1, steps that are not stored counting as
-    certain: what they might have been is not known.
+    With the probability of the paths in the tree it adds up to 1. Steps that are not stored count
+    as certain: their alternatives are not known.
     """
     return float(np.exp(candidates(tree).joint_logprobs).sum())
 
 
 @dataclass
 class Solved:
-    """A verifier accepts one of the sequences; each is shown to it once.
+    """A verifier accepts one of the sequences; it is asked once per sequence.
 
     Attributes:
-        verifier: by a label, a test suite, a reward model.
+        verifier: a label, a test suite, or a reward model.
     """
 
     verifier: Verifier

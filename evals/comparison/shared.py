@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.search.utility import vote_uncertainty
+from eager_sgl.search.votes import vote_uncertainty
 from evals.analysis.curves import drawn_tokens, rounds
 from evals.analysis.prompt_curves import PromptCurves, curve_of_seeds, curve_place
 from evals.records.plan import NESTED, Cell

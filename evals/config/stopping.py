@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eager_sgl.budget.reallocation import Verifier
+from eager_sgl import Verifier
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from evals.analysis.judged import Verdicts
 from evals.config.options import TextVerifier

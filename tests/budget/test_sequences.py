@@ -1,18 +1,21 @@
 """spent + reserved + free = total, from any number of threads."""
 
+from __future__ import annotations
+
 import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import pytest
 
 from eager_sgl import Ledger
 
 
-def parts(ledger):
+def parts(ledger: Ledger) -> tuple[int, int, int]:
     return ledger.spent, ledger.reserved, ledger.free
 
 
-def test_what_was_not_used_is_free_again():
+def test_released_sequences_are_free_again() -> None:
     ledger = Ledger(10)
     with ledger.reserve(4) as account:
         account.commit(1)
@@ -21,10 +24,10 @@ def test_what_was_not_used_is_free_again():
     assert parts(ledger) == (3, 0, 7)
 
 
-def test_a_failure_gives_back_what_it_had_reserved():
+def test_a_failure_releases_the_reserved_sequences() -> None:
     ledger = Ledger(10)
 
-    def fail_after_one():
+    def fail_after_one() -> NoReturn:
         with ledger.reserve(4) as account:
             account.commit(1)
             raise RuntimeError
@@ -35,33 +38,33 @@ def test_a_failure_gives_back_what_it_had_reserved():
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 11])
-def test_no_more_than_is_free_can_be_reserved(wanted):
+def test_no_more_than_the_free_sequences_can_be_reserved(wanted: int) -> None:
     with pytest.raises(ValueError, match=f"cannot reserve {wanted} sequences: 10 are free"):
         Ledger(10).reserve(wanted)
 
 
 @pytest.mark.parametrize("wanted", [-1, 4])
-def test_no_more_than_was_reserved_can_be_taken(wanted):
-    with pytest.raises(ValueError, match="3 are reserved"):
+def test_no_more_than_the_reserved_sequences_can_be_committed(wanted: int) -> None:
+    with pytest.raises(ValueError, match=f"cannot commit {wanted} sequences: 3 are reserved"):
         Ledger(10).reserve(3).commit(wanted)
 
 
-def test_releasing_twice_gives_back_once():
+def test_a_second_release_returns_no_sequence() -> None:
     ledger = Ledger(5)
     account = ledger.reserve(5)
     assert (account.release(), account.release()) == (5, 0)
     assert parts(ledger) == (0, 0, 5)
 
 
-def test_a_negative_total_is_refused():
+def test_a_negative_total_is_refused() -> None:
     with pytest.raises(ValueError, match="total is -1"):
         Ledger(-1)
 
 
-def test_many_threads_never_break_the_sum():
+def test_many_threads_never_break_the_sum() -> None:
     ledger, num_prompts, granted = Ledger(64 * 8), 64, 8
 
-    def run(seed):
+    def run(seed: int) -> int:
         generator, used = random.Random(seed), 0
         with ledger.reserve(granted) as account:
             while account.spent < granted and generator.random() < 0.8:
@@ -74,7 +77,7 @@ def test_many_threads_never_break_the_sum():
     assert parts(ledger) == (used, 0, ledger.total - used)
 
 
-def test_what_failed_is_reserved_again_until_it_is_released():
+def test_restored_sequences_are_reserved_until_the_release() -> None:
     ledger = Ledger(10)
     account = ledger.reserve(4)
     account.commit(3)

@@ -1,34 +1,49 @@
-"""Tokens that searches share: the best bid first, nothing beyond what rounds cost unexpectedly."""
+"""Searches that share tokens: the best bid first, the total exceeded by unexpected costs alone."""
+
+from __future__ import annotations
 
 import random
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence as Items
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from eager_sgl import BestEntry, EagerConfig, SamplingConfig, SearchConfig, TokenLedger
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl import (
+    BestEntry,
+    Bidder,
+    EagerConfig,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    Sequence,
+    TokenLedger,
+)
 from eager_sgl.program import search
 from eager_sgl.search.priorities import find_priority
+from eager_sgl.tree import TokenTree
 from programs.together import answer_together
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 HANGS = 60
 
 
-def nothing(tree, sequences):
-    """A rule for searches that are not run, or that nobody bids against."""
+def constant(tree: TokenTree, sequences: Items[Sequence]) -> float:
+    """A utility for searches that do not run, or have no competitor."""
     return 0.0
 
 
-def test_nothing_is_granted_before_all_have_bid_or_left():
+def test_nothing_is_granted_before_all_have_bid_or_left() -> None:
     ledger = TokenLedger(100, max_running=3)
-    one, other, third = (ledger.join(nothing) for _ in range(3))
+    one, other, third = (ledger.join(constant) for _ in range(3))
     bids = [one.offer(10, value=1.0, expected=5), other.offer(10, value=2.0, expected=5)]
     assert not any(bid.done() for bid in bids)
     third.leave(20)
@@ -36,45 +51,44 @@ def test_nothing_is_granted_before_all_have_bid_or_left():
     assert (ledger.spent, ledger.reserved) == (40, 10)
 
 
-def test_the_best_bid_goes_first_and_of_equal_ones_the_first_to_join():
+def test_the_best_bid_is_granted_first_and_ties_go_to_the_first_to_join() -> None:
     ledger = TokenLedger(1000)
-    bidders = [ledger.join(nothing) for _ in range(4)]
-    values, bids, order = (1.0, 3.0, 3.0, 2.0), {}, []
-    for place in (3, 2, 1, 0):
-        bids[place] = bidders[place].offer(0, values[place], expected=5)
+    bidders = [ledger.join(constant) for _ in range(4)]
+    values, order = (1.0, 3.0, 3.0, 2.0), list[int]()
+    bids = {index: bidders[index].offer(0, values[index], expected=5) for index in (3, 2, 1, 0)}
     while len(order) < 4:
-        (granted,) = [place for place, bid in bids.items() if bid.done() and place not in order]
+        (granted,) = [index for index, bid in bids.items() if bid.done() and index not in order]
         order.append(granted)
         bidders[granted].leave(5)
     assert order == [1, 2, 3, 0]
 
 
-def test_a_search_that_fails_is_charged_its_share():
+def test_a_search_that_fails_is_charged_its_share() -> None:
     ledger = TokenLedger(100)
-    failed, other = ledger.join(nothing, share=60), ledger.join(nothing, share=60)
+    failed, other = ledger.join(constant, share=60), ledger.join(constant, share=60)
     bid = other.offer(20, value=1.0, expected=30)
     with pytest.raises(RuntimeError), failed, failed:
         raise RuntimeError
     assert (ledger.spent, failed.spent) == (80, 60)
-    assert not bid.result(0), "what is left is for the one that failed"
+    assert not bid.result(0), "the rest is left for the failed search"
     with other:
         other.leave(20)
     assert ledger.spent == 80
 
 
-def test_a_round_is_charged_with_what_it_cost():
+def test_a_round_is_charged_with_its_true_cost() -> None:
     ledger = TokenLedger(100)
-    with ledger.join(nothing) as bidder:
+    with ledger.join(constant) as bidder:
         assert bidder.ask(30, value=0.0, expected=70)
         assert (ledger.spent, ledger.reserved) == (30, 70)
-        assert bidder.ask(40, value=0.0, expected=60), "the first round has cost 10"
+        assert bidder.ask(40, value=0.0, expected=60), "the first round cost 10"
         assert not bidder.ask(120, value=0.0, expected=1)
     assert (ledger.spent, ledger.reserved) == (120, 0)
 
 
-def test_what_does_not_fit_waits_for_what_runs():
+def test_a_bid_that_does_not_fit_waits_for_running_rounds() -> None:
     ledger = TokenLedger(100, max_running=2)
-    one, other = ledger.join(nothing), ledger.join(nothing)
+    one, other = ledger.join(constant), ledger.join(constant)
     running = one.offer(0, value=2.0, expected=60)
     waiting = other.offer(0, value=1.0, expected=50)
     assert running.result(0)
@@ -83,26 +97,26 @@ def test_what_does_not_fit_waits_for_what_runs():
     assert waiting.result(0)
 
 
-def test_the_next_best_is_tried_where_the_best_does_not_fit():
+def test_the_next_best_is_tried_where_the_best_does_not_fit() -> None:
     ledger = TokenLedger(10)
-    one, other = ledger.join(nothing), ledger.join(nothing)
+    one, other = ledger.join(constant), ledger.join(constant)
     large = one.offer(0, value=2.0, expected=11)
     small = other.offer(0, value=1.0, expected=10)
     assert (large.result(0), small.result(0)) == (False, True)
 
 
-def test_a_closed_ledger_lets_nobody_wait():
+def test_a_closed_ledger_refuses_all_bids() -> None:
     ledger = TokenLedger(100)
-    one, other, _ = (ledger.join(nothing) for _ in range(3))
+    one, other, _ = (ledger.join(constant) for _ in range(3))
     waiting = one.offer(0, value=1.0, expected=5)
     ledger.close()
     assert not waiting.result(0)
     assert not other.ask(0, value=1.0, expected=5)
 
 
-def test_a_search_that_fails_keeps_nobody_waiting():
+def test_a_failed_search_keeps_no_other_waiting() -> None:
     ledger = TokenLedger(100)
-    failing, other = ledger.join(nothing), ledger.join(nothing)
+    failing, other = ledger.join(constant), ledger.join(constant)
     waiting = other.offer(3, value=1.0, expected=5)
     with pytest.raises(RuntimeError), failing:
         raise RuntimeError
@@ -110,24 +124,24 @@ def test_a_search_that_fails_keeps_nobody_waiting():
 
 
 @pytest.mark.parametrize("config", [SearchConfig(), EagerConfig(threshold=1.0)])
-def test_a_program_that_fails_keeps_nobody_waiting(config):
-    """While it runs, and where it is refused before it begins."""
+def test_a_failed_program_keeps_no_other_waiting(config: EagerConfig | SearchConfig) -> None:
+    """Whether it fails while it runs, or is refused before it begins."""
     ledger = TokenLedger(100)
-    failing, other = ledger.join(nothing), ledger.join(nothing)
+    failing, other = ledger.join(constant), ledger.join(constant)
     waiting = other.offer(3, value=1.0, expected=5)
 
-    def raises(tree, sequences):
+    def raises(tree: TokenTree, sequences: Items[Sequence]) -> bool:
         raise RuntimeError("no rule")
 
     config = replace(config, sampling=SAMPLING, top_k=VOCABULARY)
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     with pytest.raises(Exception, match="no rule|until is given for EAGer-init"):
         search.run(prompt=(9,), config=config, until=raises, bidder=failing, backend=endpoint)
     assert waiting.result(0)
 
 
 @pytest.mark.parametrize(("fields", "said"), [((0, 1), "total is 0"), ((5, 0), "running is 0")])
-def test_wrong_arguments_are_named(fields, said):
+def test_refused_arguments_are_named(fields: tuple[int, int], said: str) -> None:
     total, max_running = fields
     with pytest.raises(ValueError, match=said):
         TokenLedger(total, max_running=max_running)
@@ -136,21 +150,29 @@ def test_wrong_arguments_are_named(fields, said):
 class BidsMachine(RuleBasedStateMachine):
     """Searches bid, run and leave in any order, and rounds cost more or less than expected."""
 
+    ledger: TokenLedger
+    max_running: int
+    true_spent: int
+    excess: int
+    yet_to_bid: list[Bidder]
+    waiting: dict[Bidder, tuple[float, int, Future[bool]]]
+    running: dict[Bidder, int]
+
     @initialize(
         total=st.integers(1, 200),
         max_running=st.integers(1, 3),
         spent=st.integers(0, 50),
         number=st.integers(1, 6),
     )
-    def begin(self, total, max_running, spent, number):
+    def begin(self, total: int, max_running: int, spent: int, number: int) -> None:
         self.ledger = TokenLedger(total, max_running=max_running, spent=spent)
         self.max_running = max_running
         self.true_spent, self.excess = spent, spent
-        self.silent = [self.ledger.join(nothing) for _ in range(number)]
+        self.yet_to_bid = [self.ledger.join(constant) for _ in range(number)]
         self.waiting, self.running = {}, {}
 
-    def look(self):
-        """Follow what was decided, and that it was decided rightly."""
+    def check_decisions(self) -> None:
+        """Decided bids run or are refused, by the rules."""
         decided = {b: bid for b, bid in self.waiting.items() if bid[2].done()}
         for bidder in decided:
             del self.waiting[bidder]
@@ -162,9 +184,9 @@ class BidsMachine(RuleBasedStateMachine):
             self.running[bidder] = expected
             reserved = sum(self.running.values())
             assert self.true_spent + reserved <= self.ledger.total, "granted beyond the total"
-        assert not (decided and self.silent), "decided before all had bid"
+        assert not (decided and self.yet_to_bid), "decided before all had bid"
 
-    def settle(self, bidder, cost, bid):
+    def settle(self, bidder: Bidder, cost: int, bid: tuple[float, int] | None) -> None:
         expected = self.running.pop(bidder, None)
         self.true_spent += cost
         # First sequences are not bid for, rounds are charged as expected.
@@ -173,29 +195,29 @@ class BidsMachine(RuleBasedStateMachine):
             bidder.leave(bidder.spent + cost)
         else:
             self.waiting[bidder] = (*bid, bidder.offer(bidder.spent + cost, *bid))
-        self.look()
+        self.check_decisions()
 
     bids = st.none() | st.tuples(st.integers(-3, 3).map(float), st.integers(1, 60))
 
     @rule()
-    def join(self):
-        self.silent.append(self.ledger.join(nothing))
+    def join(self) -> None:
+        self.yet_to_bid.append(self.ledger.join(constant))
 
-    @precondition(lambda self: self.silent)
+    @precondition(lambda self: self.yet_to_bid)
     @rule(data=st.data(), cost=st.integers(0, 30), bid=bids)
-    def first_sequence(self, data, cost, bid):
-        bidder = data.draw(st.sampled_from(self.silent))
-        self.silent.remove(bidder)
+    def first_sequence(self, data: st.DataObject, cost: int, bid: tuple[float, int] | None) -> None:
+        bidder = data.draw(st.sampled_from(self.yet_to_bid))
+        self.yet_to_bid.remove(bidder)
         self.settle(bidder, cost, bid)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), cost=st.integers(0, 80), bid=bids)
-    def end_round(self, data, cost, bid):
-        bidders = sorted(self.running, key=lambda b: b.place)
+    def end_round(self, data: st.DataObject, cost: int, bid: tuple[float, int] | None) -> None:
+        bidders = sorted(self.running, key=lambda b: b.order)
         self.settle(data.draw(st.sampled_from(bidders)), cost, bid)
 
     @invariant()
-    def everything_adds_up(self):
+    def everything_adds_up(self) -> None:
         if not hasattr(self, "ledger"):
             return
         assert self.ledger.spent == self.true_spent
@@ -204,14 +226,14 @@ class BidsMachine(RuleBasedStateMachine):
         assert self.true_spent <= self.ledger.total + self.excess
 
     @invariant()
-    def nobody_waits_for_nothing(self):
+    def a_bid_waits_only_for_other_searches(self) -> None:
         if hasattr(self, "ledger") and self.waiting:
-            assert self.silent or self.running
+            assert self.yet_to_bid or self.running
 
-    def teardown(self):
-        """Once all that runs has ended, everybody has an answer."""
-        while getattr(self, "silent", None):
-            self.settle(self.silent.pop(), 1, None)
+    def teardown(self) -> None:
+        """Once all rounds have ended, every bid is decided."""
+        while getattr(self, "yet_to_bid", None):
+            self.settle(self.yet_to_bid.pop(), 1, None)
         while getattr(self, "running", None):
             self.settle(next(iter(self.running)), 1, None)
         assert not getattr(self, "waiting", None)
@@ -222,12 +244,12 @@ TestBids = BidsMachine.TestCase
 
 
 @pytest.mark.parametrize("max_running", [1, 4])
-def test_many_threads_all_come_to_an_end(max_running):
+def test_all_of_many_threads_finish(max_running: int) -> None:
     ledger, num_searches = TokenLedger(4000, max_running=max_running), 24
-    bidders = [ledger.join(nothing) for _ in range(num_searches)]
+    bidders = [ledger.join(constant) for _ in range(num_searches)]
 
-    def run(bidder):
-        generator, spent = random.Random(bidder.place), 20
+    def run(bidder: Bidder) -> int:
+        generator, spent = random.Random(bidder.order), 20
         with bidder:
             for _ in range(generator.randrange(60)):
                 if not bidder.ask(spent, generator.gauss(0, 1), expected=10):
@@ -242,17 +264,24 @@ def test_many_threads_all_come_to_an_end(max_running):
     assert 3900 < spent <= 4000 + 5 * max_running
 
 
-def run_together(total, models=range(6), **arguments):
-    """Searches on different models that share their tokens; their results."""
+def run_together(total: int, models: Items[int] = range(6)) -> list[PromptResult]:
+    """The results of searches on different models that share their tokens."""
     ledger = TokenLedger(total)
-    fields = {"max_sequences": 40, "width": 1, "top_k": VOCABULARY, "priority": "joint_cost"}
-    config = SearchConfig(**fields | arguments, sampling=SAMPLING, reasoning_end=None)
+    config = SearchConfig(
+        max_sequences=40,
+        width=1,
+        top_k=VOCABULARY,
+        priority="joint_cost",
+        sampling=SAMPLING,
+        reasoning_end=None,
+    )
     bidders = [ledger.join(BestEntry(find_priority("joint_cost"))) for _ in models]
 
-    def run(model, bidder):
-        endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(model)))
+    def run(model: int, bidder: Bidder) -> PromptResult:
+        endpoint = endpoint_of(ScriptedServer(mixed_distribution(model)))
         state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
-        return state.ret_value
+        result: PromptResult = state.ret_value
+        return result
 
     with ThreadPoolExecutor(len(models)) as pool:
         results = list(pool.map(run, models, bidders, timeout=HANGS))
@@ -260,53 +289,67 @@ def run_together(total, models=range(6), **arguments):
     return results
 
 
-def test_searches_open_the_best_entries_of_all_their_trees():
-    """As if all prompts were one tree: who bids highest goes on until all is spent."""
+def priority_of(sequence: Sequence) -> float:
+    assert sequence.branch is not None
+    assert sequence.branch.priority is not None
+    return sequence.branch.priority
+
+
+def num_generated(sequence: Sequence) -> int:
+    """Tokens decoded for a sequence alone; a repeated one cost none."""
+    point = sequence.branch
+    return 0 if point is None else len(sequence.token_ids) - point.position - 1
+
+
+def test_searches_open_the_best_entries_of_all_their_trees() -> None:
+    """As if all prompts were one tree: the highest bid gets a round until all is spent."""
     total = 60
     shared, alone = run_together(total), run_together(10_000)
     assert total - 4 <= sum(result.counts.generated for result in shared) <= total + 4
     sizes = [len(result.sequences) for result in shared]
     waiting = [list(result.sequences) for result in alone]
-    spent, least = sum(len(sequences.pop(0).token_ids) for sequences in waiting), [1] * len(alone)
+    spent = sum(len(sequences.pop(0).token_ids) for sequences in waiting)
+    min_sizes = [1] * len(alone)
     while spent <= total - 4:  # until then a sequence of four tokens fits
         best = max(
-            (place for place, sequences in enumerate(waiting) if sequences),
-            key=lambda place: (waiting[place][0].branch.priority, -place),
+            (index for index, sequences in enumerate(waiting) if sequences),
+            key=lambda index: (priority_of(waiting[index][0]), -index),
         )
         opened = waiting[best].pop(0)
-        spent += len(opened.token_ids) - opened.branch.position - 1
-        least[best] += 1
-    assert all(one >= other for one, other in zip(sizes, least, strict=True)), (sizes, least)
-    assert len(set(sizes)) > 1, "some prompts are worth more than others"
+        spent += num_generated(opened)
+        min_sizes[best] += 1
+    assert all(np.array(sizes) >= min_sizes), (sizes, min_sizes)
+    assert len(set(sizes)) > 1, "some prompts get more rounds than others"
 
 
-class Noting(nullcontext):
-    """Grants every bid."""
+class GrantingAll(nullcontext[None]):
+    """A bidder that is granted every round, and records its bids."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.bids = []
+        self.bids: list[tuple[int, float, float]] = []
+        self.spent: list[int | None] = []
 
-    def utility(self, tree, sequences):
-        assert all(sequence.finish_reason for sequence in sequences), "all have been drawn"
+    def utility(self, tree: TokenTree, sequences: Items[Sequence]) -> float:
+        assert all(sequence.finish_reason for sequence in sequences), "all have finished"
         return float(len(sequences))
 
-    def ask(self, spent, value, expected):
+    def ask(self, spent: int, value: float, expected: float) -> bool:
         self.bids.append((spent, value, expected))
         return True
 
-    def leave(self, spent):
-        self.bids.append(spent)
+    def leave(self, spent: int | None = None) -> None:
+        self.spent.append(spent)
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor", "trie_parallel"])
 @pytest.mark.parametrize("width", [1, 3])
-def test_a_search_bids_its_worth_and_what_its_round_will_cost(order, width):
+def test_a_search_bids_its_utility_and_its_expected_cost(order: str, width: int) -> None:
     """Sequences of a model that never ends them are four tokens long."""
-    bidder = Noting()
-    endpoint = TokenEndpoint(ScriptedServer(lambda path: (1e-9, 0.4, 0.3, 0.2, 0.1 - 1e-9)))
+    bidder = GrantingAll()
+    endpoint = endpoint_of(ScriptedServer(lambda path: (1e-9, 0.4, 0.3, 0.2, 0.1 - 1e-9)))
     config = SearchConfig(
-        order=order,
+        order=cast(Any, order),
         max_sequences=10,
         width=width,
         top_k=VOCABULARY,
@@ -317,43 +360,44 @@ def test_a_search_bids_its_worth_and_what_its_round_will_cost(order, width):
     state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
     result = state.ret_value
     spent, drawn = 4, 1
-    for bid in bidder.bids[:-1]:
-        room = min(width, drawn, 10 - drawn)
-        assert bid == (spent, float(drawn), pytest.approx(spent / drawn * room))
-        opened = result.sequences[drawn : drawn + room]
-        drawn += room
-        spent += sum(len(s.token_ids) - s.branch.position - 1 for s in opened if s.branch)
+    for bid in bidder.bids:
+        num_opened = min(width, drawn, 10 - drawn)
+        assert bid[:2] == (spent, float(drawn))
+        assert bid[2] == pytest.approx(spent / drawn * num_opened)
+        opened = result.sequences[drawn : drawn + num_opened]
+        drawn += num_opened
+        spent += sum(map(num_generated, opened))
     assert drawn == 10
-    assert bidder.bids[-1] == spent == result.counts.generated
+    assert bidder.spent == [spent] == [result.counts.generated]
 
 
-def test_a_rule_that_fails_keeps_nobody_waiting():
+def test_a_failed_utility_keeps_no_other_waiting() -> None:
     ledger = TokenLedger(100)
 
-    def raises(tree, sequences):
-        raise RuntimeError("no worth")
+    def raises(tree: TokenTree, sequences: Items[Sequence]) -> float:
+        raise RuntimeError("no utility")
 
-    failing, other = ledger.join(raises), ledger.join(nothing)
+    failing, other = ledger.join(raises), ledger.join(constant)
     waiting = other.offer(3, value=1.0, expected=5)
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     config = SearchConfig(sampling=SAMPLING, top_k=VOCABULARY)
-    with pytest.raises(RuntimeError, match="no worth"):
+    with pytest.raises(RuntimeError, match="no utility"):
         search.run(prompt=(9,), config=config, bidder=failing, backend=endpoint)
     assert waiting.result(0)
 
 
-def test_a_prompt_that_is_refused_keeps_nobody_waiting():
+def test_a_refused_prompt_keeps_no_other_waiting() -> None:
     ledger = TokenLedger(100)
-    failing, other = ledger.join(nothing), ledger.join(nothing)
+    failing, other = ledger.join(constant), ledger.join(constant)
     waiting = other.offer(3, value=1.0, expected=5)
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     with pytest.raises(ValueError, match="empty"):
         search.run(prompt=(), config=SearchConfig(), bidder=failing, backend=endpoint)
     assert waiting.result(0)
 
 
-def test_prompts_that_are_answered_together_share_and_a_failed_one_is_told():
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(3)))
+def test_prompts_answered_together_share_tokens_and_report_a_failure() -> None:
+    endpoint = endpoint_of(ScriptedServer(mixed_distribution(3)))
     config = SearchConfig(
         order="trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
     )
@@ -366,9 +410,9 @@ def test_prompts_that_are_answered_together_share_and_a_failed_one_is_told():
         answer_together([(9,), (), (9, 9)], config, hash, 20, endpoint)
 
 
-def test_eager_init_cannot_bid():
-    bidder = TokenLedger(10).join(nothing)
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+def test_eager_init_cannot_bid() -> None:
+    bidder = TokenLedger(10).join(constant)
+    endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     config = EagerConfig(threshold=1.0)
     with pytest.raises(ValueError, match="only searches have rounds"):
         search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint).get_var("x")

@@ -232,7 +232,7 @@ def test_what_finished_together_with_a_failure_is_written(
         (["--extra-cap", "eager=x"], "extra_cap is 'eager=x'; it must be a number, or eager=1"),
         (["--extra-cap", "init=1"], "unknown method of two stages 'init'; there is eager_adapt"),
         (["--stage-two-tries", "0"], "max_tries is 0; it must be at least 1"),
-        (["--priority", "nonsense"], "unknown priority 'nonsense'; there is early_peaks"),
+        (["--priority", "nonsense"], "unknown priority 'nonsense'; choose from early_peaks"),
         (["--stop", "consensus"], "stop is consensus, which ends searches; add one of best_first"),
         (["--verifier", "math"], "verifier is 'math'; it must be module:function that can"),
         (["--verifier", "os:name"], "verifier is 'os:name', a str; it must be a function"),

@@ -1,17 +1,20 @@
-"""Monitors change what is asked for and when, never what comes out."""
+"""A monitor changes the requests, never the distribution of trees."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, eager_init, schedule
-from eager_sgl import executor as executor
-from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.tree import TokenTree
+from eager_sgl import EagerConfig, SamplingConfig, eager_init, executor, schedule
+from eager_sgl.core import BranchPoint, Generation
+from eager_sgl.schedule import Leaf, OnlineSchedule
+from eager_sgl.tree import Segment, TokenTree
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.per_token import tree_distribution, tree_of
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
@@ -19,22 +22,25 @@ from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 NUM_TREES = 600
 ERROR_PROBABILITY = 1e-4  # of failing although the distributions are equal; draws are seeded
 
-# Chosen among 80 models for what happens in them: races for the last slot between sequences at
+# Chosen among 80 models for their events: races for the last slot between sequences at
 # different depths, the end of the reasoning before a branch, impatience, forced stop tokens.
-CASES = {
+CASES: dict[str, tuple[int, int, int]] = {
     "races": (42, 4, 1000),
     "few slots": (60, 3, 1000),
     "reasoning closes": (1, 4, 1000),
     "impatience": (37, 4, 2),
 }
-
+"""The model, M, and the patience."""
 
 GATE = "gate"
+PatchRule = Callable[[pytest.MonkeyPatch], None]
 
 
-def config_of(case, chunk_tokens, temperature=0.8):
+def config_of(case: str, chunk_tokens: int | str, temperature: float = 0.8) -> EagerConfig:
     _, max_sequences, patience = CASES[case]
-    monitor = {"monitor": "gate"} if chunk_tokens == GATE else {"chunk_tokens": chunk_tokens}
+    monitor: dict[str, Any] = (
+        {"monitor": "gate"} if chunk_tokens == GATE else {"chunk_tokens": chunk_tokens}
+    )
     return EagerConfig(
         threshold=1.4,
         top_k=VOCABULARY,
@@ -45,13 +51,14 @@ def config_of(case, chunk_tokens, temperature=0.8):
     )
 
 
-def misfit(case, chunk_tokens, interrupted=0.0):
+def misfit(case: str, chunk_tokens: int | str, interrupted: float = 0.0) -> float:
     """The probability of a fit as bad as this, if the program draws from the exact distribution."""
     kind = Interrupting if interrupted else ScriptedServer
     server = kind(mixed_distribution(CASES[case][0]), allows_gate=True)
-    endpoint, config = TokenEndpoint(server), config_of(case, chunk_tokens)
-    server.probability = interrupted
-    seen = Counter()
+    endpoint, config = endpoint_of(server), config_of(case, chunk_tokens)
+    if isinstance(server, Interrupting):
+        server.probability = interrupted
+    seen: Counter[Any] = Counter()
     for seed in range(NUM_TREES):
         server.restart(seed)
         seen[tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)] += 1
@@ -62,27 +69,31 @@ def misfit(case, chunk_tokens, interrupted=0.0):
     observed, expected = [seen[t] for t in frequent], [exact[t] * NUM_TREES for t in frequent]
     observed.append(NUM_TREES - sum(observed))
     expected.append(NUM_TREES - sum(expected))
-    return chisquare(observed, expected).pvalue
+    return float(chisquare(observed, expected).pvalue)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 3, 8, GATE])
 @pytest.mark.parametrize("case", CASES)
-def test_any_monitor_draws_trees_as_the_per_token_method_does(case, chunk_tokens):
+def test_any_monitor_draws_trees_as_the_per_token_method_does(
+    case: str, chunk_tokens: int | str
+) -> None:
     assert misfit(case, chunk_tokens) > ERROR_PROBABILITY
 
 
 @pytest.mark.parametrize("chunk_tokens", [8, GATE])
 @pytest.mark.parametrize("case", ["races", "impatience"])
-def test_interruptions_leave_the_distribution_as_it_is(case, chunk_tokens, monkeypatch):
+def test_interruptions_leave_the_distribution_as_it_is(
+    case: str, chunk_tokens: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(executor, "MAX_FRUITLESS", 100)
     assert misfit(case, chunk_tokens, interrupted=0.6) > ERROR_PROBABILITY
 
 
-def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
+def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long answers are interrupted more often: without their first part they become rarer."""
     append = TokenTree.append
 
-    def forget(tree, segment, generation, *arguments):
+    def forget(tree: TokenTree, segment: Segment, generation: Generation, *arguments: Any) -> None:
         if generation.interrupted is None:
             append(tree, segment, generation, *arguments)
         else:
@@ -93,24 +104,25 @@ def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch):
     assert misfit("races", 8, interrupted=0.9) < ERROR_PROBABILITY
 
 
-def no_tail_is_discarded(monkeypatch):
+def no_tail_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     branch = TokenTree.branch
 
-    def keep(tree, segment, point, choice):
+    def keep(tree: TokenTree, segment: Segment, point: BranchPoint, choice: int) -> Segment:
         taken_by_child = choice == 1 and point.sampled != point.token_ids[0]
         return segment if taken_by_child else branch(tree, segment, point, choice)
 
     monkeypatch.setattr(TokenTree, "branch", keep)
 
 
-def slots_go_to_the_oldest_sequence(monkeypatch):
-    def push_next(pending, leaf, position):
+def slots_go_to_the_oldest_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def push_next(pending: list[tuple[int, int, BranchPoint]], leaf: Leaf, position: int) -> None:
         points = [p for p in leaf.segment.branch_points if p.position >= position]
         if points:
             heapq.heappush(pending, (leaf.index, points[0].position, points[0]))
 
-    def take(self, tree):
-        leaves, pending = [schedule.Leaf(0, tree.segments[0])], []
+    def take(self: OnlineSchedule, tree: TokenTree) -> tuple[list[Leaf], tuple[int, int]]:
+        leaves = [Leaf(0, tree.segments[0])]
+        pending: list[tuple[int, int, BranchPoint]] = []
         push_next(pending, leaves[0], 0)
         while pending and len(leaves) < self.max_sequences:
             index, position, point = heapq.heappop(pending)
@@ -118,10 +130,10 @@ def slots_go_to_the_oldest_sequence(monkeypatch):
                 push_next(pending, leaf, position + 1)
         return leaves, (-1, -1) if len(leaves) >= self.max_sequences else (10**9, 0)
 
-    monkeypatch.setattr(schedule.OnlineSchedule, "_take_branches", take)
+    monkeypatch.setattr(OnlineSchedule, "_take_branches", take)
 
 
-def nothing_closes_the_reasoning(monkeypatch):
+def nothing_closes_the_reasoning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TokenTree, "_find_reasoning_end", lambda *arguments: None)
 
 
@@ -134,12 +146,14 @@ def nothing_closes_the_reasoning(monkeypatch):
     ],
 )
 @pytest.mark.parametrize("chunk_tokens", [3, GATE])
-def test_the_comparison_notices_a_wrong_rule(wrong_rule, case, chunk_tokens, monkeypatch):
+def test_the_comparison_notices_a_wrong_rule(
+    wrong_rule: PatchRule, case: str, chunk_tokens: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong_rule(monkeypatch)
     assert misfit(case, chunk_tokens) < ERROR_PROBABILITY
 
 
-def test_the_comparison_notices_a_wrong_patience():
+def test_the_comparison_notices_a_wrong_patience() -> None:
     server = ScriptedServer(mixed_distribution(CASES["impatience"][0]))
     patient = tree_distribution(server.distribution, config_of("races", 3))
     impatient = tree_distribution(server.distribution, config_of("impatience", 3))
@@ -148,8 +162,8 @@ def test_the_comparison_notices_a_wrong_patience():
 
 
 @pytest.mark.parametrize("model", range(20))
-def test_greedy_trees_are_the_same_under_every_monitor(model):
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(model), allows_gate=True))
+def test_greedy_trees_are_the_same_under_every_monitor(model: int) -> None:
+    endpoint = endpoint_of(ScriptedServer(mixed_distribution(model), allows_gate=True))
     trees = {
         tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)
         for config in (config_of("races", chunk, temperature=0) for chunk in (1, 2, 3, 5, 8, GATE))

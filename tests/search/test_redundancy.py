@@ -1,31 +1,45 @@
-"""What a tree shows of its forks, and the order in which searches that look at it open entries."""
+"""Which forks of a tree are redundant, and the order in which priorities open its candidates."""
+
+from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
+from typing import Any
 
 import numpy as np
 import pytest
 
-from eager_sgl import SamplingConfig, SearchConfig
+from eager_sgl import PromptResult, SamplingConfig, SearchConfig, Sequence
 from eager_sgl.core import Generation, TopLogprobs
-from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.program import search
-from eager_sgl.search.frontier import StepRecorder, candidates
+from eager_sgl.search.frontier import Candidates, StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, EarlyPeaks
 from eager_sgl.search.redundancy import Divergent, Novel, _Options, divergence, recurrences
-from eager_sgl.tree import TokenTree
-from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution
-from tests.search.test_frontier import open_candidate
+from eager_sgl.signals import Floats
+from eager_sgl.tree import Segment, TokenTree
+from tests.fakes.endpoint import endpoint_of
+from tests.fakes.scripted import (
+    EOS,
+    VOCABULARY,
+    Distribution,
+    ScriptedServer,
+    mixed_distribution,
+)
+from tests.fakes.trees import open_candidate
 
+Path = tuple[int, ...]
+Discount = Callable[[Path, int], float]
 SO, THEN, PLUS, MINUS = 11, 12, 21, 22
-IDLE = {SO: 0.5, THEN: 0.5}
+REDUNDANT = {SO: 0.5, THEN: 0.5}
 DECISION = {PLUS: 0.6, MINUS: 0.4}
 HORIZON = 12
 RARE = 1e-9
 
 
-def drawn(tokens, *distributions):
-    """A generation of tokens, each from a distribution; from where none is given, certain."""
+def drawn(tokens: list[int], *distributions: dict[int, float]) -> Generation:
+    """A generation of tokens, drawn from the distributions as far as given, then certain."""
     rows = [*distributions, *({token: 1.0} for token in tokens[len(distributions) :])]
     width = max(4, *map(len, rows))
     ids, chances = np.zeros((len(tokens), width), np.int32), np.zeros((len(tokens), width))
@@ -38,68 +52,71 @@ def drawn(tokens, *distributions):
     return Generation(tuple(tokens), "stop", 1, 0, top=top)
 
 
-def tree_of(generation):
+def tree_of(generation: Generation) -> TokenTree:
     tree = TokenTree([9], max_new_tokens=50, policy=StepRecorder())
     tree.append(tree.open_root(), generation, num_asked=50)
     return tree
 
 
-def fork(tree, position, token, generation):
-    """Open a token at a step of any segment, and draw what follows."""
+def fork(tree: TokenTree, position: int, token: int, generation: Generation) -> Segment:
+    """Open a token at a step of any segment, and draw the rest."""
     found = candidates(tree)
-    places = (found.positions == position) & (found.token_ids == token)
-    segment = open_candidate(tree, found, int(np.flatnonzero(places)[0]))
+    matches = (found.positions == position) & (found.token_ids == token)
+    segment = open_candidate(tree, found, int(np.flatnonzero(matches)[0]))
     tree.append(segment, generation, num_asked=50)
     return segment
 
 
-def two_words():
-    """so + so 5 end: a word, a decision, a word, and its result."""
-    return tree_of(drawn([SO, PLUS, SO, 5, EOS], IDLE, DECISION, IDLE))
+def two_words() -> TokenTree:
+    """so + so 5 end: a word, a decision, a word, and the result."""
+    return tree_of(drawn([SO, PLUS, SO, 5, EOS], REDUNDANT, DECISION, REDUNDANT))
 
 
-def by_place(found, values):
-    places = zip(found.segments, found.positions, found.token_ids, values, strict=True)
-    return {
-        (int(s), int(p), int(t)): float(value) for s, p, t, value in places if value > -math.inf
-    }
+def by_candidate(found: Candidates, values: Floats) -> dict[tuple[int, int, int], float]:
+    """Finite values by segment, position and token."""
+    rows = zip(found.segments, found.positions, found.token_ids, values, strict=True)
+    return {(int(s), int(p), int(t)): float(value) for s, p, t, value in rows if value > -math.inf}
 
 
-def test_a_token_taken_from_the_same_options_recurs():
+def test_a_token_taken_from_the_same_options_recurs() -> None:
     tree = two_words()
     found = candidates(tree)
-    assert by_place(found, recurrences(found)) == {
+    assert by_candidate(found, recurrences(found)) == {
         (0, 0, THEN): 0,
         (0, 1, MINUS): 0,
         (0, 2, THEN): 0,
     }
     fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, {SO: 0.45, THEN: 0.55}))
     found = candidates(tree)
-    assert by_place(found, recurrences(found)) == {
+    assert by_candidate(found, recurrences(found)) == {
         (0, 1, MINUS): 0,
         (0, 2, THEN): 1,
         (1, 1, MINUS): 0,
         (1, 2, THEN): 1,
     }
-    fork(tree, 1, MINUS, drawn([THEN, 4, EOS], IDLE))
+    fork(tree, 1, MINUS, drawn([THEN, 4, EOS], REDUNDANT))
     found = candidates(tree)
-    times = by_place(found, recurrences(found))
+    times = by_candidate(found, recurrences(found))
     assert times[0, 2, THEN] == 2
-    assert times.pop((1, 1, MINUS)) == 1, "one branch has taken it: to the other it is not new"
+    assert times.pop((1, 1, MINUS)) == 1, "taken on one branch, no longer new on the other"
 
 
-def test_unlikely_tokens_are_no_options():
-    tree = tree_of(drawn([SO, SO, EOS], {SO: 0.55, THEN: 0.4, 30: 0.05}, IDLE))
+def test_unlikely_tokens_are_no_options() -> None:
+    tree = tree_of(drawn([SO, SO, EOS], {SO: 0.55, THEN: 0.4, 30: 0.05}, REDUNDANT))
     found = candidates(tree)
-    assert by_place(found, recurrences(found)) == {(0, 0, THEN): 0, (0, 0, 30): 0, (0, 1, THEN): 0}
+    assert by_candidate(found, recurrences(found)) == {
+        (0, 0, THEN): 0,
+        (0, 0, 30): 0,
+        (0, 1, THEN): 0,
+    }
     fork(tree, 0, THEN, drawn([SO, EOS], {SO: 0.6, 30: 0.4}))
     found = candidates(tree)
-    times = by_place(found, recurrences(found))
+    times = by_candidate(found, recurrences(found))
     assert times[0, 1, THEN] == 1
-    assert times[1, 1, 30] == 0, "other options, though the token is the same"
+    assert times[1, 1, 30] == 0, "other options, the same token"
 
 
-def test_flat_steps_have_options_of_their_own():
+def test_flat_steps_have_their_most_likely_tokens_as_options() -> None:
     """Where no token has a tenth, the most likely ones are the options."""
     words, others = dict.fromkeys(range(40, 52), 1 / 12), dict.fromkeys(range(60, 72), 1 / 12)
     tree = tree_of(drawn([40, 60, 41, EOS], words, others, words))
@@ -109,24 +126,24 @@ def test_flat_steps_have_options_of_their_own():
     assert set(options.of(found)) == {options.at(0, 0), options.at(0, 1)}
 
 
-def test_a_fork_shows_nothing_where_both_go_on_alike():
+def test_divergence_is_zero_where_both_sequences_continue_alike() -> None:
     tree = two_words()
-    child = fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, IDLE))
+    child = fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, REDUNDANT))
     assert divergence(child, HORIZON) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_consequence_is_the_largest_distance_while_both_say_the_same():
+def test_divergence_is_the_largest_distance_up_to_the_next_difference() -> None:
     tree = two_words()
-    child = fork(tree, 0, THEN, drawn([PLUS, SO, 6, EOS], {PLUS: 0.9, MINUS: 0.1}, IDLE))
+    child = fork(tree, 0, THEN, drawn([PLUS, SO, 6, EOS], {PLUS: 0.9, MINUS: 0.1}, REDUNDANT))
     assert divergence(child, horizon=1) == pytest.approx(0.3)
     assert divergence(child, horizon=2) == pytest.approx(0.3)
     assert divergence(child, horizon=3) == pytest.approx(1), "5 is certain here, 6 there"
     tree = two_words()
-    other = fork(tree, 0, THEN, drawn([MINUS, SO, 6, EOS], {PLUS: 0.4, MINUS: 0.6}, IDLE))
-    assert divergence(other, HORIZON) == pytest.approx(0.2), "6 may be of the minus before it"
+    other = fork(tree, 0, THEN, drawn([MINUS, SO, 6, EOS], {PLUS: 0.4, MINUS: 0.6}, REDUNDANT))
+    assert divergence(other, HORIZON) == pytest.approx(0.2), "6 may depend on the minus before it"
 
 
-def test_a_fork_with_nothing_behind_it_counts_as_a_decision():
+def test_a_fork_without_further_tokens_counts_as_a_decision() -> None:
     tree = TokenTree([9], max_new_tokens=50, policy=StepRecorder(), is_stop=lambda t: t == EOS)
     tree.append(tree.open_root(), drawn([SO, 5, EOS], {SO: 0.6, EOS: 0.4}), num_asked=50)
     child = open_candidate(tree, candidates(tree), 0)
@@ -134,20 +151,20 @@ def test_a_fork_with_nothing_behind_it_counts_as_a_decision():
     assert divergence(child, HORIZON) == 1
 
 
-def test_forks_at_the_same_options_are_judged_together():
+def test_forks_at_the_same_options_share_their_discount() -> None:
     tree, base = two_words(), EarlyPeaks()
     first = candidates(tree)
-    assert Divergent(base)(first) == pytest.approx(base(first)), "nothing is known yet"
-    fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, IDLE))
-    fork(tree, 1, MINUS, drawn([SO, 3, EOS], IDLE))  # of the root: the first in order
+    assert Divergent(base)(first) == pytest.approx(base(first)), "no fork yet"
+    fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, REDUNDANT))
+    fork(tree, 1, MINUS, drawn([SO, 3, EOS], REDUNDANT))  # of the root, which comes first
     found = candidates(tree)
-    change = by_place(found, Divergent(base)(found) - base(found))
+    change = by_candidate(found, Divergent(base)(found) - base(found))
     assert change[0, 2, THEN] == pytest.approx(math.log((1 + 0) / 2))
     assert change[1, 1, MINUS] == pytest.approx(math.log((1 + 1) / 2))
 
 
-def words_and_decisions(path):
-    """At even steps an idle word, at odd steps a decision, on which later ones depend."""
+def words_and_decisions(path: Path) -> tuple[float, ...]:
+    """At even steps a redundant word, at odd steps a decision on which later ones depend."""
     chances = [RARE] * VOCABULARY
     if len(path) >= 6:
         chances[EOS] = 1
@@ -162,35 +179,41 @@ def words_and_decisions(path):
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=8)
 
 
-def run(distribution, seed, priority, **arguments):
+def run(distribution: Distribution, seed: int, priority: str, **arguments: Any) -> PromptResult:
     server = ScriptedServer(distribution)
     server.restart(seed=seed)
-    fields = {"max_sequences": 10, "width": 1, "top_k": VOCABULARY, "sampling": SAMPLING}
+    fields: dict[str, Any] = {"max_sequences": 10, "width": 1, "top_k": VOCABULARY}
+    fields["sampling"] = SAMPLING
     config = SearchConfig(**fields | {"priority": priority} | arguments)
-    return search.run(prompt=(9,), config=config, backend=TokenEndpoint(server)).ret_value
+    result: PromptResult = search.run(
+        prompt=(9,), config=config, backend=endpoint_of(server)
+    ).ret_value
+    return result
 
 
-def options_of(distribution, path):
+def options_of(distribution: Distribution, path: Path) -> frozenset[int]:
     return frozenset(token for token, chance in enumerate(distribution(path)) if chance >= 0.1)
 
 
-def tried(sequences):
+def tried(sequences: Iterable[Sequence]) -> set[tuple[Path, int]]:
     """Every (path, token) that a sequence holds."""
     return {(s.token_ids[:at], token) for s in sequences for at, token in enumerate(s.token_ids)}
 
 
-def choices(distribution, sequences):
-    """Those of them where the model had a choice."""
+def choices(distribution: Distribution, sequences: Iterable[Sequence]) -> set[tuple[Path, int]]:
+    """The tried pairs whose step is stored."""
     return {(p, token) for p, token in tried(sequences) if max(distribution(p)) < 0.995}
 
 
-def early_peak(distribution, path):
+def early_peak(distribution: Distribution, path: Path) -> float:
     chances = [chance for chance in distribution(path) if chance]
     return math.log(-sum(chance * math.log(chance) for chance in chances)) - len(path) / 40
 
 
-def best_untried(distribution, sequences, discount):
-    """The highest value of what is untried, by brute force over all paths."""
+def best_untried(
+    distribution: Distribution, sequences: Iterable[Sequence], discount: Discount
+) -> float:
+    """The highest value of an untried token, by brute force over all paths."""
     held, values = tried(sequences), []
     for path in {path for path, _ in choices(distribution, sequences)}:
         chances = distribution(path)
@@ -201,24 +224,26 @@ def best_untried(distribution, sequences, discount):
     return max(values)
 
 
-def by_recurrence(distribution, sequences):
+def by_recurrence(distribution: Distribution, sequences: Items[Sequence]) -> Discount:
     taken = Counter(
         (options_of(distribution, path), token) for path, token in choices(distribution, sequences)
     )
     return lambda path, token: -math.log1p(taken[options_of(distribution, path), token])
 
 
-def expected(distribution, path, at):
-    """What counts as certain where the tree does not store it."""
+def expected(distribution: Distribution, path: Path, at: int) -> Iterable[float]:
+    """The distribution at a position; certain where the step is not stored."""
     chances = distribution(path[:at])
     if max(chances) < 0.995:
         return chances
     return [float(token == path[at]) for token in range(VOCABULARY)]
 
 
-def by_divergence(distribution, sequences):
-    shown = {}
+def by_divergence(distribution: Distribution, sequences: Items[Sequence]) -> Discount:
+    divergences: dict[frozenset[int], list[float]] = {}
     for one in sequences[1:]:
+        assert one.parent is not None
+        assert one.branch is not None
         parent, start = sequences[one.parent].token_ids, one.branch.position
         distances = []
         for at in range(start + 1, min(len(parent), len(one.token_ids), start + 1 + HORIZON)):
@@ -227,8 +252,12 @@ def by_divergence(distribution, sequences):
             if one.token_ids[at] != parent[at]:
                 break
         options = options_of(distribution, parent[:start])
-        shown.setdefault(options, [1.0]).append(max(distances, default=1.0))
-    return lambda path, token: math.log(np.mean(shown.get(options_of(distribution, path), [1.0])))
+        divergences.setdefault(options, [1.0]).append(max(distances, default=1.0))
+
+    def discount(path: Path, token: int) -> float:
+        return math.log(np.mean(divergences.get(options_of(distribution, path), [1.0])))
+
+    return discount
 
 
 @pytest.mark.parametrize(
@@ -236,15 +265,21 @@ def by_divergence(distribution, sequences):
     [("novel_early_peaks", by_recurrence), ("divergent_early_peaks", by_divergence)],
 )
 @pytest.mark.parametrize("distribution", [words_and_decisions, *map(mixed_distribution, range(3))])
-def test_the_best_is_opened_at_every_turn(name, discounts, distribution):
-    """What was opened has the highest value that a count over all paths finds at its turn."""
+def test_the_best_is_opened_at_every_turn(
+    name: str,
+    discounts: Callable[[Distribution, Items[Sequence]], Discount],
+    distribution: Distribution,
+) -> None:
+    """The opened token has the highest value that brute force finds at its turn."""
     for seed in range(5):
         sequences = run(distribution, seed, name, reasoning_end=None).sequences
         assert len(sequences) > 1
         for turn in range(1, len(sequences)):
             before = sequences[:turn]
             best = best_untried(distribution, before, discounts(distribution, before))
-            assert sequences[turn].branch.priority == pytest.approx(best, abs=1e-4)
+            branch = sequences[turn].branch
+            assert branch is not None
+            assert branch.priority == pytest.approx(best, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -255,23 +290,22 @@ def test_the_best_is_opened_at_every_turn(name, discounts, distribution):
         ("divergent_early_peaks", [0, 1, 3, 5, 3, 2, 1]),
     ],
 )
-def test_idle_words_are_left_once_they_are_known(name, positions):
-    """Even positions are words. The first sequence holds both of them: none of them is new."""
-    arguments = {"max_sequences": 8, "reasoning_end": None}
-    result = run(words_and_decisions, 0, name, **arguments)
-    assert [sequence.branch.position for sequence in result.sequences[1:]] == positions
+def test_redundant_words_are_left_once_they_are_known(name: str, positions: list[int]) -> None:
+    """Even positions are words. The first sequence holds both of them, so none is new."""
+    result = run(words_and_decisions, 0, name, max_sequences=8, reasoning_end=None)
+    assert [point.position for point in result.branch_points] == positions
 
 
 @pytest.mark.parametrize("name", ["novel_early_peaks", "divergent_early_peaks"])
 @pytest.mark.parametrize("model", range(3))
-def test_no_path_is_opened_twice(name, model):
+def test_no_path_is_opened_twice(name: str, model: int) -> None:
     for seed in range(10):
         sequences = run(mixed_distribution(model), seed, name, width=3, max_sequences=12).sequences
         paths = [sequence.token_ids for sequence in sequences]
         assert len(set(paths)) == len(paths)
 
 
-def test_they_see_what_the_other_priority_wants_to_see():
+def test_wrappers_keep_the_reshaping_of_the_base_priority() -> None:
     flat = PRIORITIES["flat_joint_cost"]
     assert Novel(flat).reshaping is flat.reshaping
     assert Divergent(flat).reshaping is flat.reshaping

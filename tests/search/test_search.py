@@ -1,70 +1,82 @@
-"""Searches over the tree of a scripted model: exact where they promise it, and nothing twice."""
+"""Searches over the tree of a scripted model: exact where they promise it, no path twice."""
+
+from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import product
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl import EagerConfig, PromptResult, SamplingConfig, SearchConfig
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.program import search
-from eager_sgl.search import trie
+from eager_sgl.search import round_sizes, trie
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 ERROR_PROBABILITY = 1e-5
 MODELS = range(4)
+Path = tuple[int, ...]
+Outcome = TypeVar("Outcome", bound=Hashable)
 
 
-def run(server, seed, **arguments):
-    endpoint = TokenEndpoint(server)
-    return run_on(endpoint, server, seed, **arguments)
+def run(server: ScriptedServer, seed: int, **arguments: Any) -> PromptResult:
+    return run_on(endpoint_of(server), server, seed, **arguments)
 
 
-def run_on(endpoint, server, seed, **arguments):
+def run_on(
+    endpoint: TokenEndpoint, server: ScriptedServer, seed: int, **arguments: Any
+) -> PromptResult:
     server.restart(seed=seed)
-    fields = {"max_sequences": 6, "top_k": VOCABULARY, "sampling": SAMPLING, "seed": seed}
-    config = SearchConfig(**fields | arguments)
-    return search.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    fields: dict[str, Any] = {"max_sequences": 6, "sampling": SAMPLING, "seed": seed}
+    config = SearchConfig(top_k=VOCABULARY, **fields | arguments)
+    result: PromptResult = search.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    return result
 
 
 @cache
-def sequence_distribution(model):
+def sequence_distribution(model: int) -> dict[Path, float]:
     """The exact probability of every sequence of plain sampling."""
-    distribution, found = mixed_distribution(model), {}
+    distribution = mixed_distribution(model)
+    found: dict[Path, float] = {}
 
-    def descend(path, chance):
+    def descend(path: Path, probability: float) -> None:
         if (path and path[-1] == EOS) or len(path) == SAMPLING.max_new_tokens:
-            found[path] = chance
+            found[path] = probability
             return
         step = tempered(distribution(path), SAMPLING.temperature, SAMPLING.top_p)
         for token in np.flatnonzero(step):
-            descend((*path, int(token)), chance * step[token])
+            descend((*path, int(token)), probability * step[token])
 
     descend((), 1.0)
     return found
 
 
-def p_value(counts, expected):
+def p_value(counts: Counter[Outcome], expected: Mapping[Outcome, float]) -> float:
     """Of a chi-square test, categories under 5 expected draws taken together."""
     total = sum(counts.values())
     assert set(counts) <= set(expected), "an impossible outcome"
     large = [key for key, chance in expected.items() if chance * total >= 5]
-    observed = [counts[key] for key in large]
+    observed: list[float] = [counts[key] for key in large]
     wanted = [expected[key] * total for key in large]
     observed.append(total - sum(observed))
     wanted.append(total - sum(wanted))
     if wanted[-1] < 1e-6:
         observed, wanted = observed[:-1], wanted[:-1]
-    return chisquare(observed, wanted).pvalue if len(wanted) > 1 else 1.0
+    return float(chisquare(observed, wanted).pvalue) if len(wanted) > 1 else 1.0
 
 
-def draws(model, order, num_runs, **arguments):
+def draws(model: int, order: str, num_runs: int, **arguments: Any) -> Iterator[list[Path]]:
     server = ScriptedServer(mixed_distribution(model))
-    endpoint = TokenEndpoint(server)
+    endpoint = endpoint_of(server)
     for seed in range(num_runs):
         result = run_on(endpoint, server, seed, order=order, **arguments)
         yield [sequence.token_ids for sequence in result.sequences]
@@ -72,14 +84,16 @@ def draws(model, order, num_runs, **arguments):
 
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("model", MODELS)
-def test_trie_cached_samples_have_the_distribution_of_plain_sampling(model, width):
+def test_trie_cached_samples_have_the_distribution_of_plain_sampling(
+    model: int, width: int
+) -> None:
     runs = list(draws(model, "trie_parallel", 150, width=width))
     assert all(len(sequences) == 6 for sequences in runs)
     counts = Counter(sequence for sequences in runs for sequence in sequences)
     assert p_value(counts, sequence_distribution(model)) > ERROR_PROBABILITY
 
 
-def test_a_biased_walk_is_noticed(monkeypatch):
+def test_biased_sampling_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = trie.nucleus
     flat = SamplingConfig(temperature=1.6, top_p=1.0)
     monkeypatch.setattr(
@@ -90,38 +104,40 @@ def test_a_biased_walk_is_noticed(monkeypatch):
     assert biased or p_value(counts, sequence_distribution(0)) < ERROR_PROBABILITY
 
 
-def pair_distribution(model):
+def pair_distribution(model: int) -> dict[tuple[Path, Path], float]:
     """Of the first two draws without replacement, in order."""
     single = sequence_distribution(model)
     return {
-        (one, other): single[one] * single[other] / (1 - single[one])
-        for one, other in product(single, repeat=2)
-        if one != other
+        (first, second): single[first] * single[second] / (1 - single[first])
+        for first, second in product(single, repeat=2)
+        if first != second
     }
 
 
+def count_pairs(runs: Iterable[list[Path]]) -> Counter[tuple[Path, Path]]:
+    return Counter((run[0], run[1]) for run in runs if len(run) == 2)
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_draws_without_replacement_are_exact(model):
-    runs = list(draws(model, "swor", 400, width=1, max_sequences=2))
-    counts = Counter(tuple(sequences) for sequences in runs if len(sequences) == 2)
+def test_draws_without_replacement_are_exact(model: int) -> None:
+    counts = count_pairs(draws(model, "swor", 400, width=1, max_sequences=2))
     assert p_value(counts, pair_distribution(model)) > ERROR_PROBABILITY
 
 
-def test_biased_draws_without_replacement_are_noticed(monkeypatch):
+def test_biased_draws_without_replacement_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = trie.nucleus
     flat = SamplingConfig(temperature=1.2, top_p=SAMPLING.top_p)
     monkeypatch.setattr(
         trie, "nucleus", lambda logprobs, top_k_mass, _: exact(logprobs, top_k_mass, flat)
     )
-    runs = list(draws(1, "swor", 400, width=1, max_sequences=2))
-    counts = Counter(tuple(sequences) for sequences in runs if len(sequences) == 2)
+    counts = count_pairs(draws(1, "swor", 400, width=1, max_sequences=2))
     expected = pair_distribution(1)
     assert not set(counts) <= set(expected) or p_value(counts, expected) < ERROR_PROBABILITY
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor"])
 @pytest.mark.parametrize("model", MODELS)
-def test_no_path_is_opened_twice(model, order):
+def test_no_path_is_opened_twice(model: int, order: str) -> None:
     server = ScriptedServer(mixed_distribution(model))
     for seed in range(20):
         result = run(server, seed, order=order, width=3, max_sequences=12)
@@ -130,7 +146,7 @@ def test_no_path_is_opened_twice(model, order):
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor", "trie_parallel"])
-def test_nothing_is_discarded_and_prefixes_come_from_the_cache(order):
+def test_nothing_is_discarded_and_prefixes_come_from_the_cache(order: str) -> None:
     server = ScriptedServer(mixed_distribution(2))
     result = run(server, 1, order=order, max_sequences=8, width=4)
     counts = result.counts
@@ -139,14 +155,15 @@ def test_nothing_is_discarded_and_prefixes_come_from_the_cache(order):
     assert counts.naive == sum(len(sequence.token_ids) for sequence in result.sequences)
     for sequence in result.sequences:
         if sequence.parent is not None:
+            assert sequence.branch is not None
             before = result.sequences[sequence.parent].token_ids[: sequence.branch.position]
             assert sequence.token_ids[: len(before)] == before
             taken, chosen = sequence.branch.token_ids
             assert sequence.token_ids[len(before)] == chosen != taken
 
 
-def test_everything_there_is_ends_a_search():
-    """A model with few sequences is drawn to the last of them, however large M is."""
+def test_a_search_ends_once_all_sequences_are_drawn() -> None:
+    """All sequences of a model with few of them are drawn, however large M is."""
     few = ScriptedServer(lambda path: (0.6 - 3e-9, 0.4, 1e-9, 1e-9, 1e-9))
     result = run(few, 0, order="swor", max_sequences=100, width=2)
     assert len(result.sequences) == 5  # 0, 10, 110, 1110, 1111
@@ -155,12 +172,12 @@ def test_everything_there_is_ends_a_search():
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor"])
-def test_a_round_never_opens_more_than_there_are_sequences(order):
-    sizes = []
+def test_a_round_never_opens_more_than_there_are_sequences(order: str) -> None:
+    sizes: list[int] = []
     config = SearchConfig(
-        order=order, width=4, max_sequences=15, top_k=VOCABULARY, sampling=SAMPLING
+        order=cast(Any, order), width=4, max_sequences=15, top_k=VOCABULARY, sampling=SAMPLING
     )
-    backend = TokenEndpoint(ScriptedServer(mixed_distribution(3)))
+    backend = endpoint_of(ScriptedServer(mixed_distribution(3)))
     search.run(
         prompt=(9,),
         config=config,
@@ -168,9 +185,19 @@ def test_a_round_never_opens_more_than_there_are_sequences(order):
         backend=backend,
     )
     assert sizes == [1, 2, 4, 8, 12]
+    assert round_sizes(15, width=4) == [*sizes, 15]
 
 
-def test_a_budget_and_a_stop_rule_end_a_search():
+@given(max_sequences=st.integers(1, 80), width=st.integers(1, 20))
+def test_round_sizes_rise_to_the_number_of_sequences(max_sequences: int, width: int) -> None:
+    sizes = round_sizes(max_sequences, width)
+    opened = np.diff(sizes)
+    assert (sizes[0], sizes[-1]) == (1, max_sequences)
+    assert (opened[:-1] == np.minimum(sizes[:-1], width)[:-1]).all()
+    assert (opened <= np.minimum(sizes[:-1], width)).all()
+
+
+def test_a_budget_and_a_stop_rule_end_a_search() -> None:
     server = ScriptedServer(mixed_distribution(3))
     long = run(server, 4, width=1, max_sequences=30)
     short = run(server, 4, width=1, max_sequences=30, max_tokens=8)
@@ -178,7 +205,7 @@ def test_a_budget_and_a_stop_rule_end_a_search():
     assert [s.token_ids for s in short.sequences] == [
         s.token_ids for s in long.sequences[: len(short.sequences)]
     ]
-    endpoint = TokenEndpoint(server)
+    endpoint = endpoint_of(server)
     server.restart(seed=4)
     config = SearchConfig(top_k=VOCABULARY, sampling=SAMPLING, width=1)
     state = search.run(
@@ -187,12 +214,13 @@ def test_a_budget_and_a_stop_rule_end_a_search():
     assert len(state.ret_value.sequences) == 3
 
 
-def test_the_best_entries_are_opened_in_order():
-    """At width 1 every opened entry has the highest value of all that were untried then."""
+def test_candidates_are_opened_by_priority() -> None:
+    """At width 1 each opened token had the highest value of all untried ones."""
     server = ScriptedServer(mixed_distribution(1))
     result = run(server, 2, width=1, max_sequences=10, priority="entropy")
-    values = [sequence.branch.priority for sequence in result.sequences[1:]]
-    entropies = [sequence.branch.entropy for sequence in result.sequences[1:]]
+    values = [point.priority for point in result.branch_points]
+    entropies = [point.entropy for point in result.branch_points]
+    assert len(values) == len(result.sequences) - 1
     assert values == pytest.approx(entropies)
     root = result.sequences[0]
     known = [h for h in root.entropies if h == h]
@@ -208,13 +236,13 @@ def test_the_best_entries_are_opened_in_order():
         ({"max_sequences": 0}, "max_sequences is 0"),
     ],
 )
-def test_a_wrong_search_names_the_value(arguments, said):
+def test_a_refused_search_names_the_value(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SearchConfig(**arguments)
 
 
-def test_eager_and_searches_run_the_same_program():
+def test_eager_and_searches_run_the_same_program() -> None:
     server = ScriptedServer(mixed_distribution(1))
     config = EagerConfig(threshold=0.8, top_k=VOCABULARY, sampling=SAMPLING)
-    state = search.run(prompt=(9,), config=config, backend=TokenEndpoint(server))
+    state = search.run(prompt=(9,), config=config, backend=endpoint_of(server))
     assert state.ret_value.max_sequences == 32

@@ -1,100 +1,113 @@
-"""When a search has found enough, on the tree of a scripted model."""
+"""Stop rules, on the tree of a scripted model."""
+
+from __future__ import annotations
 
 import math
-from fractions import Fraction
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager_sgl import Consensus, EagerConfig, SamplingConfig, SearchConfig, Solved, Unexplored
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl import (
+    Consensus,
+    EagerConfig,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    Sequence,
+    Solved,
+    Stop,
+    Unexplored,
+)
+from eager_sgl.engine.protocol import Json
 from eager_sgl.program import search
 from eager_sgl.search.frontier import CERTAIN
-from eager_sgl.search.stopping import majority_confidence, unexplored_mass
-from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution
+from eager_sgl.search.stopping import unexplored_mass
+from eager_sgl.tree import TokenTree
+from tests.fakes.endpoint import endpoint_of
+from tests.fakes.scripted import (
+    EOS,
+    VOCABULARY,
+    Distribution,
+    ScriptedServer,
+    mixed_distribution,
+)
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 MODELS = range(4)
+UNUSED: Any = None
+"""In place of a tree that the rule does not look at."""
 
 
 class CountingServer(ScriptedServer):
-    """Notes what it was asked to decode."""
+    """Records the token ids that it decodes."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.decoded = []
+    def __init__(self, distribution: Distribution) -> None:
+        super().__init__(distribution)
+        self.decoded: list[tuple[int, ...]] = []
 
-    def answer(self, path, body=None):
-        if path == "/detokenize":
+    def answer(self, path: str, body: Json | None = None) -> Json:
+        if path == "/detokenize" and body is not None:
             self.decoded += [tuple(ids) for ids in body["tokens"]]
         return super().answer(path, body)
 
 
-def run(server, until=None, **arguments):
-    fields = {"max_sequences": 12, "width": 1, "top_k": VOCABULARY, "reasoning_end": None}
+def run(server: ScriptedServer, until: Stop | None = None, **arguments: Any) -> PromptResult:
+    fields: dict[str, Any] = {
+        "max_sequences": 12,
+        "width": 1,
+        "top_k": VOCABULARY,
+        "reasoning_end": None,
+    }
     config = SearchConfig(**fields | arguments, sampling=SAMPLING)
-    endpoint = TokenEndpoint(server)
-    return search.run(prompt=(9,), config=config, until=until, backend=endpoint).ret_value
+    endpoint = endpoint_of(server)
+    result: PromptResult = search.run(
+        prompt=(9,), config=config, until=until, backend=endpoint
+    ).ret_value
+    return result
 
 
-def integral(most, second):
-    """P(X > 1/2) for X ~ Beta(most + 1, second + 1), term by term of x^most (1 − x)^second."""
+def test_four_equal_answers_are_a_consensus_and_three_are_not() -> None:
+    rule = Consensus(lambda sequences: [sequence.text or None for sequence in sequences])
 
-    def upto(x):
-        terms = range(second + 1)
-        return sum(
-            Fraction((-1) ** k * math.comb(second, k), most + k + 1) * x ** (most + k + 1)
-            for k in terms
-        )
+    def is_consensus(*answers: str) -> bool:
+        return rule(UNUSED, [Sequence((), (), "stop", text=answer) for answer in answers])
 
-    return 1 - upto(Fraction(1, 2)) / upto(Fraction(1))
-
-
-@given(most=st.integers(0, 40), second=st.integers(0, 40))
-@settings(deadline=None)
-def test_the_confidence_is_the_tail_of_the_beta_distribution(most, second):
-    assert majority_confidence(most, second) == pytest.approx(float(integral(most, second)))
+    assert not is_consensus(*"aaa")
+    assert not is_consensus(*"aaaab")
+    assert is_consensus(*"aaaabaa")
+    assert not is_consensus(*[""] * 50), "no answer is no vote"
+    assert is_consensus("", *"aaaa")
+    assert not is_consensus(*"aaaabbcc" * 3), "the second of the two largest counts is large"
 
 
-def test_four_equal_answers_are_a_consensus_and_three_are_not():
-    assert majority_confidence(3, 0) == 15 / 16
-    assert majority_confidence(4, 0) == 31 / 32
-    assert majority_confidence(7, 7) == 0.5
-    assert majority_confidence(1_000, 200) == pytest.approx(1), "a sum beyond what a float holds"
-    rule = Consensus(lambda sequences: sequences)
-    assert not rule(None, "aaa")
-    assert not rule(None, "aaaab")
-    assert rule(None, "aaaabaa")
-    assert not rule(None, [None] * 50)
-    assert rule(None, [None, *"aaaa"])
-    assert not rule(None, "aaaabbcc" * 3), "the two largest decide, and the second is large"
-
-
-def test_a_rule_is_refused_where_it_would_not_be_asked():
+def test_a_rule_is_refused_where_it_would_not_be_asked() -> None:
     with pytest.raises(Exception, match="until is given for EAGer-init"):
         search.run(
             prompt=(9,),
             config=EagerConfig(threshold=0.5, top_k=VOCABULARY),
             until=Unexplored(0.5),
-            backend=TokenEndpoint(ScriptedServer(mixed_distribution(1))),
+            backend=endpoint_of(ScriptedServer(mixed_distribution(1))),
         )
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor", "trie_parallel"])
-def test_a_consensus_ends_every_search(order):
+def test_a_consensus_ends_every_search(order: str) -> None:
     server = ScriptedServer(mixed_distribution(1))
     rule = Consensus(lambda sequences: ["same"] * len(sequences))
     assert len(run(server, rule, order=order).sequences) == 4
 
 
-def path_mass(distribution, paths):
-    """Probability of distinct sequences, steps that are nearly certain counting as certain."""
+def path_mass(distribution: Distribution, paths: Iterable[tuple[int, ...]]) -> float:
+    """Probability of distinct sequences; steps that are nearly certain count as certain."""
     return sum(
         math.prod(
             step[token]
-            for place, token in enumerate(path)
-            if max(step := distribution(path[:place])) < CERTAIN
+            for position, token in enumerate(path)
+            if max(step := distribution(path[:position])) < CERTAIN
         )
         for path in set(paths)
     )
@@ -102,10 +115,11 @@ def path_mass(distribution, paths):
 
 @given(model=st.integers(0, 200), width=st.integers(1, 3))
 @settings(max_examples=30, deadline=None)
-def test_what_is_there_and_what_is_not_add_up(model, width):
-    distribution, seen = mixed_distribution(model), []
+def test_explored_and_unexplored_mass_add_up(model: int, width: int) -> None:
+    distribution = mixed_distribution(model)
+    seen: list[float] = []
 
-    def check(tree, sequences):
+    def check(tree: TokenTree, sequences: Items[Sequence]) -> bool:
         paths = [sequence.token_ids for sequence in sequences]
         left = unexplored_mass(tree)
         assert left + path_mass(distribution, paths) == pytest.approx(1, abs=1e-5)
@@ -118,10 +132,10 @@ def test_what_is_there_and_what_is_not_add_up(model, width):
 
 @pytest.mark.parametrize("below", [0.5, 0.2, 0.05])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_search_ends_as_soon_as_little_is_unexplored(model, below):
-    left = []
+def test_a_search_ends_once_the_unexplored_mass_is_small(model: int, below: float) -> None:
+    left: list[float] = []
 
-    def note(tree, sequences):
+    def note(tree: TokenTree, sequences: Items[Sequence]) -> bool:
         left.append(unexplored_mass(tree))
         return False
 
@@ -133,32 +147,33 @@ def test_a_search_ends_as_soon_as_little_is_unexplored(model, below):
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_nothing_is_asked_for_after_the_first_correct_sequence(number):
+def test_no_request_follows_the_first_correct_sequence(number: int) -> None:
     every = run(ScriptedServer(mixed_distribution(3)))
-    wanted, shown = every.sequences[number - 1].text, []
+    wanted = every.sequences[number - 1].text
+    shown: list[tuple[int, ...]] = []
 
-    def verifier(sequence):
+    def verifier(sequence: Sequence) -> bool:
         shown.append(sequence.token_ids)
         return sequence.text == wanted
 
     server = CountingServer(mixed_distribution(3))
     found = run(server, Solved(verifier))
     assert [s.token_ids for s in found.sequences] == [s.token_ids for s in every.sequences[:number]]
-    assert shown == [s.token_ids for s in found.sequences], "each is shown once"
+    assert shown == [s.token_ids for s in found.sequences], "the verifier sees every sequence once"
     asked = [body for body in server.requests if body.get("top_logprobs_num") == VOCABULARY]
     assert sum(len(body["output_ids"]) for body in asked) == found.counts.generated
 
 
-def test_every_sequence_is_decoded_once():
+def test_every_sequence_is_decoded_once() -> None:
     server = CountingServer(mixed_distribution(3))
     found = run(server, lambda tree, sequences: False)
-    own = [s.token_ids for s in found.sequences]
-    assert sorted(ids for ids in server.decoded if ids in own) == sorted(own)
+    token_ids = [s.token_ids for s in found.sequences]
+    assert sorted(ids for ids in server.decoded if ids in token_ids) == sorted(token_ids)
     assert {s.text for s in found.sequences} != {""}
 
 
-def test_a_rule_sees_finished_sequences_with_their_texts():
-    def check(tree, sequences):
+def test_a_rule_sees_finished_sequences_with_their_texts() -> None:
+    def check(tree: TokenTree, sequences: Items[Sequence]) -> bool:
         for sequence in sequences:
             assert sequence.text == " ".join(map(str, sequence.token_ids))
             assert sequence.token_ids[-1] == EOS or len(sequence.token_ids) == 4

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import TokenCounts
-from eager_sgl.search.utility import vote_uncertainty
+from eager_sgl.search.votes import vote_uncertainty
 from evals import compare
 from evals.analysis.curves import drawn_tokens, rounds
 from evals.analysis.prompt_curves import prompt_curves

@@ -1,0 +1,145 @@
+"""Rounds: the part of a search that is the same for all of them.
+
+Each sequence is drawn to its end in one request. Then a round opens several untried tokens of the
+tree at once, as forks on prefixes that the radix cache holds. No token is discarded, and no θ has
+to be chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from eager_sgl.core import BranchPoint
+from eager_sgl.schedule import Decision, Leaf
+from eager_sgl.signals import top_k_entropy
+from eager_sgl.steps import ranks_of
+from eager_sgl.tree import Segment, TokenTree
+
+__all__ = ["IsEnough", "MayCost", "SearchSchedule", "round_sizes"]
+
+IsEnough = Callable[[TokenTree, Sequence[Leaf]], bool]
+"""Whether the finished sequences are enough; asked before every round."""
+
+MayCost = Callable[[TokenTree, Sequence[Leaf], float], bool]
+"""Whether the next round may cost the given number of tokens; asked before every round. False ends
+the search."""
+
+
+@dataclass(kw_only=True)
+class SearchSchedule:
+    """A search in rounds; subclasses implement `open_round`.
+
+    Attributes:
+        max_sequences: M.
+        width: sequences that a round opens at most; never more than there are finished sequences,
+            since these show where the next ones are worth most.
+        max_tokens: number of generated tokens at which no further round is opened; None for no
+            limit.
+        stop: ends the search early; None for never.
+        may_cost: decides for searches that share a token budget; None for no shared budget.
+        leaves: the sequences so far, in the order of opening.
+    """
+
+    max_sequences: int
+    width: int = 1
+    max_tokens: int | None = None
+    stop: IsEnough | None = None
+    may_cost: MayCost | None = None
+    leaves: list[Leaf] = field(default_factory=list)
+
+    def open_round(self, tree: TokenTree, max_new: int) -> int:
+        """Add up to `max_new` sequences, new paths by `open`.
+
+        Returns:
+            How many were added; 0 ends the search where nothing is left to draw.
+        """
+        raise NotImplementedError
+
+    def replay(self, tree: TokenTree) -> Decision:
+        """The unfinished sequences; where all have finished, those of the next round."""
+        if not self.leaves:
+            self.leaves.append(Leaf(0, tree.segments[0]))
+        alive = self._alive()
+        while not alive and self._may_open(tree) and self.open_round(tree, self._max_new()):
+            alive = self._alive()
+        return Decision(tuple(self.leaves), (), tuple(leaf.segment for leaf in alive))
+
+    def open(
+        self,
+        tree: TokenTree,
+        parent: Segment,
+        position: int,
+        rank: int,
+        priority: float | None = None,
+    ) -> None:
+        """Add a sequence that leaves a segment for an untried token.
+
+        Args:
+            position: of a stored step of `parent`.
+            rank: of the token among the K of that step, 0 for the most likely one.
+            priority: the value that the token was chosen for.
+        """
+        point = _branch_point(parent, position, rank, priority)
+        segment = tree.branch(parent, point, 1)
+        leaf = next(leaf for leaf in self.leaves if leaf.segment is parent)
+        self.leaves.append(Leaf(len(self.leaves), segment, leaf.index, point))
+
+    def _alive(self) -> list[Leaf]:
+        return [leaf for leaf in self.leaves if leaf.segment.finish_reason is None]
+
+    def _max_new(self) -> int:
+        return _round_limit(len(self.leaves), self.width, self.max_sequences)
+
+    def _may_open(self, tree: TokenTree) -> bool:
+        if self._max_new() < 1:
+            return False
+        if self.max_tokens is not None and tree.spent.generated >= self.max_tokens:
+            return False
+        if self.stop is not None and self.stop(tree, self.leaves):
+            return False
+        return self.may_cost is None or self.may_cost(tree, self.leaves, self._expected_cost(tree))
+
+    def _expected_cost(self, tree: TokenTree) -> float:
+        """Tokens of the next round, if its sequences cost as much as those so far on average."""
+        return tree.spent.generated / len(self.leaves) * self._max_new()
+
+
+def round_sizes(max_sequences: int, width: int) -> list[int]:
+    """Number of sequences after each round, up to all of them: 1, 2, 4, 8, 16, 24, … at width 8.
+
+    Rounds of trie-cached sampling may be smaller: a sample waits where its segment is unfinished.
+    """
+    sizes = [1]
+    while sizes[-1] < max_sequences:
+        sizes.append(sizes[-1] + _round_limit(sizes[-1], width, max_sequences))
+    return sizes
+
+
+def _round_limit(num_sequences: int, width: int, max_sequences: int) -> int:
+    """Sequences that a round may add to those that there are."""
+    return min(width, num_sequences, max_sequences - num_sequences)
+
+
+def _branch_point(
+    segment: Segment, position: int, rank: int, priority: float | None
+) -> BranchPoint:
+    """A stored step with the token of the segment and an untried one; all at temperature 1."""
+    steps = segment.steps
+    assert steps is not None, f"segment {segment.index} has no stored steps"
+    step = int(np.searchsorted(steps.positions, position))
+    taken = segment.token_ids[position - segment.start]
+    taken_rank = int(ranks_of(steps.token_ids[[step]], np.array([taken], np.int32))[0])
+    logprobs = steps.logprobs[step].astype(np.float64)
+    probabilities = np.exp(logprobs)
+    return BranchPoint(
+        position=position,
+        entropy=float(top_k_entropy(probabilities)),
+        token_ids=(taken, int(steps.token_ids[step, rank])),
+        probabilities=(float(probabilities[taken_rank]), float(probabilities[rank])),
+        logprobs=(float(logprobs[taken_rank]), float(logprobs[rank])),
+        sampled=taken,
+        priority=priority,
+    )

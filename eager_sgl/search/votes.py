@@ -1,0 +1,132 @@
+"""Votes: how many sequences give each answer, how much each one weighs, and how certain that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from collections.abc import Sequence as Items
+from typing import Protocol, TypeVar
+
+from eager_sgl.callbacks import PlugIn
+from eager_sgl.core import Sequence
+
+__all__ = [
+    "Classes",
+    "Weighted",
+    "checked_classes",
+    "majority_confidence",
+    "vote_totals",
+    "vote_uncertainty",
+    "vote_weights",
+    "vote_winner",
+]
+
+Answer = TypeVar("Answer", bound=Hashable)
+
+Classes = Callable[[Items[Sequence]], Items[Hashable | None]]
+"""One class of equivalent answers per sequence; None without an answer."""
+
+MAX_NATS = 10.0
+"""Surprisal −ln p of the most likely sequence above which `vote_weights` tempers probabilities."""
+
+
+class Weighted(Protocol):
+    """A sequence whose vote weighs as much as its probability under the model."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All generated tokens."""
+
+    @property
+    def raw_logprob(self) -> float | None:
+        """Of the whole sequence at temperature 1, in nats; None where it is not known."""
+
+
+def checked_classes(classes: Classes) -> PlugIn:
+    """The user's function, its results checked at every call.
+
+    Raises:
+        ValueError: it does not take sequences.
+    """
+    return PlugIn("classes", classes, ("sequences",))
+
+
+def vote_totals(
+    answers: Items[Answer | None], weights: Items[float] | None = None
+) -> dict[Answer, float]:
+    """Votes per answer, in the order in which the answers first occur.
+
+    Args:
+        answers: one per sequence, or its class; None does not vote.
+        weights: one per sequence; None counts every sequence as 1.
+    """
+    totals: dict[Answer, float] = {}
+    counted = [1] * len(answers) if weights is None else weights
+    for answer, weight in zip(answers, counted, strict=True):
+        if answer is not None:
+            totals[answer] = totals.get(answer, 0) + weight
+    return totals
+
+
+def vote_winner(
+    answers: Items[Answer | None], weights: Items[float] | None = None
+) -> Answer | None:
+    """The answer with the most votes (`vote_totals`); ties go to the one that occurs first.
+
+    Returns:
+        None if no sequence votes.
+    """
+    totals = vote_totals(answers, weights)
+    return max(totals, key=totals.__getitem__, default=None)
+
+
+def vote_weights(logprobs: Items[float]) -> list[float]:
+    """Weights of sequences by their probability under the model; the most likely one has 1.
+
+    They are proportional to the probabilities where the highest is at least exp(−10). Longer
+    sequences differ by so many nats that one would outvote all others; so their probabilities are
+    tempered to p^γ, with γ such that the highest becomes exp(−10). A weight then depends on the
+    ratio of the sequence's surprisal to the lowest one.
+
+    Args:
+        logprobs: one per sequence, at temperature 1, in nats.
+    """
+    highest = max(logprobs)
+    gamma = MAX_NATS / max(MAX_NATS, -highest)
+    return [math.exp(gamma * (logprob - highest)) for logprob in logprobs]
+
+
+def vote_uncertainty(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:
+    """How far the sequences are from one answer: 1 − s + 1 / (n + 1), in (0, 1).
+
+    s is the share of the votes for the leading answer. Each of the n sequences votes with its
+    weight (`vote_weights`), repeated ones once; where a probability is not known, all weigh the
+    same. The last term remains where all n sequences agree.
+
+    Args:
+        sequences: at least one.
+        classes: one class of equivalent answers per sequence; None agrees with no other sequence.
+    """
+    known = [sequence.raw_logprob for sequence in sequences if sequence.raw_logprob is not None]
+    if len(known) == len(sequences):
+        weights = vote_weights(known)
+        keys: list[Hashable] = [sequence.token_ids for sequence in sequences]
+    else:
+        weights, keys = [1.0] * len(sequences), list(range(len(sequences)))
+    distinct = {key: index for index, key in enumerate(keys)}.values()
+    totals = vote_totals(
+        [("none", i) if classes[i] is None else ("answer", classes[i]) for i in distinct],
+        [weights[i] for i in distinct],
+    )
+    return 1 - max(totals.values()) / sum(totals.values()) + 1 / (len(sequences) + 1)
+
+
+def majority_confidence(leading: int, second: int) -> float:
+    """P(X > 1/2) for X ~ Beta(leading + 1, second + 1): the leading answer is the likelier one.
+
+    Args:
+        leading: votes of the most frequent answer.
+        second: votes of the second most frequent one.
+    """
+    number = leading + second + 1
+    return sum(math.comb(number, k) for k in range(leading + 1)) / (1 << number)
