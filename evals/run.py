@@ -64,7 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(refusal, REFUSED)
         if settings.regrade:
             return _regrade(settings)
-        folder = RunFolder(settings)
+        folder = RunFolder(
+            settings.output_dir,
+            settings.to_json(),
+            settings.plan.cells,
+            settings.task,
+            settings.samples,
+            model=None if settings.server else settings.model,
+            set_aside=settings.set_aside,
+        )
     except StoreError as error:
         return _fail(str(error), REFUSED)
     with folder, open_view(sys.stdout) as view:

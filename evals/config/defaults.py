@@ -12,6 +12,7 @@ from typing import Any
 from eager_sgl.config import EagerConfig
 from evals.config.presets import DEFAULT_THRESHOLD, Preset, find_preset, preset_for
 from evals.records.files import StoreError
+from evals.records.folder import read_config
 from evals.tasks import Task
 
 __all__ = ["NONE", "OF_TASK", "Choices", "choose_values", "served_model"]
@@ -137,8 +138,6 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
         model = _ask(options.server, options.api_key)
         if model is not None:
             return model
-    from evals.records.folder import read_config
-
     try:
         return str(read_config(folder)["model"])
     except StoreError:

@@ -19,6 +19,7 @@ from evals.config.options import (
     TextVerifier,
 )
 from evals.config.stopping import StopOption
+from evals.records.folder import SCHEMA
 from evals.records.identity import weights_digest
 from evals.records.plan import RESUME, SEARCHES, SWEPT, Cell, Plan
 from evals.tasks import Sample, Task
@@ -26,9 +27,8 @@ from evals.tasks import Sample, Task
 if TYPE_CHECKING:
     from eager_sgl.engine.probe import ServerProfile
 
-__all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings", "digest_prompts"]
+__all__ = ["BUNDLED_MODEL", "Settings", "digest_prompts"]
 
-SCHEMA = 1
 BUNDLED_MODEL = Path(__file__).parents[1] / "reasoner" / "model"
 
 SEARCH_FIELDS = ("priority", "width", "max_tokens")
