@@ -73,7 +73,7 @@ def require_labels(methods: Sequence[str], task: Task) -> None:
         others = ",".join(name for name in methods if name != NEEDS_LABELS)
         raise ValueError(
             f"{NEEDS_LABELS} needs reference answers, and {task.name} has none; give --methods "
-            f"{others or STAGE_ONE}, or a --verifier"
+            f"{others or STAGE_ONE}"
         )
 
 
@@ -103,7 +103,7 @@ def require_adaptive_fits(methods: Sequence[str], monitor: str) -> None:
     """An adaptive θ is of EAGer-init alone, and needs the entropies of all steps."""
     if others := [name for name in methods if name in RULES]:
         raise ValueError(
-            f"--theta is adaptive, and {others[0]} needs a θ that is the same for all prompts; "
+            f"--theta is adaptive, and {others[0]} needs one that is the same for all prompts; "
             f"give numbers, or --methods {STAGE_ONE}"
         )
     if STAGE_ONE not in methods:

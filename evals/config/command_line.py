@@ -1,4 +1,4 @@
-"""The options of `evals/run.py`, one table: name, type, default, help, and the field it sets.
+"""The options of `evals/run.py` in one table: name, help, type, default, and the field to set.
 
 An option that sets a field of `SearchConfig`, `EagerConfig` or `Reallocation` needs no more than
 its entry here; every other option is read in `evals.config.parse`.
@@ -6,13 +6,9 @@ its entry here; every other option is read in `evals.config.parse`.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
 
-from eager_sgl import RULES, EagerConfig, Reallocation, SearchConfig
+from eager_sgl import RULES, EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.search.priorities import PRIORITIES
@@ -20,16 +16,15 @@ from evals.config.bidding import BIDS, VOTE_UNCERTAINTY
 from evals.config.option import Option
 from evals.config.presets import NO_PRESET, PRESETS
 from evals.config.stopping import NO_STOP, STOPS
-from evals.records.plan import RESTART, SEARCHES
+from evals.records.plan import RESTART
 from evals.tasks import TASKS
 
-__all__ = ["FIRST_TASK", "QUICKSTART", "build_parser", "configured", "field_names", "in_options"]
+__all__ = ["EAGER", "FIRST_TASK", "GROUPS", "OPTIONS", "QUICKSTART", "SEARCH"]
 
 QUICKSTART = Path("runs/quickstart")
 FIRST_TASK = "countdown"
 EAGER, SEARCH, REALLOCATION = EagerConfig(threshold=1.0), SearchConfig(), RULES["eager"]
 """The configurations whose fields options set, with the defaults of the library."""
-Config = TypeVar("Config", EagerConfig, SearchConfig, Reallocation)
 SAMPLING = EAGER.sampling
 SHOWN = "(default: %(default)s)"
 COMMAS = "one or more with commas"
@@ -247,72 +242,3 @@ GROUPS = {
     "server": SERVER,
 }
 OPTIONS = tuple(option for options in GROUPS.values() for option in options)
-
-EXIT_CODES = (
-    "Exit codes: 0, all results exist; 1, the run was broken off (no server, another model than "
-    "before, a full disk); 2, the command line or the output folder was refused; 3, some prompts "
-    "failed, all others have finished; 130 and 143, interrupted by ctrl-C or SIGTERM. After 3, 130 "
-    "and 143, and after 1 once its cause is gone, the same command continues the run and retries "
-    "the prompts that failed."
-)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, without the usage."""
-        if message.startswith("argument --") and "; it must be " in message:
-            message = message.partition(": ")[2]
-        self.exit(2, f"error: {message}\n")
-
-
-def build_parser(methods: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; the values are still to be checked.
-
-    Args:
-        methods: all names; the searches are not run by default.
-    """
-    parser = _Parser(
-        prog="evals/run.py",
-        description="Run test-time scaling methods on a task and compare accuracy and cost.",
-        epilog=EXIT_CODES,
-    )
-    defaults = ",".join(name for name in methods if name not in SEARCHES)
-    for title, options in GROUPS.items():
-        group = parser if title == "options" else parser.add_argument_group(title)
-        for option in options:
-            if option.name == "--methods":
-                help_text = option.help.format(methods=", ".join(methods))
-                option = replace(option, default=defaults, help=help_text)
-            option.add_to(group)
-    return parser
-
-
-def configured(base: Config, options: argparse.Namespace, **others: Any) -> Config:
-    """A configuration with the values of all options that set its fields, and with others."""
-    values = {option.target: getattr(options, option.key) for option in _options_of(base)}
-    return replace(base, **values, **others)
-
-
-def field_names(config: Config) -> tuple[str, ...]:
-    """The fields of a configuration that options set."""
-    return tuple(option.target for option in _options_of(config))
-
-
-def _options_of(config: object) -> list[Option]:
-    return [option for option in OPTIONS if type(option.of) is type(config)]
-
-
-FIELDS = {
-    "method": "--methods",
-    "threshold": "--theta",
-    "max_extra_factor": "--extra-cap",
-    "seed": "--seeds",
-}
-"""Options of the fields that `evals.config.parse` sets."""
-
-
-def in_options(message: str) -> str:
-    """A message of the form `field is value; …` with the option in the place of the field."""
-    field, is_, rest = message.partition(" is ")
-    names = {option.target: option.name for option in OPTIONS} | FIELDS
-    return f"{names.get(field, field)}{is_}{rest}"

@@ -23,16 +23,9 @@ from evals.config.checks import (
     require_servers,
     require_shared_budget,
 )
-from evals.config.command_line import (
-    EAGER,
-    FIRST_TASK,
-    QUICKSTART,
-    SEARCH,
-    build_parser,
-    configured,
-    in_options,
-)
+from evals.config.command_line import EAGER, FIRST_TASK, QUICKSTART, SEARCH
 from evals.config.defaults import NO_REASONING, Choices, choose_values, served_model
+from evals.config.parser import build_parser, configured, in_options
 from evals.config.readers import (
     read_caps,
     read_names,
@@ -90,7 +83,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
     base = _base(options, task, choices, thresholds[0] or choices.threshold)
     if calibration:
         _require_calibrated(calibration, base, server)
-    methods = read_names("--methods", options.methods, known_methods)
+    methods = read_names("--methods", "method", options.methods, known_methods)
     plan = _plan(options, task, choices, methods, thresholds, len(samples))
     return Settings(
         experiment=_experiment(options, task, plan, samples, base),
@@ -202,7 +195,7 @@ def _plan(
         thresholds=thresholds,
         temperatures=read_values("--temperature", choices.temperature, float),
         seeds=read_values("--seeds", options.seeds, int),
-        stage_twos=read_names("--stage-two", options.stage_two, (RESTART, RESUME)),
+        stage_twos=read_names("--stage-two", "stage two", options.stage_two, (RESTART, RESUME)),
         parallel_sequences=_for_curve(max_sequences, methods) if parallel is None else parallel,
         num_prompts=num_prompts,
         can_vote=task.can_vote,

@@ -49,12 +49,12 @@ def read_values(option: str, text: str, kind: Callable[[str], Value]) -> tuple[V
     return values
 
 
-def read_names(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """Different names with commas between them, all of them known."""
+def read_names(option: str, noun: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Different names with commas between them, all of them known; the noun says of what."""
     names = read_values(option, text, str)
     for name in names:
         if name not in known:
-            raise ValueError(f"unknown {option} {name!r}; choose from {', '.join(known)}")
+            raise ValueError(f"unknown {noun} {name!r}; choose from {', '.join(known)}")
     return names
 
 
@@ -105,7 +105,8 @@ def read_caps(text: str) -> dict[str, float]:
         raise ValueError(
             f"--extra-cap is {text!r}; it must be a number, or eager=1,eager_adapt=3"
         ) from error
-    read_names("--extra-cap", ",".join(name for name, _ in pairs), tuple(RULES))
+    names = ",".join(name for name, _ in pairs)
+    read_names("--extra-cap", "method of two stages", names, tuple(RULES))
     return caps
 
 

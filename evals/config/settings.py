@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from eager_sgl import RULES, EagerConfig, Reallocation, SearchConfig
 from evals.config.calibration import Calibration
-from evals.config.command_line import field_names
 from evals.config.defaults import OF_TASK, Choices
+from evals.config.parser import field_names
 from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
 from evals.records.folder import SCHEMA, Header

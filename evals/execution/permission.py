@@ -13,7 +13,7 @@ def obstacle(task: Task, *, may_run_code: bool) -> str | None:
         return None
     if not may_run_code:
         return (
-            f"judging {task.name} runs the model's programs, in a sandbox; allow it with "
+            f"judging {task.name} runs programs that the model wrote, in a sandbox; allow it with "
             "--allow-code-execution"
         )
     from evals.grading.programs.sandbox import IsolationError, require_isolation

@@ -82,7 +82,7 @@ def _silence_note(seconds: float, snapshots: Sequence[Snapshot], server: Server)
     answers = "answers" if server.endpoint.is_answering() else "does not answer"
     return (
         f"no answer from {server.endpoint.base_url} for {seconds:.0f} s; {num_alive} "
-        f"sequences of {num_running} prompts are running, and it {answers} a short request"
+        f"sequences of {num_running} prompts are under way, and it {answers} a short request"
     )
 
 

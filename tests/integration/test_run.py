@@ -192,7 +192,8 @@ def ending(process: subprocess.Popen[str], folder: Path) -> tuple[int, str]:
     _, errors = process.communicate(timeout=60)
     results = folder / "results.jsonl"
     kept = (
-        f"; {len(lines(folder))} finished results are kept in {results}, the same command goes on\n"
+        f"; {len(lines(folder))} finished results are kept in {results}, "
+        "the same command continues the run\n"
     )
     assert errors.startswith("error: ")
     assert errors.endswith(kept)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evals import run
+from evals.execution import evaluation
 from evals.records.failures import FAILURES, read_failures
 from tests.evals.fakes.scripted_run import Scripted, generate, lines
 
@@ -90,7 +91,7 @@ def test_a_wrong_function_is_refused_before_anything_starts(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was started")
 
-    monkeypatch.setattr(run, "connected", refuse)
+    monkeypatch.setattr(evaluation, "connected", refuse)
     with pytest.raises(SystemExit) as exit_:
         run.main([f"--{option}", f"{module}:{name}", "--output-dir", "run"])
     error = capsys.readouterr().err

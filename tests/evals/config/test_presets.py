@@ -75,7 +75,7 @@ def settings(*arguments: str) -> Settings:
 
 def test_a_preset_gives_what_the_command_line_leaves_open() -> None:
     chosen = settings(*GSM8K, "--model", "openai/gpt-oss-20b")
-    config = chosen.config(chosen.plan.cells[-1])
+    config = chosen.experiment.config(chosen.plan.cells[-1])
     assert config.reasoning_end == "<|channel|>final<|message|>"
     assert (config.threshold, config.sampling.temperature, config.sampling.top_p) == (2.2, 1.0, 1.0)
     assert config.sampling.max_new_tokens == 32_768
@@ -105,7 +105,7 @@ def test_the_command_line_comes_first() -> None:
     given = ("--theta", "2.0", "--temperature", "0.9", "--top-p", "0.8", "--max-new-tokens", "99")
     own = ("--reasoning-end", "</done>", "--chat-options", '{"chat_template_kwargs": {"x": 1}}')
     chosen = settings(*GSM8K, "--model", QWEN, *given, *own)
-    config = chosen.config(chosen.plan.cells[-1])
+    config = chosen.experiment.config(chosen.plan.cells[-1])
     assert (config.threshold, config.sampling.temperature, config.sampling.top_p) == (2.0, 0.9, 0.8)
     assert (config.sampling.max_new_tokens, config.reasoning_end) == (99, "</done>")
     assert chosen.choices.chat_options == {"chat_template_kwargs": {"x": 1}}
@@ -136,14 +136,14 @@ def test_an_unknown_model_runs_with_defaults_that_are_said() -> None:
 
 
 def test_none_is_no_end_of_reasoning() -> None:
-    assert settings(*GSM8K, "--reasoning-end", "none").base.reasoning_end is None
+    assert settings(*GSM8K, "--reasoning-end", "none").experiment.base.reasoning_end is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "gpt-5"), "unknown preset 'gpt-5'; there is smollm3-3b, "),
-        (("--chat-options", "{"), "chat_options is '{', no JSON"),
+        (("--preset", "gpt-5"), "unknown preset 'gpt-5'; choose from smollm3-3b, "),
+        (("--chat-options", "{"), "--chat-options is '{', which is not JSON"),
         (("--chat-options", "[1]"), "it must be an object in braces"),
         (("--dataset", "absent.jsonl"), "there is no dataset at absent.jsonl"),
         (("--task", "absent.jsonl"), "cannot read absent.jsonl"),

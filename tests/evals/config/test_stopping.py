@@ -97,8 +97,8 @@ def test_the_share_is_that_of_the_command_line(text: str, shown: str, below: flo
 @pytest.mark.parametrize(
     ("text", "task", "said"),
     [
-        ("never", "countdown", "stop is 'never'; it must be one of none, consensus"),
-        ("consensus:2", "countdown", "stop is 'consensus:2'; it must be one of"),
+        ("never", "countdown", "--stop is 'never'; choose from none, consensus"),
+        ("consensus:2", "countdown", "--stop is 'consensus:2'; choose from"),
         ("unexplored:1", "countdown", "unexplored:1; the share must be a number in"),
         ("unexplored:", "countdown", "unexplored:; the share must be a number in"),
         ("unexplored:x", "countdown", "unexplored:x; the share must be a number in"),
@@ -163,8 +163,8 @@ def test_a_priority_may_lie_in_the_working_directory(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
-    found = settings_of("--priority", "own_values:Own").search
-    assert find_priority(found.priority) is EarlyPeaks
+    chosen: object = find_priority(settings_of("--priority", "own_values:Own").experiment.priority)
+    assert chosen is EarlyPeaks
 
 
 def test_only_searches_are_stopped_and_each_prompt_by_a_rule_of_its_own(

@@ -113,7 +113,7 @@ def test_a_line_says_all() -> None:
     ],
 )
 def test_an_estimate_of_the_time_left_needs_prompts_that_have_ended(
-    num_done: int, fields: dict[str, float], left: str | None
+    num_done: int, fields: dict[str, Any], left: str | None
 ) -> None:
     line = snapshot(num_done, **fields).describe()
     assert line.endswith(f", {left}") if left else "left" not in line

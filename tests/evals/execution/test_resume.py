@@ -11,6 +11,7 @@ import pytest
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import compare, run
+from evals.execution import evaluation
 from evals.execution.methods import Call
 from evals.records import folder
 from tests.evals.fakes.build import result
@@ -81,7 +82,7 @@ def test_a_finished_run_only_prints(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was asked for")
 
-    monkeypatch.setattr(run, "connected", refuse)
+    monkeypatch.setattr(evaluation, "connected", refuse)
     assert run.main(arguments) == 0
     assert capsys.readouterr().out[-500:] == table
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_file()}

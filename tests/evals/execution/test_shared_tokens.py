@@ -82,7 +82,7 @@ def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripte
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
     notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
-    assert "shared 50 tokens per prompt by their vote_uncertainty" in notes
+    assert "shared 50 tokens per prompt by the uncertainty of their votes" in notes
     assert "ended early" not in notes
 
 
@@ -209,8 +209,9 @@ def test_answers_that_cannot_agree_leave_the_frontier_to_bid_by() -> None:
 
 def test_a_run_that_shares_nothing_does_not_say_by_what() -> None:
     def search_of(*more: str) -> dict[str, Any]:
-        found: dict[str, Any] = run.parse_settings([*SHARED, *more], run.METHODS).to_json()
-        return found["search"]
+        settings = run.parse_settings([*SHARED, *more], run.METHODS)
+        search: dict[str, Any] = settings.to_json()["search"]
+        return search
 
     assert "bids" not in search_of()
     assert search_of("--token-budget", "9")["bids"] == "vote_uncertainty"
@@ -260,19 +261,19 @@ def test_another_budget_is_another_run(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--token-budget", "0"), "token_budget is 0; it must be at least 1"),
+        (("--token-budget", "0"), "--token-budget is 0; it must be at least 1"),
         (
             ("--token-budget", "9", "--methods", "parallel"),
-            "token_budget is of best_first, swor, trie_p",
+            "--token-budget is of best_first, swor, trie_p",
         ),
         (("--token-budget", "9", "--max-sequences", "4,8"), "shared at one M; give --max-se"),
         (
             ("--bids", "vote_uncertainty"),
-            "bids is vote_uncertainty, but nothing is shared; give a --token-budget",
+            "--bids is vote_uncertainty, but no tokens are shared; give a --token-budget",
         ),
         (
             ("--token-budget", "9", "--bids", "frontier", "--methods", "best_first,swor"),
-            "bids is frontier, whose values swor does not go by; run best_first alone",
+            "--bids is frontier, but swor has no priority; give --methods best_first alone",
         ),
     ],
 )

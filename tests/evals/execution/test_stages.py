@@ -291,9 +291,9 @@ def test_every_rule_has_its_own_cap_and_resume_keeps_what_any_may_take() -> None
         ["--extra-cap", "eager=1,eager_adapt=3", "--stage-two", "resume", "--theta", "1.0"],
         run.METHODS,
     )
-    caps = {name: rule.max_extra(16) for name, rule in settings.rules.items()}
+    caps = {name: rule.max_extra(16) for name, rule in settings.experiment.rules.items()}
     assert caps == {"eager": 16, "eager_adapt": 48}
-    kept = {settings.config(cell).deferred_threshold for cell in settings.plan.cells}
+    kept = {settings.experiment.config(cell).deferred_threshold for cell in settings.plan.cells}
     assert kept == {0.8}
     plain = run.parse_settings(["--theta", "1.0"], run.METHODS)
-    assert plain.config(plain.plan.cells[1]).deferred_threshold is None
+    assert plain.experiment.config(plain.plan.cells[1]).deferred_threshold is None

@@ -129,9 +129,9 @@ def test_kinds_of_a_chain_by_hand() -> None:
 def test_the_task_brings_its_model_and_the_prompts_of_the_plain_one() -> None:
     own = parse_settings(["--task", TASK.name], ["eager_init"])
     plain = parse_settings([], ["eager_init"])
-    assert Path(own.model) == MODEL
-    assert Path(plain.model) == BUNDLED_MODEL
-    assert own.samples == plain.samples
+    assert Path(own.server.model) == MODEL
+    assert Path(plain.server.model) == BUNDLED_MODEL
+    assert own.experiment.samples == plain.experiment.samples
     assert (own.theta_is_foreign(str(MODEL)), own.theta_is_foreign(str(BUNDLED_MODEL))) == (
         False,
         True,
