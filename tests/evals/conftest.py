@@ -1,4 +1,4 @@
-"""A run without a server: what generates is a function of the test's."""
+"""A run without a server: a function of the test generates."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generat
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """Puts a function in the place of what generates, and a connected server before it."""
+    """Replaces generation by a function of the test, and the connection by a fake server."""
 
     @contextlib.contextmanager
     def connected(*arguments: object) -> Iterator[Server]:

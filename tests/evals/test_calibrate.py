@@ -15,7 +15,7 @@ def falling(theta: float) -> ThetaTrial:
 
 
 @pytest.mark.parametrize("target", [2.0, 8.0, 15.0])
-def test_the_theta_found_gives_nearly_the_target(target: float) -> None:
+def test_the_chosen_theta_gives_nearly_the_target(target: float) -> None:
     theta, trials = choose_theta(falling, 0.0, 2.0, target)
     assert falling(theta).mean_sequences == pytest.approx(target, abs=0.3)
     assert len(trials) == 6
@@ -48,7 +48,7 @@ def test_the_best_trial_counts_not_the_last() -> None:
         (["--limit", "0"], "--limit is 0"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_starts(
+def test_wrong_arguments_are_refused_before_anything_starts(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -1,4 +1,4 @@
-"""`evals/run.py` with hand-made methods: what it writes, and how it ends when things go wrong."""
+"""`evals/run.py` with hand-made methods: its files, its messages and its exit codes."""
 
 import importlib.metadata
 import json
@@ -57,7 +57,7 @@ def test_a_run_writes_every_prompt_and_a_summary(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("scripted")
-def test_what_is_written_is_judged(tmp_path: Path) -> None:
+def test_written_results_are_judged(tmp_path: Path) -> None:
     arguments = ["--limit", "1", "--methods", "eager_init", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == 0
     (line,) = lines(tmp_path)
@@ -127,7 +127,7 @@ class FailsAt:
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
-def test_a_failure_keeps_what_has_finished(
+def test_a_failure_keeps_finished_results(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     scripted: Scripted,
@@ -146,7 +146,7 @@ def test_a_failure_keeps_what_has_finished(
     assert not (tmp_path / "summary.json").exists()
 
 
-def test_nothing_is_begun_after_a_failure(tmp_path: Path, scripted: Scripted) -> None:
+def test_no_prompt_begins_after_a_failure(tmp_path: Path, scripted: Scripted) -> None:
     failing = FailsAt(1, AuthenticationError("no"))
     scripted(failing)
     arguments = ["--limit", "100", "--concurrency", "1", "--output-dir", str(tmp_path)]
@@ -154,7 +154,7 @@ def test_nothing_is_begun_after_a_failure(tmp_path: Path, scripted: Scripted) ->
     assert failing.num_begun < 50
 
 
-def test_what_finished_together_with_a_failure_is_written(
+def test_results_that_finish_together_with_a_failure_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
 ) -> None:
     together = threading.Barrier(16)

@@ -61,7 +61,7 @@ def test_a_mismatch_names_both_values(
 
 
 @pytest.mark.usefixtures("scripted")
-def test_the_model_of_a_server_is_asked(
+def test_the_model_of_a_server_is_compared(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path.write_text(json.dumps(WHOLE | {"model": "another"}))
@@ -91,7 +91,7 @@ def test_a_wrong_file_is_named(
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "\x00"])
-def test_a_file_of_something_else_is_named(
+def test_a_file_that_is_not_a_calibration_is_named(
     path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
     path.write_text(content)
@@ -100,10 +100,10 @@ def test_a_file_of_something_else_is_named(
     assert f"{path} is not a calibration" in capsys.readouterr().err
 
 
-def test_weights_count_where_they_can_be_seen(
+def test_models_are_compared_by_local_weights(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two models in folders of the same name are told apart, and one that moved is not."""
+    """Two models in folders of the same name differ, and a model that moved does not."""
     moved = {"model": "/elsewhere/another", "model_digest": weights_digest(str(BUNDLED_MODEL))}
     path.write_text(json.dumps(WHOLE | moved))
     assert settings(path).plan.thresholds == (0.65,)

@@ -1,4 +1,4 @@
-"""`--verifier` and `--priority` of the user's: refused by name before anything starts, or said."""
+"""`--verifier` and `--priority` of the user: a wrong function is refused by name."""
 
 import sys
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_a_wrong_function_is_refused_before_anything_starts(
     assert not Path("run").exists()
 
 
-def test_right_functions_are_taken(module: str, scripted: Scripted) -> None:
+def test_valid_functions_are_accepted(module: str, scripted: Scripted) -> None:
     scripted(generate)
     own = ("--verifier", f"{module}:right", "--priority", f"{module}:fine", "--limit", "2")
     assert run.main(["--methods", "eager_init,eager", *own, "--output-dir", "run"]) == 0
