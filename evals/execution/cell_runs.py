@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eager_sgl.budget.sequences import Ledger
-from eager_sgl.core import TokenCounts
+from eager_sgl import Ledger, TokenCounts
 from evals.analysis.judged import is_solved
 from evals.execution.meter import Meter
 from evals.records.plan import Cell

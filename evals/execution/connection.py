@@ -23,7 +23,7 @@ from evals.execution.progress import View
 from evals.tasks import Sample
 
 if TYPE_CHECKING:
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import TokenEndpoint
 
 __all__ = ["Server", "connected", "find_unfit"]
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from eager_sgl.budget.reallocation import StageOne
-from eager_sgl.budget.tokens import Bidder, TokenLedger
+from eager_sgl import Bidder, StageOne, TokenLedger
 from evals.analysis.judged import Verdicts
 from evals.config import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun

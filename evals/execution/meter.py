@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eager_sgl.budget.sequences import Ledger
-from eager_sgl.core import TokenCounts
+from eager_sgl import Ledger, TokenCounts
 
 __all__ = ["Meter", "Silence", "Snapshot"]
 

@@ -198,9 +198,7 @@ def test_a_server_is_asked_for_its_model(server: str, tmp_path: Path) -> None:
     assert settings(*arguments).choices.preset is PRESETS["gpt-oss-20b"]
 
 
-def test_without_an_answer_an_earlier_session_has_the_model(
-    server: str, tmp_path: Path
-) -> None:
+def test_without_an_answer_an_earlier_session_has_the_model(server: str, tmp_path: Path) -> None:
     refused = options(server=server, api_key="wrong")
     absent = options(server="http://127.0.0.1:9")
     for asked in (refused, absent):
