@@ -34,7 +34,7 @@ from evals.comparison.plot import draw_curves
 from evals.comparison.shared import shared_curves
 from evals.comparison.table import render
 from evals.comparison.votes import votes_of
-from evals.config.bidding import FRONTIER, VOTE_UNCERTAINTY
+from evals.config import FRONTIER, VOTE_UNCERTAINTY
 from evals.execution.stages import wall_seconds
 from evals.records.failures import FAILURES, failed_per_cell, read_failures
 from evals.records.files import StoreError, reported, write_whole

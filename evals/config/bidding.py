@@ -1,45 +1,50 @@
-"""What the prompts of a search bid for shared tokens by: `--bids`."""
+"""The values that prompts which share tokens bid: `--bids`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eager_sgl import BestEntry, Utility, VoteUncertainty
 from eager_sgl.search.priorities import Priority, usable_priority
-from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
-from evals.analysis.judged import Verdicts
+from evals.config.stopping import Judgements
 from evals.records.plan import BEST_FIRST, SEARCHES
 from evals.tasks import Task
 
 __all__ = ["BIDS", "FRONTIER", "VOTE_UNCERTAINTY", "read_bids", "utility_by"]
 
 VOTE_UNCERTAINTY, FRONTIER = "vote_uncertainty", "frontier"
-BIDS = (VOTE_UNCERTAINTY, FRONTIER)
+BIDS = {
+    VOTE_UNCERTAINTY: "the uncertainty of their votes",
+    FRONTIER: "the best values of their frontiers",
+}
+"""By name, as sentences call the value of a bid."""
 
 
 def read_bids(name: str | None, task: Task, methods: Sequence[str]) -> str:
-    """What `--bids` says; "vote_uncertainty" where it says nothing.
+    """The name that `--bids` gives, or "vote_uncertainty".
 
     Raises:
-        ValueError: the task or a search has nothing that it could go by.
+        ValueError: the task or a search has no such value.
     """
     if name == FRONTIER and (others := {*SEARCHES} & {*methods} - {BEST_FIRST}):
         raise ValueError(
-            f"bids is {FRONTIER}, whose values {min(others)} does not go by; run {BEST_FIRST} alone"
+            f"--bids is {FRONTIER}, but {min(others)} has no priority; "
+            f"give --methods {BEST_FIRST} alone, or --bids {VOTE_UNCERTAINTY}"
         )
     if name != FRONTIER and not task.can_vote:
         raise ValueError(
-            f"bids is {VOTE_UNCERTAINTY}; the answers of {task.name} cannot agree, "
+            f"--bids is {VOTE_UNCERTAINTY}; the answers of {task.name} cannot agree, "
             f"give --bids {FRONTIER}"
         )
     return name or VOTE_UNCERTAINTY
 
 
-def utility_by(name: str | None, verdicts: Verdicts, priority: str | Priority) -> Utility:
-    """The rule for one prompt.
+def utility_by(name: str | None, judgements: Judgements, priority: str | Priority) -> Utility:
+    """The rule that bids for one prompt.
 
     Args:
-        priority: whose values "frontier" bids.
+        priority: whose best value "frontier" bids.
     """
     if name == FRONTIER:
         return BestEntry(usable_priority(priority))
-    return VoteUncertainty(verdicts.classes)
+    return VoteUncertainty(judgements.classes)

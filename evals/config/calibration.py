@@ -1,4 +1,4 @@
-"""θ from a file, and what it was calibrated for."""
+"""θ from a file, and the model and entropy that it was calibrated for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from eager_sgl.config import EagerConfig
+from eager_sgl import EagerConfig
 from evals.records.identity import model_name, weights_digest
 
 __all__ = ["Calibration", "MismatchError"]
@@ -16,16 +16,16 @@ SCHEMA = 1
 
 
 class MismatchError(ValueError):
-    """θ belongs to something else than what is run."""
+    """θ was calibrated for another model, K or temperature."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A θ in nats and what it belongs to.
+    """A θ in nats, and the model and the entropy that it was calibrated for.
 
     Attributes:
         model: hub id, or path of a folder.
-        model_digest: of its weights; None where they were not on the machine that calibrated.
+        model_digest: of its weights; None if they were not on the machine that calibrated.
     """
 
     theta: float
@@ -36,10 +36,10 @@ class Calibration:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From a calibration's file.
+        """From a file.
 
         Raises:
-            ValueError: it cannot be read, or is of another kind.
+            ValueError: the file cannot be read, or is not a calibration.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -52,24 +52,24 @@ class Calibration:
                 model_digest=content.get("model_digest"),
             )
         except OSError as error:
-            raise ValueError(f"theta: cannot read {path}: {error.strerror or error}") from error
+            raise ValueError(f"--theta: cannot read {path}: {error.strerror or error}") from error
         except KeyError as error:
-            raise ValueError(f"theta: {path} is no calibration: it has no {error}") from error
+            raise ValueError(f"--theta: {path} is not a calibration: it has no {error}") from error
         except (TypeError, ValueError) as error:
-            raise ValueError(f"theta: {path} is no calibration: {error}") from error
+            raise ValueError(f"--theta: {path} is not a calibration: {error}") from error
         if schema != SCHEMA:
-            raise ValueError(f"theta: {path} has schema {schema}; this version reads {SCHEMA}")
+            raise ValueError(f"--theta: {path} has schema {schema}; this version reads {SCHEMA}")
         return calibration
 
     def check_config(self, config: EagerConfig) -> None:
-        """Raises MismatchError where the entropy is taken in another way."""
+        """Raises MismatchError if the entropy is taken in another way."""
         for name in ("top_k", "entropy_temperature"):
-            asked, own = getattr(config, name), getattr(self, name)
-            if asked != own:
-                raise MismatchError(f"{name} is {asked}; θ was calibrated for {own}")
+            asked, calibrated = getattr(config, name), getattr(self, name)
+            if asked != calibrated:
+                raise MismatchError(f"{name} is {asked}; θ was calibrated for {calibrated}")
 
     def check_model(self, model: str) -> None:
-        """Raises MismatchError for another model: other weights, or, not knowing, another name."""
+        """Raises MismatchError for other weights, or, where one is not known, for another name."""
         digest = weights_digest(model)
         if digest is not None and self.model_digest is not None:
             if digest != self.model_digest:

@@ -1,24 +1,26 @@
-"""What a run takes from the model's preset where its command line is silent."""
+"""The values of a run that its command line leaves open: the model's preset, the task, defaults."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from eager_sgl.config import EagerConfig
+from eager_sgl import EagerConfig
 from evals.config.presets import DEFAULT_THRESHOLD, Preset, find_preset, preset_for
+from evals.config.readers import read_object
 from evals.records.files import StoreError
+from evals.records.folder import read_config
 from evals.tasks import Task
 
-__all__ = ["NONE", "OF_TASK", "Choices", "choose_values", "served_model"]
+__all__ = ["NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
 
-NONE = "none"
+NO_REASONING = "none"
 PROBE_SECONDS = 5.0
 GIVEN, OF_PRESET, OF_TASK, BY_DEFAULT = "given", "preset", "task", "default"
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ class Choices:
     top_p: float
     max_new_tokens: int
     reasoning_end: str | None
-    chat_options: Mapping[str, Any]
+    chat_options: Mapping[str, object]
 
     def describe(self, model: str) -> str:
-        """One line on what the run takes from where."""
+        """One line: the preset, and the origin of the values."""
         theta = f"θ = {self.threshold:g}"
         values = f"τ = {self.temperature}, top-p = {self.top_p:g}"
         if self.threshold_origin == GIVEN:
@@ -54,82 +56,68 @@ class Choices:
         elif self.threshold_origin == OF_PRESET and self.preset:
             theta += f" ({self.preset.threshold_source}; evals/calibrate.py chooses one)"
         elif self.threshold_origin == BY_DEFAULT:
-            theta += " (a default, calibrated for nothing; evals/calibrate.py chooses one)"
-        which = f"preset {self.preset.name}" if self.preset else f"no preset for {model}"
-        return f"{which}: {values}, {theta}"
+            theta += " (a default that is calibrated for no model; evals/calibrate.py chooses one)"
+        preset = f"preset {self.preset.name}" if self.preset else f"no preset for {model}"
+        return f"{preset}: {values}, {theta}"
 
 
 def choose_values(options: argparse.Namespace, task: Task, model: str | None) -> Choices:
-    """The command line before the preset, the preset before the task, the task before defaults.
+    """The command line comes before the preset, that before the task, the task before defaults.
 
     Args:
-        options: of the command line.
-        task: what is run.
         model: name or path; None where it is not known.
 
     Raises:
-        ValueError: an unknown preset, or options that are no JSON object.
+        ValueError: an unknown preset, or chat options that are not a JSON object.
     """
     preset = find_preset(options.preset) if options.preset else preset_for(model or "")
-    defaults, sampling = task.defaults, EagerConfig(threshold=1.0).sampling
+    default, limit = EagerConfig(threshold=1.0), task.defaults.max_new_tokens
+    sampling = default.sampling
     threshold, origin = _threshold(options, preset, task)
-    longest = defaults.max_new_tokens
     return Choices(
         preset=preset,
         threshold=threshold,
         threshold_origin=origin,
         temperature=options.temperature
         or str(preset.temperature if preset else sampling.temperature),
-        top_p=_first(options.top_p, preset and preset.top_p, sampling.top_p),
-        max_new_tokens=_first(
-            options.max_new_tokens, preset and min(longest, preset.context), longest
+        top_p=_given(options.top_p, preset.top_p if preset else sampling.top_p),
+        max_new_tokens=_given(
+            options.max_new_tokens, min(limit, preset.context) if preset else limit
         ),
-        reasoning_end=_reasoning_end(options.reasoning_end, preset),
-        chat_options=_chat_options(options.chat_options, preset),
+        reasoning_end=_reasoning_end(options.reasoning_end, preset or default),
+        chat_options=(
+            (preset.chat_options if preset else {})
+            if options.chat_options is None
+            else read_object("--chat-options", options.chat_options)
+        ),
     )
 
 
-def _first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
+def _given(value: Value | None, default: Value) -> Value:
+    return default if value is None else value
 
 
 def _threshold(options: argparse.Namespace, preset: Preset | None, task: Task) -> tuple[float, str]:
-    own = task.defaults.threshold
+    of_task = task.defaults.threshold
     if options.theta is not None:
-        return own or DEFAULT_THRESHOLD, GIVEN
+        return of_task or DEFAULT_THRESHOLD, GIVEN
     if preset is not None:
         return preset.threshold, OF_PRESET
-    return (own, OF_TASK) if own is not None else (DEFAULT_THRESHOLD, BY_DEFAULT)
+    return (DEFAULT_THRESHOLD, BY_DEFAULT) if of_task is None else (of_task, OF_TASK)
 
 
-def _reasoning_end(given: str | None, preset: Preset | None) -> str | None:
-    if given is not None:
-        return None if given == NONE else given
-    return preset.reasoning_end if preset else EagerConfig(threshold=1.0).reasoning_end
-
-
-def _chat_options(given: str | None, preset: Preset | None) -> Mapping[str, Any]:
-    if given is None:
-        return preset.chat_options if preset else {}
-    try:
-        options = json.loads(given)
-    except ValueError as error:
-        raise ValueError(f"chat_options is {given!r}, no JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise ValueError(f"chat_options is {given!r}; it must be an object in braces")
-    return options
+def _reasoning_end(given: str | None, default: Preset | EagerConfig) -> str | None:
+    return None if given == NO_REASONING else _given(given, default.reasoning_end)
 
 
 def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str | None:
-    """What the model of a run will be, before anything is started.
+    """The model of a run, before anything is started; None if it is not known yet.
 
-    A server is asked for its model; where it does not answer, what `config.json` says of an earlier
-    session stands in, and where there is none, nothing is known yet.
+    A server is asked for its model; if it does not answer, the model is that of `config.json`.
 
     Args:
-        options: of the command line.
         folder: of the run.
-        bundled: the model that is started where the command line names neither model nor server.
+        bundled: the model that is started if the command line names neither model nor server.
     """
     if not options.server:
         return str(options.model or bundled)
@@ -137,8 +125,6 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
         model = _ask(options.server, options.api_key)
         if model is not None:
             return model
-    from evals.records.folder import read_config
-
     try:
         return str(read_config(folder)["model"])
     except StoreError:
@@ -146,7 +132,7 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
 
 
 def _ask(server: str, api_key: str | None) -> str | None:
-    """The model of a server; None where it does not say, which is reported when it is needed."""
+    """The model of a server; None if there is no answer, which is an error later if it matters."""
     import urllib3
 
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}

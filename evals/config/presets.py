@@ -26,12 +26,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 __all__ = ["DEFAULT_THRESHOLD", "NO_PRESET", "PRESETS", "Preset", "find_preset", "preset_for"]
 
 DEFAULT_THRESHOLD = 2.2
-"""θ in nats where nothing else says one: about the middle of the paper's range."""
+"""θ in nats of a model and a task without one: about the middle of the paper's range."""
 
 NO_PRESET = "none"
 THINKING = {"chat_template_kwargs": {"enable_thinking": True}}
@@ -40,7 +39,7 @@ VARIANT = r"([-_.](fp8|awq|gptq|int4|int8|bf16|mxfp4|w\d).*)?"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """How one model is run where the command line is silent.
+    """The values with which one model is run, unless the command line gives others.
 
     Attributes:
         name: as on the command line.
@@ -50,7 +49,7 @@ class Preset:
         top_p: nucleus mass.
         threshold: θ in nats.
         threshold_source: where θ comes from.
-        context: most tokens of a prompt and a sequence that the model is made for.
+        context: tokens of a prompt and a sequence that the model is made for.
         chat_options: fields of SGLang's `/tokenize` that switch on its longest thinking mode.
     """
 
@@ -62,10 +61,10 @@ class Preset:
     threshold: float = DEFAULT_THRESHOLD
     threshold_source: str = "a default, no published value was found"
     context: int
-    chat_options: Mapping[str, Any] = field(default_factory=dict)
+    chat_options: Mapping[str, object] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """What `config.json` tells of it; what follows from it stands there under its own name."""
+    def to_json(self) -> dict[str, object]:
+        """For `config.json`, which has the other values under their own names."""
         return {"name": self.name, "context": self.context}
 
 
@@ -112,23 +111,23 @@ PRESETS = {
 
 
 def find_preset(name: str) -> Preset | None:
-    """The preset of that name; None for `none`.
+    """The preset of a name; None for `none`.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no such preset.
     """
     if name == NO_PRESET:
         return None
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; there is {', '.join(PRESETS)}, {NO_PRESET}")
+        raise ValueError(f"unknown preset {name!r}; choose from {', '.join((*PRESETS, NO_PRESET))}")
     return PRESETS[name]
 
 
 def preset_for(model: str) -> Preset | None:
-    """The preset of a model by its path or hub id; None for a model that none is made for.
+    """The preset of a model by its path or hub id; None for a model without.
 
-    The last part of the path that names a model decides, so that a folder of the hub's cache
-    (`models--Qwen--Qwen3-4B/snapshots/…`) is known too.
+    The last part of the path that matches decides, so that a folder of the hub's cache
+    (`models--Qwen--Qwen3-4B/snapshots/…`) matches too.
     """
     for part in reversed(re.split(r"/|--", model.lower())):
         for preset in PRESETS.values():

@@ -1,4 +1,4 @@
-"""What a run of `evals/run.py` is, complete before anything is started."""
+"""The settings of a run of `evals/run.py`, complete before anything is started."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eager_sgl.budget.reallocation import Reallocation
-from eager_sgl.config import EagerConfig, SearchConfig
+from eager_sgl import RULES, EagerConfig, Reallocation, SearchConfig
 from evals.config.calibration import Calibration
 from evals.config.defaults import OF_TASK, Choices
-from evals.config.options import (
-    TextVerifier,
-)
+from evals.config.parser import field_names
+from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
+from evals.records.folder import SCHEMA, Header
 from evals.records.identity import weights_digest
 from evals.records.plan import RESUME, SEARCHES, SWEPT, Cell, Plan
 from evals.tasks import Sample, Task
@@ -26,47 +25,28 @@ from evals.tasks import Sample, Task
 if TYPE_CHECKING:
     from eager_sgl.engine.probe import ServerProfile
 
-__all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings", "digest_prompts"]
+__all__ = ["BUNDLED_MODEL", "Experiment", "ServerSettings", "Settings", "digest_prompts"]
 
-SCHEMA = 1
 BUNDLED_MODEL = Path(__file__).parents[1] / "reasoner" / "model"
-
-SEARCH_FIELDS = ("priority", "width", "max_tokens")
-RULE_FIELDS = ("max_extra_factor", "threshold_factor", "max_tries", "late_factor")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """A run.
+class Experiment:
+    """Prompts and the methods that run on them.
 
     Attributes:
-        plan: what is swept.
+        plan: the sweep.
         samples: the prompts, the same for every cell.
         base: the method; θ, M and τ are those of a cell.
-        search: the searches; order, M and τ are those of a cell.
+        search: the searches; M and τ are those of a cell.
+        priority: of best-first.
         stop: ends a search early; None for never.
         token_budget: tokens per prompt that the prompts of a search share; None if they do not.
-        bids: one of `evals.config.bidding.BIDS`, by what they share them; None with it.
+        bids: one of `evals.config.bidding.BIDS`; None without a token budget.
         rules: of the methods of two stages, by name.
-        verifier: says of a sequence's text whether it is correct; None leaves that to the labels.
-        verifier_name: as on the command line.
-        calibration: of θ, where it comes from a file.
+        verifier: whether the text of a sequence is correct; None leaves that to the labels.
         quantile: of the adaptive θ; None where it follows from M.
-        choices: what was taken from the model's preset or from defaults.
-        may_run_code: whether programs that the model wrote may be run.
-        limit: most prompts; None for all.
-        levels: those that prompts were chosen from; None for all.
         concurrency: prompts that run at the same time.
-        set_aside: whether a complete run of another configuration in the output folder is
-            renamed, not refused.
-        report_only: whether to report on what the output folder holds, and do no more.
-        regrade: whether to judge what the output folder holds again, and do no more.
-        server: URL of an existing server; None starts one.
-        router: URL of the router before several servers, of which `server` is one.
-        model: of the server that is started: a folder or a hub id.
-        request_timeout: seconds in total for one request.
-        silence_timeout: seconds without any byte of its answer.
-        api_key: never written anywhere.
     """
 
     task: Task
@@ -74,32 +54,17 @@ class Settings:
     samples: tuple[Sample, ...]
     base: EagerConfig
     search: SearchConfig
+    priority: str
     stop: StopOption | None
     token_budget: int | None
     bids: str | None
     rules: Mapping[str, Reallocation]
     verifier: TextVerifier | None
-    verifier_name: str | None
-    calibration: Calibration | None
     quantile: float | None
-    choices: Choices
-    may_run_code: bool
-    limit: int | None
-    levels: tuple[int, ...] | None
     concurrency: int
-    output_dir: Path
-    set_aside: bool
-    report_only: bool
-    regrade: bool
-    server: str | None
-    router: str | None
-    model: str
-    request_timeout: float
-    silence_timeout: float
-    api_key: str | None
 
     def config(self, cell: Cell) -> EagerConfig:
-        """The method in one cell; where it has no fixed θ, it keeps the base's."""
+        """EAGer-init in one cell; without a fixed θ it keeps the base's."""
         threshold = self.base.threshold if cell.threshold is None else cell.threshold
         return replace(
             self.base,
@@ -114,8 +79,9 @@ class Settings:
         return replace(
             self.search,
             order=cell.method,  # type: ignore[arg-type]
-            max_sequences=cell.max_sequences,
+            priority=self.priority,
             seed=cell.seed,
+            max_sequences=cell.max_sequences,
             sampling=replace(self.search.sampling, temperature=cell.temperature),
         )
 
@@ -132,32 +98,96 @@ class Settings:
             return None
         return min(self.rules[name].lowest_threshold(threshold) for name in names)
 
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """The server of a run, and how it is talked to.
+
+    Attributes:
+        url: of an existing server; None starts one.
+        router: URL of the router before several servers, of which `url` is one.
+        model: of the server that is started: a folder or a hub id.
+        api_key: never written anywhere.
+        request_timeout: seconds in total for one request.
+        silence_timeout: seconds without any byte of its answer.
+        chat_options: how the server renders chat messages.
+    """
+
+    url: str | None
+    router: str | None
+    model: str
+    api_key: str | None
+    request_timeout: float
+    silence_timeout: float
+    chat_options: Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A run.
+
+    Attributes:
+        experiment: the prompts and methods.
+        server: where they run.
+        choices: values from the model's preset or from defaults.
+        calibration: of θ, where it comes from a file.
+        verifier_name: as on the command line.
+        limit: maximum number of prompts; None for all.
+        levels: those that prompts were chosen from; None for all.
+        may_run_code: whether programs of the model may be run.
+        output_dir: the run's folder.
+        set_aside: whether a complete run of another configuration in the output folder is
+            renamed, not refused.
+        report_only: whether only to report on the results in the output folder.
+        regrade: whether only to judge the results in the output folder again.
+    """
+
+    experiment: Experiment
+    server: ServerSettings
+    choices: Choices
+    calibration: Calibration | None
+    verifier_name: str | None
+    limit: int | None
+    levels: tuple[int, ...] | None
+    may_run_code: bool
+    output_dir: Path
+    set_aside: bool
+    report_only: bool
+    regrade: bool
+
+    @property
+    def task(self) -> Task:
+        """That of the experiment."""
+        return self.experiment.task
+
+    @property
+    def plan(self) -> Plan:
+        """That of the experiment."""
+        return self.experiment.plan
+
     def theta_is_foreign(self, model_path: str) -> bool:
-        """Whether the task's own θ is used for what it was not calibrated for."""
-        own = EagerConfig(threshold=1.0)
-        is_own = (
-            self.base.top_k,
-            self.base.entropy_temperature,
-            weights_digest(model_path),
-        ) == (
-            own.top_k,
-            own.entropy_temperature,
-            weights_digest(str(self.task.defaults.model or BUNDLED_MODEL)),
+        """Whether the task's own θ is used for a model or an entropy that it does not belong to."""
+        if self.choices.threshold_origin != OF_TASK:
+            return False
+        base, default = self.experiment.base, EagerConfig(threshold=1.0)
+        calibrated = str(self.task.defaults.model or BUNDLED_MODEL)
+        return (
+            base.top_k != default.top_k
+            or base.entropy_temperature != default.entropy_temperature
+            or weights_digest(model_path) != weights_digest(calibrated)
         )
-        return self.choices.threshold_origin == OF_TASK and not is_own
 
     def to_json(self) -> dict[str, Any]:
-        """What `config.json` and `summary.json` tell of the run."""
-        eager = asdict(self.base)
+        """The fields of `config.json` and `summary.json` under "config"."""
+        experiment, plan = self.experiment, self.plan
+        eager = asdict(experiment.base)
         del eager["threshold"], eager["max_sequences"], eager["sampling"]["temperature"]
         del eager["deferred_threshold"]
-        rules = {
-            name: {field: getattr(rule, field) for field in RULE_FIELDS}
-            for name, rule in self.rules.items()
-        }
+        controls = plan.control_temperatures
+        rule_fields = ("max_extra_factor", *field_names(RULES["eager"]))
         return {
-            **{name: list(getattr(self.plan, name)) for name in SWEPT},
-            "parallel_sequences": self.plan.parallel_sequences,
+            **{name: list(getattr(plan, name)) for name in SWEPT},
+            "parallel_sequences": plan.parallel_sequences,
             "task": self.task.name,
             "dataset": self.task.to_json(),
             "can_vote": self.task.can_vote,
@@ -166,32 +196,34 @@ class Settings:
             "chat_options": dict(self.choices.chat_options),
             "limit": self.limit,
             "levels": list(self.levels) if self.levels else None,
-            "num_prompts": len(self.samples),
-            "prompts": digest_prompts(self.samples),
+            "num_prompts": len(experiment.samples),
+            "prompts": digest_prompts(experiment.samples),
             "eager": eager,
-            "search": {
-                **{name: getattr(self.search, name) for name in SEARCH_FIELDS},
-                "stop": str(self.stop) if self.stop else None,
-                "token_budget": self.token_budget,
-                **({"bids": self.bids} if self.bids else {}),
+            "search": self._search_json(),
+            "rules": {
+                name: {field: getattr(rule, field) for field in rule_fields}
+                for name, rule in experiment.rules.items()
             },
-            "rules": rules,
             "verifier": self.verifier_name,
             "calibration": asdict(self.calibration) if self.calibration else None,
-            "concurrency": self.concurrency,
-            "server": self.server,
-            **self._seldom_set(),
-        }
-
-    def _seldom_set(self) -> dict[str, Any]:
-        """Only where it means something, so that other runs go on as those of earlier versions."""
-        controls, plan = self.plan.control_temperatures, self.plan
-        return {
+            "concurrency": experiment.concurrency,
+            "server": self.server.url,
+            # Rarely set, and absent then, so that runs of earlier versions can be continued.
             **({"control_temperatures": list(controls)} if controls else {}),
-            **({"adaptive_quantile": self.quantile} if None in plan.thresholds else {}),
+            **({"adaptive_quantile": experiment.quantile} if None in plan.thresholds else {}),
         }
 
-    def header(self, profile: ServerProfile) -> dict[str, Any]:
+    def _search_json(self) -> dict[str, object]:
+        experiment = self.experiment
+        return {
+            "priority": experiment.priority,
+            **{name: getattr(experiment.search, name) for name in field_names(experiment.search)},
+            "stop": str(experiment.stop) if experiment.stop else None,
+            "token_budget": experiment.token_budget,
+            **({"bids": experiment.bids} if experiment.bids else {}),
+        }
+
+    def header(self, profile: ServerProfile) -> Header:
         """The content of `config.json`, and of `summary.json` before its rows."""
         return {
             "schema": SCHEMA,
@@ -210,6 +242,6 @@ def digest_prompts(samples: Sequence[Sample]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Of what the results depend on, on this machine."""
+    """Of the packages that the results depend on, and of this machine."""
     installed = {name: version(name) for name in ("eager_sgl", "sglang", "torch")}
     return installed | {"python": platform.python_version(), "platform": platform.platform()}

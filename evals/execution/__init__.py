@@ -1,0 +1,6 @@
+"""A run at work: server, prompts in threads, budgets, progress, endings, and judging again.
+
+The doors use `evaluation.evaluate`, `publishing`, `calibrating` and `endings`. From the outside in:
+`evaluation` connects and runs each group of cells, `stages` and `group_run` decide which prompt
+starts when, `methods.Worker` runs one prompt in one cell, `cell_runs` and `meter` keep the counts.
+"""

@@ -1,11 +1,10 @@
-"""A cell while its group runs: its budget, what it has brought and what has failed in it."""
+"""A cell while its group runs: its budget, its results and its failures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eager_sgl.budget.sequences import Ledger
-from eager_sgl.core import TokenCounts
+from eager_sgl import Ledger, TokenCounts
 from evals.analysis.judged import is_solved
 from evals.execution.meter import Meter
 from evals.records.plan import Cell
@@ -16,9 +15,9 @@ __all__ = ["CellRun", "FollowerRun"]
 
 
 class CellRun:
-    """A cell whose prompts start from nothing.
+    """A cell whose sequences start from the prompt.
 
-    What a failed prompt may take stays reserved for it, until another session tries it again.
+    The sequences of a failed prompt stay reserved for it, until another session retries it.
 
     Attributes:
         records: results, by sample id.
@@ -40,12 +39,12 @@ class CellRun:
         self.meter.finish(record.sample_id, solved=is_solved(record))
 
     def fail(self, sample_id: str, num_reserved: int, num_spent: int = 0) -> TokenCounts:
-        """A prompt has failed; what it is known to have cost.
+        """A prompt has failed; its known cost.
 
         Args:
             sample_id: of the prompt.
             num_reserved: sequences that stay reserved for it.
-            num_spent: those of its first stage, where the second has failed.
+            num_spent: sequences of its first stage, if the second has failed.
         """
         self.failed.add(sample_id)
         self._num_kept += num_reserved
@@ -53,12 +52,12 @@ class CellRun:
         return self.meter.fail(sample_id)
 
     def replay(self, record: PromptRecord) -> None:
-        """Take from the budget what a prompt took in an earlier session."""
+        """Take the sequences of an earlier session's result from the budget."""
         _take(self.ledger, self.cell.max_sequences, len(record.sequences))
         self.add(record)
 
     def check(self) -> None:
-        """The budget adds up, every sequence came from it, and what failed has its part still."""
+        """The budget adds up, paid for every sequence, and still reserves those of failures."""
         spent, reserved, free = self.ledger.spent, self.ledger.reserved, self.ledger.free
         num_sequences = sum(len(record.sequences) for record in self.records.values())
         num_sequences += self._num_spent_on_failed
@@ -70,16 +69,16 @@ class CellRun:
 
 
 def _take(ledger: Ledger, reserved: int, taken: int) -> None:
-    """One prompt's whole way through the ledger."""
+    """Reserve, commit and release the sequences of one prompt."""
     with ledger.reserve(reserved) as account:
         account.commit(taken)
 
 
 class FollowerRun(CellRun):
-    """A cell of two stages. The budget is that of its own two, though the first one is shared.
+    """A cell of two stages. Its budget pays for both, though the first stage is shared.
 
     Attributes:
-        begun: ids of the prompts whose second stage has begun, or of which there is none.
+        begun: ids of the prompts whose second stage has begun, or is empty.
     """
 
     def __init__(self, cell: Cell, label: str, samples: Sequence[Sample]) -> None:
@@ -88,7 +87,7 @@ class FollowerRun(CellRun):
         self.begun: set[str] = set()
 
     def settle(self, first: PromptRecord) -> None:
-        """The first stage of a prompt has finished; what it left over is free."""
+        """The first stage of a prompt has finished; its surplus is free."""
         with self._awaited.pop(first.sample_id) as account:
             account.commit(len(first.sequences))
 

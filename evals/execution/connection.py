@@ -1,4 +1,4 @@
-"""The server of a run: connected or started, introduced, and watched for its end."""
+"""The server of a run: connected or started, and watched for its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import importlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eager_sgl.errors import (
@@ -17,17 +18,17 @@ from eager_sgl.errors import (
     ServerError,
     ServerUnreachableError,
 )
-from evals.config.settings import Settings
+from evals.config import ServerSettings
 from evals.execution.progress import View
 from evals.tasks import Sample
 
 if TYPE_CHECKING:
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import TokenEndpoint
 
 __all__ = ["Server", "connected", "find_unfit"]
 
 SESSION_STRIDE = 7919
-TOKENISED_AT_ONCE = 16
+NUM_TOKENISING = 16
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Server:
 
     Attributes:
         endpoint: sends the requests.
-        check: raises RuntimeStoppedError once a process of the server has died, where it is ours.
+        check: raises RuntimeStoppedError once a process of a server that this run started has died.
     """
 
     endpoint: TokenEndpoint
     check: Callable[[], None]
 
     def require_alive(self, error: BaseException) -> None:
-        """Raise what ends the run, if the error of one prompt means that: the others fail too."""
+        """Raise the error of one prompt if all others would meet it too: it ends the run."""
         self.check()
         if isinstance(error, KeyboardInterrupt | AuthenticationError | RuntimeStoppedError):
             raise error
@@ -52,18 +53,21 @@ class Server:
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, session: int, view: View) -> Iterator[Server]:
-    """The server of a run: the given one, or one that lives as long as the context.
+def connected(
+    settings: ServerSettings, seed: int, session: int, log_path: Path, view: View
+) -> Iterator[Server]:
+    """The given server, or one that lives as long as the context.
 
     Args:
-        session: chooses the server's seed, so that no session repeats the draws of another.
+        seed: of the server that is started.
+        session: varies that seed, so that no session repeats the draws of another.
+        log_path: where the server that is started writes its log.
     """
-    if settings.server is not None:
-        view.say(f"connecting to {settings.server}")
-        endpoint = _connect(settings, settings.server, settings.api_key, settings.router)
-        yield Server(_introduced(endpoint, settings, view), _no_check)
+    if settings.url is not None:
+        view.say(f"connecting to {settings.url}")
+        yield Server(_connect(settings), _no_check)
         return
-    from eager_sgl.embedded.runtime import EmbeddedRuntime
+    from eager_sgl import EmbeddedRuntime
 
     # Importing SGLang takes about as long as starting the server: do both at once.
     name = "eager_sgl.program"
@@ -71,53 +75,45 @@ def connected(settings: Settings, session: int, view: View) -> Iterator[Server]:
     importing.start()
     with EmbeddedRuntime(
         settings.model,
-        log_path=settings.output_dir / "runtime.log",
-        server_args={"random_seed": settings.plan.seeds[0] + SESSION_STRIDE * session},
+        log_path=log_path,
+        server_args={"random_seed": seed + SESSION_STRIDE * session},
         on_progress=lambda stage: view.say(f"runtime: {stage}"),
     ) as runtime:
         # Python lets a second thread into modules that the first is still importing.
         importing.join()
+        started = replace(settings, url=runtime.url, api_key=runtime.api_key, router=None)
         try:
-            endpoint = _connect(settings, runtime.url, runtime.api_key)
-            yield Server(_introduced(endpoint, settings, view), runtime.check)
+            yield Server(_connect(started), runtime.check)
         except ServerUnreachableError as error:
             runtime.check()
             raise ServerUnreachableError(f"{error}; its log is {runtime.log_path}") from error
 
 
-def _connect(
-    settings: Settings, url: str, api_key: str | None, router: str | None = None
-) -> TokenEndpoint:
-    from eager_sgl.engine.endpoint import connect
+def _connect(settings: ServerSettings) -> TokenEndpoint:
+    from eager_sgl import connect
 
+    assert settings.url is not None, "no server was started"
     return connect(
-        url,
-        api_key=api_key,
+        settings.url,
+        api_key=settings.api_key,
         request_timeout=settings.request_timeout,
         silence_timeout=settings.silence_timeout,
-        chat_options=settings.choices.chat_options,
-        router=router,
+        chat_options=settings.chat_options,
+        router=settings.router,
     )
 
 
 def _no_check() -> None:
-    """Nobody but its requests tells how a server fares that is not ours."""
-
-
-def _introduced(endpoint: TokenEndpoint, settings: Settings, view: View) -> TokenEndpoint:
-    monitor = "gate" if endpoint.gate(settings.base) else "chunk"
-    running = ", chunk at the adaptive θ" if None in settings.plan.thresholds else ""
-    view.say(f"monitor: {monitor}{running}")
-    return endpoint
+    """The state of a server that the run did not start shows in its answers alone."""
 
 
 def find_unfit(samples: Iterable[Sample], server: Server) -> dict[str, Exception]:
-    """The prompts that the model cannot be given, by id, and why; nothing is generated for that.
+    """The prompts that do not fit the model, by id, and why; nothing is generated.
 
     Raises:
-        ServerError: the server is gone, or refuses the key.
+        ServerError: the server does not answer, or refuses the key.
     """
-    found: dict[str, Exception] = {}
+    unfit: dict[str, Exception] = {}
 
     def refusal(sample: Sample) -> Exception | None:
         try:
@@ -125,15 +121,15 @@ def find_unfit(samples: Iterable[Sample], server: Server) -> dict[str, Exception
         except (RequestRejectedError, ValueError) as error:
             return error
         except ServerError as error:
-            server.require_alive(error)  # if it lives, the prompt's own requests will tell
+            server.require_alive(error)  # if it is alive, the requests of the prompt will fail
         return None
 
     samples = list(samples)
-    pool = ThreadPoolExecutor(TOKENISED_AT_ONCE)
+    pool = ThreadPoolExecutor(NUM_TOKENISING)
     try:
         for sample, error in zip(samples, pool.map(refusal, samples), strict=True):
             if error is not None:
-                found[sample.id] = error
+                unfit[sample.id] = error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return found
+    return unfit

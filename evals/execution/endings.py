@@ -1,10 +1,13 @@
-"""How a run ends: its exit codes, and SIGTERM as an interruption."""
+"""How a run ends: its exit codes, its last sentence, and SIGTERM as an interruption."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
+
+from evals.records.folder import RunFolder
 
 __all__ = [
     "BROKEN_OFF",
@@ -13,7 +16,10 @@ __all__ = [
     "REFUSED",
     "TERMINATED",
     "Terminated",
+    "fail",
+    "failed_note",
     "interruption",
+    "kept_note",
     "terminable",
 ]
 
@@ -21,12 +27,32 @@ BROKEN_OFF, REFUSED, FAILED = 1, 2, 3
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
+def fail(message: str, code: int) -> int:
+    """Print an error; its exit code."""
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def kept_note(folder: RunFolder) -> str:
+    """The results of a run that was broken off, as the end of a sentence."""
+    number = len(folder.store.records)
+    if number == 0:
+        return ""
+    path = folder.store.path
+    return f"; {number} finished results are kept in {path}, the same command continues the run"
+
+
+def failed_note(number: int, folder: RunFolder) -> str:
+    """The results that failed in a run."""
+    return f"{number} results failed, see {folder.failures.path}; the same command retries them"
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has come."""
+    """The process has received SIGTERM."""
 
 
 def interruption(error: KeyboardInterrupt) -> tuple[str, int]:
-    """A word for what an interruption was, and the exit code."""
+    """The name of an interruption and its exit code."""
     if isinstance(error, Terminated):
         return "terminated", TERMINATED
     return "interrupted", INTERRUPTED
@@ -34,7 +60,7 @@ def interruption(error: KeyboardInterrupt) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """In the main thread: SIGTERM ends what runs inside as ctrl-C does."""
+    """In the main thread: SIGTERM ends the context as ctrl-C does."""
 
     def end(number: int, frame: object) -> None:
         raise Terminated

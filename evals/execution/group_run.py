@@ -1,17 +1,15 @@
-"""A group of cells while it runs: who begins, what is written, who gets extra sequences."""
+"""A group of cells while it runs: prompts begin, results are written, extra sequences granted."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
-from eager_sgl.budget.reallocation import StageOne
-from eager_sgl.budget.tokens import Bidder, TokenLedger
+from eager_sgl import Bidder, StageOne, TokenLedger
 from evals.analysis.judged import Verdicts
-from evals.config.bidding import utility_by
+from evals.config import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
 from evals.execution.meter import Snapshot
 from evals.execution.methods import Worker, without_extra
@@ -24,18 +22,18 @@ from evals.tasks import Sample
 __all__ = ["GroupRun"]
 
 BIDDERS_PER_ROUND = 4
-"""Prompts that share tokens, to each round that runs: with fewer there is little to choose from."""
-MAX_SAID = 5
-"""Failures of a group that are said as they happen; the others are in the file."""
+"""Prompts that share tokens per running round: with fewer, bids have little to choose between."""
+MAX_PRINTED = 5
+"""Failures of a group that are printed as they happen; the file has all of them."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a future is of.
+    """A prompt in one cell, while a future generates it.
 
     Attributes:
         num_reserved: sequences of the cell's budget that stay reserved for it if it fails.
-        num_spent: those that its first stage has taken, where it is of the second.
+        num_spent: sequences of its first stage, if this is the second.
         bidder: the prompt's part of the tokens that a search shares.
     """
 
@@ -65,8 +63,8 @@ class GroupRun:
         self._view = view
         self._pool = pool
         self._started = time.monotonic()
-        self._samples = {sample.id: sample for sample in worker.settings.samples}
         samples = worker.settings.samples
+        self._samples = {sample.id: sample for sample in samples}
         self._first = CellRun(group.first, plan.label(group.first), samples)
         self._followers = [FollowerRun(c, plan.label(c), samples) for c in group.followers]
         self._runs: Mapping[Cell, CellRun] = {
@@ -75,15 +73,15 @@ class GroupRun:
         self.pending: dict[Future[PromptRecord], _Task] = {}
         self._tokens: TokenLedger | None = None
         self._failed_bidders: list[Bidder] = []
-        self._num_said = 0
+        self._num_printed = 0
         self._replay()
 
     def _replay(self) -> None:
-        """Bring the budgets to where earlier sessions left them."""
-        known = self._store.records
+        """Restore the budgets of earlier sessions."""
+        stored = self._store.records
         for run in self._runs.values():
             for sample_id in self._samples:
-                if record := known.get((run.cell, sample_id)):
+                if record := stored.get((run.cell, sample_id)):
                     run.replay(record)
                     if run is self._first:
                         self._settle(record)
@@ -93,12 +91,12 @@ class GroupRun:
             follower.settle(first)
 
     def snapshots(self) -> list[Snapshot]:
-        """Where the cells stand."""
+        """The present state of the cells."""
         return [run.meter.snapshot() for run in self._runs.values()]
 
     @property
     def last_news(self) -> float:
-        """When anything has last come, by the monotonic clock."""
+        """Time of the last report of any prompt, by the monotonic clock."""
         return max(run.meter.last_news for run in self._runs.values())
 
     def check(self) -> None:
@@ -112,25 +110,26 @@ class GroupRun:
             assert spent == generated + kept, f"{spent} ≠ {generated} + {kept} tokens"
 
     def begin(self) -> None:
-        """Ask for the first stage of all prompts that lack it."""
+        """Submit the first stage of all prompts that lack it."""
         run = self._first
         missing = [sample for sample in self._samples.values() if sample.id not in run.records]
         self._tokens = tokens = self._shared_tokens(len(missing))
         settings, ledger = self._worker.settings, run.ledger
         verdicts = [Verdicts(settings.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.
-        bidders = [self._join(tokens, own) if tokens else None for own in verdicts]
-        for sample, own, bidder in zip(missing, verdicts, bidders, strict=True):
+        bidders = [self._join(tokens, judge) if tokens else None for judge in verdicts]
+        for sample, judge, bidder in zip(missing, verdicts, bidders, strict=True):
             task = _Task(run, sample, run.cell.max_sequences, bidder=bidder)
-            self._submit(task, self._worker.first, run.cell, sample, own, ledger, run.meter, bidder)
+            arguments = (run.cell, sample, judge, ledger, run.meter, bidder)
+            self._submit(task, self._worker.first, *arguments)
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
         settings = self._worker.settings
-        utility = utility_by(settings.bids, verdicts, settings.search.priority)
+        utility = utility_by(settings.bids, verdicts, settings.priority)
         return tokens.join(utility, share=settings.token_budget or 0)
 
     def _shared_tokens(self, num_missing: int) -> TokenLedger | None:
-        """What the prompts of the group share, less what finished ones have spent of it."""
+        """The tokens that the prompts share, less those that finished prompts have spent."""
         settings, run = self._worker.settings, self._first
         total = settings.shared_tokens(run.cell)
         if total is None:
@@ -142,18 +141,20 @@ class GroupRun:
         )
 
     def close(self) -> None:
-        """Let nobody wait for tokens any more."""
+        """End all waiting for tokens."""
         if self._tokens is not None:
             self._tokens.close()
 
-    def _submit(self, task: _Task, function: Any, *arguments: Any) -> None:
+    def _submit(
+        self, task: _Task, function: Callable[..., PromptRecord], *arguments: object
+    ) -> None:
         self.pending[self._pool.submit(function, *arguments)] = task
 
     def collect(self, future: Future[PromptRecord]) -> None:
-        """Write what became of a prompt.
+        """Write the result of a prompt, or its failure.
 
         Raises:
-            BaseException: the prompt's own, where it ends the run.
+            BaseException: the error of a prompt that ends the run.
         """
         error = future.exception()
         if error is None:
@@ -164,7 +165,7 @@ class GroupRun:
         del self.pending[future]
 
     def keep_finished(self) -> None:
-        """At the end of a run that is broken off: write what has finished by now."""
+        """Write the results that have finished, at the end of a run that is broken off."""
         for future in list(self.pending):
             if future.done() and not future.cancelled() and not future.exception():
                 record = future.result()
@@ -185,7 +186,7 @@ class GroupRun:
             self._settle(record)
 
     def _fail(self, task: _Task, error: BaseException) -> None:
-        """A prompt has failed for good in one of the cells."""
+        """A prompt has failed in one of the cells, after all retries."""
         run, sample = task.run, task.sample
         counts = run.fail(sample.id, task.num_reserved, task.num_spent)
         is_first = run is self._first
@@ -203,12 +204,12 @@ class GroupRun:
             session=self._store.session,
         )
         self._failures.append(failure)
-        self._num_said += 1
-        if self._num_said <= MAX_SAID:
+        self._num_printed += 1
+        if self._num_printed <= MAX_PRINTED:
             self._view.say(f"failed: {run.label}, prompt {failure.prompt}: {failure.sentence}")
 
     def advance(self) -> None:
-        """Begin the second stage wherever it is certain."""
+        """Begin all second stages whose grants are certain."""
         for follower in self._followers:
             self._grant(follower)
 
@@ -234,10 +235,10 @@ class GroupRun:
             self._submit(task, self._worker.second, cell, sample, first, grant, account, run.meter)
 
     def _stage_ones(self) -> dict[str, StageOne]:
-        """What is known of the first stages.
+        """The first stages that have ended.
 
         A failed prompt counts as one that leaves nothing over and is eligible by either rule: it
-        keeps its M sequences and a part of the surplus until it is tried again.
+        keeps its M sequences and a part of the surplus until it is retried.
         """
         max_sequences = self._first.cell.max_sequences
         failed = StageOne(max_sequences, max_sequences, solved=False)

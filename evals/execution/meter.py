@@ -1,4 +1,4 @@
-"""Where the cells of a run stand: what their prompts report, added up."""
+"""The progress of the cells of a run: the reports of their prompts, added up."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eager_sgl.budget.sequences import Ledger
-from eager_sgl.core import TokenCounts
+from eager_sgl import Ledger, TokenCounts
 
 __all__ = ["Meter", "Silence", "Snapshot"]
 
@@ -18,15 +17,15 @@ SILENT_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Where a cell stands.
+    """The progress of a cell.
 
     Attributes:
-        label: the method, and what else tells cells apart.
+        label: the method, and the values that differ between cells.
         num_done: prompts that have finished, in earlier sessions too.
         num_failed: prompts that failed in this session.
-        num_ran: of both, those that were run in this session.
+        num_ran: of both, prompts that were run in this session.
         num_running: prompts that have begun and not finished.
-        num_solved: finished prompts with a correct sequence; None where nothing was judged.
+        num_solved: finished prompts with a correct sequence; None if nothing was judged.
         num_alive: sequences still running.
         spent, reserved, free: sequences of the cell's budget.
         generated: tokens decoded in this session, by running prompts too.
@@ -68,8 +67,8 @@ class Snapshot:
     def seconds_left(self) -> float | None:
         """An estimate at the pace so far; None before a prompt was run in this session.
 
-        Those that are running count as half run, on average: without them the pace would seem too
-        low as long as most of the prompts are running.
+        A running prompt counts as half run, which it is on average: without that the pace would
+        seem too low as long as most of the prompts are running.
         """
         if not self.num_ran:
             return None
@@ -103,7 +102,7 @@ def _duration(seconds: float) -> str:
 
 
 class Meter:
-    """Adds up what the prompts of one cell report, from any thread.
+    """Adds up the reports of the prompts of one cell, from any thread.
 
     Args:
         label: of the cell.
@@ -139,11 +138,11 @@ class Meter:
             self._running[sample_id] = (counts, num_alive)
 
     def finish(self, sample_id: str, *, solved: bool | None) -> None:
-        """A prompt has ended, with the counts that it last reported if it was run just now.
+        """A prompt has ended, with the counts of its last report if it ran in this session.
 
         Args:
             sample_id: of the prompt.
-            solved: whether a sequence of it is correct; None where none was judged.
+            solved: whether a sequence of it is correct; None if none was judged.
         """
         with self._lock:
             self._end(sample_id)
@@ -152,7 +151,7 @@ class Meter:
                 self._num_solved = (self._num_solved or 0) + solved
 
     def fail(self, sample_id: str) -> TokenCounts:
-        """A prompt has failed; the counts that it last reported."""
+        """A prompt has failed; the counts of its last report."""
         with self._lock:
             self._num_failed += 1
             return self._end(sample_id)
@@ -166,19 +165,19 @@ class Meter:
 
     @property
     def last_news(self) -> float:
-        """When a prompt has last begun, got something, finished or failed, by the clock."""
+        """Time at which a prompt last began, reported, finished or failed."""
         with self._lock:
             return self._last_news
 
     def snapshot(self) -> Snapshot:
-        """Where the cell stands now."""
+        """The present progress of the cell."""
         with self._lock:
             counts, num_alive = self._finished, 0
             for running_counts, alive in self._running.values():
                 counts += running_counts
                 num_alive += alive
             now = self._clock()
-            # Read one after the other, so that sequences taken in between are still reserved here.
+            # Spent is read first, so that sequences taken in between count as reserved.
             spent, free = self._ledger.spent, self._ledger.free
             return Snapshot(
                 label=self._label,
@@ -199,7 +198,7 @@ class Meter:
 
 
 class Silence:
-    """Tells when nothing has come for a minute, and then after twice as long each time.
+    """Due when no prompt has reported for a minute, and then after twice as long each time.
 
     Args:
         clock: that of the meters.
@@ -211,10 +210,10 @@ class Silence:
         self._bound = SILENT_SECONDS
 
     def due(self, last_news: float) -> float | None:
-        """Seconds without news, where it is time to say so.
+        """Seconds without a report, when they are worth a line; else None.
 
         Args:
-            last_news: by the clock.
+            last_news: time of the last report, by the clock.
         """
         if last_news > self._last_news:
             self._last_news, self._bound = last_news, SILENT_SECONDS

@@ -23,7 +23,7 @@ from eager_sgl.core import PromptResult, Sequence
 from eager_sgl.search.stopping import Stop
 from eager_sgl.signals import censored_mean_peak
 from evals.analysis.judged import Verdicts, classes_of
-from evals.config.settings import Settings
+from evals.config import Experiment
 from evals.execution.connection import Server
 from evals.execution.meter import Meter
 from evals.records.judging import judged_by
@@ -177,7 +177,7 @@ class Worker:
         unfit: what is wrong with prompts that the model cannot be given, by id.
     """
 
-    settings: Settings
+    settings: Experiment
     server: Server
     adaptive_threshold: Mapping[Cell, AdaptiveThreshold] = field(default_factory=dict)
     unfit: Mapping[str, Exception] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a run shows while it works: one line that changes on a terminal, plain lines elsewhere."""
+"""The progress of a run: live lines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ BAR_WIDTH = 10
 
 
 class View(Protocol):
-    """Where progress goes; used by the main thread only. A context manager."""
+    """Prints progress; used by the main thread only. A context manager."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Show where the cells that are run together stand; called several times a second."""
+        """Show the progress of the cells that run together; called several times a second."""
 
 
 class PlainView:
@@ -59,7 +59,7 @@ class PlainView:
 
 
 class TerminalView:
-    """Live lines under the lines that stay."""
+    """Live lines under the permanent lines."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -91,7 +91,7 @@ class TerminalView:
 
 
 def _say_ends(view: View, ended: set[str], snapshots: Sequence[Snapshot]) -> None:
-    """Say of every cell once that it is complete; `ended` remembers which."""
+    """Print every complete cell once; `ended` has the labels of those printed before."""
     for snapshot in snapshots:
         if snapshot.complete and snapshot.label not in ended:
             ended.add(snapshot.label)
@@ -104,5 +104,5 @@ def _bar(num_done: int, num_all: int) -> str:
 
 
 def open_view(stream: TextIO) -> View:
-    """The view that suits the stream."""
+    """A view for the kind of the stream."""
     return TerminalView(stream) if stream.isatty() else PlainView(stream)

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eager_sgl.budget.reallocation import RULES
-from evals.config.bidding import VOTE_UNCERTAINTY
-from evals.config.settings import Settings, digest_prompts
-from evals.config.stopping import CONSENSUS, VERIFIER
+from evals.config import CONSENSUS, VERIFIER, VOTE_UNCERTAINTY, Settings, digest_prompts
 from evals.execution.progress import View
 from evals.execution.rejudge import Rejudge, granted_by_labels, is_solved_at_first
 from evals.records.files import StoreError, reported, write_whole
@@ -88,7 +86,7 @@ def _samples_of(records: Sequence[PromptRecord], settings: Settings) -> dict[str
 
 def _require_end(records: Sequence[PromptRecord], header: Header, settings: Settings) -> None:
     """Another end of reasoning must be in a text: no other trace of it is stored."""
-    end = settings.base.reasoning_end
+    end = settings.experiment.base.reasoning_end
     if end is None or end == header["config"]["eager"]["reasoning_end"]:
         return
     if not any(end in sequence.text for record in records for sequence in record.sequences):
@@ -113,7 +111,7 @@ def _renewed(
         "dataset": task.to_json(),
         "can_vote": task.can_vote,
         "has_labels": task.has_labels,
-        "eager": config["eager"] | {"reasoning_end": settings.base.reasoning_end},
+        "eager": config["eager"] | {"reasoning_end": settings.experiment.base.reasoning_end},
     }
     return header | {"task": task.name, "config": config | judging}
 
@@ -191,7 +189,7 @@ def _decided(header: Header, old: Sequence[PromptRecord], new: Sequence[PromptRe
 
 def _unknown(records: Iterable[PromptRecord], settings: Settings) -> list[str]:
     """That ends of reasoning may have been missed where a marker leaves no text."""
-    end = settings.base.reasoning_end
+    end = settings.experiment.base.reasoning_end
     texts = [s.text for record in records for s in record.sequences if s.final_text is None]
     if end is None or not texts or any(end in text for text in texts):
         return []

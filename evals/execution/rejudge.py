@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from eager_sgl.budget.reallocation import RULES
 from evals.analysis.judged import Verdicts, classes_of
-from evals.config.settings import Settings
+from evals.config import Settings
 from evals.records.folder import Header
 from evals.records.judging import judged_by
 from evals.records.plan import STAGE_ONE, Cell
@@ -31,7 +31,7 @@ class Rejudge:
         self._settings = settings
         self._records = records
         self._samples = samples
-        self._end = settings.base.reasoning_end
+        self._end = settings.experiment.base.reasoning_end
         self._is_same_end = self._end == header["config"]["eager"]["reasoning_end"]
         self._is_by_labels = header["config"].get("verifier") is None
         self._granted = granted_by_labels(records)
@@ -41,7 +41,7 @@ class Rejudge:
         places: dict[str, list[int]] = {}
         for place, record in enumerate(self._records):
             places.setdefault(record.sample_id, []).append(place)
-        pool = ThreadPoolExecutor(self._settings.concurrency)
+        pool = ThreadPoolExecutor(self._settings.experiment.concurrency)
         try:
             judged = pool.map(self._judge_prompt, places, places.values())
             found = {place: record for records in judged for place, record in records}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
 
 from evals.execution.connection import Server
 from evals.execution.group_run import GroupRun
@@ -33,34 +32,24 @@ def run_group(
     failures: FailureLog,
     view: View,
 ) -> None:
-    """Bring what is missing of a group, several prompts at a time; each is written as it ends.
+    """Generate the missing results of a group, several prompts at a time.
 
-    Prompts that share tokens are all begun, since each has to bid. A prompt that fails is written
-    down as failed. What all others would meet as well ends the run: what has finished is written,
-    what waits is not begun.
+    Each result is written when its prompt finishes. Prompts that share tokens all begin, since each
+    has to bid. A prompt that fails is written as failed. An error that all prompts would meet ends
+    the run: finished results are written, waiting prompts do not begin.
 
     Raises:
-        ServerError: the server is gone, or refuses the key.
+        ServerError: the server does not answer, or refuses the key.
         StoreError: nothing can be written.
     """
-    settings, server, silence = worker.settings, worker.server, Silence()
-    shares = settings.shared_tokens(group.first) is not None
-    pool = ThreadPoolExecutor(len(settings.samples) if shares else settings.concurrency)
+    experiment = worker.settings
+    shares = experiment.shared_tokens(group.first) is not None
+    pool = ThreadPoolExecutor(len(experiment.samples) if shares else experiment.concurrency)
     run = GroupRun(group, plan, worker, store, failures, view, pool)
     try:
         run.begin()
         run.advance()
-        while run.pending:
-            server.check()
-            snapshots = run.snapshots()
-            view.show(snapshots)
-            if seconds := silence.due(run.last_news):
-                view.say(_silent(seconds, snapshots, server))
-            done, _ = wait(run.pending, REFRESH_SECONDS, FIRST_COMPLETED)
-            for future in sorted(done, key=_has_failed):
-                run.collect(future)
-            run.advance()
-        view.show(run.snapshots())
+        _collect_all(run, worker.server, view)
     except BaseException:
         run.keep_finished()
         raise
@@ -70,24 +59,39 @@ def run_group(
     run.check()
 
 
-def _silent(seconds: float, snapshots: Sequence[Snapshot], server: Server) -> str:
+def _collect_all(run: GroupRun, server: Server, view: View) -> None:
+    silence = Silence()
+    while run.pending:
+        server.check()
+        snapshots = run.snapshots()
+        view.show(snapshots)
+        if seconds := silence.due(run.last_news):
+            view.say(_silence_note(seconds, snapshots, server))
+        done, _ = wait(run.pending, REFRESH_SECONDS, FIRST_COMPLETED)
+        for future in sorted(done, key=_has_failed):
+            run.collect(future)
+        run.advance()
+    view.show(run.snapshots())
+
+
+def _silence_note(seconds: float, snapshots: Sequence[Snapshot], server: Server) -> str:
     num_alive = sum(snapshot.num_alive for snapshot in snapshots)
     num_running = sum(snapshot.num_running for snapshot in snapshots)
     if num_running and not num_alive:
         return f"no prompt has finished for {seconds:.0f} s; {num_running} are being judged"
     answers = "answers" if server.endpoint.is_answering() else "does not answer"
     return (
-        f"nothing has come from {server.endpoint.base_url} for {seconds:.0f} s; {num_alive} "
+        f"no answer from {server.endpoint.base_url} for {seconds:.0f} s; {num_alive} "
         f"sequences of {num_running} prompts are under way, and it {answers} a short request"
     )
 
 
-def _has_failed(future: Future[Any]) -> bool:
+def _has_failed(future: Future[PromptRecord]) -> bool:
     return future.exception() is not None
 
 
 def wall_seconds(records: Sequence[PromptRecord], plan: Plan) -> dict[Cell, float]:
-    """How long each cell took: from the start of its group to its last prompt, over all sessions.
+    """Seconds of each cell from the start of its group to its last prompt, over all sessions.
 
     The cells of a group run at the same time, and one of two stages includes its first.
     """

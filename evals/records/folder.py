@@ -11,21 +11,23 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from evals.config.settings import SCHEMA, Settings
 from evals.records.failures import FAILURES, FailureLog
 from evals.records.files import RefusedError, StoreError, reported, write_whole
 from evals.records.identity import weights_digest
 from evals.records.judging import find_changes, listed
 from evals.records.lines import BAD, describe
-from evals.records.store import Key, ResultStore, read_records
+from evals.records.plan import Cell
+from evals.records.store import ResultStore, read_records
+from evals.tasks import Sample, Task
 
 __all__ = [
     "CONFIG",
     "RESULTS",
+    "SCHEMA",
     "SUMMARY",
     "Header",
     "RunFolder",
@@ -35,6 +37,7 @@ __all__ = [
     "read_config",
 ]
 
+SCHEMA = 1
 CONFIG, RESULTS, SUMMARY, LOCK = "config.json", "results.jsonl", "summary.json", ".lock"
 FREE_TO_CHANGE = {"concurrency", "server"}
 # A child that a killed run was just starting holds the lock until it becomes another program.
@@ -61,10 +64,15 @@ class RunFolder:
     """Owns the folder of a run as long as it is open; a context manager.
 
     Args:
-        settings: of the run.
+        path: of the folder.
+        config: the fields of `config.json` under "config" that are known before a server answers.
+        cells: of the run's plan.
+        task: whose present judges and answers new results will be judged by.
+        samples: the prompts of every cell.
+        model: of the server that the run starts; None where it uses an existing one.
+        set_aside: whether a complete run of another configuration is renamed, not refused.
 
     Attributes:
-        path: of the folder.
         header: what `config.json` says; None before a server was asked.
         store: the results.
         failures: of prompts without a result.
@@ -75,24 +83,35 @@ class RunFolder:
             read or made.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.path = path = settings.output_dir
+    def __init__(
+        self,
+        path: Path,
+        config: Header,
+        cells: Iterable[Cell],
+        task: Task,
+        samples: Sequence[Sample],
+        *,
+        model: str | None,
+        set_aside: bool = False,
+    ) -> None:
+        self.path = path
         self.notices: list[str] = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(path))
             self.header = _header(path)
-            if difference := _difference(self.header, settings):
-                if not (settings.set_aside and is_complete(path)):
-                    details = _details(self.header, settings)
+            if difference := _difference(self.header, config, model):
+                if not (set_aside and is_complete(path)):
+                    details = self._details(config, task, samples)
                     is_of_judging = details or "reasoning_end" in difference
                     advice = f"{ADVICE}; {REGRADE_ADVICE}" if is_of_judging else ADVICE
                     raise StoreError(f"{path} holds a run with {difference}{details}; {advice}")
                 self.header, earlier = None, _set_aside(path)
                 self.notices.append(f"the run with {difference} is now in {earlier}")
                 stack.enter_context(locked(path))
-            self.store = stack.enter_context(ResultStore(path / RESULTS, _keys(settings)))
+            keys = {(cell, sample.id) for cell in cells for sample in samples}
+            self.store = stack.enter_context(ResultStore(path / RESULTS, keys))
             self.failures = stack.enter_context(FailureLog(path / FAILURES))
-            self._require_same_judges(settings)
+            self._require_same_judges(task, samples)
             self._open = stack.pop_all()
         self.notices += notices_of(self.store) + notices_of(self.failures)
 
@@ -102,16 +121,24 @@ class RunFolder:
     def __exit__(self, *exception: object) -> None:
         self._open.close()
 
-    def _require_same_judges(self, settings: Settings) -> None:
+    def _require_same_judges(self, task: Task, samples: Sequence[Sample]) -> None:
         """New results may only join those that were judged as they will be."""
         records = self.store.records.values()
-        if changes := find_changes(records, settings.task, settings.samples):
+        if changes := find_changes(records, task, samples):
             raise StoreError(
                 f"{self.path} holds results that were judged by something else: "
                 f"{listed(changes)}; {JUDGED_ADVICE}"
             )
         if number := sum(record.judged_by is None for record in records):
             self.notices.append(UNIDENTIFIED.format(number=number))
+
+    def _details(self, config: Header, task: Task, samples: Sequence[Sample]) -> str:
+        """Of a difference: the prompts and answers of the same task that are others, if any are."""
+        old, results = self.header["config"] if self.header else {}, self.path / RESULTS
+        if not results.exists() or any(old.get(name) != config[name] for name in CHOOSE_PROMPTS):
+            return ""
+        changes = find_changes(read_records(results), task, samples)
+        return f" ({listed(changes)})" if changes else ""
 
     def settle(self, header: Header) -> Header:
         """Write what the run is, or, if that is written already, check that the server agrees.
@@ -130,11 +157,6 @@ class RunFolder:
         elif changes := _changes(self.header["versions"], header["versions"]):
             self.notices.append(f"warning: earlier results are of other versions: {changes}")
         return self.header
-
-
-def _keys(settings: Settings) -> set[Key]:
-    """All that the run may have a result for."""
-    return {(cell, sample.id) for cell in settings.plan.cells for sample in settings.samples}
 
 
 def notices_of(file: ResultStore | FailureLog) -> list[str]:
@@ -201,31 +223,19 @@ def _header(folder: Path) -> Header | None:
     return None
 
 
-def _difference(header: Header | None, settings: Settings) -> str:
+def _difference(header: Header | None, new: Header, model: str | None) -> str:
     """How a run that is asked for differs from the one that is there; empty if it goes on."""
     if header is None:
         return ""
-    old = {name: header["config"].get(name, "absent") for name in settings.to_json()}
+    old = {name: header["config"].get(name, "absent") for name in new}
     # Written only where there are any, so that a new configuration may lack the name.
     old["control_temperatures"] = header["config"].get("control_temperatures") or "absent"
-    new = settings.to_json()
-    if settings.server is None:
-        digest = weights_digest(settings.model)
+    if model is not None:
+        digest = weights_digest(model)
         if digest is None or digest != header.get("model_digest"):
-            old, new = old | {"model": header["model"]}, new | {"model": settings.model}
+            old, new = old | {"model": header["model"]}, new | {"model": model}
     changes = _changes(old, new)
     return f"another configuration: {changes}" if changes else ""
-
-
-def _details(header: Header | None, settings: Settings) -> str:
-    """Of a difference: the prompts and answers of the same task that are others, if any are."""
-    old, new = header["config"] if header else {}, settings.to_json()
-    results = settings.output_dir / RESULTS
-    if not results.exists() or any(old.get(name) != new[name] for name in CHOOSE_PROMPTS):
-        return ""
-    records = read_records(results)
-    changes = find_changes(records, settings.task, settings.samples)
-    return f" ({listed(changes)})" if changes else ""
 
 
 def _changes(old: Header, new: Header) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from evals.analysis.intervals import FEWEST_PROMPTS
 from evals.analysis.matching import MatchedParallel
-from evals.config.bidding import FRONTIER
+from evals.config import BIDS, FRONTIER
 from evals.records.plan import PARALLEL, SEARCHES, Cell, Plan
 from evals.report.summary import Row
 
@@ -127,7 +127,7 @@ def ending_notes(rows: Sequence[Row], search: Mapping[str, Any]) -> tuple[str, .
     if stop and methods & {*SEARCHES}:
         found.append(STOPPED.format(stop=stop))
     if budget and methods & {*SEARCHES}:
-        found.append(SHARED.format(budget=budget, bids=search.get("bids", FRONTIER)))
+        found.append(SHARED.format(budget=budget, bids=BIDS[search.get("bids", FRONTIER)]))
     return tuple(found)
 
 
@@ -137,7 +137,7 @@ STOPPED = (
 )
 
 SHARED = (
-    "The prompts of a search shared {budget} tokens per prompt by their {bids}: some have fewer "
+    "The prompts of a search shared {budget} tokens per prompt by {bids}: some have fewer "
     "than M sequences because others had a use for more."
 )
 

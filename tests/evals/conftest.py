@@ -1,13 +1,11 @@
-"""A run without a server: what generates is a function of the test's."""
+"""A run without a server: a function of the test generates."""
 
 import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from evals import run
-from evals.config.settings import Settings
-from evals.execution import methods
+from evals.execution import evaluation, methods
 from evals.execution.connection import Server
 from evals.report import plots
 from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generate_all, server
@@ -15,13 +13,13 @@ from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generat
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """Puts a function in the place of what generates, and a connected server before it."""
+    """Replaces generation by a function of the test, and the connection by a fake server."""
 
     @contextlib.contextmanager
-    def connected(settings: Settings, session: int, view: object) -> Iterator[Server]:
+    def connected(*arguments: object) -> Iterator[Server]:
         yield servers[0]
 
-    monkeypatch.setattr(run, "connected", connected)
+    monkeypatch.setattr(evaluation, "connected", connected)
     # Plots take longer than all else together, and have tests of their own.
     monkeypatch.setattr(plots, "draw_plots", lambda data, folder: None)
 

@@ -1,8 +1,7 @@
 """Runs `evals/run.py` again and again, each in a fork: SGLang takes 10 s and more to import.
 
-Reads an order per line, `{"arguments": [...], "kill": null or {"results", "num_lines", "delay"}}`,
-and answers with the exit code. A run is killed `delay` seconds after its results have `num_lines`
-lines. Nothing of ours starts a thread here, so that a fork is a process like any other.
+Reads an order per line (`driver.Driver.start`) and answers with the exit code. Nothing of ours
+starts a thread here, so that a fork is a process like any other.
 """
 
 import json
@@ -14,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import eager_sgl.program
+from eager_sgl.engine import limits
 from evals import run
 from evals.report import page as html_report
 from evals.report import plots, report
+from tests.integration.driver import Kill
 
 __all__ = ["html_report", "plots", "report"]
 
@@ -25,22 +26,22 @@ def main() -> None:
     assert eager_sgl.program
     print("ready", flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
-        print(_fork(order["arguments"], order["kill"]), flush=True)
+        print(_fork(json.loads(line)), flush=True)
 
 
-def _fork(arguments: list[str], kill: dict[str, Any] | None) -> int:
+def _fork(order: dict[str, Any]) -> int:
     child = os.fork()
     if child == 0:
-        _run(arguments)
-    if kill is not None:
-        while _num_lines(Path(kill["results"])) < kill["num_lines"]:
+        _run(order)
+    if order["kill"] is not None:
+        kill = Kill(*order["kill"])
+        while _num_lines(Path(order["results"])) < kill.num_lines:
             time.sleep(0.01)
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
-        time.sleep(kill["delay"])
-        os.kill(child, signal.SIGKILL)
+        time.sleep(kill.delay)
+        os.kill(child, kill.number)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -49,14 +50,19 @@ def _num_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _run(arguments: list[str]) -> None:
+def _run(order: dict[str, Any]) -> None:
     code = 70
     try:
-        silence = os.open(os.devnull, os.O_RDWR)
-        os.dup2(silence, 0)
-        os.dup2(silence, 1)
-        code = run.main(arguments)
+        for descriptor, path in enumerate((os.devnull, order["output"], order["errors"])):
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+            os.dup2(os.open(path, flags, 0o644), descriptor)
+        # A process in the background ignores SIGINT, and so do its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if order["pauses"] is not None:
+            object.__setattr__(limits.PATIENT, "pauses", tuple(order["pauses"]))
+        code = run.main(order["arguments"])
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 

@@ -1,7 +1,6 @@
-"""Prompts that fail on the real runtime: the others finish, and the same command mends them."""
+"""Prompts that fail on the real runtime: the others finish, and the same command retries them."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ from aiohttp import web
 from eager_sgl.engine.endpoint import connect
 from evals.tasks import find_task
 from tests.faults.proxy import FaultProxy, serving
-from tests.integration.test_run import evaluate, lines
+from tests.integration.driver import Driver, Ended, lines
 
 pytestmark = pytest.mark.integration
 
-NUM_PROMPTS, MAX_SEQUENCES = 12, 4
+NUM_PROMPTS, MAX_SEQUENCES = 6, 4
 METHODS = ("parallel", "eager_init", "eager_adapt", "eager")
 
 
@@ -38,33 +37,33 @@ def failures(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "failures.jsonl").read_text().splitlines()]
 
 
-def run(url: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    swept = ("--max-sequences", str(MAX_SEQUENCES), "--output-dir", str(folder))
-    return evaluate("--server", url, *swept, *more)
+def run(driver: Driver, url: str, folder: Path, *more: str) -> Ended:
+    swept = ("--max-sequences", str(MAX_SEQUENCES))
+    return driver.run("--server", url, *swept, *more, output_dir=folder)
 
 
 def test_prompts_that_are_refused_fail_alone_and_are_tried_again(
-    server_url: str, tmp_path: Path
+    server_url: str, tmp_path: Path, driver: Driver
 ) -> None:
     samples = find_task("countdown").load(NUM_PROMPTS, None, 0)
-    chosen = [samples[2], samples[7]]
+    chosen = [samples[1], samples[4]]
     endpoint = connect(server_url)
     refused = [endpoint.encode(sample.prompt) for sample in chosen]
     with serving(Refusing(server_url, refused)) as url:
-        done = run(url, tmp_path, "--limit", str(NUM_PROMPTS))
-    assert done.returncode == 3, done.stderr
-    assert done.stderr.startswith("error: 8 results failed, see ")
+        done = run(driver, url, tmp_path, "--limit", str(NUM_PROMPTS))
+    assert done.code == 3, done.errors
+    assert done.errors.startswith("error: 8 results failed, see ")
     names = {sample.id for sample in chosen}
-    assert {(each["method"], each["sample_id"]) for each in failures(tmp_path)} == {
+    assert {(failure["method"], failure["sample_id"]) for failure in failures(tmp_path)} == {
         (method, name) for method in ("parallel", "eager_init") for name in names
     }
-    assert all("this prompt is refused" in each["reason"] for each in failures(tmp_path))
+    assert all("this prompt is refused" in failure["reason"] for failure in failures(tmp_path))
     before = lines(tmp_path)
     assert len(before) == len(METHODS) * (NUM_PROMPTS - len(names))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["partial"], summary["num_failed"]) == (True, 8)
-    again = run(server_url, tmp_path, "--limit", str(NUM_PROMPTS))
-    assert (again.returncode, again.stderr) == (0, "")
+    again = run(driver, server_url, tmp_path, "--limit", str(NUM_PROMPTS))
+    assert (again.code, again.errors) == (0, "")
     found = lines(tmp_path)
     assert found[: len(before)] == before
     assert {line["sample_id"] for line in found[len(before) :]} == names
@@ -75,7 +74,7 @@ def test_prompts_that_are_refused_fail_alone_and_are_tried_again(
 
 
 def test_a_prompt_that_does_not_fit_fails_before_anything_is_generated(
-    server_url: str, tmp_path: Path
+    server_url: str, tmp_path: Path, driver: Driver
 ) -> None:
     context = connect(server_url).profile.context_length
     sample = find_task("countdown").load(1, None, 0)[0].prompt[0]["content"]
@@ -83,12 +82,12 @@ def test_a_prompt_that_does_not_fit_fails_before_anything_is_generated(
     own = tmp_path / "own.jsonl"
     own.write_text("".join(json.dumps({"id": i, "prompt": t}) + "\n\n" for i, t in texts.items()))
     methods = ("--methods", "eager_init", "--theta", "0.7", "--max-new-tokens", "64")
-    done = run(server_url, tmp_path / "run", "--task", str(own), *methods)
-    assert done.returncode == 3, done.stderr
-    said = " ".join(done.stdout.split())
+    done = run(driver, server_url, tmp_path / "run", "--task", str(own), *methods)
+    assert done.code == 3, done.errors
+    said = " ".join(done.output.split())
     assert "2 prompts cannot be given to the model: " in said
     assert f"leaves no room in the model's context of {context}" in said
-    found = {each["sample_id"]: each for each in failures(tmp_path / "run")}
-    assert {name: each["line"] for name, each in found.items()} == {"long": 3, "very long": 7}
-    assert {each["generated"] for each in found.values()} == {0}
+    found = {failure["sample_id"]: failure for failure in failures(tmp_path / "run")}
+    assert {name: failure["line"] for name, failure in found.items()} == {"long": 3, "very long": 7}
+    assert {failure["generated"] for failure in found.values()} == {0}
     assert {line["sample_id"] for line in lines(tmp_path / "run")} == {"short", "other"}

@@ -9,18 +9,16 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import jsonlines
 import pytest
+
+from tests.integration.driver import ROOT, Driver, Ended, Kill, await_result, lines
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 MAX_SEQUENCES = 4
 PARALLEL_SEQUENCES = 6  # half as many again, for the curve that two stages are compared with
 METHODS = ["parallel", "eager_init", "eager_adapt", "eager"]
@@ -43,11 +41,6 @@ def evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=300,
         check=False,
     )
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    with jsonlines.open(folder / "results.jsonl") as reader:
-        return list(reader)
 
 
 @pytest.fixture(scope="module")
@@ -169,57 +162,34 @@ def test_sequences_are_read_to_their_answers(finished: Finished) -> None:
     assert sum(answered) > len(answered) / 2
 
 
-def begin(server_url: str, folder: Path) -> subprocess.Popen[str]:
-    """A long run, one prompt at a time, once its first result is written."""
-    arguments = ("--server", server_url, "--concurrency", "1", "--limit", "400")
-    process = subprocess.Popen(
-        command(*arguments, "--output-dir", str(folder)),
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    results, deadline = folder / "results.jsonl", time.monotonic() + 120
-    while not (results.exists() and results.stat().st_size):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "no result within two minutes"
-        time.sleep(0.1)
-    return process
+LONG = ("--concurrency", "1", "--limit", "400")
 
 
-def ending(process: subprocess.Popen[str], folder: Path) -> tuple[int, str]:
-    """The exit code and the message of a run that failed; its results are there and whole."""
-    _, errors = process.communicate(timeout=60)
-    results = folder / "results.jsonl"
+def check_ending(ended: Ended, folder: Path, code: int, message: str) -> None:
+    """The exit code and the message of a run that failed; its results exist and are whole."""
     kept = (
-        f"; {len(lines(folder))} finished results are kept in {results}, the same command goes on\n"
+        f"; {len(lines(folder))} finished results are kept in {folder / 'results.jsonl'}, "
+        "the same command continues the run\n"
     )
-    assert errors.startswith("error: ")
-    assert errors.endswith(kept)
-    assert errors.count("\n") == 1
+    assert ended.code == code
+    assert ended.errors.startswith("error: ")
+    assert ended.errors.endswith(kept)
+    assert ended.errors.count("\n") == 1
+    assert message in ended.errors.removesuffix(kept)
     assert not (folder / "summary.json").exists()
-    return process.returncode, errors.removeprefix("error: ").removesuffix(kept)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """A process started in the background ignores SIGINT, and so do its children."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
-
-
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "code", "message"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [(signal.SIGINT, 130, "error: interrupted"), (signal.SIGTERM, 143, "error: terminated")],
 )
 def test_an_interrupted_run_keeps_its_results(
-    server_url: str, tmp_path: Path, number: int, code: int, message: str
+    server_url: str, tmp_path: Path, driver: Driver, number: int, code: int, message: str
 ) -> None:
-    process = begin(server_url, tmp_path)
-    process.send_signal(number)
-    assert ending(process, tmp_path) == (code, message)
+    kill = Kill(num_lines=1, number=number)
+    ended = driver.run("--server", server_url, *LONG, output_dir=tmp_path, kill=kill)
+    check_ending(ended, tmp_path, code, message)
+    assert len(lines(tmp_path)) >= 1
 
 
 class Relay:
@@ -256,13 +226,14 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def test_the_results_outlive_the_server(server_url: str, tmp_path: Path) -> None:
+def test_the_results_outlive_the_server(server_url: str, tmp_path: Path, driver: Driver) -> None:
     relay = Relay(server_url)
-    process = begin(relay.url, tmp_path)
+    # How long a request is retried is tested beside the transport.
+    driver.start("--server", relay.url, *LONG, output_dir=tmp_path, pauses=(0.1, 0.2))
+    await_result(tmp_path)
     relay.cut()
-    code, message = ending(process, tmp_path)
-    assert code == 1
-    assert relay.url in message
+    check_ending(driver.end(), tmp_path, 1, relay.url)
+    assert len(lines(tmp_path)) >= 1
 
 
 def test_a_server_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
@@ -273,14 +244,14 @@ def test_a_server_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_prompts_that_share_tokens_spend_what_they_have(server_url: str, tmp_path: Path) -> None:
+def test_prompts_that_share_tokens_spend_what_they_have(
+    server_url: str, tmp_path: Path, driver: Driver
+) -> None:
     budget, num_prompts = 150, 12
     shared = ("--methods", "best_first", "--token-budget", str(budget), "--width", "2")
-    done = evaluate(
-        *("--server", server_url, "--limit", str(num_prompts), "--output-dir", str(tmp_path)),
-        *(*shared, "--stop", "unexplored:0.01"),
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    limits = ("--limit", str(num_prompts), "--stop", "unexplored:0.01")
+    done = driver.run("--server", server_url, *limits, *shared, output_dir=tmp_path)
+    assert (done.code, done.errors) == (0, "")
     found = lines(tmp_path)
     assert len(found) == num_prompts
     spent = [line["counts"]["generated"] for line in found]
@@ -288,4 +259,4 @@ def test_prompts_that_share_tokens_spend_what_they_have(server_url: str, tmp_pat
     assert sum(spent) < num_prompts * budget + 3 * 2 * 256
     assert sum(spent) > 0.5 * num_prompts * budget
     assert len({len(line["sequences"]) for line in found}) > 1, "bids tell prompts apart"
-    assert "shared 150 tokens per prompt" in " ".join(done.stdout.split())
+    assert "shared 150 tokens per prompt" in " ".join(done.output.split())

@@ -95,9 +95,9 @@ def test_it_is_said_under_the_table_beside_a_fixed_theta(
 def test_settings_hold_the_quantile() -> None:
     settings = parse_settings(["--theta", "0.9,quantile:0.99", *AUTO[:2]], METHODS)
     assert settings.plan.thresholds == (0.9, None)
-    assert settings.quantile == 0.99
+    assert settings.experiment.quantile == 0.99
     fixed, adaptive_threshold = settings.plan.cells
-    assert settings.config(fixed).threshold == 0.9
+    assert settings.experiment.config(fixed).threshold == 0.9
     assert (fixed.theta, adaptive_threshold.theta) == ("0.9", "auto")
     assert "adaptive_quantile" not in parse_settings(["--theta", "0.9"], METHODS).to_json()
 
@@ -107,10 +107,10 @@ def test_settings_hold_the_quantile() -> None:
     [
         (["--theta", "auto"], "eager_adapt needs one that is the same for all prompts"),
         (["--theta", "auto", "--methods", "parallel"], "which is of eager_init; add it"),
-        (["--theta", "auto,quantile:0.9"], "one adaptive quantile may be named"),
+        (["--theta", "auto,quantile:0.9"], "one adaptive quantile may be given"),
         (["--theta", "quantile:1.5", *AUTO[:2]], "it must be in (0, 1)"),
-        (["--theta", "quantile:high", *AUTO[:2]], "quantile of theta is 'high'"),
-        (["--theta", "auto", *AUTO[:2], "--monitor", "gate"], "a adaptive θ needs chunk"),
+        (["--theta", "quantile:high", *AUTO[:2]], "--theta quantile is 'high'"),
+        (["--theta", "auto", *AUTO[:2], "--monitor", "gate"], "an adaptive θ needs chunk"),
     ],
 )
 def test_what_cannot_run_along_is_refused_in_one_sentence(

@@ -41,8 +41,11 @@ def test_it_gives_the_threshold(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top-k", "10"], "top_k is 10; θ was calibrated for 20"),
-        (["--entropy-temperature", "0.6"], "entropy_temperature is 0.6; θ was calibrated for 1.0"),
+        (["--top-k", "10"], "--top-k is 10; θ was calibrated for 20"),
+        (
+            ["--entropy-temperature", "0.6"],
+            "--entropy-temperature is 0.6; θ was calibrated for 1.0",
+        ),
         (
             ["--model", "some/other"],
             "the model is some/other; θ was calibrated for /elsewhere/model",
@@ -58,7 +61,7 @@ def test_a_mismatch_names_both_values(
 
 
 @pytest.mark.usefixtures("scripted")
-def test_the_model_of_a_server_is_asked(
+def test_the_model_of_a_server_is_compared(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path.write_text(json.dumps(WHOLE | {"model": "another"}))
@@ -73,9 +76,9 @@ def test_the_model_of_a_server_is_asked(
     ("change", "message"),
     [
         ({"schema": 2}, "has schema 2; this version reads 1"),
-        ({"theta": None}, "is no calibration"),
-        ({"theta": "much"}, "is no calibration"),
-        ({"theta": 4.0}, "threshold is 4.0; it must be in"),
+        ({"theta": None}, "is not a calibration"),
+        ({"theta": "much"}, "is not a calibration"),
+        ({"theta": 4.0}, "--theta is 4.0; it must be in"),
     ],
 )
 def test_a_wrong_file_is_named(
@@ -88,19 +91,19 @@ def test_a_wrong_file_is_named(
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "\x00"])
-def test_a_file_of_something_else_is_named(
+def test_a_file_that_is_not_a_calibration_is_named(
     path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
     path.write_text(content)
     with pytest.raises(SystemExit):
         settings(path)
-    assert f"{path} is no calibration" in capsys.readouterr().err
+    assert f"{path} is not a calibration" in capsys.readouterr().err
 
 
-def test_weights_count_where_they_can_be_seen(
+def test_models_are_compared_by_local_weights(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two models in folders of the same name are told apart, and one that moved is not."""
+    """Two models in folders of the same name differ, and a model that moved does not."""
     moved = {"model": "/elsewhere/another", "model_digest": weights_digest(str(BUNDLED_MODEL))}
     path.write_text(json.dumps(WHOLE | moved))
     assert settings(path).plan.thresholds == (0.65,)

@@ -1,4 +1,4 @@
-"""`--verifier` and `--priority` of the user's: refused by name before anything starts, or said."""
+"""`--verifier` and `--priority` of the user: a wrong function is refused by name."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evals import run
+from evals.execution import evaluation
 from evals.records.failures import FAILURES, read_failures
 from tests.evals.fakes.scripted_run import Scripted, generate, lines
 
@@ -90,7 +91,7 @@ def test_a_wrong_function_is_refused_before_anything_starts(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was started")
 
-    monkeypatch.setattr(run, "connected", refuse)
+    monkeypatch.setattr(evaluation, "connected", refuse)
     with pytest.raises(SystemExit) as exit_:
         run.main([f"--{option}", f"{module}:{name}", "--output-dir", "run"])
     error = capsys.readouterr().err
@@ -101,7 +102,7 @@ def test_a_wrong_function_is_refused_before_anything_starts(
     assert not Path("run").exists()
 
 
-def test_right_functions_are_taken(module: str, scripted: Scripted) -> None:
+def test_valid_functions_are_accepted(module: str, scripted: Scripted) -> None:
     scripted(generate)
     own = ("--verifier", f"{module}:right", "--priority", f"{module}:fine", "--limit", "2")
     assert run.main(["--methods", "eager_init,eager", *own, "--output-dir", "run"]) == 0

@@ -1,4 +1,4 @@
-"""Which preset a model has, and what a run takes from it."""
+"""The preset of a model, and the values that a run takes from it."""
 
 import argparse
 import json
@@ -40,7 +40,7 @@ QWEN = "Qwen/Qwen3-4B"
         ("unsloth/gpt-oss-20b-BF16", "gpt-oss-20b"),
     ],
 )
-def test_a_model_is_known_by_its_name(model: str, name: str) -> None:
+def test_a_preset_matches_the_name_of_a_model(model: str, name: str) -> None:
     assert preset_for(model) is PRESETS[name]
 
 
@@ -56,7 +56,7 @@ def test_a_model_is_known_by_its_name(model: str, name: str) -> None:
         "",
     ],
 )
-def test_other_models_have_none(model: str) -> None:
+def test_other_models_have_no_preset(model: str) -> None:
     assert preset_for(model) is None
 
 
@@ -73,9 +73,9 @@ def settings(*arguments: str) -> Settings:
     return parse_settings(arguments, METHODS)
 
 
-def test_a_preset_gives_what_the_command_line_leaves_open() -> None:
+def test_a_preset_gives_the_values_that_the_command_line_leaves_open() -> None:
     chosen = settings(*GSM8K, "--model", "openai/gpt-oss-20b")
-    config = chosen.config(chosen.plan.cells[-1])
+    config = chosen.experiment.config(chosen.plan.cells[-1])
     assert config.reasoning_end == "<|channel|>final<|message|>"
     assert (config.threshold, config.sampling.temperature, config.sampling.top_p) == (2.2, 1.0, 1.0)
     assert config.sampling.max_new_tokens == 32_768
@@ -86,7 +86,7 @@ def test_a_preset_gives_what_the_command_line_leaves_open() -> None:
     assert written["eager"]["reasoning_end"] == "<|channel|>final<|message|>"
 
 
-def test_the_longest_thinking_mode_is_asked_for() -> None:
+def test_presets_request_the_longest_thinking_mode() -> None:
     thinking = {"chat_template_kwargs": {"enable_thinking": True}}
     for name in ("smollm3-3b", "qwen3-4b"):
         assert PRESETS[name].chat_options == thinking
@@ -101,18 +101,18 @@ def test_a_model_s_context_bounds_the_length(monkeypatch: pytest.MonkeyPatch) ->
     assert given.max_new_tokens == 99
 
 
-def test_the_command_line_comes_first() -> None:
+def test_the_command_line_takes_precedence() -> None:
     given = ("--theta", "2.0", "--temperature", "0.9", "--top-p", "0.8", "--max-new-tokens", "99")
     own = ("--reasoning-end", "</done>", "--chat-options", '{"chat_template_kwargs": {"x": 1}}')
     chosen = settings(*GSM8K, "--model", QWEN, *given, *own)
-    config = chosen.config(chosen.plan.cells[-1])
+    config = chosen.experiment.config(chosen.plan.cells[-1])
     assert (config.threshold, config.sampling.temperature, config.sampling.top_p) == (2.0, 0.9, 0.8)
     assert (config.sampling.max_new_tokens, config.reasoning_end) == (99, "</done>")
     assert chosen.choices.chat_options == {"chat_template_kwargs": {"x": 1}}
     assert chosen.choices.threshold_origin == "given"
 
 
-def test_a_preset_comes_before_the_task() -> None:
+def test_a_preset_takes_precedence_over_the_task() -> None:
     chosen = settings("--limit", "1", "--model", QWEN)
     assert chosen.plan.thresholds == (PRESETS["qwen3-4b"].threshold,)
     assert not chosen.theta_is_foreign(QWEN)
@@ -126,7 +126,7 @@ def test_a_preset_may_be_named_or_refused() -> None:
     assert (without.preset, without.chat_options) == (None, {})
 
 
-def test_an_unknown_model_runs_with_defaults_that_are_said() -> None:
+def test_an_unknown_model_runs_with_defaults_that_are_printed() -> None:
     chosen = settings(*GSM8K, "--model", "new/Model-7B").choices
     assert (chosen.threshold, chosen.threshold_origin) == (DEFAULT_THRESHOLD, "default")
     assert (chosen.temperature, chosen.top_p, chosen.reasoning_end) == ("0.6", 0.95, "</think>")
@@ -136,14 +136,14 @@ def test_an_unknown_model_runs_with_defaults_that_are_said() -> None:
 
 
 def test_none_is_no_end_of_reasoning() -> None:
-    assert settings(*GSM8K, "--reasoning-end", "none").base.reasoning_end is None
+    assert settings(*GSM8K, "--reasoning-end", "none").experiment.base.reasoning_end is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "gpt-5"), "unknown preset 'gpt-5'; there is smollm3-3b, "),
-        (("--chat-options", "{"), "chat_options is '{', no JSON"),
+        (("--preset", "gpt-5"), "unknown preset 'gpt-5'; choose from smollm3-3b, "),
+        (("--chat-options", "{"), "--chat-options is '{', which is not JSON"),
         (("--chat-options", "[1]"), "it must be an object in braces"),
         (("--dataset", "absent.jsonl"), "there is no dataset at absent.jsonl"),
         (("--task", "absent.jsonl"), "cannot read absent.jsonl"),
@@ -198,7 +198,7 @@ def test_a_server_is_asked_for_its_model(server: str, tmp_path: Path) -> None:
     assert settings(*arguments).choices.preset is PRESETS["gpt-oss-20b"]
 
 
-def test_where_it_does_not_say_an_earlier_session_does(server: str, tmp_path: Path) -> None:
+def test_without_an_answer_an_earlier_session_has_the_model(server: str, tmp_path: Path) -> None:
     refused = options(server=server, api_key="wrong")
     absent = options(server="http://127.0.0.1:9")
     for asked in (refused, absent):
@@ -208,7 +208,7 @@ def test_where_it_does_not_say_an_earlier_session_does(server: str, tmp_path: Pa
         assert served_model(asked, tmp_path, "bundled") == QWEN
 
 
-def test_a_model_of_ones_own_needs_no_server(tmp_path: Path) -> None:
+def test_a_given_model_needs_no_server(tmp_path: Path) -> None:
     assert served_model(options(model="mine"), tmp_path, "bundled") == "mine"
     assert served_model(options(), tmp_path, "bundled") == "bundled"
 

@@ -1,4 +1,4 @@
-"""`--stop`: which rules there are, what they go by, and that a run gives each prompt its own."""
+"""`--stop`: the rules, the judgements that they use, and one rule for every prompt of a run."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ NO_TREE: Any = None
 
 
 class CountingTask:
-    """Judges by the last character, and notes what it was asked."""
+    """Judges by the last character, and records the texts."""
 
     can_vote = True
 
@@ -56,7 +56,7 @@ def test_every_text_is_judged_once() -> None:
     assert task.asked == ["x7", "y8"]
 
 
-def test_a_verifier_comes_before_the_labels() -> None:
+def test_a_verifier_takes_precedence_over_the_labels() -> None:
     sample, task = Sample("a", [], None, "7"), CountingTask()
     sequences = result(["1", "</think>7"]).sequences
     labels = StopOption("verifier").rule(sample, verdicts_on(task), None)
@@ -73,7 +73,7 @@ def test_a_verifier_comes_before_the_labels() -> None:
     assert seen == [(sample, "1")]
 
 
-def test_a_consensus_goes_by_the_classes_of_the_task() -> None:
+def test_a_consensus_counts_the_classes_of_the_task() -> None:
     rule = StopOption("consensus").rule(SAMPLE, verdicts_on(CountingTask()), None)
     assert isinstance(rule, Consensus)
     assert not rule(NO_TREE, result(["a1", "b1", "c1"]).sequences)
@@ -97,15 +97,15 @@ def test_the_share_is_that_of_the_command_line(text: str, shown: str, below: flo
 @pytest.mark.parametrize(
     ("text", "task", "said"),
     [
-        ("never", "countdown", "stop is 'never'; it must be one of none, consensus"),
-        ("consensus:2", "countdown", "stop is 'consensus:2'; it must be one of"),
+        ("never", "countdown", "--stop is 'never'; choose from none, consensus"),
+        ("consensus:2", "countdown", "--stop is 'consensus:2'; choose from"),
         ("unexplored:1", "countdown", "unexplored:1; the share must be a number in"),
         ("unexplored:", "countdown", "unexplored:; the share must be a number in"),
         ("unexplored:x", "countdown", "unexplored:x; the share must be a number in"),
         ("consensus", "humaneval_plus", "the answers of humaneval_plus cannot agree"),
     ],
 )
-def test_what_is_no_rule_is_named(text: str, task: str, said: str) -> None:
+def test_an_invalid_rule_is_named(text: str, task: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_stop(text, find_task(task), has_verifier=False)
 
@@ -119,7 +119,7 @@ def test_without_labels_a_verifier_has_to_be_given(tmp_path: Path) -> None:
     assert read_stop("verifier", task, has_verifier=True) == StopOption("verifier")
 
 
-def test_the_program_gets_what_ends_and_pays_for_a_search(
+def test_the_program_gets_the_rule_and_the_budget_of_a_search(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: dict[str, Any] = {}
@@ -163,11 +163,11 @@ def test_a_priority_may_lie_in_the_working_directory(
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
-    found = settings_of("--priority", "own_values:Own").search
-    assert find_priority(found.priority) is EarlyPeaks
+    chosen: object = find_priority(settings_of("--priority", "own_values:Own").experiment.priority)
+    assert chosen is EarlyPeaks
 
 
-def test_only_searches_are_stopped_and_each_prompt_by_a_rule_of_its_own(
+def test_only_searches_are_stopped_and_every_prompt_has_its_rule(
     tmp_path: Path, scripted: Scripted
 ) -> None:
     rules: dict[tuple[str, str], Any] = {}

@@ -1,4 +1,4 @@
-"""The live view and what it shows."""
+"""The progress view and its numbers."""
 
 import io
 from typing import Any
@@ -88,7 +88,7 @@ def test_the_budget_is_the_ledger_s() -> None:
     assert (now.spent, now.reserved, now.free) == (1, 0, 11)
 
 
-def test_a_line_says_all() -> None:
+def test_a_line_has_all_numbers() -> None:
     line = snapshot(4).describe()
     for text in (
         *("parallel", "4/10 prompts", "2 running", "Pass@k 0.50", "3 sequences"),
@@ -113,13 +113,13 @@ def test_a_line_says_all() -> None:
     ],
 )
 def test_an_estimate_of_the_time_left_needs_prompts_that_have_ended(
-    num_done: int, fields: dict[str, float], left: str | None
+    num_done: int, fields: dict[str, Any], left: str | None
 ) -> None:
     line = snapshot(num_done, **fields).describe()
     assert line.endswith(f", {left}") if left else "left" not in line
 
 
-def test_what_failed_is_said_and_completes_a_cell() -> None:
+def test_failures_are_shown_and_complete_a_cell() -> None:
     meter = Meter("eager_init", 2, Ledger(8), Clock())
     meter.report("a", TokenCounts(generated=30), 2)
     assert meter.fail("a").generated == 30
@@ -133,7 +133,7 @@ def test_what_failed_is_said_and_completes_a_cell() -> None:
     assert stream.getvalue().count("1 failed") == 1
 
 
-def test_silence_is_told_after_a_minute_and_then_ever_more_seldom() -> None:
+def test_silence_is_due_after_a_minute_and_then_ever_more_rarely() -> None:
     clock = Clock()
     meter, silence = Meter("parallel", 2, Ledger(8), clock), Silence(clock)
     reported = []
@@ -155,7 +155,7 @@ def test_silence_is_told_after_a_minute_and_then_ever_more_seldom() -> None:
     ]
 
 
-def test_plain_lines_come_every_few_seconds_and_once_at_the_end() -> None:
+def test_plain_lines_are_printed_every_few_seconds_and_once_at_the_end() -> None:
     clock, stream = Clock(), io.StringIO()
     view = PlainView(stream, clock)
     for _ in range(int(2.5 * PLAIN_SECONDS / 0.25)):
@@ -178,7 +178,7 @@ def test_the_stream_decides(stream: io.StringIO, kind: type) -> None:
     assert isinstance(open_view(stream), kind)
 
 
-def test_a_terminal_keeps_what_is_said_and_the_end_of_a_method() -> None:
+def test_a_terminal_keeps_printed_lines_and_the_end_of_a_method() -> None:
     stream = Terminal()
     with TerminalView(stream) as view:
         view.show([snapshot(5)])

@@ -16,6 +16,7 @@ from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import run
 from evals.config import parse as read_settings
+from evals.execution import evaluation
 from evals.execution.methods import Call
 from evals.records import files, identity, judging
 from evals.tasks import find_task
@@ -170,7 +171,7 @@ def test_no_server_is_asked_for(own: Run, monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was asked for")
 
-    monkeypatch.setattr(run, "connected", refuse)
+    monkeypatch.setattr(evaluation, "connected", refuse)
     assert own.regrade() == 0
     assert own("--regrade", "--server", "http://127.0.0.1:9") == 0
 
@@ -501,7 +502,10 @@ def test_programs_of_the_model_are_not_run_unasked(
     ("arguments", "message"),
     [
         (["--output-dir", "none"], "cannot use none/config.json: No such file"),
-        (["--output-dir", "run", "--report-only"], "--regrade reports as well; leave"),
+        (
+            ["--output-dir", "run", "--report-only"],
+            "--regrade and --report-only are mutually",
+        ),
         (["--output-dir", "run", "--task", "absent.jsonl"], "cannot read absent.jsonl"),
         (["--output-dir", "run", "--task", "countdown"], "run holds sequences of prompts that cou"),
         (

@@ -1,4 +1,4 @@
-"""A run that stopped goes on: nothing lost, nothing doubled, nothing mixed."""
+"""A stopped run is continued: nothing lost, nothing doubled, nothing mixed."""
 
 import fcntl
 import json
@@ -11,6 +11,7 @@ import pytest
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import compare, run
+from evals.execution import evaluation
 from evals.execution.methods import Call
 from evals.records import folder
 from tests.evals.fakes.build import result
@@ -81,7 +82,7 @@ def test_a_finished_run_only_prints(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was asked for")
 
-    monkeypatch.setattr(run, "connected", refuse)
+    monkeypatch.setattr(evaluation, "connected", refuse)
     assert run.main(arguments) == 0
     assert capsys.readouterr().out[-500:] == table
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_file()}
@@ -153,7 +154,7 @@ def test_parallel_alone_is_run_at_a_control_temperature(
 
 
 @pytest.mark.usefixtures("scripted")
-def test_what_does_not_change_results_may_change(tmp_path: Path) -> None:
+def test_options_without_influence_on_results_may_change(tmp_path: Path) -> None:
     arguments = ["--limit", "2", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == 0
     more = ["--concurrency", "3", "--server", "http://y", "--api-key", "k"]
@@ -182,7 +183,7 @@ def test_another_model_behind_a_server_is_refused(
     assert len(lines(tmp_path)) == 1
 
 
-def test_the_default_folder_goes_on_and_is_set_aside_for_another_configuration(
+def test_the_default_folder_is_continued_or_set_aside_for_another_configuration(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -236,7 +237,7 @@ def test_a_file_in_the_way_is_named(
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"config": 1, "model": "m"}'])
-def test_a_configuration_of_something_else_is_named(
+def test_a_file_that_is_not_a_configuration_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
     (tmp_path / "config.json").write_text(content)
@@ -254,7 +255,7 @@ def test_results_without_their_configuration_are_left_alone(
     assert results.read_text() == "mine\n"
 
 
-def test_a_torn_line_is_cut_off_and_said(
+def test_a_torn_line_is_cut_off_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], scripted: Scripted
 ) -> None:
     scripted(Counting(stops_at=5))
@@ -297,7 +298,7 @@ def test_there_must_be_something_to_report_on(
     assert not (tmp_path / "none").exists()
 
 
-def test_results_of_another_version_are_said(
+def test_results_of_another_version_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], scripted: Scripted
 ) -> None:
     scripted(Counting(stops_at=3))

@@ -1,4 +1,4 @@
-"""`--token-budget`: prompts bid for what they share, and a run that stopped has not spent it."""
+"""`--token-budget`: prompts bid for shared tokens, and a stopped run keeps the unspent ones."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
 
 
 class Bidding:
-    """A first sequence, then a round of one for as long as bids win; some are worth more.
+    """A first sequence, then rounds of one while bids win; the utility of prompts differs.
 
     Args:
         stops_at: the round of all prompts together at which one of them raises.
@@ -71,7 +71,7 @@ def spent_by(found: list[dict[str, Any]]) -> list[int]:
     return [line["counts"]["generated"] for line in found]
 
 
-def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripted) -> None:
+def test_prompts_share_their_tokens(tmp_path: Path, scripted: Scripted) -> None:
     scripted(Bidding())
     # One round at a time: with two, a slow thread lets others get further.
     assert run.main(arguments(tmp_path, "--concurrency", "1")) == 0
@@ -82,7 +82,7 @@ def test_prompts_share_what_they_have_together(tmp_path: Path, scripted: Scripte
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
     notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
-    assert "shared 50 tokens per prompt by their vote_uncertainty" in notes
+    assert "shared 50 tokens per prompt by the uncertainty of their votes" in notes
     assert "ended early" not in notes
 
 
@@ -95,7 +95,7 @@ def assert_nobody_waits() -> None:
 
 @pytest.mark.parametrize("stops_at", [1, 5, 15, 25, 30])
 @pytest.mark.parametrize("error", [AuthenticationError("stopped"), KeyboardInterrupt()])
-def test_a_run_that_stopped_goes_on_with_what_finished_prompts_have_left(
+def test_a_stopped_run_continues_with_the_tokens_that_are_left(
     tmp_path: Path, scripted: Scripted, stops_at: int, error: BaseException
 ) -> None:
     bidding = Bidding(stops_at, error)
@@ -132,7 +132,7 @@ def test_a_run_that_stops_again_and_again_spends_no_more(
     assert sum(spent_by(lines(tmp_path))) == NUM_PROMPTS * BUDGET
 
 
-def test_every_seed_has_a_budget_of_its_own(tmp_path: Path, scripted: Scripted) -> None:
+def test_every_seed_has_its_budget(tmp_path: Path, scripted: Scripted) -> None:
     scripted(Bidding())
     assert run.main(arguments(tmp_path, "--seeds", "0,1")) == 0
     for seed in (0, 1):
@@ -151,7 +151,7 @@ def test_all_searches_share_and_nothing_else(tmp_path: Path, scripted: Scripted)
         assert sum(spent_by(own)) == NUM_PROMPTS * BUDGET
 
 
-def test_prompts_bid_by_the_answers_of_their_own(tmp_path: Path, scripted: Scripted) -> None:
+def test_prompts_bid_by_their_answers(tmp_path: Path, scripted: Scripted) -> None:
     rules: dict[str, Any] = {}
 
     def generate(call: Call) -> PromptResult:
@@ -173,7 +173,7 @@ def test_prompts_bid_by_the_answers_of_their_own(tmp_path: Path, scripted: Scrip
     assert [*rules.values()] == [BestEntry(find_priority("joint_cost"))] * NUM_PROMPTS
 
 
-def test_every_prompt_is_judged_by_its_own_reference(tmp_path: Path, scripted: Scripted) -> None:
+def test_every_prompt_is_judged_by_its_reference(tmp_path: Path, scripted: Scripted) -> None:
     def generate(call: Call) -> PromptResult:
         assert call.bidder is not None
         call.bidder.leave(10)
@@ -200,23 +200,24 @@ def test_the_same_budget_by_other_bids_is_another_run(
     assert "search.bids vote_uncertainty → frontier" in capsys.readouterr().err
 
 
-def test_answers_that_cannot_agree_leave_the_frontier_to_bid_by() -> None:
+def test_a_task_without_votes_bids_by_the_frontier() -> None:
     task = find_task("humaneval_plus")
     with pytest.raises(ValueError, match="humaneval_plus cannot agree, give --bids frontier"):
         read_bids(None, task, ["best_first"])
     assert read_bids("frontier", task, ["parallel", "best_first"]) == "frontier"
 
 
-def test_a_run_that_shares_nothing_does_not_say_by_what() -> None:
+def test_a_run_that_shares_nothing_has_no_bids() -> None:
     def search_of(*more: str) -> dict[str, Any]:
-        found: dict[str, Any] = run.parse_settings([*SHARED, *more], run.METHODS).to_json()
-        return found["search"]
+        settings = run.parse_settings([*SHARED, *more], run.METHODS)
+        search: dict[str, Any] = settings.to_json()["search"]
+        return search
 
     assert "bids" not in search_of()
     assert search_of("--token-budget", "9")["bids"] == "vote_uncertainty"
 
 
-def test_prompts_that_share_are_all_begun_however_few_may_run(
+def test_prompts_that_share_all_begin_at_any_concurrency(
     tmp_path: Path, scripted: Scripted
 ) -> None:
     scripted(Bidding())
@@ -260,19 +261,19 @@ def test_another_budget_is_another_run(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--token-budget", "0"), "token_budget is 0; it must be at least 1"),
+        (("--token-budget", "0"), "--token-budget is 0; it must be at least 1"),
         (
             ("--token-budget", "9", "--methods", "parallel"),
-            "token_budget is of best_first, swor, trie_p",
+            "--token-budget is of best_first, swor, trie_p",
         ),
         (("--token-budget", "9", "--max-sequences", "4,8"), "shared at one M; give --max-se"),
         (
             ("--bids", "vote_uncertainty"),
-            "bids is vote_uncertainty, but nothing is shared; give a --token-budget",
+            "--bids is vote_uncertainty, but no tokens are shared; give a --token-budget",
         ),
         (
             ("--token-budget", "9", "--bids", "frontier", "--methods", "best_first,swor"),
-            "bids is frontier, whose values swor does not go by; run best_first alone",
+            "--bids is frontier, but swor has no priority; give --methods best_first alone",
         ),
     ],
 )

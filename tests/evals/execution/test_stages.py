@@ -1,4 +1,4 @@
-"""Two stages and their budgets: who gets extra sequences, when, and how a line tells of it."""
+"""Two stages and their budgets: the prompts that get extra sequences, and their result lines."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def tree(num_sequences: int, config: EagerConfig, **more: Any) -> PromptResult:
 
 
 class Sizes:
-    """The n-th prompt of the first stage takes the n-th size; notes what was asked of whom."""
+    """The n-th prompt of the first stage takes the n-th size; records the second stages."""
 
     def __init__(self, *sizes: int) -> None:
         self.sizes = sizes
@@ -62,9 +62,7 @@ def of(folder: Path, method: str) -> list[dict[str, Any]]:
     return [line for line in lines(folder) if line["method"] == method]
 
 
-def test_adapt_gives_the_surplus_to_those_that_reached_m(
-    tmp_path: Path, scripted: Scripted
-) -> None:
+def test_adapt_gives_the_surplus_to_saturating_prompts(tmp_path: Path, scripted: Scripted) -> None:
     sizes = Sizes(1, 4, 2, 4)
     scripted(sizes)
     assert run.main(arguments(tmp_path, "eager_adapt", 4, "--max-sequences", "4")) == 0
@@ -115,7 +113,7 @@ def test_a_line_of_two_stages_holds_both(tmp_path: Path, scripted: Scripted) -> 
     assert {s["stage"] for s in copied["sequences"]} == {1}
 
 
-def test_resume_gets_the_tree_and_the_best_refused_branches_back(
+def test_resume_gets_the_tree_and_its_best_deferred_branches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
 ) -> None:
     deferred = tuple(DeferredBranch(index, BRANCH) for index in (1, 0, 1, 0, 1))
@@ -152,10 +150,10 @@ def _any() -> EagerConfig:
     return EagerConfig(threshold=THETA, max_sequences=2)
 
 
-def test_a_second_stage_that_is_certain_waits_for_nobody(
+def test_a_certain_second_stage_does_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
 ) -> None:
-    """One prompt reached M, many left a surplus: its cap is sure, however the slowest ends."""
+    """One prompt saturates, many leave a surplus: its grant is certain before the slowest ends."""
     second_begun = threading.Event()
     begun: list[str] = []
     lock = threading.Lock()
@@ -181,7 +179,7 @@ def test_a_second_stage_that_is_certain_waits_for_nobody(
 
 
 @pytest.mark.usefixtures("scripted")
-def test_a_sweep_brings_every_cell(tmp_path: Path) -> None:
+def test_a_sweep_runs_every_cell(tmp_path: Path) -> None:
     swept = ("--max-sequences", "1,2", "--theta", "0.5,0.9", "--temperature", "0.6,0.9")
     more = ("--seeds", "3,4", "--limit", "2", "--output-dir", str(tmp_path))
     assert run.main([*swept, *more]) == 0
@@ -209,7 +207,7 @@ def test_seconds_are_those_of_all_sessions_and_of_both_stages() -> None:
     assert wall_seconds(records, plan) == {init: 3.0, adapt: 7.5}
 
 
-def test_tries_go_on_at_a_lower_theta_until_the_extra_sequences_exist(
+def test_tries_continue_at_a_lower_theta_until_the_extra_sequences_exist(
     tmp_path: Path, scripted: Scripted
 ) -> None:
     sizes = Sizes(1, 1)
@@ -231,7 +229,7 @@ def accepts(sample: Any, text: str) -> bool:
     return text == "no answer"
 
 
-def test_a_verifier_decides_in_the_place_of_the_labels(tmp_path: Path, scripted: Scripted) -> None:
+def test_a_verifier_replaces_the_labels(tmp_path: Path, scripted: Scripted) -> None:
     scripted(Sizes(1, 1))
     more = ("--max-sequences", "4", "--verifier", f"{__name__}:accepts")
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
@@ -239,7 +237,7 @@ def test_a_verifier_decides_in_the_place_of_the_labels(tmp_path: Path, scripted:
     assert not any(line["stage_two"]["eligible"] for line in of(tmp_path, "eager"))
 
 
-def test_both_second_stages_go_on_from_the_same_first(
+def test_both_second_stages_continue_the_same_first_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
 ) -> None:
     scripted(Sizes(1, 4))
@@ -286,14 +284,14 @@ def test_a_resumed_prompt_asks_for_its_grant_down_to_the_last_theta(
     assert (ledger.spent, ledger.free) == (2, 1)
 
 
-def test_every_rule_has_its_own_cap_and_resume_keeps_what_any_may_take() -> None:
+def test_rules_have_their_caps_and_resume_keeps_the_branches_of_all() -> None:
     settings = run.parse_settings(
         ["--extra-cap", "eager=1,eager_adapt=3", "--stage-two", "resume", "--theta", "1.0"],
         run.METHODS,
     )
-    caps = {name: rule.max_extra(16) for name, rule in settings.rules.items()}
+    caps = {name: rule.max_extra(16) for name, rule in settings.experiment.rules.items()}
     assert caps == {"eager": 16, "eager_adapt": 48}
-    kept = {settings.config(cell).deferred_threshold for cell in settings.plan.cells}
+    kept = {settings.experiment.config(cell).deferred_threshold for cell in settings.plan.cells}
     assert kept == {0.8}
     plain = run.parse_settings(["--theta", "1.0"], run.METHODS)
-    assert plain.config(plain.plan.cells[1]).deferred_threshold is None
+    assert plain.experiment.config(plain.plan.cells[1]).deferred_threshold is None

@@ -34,6 +34,9 @@ class Endpoint:
     def __init__(self, *, is_alive: bool = True, too_long: str | None = None) -> None:
         self.is_alive, self.too_long = is_alive, too_long
 
+    def gate(self, config: object) -> None:
+        """No gate."""
+
     def is_answering(self) -> bool:
         return self.is_alive
 

@@ -129,9 +129,11 @@ def test_kinds_of_a_chain_labelled_by_hand() -> None:
 def test_the_task_has_its_model_and_the_prompts_of_the_plain_task() -> None:
     wordy = parse_settings(["--task", TASK.name], ["eager_init"])
     plain = parse_settings([], ["eager_init"])
-    assert Path(wordy.model) == MODEL
-    assert Path(plain.model) == BUNDLED_MODEL
-    assert wordy.samples == plain.samples
-    assert not wordy.theta_is_foreign(str(MODEL))
-    assert wordy.theta_is_foreign(str(BUNDLED_MODEL))
+    assert Path(wordy.server.model) == MODEL
+    assert Path(plain.server.model) == BUNDLED_MODEL
+    assert wordy.experiment.samples == plain.experiment.samples
+    assert (wordy.theta_is_foreign(str(MODEL)), wordy.theta_is_foreign(str(BUNDLED_MODEL))) == (
+        False,
+        True,
+    )
     assert PLAIN_TASK.defaults.model is None

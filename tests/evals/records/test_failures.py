@@ -20,7 +20,7 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 from evals import compare, run
-from evals.execution import meter, methods, stages
+from evals.execution import meter, methods, publishing, stages
 from evals.execution.methods import Call
 from evals.records.store import PromptRecord
 from tests.evals.fakes.build import result
@@ -135,7 +135,7 @@ def test_a_prompt_that_fails_is_written_down_and_the_others_finish(
     assert len(lines(tmp_path)) == 4 * NUM_PROMPTS - num_failed
     assert said.err == (
         f"error: {num_failed} results failed, see {tmp_path}/failures.jsonl; the same command "
-        "tries them again\n"
+        "retries them\n"
     )
     assert f"failed: {method}, prompt {chosen!r}: " in said.out
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -383,14 +383,14 @@ def test_a_traceback_says_what_is_kept(
     def fault(*arguments: Any) -> None:
         raise KeyError("a fault of ours")
 
-    monkeypatch.setattr(run, "wall_seconds", fault)
+    monkeypatch.setattr(publishing, "wall_seconds", fault)
     assert run.main(arguments(tmp_path)) == 1
     error = capsys.readouterr().err
     assert error.startswith("Traceback")
     last = error.splitlines()[-1]
     assert last == (
         f"error: unexpected KeyError: 'a fault of ours'; {4 * NUM_PROMPTS} finished results are "
-        f"kept in {tmp_path}/results.jsonl, the same command goes on"
+        f"kept in {tmp_path}/results.jsonl, the same command continues the run"
     )
 
 
@@ -412,7 +412,9 @@ def test_sigterm_ends_as_an_interruption_does(
     released.set()
     error = capsys.readouterr().err
     assert re.fullmatch(
-        r"error: terminated; \d finished results are kept in \S+, the same command goes on\n", error
+        r"error: terminated; \d finished results are kept in \S+, "
+        r"the same command continues the run\n",
+        error,
     )
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -436,7 +438,7 @@ def test_a_line_appears_when_nothing_comes(
     use(generate, on=server(Endpoint(is_alive=is_alive)))
     assert run.main(arguments(tmp_path, "--methods", "swor", "--limit", "2")) == 0
     said = capsys.readouterr().out
-    notices = [line for line in said.splitlines() if line.startswith("nothing has come from")]
+    notices = [line for line in said.splitlines() if line.startswith("no answer from")]
     assert len(notices) == 2, "at 0.4 s and at 0.8 s, not at 1.2 s"
     answers = "answers" if is_alive else "does not answer"
     assert "2 sequences of 2 prompts are under way" in notices[0]

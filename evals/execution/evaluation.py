@@ -1,0 +1,109 @@
+"""A run from its folder to its table: the server, the groups that lack results, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import TYPE_CHECKING
+
+from evals.analysis.adaptive_threshold import restored
+from evals.config import OF_TASK, Experiment, Settings
+from evals.execution.connection import Server, connected, find_unfit
+from evals.execution.methods import Worker
+from evals.execution.progress import View
+from evals.execution.publishing import is_published, publish
+from evals.execution.stages import run_group
+from evals.records.failures import failed_per_cell
+from evals.records.folder import Header, RunFolder
+from evals.records.plan import Cell
+from evals.records.store import ResultStore
+from evals.tasks import Sample
+
+if TYPE_CHECKING:
+    from eager_sgl import AdaptiveThreshold
+
+__all__ = ["evaluate"]
+
+MAX_NAMED = 5
+FOREIGN_THETA = (
+    "θ = {theta} is the task's, calibrated for the bundled reasoner, K = 20 and entropies at "
+    "temperature 1, which this run does not use (evals/calibrate.py chooses one)"
+)
+
+
+def evaluate(settings: Settings, folder: RunFolder, view: View) -> int:
+    """Generate the missing results of a run, and publish; how many results failed."""
+    store, plan = folder.store, settings.plan
+    for notice in folder.notices:
+        view.say(notice)
+    header = folder.header
+    if header is None or plan.missing(cell for cell, _ in store.records):
+        if store.records:
+            view.say(f"continuing from {len(store.records)} results in {store.path}")
+        if failed := folder.failures.open(store.records):
+            view.say(f"retrying {len(failed)} results that failed")
+        header = _generate(settings, folder, view)
+    records, failures = list(store.records.values()), folder.failures.open(store.records)
+    renew = not is_published(folder.path)
+    publish(folder.path, header, records, failures, plan, view, renew=renew)
+    return sum(failed_per_cell(failures, plan, store.records).values())
+
+
+def _generate(settings: Settings, folder: RunFolder, view: View) -> Header:
+    """Run all groups that lack results; the content of `config.json`."""
+    experiment, plan, store = settings.experiment, settings.plan, folder.store
+    log_path = settings.output_dir / "runtime.log"
+    with connected(settings.server, plan.seeds[0], store.session, log_path, view) as server:
+        header = _introduce(settings, folder, server, view)
+        unfit = find_unfit(_lacking(experiment, store), server)
+        if unfit:
+            view.say(_unfit_note(experiment, unfit))
+        worker = Worker(experiment, server, _adaptive_thresholds(experiment, store), unfit)
+        for group in plan.groups:
+            if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
+                run_group(group, plan, worker, store, folder.failures, view)
+    return header
+
+
+def _introduce(settings: Settings, folder: RunFolder, server: Server, view: View) -> Header:
+    """Check the server's model, settle `config.json`, and say what is worth knowing."""
+    experiment, profile = settings.experiment, server.endpoint.profile
+    monitor = "gate" if server.endpoint.gate(experiment.base) else "chunk"
+    adaptive = ", chunk at the adaptive θ" if None in settings.plan.thresholds else ""
+    view.say(f"monitor: {monitor}{adaptive}")
+    if settings.calibration is not None:
+        settings.calibration.check_model(profile.model_path)
+    num_said = len(folder.notices)
+    header = folder.settle(settings.header(profile))
+    for notice in folder.notices[num_said:]:
+        view.say(notice)
+    if settings.choices.threshold_origin != OF_TASK:
+        view.say(settings.choices.describe(profile.model_path))
+    if settings.theta_is_foreign(profile.model_path):
+        view.say(f"warning: {FOREIGN_THETA.format(theta=settings.plan.thresholds[0])}")
+    return header
+
+
+def _lacking(experiment: Experiment, store: ResultStore) -> list[Sample]:
+    """The prompts that lack a result in any cell."""
+    return [
+        sample
+        for sample in experiment.samples
+        if any((cell, sample.id) not in store.records for cell in experiment.plan.cells)
+    ]
+
+
+def _unfit_note(experiment: Experiment, unfit: Container[str]) -> str:
+    names = [sample.name for sample in experiment.samples if sample.id in unfit]
+    named = ", ".join(names[:MAX_NAMED]) + ", …" * (len(names) > MAX_NAMED)
+    return f"warning: {len(names)} prompts cannot be given to the model: {named}"
+
+
+def _adaptive_thresholds(
+    experiment: Experiment, store: ResultStore
+) -> dict[Cell, AdaptiveThreshold]:
+    """The adaptive θ of the cells that have one, restored from the stored results."""
+    return {
+        cell: restored((r for r in store.records.values() if r.cell == cell), experiment.quantile)
+        for cell in experiment.plan.cells
+        if cell.is_adaptive
+    }
