@@ -95,9 +95,9 @@ class GroupRun:
         return [run.meter.snapshot() for run in self._runs.values()]
 
     @property
-    def last_news(self) -> float:
+    def last_report(self) -> float:
         """Time of the last report of any prompt, by the monotonic clock."""
-        return max(run.meter.last_news for run in self._runs.values())
+        return max(run.meter.last_report for run in self._runs.values())
 
     def check(self) -> None:
         """At the end: every budget adds up."""

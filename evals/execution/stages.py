@@ -65,7 +65,7 @@ def _collect_all(run: GroupRun, server: Server, view: View) -> None:
         server.check()
         snapshots = run.snapshots()
         view.show(snapshots)
-        if seconds := silence.due(run.last_news):
+        if seconds := silence.due(run.last_report):
             view.say(_silence_note(seconds, snapshots, server))
         done, _ = wait(run.pending, REFRESH_SECONDS, FIRST_COMPLETED)
         for future in sorted(done, key=_has_failed):
