@@ -34,14 +34,15 @@ from evals.comparison.plot import draw_curves
 from evals.comparison.shared import shared_curves
 from evals.comparison.table import render
 from evals.comparison.votes import votes_of
-from evals.config import FRONTIER, VOTE_UNCERTAINTY
+from evals.config import VOTE_UNCERTAINTY
 from evals.execution.stages import wall_seconds
 from evals.records.failures import FAILURES, failed_per_cell, read_failures
 from evals.records.files import StoreError, reported, write_whole
-from evals.records.folder import RESULTS, read_config
+from evals.records.header import SearchFields, read_header
 from evals.records.lines import describe
 from evals.records.plan import NESTED, PARALLEL, SEARCHES, Cell, Plan
-from evals.records.store import PromptRecord, read_results
+from evals.records.results import RESULTS, read_results
+from evals.records.store import PromptRecord
 
 __all__ = ["compare", "main"]
 
@@ -195,10 +196,10 @@ def _rates(records: Iterable[PromptRecord], seconds: Mapping[Cell, float]) -> di
     return {place: tokens[place] / spent[place] for place in tokens if spent[place] > 0}
 
 
-def _require_whole(folder: Path, search: Mapping[str, Any]) -> None:
-    ended = {"--stop": search.get("stop")}
-    if search.get("token_budget") and search.get("bids") != VOTE_UNCERTAINTY:
-        ended["--bids"] = search.get("bids", FRONTIER)
+def _require_whole(folder: Path, search: SearchFields) -> None:
+    ended = {"--stop": search.stop}
+    if search.token_budget and search.bids != VOTE_UNCERTAINTY:
+        ended["--bids"] = search.bids
     for option, value in ended.items():
         if value is not None:
             raise StoreError(
@@ -245,27 +246,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.folder
     output_dir = options.output_dir or folder
     try:
-        config = read_config(folder)["config"]
-        plan = Plan.from_config(config, can_vote=False)
-        _require_whole(folder, config["search"])
+        config = read_header(folder).config
+        plan, search = config.plan, config.search
+        _require_whole(folder, search)
         records = _records(folder, plan)
-        seconds = wall_seconds(records, plan)
         found = compare(
             records,
-            config["temperatures"][0],
-            config["search"]["width"],
-            seconds,
-            can_vote=config["can_vote"],
-            has_shared=config["search"].get("token_budget") is not None,
+            plan.temperatures[0],
+            search.width,
+            wall_seconds(records, plan),
+            can_vote=plan.can_vote,
+            has_shared=search.token_budget is not None,
         )
         with reported(output_dir):
             output_dir.mkdir(parents=True, exist_ok=True)
         write_whole(output_dir / OUTPUT, found)
         with reported(output_dir / PLOT):
             draw_curves(found["curves"], output_dir / PLOT)
-    except KeyError as error:
-        print(f"error: {folder} was written by another version: no {error} in it", file=sys.stderr)
-        return 2
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -76,8 +76,7 @@ def _open_folder(settings: Settings) -> RunFolder:
     experiment = settings.experiment
     return RunFolder(
         settings.output_dir,
-        settings.to_json(),
-        experiment.plan.cells,
+        settings.stored(),
         experiment.task,
         experiment.samples,
         model=None if settings.server.url else settings.server.model,

@@ -12,7 +12,7 @@ from eager_sgl import EagerConfig
 from evals.config.presets import DEFAULT_THRESHOLD, Preset, find_preset, preset_for
 from evals.config.readers import read_object
 from evals.records.files import StoreError
-from evals.records.folder import read_config
+from evals.records.header import read_header
 from evals.tasks import Task
 
 __all__ = ["NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
@@ -126,7 +126,7 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
         if model is not None:
             return model
     try:
-        return str(read_config(folder)["model"])
+        return read_header(folder).model
     except StoreError:
         return None
 

@@ -38,7 +38,7 @@ from evals.config.readers import (
 from evals.config.settings import BUNDLED_MODEL, Experiment, ServerSettings, Settings
 from evals.config.stopping import read_stop
 from evals.records.files import StoreError
-from evals.records.folder import read_config
+from evals.records.header import read_header
 from evals.records.plan import RESTART, RESUME, Plan
 from evals.tasks import PROMPT_FILE, Sample, Task, find_task
 
@@ -108,20 +108,16 @@ def _take_from_run(options: argparse.Namespace, folder: Path) -> None:
             "--regrade and --report-only are mutually exclusive; --regrade reports too"
         )
     try:
-        config = read_config(folder)["config"]
-        reasoning_end, data = config["eager"]["reasoning_end"], config["dataset"]
-        task = str(config["task"])
+        config = read_header(folder).config
     except StoreError as error:
         raise ValueError(str(error)) from error
-    except KeyError as error:
-        raise ValueError(f"{folder} was written by another version: it has no {error}") from error
     if options.task is None:
-        options.task = task
-        if options.dataset is None and not task.endswith(PROMPT_FILE) and data and data["copy"]:
-            options.dataset = Path(data["copy"])
+        options.task, copy = config.task, config.dataset_copy
+        if options.dataset is None and not config.task.endswith(PROMPT_FILE) and copy:
+            options.dataset = Path(copy)
     options.server = None
     if options.reasoning_end is None:
-        options.reasoning_end = reasoning_end or NO_REASONING
+        options.reasoning_end = config.eager.reasoning_end or NO_REASONING
 
 
 def _server(options: argparse.Namespace, model: str, choices: Choices) -> ServerSettings:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msgspec import convert
 
 from eager_sgl import RULES, EagerConfig, Reallocation, SearchConfig
 from evals.config.calibration import Calibration
@@ -17,9 +19,9 @@ from evals.config.defaults import OF_TASK, Choices
 from evals.config.parser import field_names
 from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
-from evals.records.folder import SCHEMA, Header
+from evals.records.header import EagerFields, RunHeader, SearchFields, StoredConfig
 from evals.records.identity import weights_digest
-from evals.records.plan import RESUME, SEARCHES, SWEPT, Cell, Plan
+from evals.records.plan import RESUME, SEARCHES, Cell, Plan
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
@@ -177,62 +179,54 @@ class Settings:
             or weights_digest(model_path) != weights_digest(calibrated)
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields of `config.json` and `summary.json` under "config"."""
-        experiment, plan = self.experiment, self.plan
-        eager = asdict(experiment.base)
-        del eager["threshold"], eager["max_sequences"], eager["sampling"]["temperature"]
-        del eager["deferred_threshold"]
-        controls = plan.control_temperatures
+    def stored(self) -> StoredConfig:
+        """The configuration in `config.json`."""
+        experiment = self.experiment
         rule_fields = ("max_extra_factor", *field_names(RULES["eager"]))
-        return {
-            **{name: list(getattr(plan, name)) for name in SWEPT},
-            "parallel_sequences": plan.parallel_sequences,
-            "task": self.task.name,
-            "dataset": self.task.to_json(),
-            "can_vote": self.task.can_vote,
-            "has_labels": self.task.has_labels,
-            "preset": self.choices.preset.to_json() if self.choices.preset else None,
-            "chat_options": dict(self.choices.chat_options),
-            "limit": self.limit,
-            "levels": list(self.levels) if self.levels else None,
-            "num_prompts": len(experiment.samples),
-            "prompts": digest_prompts(experiment.samples),
-            "eager": eager,
-            "search": self._search_json(),
-            "rules": {
+        return StoredConfig(
+            plan=self.plan,
+            task=self.task.name,
+            dataset=self.task.to_json(),
+            has_labels=self.task.has_labels,
+            preset=self.choices.preset.to_json() if self.choices.preset else None,
+            chat_options=self.server.chat_options,
+            limit=self.limit,
+            levels=self.levels or None,
+            prompts_digest=digest_prompts(experiment.samples),
+            eager=convert(experiment.base, EagerFields, from_attributes=True),
+            search=self._search(),
+            rules={
                 name: {field: getattr(rule, field) for field in rule_fields}
                 for name, rule in experiment.rules.items()
             },
-            "verifier": self.verifier_name,
-            "calibration": asdict(self.calibration) if self.calibration else None,
-            "concurrency": experiment.concurrency,
-            "server": self.server.url,
-            # Rarely set, and absent then, so that runs of earlier versions can be continued.
-            **({"control_temperatures": list(controls)} if controls else {}),
-            **({"adaptive_quantile": experiment.quantile} if None in plan.thresholds else {}),
-        }
+            verifier=self.verifier_name,
+            calibration=asdict(self.calibration) if self.calibration else None,
+            adaptive_quantile=experiment.quantile,
+            concurrency=experiment.concurrency,
+            server=self.server.url,
+        )
 
-    def _search_json(self) -> dict[str, object]:
+    def _search(self) -> SearchFields:
         experiment = self.experiment
-        return {
-            "priority": experiment.priority,
-            **{name: getattr(experiment.search, name) for name in field_names(experiment.search)},
-            "stop": str(experiment.stop) if experiment.stop else None,
-            "token_budget": experiment.token_budget,
-            **({"bids": experiment.bids} if experiment.bids else {}),
-        }
+        names = {*field_names(experiment.search)} - {"width"}
+        return SearchFields(
+            width=experiment.search.width,
+            stop=str(experiment.stop) if experiment.stop else None,
+            token_budget=experiment.token_budget,
+            bids=experiment.bids,
+            options={"priority": experiment.priority}
+            | {name: getattr(experiment.search, name) for name in sorted(names)},
+        )
 
-    def header(self, profile: ServerProfile) -> Header:
+    def header(self, profile: ServerProfile) -> RunHeader:
         """The content of `config.json`, and of `summary.json` before its rows."""
-        return {
-            "schema": SCHEMA,
-            "task": self.task.name,
-            "model": profile.model_path,
-            "model_digest": weights_digest(profile.model_path),
-            "versions": _versions() | {"server_sglang": profile.version},
-            "config": self.to_json() | {"logprobs": profile.logprobs},
-        }
+        return RunHeader(
+            model=profile.model_path,
+            model_digest=weights_digest(profile.model_path),
+            logprobs=profile.logprobs,
+            versions=_versions() | {"server_sglang": profile.version},
+            config=self.stored(),
+        )
 
 
 def digest_prompts(samples: Sequence[Sample]) -> str:

@@ -13,9 +13,10 @@ from evals.execution.progress import View
 from evals.execution.publishing import is_published, publish
 from evals.execution.stages import run_group
 from evals.records.failures import failed_per_cell
-from evals.records.folder import Header, RunFolder
+from evals.records.folder import RunFolder
+from evals.records.header import RunHeader
 from evals.records.plan import Cell
-from evals.records.store import ResultStore
+from evals.records.results import ResultStore
 from evals.tasks import Sample
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def evaluate(settings: Settings, folder: RunFolder, view: View) -> int:
     return sum(failed_per_cell(failures, plan, store.records).values())
 
 
-def _generate(settings: Settings, folder: RunFolder, view: View) -> Header:
+def _generate(settings: Settings, folder: RunFolder, view: View) -> RunHeader:
     """Run all groups that lack results; the content of `config.json`."""
     experiment, plan, store = settings.experiment, settings.plan, folder.store
     log_path = settings.output_dir / "runtime.log"
@@ -64,7 +65,7 @@ def _generate(settings: Settings, folder: RunFolder, view: View) -> Header:
     return header
 
 
-def _introduce(settings: Settings, folder: RunFolder, server: Server, view: View) -> Header:
+def _introduce(settings: Settings, folder: RunFolder, server: Server, view: View) -> RunHeader:
     """Check the server's model, settle `config.json`, and say what is worth knowing."""
     experiment, profile = settings.experiment, server.endpoint.profile
     monitor = "gate" if server.endpoint.gate(experiment.base) else "chunk"

@@ -16,7 +16,8 @@ from evals.execution.methods import Worker, without_extra
 from evals.execution.progress import View
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan
-from evals.records.store import PromptRecord, ResultStore
+from evals.records.results import ResultStore
+from evals.records.store import PromptRecord
 from evals.tasks import Sample
 
 __all__ = ["GroupRun"]
@@ -95,9 +96,9 @@ class GroupRun:
         return [run.meter.snapshot() for run in self._runs.values()]
 
     @property
-    def last_news(self) -> float:
+    def last_report(self) -> float:
         """Time of the last report of any prompt, by the monotonic clock."""
-        return max(run.meter.last_news for run in self._runs.values())
+        return max(run.meter.last_report for run in self._runs.values())
 
     def check(self) -> None:
         """At the end: every budget adds up."""

@@ -125,16 +125,16 @@ class Meter:
         self._lock = threading.Lock()
         self._running: dict[str, tuple[TokenCounts, int]] = {}
         self._num_done = self._num_failed = self._num_ran = 0
-        self._last_news = clock()
+        self._last_report = clock()
         self._num_solved: int | None = None
         self._finished = TokenCounts()
 
     def report(self, sample_id: str, counts: TokenCounts, num_alive: int) -> None:
         """A running prompt's counts so far, and its sequences that have not ended."""
         with self._lock:
-            self._last_news = self._clock()
+            self._last_report = self._clock()
             if self._started is None:
-                self._started = self._last_news
+                self._started = self._last_report
             self._running[sample_id] = (counts, num_alive)
 
     def finish(self, sample_id: str, *, solved: bool | None) -> None:
@@ -157,17 +157,17 @@ class Meter:
             return self._end(sample_id)
 
     def _end(self, sample_id: str) -> TokenCounts:
-        self._last_news = self._clock()
+        self._last_report = self._clock()
         self._num_ran += sample_id in self._running
         counts, _ = self._running.pop(sample_id, (TokenCounts(), 0))
         self._finished += counts
         return counts
 
     @property
-    def last_news(self) -> float:
+    def last_report(self) -> float:
         """Time at which a prompt last began, reported, finished or failed."""
         with self._lock:
-            return self._last_news
+            return self._last_report
 
     def snapshot(self) -> Snapshot:
         """The present progress of the cell."""
@@ -206,18 +206,18 @@ class Silence:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._last_news = -math.inf
+        self._last_report = -math.inf
         self._bound = SILENT_SECONDS
 
-    def due(self, last_news: float) -> float | None:
+    def due(self, last_report: float) -> float | None:
         """Seconds without a report, when they are worth a line; else None.
 
         Args:
-            last_news: time of the last report, by the clock.
+            last_report: time of the last report, by the clock.
         """
-        if last_news > self._last_news:
-            self._last_news, self._bound = last_news, SILENT_SECONDS
-        seconds = self._clock() - self._last_news
+        if last_report > self._last_report:
+            self._last_report, self._bound = last_report, SILENT_SECONDS
+        seconds = self._clock() - self._last_report
         if seconds < self._bound:
             return None
         self._bound *= 2

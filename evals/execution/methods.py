@@ -296,7 +296,7 @@ class Worker:
             counts=first.counts + result.counts,
             seconds=first.seconds + seconds,
             stage_two=StageTwo(
-                how=cell.stage_two,
+                mode=cell.stage_two,
                 eligible=True,
                 extra_granted=grant.extra,
                 extra_used=len(extra),

@@ -10,18 +10,20 @@ from evals.config import Settings
 from evals.execution.progress import View
 from evals.execution.stages import wall_seconds
 from evals.records.failures import FAILURES, Failure, read_failures
-from evals.records.files import StoreError, reported, write_whole
-from evals.records.folder import RESULTS, SUMMARY, Header, is_complete, read_config
+from evals.records.files import reported, write_whole
+from evals.records.folder import SUMMARY, is_complete
+from evals.records.header import RunHeader, read_header
 from evals.records.lines import describe
 from evals.records.plan import Plan
-from evals.records.store import PromptRecord, read_results
+from evals.records.results import RESULTS, read_results
+from evals.records.store import PromptRecord
 
 __all__ = ["is_published", "publish", "regrade_and_publish", "report_again"]
 
 
 def publish(
     folder: Path,
-    header: Header,
+    header: RunHeader,
     records: Sequence[PromptRecord],
     failures: Sequence[Failure],
     plan: Plan,
@@ -36,7 +38,7 @@ def publish(
     records, failures = list(records), list(failures)
     summary = summarise_run(header, records, plan, wall_seconds(records, plan), failures)
     view.say(f"\n{render_table(summary)}\n")
-    for sign in diagnose(records, header["config"].get("eager", {}).get("reasoning_end")):
+    for sign in diagnose(records, header.config.eager.reasoning_end):
         view.say(f"warning: {sign}")
     view.say(f"results: {folder}")
     if renew:
@@ -60,8 +62,8 @@ def report_again(folder: Path, view: View) -> None:
     Raises:
         StoreError: the folder holds no run, or cannot be used.
     """
-    header = read_config(folder)
-    plan = _plan_of(header, folder)
+    header = read_header(folder)
+    plan = header.config.plan
     records, bad = read_results(folder / RESULTS, plan.cells)
     failures, bad_failures = read_failures(folder / FAILURES, {record.key for record in records})
     for name, lines in ((RESULTS, bad), (FAILURES, bad_failures)):
@@ -78,14 +80,8 @@ def regrade_and_publish(settings: Settings, view: View) -> None:
     """
     from evals.execution.regrade import regrade
 
-    folder = settings.output_dir
-    header, records = regrade(settings, _plan_of(read_config(folder), folder), view)
+    folder, experiment = settings.output_dir, settings.experiment
+    end, concurrency = experiment.base.reasoning_end, experiment.concurrency
+    header, records = regrade(folder, experiment.task, end, concurrency, view)
     failures, _ = read_failures(folder / FAILURES, {record.key for record in records})
-    publish(folder, header, records, failures, _plan_of(header, folder), view, renew=True)
-
-
-def _plan_of(header: Header, folder: Path) -> Plan:
-    try:
-        return Plan.from_config(header["config"], can_vote=header["config"]["can_vote"])
-    except KeyError as error:
-        raise StoreError(f"{folder} was written by another version: it has no {error}") from error
+    publish(folder, header, records, failures, header.config.plan, view, renew=True)

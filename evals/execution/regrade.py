@@ -1,23 +1,27 @@
-"""Judges the sequences of a run again: `--regrade`. No server is needed, and nothing is generated.
+"""`--regrade`: judges the sequences of a run again, without a server.
 
-Answers, votes and levels become those that the present file, graders and libraries give. What
-earlier judgements had decided while sequences were generated stays as it was decided.
+Answers, votes and levels become those of the present file, graders and libraries. What earlier
+judgements decided while sequences were generated does not change: grants, and the ends of searches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
-from eager_sgl.budget.reallocation import RULES
-from evals.config import CONSENSUS, VERIFIER, VOTE_UNCERTAINTY, Settings, digest_prompts
+from eager_sgl import RULES
+from evals.config import CONSENSUS, VERIFIER, VOTE_UNCERTAINTY, digest_prompts
 from evals.execution.progress import View
 from evals.execution.rejudge import Rejudge, granted_by_labels, is_solved_at_first
-from evals.records.files import StoreError, reported, write_whole
-from evals.records.folder import CONFIG, RESULTS, Header, locked, notices_of, read_config
+from evals.records.files import StoreError, reported
+from evals.records.folder import notices_of
+from evals.records.header import RunHeader, StoredConfig, read_header, write_header
 from evals.records.judging import listed
-from evals.records.plan import SEARCHES, Plan
-from evals.records.store import PromptRecord, ResultStore, SequenceRecord
+from evals.records.lock import locked
+from evals.records.plan import SEARCHES
+from evals.records.results import RESULTS, ResultStore
+from evals.records.store import PromptRecord, SequenceRecord
 from evals.report.page import REPORT
 from evals.tasks import Sample, Task
 
@@ -29,48 +33,56 @@ UNKNOWN_ENDS = (
 )
 GRANTED = (
     "{number} prompts are solved after their first stage where they were not, or the other way "
-    "round: extra sequences stay as they were given by the earlier judgements"
+    "round: their extra sequences remain those that the earlier judgements granted"
 )
-ENDED = "searches stay as long as they were by the earlier judgements ({by})"
+ENDED = "searches remain as long as the earlier judgements made them ({by})"
 
 
-def regrade(settings: Settings, plan: Plan, view: View) -> tuple[Header, list[PromptRecord]]:
-    """Put the judgements of today in the place of those that a run's folder holds.
+def regrade(
+    folder: Path, task: Task, reasoning_end: str | None, concurrency: int, view: View
+) -> tuple[RunHeader, list[PromptRecord]]:
+    """Replace the judgements in a run's folder; a crash before the end leaves the old ones.
 
     Args:
-        settings: whose task and end of reasoning are judged by.
-        plan: of the run.
+        folder: of the run.
+        task: whose present judges and answers are used.
+        reasoning_end: text that closes the reasoning; None where nothing does.
+        concurrency: prompts at a time.
+        view: for notices and what changed.
 
     Returns:
-        What `config.json` says now, and the results. A crash before the end leaves the old ones.
+        The content of `config.json` from now on, and the results.
 
     Raises:
-        StoreError: the folder holds nothing that could be judged so, or cannot be written.
+        StoreError: the folder has no results that the task can judge, or cannot be written.
     """
-    folder = settings.output_dir
-    with locked(folder), ResultStore(folder / RESULTS) as store:
-        for notice in notices_of(store):
-            view.say(notice)
-        header, old = read_config(folder), list(store.records.values())
-        samples = _samples_of(old, settings)
-        _require_end(old, header, settings)
-        view.say(f"judging {sum(len(record.sequences) for record in old):,} sequences again")
-        new = Rejudge(settings, header, old, samples).judge_all()
-        with reported(folder / REPORT):  # gone, it says that the summary is to be renewed
-            (folder / REPORT).unlink(missing_ok=True)
-        store.rewrite(new)
-        header = _renewed(header, settings, plan, old)
-        write_whole(folder / CONFIG, header)
-    for sentence in (*_summary(old, new), *_decided(header, old, new), *_unknown(old, settings)):
+    with locked(folder):
+        header = read_header(folder)
+        with ResultStore(folder / RESULTS, cells=header.config.plan.cells) as store:
+            for notice in notices_of(store):
+                view.say(notice)
+            old = list(store.records.values())
+            samples = _samples_of(old, task, folder)
+            _require_end(old, header.config, reasoning_end, folder)
+            view.say(f"judging {sum(len(record.sequences) for record in old):,} sequences again")
+            judges = Rejudge(task, samples, reasoning_end, header.config, old)
+            new = judges.judge_all(concurrency)
+            with reported(folder / REPORT):  # without it, the summary counts as outdated
+                (folder / REPORT).unlink(missing_ok=True)
+            store.rewrite(new)
+        config = _renewed(header.config, task, reasoning_end, old)
+        write_header(folder, replace(header, config=config))
+    unknown = _unknown(old, reasoning_end)
+    for sentence in (*_summary(old, new), *_decided(config, old, new), *unknown):
         view.say(sentence)
-    return header, new
+    return replace(header, config=config), new
 
 
-def _samples_of(records: Sequence[PromptRecord], settings: Settings) -> dict[str, Sample]:
-    """The samples of the results, as they are now; sequences are of the prompt they began with."""
+def _samples_of(records: Sequence[PromptRecord], task: Task, folder: Path) -> dict[str, Sample]:
+    """The task's samples by id; the sequences of a result belong to the prompt they began with."""
     if not records:
-        raise StoreError(f"{settings.output_dir} holds no results that could be judged again")
-    samples = {sample.id: sample for sample in settings.task.load(None, None, 0)}
+        raise StoreError(f"{folder} holds no results that could be judged again")
+    samples = {sample.id: sample for sample in task.load(None, None, 0)}
     stale = dict.fromkeys(
         f"{record.sample_id!r} " + ("is gone" if sample is None else "has another prompt")
         for record in records
@@ -78,49 +90,49 @@ def _samples_of(records: Sequence[PromptRecord], settings: Settings) -> dict[str
     )
     if stale:
         raise StoreError(
-            f"{settings.output_dir} holds sequences of prompts that {settings.task.name} does not "
-            f"have: {listed(list(stale))}; give the prompts that they were generated from"
+            f"{folder} holds sequences of prompts that {task.name} does not have: "
+            f"{listed(list(stale))}; give the prompts that they were generated from"
         )
     return samples
 
 
-def _require_end(records: Sequence[PromptRecord], header: Header, settings: Settings) -> None:
+def _require_end(
+    records: Sequence[PromptRecord], config: StoredConfig, end: str | None, folder: Path
+) -> None:
     """Another end of reasoning must be in a text: no other trace of it is stored."""
-    end = settings.experiment.base.reasoning_end
-    if end is None or end == header["config"]["eager"]["reasoning_end"]:
+    if end is None or end == config.eager.reasoning_end:
         return
     if not any(end in sequence.text for record in records for sequence in record.sequences):
         raise StoreError(
-            f"--reasoning-end is {end!r}, which is in none of the texts in {settings.output_dir} "
-            "(special tokens leave none there)"
+            f"--reasoning-end is {end!r}, which is in none of the texts in {folder} (special "
+            "tokens leave none there)"
         )
 
 
 def _renewed(
-    header: Header, settings: Settings, plan: Plan, records: Sequence[PromptRecord]
-) -> Header:
-    """What `config.json` says of judging, so that the same command goes on from here."""
-    task, config = settings.task, header["config"]
-    chosen = _chosen(config, task)
-    # Whose grants are still to come must not change places with others.
+    config: StoredConfig, task: Task, reasoning_end: str | None, records: Sequence[PromptRecord]
+) -> StoredConfig:
+    """The configuration with what was judged by now, so that the same command continues the run."""
+    plan, digest, chosen = config.plan, config.prompts_digest, _chosen(config, task)
+    # Prompts that still wait for a grant must not change places with others.
     may_move = not plan.missing(r.cell for r in records) or not set(plan.methods) & set(RULES)
     if may_move and {record.sample_id for record in records} <= {sample.id for sample in chosen}:
-        config = config | {"prompts": digest_prompts(chosen)}
-    judging = {
-        "task": task.name,
-        "dataset": task.to_json(),
-        "can_vote": task.can_vote,
-        "has_labels": task.has_labels,
-        "eager": config["eager"] | {"reasoning_end": settings.experiment.base.reasoning_end},
-    }
-    return header | {"task": task.name, "config": config | judging}
+        digest = digest_prompts(chosen)
+    return replace(
+        config,
+        plan=replace(plan, can_vote=task.can_vote),
+        task=task.name,
+        dataset=task.to_json(),
+        has_labels=task.has_labels,
+        prompts_digest=digest,
+        eager=replace(config.eager, reasoning_end=reasoning_end),
+    )
 
 
-def _chosen(config: dict[str, Any], task: Task) -> list[Sample]:
+def _chosen(config: StoredConfig, task: Task) -> list[Sample]:
     """The prompts of the run by the present levels; none where one of its levels is gone."""
-    levels = config["levels"]
     try:
-        return task.load(config["limit"], levels and tuple(levels), config["seeds"][0])
+        return task.load(config.limit, config.levels, config.plan.seeds[0])
     except ValueError:
         return []
 
@@ -136,7 +148,7 @@ def _pairs(
 
 
 def _summary(old: Sequence[PromptRecord], new: Sequence[PromptRecord]) -> list[str]:
-    """How many judgements are others than they were."""
+    """Sentences that count the judgements that changed."""
     pairs = _pairs(old, new)
     right = sum(after.correct and not before.correct for before, after in pairs)
     unjudged = sum(_is_unjudged(after) and not _is_unjudged(before) for before, after in pairs)
@@ -161,35 +173,38 @@ def _judgement(sequence: SequenceRecord) -> tuple[object, ...]:
     return sequence.correct, sequence.status, sequence.answer, sequence.vote
 
 
-def _decided(header: Header, old: Sequence[PromptRecord], new: Sequence[PromptRecord]) -> list[str]:
-    """What was generated by judgements that are others now."""
+def _decided(
+    config: StoredConfig, old: Sequence[PromptRecord], new: Sequence[PromptRecord]
+) -> list[str]:
+    """Sentences on what was generated by judgements that have changed."""
     granted = granted_by_labels(new)
     regretted = {
         record.sample_id
         for record in new
         if record.cell in granted and record.solved != is_solved_at_first(record.sequences)
     }
-    is_by_labels = header["config"].get("verifier") is None
-    found = []
-    if regretted and is_by_labels:
-        found.append(GRANTED.format(number=len(regretted)))
-    search = header["config"].get("search", {})
-    stop, is_shared = search.get("stop"), search.get("token_budget") is not None
-    by = [f"--stop {stop}"] if stop == CONSENSUS or (stop == VERIFIER and is_by_labels) else []
-    by += (
-        [f"--bids {VOTE_UNCERTAINTY}"]
-        if is_shared and search.get("bids") == VOTE_UNCERTAINTY
-        else []
-    )
+    sentences = []
+    if regretted and config.verifier is None:
+        sentences.append(GRANTED.format(number=len(regretted)))
     before, after = ([r for r in records if r.method in SEARCHES] for records in (old, new))
-    if by and any(_judgement(one) != _judgement(other) for one, other in _pairs(before, after)):
-        found.append(ENDED.format(by=", ".join(by)))
-    return found
+    by = _judging_options(config)
+    if by and any(_judgement(b) != _judgement(a) for b, a in _pairs(before, after)):
+        sentences.append(ENDED.format(by=", ".join(by)))
+    return sentences
 
 
-def _unknown(records: Iterable[PromptRecord], settings: Settings) -> list[str]:
-    """That ends of reasoning may have been missed where a marker leaves no text."""
-    end = settings.experiment.base.reasoning_end
+def _judging_options(config: StoredConfig) -> list[str]:
+    """The options by which judgements ended the searches."""
+    search, is_by_labels = config.search, config.verifier is None
+    is_stopped = search.stop == CONSENSUS or (search.stop == VERIFIER and is_by_labels)
+    return [
+        *([f"--stop {search.stop}"] if is_stopped else []),
+        *([f"--bids {search.bids}"] if search.bids == VOTE_UNCERTAINTY else []),
+    ]
+
+
+def _unknown(records: Iterable[PromptRecord], end: str | None) -> list[str]:
+    """A warning that ends of reasoning may have been missed where a marker leaves no text."""
     texts = [s.text for record in records for s in record.sequences if s.final_text is None]
     if end is None or not texts or any(end in text for text in texts):
         return []

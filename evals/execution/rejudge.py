@@ -1,4 +1,4 @@
-"""The sequences of a run's results with judgements of today: pure, but for the judges."""
+"""A run's sequences with the judgements of the present answers and judges."""
 
 from __future__ import annotations
 
@@ -6,63 +6,69 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from eager_sgl.budget.reallocation import RULES
+from eager_sgl import RULES
 from evals.analysis.judged import Verdicts, classes_of
-from evals.config import Settings
-from evals.records.folder import Header
+from evals.records.header import StoredConfig
 from evals.records.judging import judged_by
 from evals.records.plan import STAGE_ONE, Cell
 from evals.records.store import PromptRecord, SequenceRecord
-from evals.tasks import Sample
+from evals.tasks import Sample, Task
 
 __all__ = ["Rejudge", "granted_by_labels", "is_solved_at_first"]
 
 
 class Rejudge:
-    """Judges the results of a folder, prompt by prompt, each text once."""
+    """Judges the results of a folder, prompt by prompt, each text once.
+
+    Args:
+        task: whose present judges and answers are used.
+        samples: by id, of at least the results.
+        reasoning_end: text that closes the reasoning; None where nothing does.
+        config: of the run.
+        records: the results.
+    """
 
     def __init__(
         self,
-        settings: Settings,
-        header: Header,
-        records: Sequence[PromptRecord],
+        task: Task,
         samples: Mapping[str, Sample],
+        reasoning_end: str | None,
+        config: StoredConfig,
+        records: Sequence[PromptRecord],
     ) -> None:
-        self._settings = settings
-        self._records = records
+        self._task = task
         self._samples = samples
-        self._end = settings.experiment.base.reasoning_end
-        self._is_same_end = self._end == header["config"]["eager"]["reasoning_end"]
-        self._is_by_labels = header["config"].get("verifier") is None
+        self._records = records
+        self._end = reasoning_end
+        self._is_same_end = reasoning_end == config.eager.reasoning_end
+        self._is_by_labels = config.verifier is None
         self._granted = granted_by_labels(records)
 
-    def judge_all(self) -> list[PromptRecord]:
-        """The records with new judgements, in their order."""
-        places: dict[str, list[int]] = {}
-        for place, record in enumerate(self._records):
-            places.setdefault(record.sample_id, []).append(place)
-        pool = ThreadPoolExecutor(self._settings.experiment.concurrency)
+    def judge_all(self, concurrency: int) -> list[PromptRecord]:
+        """The records with new judgements, in their order; so many prompts at a time."""
+        by_prompt: dict[str, list[PromptRecord]] = {}
+        for record in self._records:
+            by_prompt.setdefault(record.sample_id, []).append(record)
+        pool = ThreadPoolExecutor(concurrency)
         try:
-            judged = pool.map(self._judge_prompt, places, places.values())
-            found = {place: record for records in judged for place, record in records}
+            judged = pool.map(self._judge_prompt, by_prompt.values())
+            new = {record.key: record for records in judged for record in records}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        return [found[place] for place in range(len(self._records))]
+        return [new[record.key] for record in self._records]
 
-    def _judge_prompt(self, sample_id: str, places: list[int]) -> list[tuple[int, PromptRecord]]:
-        """All results of one prompt, with their places."""
-        sample = self._samples[sample_id]
-        verdicts = Verdicts(self._settings.task, sample)
-        return [
-            (place, self._judge_record(self._records[place], sample, verdicts)) for place in places
-        ]
+    def _judge_prompt(self, records: Sequence[PromptRecord]) -> list[PromptRecord]:
+        """All results of one prompt."""
+        sample = self._samples[records[0].sample_id]
+        verdicts = Verdicts(self._task, sample)
+        return [self._judge_record(record, sample, verdicts) for record in records]
 
     def _judge_record(
         self, record: PromptRecord, sample: Sample, verdicts: Verdicts
     ) -> PromptRecord:
         texts = [self._final_text(sequence) for sequence in record.sequences]
         scores = [verdicts.judge(text) for text in texts]
-        votes = classes_of(self._settings.task, sample, [score.answer for score in scores])
+        votes = classes_of(self._task, sample, [score.answer for score in scores])
         sequences = tuple(
             replace(
                 sequence,
@@ -82,11 +88,11 @@ class Rejudge:
             level=sample.level,
             sequences=sequences,
             solved=self._solved(record, sequences),
-            judged_by=judged_by(self._settings.task, sample),
+            judged_by=judged_by(self._task, sample),
         )
 
     def _final_text(self, sequence: SequenceRecord) -> str:
-        """What was judged; where that is not known, or the end is another, what follows the end."""
+        """The text that was judged; if that is unknown, or the end has changed, what follows it."""
         if sequence.final_text is not None and self._is_same_end:
             return sequence.final_text
         if self._end is None:
@@ -95,7 +101,7 @@ class Rejudge:
         return after if closed else sequence.text
 
     def _solved(self, record: PromptRecord, sequences: Sequence[SequenceRecord]) -> bool | None:
-        """As it was where a verifier said so, or a grant went by it."""
+        """Unchanged where a verifier decided it, or extra sequences were granted by it."""
         if record.solved is None or not self._is_by_labels:
             return record.solved
         if _stage_one(record.cell) in self._granted:

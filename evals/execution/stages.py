@@ -17,7 +17,8 @@ from evals.execution.methods import Worker
 from evals.execution.progress import View
 from evals.records.failures import FailureLog
 from evals.records.plan import Cell, Group, Plan
-from evals.records.store import PromptRecord, ResultStore
+from evals.records.results import ResultStore
+from evals.records.store import PromptRecord
 
 __all__ = ["run_group", "wall_seconds"]
 
@@ -65,7 +66,7 @@ def _collect_all(run: GroupRun, server: Server, view: View) -> None:
         server.check()
         snapshots = run.snapshots()
         view.show(snapshots)
-        if seconds := silence.due(run.last_news):
+        if seconds := silence.due(run.last_report):
             view.say(_silence_note(seconds, snapshots, server))
         done, _ = wait(run.pending, REFRESH_SECONDS, FIRST_COMPLETED)
         for future in sorted(done, key=_has_failed):

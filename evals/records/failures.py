@@ -1,20 +1,20 @@
-"""Prompts that failed for good: why each has no result, and the file that says so."""
+"""`failures.jsonl`: the prompts that failed for good, and why."""
 
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
-from eager_sgl.errors import EagerError
+from eager_sgl import EagerError
 from evals.records.files import reported
 from evals.records.lines import BadLine, LineFile, read_lines
-from evals.records.plan import Cell, Plan
-from evals.records.store import Key
+from evals.records.plan import Cell, Entry, Key, Plan
 from evals.tasks import Sample
 
 __all__ = ["FAILURES", "Failure", "FailureLog", "failed_per_cell", "failure_note", "read_failures"]
@@ -25,12 +25,12 @@ MAX_REASON = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
-    """One line of `failures.jsonl`: a prompt that was tried in a cell and has no result there.
+class Failure(Entry):
+    """A line of `failures.jsonl`: a prompt without a result in a cell, because it failed there.
 
     Attributes:
-        stage_two: as in a cell.
-        line: of the prompt in the file of the user's own prompts; None in other tasks.
+        stage_two: where extra sequences begin; None for a method of one stage.
+        line: of the prompt in the user's own file; None in other tasks.
         stage: 1, or 2 where extra sequences failed.
         error: type of the exception.
         reason: its text.
@@ -39,13 +39,7 @@ class Failure:
         session: of the run that wrote the line.
     """
 
-    method: str
-    max_sequences: int
-    threshold: float | None
-    temperature: float
-    seed: int
     stage_two: str | None
-    sample_id: str
     line: int | None
     stage: int
     error: str
@@ -65,7 +59,7 @@ class Failure:
         generated: int,
         session: int,
     ) -> Self:
-        """What an exception says of a prompt."""
+        """The failure of a sample by an exception."""
         is_explained = isinstance(error, EagerError)
         return cls(
             **cell._asdict(),
@@ -80,45 +74,31 @@ class Failure:
         )
 
     @property
-    def cell(self) -> Cell:
-        """Where in a sweep the result is missing."""
-        return Cell(
-            self.method,
-            self.max_sequences,
-            self.threshold,
-            self.temperature,
-            self.seed,
-            self.stage_two,
-        )
-
-    @property
-    def key(self) -> Key:
-        """That of the missing result."""
-        return self.cell, self.sample_id
+    def stage_two_mode(self) -> str | None:
+        return self.stage_two
 
     @property
     def prompt(self) -> str:
-        """Which prompt it was."""
+        """The prompt's name in messages."""
         return repr(self.sample_id) + (f" (line {self.line})" if self.line else "")
 
     @property
     def sentence(self) -> str:
-        """Why, on one line."""
+        """The reason, on one line."""
         reason = " ".join(self.reason.split()) or "no reason"
         shown = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"
         return f"{self.error}: {shown}" if self.traceback else shown
 
 
 class _Latest(dict[Key, Failure]):
-    """The last failure of each key, also of one that has a result by now."""
+    """The last failure of each key, whether or not it has a result since."""
 
-    def accept(self, number: int, line: dict[str, Any]) -> None:
-        """Take a line in."""
+    def accept(self, number: int, line: Mapping[str, object]) -> None:
         failure = msgspec.convert(line, Failure)
         self[failure.key] = failure
 
     def open(self, results: Collection[Key]) -> list[Failure]:
-        """The failures of what has no result."""
+        """The failures that no result has followed."""
         return [failure for key, failure in self.items() if key not in results]
 
 
@@ -126,7 +106,7 @@ class FailureLog:
     """Owns `failures.jsonl`; a context manager.
 
     Args:
-        path: of the file, which is made if it is not there.
+        path: of the file, which is created if it does not exist.
 
     Attributes:
         bad, num_torn: see `evals.records.lines.LineFile`.
@@ -153,12 +133,12 @@ class FailureLog:
         self._latest[failure.key] = failure
 
     def open(self, results: Collection[Key]) -> list[Failure]:
-        """The failures of what has no result."""
+        """The failures that no result has followed."""
         return self._latest.open(results)
 
 
 def read_failures(path: Path, results: Collection[Key]) -> tuple[list[Failure], list[BadLine]]:
-    """The failures in a file, which there need not be, of what has no result; and its bad lines.
+    """The failures in a file, if it exists, that no result has followed; and its bad lines.
 
     Raises:
         StoreError: the file cannot be read.
@@ -171,10 +151,10 @@ def read_failures(path: Path, results: Collection[Key]) -> tuple[list[Failure], 
 
 def failed_per_cell(
     failures: Iterable[Failure], plan: Plan, results: Collection[Key]
-) -> dict[Cell, int]:
-    """Prompts without a result for a failure, where there are any.
+) -> Mapping[Cell, int]:
+    """Number of results that are missing because of a failure, by cell.
 
-    A prompt whose first stage failed lacks the methods of two stages as well.
+    A prompt that failed in its first stage lacks the methods of two stages, too.
     """
     followers = {group.first: group.followers for group in plan.groups}
     keys = {
@@ -182,19 +162,14 @@ def failed_per_cell(
         for failure in failures
         for cell in (failure.cell, *followers.get(failure.cell, ()))
     }
-    found: dict[Cell, int] = {}
-    for cell, _ in keys - set(results):
-        found[cell] = found.get(cell, 0) + 1
-    return found
+    return Counter(cell for cell, _ in keys - set(results))
 
 
 def failure_note(failures: Collection[Failure], failed: Mapping[Cell, int]) -> str:
-    """Which prompts failed and why, in one paragraph; there is at least one."""
-    named: dict[tuple[str, str], list[str]] = {}
+    """One paragraph that names the prompts that failed, of which there is at least one, and why."""
+    named: dict[tuple[str, str], dict[str, None]] = {}
     for failure in failures:
-        methods = named.setdefault((failure.prompt, failure.sentence), [])
-        if failure.cell.name not in methods:
-            methods.append(failure.cell.name)
+        named.setdefault((failure.prompt, failure.sentence), {})[failure.cell.name] = None
     shown = [
         f"{prompt} in {', '.join(methods)}: {reason.rstrip('.')}"
         for (prompt, reason), methods in list(named.items())[:MAX_NAMED]
@@ -202,8 +177,8 @@ def failure_note(failures: Collection[Failure], failed: Mapping[Cell, int]) -> s
     more = f"; and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
     generated = sum(failure.generated for failure in failures)
     return (
-        f"FAILED: {sum(failed.values()):,} results are missing because their prompt failed "
+        f"FAILED: {sum(failed.values()):,} results are missing because their prompts failed "
         f"({FAILURES} has all reasons): {'; '.join(shown)}{more}. Rows and comparisons are over "
-        "the other prompts; what was decoded for those that failed is in no figure, and known in "
-        f"part only: at least {generated:,} tokens. The same command tries them again."
+        "the other prompts; no figure includes what was decoded for those that failed, at least "
+        f"{generated:,} tokens. The same command tries them again."
     )

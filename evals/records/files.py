@@ -1,4 +1,4 @@
-"""Files of JSON that are written whole or not at all, and what can go wrong with them."""
+"""Files of JSON that are written whole or not at all, and the errors of a run's folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from evals.tasks.characters import SURROGATE
 
@@ -24,29 +23,29 @@ __all__ = [
 
 
 class StoreError(Exception):
-    """The folder of a run cannot be used; the text is one sentence for the user."""
+    """The folder of a run cannot be used; the message is one sentence for the user."""
 
 
 class RefusedError(StoreError):
-    """The run may not go on in its folder, however often it is asked for."""
+    """The run must not continue in its folder; repeating the command does not help."""
 
 
-def _dump(content: Any, indent: int | None = None) -> str:
-    r"""JSON. For half a surrogate pair it has the six characters `\udXXX`.
+def _dump(content: object, indent: int | None = None) -> str:
+    r"""JSON, with the six characters `\udXXX` for half a surrogate pair.
 
-    Not JSON's own escape for it, which many readers refuse together with the whole line.
+    Many readers refuse the whole line for JSON's escape of it.
     """
     text = json.dumps(_finite(content), allow_nan=False, ensure_ascii=False, indent=indent)
     return SURROGATE.sub(lambda half: rf"\\u{ord(half[0]):04x}", text)
 
 
-def to_line(content: dict[str, Any]) -> str:
+def to_line(content: Mapping[str, object]) -> str:
     """JSON on one line, null for every number that JSON does not have."""
     return _dump(content) + "\n"
 
 
-def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """A file of JSON that appears complete or not at all.
+def write_whole(path: Path, content: Mapping[str, object]) -> None:
+    """Write a file of JSON, which appears complete or not at all.
 
     Raises:
         StoreError: it cannot be written.
@@ -55,7 +54,7 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
 
 
 def replace_file(path: Path, texts: Iterable[str]) -> None:
-    """A file of these texts in the place of the one that is there, if any: all of it or nothing.
+    """Write a file of these texts, or replace it: all of it or nothing.
 
     Raises:
         StoreError: it cannot be written.
@@ -75,7 +74,7 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """The value with null for every number that JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
@@ -88,7 +87,7 @@ def _finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Turns what the file system says into a StoreError."""
+    """Raise the file system's errors as a StoreError that names the path."""
     try:
         yield
     except OSError as error:

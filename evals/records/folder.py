@@ -1,49 +1,41 @@
-"""The folder of a run: `config.json`, `results.jsonl`, `summary.json`; one run at a time.
+"""The folder of a run: `config.json`, `results.jsonl`, `failures.jsonl`, `summary.json`.
 
-The same configuration goes on where it stopped; another one is refused, with the difference. Only
-the default folder is renamed instead, if the run in it is complete.
+A run of the same configuration continues in it; another one is refused, with the differences. Only
+the default folder is renamed instead, if the run in it is complete. A folder of schema 1 becomes
+one of the present schema before anything is added to it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from evals.records.failures import FAILURES, FailureLog
-from evals.records.files import RefusedError, StoreError, reported, write_whole
+from evals.records.files import RefusedError, StoreError, reported
+from evals.records.header import (
+    CONFIG,
+    RunHeader,
+    StoredConfig,
+    differences,
+    read_header,
+    write_header,
+)
 from evals.records.identity import weights_digest
 from evals.records.judging import find_changes, listed
 from evals.records.lines import BAD, describe
-from evals.records.plan import Cell
-from evals.records.store import ResultStore, read_records
+from evals.records.lock import locked
+from evals.records.results import RESULTS, ResultStore, read_records
+from evals.records.schema import SCHEMA
 from evals.tasks import Sample, Task
 
-__all__ = [
-    "CONFIG",
-    "RESULTS",
-    "SCHEMA",
-    "SUMMARY",
-    "Header",
-    "RunFolder",
-    "is_complete",
-    "locked",
-    "notices_of",
-    "read_config",
-]
+__all__ = ["SUMMARY", "RunFolder", "is_complete", "notices_of"]
 
-SCHEMA = 1
-CONFIG, RESULTS, SUMMARY, LOCK = "config.json", "results.jsonl", "summary.json", ".lock"
-FREE_TO_CHANGE = {"concurrency", "server"}
-# A child that a killed run was just starting holds the lock until it becomes another program.
-PATIENCE_SECONDS = 2.0
+SUMMARY = "summary.json"
 ADVICE = "undo that to continue it, or give another --output-dir"
-CHOOSE_PROMPTS = ("task", "dataset", "limit", "levels", "seeds")
 REGRADE_ADVICE = (
     "--regrade judges it by the present answers, graders, levels and end of reasoning, and needs "
     "no server"
@@ -57,37 +49,33 @@ UNIDENTIFIED = (
     "judged by; if answers, graders or their code have changed since, judge them with --regrade"
 )
 
-Header = dict[str, Any]
-
 
 class RunFolder:
     """Owns the folder of a run as long as it is open; a context manager.
 
     Args:
         path: of the folder.
-        config: the fields of `config.json` under "config" that are known before a server answers.
-        cells: of the run's plan.
+        config: of the run.
         task: whose present judges and answers new results will be judged by.
         samples: the prompts of every cell.
         model: of the server that the run starts; None where it uses an existing one.
         set_aside: whether a complete run of another configuration is renamed, not refused.
 
     Attributes:
-        header: what `config.json` says; None before a server was asked.
+        header: the content of `config.json`; None before a server has answered.
         store: the results.
         failures: of prompts without a result.
-        notices: what the user should be told of what was found there.
+        notices: sentences for the user about the folder.
 
     Raises:
         StoreError: the folder is in use, holds another run or one of another version, or cannot be
-            read or made.
+            read or created.
     """
 
     def __init__(
         self,
         path: Path,
-        config: Header,
-        cells: Iterable[Cell],
+        config: StoredConfig,
         task: Task,
         samples: Sequence[Sample],
         *,
@@ -99,19 +87,20 @@ class RunFolder:
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(path))
             self.header = _header(path)
-            if difference := _difference(self.header, config, model):
+            if self.header and (difference := _difference(self.header, config, model)):
                 if not (set_aside and is_complete(path)):
-                    details = self._details(config, task, samples)
+                    details = _details(path, self.header.config, config, task, samples)
                     is_of_judging = details or "reasoning_end" in difference
                     advice = f"{ADVICE}; {REGRADE_ADVICE}" if is_of_judging else ADVICE
                     raise StoreError(f"{path} holds a run with {difference}{details}; {advice}")
                 self.header, earlier = None, _set_aside(path)
                 self.notices.append(f"the run with {difference} is now in {earlier}")
                 stack.enter_context(locked(path))
-            keys = {(cell, sample.id) for cell in cells for sample in samples}
+            keys = {(cell, sample.id) for cell in config.plan.cells for sample in samples}
             self.store = stack.enter_context(ResultStore(path / RESULTS, keys))
             self.failures = stack.enter_context(FailureLog(path / FAILURES))
             self._require_same_judges(task, samples)
+            self._upgrade()
             self._open = stack.pop_all()
         self.notices += notices_of(self.store) + notices_of(self.failures)
 
@@ -132,57 +121,59 @@ class RunFolder:
         if number := sum(record.judged_by is None for record in records):
             self.notices.append(UNIDENTIFIED.format(number=number))
 
-    def _details(self, config: Header, task: Task, samples: Sequence[Sample]) -> str:
-        """Of a difference: the prompts and answers of the same task that are others, if any are."""
-        old, results = self.header["config"] if self.header else {}, self.path / RESULTS
-        if not results.exists() or any(old.get(name) != config[name] for name in CHOOSE_PROMPTS):
-            return ""
-        changes = find_changes(read_records(results), task, samples)
-        return f" ({listed(changes)})" if changes else ""
+    def _upgrade(self) -> None:
+        """Rewrite files of schema 1, the header last: a process that dies here begins again."""
+        if self.header is None or self.header.schema == SCHEMA:
+            return
+        self.store.rewrite(list(self.store.records.values()))
+        with reported(self.path / SUMMARY):  # it is renewed when the run is complete
+            (self.path / SUMMARY).unlink(missing_ok=True)
+        self.header = replace(self.header, schema=SCHEMA)
+        write_header(self.path, self.header)
 
-    def settle(self, header: Header) -> Header:
-        """Write what the run is, or, if that is written already, check that the server agrees.
+    def settle(self, header: RunHeader) -> RunHeader:
+        """Write the header, or, if there is one, check that the server agrees with it.
 
         Returns:
-            What `config.json` says.
+            The content of `config.json`.
 
         Raises:
             RefusedError: earlier results came from another model, or with other logprobs.
         """
         if self.header is None:
-            write_whole(self.path / CONFIG, header)
+            write_header(self.path, header)
             self.header = header
         elif changes := _served_changes(self.header, header):
             raise RefusedError(f"{self.path} holds a run with another server: {changes}; {ADVICE}")
-        elif changes := _changes(self.header["versions"], header["versions"]):
+        elif changes := differences(self.header.versions, header.versions):
             self.notices.append(f"warning: earlier results are of other versions: {changes}")
         return self.header
 
 
 def notices_of(file: ResultStore | FailureLog) -> list[str]:
-    """What was found in a file that should not have been there."""
-    found = []
+    """Sentences about torn and bad lines of a file."""
+    notices = []
     if file.num_torn:
-        found.append(f"cut {file.num_torn} bytes of an unfinished line off {file.path}")
+        notices.append(f"cut {file.num_torn} bytes of an unfinished line off {file.path}")
     if file.bad:
-        found.append(
+        notices.append(
             f"warning: moved {describe(file.bad, file.path)} to {file.path.name}{BAD}; what is "
             "missing now is tried again"
         )
-    return found
+    return notices
 
 
-def _served_changes(old: Header, new: Header) -> str:
+def _served_changes(old: RunHeader, new: RunHeader) -> str:
     """How the served models differ: by their weights where both are known, else by their names."""
-    name = "model_digest" if old.get("model_digest") and new.get("model_digest") else "model"
+    name = "model_digest" if old.model_digest and new.model_digest else "model"
     before, after = (
-        {name: header[name], "logprobs": header["config"]["logprobs"]} for header in (old, new)
+        {name: getattr(header, name), "logprobs": header.logprobs} for header in (old, new)
     )
-    return _changes(before, after)
+    return differences(before, after)
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the summary of a complete run is there."""
+    """Whether the folder has the summary of a complete run."""
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         return bool(summary["partial"] is False)
@@ -190,71 +181,36 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
-def read_config(folder: Path) -> Header:
-    """What `config.json` says.
-
-    Raises:
-        StoreError: there is none, or it is something else.
-    """
-    path = folder / CONFIG
-    with reported(path):
-        content = path.read_text(encoding="utf-8")
-    try:
-        header: Header = json.loads(content)
-        dict(header["config"])
-        str(header["model"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not the configuration of a run") from error
-    if (schema := header.get("schema", SCHEMA)) != SCHEMA:
-        raise StoreError(
-            f"{folder} was written by another version, with schema {schema}, and this one has "
-            f"{SCHEMA}; use that version, or give another --output-dir"
-        )
-    return header
-
-
-def _header(folder: Path) -> Header | None:
-    """What `config.json` says; None if no run has begun here."""
+def _header(folder: Path) -> RunHeader | None:
+    """The content of `config.json`; None if no run has begun here."""
     if (folder / CONFIG).exists():
-        return read_config(folder)
+        return read_header(folder)
     results = folder / RESULTS
     if results.exists() and results.stat().st_size > 0:
         raise StoreError(f"{folder} holds results without {CONFIG}; give another --output-dir")
     return None
 
 
-def _difference(header: Header | None, new: Header, model: str | None) -> str:
-    """How a run that is asked for differs from the one that is there; empty if it goes on."""
-    if header is None:
-        return ""
-    old = {name: header["config"].get(name, "absent") for name in new}
-    # Written only where there are any, so that a new configuration may lack the name.
-    old["control_temperatures"] = header["config"].get("control_temperatures") or "absent"
+def _difference(header: RunHeader, config: StoredConfig, model: str | None) -> str:
+    """How a run differs from that of the folder; empty if it continues it."""
+    changes = [differences(header.config, config)]
     if model is not None:
         digest = weights_digest(model)
-        if digest is None or digest != header.get("model_digest"):
-            old, new = old | {"model": header["model"]}, new | {"model": model}
-    changes = _changes(old, new)
-    return f"another configuration: {changes}" if changes else ""
+        if digest is None or digest != header.model_digest:
+            changes.append(differences({"model": header.model}, {"model": model}))
+    text = ", ".join(filter(None, changes))
+    return f"another configuration: {text}" if text else ""
 
 
-def _changes(old: Header, new: Header) -> str:
-    """Every field that differs, as `name old → new`."""
-    before, after = dict(_flat(old)), dict(_flat(new))
-    names = [name for name in {**before, **after} if name not in FREE_TO_CHANGE]
-    values = ((name, before.get(name, "absent"), after.get(name, "absent")) for name in names)
-    return ", ".join(f"{name} {one} → {other}" for name, one, other in values if one != other)
-
-
-def _flat(content: Header, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every field by its path, as text."""
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            yield f"{prefix}{name}", ",".join(map(str, value))
-        else:
-            yield f"{prefix}{name}", "none" if value is None else str(value)
+def _details(
+    folder: Path, old: StoredConfig, new: StoredConfig, task: Task, samples: Sequence[Sample]
+) -> str:
+    """Of a difference: the prompts and answers of the same task that have changed, if any."""
+    results = folder / RESULTS
+    if not results.exists() or old.chooses_prompts != new.chooses_prompts:
+        return ""
+    changes = find_changes(read_records(results), task, samples)
+    return f" ({listed(changes)})" if changes else ""
 
 
 def _set_aside(folder: Path) -> Path:
@@ -264,37 +220,3 @@ def _set_aside(folder: Path) -> Path:
     with reported(folder):
         folder.rename(aside)
     return aside
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, for this process alone; the system frees it if that dies."""
-    with reported(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with reported(folder):
-            _lock(lock, folder)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock(lock: int, folder: Path) -> None:
-    busy = StoreError(f"another run is at work in {folder}; wait for it or give --output-dir")
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not _try_lock(lock):
-        if time.monotonic() > deadline:
-            raise busy
-        time.sleep(0.05)
-    # Between the two, the other run may have moved the folder away, our lock in it.
-    if not os.path.samestat(os.fstat(lock), (folder / LOCK).stat()):
-        raise busy
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Which model it is, and which judges: what names, files and versions say."""
+"""The identity of a model and of the judges: names, digests of files and versions."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/[^/]
 WEIGHTS = ("config.json", "*.safetensors", "*.bin", "*.gguf")
 PIECE = 1 << 20
 JUDGES = ("grading", "tasks")
-"""The folders beside this file that hold what judges."""
+"""The folders of `evals` that hold the judges."""
 
 
 def model_name(model: str) -> str:
-    """A hub id as it is, also out of the hub's cache; the last component of any other path."""
+    """The hub id, also of a path in the hub's cache; the last component of any other path."""
     if found := SNAPSHOT.search(model):
         return "{owner}/{name}".format(**found.groupdict())
     return Path(model).name if Path(model).is_absolute() or Path(model).exists() else model
 
 
 def weights_digest(model: str) -> str | None:
-    """The same for the same files, wherever they are; None for a model that is not on this machine.
+    """A digest of a model's files, wherever they are; None for a model not on this machine.
 
-    Of every file the size, the beginning and the end count, a MiB each: quick for any size, and
-    enough to tell weights apart that were trained differently.
+    It is over the size, first MiB and last MiB of every file: quick for any size, and enough to
+    distinguish weights that were trained differently.
     """
     files = sorted({path for pattern in WEIGHTS for path in Path(model).glob(pattern)})
     if not files:
@@ -46,10 +46,10 @@ def weights_digest(model: str) -> str | None:
 
 @cache
 def judges_digest() -> str:
-    """Differs wherever the source of a judge does, a comment included.
+    """A digest of the judges' source, comments included.
 
-    A digest, not a number that somebody raises: judgements that are taken for those of another
-    judge are not noticed, while a needless difference costs a `--regrade`, which needs no server.
+    A version number that somebody forgets to raise would mix the judgements of two judges unseen; a
+    needless difference costs a `--regrade`, which needs no server.
     """
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
@@ -60,7 +60,7 @@ def judges_digest() -> str:
 
 @cache
 def library_version(name: str) -> str:
-    """Of a distribution; "absent" where it is not installed."""
+    """The version of a distribution; "absent" where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What judgements rest on, and where stored ones rest on something else than those of today."""
+"""What judgements rest on, and how that of stored ones differs from the present."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_CHARACTERS = 40
 
 
 def judged_by(task: Task, sample: Sample) -> JudgedBy:
-    """What a judgement on a sample rests on now."""
+    """What a judgement on a sample rests on at present."""
     fields = _fields(sample.reference)
     libraries = {name: library_version(name) for name in task.libraries(sample)}
     return JudgedBy(
@@ -29,7 +29,7 @@ def judged_by(task: Task, sample: Sample) -> JudgedBy:
     )
 
 
-def _fields(reference: Any) -> dict[str, Any]:
+def _fields(reference: Any) -> Mapping[str, object]:
     if reference is None:
         return {}
     if is_dataclass(reference) and not isinstance(reference, type):
@@ -39,8 +39,8 @@ def _fields(reference: Any) -> dict[str, Any]:
     return {"answer": reference}
 
 
-def _shown(value: Any) -> str:
-    """The value as text; a long one by its digest."""
+def _shown(value: object) -> str:
+    """The value as text; the digest of a long one."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if len(text) <= MAX_CHARACTERS:
         return text
@@ -50,21 +50,21 @@ def _shown(value: Any) -> str:
 def find_changes(
     records: Iterable[PromptRecord], task: Task, samples: Sequence[Sample]
 ) -> list[str]:
-    """How the prompts of records, and what they were judged by, differ from those of today."""
-    today = {sample.id: (sample, judged_by(task, sample)) for sample in samples}
-    found: dict[str, None] = {}
+    """How the prompts of records, and what they were judged by, differ from the present."""
+    present = {sample.id: (sample, judged_by(task, sample)) for sample in samples}
+    changes: dict[str, None] = {}
     for record in records:
-        if record.sample_id in today:
-            found |= dict.fromkeys(_changes(record, *today[record.sample_id]))
+        if record.sample_id in present:
+            changes |= dict.fromkeys(_changes(record, *present[record.sample_id]))
         else:
-            found[f"{record.sample_id!r} is no longer among the prompts"] = None
-    return list(found)
+            changes[f"{record.sample_id!r} is no longer among the prompts"] = None
+    return list(changes)
 
 
 def _changes(record: PromptRecord, sample: Sample, now: JudgedBy) -> Iterator[str]:
     name = repr(record.sample_id)
     if record.prompt != sample.prompt:
-        yield f"the prompt of {name} is another"
+        yield f"the prompt of {name} has changed"
     if record.level != sample.level:
         yield f"level of {name} {_level(record.level)} → {_level(sample.level)}"
     if record.judged_by is not None:

@@ -1,32 +1,32 @@
-"""Files of JSON lines: what is written stays, and one bad line takes no other with it."""
+"""Files of JSON lines: no written line is lost, and a bad line costs no other."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from evals.records.files import encoded, replace_file, reported, to_line
 
 __all__ = ["BAD", "BadLine", "LineFile", "describe", "read_lines"]
 
 BAD = ".bad"
-"""Behind the name of a file: where its bad lines are kept."""
+"""Suffix of the file that keeps another file's bad lines."""
 MAX_NAMED = 3
 
-Accept = Callable[[int, dict[str, Any]], None]
-"""Takes the number and the content of a line; raises ValueError, KeyError or TypeError."""
+Accept = Callable[[int, Mapping[str, object]], None]
+"""Called with number and content of a line; raises ValueError, KeyError or TypeError."""
 
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is not what the file is of.
+    """A line that is no entry of its file.
 
     Attributes:
-        number: in its file, from 1 on.
+        number: in its file, from 1.
         reason: what is wrong, in a clause.
     """
 
@@ -34,24 +34,24 @@ class BadLine:
     reason: str
     content: bytes
 
-    def to_json(self) -> dict[str, Any]:
-        """As it is kept; bytes that are no UTF-8 as escapes."""
+    def to_json(self) -> dict[str, object]:
+        """The line of the file that keeps it; bytes that are no UTF-8 are escaped."""
         text = self.content.decode(errors="backslashreplace")
         return {"line": self.number, "reason": self.reason, "content": text}
 
 
 def describe(bad: Sequence[BadLine], path: Path) -> str:
-    """Which lines of a file are bad and why; there is at least one."""
+    """A phrase that names bad lines, of which there is at least one, and their reasons."""
     named = ", ".join(f"line {line.number} ({line.reason})" for line in bad[:MAX_NAMED])
     more = f" and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""
     return f"{named}{more} of {path}"
 
 
 def read_lines(content: bytes, accept: Accept) -> tuple[list[BadLine], int]:
-    """Pass on every good line of a file.
+    """Call `accept` for every good line of a file.
 
     Returns:
-        The bad lines, and how many bytes of the file are whole lines.
+        The bad lines, and the number of bytes up to the end of the last whole line.
     """
     bad: list[BadLine] = []
     *lines, torn = content.split(b"\n")
@@ -64,7 +64,7 @@ def read_lines(content: bytes, accept: Accept) -> tuple[list[BadLine], int]:
     return bad, len(content) - len(torn)
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def _object(line: bytes) -> Mapping[str, object]:
     if not line.strip():
         raise ValueError("blank")
     try:
@@ -83,12 +83,12 @@ def _refuse(constant: str) -> None:
 class LineFile:
     """Owns a file of JSON lines; a context manager.
 
-    A process that dies while it writes leaves a torn last line; the next one cuts it off. Bad
-    lines are moved to a file of their own, with their numbers and what is wrong with them.
+    A process that dies while it writes leaves a torn last line, which the next one cuts off. Bad
+    lines move to the file `BAD`, with their numbers and reasons.
 
     Args:
-        path: of the file, which is made if it is not there.
-        accept: gets what the file holds.
+        path: of the file, which is created if it does not exist.
+        accept: called for every good line.
 
     Attributes:
         bad: the lines that were moved.
@@ -111,7 +111,7 @@ class LineFile:
                 os.ftruncate(self._file, num_whole)
 
     def _set_aside(self, content: bytes) -> None:
-        """Copy the bad lines first, so that none is lost should the process die in between."""
+        """Move the bad lines: copy them first, so that a process that dies here loses none."""
         with self.path.with_name(self.path.name + BAD).open("ab") as aside:
             aside.writelines(encoded(to_line(line.to_json())) for line in self.bad)
         numbers = {line.number for line in self.bad}
@@ -126,21 +126,21 @@ class LineFile:
     def __exit__(self, *exception: object) -> None:
         os.close(self._file)
 
-    def rewrite(self, contents: Iterable[dict[str, Any]]) -> None:
-        """Put these lines in the place of all that there are: the whole file or nothing."""
+    def rewrite(self, contents: Iterable[Mapping[str, object]]) -> None:
+        """Replace all lines by these: the whole file or nothing."""
         replace_file(self.path, map(to_line, contents))
         with reported(self.path):
             os.close(self._file)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
-    def append(self, content: dict[str, Any]) -> None:
+    def append(self, content: Mapping[str, object]) -> None:
         """Write a line through to the file: the whole line or nothing."""
         line = encoded(to_line(content))
         with reported(self.path):
             size = os.fstat(self._file).st_size
             try:
                 _write(self._file, line)
-            except BaseException:  # an interruption as well
+            except BaseException:  # an interruption, too
                 os.ftruncate(self._file, size)
                 raise
 

@@ -1,11 +1,14 @@
-"""What a run consists of: the cells of its sweep, and in which groups they are run."""
+"""The cells of a run's sweep, and the groups in which they are run."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, Self
+from typing import Annotated, NamedTuple, TypeVar
+
+from msgspec import Meta
 
 __all__ = [
     "AUTO",
@@ -17,11 +20,12 @@ __all__ = [
     "RESUME",
     "SEARCHES",
     "STAGE_ONE",
-    "SWEPT",
     "SWOR",
     "TRIE_PARALLEL",
     "Cell",
+    "Entry",
     "Group",
+    "Key",
     "Plan",
     "method_name",
 ]
@@ -35,15 +39,19 @@ NESTED = (PARALLEL, *SEARCHES)
 """Methods whose smaller M are part of a larger one, so that they are run once and have no θ."""
 AUTO = "auto"
 RESTART, RESUME = "restart", "resume"
-SWEPT = ("methods", "max_sequences", "thresholds", "temperatures", "seeds", "stage_twos")
+
+T = TypeVar("T")
+Swept = Annotated[tuple[T, ...], Meta(min_length=1)]
+"""At least one value."""
 
 
 class Cell(NamedTuple):
-    """One method with one value of everything that a sweep varies; a key.
+    """One method at one value of every swept setting; a key.
 
     Attributes:
-        threshold: θ; None for a method without, and for EAGer-init at a adaptive quantile.
-        stage_two: "restart" or "resume", how extra sequences begin; None for a method without.
+        threshold: θ; None for a method without, and for EAGer-init at an adaptive quantile.
+        stage_two: where extra sequences begin, "restart" or "resume"; None for a method of one
+            stage.
     """
 
     method: str
@@ -55,12 +63,12 @@ class Cell(NamedTuple):
 
     @property
     def is_adaptive(self) -> bool:
-        """Whether θ is the adaptive quantile of what the model shows."""
+        """Whether θ is a quantile of the model's entropies so far."""
         return self.method == STAGE_ONE and self.threshold is None
 
     @property
     def theta(self) -> str:
-        """θ as tables and plots show it; empty for a method without."""
+        """θ in tables and plots; empty for a method without."""
         if self.is_adaptive:
             return AUTO
         return "" if self.threshold is None else f"{self.threshold:g}"
@@ -70,10 +78,74 @@ class Cell(NamedTuple):
         """See `method_name`."""
         return method_name(self.method, self.stage_two)
 
+    def label(self, *names: str) -> str:
+        """The method and its setting: `eager_init M=8 θ=0.7`."""
+        return " ".join(filter(None, [self.name, self.setting(*names)]))
+
+    def setting(self, *names: str) -> str:
+        """Those of M, θ, τ and seed that are named and that the method has: `M=8 θ=0.7`."""
+        values = {
+            "M": str(self.max_sequences),
+            "θ": self.theta,
+            "τ": f"{self.temperature:g}",
+            "seed": str(self.seed),
+        }
+        return " ".join(f"{name}={values[name]}" for name in names if values[name])
+
+    @property
+    def without_seed(self) -> Cell:
+        """The cell that stands for all seeds of a setting."""
+        return self._replace(seed=0)
+
 
 def method_name(method: str, stage_two: str | None) -> str:
-    """A method as tables and plots call it: `eager`, and `eager+resume` where it resumes."""
+    """A method in tables and plots: `eager`, and `eager+resume` where it resumes."""
     return f"{method}+{RESUME}" if stage_two == RESUME else method
+
+
+Key = tuple[Cell, str]
+"""A cell and a sample's id, which have at most one result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(ABC):
+    """A line of a file about one prompt in one cell.
+
+    Attributes:
+        max_sequences: M, the cap of stage one.
+        threshold: θ of stage one; None where the method does not branch, and at an adaptive θ.
+        temperature: τ of sampling.
+        seed: number of the repeat.
+    """
+
+    method: str
+    max_sequences: int
+    threshold: float | None
+    temperature: float
+    seed: int
+    sample_id: str
+
+    @property
+    @abstractmethod
+    def stage_two_mode(self) -> str | None:
+        """`stage_two` of the cell."""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of the sweep."""
+        return Cell(
+            self.method,
+            self.max_sequences,
+            self.threshold,
+            self.temperature,
+            self.seed,
+            self.stage_two_mode,
+        )
+
+    @property
+    def key(self) -> Key:
+        """The key of the result."""
+        return self.cell, self.sample_id
 
 
 @dataclass(frozen=True)
@@ -81,8 +153,8 @@ class Group:
     """Cells that are run together.
 
     Attributes:
-        first: generates from the prompts.
-        followers: methods of two stages whose stage one is `first`.
+        first: the cell that starts from the prompts.
+        followers: cells of methods of two stages whose stage one is `first`.
     """
 
     first: Cell
@@ -90,33 +162,33 @@ class Group:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """All of them."""
+        """The first, then its followers."""
         return (self.first, *self.followers)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run is to bring.
+    """Everything that a run generates.
 
     Attributes:
-        methods: names, as asked for.
+        methods: names, as on the command line.
         max_sequences: values of M.
         thresholds: values of θ; None is the adaptive quantile.
         temperatures: values of τ.
-        seeds: the repeats; each is a draw of its own over the same prompts.
-        stage_twos: how extra sequences begin, one or both of "restart" and "resume".
-        parallel_sequences: per prompt that Full Parallel is run with, the largest M or more.
-        num_prompts: of every cell.
+        seeds: numbers of the repeats, which are independent draws over the same prompts.
+        stage_twos: where extra sequences begin, one or both of "restart" and "resume".
+        parallel_sequences: sequences of Full Parallel per prompt, the largest M or more.
+        num_prompts: prompts of a cell.
         can_vote: whether a majority of answers means something.
-        control_temperatures: other values of τ, at which Full Parallel alone is run.
+        control_temperatures: further values of τ, at which Full Parallel alone is run.
     """
 
-    methods: tuple[str, ...]
-    max_sequences: tuple[int, ...]
-    thresholds: tuple[float | None, ...]
-    temperatures: tuple[float, ...]
-    seeds: tuple[int, ...]
-    stage_twos: tuple[str, ...]
+    methods: Swept[str]
+    max_sequences: Swept[int]
+    thresholds: Swept[float | None]
+    temperatures: Swept[float]
+    seeds: Swept[int]
+    stage_twos: Swept[str]
     parallel_sequences: int
     num_prompts: int
     can_vote: bool
@@ -137,16 +209,16 @@ class Plan:
 
     @property
     def every_temperature(self) -> tuple[float, ...]:
-        """Those of the methods, and those of Full Parallel alone."""
+        """Those of all methods, then those of Full Parallel alone."""
         return (*self.temperatures, *self.control_temperatures)
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """In the order in which they are run.
+        """The groups, in the order in which they are run.
 
-        Full Parallel has no θ, and is run once, with `parallel_sequences`: its smaller M are
-        estimated from that. So are the searches, with the largest M. EAGer-init is part of a run
-        wherever a method of two stages is.
+        Full Parallel has no θ and is run once, with `parallel_sequences`; its smaller M are
+        estimated from that. The searches are run once, too, with the largest M. EAGer-init is part
+        of every run of a method of two stages.
         """
         return tuple(
             group
@@ -165,23 +237,23 @@ class Plan:
         followers = [name for name in self.methods if name not in (*NESTED, STAGE_ONE)]
         if not followers and STAGE_ONE not in self.methods:
             return
-        for place in product(self.max_sequences, self.thresholds):
-            others = (
-                Cell(name, *place, temperature, seed, stage_two)
+        for limits in product(self.max_sequences, self.thresholds):
+            second = (
+                Cell(name, *limits, temperature, seed, stage_two)
                 for name, stage_two in product(followers, self.stage_twos)
             )
-            yield Group(Cell(STAGE_ONE, *place, temperature, seed), tuple(others))
+            yield Group(Cell(STAGE_ONE, *limits, temperature, seed), tuple(second))
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """In the order of the groups."""
+        """The cells, in the order of the groups."""
         return tuple(cell for group in self.groups for cell in group.cells)
 
     def missing(self, cells: Iterable[Cell]) -> dict[Cell, int]:
-        """Prompts that are still to come, where there are any.
+        """Number of results that are missing, by cell; without cells that lack none.
 
         Args:
-            cells: one for every result that there is.
+            cells: the cell of every result so far.
         """
         missing = dict.fromkeys(self.cells, self.num_prompts)
         for cell in cells:
@@ -191,22 +263,9 @@ class Plan:
     def label(self, cell: Cell) -> str:
         """The method, and the values of what varies in this run."""
         swept = {
-            "M": (self.max_sequences, cell.max_sequences),
-            "θ": (self.thresholds, cell.theta or None),
-            "τ": (self.every_temperature, cell.temperature),
-            "seed": (self.seeds, cell.seed),
+            "M": self.max_sequences,
+            "θ": self.thresholds,
+            "τ": self.every_temperature,
+            "seed": self.seeds,
         }
-        parts = [
-            f"{name} {value}"
-            for name, (values, value) in swept.items()
-            if len(values) > 1 and value is not None
-        ]
-        return " ".join([cell.name, *parts])
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], *, can_vote: bool) -> Self:
-        """From what `config.json` says under `config`."""
-        swept: dict[str, Any] = {name: tuple(config[name]) for name in SWEPT}
-        numbers = {name: config[name] for name in ("parallel_sequences", "num_prompts")}
-        controls = tuple(config.get("control_temperatures", ()))
-        return cls(**swept, **numbers, can_vote=can_vote, control_temperatures=controls)
+        return cell.label(*(name for name, values in swept.items() if len(values) > 1))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from evals.analysis.intervals import FEWEST_PROMPTS
 from evals.analysis.matching import MatchedParallel
 from evals.config import BIDS, FRONTIER
+from evals.records.header import SearchFields
 from evals.records.plan import PARALLEL, SEARCHES, Cell, Plan
 from evals.report.summary import Row
 
@@ -115,19 +115,19 @@ def notes(
     return tuple(found)
 
 
-def ending_notes(rows: Sequence[Row], search: Mapping[str, Any]) -> tuple[str, ...]:
+def ending_notes(rows: Sequence[Row], search: SearchFields) -> tuple[str, ...]:
     """What else than M ended the searches.
 
     Args:
-        search: what `config.json` says of them.
+        search: the options of the searches.
     """
     methods = {row.method for row in rows}
-    stop, budget = search.get("stop"), search.get("token_budget")
+    stop, budget = search.stop, search.token_budget
     found = []
     if stop and methods & {*SEARCHES}:
         found.append(STOPPED.format(stop=stop))
     if budget and methods & {*SEARCHES}:
-        found.append(SHARED.format(budget=budget, bids=BIDS[search.get("bids", FRONTIER)]))
+        found.append(SHARED.format(budget=budget, bids=BIDS[search.bids or FRONTIER]))
     return tuple(found)
 
 

@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
+
 from evals.records.files import StoreError, replace_file, reported, to_line
-from evals.records.folder import RESULTS, SUMMARY
+from evals.records.folder import SUMMARY
 from evals.records.plan import Plan
-from evals.records.store import read_records
+from evals.records.results import RESULTS, read_records
 from evals.report.page_data import page_data
 
 __all__ = ["REPORT", "render_page", "write_report"]
@@ -30,7 +32,7 @@ def write_report(folder: Path) -> None:
     from evals.report.plots import draw_plots
 
     summary = _read_summary(folder / SUMMARY)
-    plan = Plan.from_config(summary["config"], can_vote=True)
+    plan = convert(summary["config"]["plan"], Plan)
     data = page_data(summary, read_records(folder / RESULTS, plan.cells))
     with reported(folder):
         draw_plots(data, folder)
@@ -50,7 +52,7 @@ def _read_summary(path: Path) -> dict[str, Any]:
 def render_page(data: dict[str, Any]) -> str:
     """The whole page, with everything that it needs in it."""
     summary = data["summary"]
-    title = f"{summary['task']}: {', '.join(summary['config']['methods'])}"
+    title = f"{summary['task']}: {', '.join(summary['config']['plan']['methods'])}"
     parts = {
         "TITLE": html.escape(title),
         "STYLE": _part("style.css"),

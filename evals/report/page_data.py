@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import convert
+
 from evals.analysis.groups import RecordGroup, group_records, means
 from evals.analysis.metrics import pass_curve, pass_rate
 from evals.analysis.prompt_curves import prompt_curves
@@ -26,7 +28,7 @@ def page_data(summary: dict[str, Any], records: Sequence[PromptRecord]) -> dict[
         summary: the content of `summary.json`.
         records: the lines of `results.jsonl`.
     """
-    plan = Plan.from_config(summary["config"], can_vote=True)
+    plan = convert(summary["config"]["plan"], Plan)
     groups = group_records(records, plan)
     return {
         "summary": summary,

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from evals.records.header import RunHeader, StoredConfig
+
 __all__ = ["PAPER", "PaperRow", "paper_row"]
 
 MAX_SEQUENCES = 32
@@ -61,7 +63,7 @@ QUANTISED = re.compile(r"[-_.](fp8|fp4|nvfp4|awq|gptq|int4|int8|gguf|bnb|w\d)", 
 
 
 def paper_row(
-    header: Mapping[str, Any], method: str, max_sequences: int, temperature: float = TEMPERATURE
+    header: RunHeader, method: str, max_sequences: int, temperature: float = TEMPERATURE
 ) -> PaperRow | None:
     """The paper's row for a row of a run, with what the run does otherwise.
 
@@ -76,30 +78,27 @@ def paper_row(
     """
     from evals.config.presets import preset_for
 
-    preset = preset_for(header["model"])
+    preset = preset_for(header.model)
     if preset is None or max_sequences != MAX_SEQUENCES or not _is_the_same(header):
         return None
-    row = PAPER.get((header["task"], preset.name, method))
-    return row and replace(row, differs=_differences(header["config"], method, temperature))
+    row = PAPER.get((header.config.task, preset.name, method))
+    return row and replace(row, differs=_differences(header.config, method, temperature))
 
 
-def _is_the_same(header: Mapping[str, Any]) -> bool:
+def _is_the_same(header: RunHeader) -> bool:
     """Whether it is the whole benchmark, of the hub, with the weights as they are published."""
-    config = header["config"]
-    is_whole = config.get("num_prompts") == NUM_PROMPTS.get(header["task"])
-    is_copy = bool((config.get("dataset") or {}).get("copy"))
-    is_quantised = QUANTISED.search(header["model"]) is not None
-    return is_whole and not (is_copy or is_quantised or config.get("verifier"))
+    config = header.config
+    is_whole = config.plan.num_prompts == NUM_PROMPTS.get(config.task)
+    is_quantised = QUANTISED.search(header.model) is not None
+    return is_whole and not (config.dataset_copy or is_quantised or config.verifier)
 
 
-def _differences(config: Mapping[str, Any], method: str, temperature: float) -> tuple[str, ...]:
-    sampling = (config.get("eager") or {}).get("sampling") or {}
-    rule = (config.get("rules") or {}).get(method) or {}
-    cap = CAPS.get(method)
+def _differences(config: StoredConfig, method: str, temperature: float) -> tuple[str, ...]:
+    sampling, rule, cap = config.eager.sampling, config.rules.get(method, {}), CAPS.get(method)
     values = {
         "τ": (temperature, TEMPERATURE),
-        "top-p": (sampling.get("top_p", TOP_P), TOP_P),
-        "new tokens": (sampling.get("max_new_tokens", MAX_NEW_TOKENS), MAX_NEW_TOKENS),
+        "top-p": (sampling.top_p, TOP_P),
+        "new tokens": (sampling.max_new_tokens, MAX_NEW_TOKENS),
         "extra cap": (rule.get("max_extra_factor", cap), cap),
     }
     return tuple(f"{name} {ours:g}" for name, (ours, paper) in values.items() if ours != paper)

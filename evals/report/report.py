@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Any
 
 from eager_sgl.budget.reallocation import RULES
 from eager_sgl.core import TokenCounts
@@ -26,6 +25,7 @@ from evals.analysis.metrics import (
 )
 from evals.analysis.second_stages import contrast_second_stages, contrast_sentence
 from evals.records.failures import Failure, failed_per_cell, failure_note
+from evals.records.header import RunHeader
 from evals.records.plan import INDEPENDENT, NESTED, PARALLEL, STAGE_ONE, Cell, Plan
 from evals.records.store import PromptRecord
 from evals.report.findings import ending_notes, findings, notes
@@ -93,7 +93,7 @@ ALL = _Part()
 
 
 def summarise_run(
-    header: dict[str, Any],
+    header: RunHeader,
     records: Sequence[PromptRecord],
     plan: Plan,
     seconds: Mapping[Cell, float],
@@ -124,10 +124,10 @@ def summarise_run(
         else:
             rows.append(_row(group, plan, seconds, parallel.get(group.place.temperature)))
         if group.place.is_adaptive:
-            quantile = header["config"].get("adaptive_quantile")
+            quantile = header.config.adaptive_quantile
             rows[-1] = replace(rows[-1], adaptive_threshold=adaptive_theta(group.records, quantile))
     whole = [group for group in groups if not _is_partial(group, waiting)]
-    has_labels = header["config"].get("has_labels", True)
+    has_labels = header.config.has_labels
     contrasts = contrast_second_stages(whole) if has_labels else ()
     if not has_labels:
         rows = [row.unlabelled() for row in rows]
@@ -151,7 +151,7 @@ def summarise_run(
         notes=(
             *([failure_note(failures, failed)] if failures else []),
             *notes(rows, missing, waiting, plan),
-            *ending_notes(rows, header["config"].get("search", {})),
+            *ending_notes(rows, header.config.search),
         ),
     )
 
@@ -214,7 +214,7 @@ def _stage_two(group: RecordGroup) -> StageTwoTotals | None:
     used = sum(each.extra_used for each in found)
     gained = mean(group, ALL.chance).value - mean(group, _stage_one_coverage).value
     return StageTwoTotals(
-        how=found[0].how,
+        how=found[0].mode,
         eligible=sum(each.eligible for each in found),
         extra_granted=sum(each.extra_granted for each in found),
         extra_used=used,

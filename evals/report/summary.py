@@ -18,6 +18,7 @@ from evals.analysis.matching import MatchedParallel
 from evals.analysis.metrics import Correlation, Estimate
 from evals.analysis.second_stages import StageTwoContrast
 from evals.records.failures import Failure
+from evals.records.header import RunHeader
 from evals.records.plan import AUTO, Cell, method_name
 from evals.report.paper import PaperRow
 
@@ -284,7 +285,7 @@ class Summary:
         notes: how the figures came about, and what they do not say.
     """
 
-    header: dict[str, Any]
+    header: RunHeader
     rows: tuple[Row, ...]
     entropy_pass_rate: EntropyPassRate | None
     missing: Mapping[Cell, int] = field(default_factory=dict)
@@ -298,7 +299,7 @@ class Summary:
         """The content of `summary.json`."""
         entropy = self.entropy_pass_rate
         return {
-            **self.header,
+            **self.header.to_json(),
             "partial": bool(self.missing),
             "missing": [_lacking(*item) for item in self.missing.items()],
             "num_failed": self.num_failed,

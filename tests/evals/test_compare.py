@@ -21,6 +21,7 @@ from evals.comparison.findings import budget_findings, needed_findings
 from evals.comparison.needed import needed_tokens
 from evals.comparison.table import render
 from evals.records.files import to_line
+from evals.records.header import write_header
 from evals.records.store import PromptRecord
 from tests.evals.fakes import sample_run
 from tests.evals.fakes.build import BRANCH, record
@@ -342,9 +343,7 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     plan = sample_run.plan(
         methods=methods, max_sequences=(4, 10), temperatures=(0.6, 1.0), num_prompts=9
     )
-    header = sample_run.header(plan)
-    header["config"] |= {"search": {"width": 2}, "can_vote": True}
-    (tmp_path / "config.json").write_text(json.dumps(header))
+    write_header(tmp_path, sample_run.header(plan, search={"width": 2}))
     lines = [to_line(one.to_json()) for one in sample_run.run_records(plan)]
     (tmp_path / "results.jsonl").write_text("".join(lines))
     assert compare.main([str(tmp_path)]) == 0
@@ -384,10 +383,8 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
     for search, option in (
         ({"stop": "consensus"}, "--stop consensus"),
         ({"token_budget": 400, "bids": "frontier"}, "--bids frontier"),
-        ({"token_budget": 400}, "--bids frontier"),  # of an earlier version
     ):
-        header["config"]["search"] = {"width": 2, **search}
-        (tmp_path / "config.json").write_text(json.dumps(header))
+        write_header(tmp_path, sample_run.header(plan, search={"width": 2, **search}))
         assert compare.main([str(tmp_path)]) == 2
         said = capsys.readouterr().err
         assert f"was run with {option};" in said
@@ -397,7 +394,7 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_run_of_another_version_gets_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "config.json").write_text('{"config": {}, "model": "m"}')
+    (tmp_path / "config.json").write_text('{"config": {}, "model": "m", "model_digest": null}')
     (tmp_path / "results.jsonl").write_text("")
     assert compare.main([str(tmp_path)]) == 2
-    assert "written by another version: no 'methods'" in capsys.readouterr().err
+    assert "is not the configuration of a run: it has no config.plan" in capsys.readouterr().err

@@ -40,10 +40,10 @@ def test_a_run_writes_every_prompt_and_a_summary(tmp_path: Path) -> None:
     found = lines(folder)
     assert len(set(map(key_of, found))) == len(found) == 36
     summary = json.loads((folder / "summary.json").read_text())
-    header = ["schema", "task", "model", "model_digest", "versions", "config"]
-    assert list(summary)[:6] == header
+    header = ["schema", "task", "model", "model_digest", "logprobs", "versions", "config"]
+    assert list(summary)[:7] == header
     assert (summary["schema"], summary["task"], summary["model"]) == (
-        1,
+        2,
         "countdown",
         PROFILE.model_path,
     )
@@ -197,7 +197,7 @@ def test_results_that_finish_together_with_a_failure_are_written(
         ),
         (
             ["--server", "http://x", "--api-key", "clé"],
-            "character 2 of the API key is U+00E9; a key is made of ASCII characters",
+            "character 2 of the API key is U+00E9; a key has ASCII characters only, and no spaces",
         ),
         (
             ["--server", "http://x", "--api-key", "two words"],

@@ -51,7 +51,7 @@ function showTables() {
 }
 
 function showWords() {
-  const { summary } = DATA, words = [`task ${summary.task}`, `model ${summary.model}`, `${CONFIG.num_prompts} prompts`];
+  const { summary } = DATA, words = [`task ${summary.task}`, `model ${summary.model}`, `${CONFIG.plan.num_prompts} prompts`];
   if (summary.versions) words.push(`eager_sgl ${summary.versions.eager_sgl}`, `sglang ${summary.versions.server_sglang}`);
   byId("meta").textContent = words.join(" · ");
   if (summary.partial) {

@@ -106,7 +106,7 @@ function describe(cell, prompt, sequences) {
   ];
   if (DATA.shortened_to !== null) parts.push(`Texts are shortened to ${whole(DATA.shortened_to)} characters.`);
   if (DATA.left_out) parts.push(`${DATA.left_out} of the run's settings are left out here to keep the page small.`);
-  if (DATA.summary.config.seeds.length > 1) parts.push(`Trees are of seed ${DATA.seed}.`);
+  if (DATA.summary.config.plan.seeds.length > 1) parts.push(`Trees are of seed ${DATA.seed}.`);
   byId("tree-note").textContent = parts.join(" ");
 }
 

@@ -66,7 +66,7 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
         assert adaptive["num_steps"] == 9 * 22
         assert 0.9 < adaptive["quantile"][0] < 1
         assert adaptive["lowest"] <= adaptive["median"] <= adaptive["highest"]
-        assert summary["config"]["thresholds"] == [None]
+        assert summary["config"]["plan"]["thresholds"] == [None]
         assert summary["config"]["adaptive_quantile"] is None
     known = AdaptiveThreshold()
     counts = [pair for shown in one.values() for pair in shown["counts"]]
@@ -99,7 +99,7 @@ def test_settings_hold_the_quantile() -> None:
     fixed, adaptive_threshold = settings.plan.cells
     assert settings.experiment.config(fixed).threshold == 0.9
     assert (fixed.theta, adaptive_threshold.theta) == ("0.9", "auto")
-    assert "adaptive_quantile" not in parse_settings(["--theta", "0.9"], METHODS).to_json()
+    assert parse_settings(["--theta", "0.9"], METHODS).stored().adaptive_quantile is None
 
 
 @pytest.mark.parametrize(

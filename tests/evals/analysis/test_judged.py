@@ -11,13 +11,14 @@ from evals import run
 from evals.analysis.judged import classes_of, count_judged, judge
 from evals.config.presets import PRESETS
 from evals.grading.score import Status
+from evals.records.header import RunHeader
 from evals.records.store import PromptRecord
 from evals.report.paper import NUM_PROMPTS, PAPER, PaperRow, paper_row
 from evals.report.report import render_table, summarise_run
 from evals.report.summary import Summary
 from evals.tasks import TASKS, Sample, Task, find_task
 from tests.evals.fakes.build import record
-from tests.evals.fakes.sample_run import header, plan, run_records
+from tests.evals.fakes.sample_run import EAGER, RULE, header, plan, run_records
 from tests.evals.fakes.scripted_run import lines
 
 FIXTURES = Path(__file__).parents[1] / "tasks" / "fixtures"
@@ -119,9 +120,7 @@ def test_an_estimated_row_has_no_counts() -> None:
 
 def unlabelled() -> Summary:
     a_plan = plan(methods=("parallel", "eager_init"), max_sequences=(2, 4), can_vote=False)
-    a_header = header(a_plan)
-    a_header["config"]["has_labels"] = False
-    return summarise_run(a_header, run_records(a_plan), a_plan, {})
+    return summarise_run(header(a_plan, has_labels=False), run_records(a_plan), a_plan, {})
 
 
 def test_without_labels_figures_are_absent_not_zero() -> None:
@@ -194,16 +193,10 @@ def test_where_code_cannot_be_isolated_the_run_says_why(
     assert capsys.readouterr().err == "error: bubblewrap is not installed\n"
 
 
-def run_of(task: str, model: str, **config: Any) -> dict[str, Any]:
+def run_of(task: str, model: str, num_prompts: int | None = None, **config: Any) -> RunHeader:
     """The whole of a benchmark as the paper runs it, but for what `config` says."""
-    whole: dict[str, Any] = {
-        "num_prompts": NUM_PROMPTS.get(task, 30),
-        "dataset": {"copy": None},
-        "verifier": None,
-        "eager": {"sampling": {"top_p": 0.95, "max_new_tokens": 32768}},
-        "rules": {"eager": {"max_extra_factor": 2.0}, "eager_adapt": {"max_extra_factor": 2.0}},
-    }
-    return {"task": task, "model": model, "config": whole | config}
+    a_plan = plan(max_sequences=(32,), num_prompts=num_prompts or NUM_PROMPTS.get(task, 30))
+    return header(a_plan, model, task=task, **{"dataset": {"copy": None}} | config)
 
 
 # Its tables on AIME 2025, HMMT, GPQA-Diamond and HumanEval+: Pass@32 and millions of tokens.
@@ -231,18 +224,18 @@ def test_the_paper_s_figures_are_those_of_its_tables() -> None:
         assert found == PaperRow(float(pass_at_k), float(million_tokens)), (task, model, method)
 
 
+def sampled(**sampling: float) -> dict[str, Any]:
+    return {"eager": replace(EAGER, sampling=replace(EAGER.sampling, **sampling))}
+
+
 @pytest.mark.parametrize(
     ("config", "temperature", "differs"),
     [
         ({}, 0.6, ()),
         ({}, 0.9, ("τ 0.9",)),
-        ({"eager": {"sampling": {"top_p": 1.0, "max_new_tokens": 32768}}}, 0.6, ("top-p 1",)),
-        (
-            {"eager": {"sampling": {"top_p": 0.95, "max_new_tokens": 4096}}},
-            1.0,
-            ("τ 1", "new tokens 4096"),
-        ),
-        ({"rules": {"eager": {"max_extra_factor": 1.0}}}, 0.6, ("extra cap 1",)),
+        (sampled(top_p=1.0), 0.6, ("top-p 1",)),
+        (sampled(max_new_tokens=4096), 1.0, ("τ 1", "new tokens 4096")),
+        ({"rules": {"eager": RULE | {"max_extra_factor": 1.0}}}, 0.6, ("extra cap 1",)),
     ],
 )
 def test_what_a_run_does_otherwise_is_said(
@@ -286,17 +279,15 @@ def test_the_paper_s_row_stands_beside_the_same() -> None:
     ],
 )
 def test_what_is_not_the_same_has_no_paper_row(
-    run_header: dict[str, Any], method: str, max_sequences: int
+    run_header: RunHeader, method: str, max_sequences: int
 ) -> None:
     assert paper_row(run_header, method, max_sequences) is None
 
 
 def test_the_paper_s_figures_are_in_table_and_sentence() -> None:
     a_plan = plan(max_sequences=(32,))
-    a_header = header(a_plan)
     whole = run_of("aime_2025", "Qwen/Qwen3-4B")
-    a_header |= whole | {"config": a_header["config"] | whole["config"]}
-    table = render_table(summarise_run(a_header, run_records(a_plan), a_plan, {}))
+    table = render_table(summarise_run(whole, run_records(a_plan), a_plan, {}))
     (line,) = [line for line in table.splitlines() if line.startswith("the paper's Pass@32")]
     assert line.split()[3:] == ["0.80", "–", "–", "0.83"]
     assert "eager 0.83 with 7 M tokens" in " ".join(table.split())

@@ -19,6 +19,7 @@ from evals.comparison.budgets import at_budgets
 from evals.comparison.shared import cut, shared_curves
 from evals.comparison.votes import votes_of
 from evals.records.files import to_line
+from evals.records.header import write_header
 from evals.records.store import PromptRecord
 from tests.evals.fakes import sample_run
 from tests.evals.fakes.build import BRANCH, record
@@ -213,12 +214,8 @@ def test_a_run_that_shared_its_tokens_is_compared_by_price_alone(tmp_path: Path)
     plan = sample_run.plan(
         methods=("parallel", "best_first", "eager_init"), max_sequences=(10,), num_prompts=9
     )
-    header = sample_run.header(plan)
-    header["config"] |= {
-        "search": {"width": 2, "stop": None, "token_budget": 40, "bids": "vote_uncertainty"},
-        "can_vote": True,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(header))
+    search = {"width": 2, "token_budget": 40, "bids": "vote_uncertainty"}
+    write_header(tmp_path, sample_run.header(plan, search=search))
     lines = [to_line(one.to_json()) for one in sample_run.run_records(plan)]
     (tmp_path / "results.jsonl").write_text("".join(lines))
     assert compare.main([str(tmp_path)]) == 0
@@ -231,8 +228,7 @@ def test_a_run_that_shared_its_tokens_is_compared_by_price_alone(tmp_path: Path)
     }
     assert {each["search"] for each in found["budgets"]} == {"best_first τ=0.6, shared"}
     assert {each["method"] for each in found["verifier"]} == {"parallel"}
-    header["config"]["can_vote"] = False
-    (tmp_path / "config.json").write_text(json.dumps(header))
+    write_header(tmp_path, sample_run.header(replace(plan, can_vote=False), search=search))
     assert compare.main([str(tmp_path)]) == 0
     found = json.loads((tmp_path / "compare.json").read_text())
     assert not any("shared" in each["method"] for each in found["needed"])

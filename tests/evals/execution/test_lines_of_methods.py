@@ -67,7 +67,7 @@ def line_of(result: PromptResult) -> PromptRecord:
 
 @pytest.mark.parametrize("allows_gate", [False, True])
 @pytest.mark.parametrize("name", RUNS)
-def test_what_a_method_brings_is_read_back(name: str, allows_gate: bool) -> None:
+def test_the_line_of_a_method_is_read_as_it_was_written(name: str, allows_gate: bool) -> None:
     for model in range(6):
         server = ScriptedServer(mixed_distribution(model), allows_gate=allows_gate)
         written = line_of(RUNS[name](TokenEndpoint(server)).ret_value)  # type: ignore[arg-type]

@@ -141,7 +141,7 @@ def test_silence_is_due_after_a_minute_and_then_ever_more_rarely() -> None:
         clock.now += 1
         if second == 500:
             meter.report("a", TokenCounts(), 1)
-        if (seconds := silence.due(meter.last_news)) is not None:
+        if (seconds := silence.due(meter.last_report)) is not None:
             reported.append((second, seconds))
     assert reported == [
         (60, 60),

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from evals import run
 from evals.config import parse as read_settings
 from evals.execution import evaluation
 from evals.execution.methods import Call
-from evals.records import files, identity, judging
+from evals.records import identity, judging
 from evals.tasks import find_task
 from evals.tasks.prompt_file import PromptFile
 from tests.evals.fakes.build import result
@@ -100,7 +102,7 @@ def own(tmp_path: Path, scripted: Scripted) -> Run:
         ),
     ],
 )
-def test_a_run_whose_judging_has_changed_is_refused_with_the_difference_until_it_is_judged_again(
+def test_changed_judging_is_refused_until_the_run_is_regraded(
     own: Run, capsys: pytest.CaptureFixture[str], edits: list[Any], named: list[str]
 ) -> None:
     before = (own.folder / "results.jsonl").read_bytes()
@@ -126,9 +128,7 @@ def test_a_run_whose_judging_has_changed_is_refused_with_the_difference_until_it
         [(0, {"level": 2}), (2, {"level": 1, "answer": "C"})],
     ],
 )
-def test_what_is_judged_again_is_as_if_it_had_been_run_so(
-    own: Run, tmp_path: Path, edits: list[Any]
-) -> None:
+def test_a_regraded_run_equals_a_new_one(own: Run, tmp_path: Path, edits: list[Any]) -> None:
     for number, fields in edits:
         own.edit(number, **fields)
     assert own.regrade() == 0
@@ -148,7 +148,7 @@ def test_what_is_judged_again_is_as_if_it_had_been_run_so(
     assert summary(own.folder)["config"] == summary(other)["config"]
 
 
-def test_it_says_how_many_judgements_changed(own: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changed_judgements_are_counted(own: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = (own.folder / "results.jsonl").read_bytes()
     assert own.regrade() == 0
     assert "judged 24 sequences of 6 results again: 0 judgements changed" in capsys.readouterr().out
@@ -167,7 +167,7 @@ def test_it_says_how_many_judgements_changed(own: Run, capsys: pytest.CaptureFix
     assert "levels of 1 prompts changed" in capsys.readouterr().out
 
 
-def test_no_server_is_asked_for(own: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regrading_starts_no_server(own: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was asked for")
 
@@ -207,7 +207,7 @@ def test_sequences_of_other_prompts_are_not_judged(
         ("library_version", {"sympy": "0.1"}.get, "sympy {} → 0.1"),
     ],
 )
-def test_other_judges_are_refused_by_name(
+def test_a_change_of_judges_is_named(
     own: Run,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -224,7 +224,7 @@ def test_other_judges_are_refused_by_name(
     assert own() == 0
 
 
-def test_only_what_a_grader_leaves_to_a_library_depends_on_it(
+def test_only_graders_that_use_a_library_depend_on_its_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: Scripted
 ) -> None:
     scripted(answering)
@@ -257,7 +257,7 @@ def as_an_earlier_version_wrote_it(folder: Path) -> None:
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
 
 
-def test_a_folder_of_an_earlier_version_goes_on_and_is_said_to_be_one(
+def test_a_run_without_judging_information_continues_with_a_warning(
     own: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_an_earlier_version_wrote_it(own.folder)
@@ -275,7 +275,7 @@ def test_a_folder_of_an_earlier_version_goes_on_and_is_said_to_be_one(
     assert own() == 2
 
 
-def test_levels_of_an_earlier_version_are_known(
+def test_levels_are_compared_without_judging_information(
     own: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_an_earlier_version_wrote_it(own.folder)
@@ -284,7 +284,7 @@ def test_levels_of_an_earlier_version_are_known(
     assert "level of 'c' 2 → 3" in capsys.readouterr().err
 
 
-def test_ends_of_reasoning_that_leave_no_text_are_said(
+def test_ends_of_reasoning_that_leave_no_text_are_reported(
     own: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     as_an_earlier_version_wrote_it(own.folder)
@@ -306,9 +306,7 @@ def test_a_crash_in_the_middle_loses_nothing(
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        where, name = (
-            (evals.records.lines, "to_line") if stops == "write" else (files.os, "replace")
-        )
+        where, name = (evals.records.lines, "to_line") if stops == "write" else (os, "replace")
         patched.setattr(where, name, crash)
         with pytest.raises(MemoryError):
             own.regrade()
@@ -319,7 +317,7 @@ def test_a_crash_in_the_middle_loses_nothing(
     assert own.correct()["a"] == [False, False, True, False]
 
 
-def test_judgements_that_cannot_be_made_are_counted(
+def test_failed_judgements_are_counted(
     own: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*arguments: object) -> None:
@@ -333,7 +331,18 @@ def test_judgements_that_cannot_be_made_are_counted(
     assert "24 no longer judged" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "word"), [(2, "interrupted"), (15, "terminated")])
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell starts what runs in the background with SIGINT ignored, test suites included."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
 def test_an_interruption_loses_nothing(
     own: Run,
     monkeypatch: pytest.MonkeyPatch,
@@ -346,6 +355,7 @@ def test_an_interruption_loses_nothing(
     def interrupt(*arguments: object) -> None:
         os.kill(os.getpid(), number)
         time.sleep(10)
+        raise AssertionError(f"signal {number} was ignored")
 
     with monkeypatch.context() as patched:
         patched.setattr(ThreadPoolExecutor, "map", interrupt)
@@ -354,7 +364,9 @@ def test_an_interruption_loses_nothing(
     assert (own.folder / "results.jsonl").read_bytes() == before
 
 
-def test_bad_lines_are_kept_aside_and_said(own: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_lines_move_aside_and_are_reported(
+    own: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = own.folder / "results.jsonl"
     number = results.read_bytes().count(b"\n") + 1
     with results.open("ab") as file:
@@ -406,7 +418,7 @@ def test_answers_may_be_added_later(tmp_path: Path, scripted: Scripted) -> None:
     assert own() == 0
 
 
-def test_grants_stay_as_they_were_made(
+def test_grants_do_not_change(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], scripted: Scripted
 ) -> None:
     scripted(partial(answering, most=3))
@@ -429,7 +441,7 @@ def test_grants_stay_as_they_were_made(
 
 
 @pytest.mark.parametrize("stops_at", range(2, 8))
-def test_an_unfinished_run_goes_on_after_it_was_judged_again(
+def test_an_unfinished_run_continues_after_regrading(
     tmp_path: Path, scripted: Scripted, stops_at: int
 ) -> None:
     own = Run(tmp_path, "--methods", "eager_init,eager", "--concurrency", "1")
@@ -454,7 +466,7 @@ def test_an_unfinished_run_goes_on_after_it_was_judged_again(
 
 
 @pytest.mark.parametrize(("methods", "goes_on"), [("eager_init,eager", False), ("parallel", True)])
-def test_grants_that_are_still_to_come_do_not_change_places(
+def test_prompts_that_wait_for_a_grant_keep_their_order(
     tmp_path: Path, scripted: Scripted, methods: str, goes_on: bool
 ) -> None:
     own = Run(tmp_path, "--methods", methods, "--concurrency", "1")
@@ -474,7 +486,7 @@ def test_grants_that_are_still_to_come_do_not_change_places(
     assert own() == (0 if goes_on else 2), "levels order the prompts"
 
 
-def test_searches_that_earlier_judgements_ended_stay_as_they_are(
+def test_searches_that_judgements_ended_do_not_change(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], scripted: Scripted
 ) -> None:
     scripted(answering)
@@ -483,15 +495,15 @@ def test_searches_that_earlier_judgements_ended_stay_as_they_are(
     own.edit(0, answer="3/2")
     capsys.readouterr()
     assert own.regrade() == 0
-    assert "searches stay as long as they were by the earlier judgements (--stop verifier)" in (
+    assert "searches remain as long as the earlier judgements made them (--stop verifier)" in (
         capsys.readouterr().out
     )
 
 
-def test_programs_of_the_model_are_not_run_unasked(
+def test_programs_of_the_model_need_permission(
     own: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = replace(find_task(str(own.file)))
+    task = copy(find_task(str(own.file)))
     object.__setattr__(task, "needs_isolation", True)
     monkeypatch.setattr(read_settings, "find_task", lambda name, copy: task)
     assert own.regrade() == 2
@@ -515,7 +527,7 @@ def test_programs_of_the_model_are_not_run_unasked(
         (["--output-dir", "empty"], "empty holds no results that could be judged again"),
     ],
 )
-def test_what_cannot_be_judged_again_gets_one_sentence(
+def test_a_folder_that_cannot_be_regraded_gets_one_sentence(
     own: Run,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -529,7 +541,7 @@ def test_what_cannot_be_judged_again_gets_one_sentence(
     try:
         code = run.main(["--regrade", *arguments])
     except SystemExit as exit_:
-        code = exit_.code
+        code = int(exit_.code or 0)
     error = capsys.readouterr().err
     assert code == 2
     assert error.startswith(f"error: {message}")

@@ -13,7 +13,7 @@ from eager_sgl.errors import AuthenticationError
 from evals import compare, run
 from evals.execution import evaluation
 from evals.execution.methods import Call
-from evals.records import folder
+from evals.records import lock
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, key_of, lines
 
@@ -139,8 +139,8 @@ def test_parallel_alone_is_run_at_a_control_temperature(
     assert sorted(places) == sorted(3 * kinds)
     assert "temperature 0.3" in table
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["config"]["temperatures"] == [0.6]
-    assert summary["config"]["control_temperatures"] == [1.0, 0.3]
+    assert summary["config"]["plan"]["temperatures"] == [0.6]
+    assert summary["config"]["plan"]["control_temperatures"] == [1.0, 0.3]
     assert {row["matched_parallel_k"] for row in summary["rows"] if row["method"] == "swor"} == {8}
     assert run.main([*own, "--report-only"]) == 0
     assert "temperature 0.3" in capsys.readouterr().out
@@ -211,10 +211,10 @@ def test_the_default_folder_is_continued_or_set_aside_for_another_configuration(
 def test_two_runs_do_not_share_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(folder, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
     arguments = ["--limit", "2", "--output-dir", str(tmp_path)]
-    with (tmp_path / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         assert run.main(arguments) == 2
         assert capsys.readouterr().err.startswith(f"error: another run is at work in {tmp_path}")
     assert run.main(arguments) == 0

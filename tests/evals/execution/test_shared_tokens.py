@@ -208,13 +208,11 @@ def test_a_task_without_votes_bids_by_the_frontier() -> None:
 
 
 def test_a_run_that_shares_nothing_has_no_bids() -> None:
-    def search_of(*more: str) -> dict[str, Any]:
-        settings = run.parse_settings([*SHARED, *more], run.METHODS)
-        search: dict[str, Any] = settings.to_json()["search"]
-        return search
+    def bids_of(*more: str) -> str | None:
+        return run.parse_settings([*SHARED, *more], run.METHODS).stored().search.bids
 
-    assert "bids" not in search_of()
-    assert search_of("--token-budget", "9")["bids"] == "vote_uncertainty"
+    assert bids_of() is None
+    assert bids_of("--token-budget", "9") == "vote_uncertainty"
 
 
 def test_prompts_that_share_all_begin_at_any_concurrency(

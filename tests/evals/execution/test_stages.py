@@ -86,7 +86,7 @@ def test_eager_lowers_the_threshold_where_m_was_not_reached(
     found = {line["sample_id"]: line for line in of(tmp_path, "eager")}
     assert found[first]["threshold"] == found[second]["threshold"] == THETA
     assert found[first]["stage_two"] == {
-        "how": "restart",
+        "mode": "restart",
         "eligible": True,
         "extra_granted": 2,
         "extra_used": 1,
@@ -251,7 +251,7 @@ def test_both_second_stages_continue_the_same_first_stage(
     more = ("--max-sequences", "4", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
     assert len(of(tmp_path, "eager_init")) == 2
-    hows = [line["stage_two"]["how"] for line in of(tmp_path, "eager")]
+    hows = [line["stage_two"]["mode"] for line in of(tmp_path, "eager")]
     assert sorted(hows) == ["restart", "restart", "resume", "resume"]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [row["name"] for row in summary["rows"]] == ["eager_init", "eager", "eager+resume"]

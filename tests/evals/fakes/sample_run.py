@@ -7,12 +7,30 @@ from dataclasses import replace
 from typing import Any
 
 from eager_sgl.core import TokenCounts
-from evals.records.plan import PARALLEL, SWEPT, Cell, Plan
+from evals.records.header import (
+    EagerFields,
+    RunHeader,
+    SamplingFields,
+    SearchFields,
+    StoredConfig,
+)
+from evals.records.plan import PARALLEL, Cell, Plan
 from evals.records.store import PromptRecord, SequenceRecord, StageTwo
 from tests.evals.fakes.build import BRANCH, record
 
 LEVELS = 3
 LENGTH = 40
+EAGER = EagerFields(
+    top_k=20,
+    entropy_temperature=1.0,
+    patience=1000,
+    chunk_tokens=32,
+    monitor="auto",
+    reasoning_end="</think>",
+    sampling=SamplingFields(top_p=0.95, max_new_tokens=32768, stop_token_ids=()),
+)
+SEARCH = SearchFields(width=8, stop=None, token_budget=None, bids=None, options={})
+RULE = {"max_extra_factor": 2.0, "threshold_factor": 0.8, "max_tries": 1, "late_factor": 0.9}
 
 
 def plan(**swept: Any) -> Plan:
@@ -32,21 +50,33 @@ def plan(**swept: Any) -> Plan:
     return Plan(**{"parallel_sequences": most} | values | swept)
 
 
-def header(a_plan: Plan) -> dict[str, Any]:
-    """What `config.json` says of such a run, as far as reports read it."""
-    config = {name: list(getattr(a_plan, name)) for name in SWEPT}
-    return {
-        "schema": 1,
+def header(a_plan: Plan, model: str = "a-model", **config: Any) -> RunHeader:
+    """The header of such a run, with these fields of its configuration; `search` by its fields."""
+    fields: dict[str, Any] = {
         "task": "countdown",
-        "model": "a-model",
-        "versions": {"eager_sgl": "0", "server_sglang": "0"},
-        "config": config
-        | {
-            "parallel_sequences": a_plan.parallel_sequences,
-            "num_prompts": a_plan.num_prompts,
-            "control_temperatures": list(a_plan.control_temperatures),
-        },
+        "dataset": None,
+        "has_labels": True,
+        "preset": None,
+        "chat_options": {},
+        "limit": None,
+        "levels": None,
+        "prompts_digest": "0",
+        "eager": EAGER,
+        "rules": {"eager": RULE, "eager_adapt": RULE},
+        "verifier": None,
+        "calibration": None,
+        "adaptive_quantile": None,
+        "concurrency": 1,
+        "server": None,
     }
+    search = replace(SEARCH, **config.pop("search", {}))
+    return RunHeader(
+        model=model,
+        model_digest=None,
+        logprobs="tempered",
+        versions={"eager_sgl": "0", "server_sglang": "0"},
+        config=StoredConfig(plan=a_plan, search=search, **fields | config),
+    )
 
 
 def run_records(a_plan: Plan) -> list[PromptRecord]:

@@ -80,5 +80,5 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def key_of(line: dict[str, Any]) -> tuple[Any, ...]:
     """What there is at most one line for."""
     names = ("method", "max_sequences", "threshold", "temperature", "seed", "sample_id")
-    how = line["stage_two"] and line["stage_two"]["how"]
+    how = line["stage_two"] and line["stage_two"]["mode"]
     return (*(line[name] for name in names), how)

@@ -25,7 +25,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_any_text_is_written_so_that_any_reader_reads_it(tmp_path: Path, text: str) -> None:
+def test_any_text_is_written_as_valid_json(tmp_path: Path, text: str) -> None:
     written = text.encode("utf-8", "backslashreplace").decode()
     assert orjson.loads(encoded(to_line({text: [text]}))) == {written: [written]}
     write_whole(tmp_path / "file", {"text": text})
@@ -36,7 +36,7 @@ def test_other_characters_are_written_as_they_are() -> None:
     assert encoded(to_line({"θ": "\N{GRINNING FACE}"})) == '{"θ": "\N{GRINNING FACE}"}\n'.encode()
 
 
-def test_what_cannot_be_written_whole_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     replace_file(path, ["old"])
 
@@ -72,7 +72,7 @@ def test_a_result_with_half_a_character_is_kept_and_reported(
     assert run.main(["--regrade", "--output-dir", str(tmp_path)]) == 0
 
 
-def test_half_a_character_in_a_prompt_ends_before_anything_begins(
+def test_half_a_character_in_a_prompt_is_refused_before_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "own.jsonl"
@@ -85,7 +85,7 @@ def test_half_a_character_in_a_prompt_ends_before_anything_begins(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_copy_of_a_dataset_is_looked_through_too(
+def test_half_a_character_in_a_copy_of_a_dataset_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "countdown.jsonl"

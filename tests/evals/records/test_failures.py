@@ -110,7 +110,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("error", "is_unexplained"), FAULTS)
 @pytest.mark.parametrize("method", ["parallel", "eager_init"])
-def test_a_prompt_that_fails_is_written_down_and_the_others_finish(
+def test_a_failed_prompt_is_recorded_and_the_others_finish(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -208,7 +208,7 @@ def test_a_failed_first_stage_keeps_its_part_of_the_surplus(tmp_path: Path, use:
 
 
 @pytest.mark.parametrize("num_failed", [1, 3])
-def test_prompts_that_share_tokens_leave_the_failed_ones_their_part(
+def test_prompts_that_share_tokens_leave_failed_prompts_their_share(
     tmp_path: Path, use: Scripted, num_failed: int
 ) -> None:
     budget = 50
@@ -240,7 +240,7 @@ def test_prompts_that_share_tokens_leave_the_failed_ones_their_part(
 @pytest.mark.parametrize(
     "error", [AuthenticationError("key"), RuntimeStoppedError("scheduler"), KeyboardInterrupt()]
 )
-def test_what_all_would_meet_ends_the_run(
+def test_an_error_that_all_prompts_would_meet_ends_the_run(
     tmp_path: Path, use: Scripted, error: BaseException
 ) -> None:
     failing = Failing(error)
@@ -250,7 +250,7 @@ def test_what_all_would_meet_ends_the_run(
     assert failures(tmp_path) == []
 
 
-def test_a_server_that_is_gone_ends_the_run_and_one_that_answers_does_not(
+def test_an_unreachable_server_ends_the_run_unless_it_answers_a_probe(
     tmp_path: Path, use: Scripted
 ) -> None:
     for is_alive, code in ((False, 1), (True, 3)):
@@ -283,7 +283,7 @@ def test_a_dead_process_of_the_server_ends_the_run_while_requests_wait(
     assert "the detokenizer died; 1 finished results are kept in" in error
 
 
-def test_what_finished_before_the_end_of_the_server_is_written(
+def test_results_that_finished_before_the_server_died_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Scripted
 ) -> None:
     """The dead server is noticed while other results wait to be collected."""
@@ -372,7 +372,7 @@ def test_methods_are_compared_on_the_prompts_that_both_have(
     assert "and they alone are compared" in capsys.readouterr().err
 
 
-def test_a_traceback_says_what_is_kept(
+def test_a_traceback_is_followed_by_what_is_kept(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -420,7 +420,7 @@ def test_sigterm_ends_as_an_interruption_does(
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
-def test_a_line_appears_when_nothing_comes(
+def test_a_notice_appears_while_the_server_is_silent(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

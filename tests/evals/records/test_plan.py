@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from evals.records.plan import Cell, Plan
-from tests.evals.fakes import sample_run
 
 PLAN = Plan(
     methods=("parallel", "eager_init", "eager_adapt", "eager"),
@@ -28,11 +27,11 @@ def test_parallel_is_run_at_the_largest_m_alone() -> None:
     }
 
 
-def test_every_other_method_is_run_in_every_place_once() -> None:
+def test_other_methods_are_run_once_at_every_setting() -> None:
     assert len(set(PLAN.cells)) == len(PLAN.cells) == 4 + 3 * 2 * 2 * 4
 
 
-def test_a_group_shares_all_but_the_method() -> None:
+def test_the_cells_of_a_group_differ_by_method_alone() -> None:
     for group in PLAN.groups:
         assert len({cell[1:5] for cell in group.cells}) == 1
         followers = [cell.method for cell in group.followers]
@@ -41,7 +40,7 @@ def test_a_group_shares_all_but_the_method() -> None:
 
 
 @pytest.mark.parametrize("method", ["eager_adapt", "eager"])
-def test_a_first_stage_is_run_though_it_was_not_asked_for(method: str) -> None:
+def test_a_second_stage_includes_its_first(method: str) -> None:
     plan = replace(PLAN, methods=(method,))
     assert {cell.method for cell in plan.cells} == {"eager_init", method}
 
@@ -51,7 +50,7 @@ def test_parallel_alone_needs_no_tree() -> None:
     assert {cell.method for cell in plan.cells} == {"parallel"}
 
 
-def test_a_control_temperature_is_of_parallel_alone() -> None:
+def test_control_temperatures_are_for_parallel_alone() -> None:
     plan = replace(PLAN, temperatures=(0.6,))
     assert replace(plan, control_temperatures=()).groups == plan.groups
     controlled = replace(plan, methods=(*PLAN.methods, "swor"), control_temperatures=(1.0, 0.3))
@@ -63,17 +62,17 @@ def test_a_control_temperature_is_of_parallel_alone() -> None:
     ]
     own = {group for group in controlled.groups if group.first.temperature == 0.6}
     assert own == {*plan.groups, *replace(plan, methods=("swor",)).groups}
-    assert controlled.label(added[0]) == "parallel M 4 τ 1.0 seed 0"
+    assert controlled.label(added[0]) == "parallel M=4 τ=1 seed=0"
 
 
-def test_a_control_temperature_needs_parallel_and_is_another_one() -> None:
+def test_control_temperatures_need_parallel_and_differ_from_the_others() -> None:
     with pytest.raises(ValueError, match="control_temperatures are of parallel; add it"):
         replace(PLAN, methods=("eager_init",), control_temperatures=(0.3,))
     with pytest.raises(ValueError, match="control_temperatures has 1, at which all methods"):
         replace(PLAN, control_temperatures=(0.3, 1.0))
 
 
-def test_what_is_missing_is_counted() -> None:
+def test_missing_results_are_counted() -> None:
     plan = replace(PLAN, max_sequences=(4,), thresholds=(0.7,), temperatures=(0.6,), seeds=(0,))
     parallel, init, adapt, eager = plan.cells
     found = [parallel] * 3 + [init] * 2
@@ -81,35 +80,15 @@ def test_what_is_missing_is_counted() -> None:
     assert plan.missing(plan.cells * 3) == {}
 
 
-def test_a_label_tells_what_varies() -> None:
-    assert PLAN.label(Cell("eager", 4, 0.7, 0.6, 1, "restart")) == "eager M 4 θ 0.7 τ 0.6 seed 1"
-    assert PLAN.label(Cell("eager", 4, 0.7, 0.6, 1, "resume")).startswith("eager+resume M 4")
-    assert PLAN.label(Cell("parallel", 4, None, 0.6, 1)) == "parallel M 4 τ 0.6 seed 1"
+def test_a_label_names_what_varies() -> None:
+    assert PLAN.label(Cell("eager", 4, 0.7, 0.6, 1, "restart")) == "eager M=4 θ=0.7 τ=0.6 seed=1"
+    assert PLAN.label(Cell("eager", 4, 0.7, 0.6, 1, "resume")).startswith("eager+resume M=4")
+    assert PLAN.label(Cell("parallel", 4, None, 0.6, 1)) == "parallel M=4 τ=0.6 seed=1"
     plan = replace(PLAN, max_sequences=(4,), thresholds=(0.7,), temperatures=(0.6,), seeds=(0,))
     assert [plan.label(cell) for cell in plan.cells] == list(plan.methods)
 
 
-def test_a_plan_comes_back_from_the_configuration() -> None:
-    config = {
-        "methods": ["parallel", "eager_init", "eager_adapt", "eager"],
-        "max_sequences": [1, 4],
-        "thresholds": [0.7, 0.9],
-        "temperatures": [0.6, 1.0],
-        "seeds": [0, 1],
-        "stage_twos": ["restart"],
-        "parallel_sequences": 4,
-        "num_prompts": 3,
-        "more": None,
-    }
-    assert Plan.from_config(config, can_vote=True) == PLAN
-
-
-def test_control_temperatures_come_back_where_there_are_any() -> None:
-    plan = replace(PLAN, control_temperatures=(0.3,))
-    assert Plan.from_config(sample_run.header(plan)["config"], can_vote=True) == plan
-
-
-def test_both_second_stages_share_their_first() -> None:
+def test_restart_and_resume_share_their_first_stage() -> None:
     plan = replace(PLAN, stage_twos=("restart", "resume"), thresholds=(0.7,), max_sequences=(4,))
     assert [cell.name for cell in plan.groups[1].cells] == [
         "eager_init",

@@ -26,8 +26,7 @@ PNG = b"\x89PNG"
 
 
 def summary_of(a_plan: Plan, records: Sequence[PromptRecord]) -> dict[str, Any]:
-    a_header = header(a_plan)
-    a_header["config"]["has_labels"] = a_plan.can_vote
+    a_header = header(a_plan, has_labels=a_plan.can_vote)
     content = summarise_run(a_header, records, a_plan, {}).to_json()
     return dict(json.loads(to_line(content)))
 

@@ -106,7 +106,7 @@ def whole_run(**swept: Any) -> Summary:
 def test_a_row_has_the_fields_of_the_schema() -> None:
     summary = summarise([*parallel(), *eager()])
     content = summary.to_json()
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     for row in content["rows"]:
         assert row.keys() == ROW_FIELDS
 

@@ -16,7 +16,8 @@ import pytest
 from eager_sgl.core import DeferredBranch
 from evals.records import lines
 from evals.records.files import StoreError, write_whole
-from evals.records.store import PromptRecord, ResultStore, StageTwo, read_records, read_results
+from evals.records.results import ResultStore, read_records, read_results
+from evals.records.store import PromptRecord, StageTwo
 from tests.evals.fakes.build import BRANCH, record
 
 
@@ -36,7 +37,7 @@ def write(path: Path, *sample_ids: str) -> None:
             store.append(record([True], sample_id=sample_id))
 
 
-def test_a_line_holds_the_whole_tree(path: Path) -> None:
+def test_a_line_contains_the_whole_tree(path: Path) -> None:
     with ResultStore(path) as store:
         store.append(record([True, False], method="eager_init"))
     (line,) = read(path)
@@ -59,10 +60,11 @@ def test_a_line_holds_the_whole_tree(path: Path) -> None:
     assert counts["prefilled"] == counts["prompt"] - counts["cached"]
 
 
-def test_a_result_is_on_disk_before_the_next_one(path: Path) -> None:
+def test_a_result_is_on_disk_before_the_next(path: Path) -> None:
     """Killed right after a prompt has finished, a run still has that prompt."""
     script = (
-        "import os, signal; from pathlib import Path; from evals.records.store import ResultStore; "
+        "import os, signal; from pathlib import Path; "
+        "from evals.records.results import ResultStore; "
         "from tests.evals.fakes.build import record; "
         f"store = ResultStore(Path({str(path)!r})); store.append(record([True])); "
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -101,7 +103,7 @@ def test_a_whole_file_is_replaced_whole(path: Path) -> None:
     assert json.loads(path.read_text()) == {"rows": [1]}
 
 
-def test_a_record_comes_back_as_it_was(path: Path) -> None:
+def test_a_record_is_read_as_it_was_written(path: Path) -> None:
     whole = record(
         [True, False],
         method="eager",
@@ -114,7 +116,7 @@ def test_a_record_comes_back_as_it_was(path: Path) -> None:
     assert PromptRecord.from_json(json.loads(json.dumps(whole.to_json()))) == whole
 
 
-def test_a_new_session_goes_on_behind_the_old_one(path: Path) -> None:
+def test_a_new_session_appends_to_the_results(path: Path) -> None:
     write(path, "a", "b")
     with ResultStore(path) as store:
         assert [sample_id for _, sample_id in store.records] == ["a", "b"]
@@ -125,7 +127,7 @@ def test_a_new_session_goes_on_behind_the_old_one(path: Path) -> None:
         assert store.session == 2
 
 
-def test_wherever_the_last_line_is_torn_it_is_cut_off(path: Path) -> None:
+def test_a_torn_last_line_is_cut_off(path: Path) -> None:
     write(path, "a", "b")
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -136,7 +138,7 @@ def test_wherever_the_last_line_is_torn_it_is_cut_off(path: Path) -> None:
         assert path.read_bytes() == whole[:first]
 
 
-def test_another_process_may_be_writing_what_is_only_read(path: Path) -> None:
+def test_reading_leaves_a_file_that_another_process_writes(path: Path) -> None:
     write(path, "a")
     torn = path.read_bytes() + b'{"method": "par'
     path.write_bytes(torn)
@@ -161,9 +163,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD_LINES)
-def test_a_line_of_something_else_is_kept_aside_with_its_number(
-    path: Path, line: bytes, reason: str
-) -> None:
+def test_a_bad_line_moves_aside_with_its_number(path: Path, line: bytes, reason: str) -> None:
     write(path, "a", "b")
     one, other, end = path.read_bytes().split(b"\n")
     content = b"\n".join([one, line, other, end])
@@ -226,9 +226,7 @@ def changed(field: str, value: Any) -> dict[str, Any]:
         ("unheard_of", 1),
     ],
 )
-def test_wrong_types_and_references_are_found_on_reading(
-    path: Path, field: str, value: Any
-) -> None:
+def test_reading_refuses_wrong_types_and_references(path: Path, field: str, value: Any) -> None:
     path.write_text(
         json.dumps(changed("seed", 1)) + "\n" + json.dumps(changed(field, value)) + "\n"
     )
@@ -237,7 +235,7 @@ def test_wrong_types_and_references_are_found_on_reading(
         assert len(store.records) == 1
 
 
-def test_a_doubled_line_is_kept_aside_and_the_first_one_counts(path: Path) -> None:
+def test_a_doubled_line_moves_aside_and_the_first_counts(path: Path) -> None:
     write(path, "a")
     line = path.read_bytes()
     path.write_bytes(line + line.replace(b'"seconds": 0.5', b'"seconds": 0.7'))
@@ -248,7 +246,7 @@ def test_a_doubled_line_is_kept_aside_and_the_first_one_counts(path: Path) -> No
     assert path.read_bytes() == line
 
 
-def test_a_line_of_another_run_is_kept_aside(path: Path) -> None:
+def test_a_line_of_another_run_moves_aside(path: Path) -> None:
     write(path, "a", "b")
     own = (record([True]).cell, "a")
     with ResultStore(path, {own}) as store:
@@ -256,7 +254,7 @@ def test_a_line_of_another_run_is_kept_aside(path: Path) -> None:
         assert [each.number for each in store.bad] == [2]
 
 
-def test_a_torn_line_and_a_bad_one_go_together(path: Path) -> None:
+def test_a_torn_line_and_a_bad_line_in_one_file(path: Path) -> None:
     write(path, "a", "b")
     one, other, _ = path.read_bytes().split(b"\n")
     path.write_bytes(one + b"\n\n" + other + b"\n" + one[:40])
@@ -265,7 +263,7 @@ def test_a_torn_line_and_a_bad_one_go_together(path: Path) -> None:
     assert path.read_bytes() == one + b"\n" + other + b"\n"
 
 
-def test_a_full_disk_takes_a_whole_line_or_nothing(
+def test_a_full_disk_gets_a_whole_line_or_nothing(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(path, "a")
