@@ -1,4 +1,4 @@
-"""The adaptive θ of each cell of a run, put together from what its prompts have stored."""
+"""The adaptive θ of each cell of a run, rebuilt from what is stored with its prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from evals.records.plan import Cell
+from evals.analysis.groups import group_by
 from evals.records.store import PromptRecord
 
 __all__ = ["AdaptiveTheta", "adaptive_theta", "restored"]
@@ -16,11 +16,11 @@ __all__ = ["AdaptiveTheta", "adaptive_theta", "restored"]
 
 @dataclass(frozen=True)
 class AdaptiveTheta:
-    """What became of a adaptive θ.
+    """An adaptive θ at the end of a run.
 
     Attributes:
         final: θ in nats that the next prompt would get, by seed.
-        quantile: of all steps that it is, by seed.
+        quantile: the quantile of all steps that `final` is, by seed.
         num_steps: monitored steps that it rests on, over all seeds.
         lowest, median, highest: of the θ that prompts branched at.
     """
@@ -34,7 +34,7 @@ class AdaptiveTheta:
 
 
 def restored(records: Iterable[PromptRecord], quantile: float | None) -> AdaptiveThreshold:
-    """As prompts that have finished left it, in any order."""
+    """The adaptive θ after these prompts, in any order."""
     adaptive_threshold = AdaptiveThreshold(quantile)
     for record in records:
         assert record.entropy_histogram is not None, (
@@ -45,22 +45,16 @@ def restored(records: Iterable[PromptRecord], quantile: float | None) -> Adaptiv
 
 
 def adaptive_theta(records: Sequence[PromptRecord], quantile: float | None) -> AdaptiveTheta | None:
-    """Of the records of a row; None where θ was fixed."""
-    used = [
-        record.entropy_histogram.threshold
-        for record in records
-        if record.entropy_histogram is not None
-    ]
+    """Of the records of a row; None where θ is fixed."""
+    used = [r.entropy_histogram.threshold for r in records if r.entropy_histogram is not None]
     if not used or not records[0].cell.is_adaptive:
         return None
-    cells: dict[Cell, list[PromptRecord]] = {}
-    for record in records:
-        cells.setdefault(record.cell, []).append(record)
-    found = {cell: restored(own, quantile) for cell, own in cells.items()}
+    cells = group_by(records, lambda record: record.cell)
+    thresholds = {cell: restored(group, quantile) for cell, group in cells.items()}
     return AdaptiveTheta(
-        final=tuple(r.threshold(cell.max_sequences) for cell, r in found.items()),
-        quantile=tuple(r.quantile(cell.max_sequences) for cell, r in found.items()),
-        num_steps=sum(r.num_steps for r in found.values()),
+        final=tuple(t.threshold(cell.max_sequences) for cell, t in thresholds.items()),
+        quantile=tuple(t.quantile(cell.max_sequences) for cell, t in thresholds.items()),
+        num_steps=sum(t.num_steps for t in thresholds.values()),
         lowest=min(used),
         median=float(np.median(used)),
         highest=max(used),

@@ -1,42 +1,41 @@
-"""What a method reaches with how many tokens, prompt by prompt.
+"""A prompt's tokens and its chance of a correct sequence, for its first 0 … n sequences.
 
-Full Parallel and trie-cached samples are independent, so that any k of them will do: both pass@k
-and the tokens of k are expectations over all subsets. A search has an order, and its first k
-sequences are what it would have been with M = k.
+Full Parallel and trie-cached samples are independent: any k of them are as good as the first k, so
+that pass@k and the tokens of k are expectations over all subsets. A search has an order, and its
+first k sequences are those of the same search with M = k.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eager_sgl.signals import Floats
 from evals.analysis.metrics import pass_curve
 from evals.records.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
 from evals.records.store import PromptRecord, SequenceRecord
 
 __all__ = [
     "Curve",
+    "added_tokens",
     "curve_of",
+    "decoded_tokens",
     "drawn_tokens",
-    "own_tokens",
     "rounds",
     "tokens_to_first_correct",
 ]
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Curve:
-    """A prompt's sequences one after the other.
+    """The first 0 … n sequences of a prompt.
 
     Attributes:
-        tokens: float64 [n + 1], generated with the first 0 … n of them.
-        passes: float64 [n + 1], chance that one of these is correct.
+        tokens: float64 [n + 1], generated for them.
+        passes: float64 [n + 1], chance that one of them is correct.
     """
 
     tokens: Floats
@@ -44,7 +43,7 @@ class Curve:
 
 
 def curve_of(record: PromptRecord) -> Curve:
-    """Of a method whose smaller M are part of its larger ones."""
+    """The curve of a method whose smaller M are part of its larger ones."""
     if record.method == PARALLEL:
         total, number = record.counts.generated, len(record.sequences)
         return Curve(np.linspace(0, total, number + 1), pass_curve(record.correct))
@@ -54,17 +53,17 @@ def curve_of(record: PromptRecord) -> Curve:
     return Curve(drawn_tokens(record), solved.astype(float))
 
 
-def tokens_to_first_correct(record: PromptRecord, width: int, most: int) -> float:
+def tokens_to_first_correct(record: PromptRecord, width: int, max_sequences: int) -> float:
     """Tokens generated when a verifier ends the search; of all sequences if none is correct.
 
-    Independent samples come one at a time, in any order: the next one is drawn with the chance that
-    none so far is correct. A search is ended after the round that brought the first correct one.
+    Independent samples are drawn one at a time, in any order: the next one is drawn with the chance
+    that none so far is correct. A search ends after the round of its first correct sequence.
 
     Args:
         width: paths that a search opens at once.
-        most: sequences that count, where there are more.
+        max_sequences: sequences that count, where there are more.
     """
-    curve, number = curve_of(record), min(len(record.sequences), most)
+    curve, number = curve_of(record), min(len(record.sequences), max_sequences)
     tokens = curve.tokens[: number + 1]
     if record.method in INDEPENDENT:
         return float((np.diff(tokens) * (1 - curve.passes[:number])).sum())
@@ -75,9 +74,9 @@ def tokens_to_first_correct(record: PromptRecord, width: int, most: int) -> floa
 
 
 def rounds(number: int, width: int) -> list[int]:
-    """How many sequences a search has after each of its rounds, up to all of them.
+    """Sequences of a search after each of its rounds, up to all of them.
 
-    They are those of `SearchSchedule`, but for samples of trie-cached sampling that wait.
+    The rounds are those of `SearchSchedule`, except for trie-cached samples that wait.
     """
     sizes = [1]
     while sizes[-1] < number:
@@ -85,34 +84,38 @@ def rounds(number: int, width: int) -> list[int]:
     return sizes
 
 
-def drawn_tokens(record: PromptRecord) -> Floats:
-    """Tokens that the server decoded for the first 0 … n sequences in the order of drawing.
-
-    A sample that walked down a path which was there cost nothing.
-    """
-    seen: set[tuple[int, ...]] = set()
-    tokens = [0]
-    for sequence in record.sequences:
-        is_walked = record.method == TRIE_PARALLEL and sequence.token_ids in seen
-        tokens.append(0 if is_walked else own_tokens(sequence))
-        seen.add(sequence.token_ids)
-    return np.cumsum(tokens, dtype=np.float64)
-
-
-def own_tokens(sequence: SequenceRecord) -> int:
-    """Tokens that the server decoded for one sequence alone: what a branch set by hand is not."""
+def decoded_tokens(sequence: SequenceRecord) -> int:
+    """Tokens that the server decoded for a sequence alone: not the forced one of its branch."""
     if sequence.branch is None:
         return len(sequence.token_ids)
     return len(sequence.token_ids) - sequence.branch.position - 1
 
 
-def _expected_tokens(sequences: Iterable[SequenceRecord]) -> Floats:
+def added_tokens(sequence: SequenceRecord) -> int:
+    """Tokens that a sequence added to its tree: the decoded ones and the forced one."""
+    return len(sequence.token_ids) - (sequence.branch.position if sequence.branch else 0)
+
+
+def drawn_tokens(record: PromptRecord) -> Floats:
+    """Tokens that the server decoded for the first 0 … n sequences in the order of drawing.
+
+    A trie-cached sample whose whole path is in the tree costs nothing.
+    """
+    seen: set[tuple[int, ...]] = set()
+    tokens = [0]
+    for sequence in record.sequences:
+        is_cached = record.method == TRIE_PARALLEL and sequence.token_ids in seen
+        tokens.append(0 if is_cached else decoded_tokens(sequence))
+        seen.add(sequence.token_ids)
+    return np.cumsum(tokens, dtype=np.float64)
+
+
+def _expected_tokens(sequences: Sequence[SequenceRecord]) -> Floats:
     """Distinct generated tokens of k of the samples, expected over all subsets of k.
 
-    A token that c of n samples share is among those of k unless all k are of the other n − c. What
-    a walk chose was not generated, and each such choice begins a path of its own.
+    A token that c of n samples share is among those of k unless all k are of the other n − c. The
+    token that a walk chose was not generated, and each such choice begins a new path.
     """
-    sequences = list(sequences)
     number = len(sequences)
     shared = Counter(
         sequence.token_ids[:end]

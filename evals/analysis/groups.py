@@ -1,62 +1,116 @@
-"""The records of a run in the groups that make a row, and means over them."""
+"""The records of a run by cell, prompt by prompt, and means over prompts and seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eager_sgl.signals import Floats
 from evals.analysis.metrics import Estimate, estimate
 from evals.records.plan import PARALLEL, STAGE_ONE, Cell, Plan
 from evals.records.store import PromptRecord
 
-__all__ = ["RecordGroup", "group_records", "make_group", "mean", "means", "over_seeds"]
+__all__ = [
+    "RecordGroup",
+    "cell_label",
+    "cell_setting",
+    "group_by",
+    "group_records",
+    "make_group",
+    "mean_over_prompts",
+    "mean_over_seeds",
+    "prompt_means",
+    "without_seed",
+]
 
-Value = Callable[[PromptRecord], Any]  # a number or an array
+Key = TypeVar("Key", bound=Hashable)
+Value = Callable[[PromptRecord], float] | Callable[[PromptRecord], Floats]
+
+
+def without_seed(cell: Cell) -> Cell:
+    """The cell that stands for all seeds of a setting."""
+    return cell._replace(seed=0)
+
+
+def cell_label(cell: Cell, parts: str = "Mθτ") -> str:
+    """The method and its setting: `eager_init M=8 θ=0.7 τ=0.6`."""
+    return " ".join(filter(None, [cell.name, cell_setting(cell, parts)]))
+
+
+def cell_setting(cell: Cell, parts: str = "Mθτ") -> str:
+    """Those of M, θ and τ that are asked for and that the method has: `M=8 θ=0.7 τ=0.6`."""
+    values = {"M": str(cell.max_sequences), "θ": cell.theta, "τ": f"{cell.temperature:g}"}
+    return " ".join(f"{part}={values[part]}" for part in parts if values[part])
+
+
+def group_by(
+    records: Iterable[PromptRecord], key: Callable[[PromptRecord], Key]
+) -> dict[Key, list[PromptRecord]]:
+    """The records of each key, in the order in which the keys first occur."""
+    groups: dict[Key, list[PromptRecord]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
 
 
 @dataclass(frozen=True)
 class RecordGroup:
-    """Records that make one row: a cell's, of all seeds, prompt by prompt.
+    """The records of a cell over all seeds, prompt by prompt: those of one row.
 
     Attributes:
-        place: the cell of the first seed.
-        prompts: the records of each prompt, one per seed, by the prompt's name.
+        cell: that of the first seed.
+        prompts: the records of each prompt, one per seed, by the prompt's id.
     """
 
-    place: Cell
+    cell: Cell
     prompts: Mapping[str, tuple[PromptRecord, ...]]
 
     @cached_property
     def records(self) -> list[PromptRecord]:
-        """All of them, prompt by prompt."""
+        """All records, prompt by prompt."""
         return [record for records in self.prompts.values() for record in records]
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Those that any record has."""
+        """The seeds with a record."""
         return tuple(sorted({record.seed for record in self.records}))
 
-    def restricted(self, keys: Iterable[tuple[str, int]]) -> RecordGroup:
-        """With the records of these prompts and seeds only."""
-        keys = set(keys)
+    @property
+    def num_seeds(self) -> int:
+        """Runs of each prompt; the fewest where prompts differ."""
+        return min(map(len, self.prompts.values()))
+
+    @property
+    def keys(self) -> set[tuple[str, int]]:
+        """Prompt and seed of every record."""
+        return {(record.sample_id, record.seed) for record in self.records}
+
+    def shared_with(self, other: RecordGroup) -> tuple[RecordGroup, RecordGroup] | None:
+        """Both groups with the prompts and seeds that both have; None without any."""
+        keys = self.keys & other.keys
+        return (self._restricted(keys), other._restricted(keys)) if keys else None
+
+    def _restricted(self, keys: set[tuple[str, int]]) -> RecordGroup:
         return make_group([r for r in self.records if (r.sample_id, r.seed) in keys])
 
     def levels(self) -> list[tuple[int, RecordGroup]]:
         """Its prompts by level, the easiest first; none where the task has no levels."""
-        levels = sorted({r.level for r in self.records if r.level is not None})
-        return [
-            (level, make_group([r for r in self.records if r.level == level])) for level in levels
-        ]
+        levels = group_by((r for r in self.records if r.level is not None), _level)
+        return [(level, make_group(levels[level])) for level in sorted(levels)]
+
+
+def _level(record: PromptRecord) -> int:
+    assert record.level is not None, f"{record.sample_id} has no level"
+    return record.level
 
 
 def make_group(records: Sequence[PromptRecord]) -> RecordGroup:
-    """A group of records, of which there is at least one."""
+    """A group of at least one record."""
     ordered = sorted(records, key=lambda record: (record.sample_id, record.seed))
     prompts = {
         name: tuple(group) for name, group in groupby(ordered, lambda record: record.sample_id)
@@ -66,32 +120,34 @@ def make_group(records: Sequence[PromptRecord]) -> RecordGroup:
 
 def group_records(records: Iterable[PromptRecord], plan: Plan) -> list[RecordGroup]:
     """By temperature, method, θ and M, each in the order of the plan."""
-    found: dict[Cell, list[PromptRecord]] = {}
-    for record in records:
-        found.setdefault(record.cell._replace(seed=0), []).append(record)
+    groups = group_by(records, lambda record: without_seed(record.cell))
     methods = [PARALLEL, STAGE_ONE, *plan.methods]
 
-    def order(place: Cell) -> tuple[float, int, str, float, int]:
-        threshold = place.threshold or 0.0
-        rank, how = methods.index(place.method), place.stage_two or ""
-        return place.temperature, rank, how, threshold, place.max_sequences
+    def order(cell: Cell) -> tuple[float, int, str, float, int]:
+        rank, how = methods.index(cell.method), cell.stage_two or ""
+        return cell.temperature, rank, how, cell.threshold or 0.0, cell.max_sequences
 
-    return [make_group(found[place]) for place in sorted(found, key=order)]
-
-
-def means(group: RecordGroup, value: Value) -> NDArray[np.float64]:
-    """Per prompt, the mean over its seeds of a value (a number or an array) of a record."""
-    return np.array([np.mean([value(r) for r in rs], axis=0) for rs in group.prompts.values()])
+    return [make_group(groups[cell]) for cell in sorted(groups, key=order)]
 
 
-def mean(group: RecordGroup, value: Value) -> Estimate:
+def prompt_means(group: RecordGroup, value: Value) -> Floats:
+    """Per prompt, the mean over its seeds of a value of a record, which may be an array."""
+    prompts = group.prompts.values()
+    return np.array([np.mean(np.array([value(r) for r in runs]), axis=0) for runs in prompts])
+
+
+def mean_over_prompts(group: RecordGroup, value: Value) -> Estimate:
     """Mean over prompts of their means over seeds, and its standard error over prompts."""
-    return estimate(means(group, value).tolist())
+    return estimate(prompt_means(group, value).tolist())
 
 
-def over_seeds(group: RecordGroup, value: Value) -> Estimate | None:
-    """Mean over seeds of their means over prompts, and its standard error over seeds."""
-    if len(group.seeds) == 1:
+def mean_over_seeds(group: RecordGroup, value: Value) -> Estimate | None:
+    """Mean over seeds of their means over prompts, and its standard error over seeds.
+
+    None for a single seed.
+    """
+    seeds = group_by(group.records, lambda record: record.seed)
+    if len(seeds) == 1:
         return None
-    found = [np.mean([value(r) for r in group.records if r.seed == seed]) for seed in group.seeds]
-    return estimate([float(mean) for mean in found])
+    means = (np.mean([value(record) for record in seeds[seed]]) for seed in sorted(seeds))
+    return estimate([float(mean) for mean in means])

@@ -1,12 +1,12 @@
 """Intervals over prompts that hold their level where nearly all prompts agree.
 
-A plain percentile bootstrap of a paired difference knows no loss that no prompt shows. Where a
-method passes nearly everywhere, the draws in which it was lucky are those whose prompts differ
-least, so that it is surest where it is wrong: it calls a method better than its equal two to six
-times as often as it says. So each resample has a run beside those of the run, which went the worst
-way for the end of the interval that is looked for. For differences of 0 and one sign it gives the
-exact binomial bounds; for others it is what Gaffke (2005) proposed for means of bounded values.
-`evals/comparison/null_simulation.py` measures how often it errs.
+A plain percentile bootstrap of a paired difference has no loss that no prompt shows. Where a
+method passes nearly everywhere, its lucky draws are those whose prompts differ least, so that the
+bootstrap is surest where it is wrong: it calls a method better than its equal two to six times as
+often as its level permits. So each resample has one more, unseen run, with the worst result for the
+end of the interval in question. For differences of 0 and one sign this gives the exact binomial
+bounds; for others it is the interval of Gaffke (2005) for means of bounded values.
+`evals/comparison/null_simulation.py` measures its errors.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["FEWEST_PROMPTS", "Resamples", "mean_interval", "resamples"]
+from eager_sgl.signals import Floats
+
+__all__ = ["MIN_PROMPTS", "Resamples", "mean_interval", "resamples"]
 
 NUM_RESAMPLES = 10_000
 SEED = 0
-FEWEST_PROMPTS = 10
+MIN_PROMPTS = 10
 """With fewer, no verdict is given."""
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """Weights of a Bayesian bootstrap over prompts (Rubin 1981), and of what no prompt showed.
+    """Weights of a Bayesian bootstrap over prompts (Rubin 1981) and of an unseen prompt.
 
     Attributes:
         weights: float64 [R, P], of each prompt in each resample; a row sums to 1 less the weight
@@ -38,15 +37,16 @@ class Resamples:
             in either direction.
     """
 
-    weights: Array
-    unseen: Array
+    weights: Floats
+    unseen: Floats
 
-    def interval(self, differences: Array, confidence: float) -> tuple[float, float]:
-        """Of a difference between shares.
+    def interval(self, differences: Floats, confidence: float) -> tuple[float, float]:
+        """Interval of a difference between shares.
 
         Args:
-            differences: float64 [R], `weights @` the differences by prompt, or what comes to that.
-            confidence: of both sides, such as 0.95.
+            differences: float64 [R], the difference in each resample, such as `weights @` the
+                differences by prompt.
+            confidence: two-sided, such as 0.95.
         """
         tail = (1 - confidence) / 2
         low = np.quantile(differences - self.unseen, tail)
@@ -58,7 +58,7 @@ class Resamples:
 def resamples(
     num_prompts: int, num_seeds: int = 1, num_resamples: int = NUM_RESAMPLES
 ) -> Resamples:
-    """The same every time.
+    """Resamples from a fixed seed.
 
     Args:
         num_seeds: runs of each prompt that its values are means over.
@@ -69,7 +69,7 @@ def resamples(
 
 
 def mean_interval(
-    differences: Array, num_seeds: int, confidence: float
+    differences: Floats, num_seeds: int, confidence: float
 ) -> tuple[float, float] | None:
     """Interval of the mean of one difference in [-1, 1] per prompt; None for a single prompt.
 

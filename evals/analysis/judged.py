@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from eager_sgl.core import Sequence as Generated
 from evals.analysis.diagnostics import ends_in_a_loop
@@ -84,10 +84,6 @@ class JudgedCounts:
     num_timed_out: int
     num_truncated: int
     num_repetition: int
-
-    def to_json(self) -> dict[str, int]:
-        """With the names of `summary.json`."""
-        return asdict(self)
 
 
 def count_judged(records: Iterable[PromptRecord]) -> JudgedCounts:

@@ -1,4 +1,4 @@
-"""What a run is judged by: pure functions of plain numbers, prompt by prompt or over prompts."""
+"""The metrics of a run: pure functions of plain numbers, of one prompt or over prompts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eager_sgl.signals import Floats
 from evals.grading.votes import vote_totals, vote_winner
 
 __all__ = [
@@ -47,8 +47,8 @@ class Correlation:
     """Spearman's rank correlation over `count` prompts.
 
     Attributes:
-        spearman: in [-1, 1]; None where it is not defined: under 3 prompts, or all of a kind.
-        p_value: two-sided, of no correlation; None with it.
+        spearman: in [-1, 1]; None where it is undefined: under 3 prompts, or all values equal.
+        p_value: two-sided, under no correlation; None where `spearman` is.
     """
 
     spearman: float | None
@@ -71,8 +71,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 def coverage(correct: Sequence[bool]) -> float:
     """1 if any of a prompt's realised sequences is correct, else 0: Pass@M.
 
-    It is what the paper reports. For a tree it says nothing about any other number of sequences,
-    since they are neither independent nor equally many for all prompts.
+    The paper reports it. For a tree it does not determine Pass@k for other k: sequences are neither
+    independent nor equally many for all prompts.
     """
     return float(any(correct))
 
@@ -109,7 +109,7 @@ def _pass_at_whole_k(num_sequences: int, num_correct: int, k: int) -> float:
     return 1 - math.comb(num_sequences - num_correct, k) / math.comb(num_sequences, k)
 
 
-def pass_curve(correct: Sequence[bool]) -> NDArray[np.float64]:
+def pass_curve(correct: Sequence[bool]) -> Floats:
     """Unbiased pass@0 … pass@n of a prompt's n independent sequences: float64 [n + 1]."""
     num_sequences, num_correct = len(correct), sum(correct)
     ks = range(num_sequences + 1)
@@ -119,7 +119,7 @@ def pass_curve(correct: Sequence[bool]) -> NDArray[np.float64]:
 def equivalent_parallel_k(tokens: int, parallel_tokens: int, max_sequences: int) -> float:
     """Sequences per prompt that Full Parallel samples with as many generated tokens.
 
-    `tokens / (parallel_tokens / M)`, both added up over the same prompts.
+    `tokens / (parallel_tokens / M)`, both totals over the same prompts.
     """
     return tokens * max_sequences / parallel_tokens
 
@@ -187,5 +187,5 @@ def rank_correlation(left: Sequence[float], right: Sequence[float]) -> Correlati
     count = len(left)
     if count < 3 or len(set(left)) == 1 or len(set(right)) == 1:
         return Correlation(None, None, count)
-    found = spearmanr(left, right)
-    return Correlation(float(found.statistic), float(found.pvalue), count)
+    result = spearmanr(left, right)
+    return Correlation(float(result.statistic), float(result.pvalue), count)

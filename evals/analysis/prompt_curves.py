@@ -6,32 +6,31 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evals.analysis.curves import curve_of
+from eager_sgl.signals import Floats
+from evals.analysis.curves import Curve, curve_of
+from evals.analysis.groups import cell_label, group_by, make_group, without_seed
 from evals.records.plan import NESTED, Cell
 from evals.records.store import PromptRecord
 
-__all__ = ["PromptCurves", "curve_of_seeds", "curve_place", "prompt_curves"]
-
-Floats = NDArray[np.float64]
+__all__ = ["PromptCurves", "curve_cell", "curves_over_seeds", "prompt_curves"]
 
 
 @dataclass(frozen=True)
 class PromptCurves:
-    """A method's curves, each prompt's averaged over its seeds.
+    """A method's curves, averaged over the seeds of each prompt.
 
     Attributes:
-        place: what its cells have in common.
+        cell: that of all its records; see `curve_cell`.
         levels: of the prompts [P].
         tokens: float64 [P, n + 1], generated with 0 … n sequences.
-        passes: float64 [P, n + 1], chance of a correct one among them.
+        passes: float64 [P, n + 1], chance of a correct sequence among them.
         num_seeds: runs of each prompt that these are means over.
-        is_shared: whether the columns are not numbers of sequences, but what prompts that share
-            their tokens have at the same moment.
+        is_shared: whether prompts share their tokens: then a column is not a number of sequences,
+            but a moment that is the same for all prompts.
     """
 
-    place: Cell
+    cell: Cell
     levels: tuple[int | None, ...]
     tokens: Floats
     passes: Floats
@@ -40,81 +39,82 @@ class PromptCurves:
 
     @property
     def label(self) -> str:
-        """The method, its θ, and whether its prompts share."""
-        theta = f" θ={self.place.theta}" if self.place.theta else ""
-        return f"{self.place.name}{theta}{', shared' * self.is_shared}"
+        """The method, its θ, and whether its prompts share: its name at one temperature."""
+        return cell_label(self.cell, "θ") + self._suffix
 
     @property
     def name(self) -> str:
-        """The label with τ: what it differs in from others of the run."""
-        method, comma, shared = self.label.partition(",")
-        return f"{method} τ={self.place.temperature:g}{comma}{shared}"
+        """The label with τ: its name among all curves of the run."""
+        return cell_label(self.cell, "θτ") + self._suffix
+
+    @property
+    def _suffix(self) -> str:
+        return ", shared" if self.is_shared else ""
 
     def at_levels(self, levels: Sequence[int | None]) -> PromptCurves:
-        """Only the prompts of some levels; [None] keeps all."""
+        """The curves of the prompts of some levels; [None] keeps all."""
         if None in levels:
             return self
-        rows = [row for row, each in enumerate(self.levels) if each in levels]
+        rows = [row for row, level in enumerate(self.levels) if level in levels]
         kept = tuple(self.levels[row] for row in rows)
         return replace(self, levels=kept, tokens=self.tokens[rows], passes=self.passes[rows])
 
 
 def prompt_curves(records: Iterable[PromptRecord]) -> list[PromptCurves]:
-    """Of all methods that have one: a nested method's own, or the points of a sweep over M."""
-    nested: dict[Cell, list[PromptRecord]] = {}
-    swept: dict[Cell, list[PromptRecord]] = {}
-    for record in records:
-        groups = nested if record.method in NESTED else swept
-        groups.setdefault(curve_place(record.cell), []).append(record)
-    found = [curve_of_seeds(place, group, _own_curve) for place, group in nested.items()]
-    return found + [curve_of_seeds(place, group, _swept_curve) for place, group in swept.items()]
+    """Of nested methods their curves, of others the points of a sweep over M; nested ones first."""
+    groups = group_by(records, lambda record: curve_cell(record.cell))
+    nested = [cell for cell in groups if cell.method in NESTED]
+    swept = [cell for cell in groups if cell.method not in NESTED]
+    return [curves_over_seeds(cell, groups[cell], _nested_curve) for cell in nested] + [
+        curves_over_seeds(cell, groups[cell], _swept_curve) for cell in swept
+    ]
 
 
-def curve_place(cell: Cell) -> Cell:
+def curve_cell(cell: Cell) -> Cell:
     """What the cells of one curve have in common: not the seed, and M only where it is nested."""
-    place = cell._replace(seed=0)
-    return place if cell.method in NESTED else place._replace(max_sequences=0)
+    cell = without_seed(cell)
+    return cell if cell.method in NESTED else cell._replace(max_sequences=0)
 
 
-CurveOf = Callable[[Sequence[PromptRecord]], tuple[Floats, Floats]]
-
-
-def curve_of_seeds(place: Cell, records: Sequence[PromptRecord], curve: CurveOf) -> PromptCurves:
-    """The curves of one place.
+def curves_over_seeds(
+    cell: Cell,
+    records: Sequence[PromptRecord],
+    curve: Callable[[Sequence[PromptRecord]], Curve],
+) -> PromptCurves:
+    """The curves of one cell.
 
     Args:
-        curve: tokens and passes from the records of a prompt and a seed, which differ in M alone.
+        curve: from the records of a prompt and a seed, which differ in M alone.
     """
-    prompts: dict[str, dict[int, list[PromptRecord]]] = {}
-    for record in records:
-        prompts.setdefault(record.sample_id, {}).setdefault(record.seed, []).append(record)
-    names = sorted(prompts)
-    each = [[curve(group) for group in prompts[name].values()] for name in names]
-    length = max(len(tokens) for curves in each for tokens, _ in curves)
-    means = [np.mean([_padded(pair, length) for pair in curves], axis=0) for curves in each]
-    first = {record.sample_id: record.level for record in records}
+    prompts = [
+        [curve(runs) for runs in group_by(prompt, lambda record: record.seed).values()]
+        for prompt in make_group(records).prompts.values()
+    ]
+    length = max(len(curve.tokens) for curves in prompts for curve in curves)
+    means = [np.mean([_padded(curve, length) for curve in curves], axis=0) for curves in prompts]
+    levels = {record.sample_id: record.level for record in records}
     return PromptCurves(
-        place=place,
-        levels=tuple(first[name] for name in names),
+        cell=cell,
+        levels=tuple(levels[name] for name in sorted(levels)),
         tokens=np.array([mean[0] for mean in means]),
         passes=np.array([mean[1] for mean in means]),
-        num_seeds=min(map(len, each)),
+        num_seeds=min(map(len, prompts)),
     )
 
 
-def _own_curve(records: Sequence[PromptRecord]) -> tuple[Floats, Floats]:
+def _nested_curve(records: Sequence[PromptRecord]) -> Curve:
     (record,) = records
-    curve = curve_of(record)
-    return curve.tokens, curve.passes
+    return curve_of(record)
 
 
-def _swept_curve(records: Sequence[PromptRecord]) -> tuple[Floats, Floats]:
-    """A point per M, which is a run of its own."""
+def _swept_curve(records: Sequence[PromptRecord]) -> Curve:
+    """A point per M, each of which was run."""
     ordered = sorted(records, key=lambda record: record.max_sequences)
     tokens = np.array([0.0, *(record.counts.generated for record in ordered)])
-    return tokens, np.array([0.0, *(float(any(record.correct)) for record in ordered)])
+    return Curve(tokens, np.array([0.0, *(float(any(record.correct)) for record in ordered)]))
 
 
-def _padded(pair: tuple[Floats, Floats], length: int) -> Floats:
-    """A search that ended early stays where it was."""
-    return np.array([np.pad(each, (0, length - len(each)), mode="edge") for each in pair])
+def _padded(curve: Curve, length: int) -> Floats:
+    """Tokens and passes [2, length]; a search that ended early keeps its last values."""
+    pairs = (curve.tokens, curve.passes)
+    return np.array([np.pad(each, (0, length - len(each)), mode="edge") for each in pairs])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eager_sgl.signals import Floats
 from evals.analysis.intervals import Resamples
 from evals.analysis.prompt_curves import PromptCurves
-from evals.comparison.budgets import CONFIDENCE, resampled
+from evals.comparison.resampling import CONFIDENCE, resampled
 
-__all__ = ["Needed", "needed_tokens", "ratio_interval"]
+__all__ = ["Needed", "Pace", "needed_everywhere", "needed_tokens", "ratio_interval"]
 
-Floats = NDArray[np.float64]
+TARGETS = (8, 16, 32)
+"""Pass@k of Full Parallel for these k is to be reached."""
+Pace = Mapping[str, float]
+"""Generated tokens per second, by the name of a method."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +27,16 @@ class Needed:
     """What a method needs to reach Full Parallel's pass@k over some prompts.
 
     Attributes:
-        method: as the run calls it, with its temperature.
+        method: its name with θ and τ.
         levels: of the prompts.
         target: Full Parallel's pass@k, at the run's first temperature.
-        tokens: per prompt, that the method needs; None where it never gets there.
+        tokens: per prompt, that the method needs; None where it never reaches the target.
         reference: Full Parallel at some temperature.
-        reference_tokens: that this needs to get there.
-        ratio: of the two; None with either.
+        reference_tokens: that the reference needs.
+        ratio: of the two; None where one of them is.
         interval: 90 % bootstrap interval of the ratio over prompts, with an unseen run
-            (`evals.analysis.intervals`); a resample in which the method never gets there counts as
-            infinite.
-        seconds, reference_seconds: what the tokens take at the pace of the run; None where nobody
+            (`evals.analysis.intervals`); infinite in a resample that does not reach the target.
+        seconds, reference_seconds: for the tokens at the pace of the run; None where that was not
             measured.
     """
 
@@ -50,6 +54,50 @@ class Needed:
     reference_seconds: float | None = None
 
 
+def needed_everywhere(
+    curves: Sequence[PromptCurves],
+    base: PromptCurves,
+    references: Sequence[PromptCurves],
+    pace: Pace,
+) -> Iterator[Needed]:
+    """All methods against all references, over all prompts, by level, and over the hard levels.
+
+    A reference whose prompts share their tokens is compared only with methods whose prompts do.
+
+    Args:
+        base: gives the targets.
+        references: Full Parallel at all temperatures.
+    """
+    targets = [k for k in TARGETS if k < base.passes.shape[1]]
+    pairs = [
+        (method, reference)
+        for method, reference in product(curves, references)
+        if method.is_shared or not reference.is_shared
+    ]
+    for levels, (method, reference), k in product(_level_sets(base), pairs, targets):
+        needed = needed_tokens(
+            method.at_levels(levels), base.at_levels(levels), reference.at_levels(levels), k
+        )
+        yield replace(
+            needed,
+            seconds=_seconds(needed.tokens, pace.get(method.name)),
+            reference_seconds=_seconds(needed.reference_tokens, pace.get(reference.name)),
+        )
+
+
+def _level_sets(curves: PromptCurves) -> list[Sequence[int | None]]:
+    """All prompts, each level, and all levels but the easiest."""
+    levels = sorted({level for level in curves.levels if level is not None})
+    sets: list[Sequence[int | None]] = [[None]]
+    if len(set(curves.levels)) > 1:
+        sets += [[level] for level in levels]
+    return [*sets, levels[1:]] if len(levels) > 2 else sets
+
+
+def _seconds(tokens: float | None, pace: float | None) -> float | None:
+    return None if tokens is None or pace is None else tokens / pace
+
+
 def needed_tokens(
     method: PromptCurves, parallel: PromptCurves, reference: PromptCurves, k: int
 ) -> Needed:
@@ -58,26 +106,24 @@ def needed_tokens(
     Args:
         parallel: gives the target, its pass@k.
         reference: Full Parallel at any temperature, whose tokens to the target are the measure.
-        k: at most what `parallel` was run with.
+        k: at most that of the largest run of `parallel`.
     """
     even = np.full((1, len(method.levels)), 1 / len(method.levels))
     targets = even @ parallel.passes[:, k]
-    target = float(targets[0])
     tokens, reference_tokens = (
         float(_tokens_to(even, side, targets)[0]) for side in (method, reference)
     )
     is_known = math.isfinite(tokens + reference_tokens) and reference_tokens > 0
-    ratio = tokens / reference_tokens if is_known else None
     return Needed(
         method=method.name,
         levels=tuple(sorted(set(method.levels), key=str)),
         num_prompts=len(method.levels),
         k=k,
-        target=target,
+        target=float(targets[0]),
         tokens=tokens if math.isfinite(tokens) else None,
         reference=reference.name,
         reference_tokens=reference_tokens if math.isfinite(reference_tokens) else None,
-        ratio=ratio,
+        ratio=tokens / reference_tokens if is_known else None,
         interval=ratio_interval(resampled(method), method, parallel, reference, k)
         if is_known
         else None,
@@ -97,8 +143,8 @@ def _tokens_to(weights: Floats, curves: PromptCurves, targets: Floats) -> Floats
         (each[rows, above - 1], each[rows, above]) for each in (passes, tokens)
     )
     share = np.clip((targets - low) / np.where(high > low, high - low, 1), 0, 1)
-    found: Floats = np.where(is_reached[:, -1], start + share * (end - start), np.inf)
-    return found
+    needed: Floats = np.where(is_reached[:, -1], start + share * (end - start), np.inf)
+    return needed
 
 
 def ratio_interval(
@@ -108,19 +154,19 @@ def ratio_interval(
     reference: PromptCurves,
     k: int,
 ) -> tuple[float, float]:
-    """90 % interval of the ratio that `needed_tokens` finds, from its arguments.
+    """90 % interval of the ratio in `needed_tokens`, from its arguments.
 
-    The unseen run is one that Full Parallel solves and the method does not, or the other way round.
+    The unseen run is one that Full Parallel solves and the method does not, or the reverse.
     """
     targets = drawn.weights @ parallel.passes[:, k]
-    most = _tokens_to(drawn.weights, reference, targets)
+    reference_tokens = _tokens_to(drawn.weights, reference, targets)
     tail = (1 - CONFIDENCE) / 2
     ends = []
-    for quantile, moved in ((tail, -drawn.unseen), (1 - tail, drawn.unseen)):
-        own = _tokens_to(drawn.weights, method, targets + moved)
-        is_known = np.isfinite(own) & (most > 0)
-        ratios = np.where(np.isfinite(own), 1.0, np.inf)
-        ratios[is_known] = own[is_known] / most[is_known]
-        # Without interpolation, which has no value between a number and infinity.
+    for quantile, shift in ((tail, -drawn.unseen), (1 - tail, drawn.unseen)):
+        tokens = _tokens_to(drawn.weights, method, targets + shift)
+        is_known = np.isfinite(tokens) & (reference_tokens > 0)
+        ratios = np.where(np.isfinite(tokens), 1.0, np.inf)
+        ratios[is_known] = tokens[is_known] / reference_tokens[is_known]
+        # Without interpolation, which is undefined between a number and infinity.
         ends.append(float(np.quantile(ratios, quantile, method="nearest")))
     return ends[0], ends[1]

@@ -1,9 +1,9 @@
 """How often an interval errs: `python evals/comparison/null_simulation.py`, or `make null`.
 
 Both sides are drawn from the same distribution: a method that samples M independent sequences for a
-prompt, and Full Parallel with 24, compared by the code that reports and `compare.py` use. So every
-"better" and every "worse" is an error, and there may be 2.5 % of either under a 95 % interval, 5 %
-under one of 90 %. A method that truly passes more shows the power. "Plain" is the percentile
+prompt, and Full Parallel with 24, compared by the code of reports and of `compare.py`. So every
+"better" and every "worse" is an error: at most 2.5 % of either are expected from a 95 % interval,
+5 % from one of 90 %. A method that truly passes more shows the power. "Plain" is the percentile
 bootstrap over prompts, with a binomial bound only where a method passes all prompts or none.
 """
 
@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl.signals import Floats
 from evals.analysis.intervals import Resamples, resamples
 from evals.analysis.matching import matched_interval
 from evals.analysis.metrics import pass_curve
@@ -30,10 +31,8 @@ from evals.report.table import ruled
 
 __all__ = ["WORLDS", "Case", "Errors", "main", "matched_errors", "ratio_errors"]
 
-Array = NDArray[np.float64]
-
 NUM_SEQUENCES = 24
-"""Of Full Parallel, as `make run` has it."""
+"""Of Full Parallel, as in `make run`."""
 NUM_PROMPTS = (10, 20, 30, 60, 100, 300)
 MAX_SEQUENCES = (1, 2, 4, 16)
 TARGET = 8
@@ -43,17 +42,17 @@ CURVES = np.array(
 )
 
 
-def _levels(rng: np.random.Generator, num: int) -> Array:
+def _levels(rng: np.random.Generator, num: int) -> Floats:
     """Pass rates as the bundled reasoner's at its four levels."""
     drawn = [np.ones(num), rng.beta(9, 0.8, num), rng.beta(1, 0.77, num), rng.beta(0.9, 1.27, num)]
     return np.choose(np.arange(num) % 4, drawn)
 
 
-def _two_kinds(rng: np.random.Generator, num: int) -> Array:
+def _two_kinds(rng: np.random.Generator, num: int) -> Floats:
     return np.where(rng.random(num) < 0.5, rng.beta(0.3, 8, num), rng.beta(8, 0.3, num))
 
 
-WORLDS: dict[str, Callable[[np.random.Generator, int], Array]] = {
+WORLDS: dict[str, Callable[[np.random.Generator, int], Floats]] = {
     "near 0": lambda rng, num: rng.beta(0.4, 6, num),
     "near 1": lambda rng, num: rng.beta(2.5, 0.25, num),
     "all at .9": lambda _, num: np.full(num, 0.9),
@@ -65,10 +64,10 @@ WORLDS: dict[str, Callable[[np.random.Generator, int], Array]] = {
 
 
 class Case(NamedTuple):
-    """What is simulated.
+    """A simulated run.
 
     Attributes:
-        gain: by how much the method truly passes more, mean over prompts; 0 under the null.
+        gain: true difference of the method's pass, mean over prompts; 0 under the null.
     """
 
     world: str
@@ -91,7 +90,7 @@ class _Side(NamedTuple):
     """Sequences of one side: arrays [S, P, k]."""
 
     correct: NDArray[np.bool_]
-    lengths: Array
+    lengths: Floats
 
 
 def _both(case: Case, rng: np.random.Generator) -> tuple[_Side, _Side]:
@@ -110,7 +109,7 @@ def _both(case: Case, rng: np.random.Generator) -> tuple[_Side, _Side]:
 
 @cache
 def _unsolved(world: str, max_sequences: int) -> float:
-    """Share of prompts that M sequences leave without a correct one."""
+    """Share of prompts without a correct one among M sequences."""
     chances = WORLDS[world](np.random.default_rng(0), 200_000)
     return float(np.mean((1 - chances) ** max_sequences))
 
@@ -136,7 +135,7 @@ def matched_errors(case: Case, repeats: int, num_resamples: int) -> Errors:
         resamples(case.num_prompts, case.num_seeds, num_resamples),
     )
     rescue = case.gain / _unsolved(case.world, case.max_sequences) if case.gain else 0.0
-    found = []
+    intervals = []
     for _ in range(repeats):
         method, parallel = _both(case, rng)
         solved = method.correct.any(axis=2)
@@ -148,12 +147,12 @@ def matched_errors(case: Case, repeats: int, num_resamples: int) -> Errors:
             parallel.lengths.sum(axis=2).mean(axis=0),
         )
         plain, present = (matched_interval(each, *arguments) for each in drawn)
-        found.append([_bounded(plain, arguments[0]), present])
-    return _errors(found, 0.0)
+        intervals.append([_bounded(plain, arguments[0]), present])
+    return _errors(intervals, 0.0)
 
 
-def _bounded(interval: tuple[float, float], values: Array) -> tuple[float, float]:
-    """With the binomial bound on what was not seen in so many prompts."""
+def _bounded(interval: tuple[float, float], values: Floats) -> tuple[float, float]:
+    """With the binomial bound on the unseen outcome in so many prompts."""
     low, high = interval
     bound = 1 - 0.025 ** (1 / len(values))
     return low - bound * (values.min() == 1), high + bound * (values.max() == 0)
@@ -169,7 +168,7 @@ def ratio_errors(case: Case, repeats: int, num_resamples: int) -> Errors:
         _plain(case.num_prompts, num_resamples),
         resamples(case.num_prompts, case.num_seeds, num_resamples),
     )
-    found = []
+    intervals = []
     for _ in range(repeats):
         method, parallel = _both(case, rng)
         search = _curves(
@@ -184,17 +183,17 @@ def ratio_errors(case: Case, repeats: int, num_resamples: int) -> Errors:
             CURVES[parallel.correct.sum(axis=2)][:, :, 1:],
         )
         ends = [ratio_interval(each, search, sampled, sampled, TARGET) for each in drawn]
-        found.append([(-high, -low) for low, high in ends])
-    return _errors(found, -1.0)
+        intervals.append([(-high, -low) for low, high in ends])
+    return _errors(intervals, -1.0)
 
 
-def _curves(method: str, tokens: Array, passes: Array) -> PromptCurves:
+def _curves(method: str, tokens: Floats, passes: Floats) -> PromptCurves:
     """From arrays [S, P, n] for 1 … n sequences."""
-    place = Cell(method, tokens.shape[2], None, 1.0, 0)
+    cell = Cell(method, tokens.shape[2], None, 1.0, 0)
     levels = (None,) * tokens.shape[1]
     start = ((0, 0), (1, 0))
     return PromptCurves(
-        place,
+        cell,
         levels,
         np.pad(tokens.mean(axis=0), start),
         np.pad(passes.mean(axis=0), start),
@@ -202,16 +201,40 @@ def _curves(method: str, tokens: Array, passes: Array) -> PromptCurves:
     )
 
 
-def _table(title: str, cases: Sequence[Case], found: dict[Case, Errors], is_plain: bool) -> str:
+class Simulation(Protocol):
+    """The errors of an interval in repeated runs of a case."""
+
+    def __call__(self, case: Case, *, repeats: int, num_resamples: int) -> Errors: ...
+
+
+def _table(title: str, cases: Sequence[Case], errors: dict[Case, Errors], is_plain: bool) -> str:
     names = dict.fromkeys((c.world, c.max_sequences, c.num_seeds, c.gain) for c in cases)
     numbers = sorted({case.num_prompts for case in cases})
     lines = [["pass rates", "M", "seeds", "gain", *map(str, numbers)]]
     for world, cap, seeds, gain in names:
-        row = [found[Case(world, cap, number, seeds, gain)] for number in numbers]
-        shares = [each[:2] if is_plain else each[2:] for each in row]
+        row = [errors[Case(world, cap, number, seeds, gain)] for number in numbers]
+        shares = [shares[:2] if is_plain else shares[2:] for shares in row]
         cells = [" ".join(f"{share:.3f}"[1:] if share < 1 else "1" for share in s) for s in shares]
         lines.append([world, str(cap), str(seeds), f"{gain:+.2f}" if gain else "0", *cells])
-    return f"{title}, {'plain' if is_plain else 'with an unseen run'}\n{ruled(lines, 1)}"
+    return f"{title}, {'plain' if is_plain else 'with an unseen run'}\n{ruled(lines)}"
+
+
+def _cases() -> dict[str, tuple[list[Case], Simulation, int]]:
+    """Cases, simulation, and by how much its repeats are divided, by the title of the table."""
+    null = [Case(*each) for each in product(WORLDS, MAX_SEQUENCES, NUM_PROMPTS)]
+    null += [Case("levels", cap, number, 3) for cap, number in product((4, 16), NUM_PROMPTS)]
+    power = [
+        Case(world, 4, number, seeds, gain)
+        for world, seeds, gain, number in product(
+            ("levels", "uniform"), (1, 3), (0.05, 0.1), NUM_PROMPTS
+        )
+    ]
+    ratio = [Case(world, 16, number) for world, number in product(WORLDS, NUM_PROMPTS)]
+    return {
+        "difference at equal tokens, 95 %": (null, matched_errors, 1),
+        "the same where the method is better": (power, matched_errors, 1),
+        "tokens to pass@8, 90 %, a third of the repeats": (ratio, ratio_errors, 3),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -225,36 +248,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.repeats < 3:
         parser.error(f"--repeats is {options.repeats}; it must be at least 3")
-    null = [
-        Case(world, cap, number)
-        for world, cap, number in product(WORLDS, MAX_SEQUENCES, NUM_PROMPTS)
-    ]
-    null += [Case("levels", cap, number, 3) for cap, number in product((4, 16), NUM_PROMPTS)]
-    power = [
-        Case(world, 4, number, seeds, gain)
-        for world, seeds, gain, number in product(
-            ("levels", "uniform"), (1, 3), (0.05, 0.1), NUM_PROMPTS
-        )
-    ]
-    ratio = [Case(world, 16, number) for world, number in product(WORLDS, NUM_PROMPTS)]
     error = 1.96 * (0.025 * 0.975 / options.repeats) ** 0.5
     print(f"better and worse, by number of prompts; .025 has ± {error:.3f}")
-    parts = (
-        ("difference at equal tokens, 95 %", null, matched_errors, options.repeats),
-        ("the same where the method is better", power, matched_errors, options.repeats),
-        (
-            "tokens to pass@8, 90 %, a third of the repeats",
-            ratio,
-            ratio_errors,
-            options.repeats // 3,
-        ),
-    )
     with ProcessPoolExecutor(options.processes) as pool:
-        for title, cases, errors, repeats in parts:
-            run = partial(errors, repeats=repeats, num_resamples=options.resamples)
-            found = dict(zip(cases, pool.map(run, cases), strict=True))
+        for title, (cases, simulate, divisor) in _cases().items():
+            repeats = options.repeats // divisor
+            run = partial(simulate, repeats=repeats, num_resamples=options.resamples)
+            errors = dict(zip(cases, pool.map(run, cases), strict=True))
             for is_plain in (True, False):
-                print(f"\n{_table(title, cases, found, is_plain)}", flush=True)
+                print(f"\n{_table(title, cases, errors, is_plain)}", flush=True)
     return 0
 
 

@@ -1,33 +1,64 @@
-"""What exploring costs the mean sequence and the vote, and what the model's probability mends."""
+"""What exploring costs the mean sequence and the vote, and what weights by probability regain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from eager_sgl.search.votes import vote_weights
+from evals.analysis.groups import group_by, without_seed
 from evals.analysis.metrics import majority_correct, pass_rate, weighted_majority_correct
+from evals.records.plan import PARALLEL
 from evals.records.store import PromptRecord
 
-__all__ = ["Votes", "votes_of"]
+__all__ = ["MethodVotes", "Votes", "votes_of", "votes_of_methods"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Votes:
     """Means over prompts and seeds.
 
     Attributes:
         pass_rate: correctness of a prompt's sequences.
         cons: whether the majority answer is correct.
-        weighted_cons: the same where each sequence weighs as much as the model thinks it likely
-            (`vote_weights`); None where that is not known of all.
+        weighted_cons: the same where the model's probability weighs a vote (`vote_weights`); None
+            where it is not known of all sequences.
     """
 
     pass_rate: float
     cons: float
     weighted_cons: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodVotes(Votes):
+    """The votes of a method at one M, θ and τ; θ is "auto" where it is adaptive."""
+
+    method: str
+    temperature: float
+    theta: str | None
+    max_sequences: int
+
+
+def votes_of_methods(
+    records: Sequence[PromptRecord], max_sequences: int | None
+) -> Iterator[MethodVotes]:
+    """The votes of all methods.
+
+    Args:
+        max_sequences: the most sequences that count of Full Parallel; None for all.
+    """
+    for cell, group in group_by(records, lambda record: without_seed(record.cell)).items():
+        k = max_sequences if cell.method == PARALLEL else None
+        yield MethodVotes(
+            method=cell.name,
+            temperature=cell.temperature,
+            theta=cell.theta or None,
+            max_sequences=min(cell.max_sequences, k or cell.max_sequences),
+            **asdict(votes_of(group, k)),
+        )
 
 
 def votes_of(records: Sequence[PromptRecord], k: int | None = None) -> Votes:

@@ -33,7 +33,9 @@ def publish(
 ) -> None:
     """Print the table, and, to renew them, write the summary and the page."""
     from evals.report.page import REPORT, write_report
-    from evals.report.report import render_table, summarise_run
+    from evals.report.summarise import summarise_run
+    from evals.report.summary import summary_json
+    from evals.report.table import render_table
 
     records, failures = list(records), list(failures)
     summary = summarise_run(header, records, plan, wall_seconds(records, plan), failures)
@@ -45,8 +47,8 @@ def publish(
         # The page is written last: an existing page is of the present summary.
         with reported(folder / REPORT):
             (folder / REPORT).unlink(missing_ok=True)
-        write_whole(folder / SUMMARY, summary.to_json())
-        write_report(folder)
+        write_whole(folder / SUMMARY, summary_json(summary))
+        write_report(folder, summary, records)
 
 
 def is_published(folder: Path) -> bool:

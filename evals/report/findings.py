@@ -2,187 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from evals.analysis.intervals import FEWEST_PROMPTS
+from evals.analysis.groups import cell_setting
+from evals.analysis.intervals import MIN_PROMPTS
 from evals.analysis.matching import MatchedParallel
-from evals.config import BIDS, FRONTIER
-from evals.records.header import SearchFields
-from evals.records.plan import PARALLEL, SEARCHES, Cell, Plan
-from evals.report.summary import Row
+from evals.records.plan import PARALLEL
+from evals.report.rows import Row
 
-__all__ = ["ending_notes", "findings", "notes"]
+__all__ = ["findings"]
 
 Point = tuple[str, MatchedParallel]
-Label = Callable[[Row], str]
+"""A setting, and the comparison there."""
 
 
-def findings(rows: Sequence[Row]) -> tuple[str, ...]:
+def findings(rows: Sequence[Row]) -> Iterator[str]:
     """A sentence per method over all prompts and one by level; none without Full Parallel."""
-    label = _labels(rows)
-    sentences = []
-    for method in dict.fromkeys(row.name for row in rows if row.method != PARALLEL):
-        own = [row for row in rows if row.name == method]
+    parts = _swept_parts(rows)
+    for method in dict.fromkeys(row.cell.name for row in rows if row.cell.method != PARALLEL):
+        of_method = [row for row in rows if row.cell.name == method]
         overall = [
-            (label(row) or f"M={row.max_sequences}", row.matched) for row in own if row.matched
+            (cell_setting(row.cell, parts) or cell_setting(row.cell, "M"), row.matched)
+            for row in of_method
+            if row.matched
         ]
         if overall:
-            sentences.append(f"{method} against parallel at equal tokens: {_verdicts(overall)}.")
+            yield f"{method} against parallel at equal tokens: {_verdicts(overall)}."
         by_level = [
-            (" ".join(filter(None, [f"level {level.level}", label(row)])), level.matched)
-            for row in own
+            (f"level {level.level} {cell_setting(row.cell, parts)}".rstrip(), level.matched)
+            for row in of_method
             for level in row.levels
             if level.matched and len(row.levels) > 1
         ]
         if by_level:
-            sentences.append(f"{method} within levels, at each level's tokens: {_few(by_level)}.")
-    return tuple(sentences)
+            verdicts = _counted_verdicts(by_level)
+            yield f"{method} within levels, at the tokens of each level: {verdicts}."
 
 
-def _labels(rows: Sequence[Row]) -> Label:
-    """Names a row by what differs between rows."""
-    branching = [row for row in rows if row.method != PARALLEL]
-    with_cap = len({row.max_sequences for row in branching}) > 1
-    with_threshold = len({row.threshold for row in branching}) > 1
-    with_temperature = len({row.temperature for row in branching}) > 1
-
-    def label(row: Row) -> str:
-        parts = [f"M={row.max_sequences}"] if with_cap else []
-        parts += [f"θ={row.theta}"] if with_threshold and row.theta else []
-        parts += [f"τ={row.temperature:g}"] if with_temperature else []
-        return " ".join(parts)
-
-    return label
+def _swept_parts(rows: Sequence[Row]) -> str:
+    """Those of M, θ and τ in which the rows differ."""
+    cells = [row.cell for row in rows if row.cell.method != PARALLEL]
+    return "".join(part for part in "Mθτ" if len({cell_setting(cell, part) for cell in cells}) > 1)
 
 
 def _verdicts(points: Sequence[Point]) -> str:
-    wins, losses, open_, absent = _sorted(points)
-    parts = [f"better at {_listed(wins)}" if wins else "better nowhere"]
-    parts.append(f"worse at {_listed(losses)}" if losses else "worse nowhere")
-    if open_:
-        few = any(matched.num_prompts < FEWEST_PROMPTS for _, matched in open_)
-        why = f"under {FEWEST_PROMPTS} prompts" if few else "the 95 % interval covers zero"
-        parts.append(f"undecided ({why}) at {_listed(open_)}")
-    if absent:
-        names = "; ".join(name for name, _ in absent)
-        parts.append(
-            "beyond the tokens of parallel, so without a comparison (--parallel-sequences), at "
-            f"{names}"
+    better, worse, undecided, incomparable = _by_verdict(points)
+    clauses = _decided(better, worse)
+    if undecided:
+        is_few = any(matched.num_prompts < MIN_PROMPTS for _, matched in undecided)
+        reason = f"under {MIN_PROMPTS} prompts" if is_few else "the 95 % interval covers zero"
+        clauses.append(f"undecided ({reason}) at {_listed(undecided)}")
+    if incomparable:
+        clauses.append(
+            "not comparable, with more tokens than parallel generated (--parallel-sequences), at "
+            + "; ".join(setting for setting, _ in incomparable)
         )
-    return "; ".join(parts)
+    return "; ".join(clauses)
 
 
-def _few(points: Sequence[Point]) -> str:
-    """As `_verdicts`, but what is undecided is only counted."""
-    wins, losses, open_, absent = _sorted(points)
-    parts = [f"better at {_listed(wins)}" if wins else "better nowhere"]
-    parts.append(f"worse at {_listed(losses)}" if losses else "worse nowhere")
-    parts.append(f"undecided at {len(open_)} of {len(points)}")
-    parts += [f"no comparison at {len(absent)}"] if absent else []
-    return "; ".join(parts)
+def _counted_verdicts(points: Sequence[Point]) -> str:
+    """As `_verdicts`, but undecided points are only counted."""
+    better, worse, undecided, incomparable = _by_verdict(points)
+    clauses = _decided(better, worse)
+    clauses.append(f"undecided at {len(undecided)} of {len(points)}")
+    clauses += [f"no comparison at {len(incomparable)}"] if incomparable else []
+    return "; ".join(clauses)
 
 
-def _sorted(points: Sequence[Point]) -> list[list[Point]]:
-    """Better, worse, undecided, and those that cannot be compared."""
+def _decided(better: Sequence[Point], worse: Sequence[Point]) -> list[str]:
+    return [
+        f"better at {_listed(better)}" if better else "better nowhere",
+        f"worse at {_listed(worse)}" if worse else "worse nowhere",
+    ]
+
+
+def _by_verdict(points: Sequence[Point]) -> list[list[Point]]:
+    """Better, worse, undecided, and not comparable."""
     verdicts = ("better", "worse", "undecided", None)
-    return [[point for point in points if point[1].verdict == each] for each in verdicts]
+    return [[point for point in points if point[1].verdict == verdict] for verdict in verdicts]
 
 
 def _listed(points: Sequence[Point]) -> str:
-    return ", ".join(f"{name} ({matched.difference:+.3f})" for name, matched in points)
-
-
-def notes(
-    rows: Sequence[Row], missing: Mapping[Cell, int], waiting: Mapping[Cell, int], plan: Plan
-) -> tuple[str, ...]:
-    """How the figures of the rows came about, and what they do not say.
-
-    Args:
-        missing: results that there are not, by cell.
-        waiting: of these cells those in which prompts have not been tried.
-    """
-    found = [_partial(missing)] if waiting else []
-    if any(row.matched for row in rows):
-        found.append(_equal_tokens(rows))
-    if any(row.method != PARALLEL for row in rows):
-        found.append(TREES)
-    if any(row.method == "eager" for row in rows):
-        found.append(LABELS)
-    if any(row.estimated for row in rows):
-        found.append(_estimated(plan))
-    if any(len(row.seeds) > 1 for row in rows):
-        found.append(_seeds(rows))
-    return tuple(found)
-
-
-def ending_notes(rows: Sequence[Row], search: SearchFields) -> tuple[str, ...]:
-    """What else than M ended the searches.
-
-    Args:
-        search: the options of the searches.
-    """
-    methods = {row.method for row in rows}
-    stop, budget = search.stop, search.token_budget
-    found = []
-    if stop and methods & {*SEARCHES}:
-        found.append(STOPPED.format(stop=stop))
-    if budget and methods & {*SEARCHES}:
-        found.append(SHARED.format(budget=budget, bids=BIDS[search.bids or FRONTIER]))
-    return tuple(found)
-
-
-STOPPED = (
-    "Searches were ended early ({stop}): their figures are those of the sequences that they had by "
-    "then. A verifier has seen what they are judged by, and Pass@k for smaller k is not unbiased."
-)
-
-SHARED = (
-    "The prompts of a search shared {budget} tokens per prompt by {bids}: some have fewer "
-    "than M sequences because others had a use for more."
-)
-
-TREES = (
-    "Pass@M of a tree is coverage with the sequences it realised, often fewer than M and not "
-    "independent; a method with a second stage may have more than M."
-)
-
-LABELS = (
-    "eager spends its surplus on prompts that it knows to be unsolved, from their labels or a "
-    "verifier; no other method here knows them."
-)
-
-
-def _partial(missing: Mapping[Cell, int]) -> str:
-    return (
-        f"PARTIAL: {sum(missing.values()):,} results are missing, in {len(missing)} of the planned "
-        "combinations of method, M, θ, temperature and seed; comparisons are over the prompts that "
-        "both sides have. A method of two stages that is not complete is not compared: what is "
-        "missing of it are its hard prompts."
-    )
-
-
-def _equal_tokens(rows: Sequence[Row]) -> str:
-    ks = [row.matched.k for row in rows if row.matched]
-    low, high = min(ks), max(ks)
-    k = f"k = {low:.2f}" if low == high else f"k = {low:.2f} to {high:.2f}"
-    return (
-        f"Equal tokens: parallel at the k where it generates as many tokens ({k}), unbiased Pass@k "
-        "(Chen et al. 2021), linear between whole k. Intervals: 95 %, paired bootstrap over "
-        "prompts, with one run more that went the other way; not corrected for the number of "
-        f"comparisons; no verdict on fewer than {FEWEST_PROMPTS} prompts."
-    )
-
-
-def _estimated(plan: Plan) -> str:
-    return (
-        f"parallel was run once, with {plan.parallel_sequences} sequences per prompt; its rows "
-        "are estimated from that: Pass@M unbiased, Cons from random subsets, #T and seconds in "
-        "proportion."
-    )
-
-
-def _seeds(rows: Sequence[Row]) -> str:
-    return (
-        f"{max(len(row.seeds) for row in rows)} seeds: each prompt's values averaged over them, "
-        "± over prompts; #S and #T added up over seeds."
-    )
+    return ", ".join(f"{setting} ({matched.difference:+.3f})" for setting, matched in points)

@@ -1,6 +1,6 @@
-"""What the paper reports (arXiv 2510.11170), to stand beside a run of the same.
+"""The figures of the paper (arXiv 2510.11170), to be shown beside a run of the same.
 
-Pass@32 and millions of generated tokens, of its tables on AIME 2025, HMMT February 2025,
+Pass@32 and millions of generated tokens, from its tables on AIME 2025, HMMT February 2025,
 GPQA-Diamond and HumanEval+. It samples at temperature 0.6 and top-p 0.95, in a context of 32k
 tokens.
 """
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from evals.records.header import RunHeader, StoredConfig
 
@@ -26,16 +25,13 @@ class PaperRow:
     Attributes:
         pass_at_k: Pass@32.
         million_tokens: #T, generated over the whole benchmark.
-        differs: what the run does otherwise than the paper, such as "top-p 1".
+        differs: where the settings of the run differ, such as "top-p 1".
     """
 
     pass_at_k: float
     million_tokens: float
     differs: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """With the names of `summary.json`."""
-        return asdict(self) | {"differs": list(self.differs), "source": "arXiv 2510.11170"}
+    source: str = "arXiv 2510.11170"
 
 
 PAPER: Mapping[tuple[str, str, str], PaperRow] = {
@@ -53,25 +49,23 @@ PAPER: Mapping[tuple[str, str, str], PaperRow] = {
     ("humaneval_plus", "gpt-oss-20b", "eager_init"): PaperRow(0.97, 3),
 }
 """By task, preset and method."""
-
-
 NUM_PROMPTS = {"aime_2025": 30, "hmmt_feb_2025": 30, "gpqa_diamond": 198, "humaneval_plus": 164}
 TEMPERATURE, TOP_P, MAX_NEW_TOKENS = 0.6, 0.95, 32768
 CAPS = {"eager_adapt": 2.0, "eager": 2.0}
-"""Most extra sequences of a prompt, in M."""
+"""Maximum of extra sequences of a prompt, in M."""
 QUANTISED = re.compile(r"[-_.](fp8|fp4|nvfp4|awq|gptq|int4|int8|gguf|bnb|w\d)", re.IGNORECASE)
 
 
 def paper_row(
     header: RunHeader, method: str, max_sequences: int, temperature: float = TEMPERATURE
 ) -> PaperRow | None:
-    """The paper's row for a row of a run, with what the run does otherwise.
+    """The paper's figures for a row of a run, with the settings that differ.
 
-    None where the paper has none, and where the run is of another thing: of fewer prompts, of a
-    copy of the benchmark, of quantised weights, or with a verifier.
+    None where the paper has none, and where the run is not comparable: with fewer prompts, a copy
+    of the benchmark, quantised weights, or a verifier.
 
     Args:
-        header: what the run is, as in `config.json`.
+        header: the content of `config.json`.
         method: of the row.
         max_sequences: M of the row.
         temperature: τ of the row.
@@ -79,14 +73,14 @@ def paper_row(
     from evals.config.presets import preset_for
 
     preset = preset_for(header.model)
-    if preset is None or max_sequences != MAX_SEQUENCES or not _is_the_same(header):
+    if preset is None or max_sequences != MAX_SEQUENCES or not _is_comparable(header):
         return None
     row = PAPER.get((header.config.task, preset.name, method))
     return row and replace(row, differs=_differences(header.config, method, temperature))
 
 
-def _is_the_same(header: RunHeader) -> bool:
-    """Whether it is the whole benchmark, of the hub, with the weights as they are published."""
+def _is_comparable(header: RunHeader) -> bool:
+    """Whether the run is of the whole benchmark from the hub, with the published weights."""
     config = header.config
     is_whole = config.plan.num_prompts == NUM_PROMPTS.get(config.task)
     is_quantised = QUANTISED.search(header.model) is not None

@@ -1,7 +1,7 @@
-"""What the client alone is able to do: `python evals/bench.py --client-only`.
+"""The speed of the client alone: `python evals/bench.py --client-only`.
 
-The server is `evals/throughput/instant_server.py`, a process of its own; what is timed is
-this process's CPU, so that the figures are those of one core whatever else the machine does.
+The server is `evals/throughput/instant_server.py`, in another process. The CPU time of this process
+is measured, so that the figures are those of one core whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import psutil
 
@@ -19,17 +20,29 @@ from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import PromptResult
 from evals.throughput.instant_server import NUM_BRANCHING_STEPS, PROMPT, instant_server
 
-__all__ = ["time_client"]
+__all__ = ["ClientSpeed", "time_client"]
 
 PER_PROMPT: int = 2**NUM_BRANCHING_STEPS
 NUM_TOKENS = 2048
 SAMPLE_SECONDS = 0.01
 TOKEN_BYTES = {"gate": 3 * 8, "chunk": 3 * 8 + 2 * 24}
-"""Of one token in the tree: places in three lists, and, if monitored, two numbers."""
+"""Of a token in the tree: entries of three lists and, if monitored, two numbers."""
 
 
-def time_client(live_branches: Sequence[int]) -> list[dict[str, Any]]:
-    """A row for each monitor and number of live branches, a multiple of 32 each."""
+@dataclass(frozen=True)
+class ClientSpeed:
+    """A monitor with some live branches: a row of `bench_client.json`."""
+
+    monitor: str
+    live_branches: int
+    tokens_per_cpu_second: float
+    tokens_per_second: float
+    requests_per_1000_tokens: float
+    bytes_per_live_branch: float
+
+
+def time_client(live_branches: Sequence[int]) -> list[ClientSpeed]:
+    """Each monitor with each number of live branches, which are multiples of 32."""
     rows = []
     with instant_server() as url:
         monitors: tuple[Literal["gate", "chunk"], ...] = ("gate", "chunk")
@@ -39,7 +52,7 @@ def time_client(live_branches: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def _time(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> dict[str, Any]:
+def _time(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> ClientSpeed:
     gc.collect()
     before, cpu, started = _resident(), time.process_time(), time.perf_counter()
     with _Peak() as peak:
@@ -49,14 +62,14 @@ def _time(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> dict[st
     unique = sum(result.counts.unique for result in results)
     assert sum(len(result.sequences) for result in results) == num_live
     grown = peak.highest - before - unique * TOKEN_BYTES[monitor]
-    return {
-        "monitor": monitor,
-        "live_branches": num_live,
-        "tokens_per_cpu_second": num_tokens / cpu,
-        "tokens_per_second": num_tokens / wall,
-        "requests_per_1000_tokens": 1e3 * sum(r.counts.requests for r in results) / num_tokens,
-        "bytes_per_live_branch": grown / num_live,
-    }
+    return ClientSpeed(
+        monitor=monitor,
+        live_branches=num_live,
+        tokens_per_cpu_second=num_tokens / cpu,
+        tokens_per_second=num_tokens / wall,
+        requests_per_1000_tokens=1e3 * sum(r.counts.requests for r in results) / num_tokens,
+        bytes_per_live_branch=grown / num_live,
+    )
 
 
 def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[PromptResult]:
@@ -91,12 +104,12 @@ def _resident() -> int:
 
 
 class _Peak:
-    """The highest resident size while the context lasts."""
+    """The highest resident size within the context."""
 
     def __enter__(self) -> _Peak:
         self.highest = _resident()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._sample)
         self._thread.start()
         return self
 
@@ -104,6 +117,6 @@ class _Peak:
         self._over.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS):
             self.highest = max(self.highest, _resident())

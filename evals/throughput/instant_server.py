@@ -1,8 +1,8 @@
 """A server that answers at once, for `evals/bench.py --client-only`: no model, only the protocol.
 
-Every prompt grows to 32 sequences, which then stay watched to their ends: the first five steps
-branch, each on every sequence. The gate tells of a step after every 512 tokens too, which is twice
-as often as the paper's peaks come (the 99.9th percentile of a sequence).
+Every prompt grows to 32 sequences, which then are monitored to their ends: the first five steps
+branch on every sequence. The gate also reports a step after every 512 tokens, twice as often as the
+paper's peaks occur (the 99.9th percentile of a sequence).
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
 
 import numpy as np
 import orjson
 
-from eager_sgl.engine.protocol import GATE_REPORT
+from eager_sgl.engine.protocol import GATE_REPORT, Json
 
 __all__ = ["NUM_BRANCHING_STEPS", "PROMPT", "instant_server"]
 
@@ -33,7 +32,7 @@ TAKEN = 3
 
 @contextmanager
 def instant_server() -> Iterator[str]:
-    """Its URL, while it runs in a process of its own."""
+    """The URL of the server, which runs in another process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -57,7 +56,7 @@ async def _listen(connection: Connection) -> None:
 
 
 class _Answers(asyncio.Protocol):
-    """HTTP as far as our own client speaks it."""
+    """HTTP as far as our client uses it."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -94,7 +93,7 @@ def _answer(path: str, body: bytes) -> bytes:
     return b'{"model_path": "instant"}'
 
 
-def _generate(body: dict[str, Any]) -> bytes:
+def _generate(body: Json) -> bytes:
     params, num_sent = body["sampling_params"], len(body["input_ids"])
     start, number = num_sent - len(PROMPT), params["max_new_tokens"]
     if bias := params.get("logit_bias"):
@@ -105,8 +104,8 @@ def _generate(body: dict[str, Any]) -> bytes:
             *range(num_branching),
             *range(-start % TOKENS_PER_REPORT, number, TOKENS_PER_REPORT),
         }
-        most = params["custom_params"]["eager_max_reports"]
-        return _stream(number, num_branching, tuple(sorted(reported)[:most])) % (
+        max_reports = params["custom_params"]["eager_max_reports"]
+        return _stream(number, num_branching, tuple(sorted(reported)[:max_reports])) % (
             num_sent,
             num_sent - 1,
         )
@@ -122,17 +121,17 @@ def _fixed(number: int, num_branching: int, num_top: int) -> bytes:
 
 @functools.cache
 def _stream(number: int, num_branching: int, reported: tuple[int, ...]) -> bytes:
-    """An event for the first token and for every step that the gate tells of, and the last."""
-    reports = [[place, *_report(is_branch=place < num_branching)] for place in reported]
-    pieces: list[tuple[int, list[Any]]] = [(1, [])] if 0 not in reported else []
-    pieces += [(place + 1, reports[: index + 1]) for index, place in enumerate(reported)]
+    """An event for the first token, one for each step that the gate reports, and the last one."""
+    reports = [[step, *_report(is_branch=step < num_branching)] for step in reported]
+    pieces: list[tuple[int, list[list[object]]]] = [(1, [])] if 0 not in reported else []
+    pieces += [(step + 1, reports[: index + 1]) for index, step in enumerate(reported)]
     events = [_answer_to(n, None, {GATE_REPORT: known}, counts="0") for n, known in pieces]
     last = _answer_to(number, "length", {GATE_REPORT: reports})
     return b"".join(b"data: %s\n\n" % event for event in (*events, last, b"[DONE]"))
 
 
-def _answer_to(number: int, end: str | None, more: dict[str, Any], counts: str = "%d") -> bytes:
-    """An answer that has yet to be told the numbers of tokens sent and cached."""
+def _answer_to(number: int, end: str | None, more: Json, counts: str = "%d") -> bytes:
+    """An answer in which %d stands for the numbers of tokens sent and cached."""
     reason = end and {"type": end}
     meta = {"finish_reason": reason, "prompt_tokens": -1, "cached_tokens": -2} | more
     answer = {"output_ids": [TAKEN] * number, "text": "", "meta_info": meta}
@@ -145,7 +144,7 @@ def _report(*, is_branch: bool) -> list[list[float]]:
     return [list(range(TAKEN, TAKEN + NUM_TOP)), logprobs]
 
 
-def _distributions(number: int, num_branching: int, num_top: int) -> dict[str, Any]:
+def _distributions(number: int, num_branching: int, num_top: int) -> Json:
     values = np.full((number, num_top), -20.0, np.float32)
     values[:, 0] = 0.0
     values[:num_branching] = -np.log(num_top)

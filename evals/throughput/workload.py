@@ -1,14 +1,14 @@
 """What `evals/bench.py` times: trees of many prompts at once, and plain sampling of the same work.
 
-A *delivered* token is one that somebody gets: of trees, a token that the server decoded and that is
-on some sequence (a shared prefix counts once, discarded tokens and those set by hand not at all);
-of plain sampling, every token.
+A *delivered* token is one that a caller receives: of trees, a token that the server decoded and
+that is on a sequence (a shared prefix counts once, discarded and forced tokens do not count); of
+plain sampling, every token.
 
 Plain sampling is the ceiling. It does *equal work*: for every sequence of the trees one request
-that goes on from the same prefix and decodes as many tokens (EOS ignored), without logprobs. And
+that continues from the same prefix and decodes as many tokens (EOS ignored), without logprobs. And
 it has *equal concurrency*: a tree begins with one sequence and ends with up to M, so as many
-requests run at once as sequences of the trees were alive in the mean over decoding steps, which is
-the unique tokens divided by the longest path, times the prompts that run at once.
+requests run at once as sequences of the trees were alive in the mean over decoding steps: the
+unique tokens divided by the longest path, times the prompts that run at once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class PlainSegment:
-    """The tokens that one sequence adds to its tree.
+    """The tokens that a sequence adds to its tree.
 
     Attributes:
         before: prompt and shared prefix.
@@ -61,15 +61,15 @@ class PlainSegment:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one pass over the work took.
+    """The cost of a pass over the work.
 
     Attributes:
         delivered: tokens.
         seconds: wall-clock.
-        client_seconds: of this process's CPU.
-        counts: the server's numbers.
-        server_seconds: of the server's CPU; None where it is not ours.
-        prefill_steps: forward passes that began requests; None where the server is not ours.
+        client_seconds: CPU time of this process.
+        counts: as the server reports them.
+        server_seconds: CPU time of the server; None for one that this process did not start.
+        prefill_steps: forward passes that began requests; None as `server_seconds`.
     """
 
     delivered: int
@@ -84,7 +84,7 @@ class Observer:
     """Reads clocks and counters around a pass.
 
     Args:
-        runtime: our own server; None if it is another's.
+        runtime: the server; None for one that this process did not start.
     """
 
     def __init__(self, runtime: EmbeddedRuntime | None = None) -> None:
@@ -92,13 +92,13 @@ class Observer:
 
     @contextmanager
     def measured(self) -> Iterator[Callable[[int, TokenCounts], Cost]]:
-        """Time the block; afterwards the given callable makes a `Cost` of what was delivered."""
+        """Time the block; afterwards the callable returns the `Cost` of the delivered tokens."""
         before = self._read()
         after: list[tuple[float, ...]] = []
 
         def measure(delivered: int, counts: TokenCounts) -> Cost:
-            seconds, client, *own = (b - a for a, b in zip(before, after[0], strict=True))
-            used, steps = (own[0], int(own[1])) if own else (None, None)
+            seconds, client, *server = (b - a for a, b in zip(before, after[0], strict=True))
+            used, steps = (server[0], int(server[1])) if server else (None, None)
             return Cost(delivered, seconds, client, used, counts, steps)
 
         yield measure
@@ -179,7 +179,7 @@ def _plain_request(segment: PlainSegment, config: EagerConfig) -> Json:
 
 
 def segments_of(results: Iterable[PromptResult]) -> list[PlainSegment]:
-    """What the sequences of trees add to them, in the order of the trees."""
+    """The segments that the sequences of trees add to them, in the order of the trees."""
     segments = []
     for result in results:
         for sequence in result.sequences:
@@ -191,7 +191,7 @@ def segments_of(results: Iterable[PromptResult]) -> list[PlainSegment]:
 
 
 def concurrency_of(results: Sequence[PromptResult], num_at_once: int) -> int:
-    """How many sequences were alive in the mean over decoding steps, at least 1."""
+    """Sequences alive at a decoding step, in the mean; at least 1."""
     unique = sum(result.counts.unique for result in results)
     longest = sum(max(len(s.token_ids) for s in result.sequences) for result in results)
     return max(1, round(num_at_once * unique / longest))

@@ -7,7 +7,7 @@ import pytest
 
 from evals.execution import evaluation, methods
 from evals.execution.connection import Server
-from evals.report import plots
+from evals.report.page import plots
 from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generate_all, server
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import eager_sgl.program
 from eager_sgl.engine import limits
 from evals import run
-from evals.report import page as html_report
-from evals.report import plots, report
+from evals.report import page, summarise, table
+from evals.report.page import plots
 from tests.integration.driver import Kill
 
-__all__ = ["html_report", "plots", "report"]
+__all__ = ["page", "plots", "summarise", "table"]
 
 
 def main() -> None:

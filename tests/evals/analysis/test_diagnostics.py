@@ -1,6 +1,7 @@
 """Each failure sign is named where it shows, and only there."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,11 @@ from tests.evals.fakes.build import record
 
 
 @pytest.mark.parametrize("unit", [[7], [1, 2], [1, 2, 3, 4, 5, 6, 7]])
-def test_a_repeated_end_is_a_loop(unit):
+def test_a_repeated_end_is_a_loop(unit: list[int]) -> None:
     assert ends_in_a_loop([9, 8, 7, *unit * 30])
 
 
-def test_ordinary_ends_are_not():
+def test_ordinary_ends_are_not() -> None:
     assert not ends_in_a_loop(list(range(500)))
     assert not ends_in_a_loop([1, 2, 3] * 6)
     assert not ends_in_a_loop([])
@@ -26,48 +27,48 @@ def cut_short(prompt: PromptRecord, token_ids: tuple[int, ...]) -> PromptRecord:
     return replace(prompt, sequences=tuple(sequences))
 
 
-def test_a_healthy_run_has_nothing_to_say():
+def test_a_healthy_run_has_nothing_to_say() -> None:
     records = [record([True] * n, method="eager_init", max_sequences=8) for n in (1, 3, 5, 8)]
     assert diagnose(records) == []
 
 
-def test_hardly_any_branch_says_that_theta_is_too_high():
+def test_hardly_any_branch_says_that_theta_is_too_high() -> None:
     (said,) = diagnose([record([True], method="eager_init", max_sequences=8)] * 10)
     assert "10 of 10 prompts ended with one or two sequences; θ is too high" in said
 
 
-def test_every_combination_of_a_sweep_is_looked_at():
+def test_every_combination_of_a_sweep_is_looked_at() -> None:
     plain = [record([True], method="eager_init", max_sequences=1)] * 10
     high = [record([True], method="eager_init", max_sequences=8, threshold=2.5)] * 10
     low = [record([True] * 8, method="eager_init", max_sequences=8, threshold=0.05)] * 10
     too_high, too_low = diagnose([*plain, *high, *low])
-    assert "θ = 2.5" in too_high
+    assert "θ=2.5" in too_high
     assert "too high" in too_high
-    assert "θ = 0.05" in too_low
+    assert "θ=0.05" in too_low
     assert "too low" in too_low
 
 
-def test_saturation_everywhere_says_that_theta_is_too_low():
+def test_saturation_everywhere_says_that_theta_is_too_low() -> None:
     (said,) = diagnose([record([True] * 8, method="eager_init", max_sequences=8)] * 10)
     assert "10 of 10 prompts reached M; θ is too low" in said
     assert diagnose([record([True] * 8, method="parallel", max_sequences=8)] * 10) == []
 
 
-def test_loops_and_cut_sequences_are_counted_apart():
+def test_loops_and_cut_sequences_are_counted_apart() -> None:
     records = [cut_short(record([False] * 4), (1, 2) * 40), cut_short(record([False] * 4), (1, 2))]
     loops, cut = diagnose(records)
     assert "4 of 8 sequences end in a repetition" in loops
     assert "8 of 8 sequences were cut" in cut
 
 
-def ended(number: int, **fields) -> list[PromptRecord]:
+def ended(number: int, **fields: Any) -> list[PromptRecord]:
     """Sequences that were not cut, four to a prompt, with what follows their reasoning."""
     made = record([False] * number)
     return [replace(made, sequences=tuple(replace(s, **fields) for s in made.sequences))]
 
 
-OPEN = {"text": "1 + 1 is 2", "final_text": "1 + 1 is 2"}
-CLOSED = {"text": "1 + 1</think>2", "final_text": "2"}
+OPEN: dict[str, Any] = {"text": "1 + 1 is 2", "final_text": "1 + 1 is 2"}
+CLOSED: dict[str, Any] = {"text": "1 + 1</think>2", "final_text": "2"}
 
 
 @pytest.mark.parametrize(
@@ -82,13 +83,16 @@ CLOSED = {"text": "1 + 1</think>2", "final_text": "2"}
         (ended(20, text="unknown", final_text=None), None),
     ],
 )
-def test_reasoning_that_no_sequence_closes_is_a_sign(records, said):
+def test_reasoning_that_no_sequence_closes_is_a_sign(
+    records: list[PromptRecord], said: str | None
+) -> None:
     found = [sign for sign in diagnose(records, "</think>") if "closed its reasoning" in sign]
-    assert [said in sign for sign in found] == [True] * (said is not None)
+    assert len(found) == (said is not None)
+    assert all(said is not None and said in sign for sign in found)
     assert not [sign for sign in diagnose(records, None) if "closed its reasoning" in sign]
 
 
-NO_BOX = {"answer": None, "explanation": "no \\boxed{} in the text"}
+NO_BOX: dict[str, Any] = {"answer": None, "explanation": "no \\boxed{} in the text"}
 
 
 @pytest.mark.parametrize(
@@ -104,6 +108,9 @@ NO_BOX = {"answer": None, "explanation": "no \\boxed{} in the text"}
         (ended(20, **NO_BOX, finish_reason="length", token_ids=(1, 2)), None),
     ],
 )
-def test_answers_that_nobody_gives_are_a_sign(records, said):
+def test_answers_that_nobody_gives_are_a_sign(
+    records: list[PromptRecord], said: str | None
+) -> None:
     found = [sign for sign in diagnose(records) if "gave an answer" in sign]
-    assert [said in sign for sign in found] == [True] * (said is not None)
+    assert len(found) == (said is not None)
+    assert all(said is not None and said in sign for sign in found)

@@ -1,7 +1,7 @@
 """Judges that fail, what is counted, runs without labels, and the paper's rows."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,14 @@ import pytest
 
 from evals import run
 from evals.analysis.judged import classes_of, count_judged, judge
-from evals.config.presets import PRESETS
 from evals.grading.score import Status
-from evals.records.header import RunHeader
 from evals.records.store import PromptRecord
-from evals.report.paper import NUM_PROMPTS, PAPER, PaperRow, paper_row
-from evals.report.report import render_table, summarise_run
-from evals.report.summary import Summary
+from evals.report.summarise import summarise_run
+from evals.report.summary import Summary, summary_json
+from evals.report.table import render_table
 from evals.tasks import TASKS, Sample, Task, find_task
 from tests.evals.fakes.build import record
-from tests.evals.fakes.sample_run import EAGER, RULE, header, plan, run_records
+from tests.evals.fakes.sample_run import header, plan, run_records
 from tests.evals.fakes.scripted_run import lines
 
 FIXTURES = Path(__file__).parents[1] / "tasks" / "fixtures"
@@ -66,7 +64,7 @@ def test_what_became_of_sequences_is_counted() -> None:
     ended = replace(whole.sequences[1], token_ids=loop.token_ids)  # a loop, but not cut in it
     whole = replace(whole, sequences=(whole.sequences[0], ended, *whole.sequences[2:]))
     counts = count_judged([whole, cut])
-    assert counts.to_json() == {
+    assert asdict(counts) == {
         "num_judged": 3,
         "num_unjudged": 2,
         "num_timed_out": 1,
@@ -113,7 +111,7 @@ def test_a_run_without_trouble_says_nothing_of_it() -> None:
 
 
 def test_an_estimated_row_has_no_counts() -> None:
-    rows = spoiled(max_sequences=(2, 4)).to_json()["rows"]
+    rows = summary_json(spoiled(max_sequences=(2, 4)))["rows"]
     assert {row["estimated"] for row in rows} == {True, False}
     assert all((row["judged"] is None) == row["estimated"] for row in rows)
 
@@ -124,7 +122,7 @@ def unlabelled() -> Summary:
 
 
 def test_without_labels_figures_are_absent_not_zero() -> None:
-    content = unlabelled().to_json()
+    content = summary_json(unlabelled())
     names = ("pass_at_k", "pass_rate", "cons_at_k", "matched_parallel_pass_at_k")
     assert content["entropy_pass_rate"] is None
     assert content["findings"] == []
@@ -191,106 +189,6 @@ def test_where_code_cannot_be_isolated_the_run_says_why(
     arguments = ["--task", "humaneval_plus", "--dataset", fixture, "--output-dir", str(tmp_path)]
     assert run.main([*arguments, "--allow-code-execution"]) == 2
     assert capsys.readouterr().err == "error: bubblewrap is not installed\n"
-
-
-def run_of(task: str, model: str, num_prompts: int | None = None, **config: Any) -> RunHeader:
-    """The whole of a benchmark as the paper runs it, but for what `config` says."""
-    a_plan = plan(max_sequences=(32,), num_prompts=num_prompts or NUM_PROMPTS.get(task, 30))
-    return header(a_plan, model, task=task, **{"dataset": {"copy": None}} | config)
-
-
-# Its tables on AIME 2025, HMMT, GPQA-Diamond and HumanEval+: Pass@32 and millions of tokens.
-REPORTED = """
-aime_2025 Qwen/Qwen3-4B parallel 0.80 17
-aime_2025 Qwen/Qwen3-4B eager 0.83 7
-aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B parallel 0.80 22
-aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B eager_init 0.73 8
-aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B eager_adapt 0.80 9
-aime_2025 deepseek-ai/DeepSeek-R1-0528-Qwen3-8B eager 0.80 6
-hmmt_feb_2025 Qwen/Qwen3-4B parallel 0.50 18
-hmmt_feb_2025 Qwen/Qwen3-4B eager 0.60 10
-gpqa_diamond Qwen/Qwen3-4B parallel 0.75 65
-gpqa_diamond Qwen/Qwen3-4B eager 0.81 34
-humaneval_plus openai/gpt-oss-20b parallel 0.95 5
-humaneval_plus openai/gpt-oss-20b eager_init 0.97 3
-"""
-
-
-def test_the_paper_s_figures_are_those_of_its_tables() -> None:
-    lines = [line.split() for line in REPORTED.strip().splitlines()]
-    assert len(lines) == len(PAPER)
-    for task, model, method, pass_at_k, million_tokens in lines:
-        found = paper_row(run_of(task, model), method, 32)
-        assert found == PaperRow(float(pass_at_k), float(million_tokens)), (task, model, method)
-
-
-def sampled(**sampling: float) -> dict[str, Any]:
-    return {"eager": replace(EAGER, sampling=replace(EAGER.sampling, **sampling))}
-
-
-@pytest.mark.parametrize(
-    ("config", "temperature", "differs"),
-    [
-        ({}, 0.6, ()),
-        ({}, 0.9, ("τ 0.9",)),
-        (sampled(top_p=1.0), 0.6, ("top-p 1",)),
-        (sampled(max_new_tokens=4096), 1.0, ("τ 1", "new tokens 4096")),
-        ({"rules": {"eager": RULE | {"max_extra_factor": 1.0}}}, 0.6, ("extra cap 1",)),
-    ],
-)
-def test_what_a_run_does_otherwise_is_said(
-    config: dict[str, Any], temperature: float, differs: tuple[str, ...]
-) -> None:
-    found = paper_row(run_of("aime_2025", "Qwen/Qwen3-4B", **config), "eager", 32, temperature)
-    assert found is not None
-    assert found.differs == differs
-    assert found.to_json()["differs"] == list(differs)
-
-
-def test_the_paper_s_row_stands_beside_the_same() -> None:
-    for task, preset, method in PAPER:
-        assert task in TASKS
-        assert preset in PRESETS
-        assert method in run.METHODS
-    aime = run_of("aime_2025", "Qwen/Qwen3-4B")
-    found = paper_row(aime, "eager", 32)
-    assert found is not None
-    assert found.to_json() == {
-        "pass_at_k": 0.83,
-        "million_tokens": 7,
-        "differs": [],
-        "source": "arXiv 2510.11170",
-    }
-
-
-@pytest.mark.parametrize(
-    ("run_header", "method", "max_sequences"),
-    [
-        (run_of("aime_2025", "Qwen/Qwen3-4B"), "eager", 16),
-        (run_of("aime_2025", "Qwen/Qwen3-4B"), "eager_init", 32),
-        (run_of("aime_2025", "Qwen/Qwen3-14B"), "eager", 32),
-        (run_of("aime_2024", "Qwen/Qwen3-4B"), "eager", 32),
-        (run_of("aime_2025", "Qwen/Qwen3-4B", num_prompts=10), "eager", 32),
-        (run_of("aime_2025", "Qwen/Qwen3-4B", dataset={"copy": "aime"}), "eager", 32),
-        (run_of("aime_2025", "Qwen/Qwen3-4B", verifier="length"), "eager", 32),
-        (run_of("aime_2025", "Qwen/Qwen3-4B-AWQ"), "eager", 32),
-        (run_of("aime_2025", "Qwen/Qwen3-4B-FP8"), "eager", 32),
-        (run_of("aime_2025", "me/Qwen3-4B-GPTQ-Int4"), "eager", 32),
-    ],
-)
-def test_what_is_not_the_same_has_no_paper_row(
-    run_header: RunHeader, method: str, max_sequences: int
-) -> None:
-    assert paper_row(run_header, method, max_sequences) is None
-
-
-def test_the_paper_s_figures_are_in_table_and_sentence() -> None:
-    a_plan = plan(max_sequences=(32,))
-    whole = run_of("aime_2025", "Qwen/Qwen3-4B")
-    table = render_table(summarise_run(whole, run_records(a_plan), a_plan, {}))
-    (line,) = [line for line in table.splitlines() if line.startswith("the paper's Pass@32")]
-    assert line.split()[3:] == ["0.80", "–", "–", "0.83"]
-    assert "eager 0.83 with 7 M tokens" in " ".join(table.split())
 
 
 def test_labels_and_votes_of_the_tasks() -> None:

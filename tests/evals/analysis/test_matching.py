@@ -27,7 +27,8 @@ def test_the_estimate_is_interpolated_at_the_tokens() -> None:
     assert found.pass_at_k.value == pytest.approx(expected)
     assert found.difference == pytest.approx(0.75 - expected)
     assert found.interval is not None
-    assert found.interval[0] < found.difference < found.interval[1]
+    low, high = found.interval
+    assert low < 0.75 - expected < high
 
 
 def test_nothing_is_claimed_beyond_what_parallel_has() -> None:

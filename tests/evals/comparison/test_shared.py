@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import pytest
 
 from eager_sgl.core import TokenCounts
 from eager_sgl.search.votes import vote_uncertainty
-from evals import compare
+from evals import compare as command
 from evals.analysis.curves import drawn_tokens, rounds
 from evals.analysis.prompt_curves import prompt_curves
 from evals.comparison import shared as compare_shared
 from evals.comparison.budgets import at_budgets
+from evals.comparison.compare import compare
 from evals.comparison.shared import cut, shared_curves
 from evals.comparison.votes import votes_of
 from evals.records.files import to_line
@@ -162,32 +163,30 @@ def test_a_search_that_shares_is_read_off_at_the_tokens_of_eager_init() -> None:
     ]
     online = [replace(one, counts=TokenCounts(generated=budget)) for one in online]
     curves = [*prompt_curves(online), *shared_curves(records, WIDTH)]
-    found = at_budgets(curves, [*online, *records], WIDTH)
-    (whole,) = [each for each in found if each["levels"] == (None,)]
+    found = list(at_budgets(curves, [*online, *records], WIDTH))
+    (whole,) = [each for each in found if each.levels == (None,)]
     there = cut(records, WIDTH, budget)
-    assert whole["num_sequences"] == pytest.approx(np.mean([len(one.sequences) for one in there]))
-    assert whole["search_votes"] == asdict(votes_of(there))
-    assert whole["search_pass"] == pytest.approx(
+    assert whole.num_sequences == pytest.approx(np.mean([len(one.sequences) for one in there]))
+    assert whole.search_votes == votes_of(there)
+    assert whole.search_pass == pytest.approx(
         np.interp(budget, curves[1].tokens.mean(axis=0), curves[1].passes.mean(axis=0))
     )
-    assert {each["num_sequences"] for each in found if each is not whole} == {None}
+    assert {each.num_sequences for each in found if each is not whole} == {None}
 
 
 def test_sharing_is_measured_against_full_parallel_that_shares_too() -> None:
     searches = [searched(str(place)) for place in range(12)]
     parallel = [searched(str(place), method="parallel") for place in range(12)]
     records = [*searches, *parallel]
-    found = compare.compare(records, 0.6, WIDTH, {one.cell: 1.0 for one in records})
-    pairs = {(each["method"], each["reference"]) for each in found["needed"]}
+    found = compare(records, 0.6, WIDTH, {one.cell: 1.0 for one in records})
+    pairs = {(each.method, each.reference) for each in found.needed}
     assert ("best_first τ=0.6, shared", "parallel τ=0.6, shared") in pairs
     assert ("best_first τ=0.6", "parallel τ=0.6, shared") not in pairs
-    seconds = {each["method"]: each["seconds"] for each in found["needed"] if each["tokens"]}
+    seconds = {each.method: each.seconds for each in found.needed if each.tokens}
     assert seconds["best_first τ=0.6, shared"] is None, "nobody ran it"
     assert seconds["best_first τ=0.6"] is not None
-    shared = compare.compare(
-        records, 0.6, WIDTH, {one.cell: 1.0 for one in records}, has_shared=True
-    )
-    assert {*shared["tokens_per_second"]} == {"parallel τ=0.6", "best_first τ=0.6, shared"}
+    shared = compare(records, 0.6, WIDTH, {one.cell: 1.0 for one in records}, has_shared=True)
+    assert {*shared.tokens_per_second} == {"parallel τ=0.6", "best_first τ=0.6, shared"}
 
 
 def test_doubt_gives_hard_prompts_more() -> None:
@@ -218,7 +217,7 @@ def test_a_run_that_shared_its_tokens_is_compared_by_price_alone(tmp_path: Path)
     write_header(tmp_path, sample_run.header(plan, search=search))
     lines = [to_line(one.to_json()) for one in sample_run.run_records(plan)]
     (tmp_path / "results.jsonl").write_text("".join(lines))
-    assert compare.main([str(tmp_path)]) == 0
+    assert command.main([str(tmp_path)]) == 0
     found = json.loads((tmp_path / "compare.json").read_text())
     assert {each["method"] for each in found["needed"]} == {
         "parallel τ=0.6",
@@ -229,6 +228,6 @@ def test_a_run_that_shared_its_tokens_is_compared_by_price_alone(tmp_path: Path)
     assert {each["search"] for each in found["budgets"]} == {"best_first τ=0.6, shared"}
     assert {each["method"] for each in found["verifier"]} == {"parallel"}
     write_header(tmp_path, sample_run.header(replace(plan, can_vote=False), search=search))
-    assert compare.main([str(tmp_path)]) == 0
+    assert command.main([str(tmp_path)]) == 0
     found = json.loads((tmp_path / "compare.json").read_text())
     assert not any("shared" in each["method"] for each in found["needed"])

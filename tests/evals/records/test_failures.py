@@ -369,7 +369,7 @@ def test_methods_are_compared_on_the_prompts_that_both_have(
     assert run.main(["--report-only", "--output-dir", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert compare.main([str(tmp_path)]) == 0
-    assert "and they alone are compared" in capsys.readouterr().err
+    assert "with a result in every cell are compared" in capsys.readouterr().err
 
 
 def test_a_traceback_is_followed_by_what_is_kept(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from evals.records.files import StoreError, to_line, write_whole
+from evals.records.files import StoreError
 from evals.records.plan import Plan
 from evals.records.store import PromptRecord, SequenceRecord, StageTwo
-from evals.report.page import render_page, write_report
-from evals.report.page_data import page_data
-from evals.report.page_trees import Texts, pieces
-from evals.report.report import summarise_run
+from evals.report.page import write_report
+from evals.report.page.render import render_page
+from evals.report.page.texts import Texts, pieces
+from evals.report.page.trees import trees_of
+from evals.report.summarise import summarise_run
+from evals.report.summary import Summary
 from tests.evals.fakes.browser import BINARIES, Page, find_chromium, open_browser
 from tests.evals.fakes.build import BRANCH, record
 from tests.evals.fakes.sample_run import header, plan, run_records
@@ -25,17 +25,8 @@ from tests.evals.fakes.sample_run import header, plan, run_records
 PNG = b"\x89PNG"
 
 
-def summary_of(a_plan: Plan, records: Sequence[PromptRecord]) -> dict[str, Any]:
-    a_header = header(a_plan, has_labels=a_plan.can_vote)
-    content = summarise_run(a_header, records, a_plan, {}).to_json()
-    return dict(json.loads(to_line(content)))
-
-
-def write_run(folder: Path, a_plan: Plan, records: Sequence[PromptRecord]) -> None:
-    write_whole(folder / "summary.json", summary_of(a_plan, records))
-    lines = "".join(to_line(one.to_json()) for one in records)
-    (folder / "results.jsonl").write_text(lines, encoding="utf-8")
-    write_report(folder)
+def summary_of(a_plan: Plan, records: Sequence[PromptRecord]) -> Summary:
+    return summarise_run(header(a_plan, has_labels=a_plan.can_vote), records, a_plan, {})
 
 
 def sequence(text: str, parent: int | None = None, position: int = 0) -> SequenceRecord:
@@ -45,7 +36,8 @@ def sequence(text: str, parent: int | None = None, position: int = 0) -> Sequenc
 
 def test_a_run_becomes_one_file_and_three_plots(tmp_path: Path) -> None:
     a_plan = plan()
-    write_run(tmp_path, a_plan, run_records(a_plan))
+    records = run_records(a_plan)
+    write_report(tmp_path, summary_of(a_plan, records), records)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(?!data:)|@import|url\((?!#)", page)
     assert re.findall(r"https?://[^\"]+", page) == ["http://www.w3.org/2000/svg"]  # a namespace
@@ -54,12 +46,16 @@ def test_a_run_becomes_one_file_and_three_plots(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"summary\.json"):
-        write_report(tmp_path)
-    (tmp_path / "summary.json").write_text("torn")
-    with pytest.raises(StoreError, match="is not the summary of a run"):
-        write_report(tmp_path)
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    a_plan = plan()
+    records = run_records(a_plan)
+    for folder, path in (
+        (tmp_path / "absent", tmp_path / "absent"),
+        (tmp_path, tmp_path / "report.html"),
+    ):
+        (tmp_path / ".report.html.partial").mkdir(exist_ok=True)
+        with pytest.raises(StoreError, match=str(path)):
+            write_report(folder, summary_of(a_plan, records), records)
 
 
 def test_pieces_rebuild_every_text() -> None:
@@ -131,9 +127,8 @@ def test_a_run_of_long_texts_stays_small() -> None:
         )
         for one in records
     ]
-    data = page_data(summary_of(a_plan, records), records)
-    assert data["shortened_to"] is not None
-    assert len(to_line(data)) < 15e6
+    assert trees_of(a_plan, records).shortened_to is not None
+    assert len(render_page(summary_of(a_plan, records), records)) < 15e6
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +168,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {}
     for name, (a_plan, records) in RUNS.items():
         found[name] = tmp_path_factory.mktemp("run")
-        data = page_data(summary_of(a_plan, records), records)
-        (found[name] / "report.html").write_text(render_page(data), encoding="utf-8")
+        content = render_page(summary_of(a_plan, records), records)
+        (found[name] / "report.html").write_text(content, encoding="utf-8")
     return found
 
 
@@ -200,7 +195,7 @@ def test_a_browser_has_nothing_to_complain_about(
     page.complaints.clear()
     page.requests.clear()
     page.open(path, width=width)
-    num_rows = len(summary_of(*RUNS[name])["rows"])
+    num_rows = len(summary_of(*RUNS[name]).rows)
     assert page.evaluate("document.querySelectorAll('#rows tbody tr').length") == num_rows
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert (
@@ -219,7 +214,7 @@ def test_a_control_temperature_is_named(page: Page, folders: dict[str, Path]) ->
     assert "τ" not in page.evaluate(heads)
     page.open(folders["controlled"] / "report.html")
     assert "τ" in page.evaluate(heads)
-    assert {"parallel, M = 4, τ = 0.6", "parallel, M = 4, τ = 1"} <= {*page.evaluate(labels)}
+    assert {"parallel M=4 τ=0.6", "parallel M=4 τ=1"} <= {*page.evaluate(labels)}
 
 
 def test_the_tree_of_a_chosen_prompt_is_visible(page: Page, folders: dict[str, Path]) -> None:
@@ -231,7 +226,7 @@ def test_the_tree_of_a_chosen_prompt_is_visible(page: Page, folders: dict[str, P
     chosen = next(
         one for one in records if one.method == "eager" and one.stage_two and len(one.sequences) > 4
     )
-    cell = next(i for i, label in enumerate(labels) if label.startswith("eager,"))
+    cell = next(i for i, label in enumerate(labels) if label.startswith("eager "))
     choose(page, "cell", cell)
     prompt = page.evaluate(
         f"[...document.querySelectorAll('#prompt option')]"
@@ -259,7 +254,7 @@ def test_every_sequence_can_be_read_in_full(page: Page, folders: dict[str, Path]
     page.open(folders["simple"] / "report.html")
     for one in RUNS["simple"][1]:
         page.evaluate(
-            f"drawTree(DATA.cells.findIndex(c => c.label.startsWith('{one.method},')), "
+            f"drawTree(DATA.cells.findIndex(c => c.label.startsWith('{one.method} ')), "
             f"DATA.prompts.findIndex(p => p[0] === '{one.sample_id}'))"
         )
         shown = page.evaluate(

@@ -12,8 +12,9 @@ from evals.analysis.metrics import majority_at_k, pass_at_k
 from evals.records.files import to_line
 from evals.records.plan import Plan
 from evals.records.store import PromptRecord, StageTwo
-from evals.report.report import render_table, summarise_run
-from evals.report.summary import Summary
+from evals.report.summarise import summarise_run
+from evals.report.summary import Summary, summary_json
+from evals.report.table import render_table
 from tests.evals.fakes import sample_run
 from tests.evals.fakes.build import record
 from tests.evals.fakes.sample_run import header, plan, run_records
@@ -61,7 +62,7 @@ ROW_FIELDS = {
     "matched_verdict",
     "levels",
 }
-SMALL = {"methods": ("parallel", "eager_init"), "num_prompts": 3}
+SMALL: dict[str, Any] = {"methods": ("parallel", "eager_init"), "num_prompts": 3}
 
 
 def parallel(generated: int = 100, **more: Any) -> list[PromptRecord]:
@@ -77,7 +78,7 @@ def eager(generated: int = 60, **more: Any) -> list[PromptRecord]:
     counts = TokenCounts(
         generated=generated, unique=50, naive=90, forced=2, prompt=300, cached=280, requests=7
     )
-    fields = {"method": "eager_init", "counts": counts} | more
+    fields: dict[str, Any] = {"method": "eager_init", "counts": counts} | more
     return [
         record([True], sample_id="0", **fields),
         record([False, False, True], sample_id="1", **fields),
@@ -91,7 +92,7 @@ def summarise(records: list[PromptRecord], a_plan: Plan | None = None, **swept: 
 
 
 def row_of(summary: Summary, method: str, **where: Any) -> dict[str, Any]:
-    content = json.loads(to_line(summary.to_json()))
+    content = json.loads(to_line(summary_json(summary)))
     (found,) = [
         row for row in content["rows"] if row["method"] == method and where.items() <= row.items()
     ]
@@ -105,7 +106,7 @@ def whole_run(**swept: Any) -> Summary:
 
 def test_a_row_has_the_fields_of_the_schema() -> None:
     summary = summarise([*parallel(), *eager()])
-    content = summary.to_json()
+    content = summary_json(summary)
     assert content["schema"] == 2
     for row in content["rows"]:
         assert row.keys() == ROW_FIELDS
@@ -163,7 +164,7 @@ def test_nothing_is_claimed_beyond_the_sequences_parallel_has() -> None:
     assert row["matched_parallel_k"] > 4
     for name in ("matched_parallel_pass_at_k", "matched_difference", "matched_difference_ci95"):
         assert row[name] is None
-    assert "beyond the tokens of parallel" in " ".join(summary.findings)
+    assert "with more tokens than parallel generated" in " ".join(summary.findings)
 
 
 def test_smaller_m_of_parallel_are_estimated_from_the_largest() -> None:
@@ -218,7 +219,7 @@ def test_stage_two_is_added_up() -> None:
 
 def test_levels_divide_a_row_and_are_matched_within() -> None:
     summary = whole_run(num_prompts=9)
-    for row in summary.to_json()["rows"]:
+    for row in summary_json(summary)["rows"]:
         levels = row["levels"]
         assert [level["level"] for level in levels] == [1, 2, 3]
         for name in ("num_prompts", "num_sequences", "tokens_generated"):
@@ -233,15 +234,15 @@ def test_entropy_is_correlated_with_the_pass_rate_of_eager_init() -> None:
     records = [
         replace(one, peak_entropy=peak) for one, peak in zip(eager(), (1, 2, 3), strict=True)
     ]
-    found = summarise([*parallel(), *records]).to_json()["entropy_pass_rate"]
+    found = summary_json(summarise([*parallel(), *records]))["entropy_pass_rate"]
     assert (found["spearman"], found["n"]) == (pytest.approx(-1), 3)
     assert [level["level"] for level in found["levels"]] == [1]
-    assert summarise(parallel()).to_json()["entropy_pass_rate"] is None
+    assert summary_json(summarise(parallel()))["entropy_pass_rate"] is None
 
 
 def test_a_partial_run_says_what_is_missing_and_compares_what_both_have() -> None:
     summary = summarise([*parallel()[1:], *eager()[:2]])
-    content = summary.to_json()
+    content = summary_json(summary)
     assert content["partial"] is True
     assert [(each["method"], each["num_missing"]) for each in content["missing"]] == [
         ("parallel", 1),
@@ -251,12 +252,12 @@ def test_a_partial_run_says_what_is_missing_and_compares_what_both_have() -> Non
     assert row["num_prompts"] == 2
     assert row["matched_parallel_pass_at_k"] == pytest.approx(0)  # of prompt 1 alone
     assert "PARTIAL: 2 results are missing" in render_table(summary)
-    assert summarise([*parallel(), *eager()]).to_json()["partial"] is False
+    assert summary_json(summarise([*parallel(), *eager()]))["partial"] is False
 
 
 def test_a_run_without_results_has_a_summary() -> None:
     summary = summarise([])
-    assert summary.to_json()["rows"] == []
+    assert summary_json(summary)["rows"] == []
     assert render_table(summary).startswith("no results yet")
 
 
@@ -330,7 +331,7 @@ def test_a_second_stage_that_is_not_complete_is_not_compared() -> None:
 
     def matched(found: list[PromptRecord]) -> dict[str, bool]:
         seconds = dict.fromkeys(a_plan.cells, 1.0)
-        content = summarise_run(sample_run.header(a_plan), found, a_plan, seconds).to_json()
+        content = summary_json(summarise_run(sample_run.header(a_plan), found, a_plan, seconds))
         return {row["method"]: row["matched_parallel_k"] is not None for row in content["rows"]}
 
     assert matched(records)["eager"]
@@ -347,7 +348,9 @@ def test_a_report_says_where_walks_knew_too_few_tokens() -> None:
     row = row_of(summary, "trie_parallel")
     assert row["inexact_walks"] == {"num_steps": 12, "num_trees": 2, "of_trees": 3}
     said = " ".join(render_table(summary).split())
-    assert "trie_parallel M=4 τ=0.6: at 12 stored steps, in 2 of 3 trees, top-p leaves" in said
+    assert (
+        "trie_parallel M=4 τ=0.6: at 12 stored steps, in 2 of 3 trees, the nucleus of top-p" in said
+    )
     exact = [replace(each, inexact_steps=0) for each in walked]
     assert "stored steps" not in render_table(summarise_run(header(a_plan), exact, a_plan, {}))
     assert row_of(summarise(eager()), "eager_init")["inexact_walks"] is None

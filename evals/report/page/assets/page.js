@@ -1,9 +1,6 @@
-// The tables, the selectors, and what happens when the page opens.
+// The tables, the selectors, and the start of the page.
 
-const { rows: ROWS, config: CONFIG } = DATA.summary;
-const SEVERAL_TEMPERATURES = new Set(ROWS.map(row => row.temperature)).size > 1;
-
-function fillTable(table, heads, lines) {
+function fillTable(table, { heads, lines }) {
   table.replaceChildren();
   const top = put(put(table, "thead"), "tr"), body = put(table, "tbody");
   for (const head of heads) put(top, "th", { scope: "col" }, head);
@@ -17,41 +14,14 @@ function fillTable(table, heads, lines) {
   }
 }
 
-function withError(row, name) {
-  if (row[name] === null) return ABSENT;
-  return `${fixed(row[name])} ± ${fixed(row[`${name}_stderr`])}`;
-}
-
-function difference(row) {
-  const interval = row.matched_difference_ci95;
-  if (row.matched_difference === null) return ABSENT;
-  if (!interval) return signed(row.matched_difference);
-  const sign = { better: "▲ ", worse: "▼ " }[row.matched_verdict] || "";
-  return `${sign}${signed(row.matched_difference)} [${interval.map(signed).join(", ")}]`;
-}
-
-function place(row) {
-  return [row.name, String(row.max_sequences), row.theta === null ? ABSENT : String(row.theta),
-    ...(SEVERAL_TEMPERATURES ? [String(row.temperature)] : [])];
-}
-
 function showTables() {
-  const heads = ["method", "M", "θ", ...(SEVERAL_TEMPERATURES ? ["τ"] : [])];
-  const matched = ["parallel, equal tokens", "difference [95 %]"];
-  fillTable(byId("rows"), [...heads, "Pass@M", ...matched, "Cons@M", "Pass Rate", "#S", "extra", "#T", "cached", "seconds"],
-    ROWS.map(row => ({ method: row.method, cells: [...place(row), withError(row, "pass_at_k"),
-      fixed(row.matched_parallel_pass_at_k), difference(row), fixed(row.cons_at_k), fixed(row.pass_rate), whole(row.num_sequences),
-      row.stage_two ? `${row.stage_two.extra_used} of ${row.stage_two.extra_granted}` : ABSENT, whole(row.tokens_generated),
-      row.prompt_tokens ? `${(100 * row.cached_tokens / row.prompt_tokens).toFixed(1)} %` : ABSENT, fixed(row.wall_seconds, 1)] })));
-  byId("levels").closest("details").hidden = !ROWS.some(row => row.levels.length > 1);
-  fillTable(byId("levels"), [...heads, "level", "prompts", "Pass@M", ...matched, "Pass Rate", "#S", "#T"],
-    ROWS.flatMap(row => row.levels.map(level => ({ method: row.method, cells: [...place(row), String(level.level),
-      whole(level.num_prompts), withError(level, "pass_at_k"), fixed(level.matched_parallel_pass_at_k), difference(level),
-      fixed(level.pass_rate), whole(level.num_sequences), whole(level.tokens_generated)] }))));
+  fillTable(byId("rows"), DATA.rows);
+  fillTable(byId("levels"), DATA.levels);
+  byId("levels").closest("details").hidden = !DATA.summary.rows.some(row => row.levels.length > 1);
 }
 
 function showWords() {
-  const { summary } = DATA, words = [`task ${summary.task}`, `model ${summary.model}`, `${CONFIG.plan.num_prompts} prompts`];
+  const { summary } = DATA, words = [`task ${summary.task}`, `model ${summary.model}`, `${summary.config.plan.num_prompts} prompts`];
   if (summary.versions) words.push(`eager_sgl ${summary.versions.eager_sgl}`, `sglang ${summary.versions.server_sglang}`);
   byId("meta").textContent = words.join(" · ");
   if (summary.partial) {

@@ -16,7 +16,7 @@ function readTree(cell, prompt) {
   return sequences;
 }
 
-// The last to leave stands next to its parent, so that no link crosses a bar.
+// The last child is next to its parent, so that no link crosses a bar.
 function inRows(sequences) {
   const rows = [];
   const visit = sequence => { rows.push(sequence); [...sequence.children].reverse().forEach(visit); };
@@ -24,7 +24,7 @@ function inRows(sequences) {
   return rows;
 }
 
-// The text that a sequence shares with its parent, from the pieces of those before it.
+// The text that a sequence shares with its parent, from the pieces of its ancestors.
 function textBefore(sequences, sequence) {
   if (sequence.parent === null) return "";
   const parent = sequences[sequence.parent], place = parent.children.indexOf(sequence);
@@ -64,7 +64,7 @@ function drawSequence(svg, sequence, xAt, width, onChoose) {
   sequence.pieces.forEach((piece, i) => {
     const x = xAt(edges[i]), bar = put(group, "rect", { class: "segment", x, y: y - BAR / 2, rx: 2, height: BAR, width: Math.max(1, xAt(edges[i + 1]) - x - 1) });
     const name = `#${sequence.index + 1}, tokens ${edges[i]} to ${edges[i + 1]}`;
-    hover(bar, () => [["b", `${name}${sequence.extra ? ", extra sequence" : ""}`], ["code", begin(piece, 600) || "(no text of its own)"]], name);
+    hover(bar, () => [["b", `${name}${sequence.extra ? ", extra sequence" : ""}`], ["code", begin(piece, 600) || "(no text)"]], name);
   });
   drawLeaf(group, sequence, xAt(end));
   group.addEventListener("click", onChoose);
@@ -102,7 +102,7 @@ function describe(cell, prompt, sequences) {
   const right = sequences.filter(sequence => sequence.right).length, extra = sequences.filter(sequence => sequence.extra).length;
   const parts = [
     `${sequences.length} sequence${sequences.length > 1 ? "s" : ""}${extra ? ` (${extra} extra, marked +)` : ""}, ${right} right, ${whole(DATA.cells[cell].generated[prompt])} tokens generated.`,
-    "Bars are tokens that a sequence has for itself, circles are branch points, ✓ right and ✗ wrong ends. Point at them for texts, click or tap a row to read it.",
+    "Bars are the tokens that a sequence added, circles are branch points, ✓ and ✗ are correct and wrong ends. Point at them for their texts, click or tap a row to read the sequence.",
   ];
   if (DATA.shortened_to !== null) parts.push(`Texts are shortened to ${whole(DATA.shortened_to)} characters.`);
   if (DATA.left_out) parts.push(`${DATA.left_out} of the run's settings are left out here to keep the page small.`);

@@ -24,11 +24,6 @@ function fixed(value, digits = 3) {
   return value.toFixed(digits).replace("-", MINUS);
 }
 
-function signed(value) {
-  if (value === null || value === undefined) return ABSENT;
-  return (value < 0 ? "" : "+") + fixed(value);
-}
-
 function whole(value) { return value === null || value === undefined ? ABSENT : Math.round(value).toLocaleString("en"); }
 
 function linear(low, high, from, to) { return value => from + (value - low) / (high - low || 1) * (to - from); }
@@ -48,7 +43,7 @@ function logTicks(low, high) {
   return found;
 }
 
-// A frame with axes in a holder as wide as the page gives; what it returns is drawn into.
+// A frame with axes, as wide as its holder, and the scales to draw into it.
 function frame(holder, height, { x, y, xTicks, yTicks, xLabel, yLabel, label, log = false }) {
   holder.replaceChildren();
   const width = Math.max(holder.clientWidth, 240), left = 46, right = 12, top = 10, bottom = 42;
@@ -67,7 +62,7 @@ function frame(holder, height, { x, y, xTicks, yTicks, xLabel, yLabel, label, lo
   return { svg, xAt, yAt, width, left, right, bottom: height - bottom };
 }
 
-// Shapes tell apart what colours do, for those who do not see the colours.
+// Shapes distinguish the same things as colours, for readers who do not see the colours.
 const SHAPES = [
   "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0Z", "M-4 -4H4V4H-4Z", "M0 -5.2L4.9 3.8H-4.9Z",
   "M0 -5.4L5.4 0L0 5.4L-5.4 0Z", "M0 5.2L4.9 -3.8H-4.9Z", "M-1.7 -5H1.7V-1.7H5V1.7H1.7V5H-1.7V1.7H-5V-1.7H-1.7Z",

@@ -1,4 +1,4 @@
-// The three plots of a run. Each draws itself anew when the width of the page changes.
+// The three plots of a run, which are drawn again when the width of the page changes.
 
 function drawPareto() {
   const holder = byId("pareto"), { lines, curves } = DATA.pareto;
@@ -22,7 +22,7 @@ function drawPareto() {
     }
     entries.push({ line: dash || "none", fill: colour("parallel"), text: `${name}: unbiased Pass@k, k = 1 … ${curve.points.length}` });
   });
-  const kinds = new Map(); // places of θ and τ, so that each has its own dash
+  const kinds = new Map(); // a dash for every θ and τ
   for (const line of lines) {
     const shape = METHODS.indexOf(line.method), fill = colour(line.method);
     const key = [...(line.theta === null ? [] : [`θ = ${line.theta}`]), ...(several ? [`τ = ${line.temperature}`] : [])].join(", ");

@@ -1,0 +1,60 @@
+"""The server that is timed, and what its figures depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.throughput.workload import Observer
+
+if TYPE_CHECKING:
+    from eager_sgl.engine.endpoint import TokenEndpoint
+
+__all__ = ["circumstances", "connected"]
+
+
+@contextlib.contextmanager
+def connected(
+    url: str | None,
+    api_key: str | None,
+    model: str | Path,
+    server_args: Mapping[str, Any],
+    log_folder: Path,
+) -> Iterator[tuple[TokenEndpoint, Observer]]:
+    """A client of a running server, or of one that is started for the context.
+
+    Args:
+        url: of a running server; None starts one.
+        server_args: further `ServerArgs` of a server that is started.
+        log_folder: for its log.
+    """
+    from eager_sgl.engine.endpoint import connect
+
+    if url:
+        yield connect(url, api_key=api_key), Observer()
+        return
+    from eager_sgl.embedded.runtime import EmbeddedRuntime
+
+    args = {"random_seed": 0, **server_args}
+    with EmbeddedRuntime(model, log_path=log_folder / "runtime.log", server_args=args) as runtime:
+        yield connect(runtime.url, api_key=runtime.api_key), Observer(runtime)
+
+
+def circumstances(endpoint: TokenEndpoint | None) -> dict[str, Any]:
+    """Device, server and versions, as `bench.json` has them."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
+    return {
+        "device": f"{device}, {len(os.sched_getaffinity(0))} CPU cores",
+        "profile": asdict(endpoint.profile) if endpoint else None,
+        "versions": {name: version(name) for name in ("sglang", "torch", "eager_sgl")}
+        | {"python": platform.python_version()},
+    }
