@@ -17,7 +17,7 @@ from eager_sgl import (
 )
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.engine.endpoint import Prompt
-from evals.grading.votes import vote_winner
+from eager_sgl.search import vote_winner
 
 __all__ = ["Extract", "majority", "tried", "vote"]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eager_sgl.search import round_sizes
 from eager_sgl.signals import Floats
 from evals.analysis.metrics import pass_curve
 from evals.records.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
@@ -24,7 +25,6 @@ __all__ = [
     "curve_of",
     "decoded_tokens",
     "drawn_tokens",
-    "rounds",
     "tokens_to_first_correct",
 ]
 
@@ -70,18 +70,7 @@ def tokens_to_first_correct(record: PromptRecord, width: int, max_sequences: int
     if not any(record.correct):
         return float(tokens[number])
     first = record.correct.index(True)
-    return float(tokens[next(size for size in rounds(number, width) if size > first)])
-
-
-def rounds(number: int, width: int) -> list[int]:
-    """Sequences of a search after each of its rounds, up to all of them.
-
-    The rounds are those of `SearchSchedule`, except for trie-cached samples that wait.
-    """
-    sizes = [1]
-    while sizes[-1] < number:
-        sizes.append(min(sizes[-1] + min(width, sizes[-1]), number))
-    return sizes
+    return float(tokens[next(size for size in round_sizes(number, width) if size > first)])
 
 
 def decoded_tokens(sequence: SequenceRecord) -> int:

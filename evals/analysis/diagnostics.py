@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from evals.analysis.groups import cell_label, group_by, without_seed
+from evals.analysis.groups import group_by, without_seed
 from evals.records.plan import STAGE_ONE
 from evals.records.store import PromptRecord, SequenceRecord
 
@@ -48,7 +48,10 @@ def diagnose(records: Iterable[PromptRecord], reasoning_end: str | None = None) 
     ]
     signs = [*_of_reasoning(finished, reasoning_end), *_of_answers(finished)]
     for cell, group in groups.items():
-        signs += [*_of_sequences(cell_label(cell), group), *_of_branching(cell_label(cell), group)]
+        signs += [
+            *_of_sequences(cell.full_label, group),
+            *_of_branching(cell.full_label, group),
+        ]
     return signs
 
 

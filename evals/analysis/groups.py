@@ -17,8 +17,6 @@ from evals.records.store import PromptRecord
 
 __all__ = [
     "RecordGroup",
-    "cell_label",
-    "cell_setting",
     "group_by",
     "group_records",
     "make_group",
@@ -35,17 +33,6 @@ Value = Callable[[PromptRecord], float] | Callable[[PromptRecord], Floats]
 def without_seed(cell: Cell) -> Cell:
     """The cell that stands for all seeds of a setting."""
     return cell._replace(seed=0)
-
-
-def cell_label(cell: Cell, parts: str = "Mθτ") -> str:
-    """The method and its setting: `eager_init M=8 θ=0.7 τ=0.6`."""
-    return " ".join(filter(None, [cell.name, cell_setting(cell, parts)]))
-
-
-def cell_setting(cell: Cell, parts: str = "Mθτ") -> str:
-    """Those of M, θ and τ that are asked for and that the method has: `M=8 θ=0.7 τ=0.6`."""
-    values = {"M": str(cell.max_sequences), "θ": cell.theta, "τ": f"{cell.temperature:g}"}
-    return " ".join(f"{part}={values[part]}" for part in parts if values[part])
 
 
 def group_by(

@@ -9,7 +9,7 @@ import numpy as np
 
 from eager_sgl.signals import Floats
 from evals.analysis.curves import Curve, curve_of
-from evals.analysis.groups import cell_label, group_by, make_group, without_seed
+from evals.analysis.groups import group_by, make_group, without_seed
 from evals.records.plan import NESTED, Cell
 from evals.records.store import PromptRecord
 
@@ -40,12 +40,12 @@ class PromptCurves:
     @property
     def label(self) -> str:
         """The method, its θ, and whether its prompts share: its name at one temperature."""
-        return cell_label(self.cell, "θ") + self._suffix
+        return self.cell.label(*"θ") + self._suffix
 
     @property
     def name(self) -> str:
         """The label with τ: its name among all curves of the run."""
-        return cell_label(self.cell, "θτ") + self._suffix
+        return self.cell.label(*"θτ") + self._suffix
 
     @property
     def _suffix(self) -> str:

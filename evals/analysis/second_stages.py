@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.analysis.curves import added_tokens
-from evals.analysis.groups import RecordGroup, cell_label
+from evals.analysis.groups import RecordGroup
 from evals.analysis.intervals import MIN_PROMPTS, mean_interval
 from evals.analysis.matching import CONFIDENCE
 from evals.analysis.metrics import coverage
@@ -121,7 +121,7 @@ def _stage(record: PromptRecord, stage: int) -> list[SequenceRecord]:
 
 def contrast_sentence(contrast: StageTwoContrast) -> str:
     """The contrast as a sentence under the table."""
-    label = cell_label(contrast.cell)
+    label = contrast.cell.full_label
     if contrast.restart_tokens is None or contrast.resume_tokens is None:
         return f"{label}, restart against resume: nothing to compare."
     interval = contrast.interval

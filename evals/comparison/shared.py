@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl.search import round_sizes
 from eager_sgl.search.votes import vote_uncertainty
 from eager_sgl.signals import Floats
-from evals.analysis.curves import Curve, drawn_tokens, rounds
+from evals.analysis.curves import Curve, drawn_tokens
 from evals.analysis.groups import group_by
 from evals.analysis.prompt_curves import PromptCurves, curve_cell, curves_over_seeds
 from evals.records.plan import NESTED, Cell
@@ -54,7 +55,7 @@ class _Course:
 
 
 def _course(record: PromptRecord, width: int) -> _Course:
-    sizes = np.array(rounds(len(record.sequences), width))
+    sizes = np.array(round_sizes(len(record.sequences), width))
     bids = [
         np.log(vote_uncertainty(record.sequences[:size], record.votes[:size]) / size)
         for size in sizes[:-1]

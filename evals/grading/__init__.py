@@ -7,6 +7,6 @@ judge in `evals.tasks.graders`; everyone else uses the names below.
 """
 
 from evals.grading.score import Score, Status
-from evals.grading.votes import vote_classes, vote_totals, vote_winner
+from evals.grading.votes import vote_classes
 
-__all__ = ["Score", "Status", "vote_classes", "vote_totals", "vote_winner"]
+__all__ = ["Score", "Status", "vote_classes"]

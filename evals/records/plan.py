@@ -82,6 +82,11 @@ class Cell(NamedTuple):
         """The method and its setting: `eager_init M=8 θ=0.7`."""
         return " ".join(filter(None, [self.name, self.setting(*names)]))
 
+    @property
+    def full_label(self) -> str:
+        """The method with its M, θ and τ: `eager_init M=8 θ=0.7 τ=0.6`."""
+        return self.label("M", "θ", "τ")
+
     def setting(self, *names: str) -> str:
         """Those of M, θ, τ and seed that are named and that the method has: `M=8 θ=0.7`."""
         values = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from evals.analysis.groups import cell_label
 from evals.analysis.intervals import MIN_PROMPTS
 from evals.config import BIDS, FRONTIER
 from evals.records.header import SearchFields
@@ -109,7 +108,9 @@ def remarks(rows: Sequence[Row], *, with_counts: bool) -> Iterator[str]:
     if all(row.coverage is None for row in rows):
         yield UNLABELLED
     for clauses_of in (_counts, _theta, _walks) if with_counts else (_theta, _walks):
-        yield from (f"{cell_label(row.cell)}: {each}." for row in rows for each in clauses_of(row))
+        yield from (
+            f"{row.cell.label(*'Mθτ')}: {each}." for row in rows for each in clauses_of(row)
+        )
     if any(row.paper for row in rows):
         yield _paper(rows)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evals.analysis.groups import RecordGroup, cell_label, group_records
+from evals.analysis.groups import RecordGroup, group_records
 from evals.records.plan import Plan
 from evals.records.store import PromptRecord, SequenceRecord
 from evals.report.page.texts import Texts, branch_position, pieces
@@ -94,7 +94,7 @@ def trees_of(plan: Plan, records: Sequence[PromptRecord]) -> Trees:
     parts = "Mθτ" if len(plan.every_temperature) > 1 else "Mθ"
     cells = [
         CellTrees(
-            label=cell_label(cell[0].cell, parts),
+            label=cell[0].cell.label(*parts),
             method=cell[0].method,
             trees={numbers[record.sample_id]: tree_of(record, texts) for record in cell},
             generated={numbers[record.sample_id]: record.counts.generated for record in cell},

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from eager_sgl.core import TokenCounts
+from eager_sgl.search import round_sizes
 from eager_sgl.search.votes import vote_uncertainty
 from evals import compare as command
-from evals.analysis.curves import drawn_tokens, rounds
+from evals.analysis.curves import drawn_tokens
 from evals.analysis.prompt_curves import prompt_curves
 from evals.comparison import shared as compare_shared
 from evals.comparison.budgets import at_budgets
@@ -57,7 +58,7 @@ def searched(sample_id: str, seed: int = 0, method: str = "best_first") -> Promp
 
 def granted(records: Sequence[PromptRecord]) -> list[tuple[float, float, list[int]]]:
     """Mean tokens and passes after every grant of a ledger that runs one round at a time."""
-    courses = [rounds(len(one.sequences), WIDTH) for one in records]
+    courses = [round_sizes(len(one.sequences), WIDTH) for one in records]
     costs = [drawn_tokens(one) for one in records]
     at = [0] * len(records)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evals.grading.votes import vote_classes, vote_totals, vote_winner
+from eager_sgl.search import vote_totals, vote_winner
+from evals.grading.votes import vote_classes
 
 
 def test_vote_classes_name_the_first_of_each() -> None:
