@@ -1,4 +1,4 @@
-"""Whether a server has an entropy gate, found out with a real request."""
+"""Whether a server has an entropy gate, checked with a real request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def why_no_gate(transport: Transport, server_info: Json, path: Sequence[int]) ->
     if server_info.get("speculative_algorithm"):
         return "speculative decoding skips custom logit processors"
     if transport.has_router:
-        return "a router passes no aborts on, so what a branch discards would run to its end"
+        return "a router passes no aborts on, so discarded sequences would run to their end"
     if server_info.get("incremental_streaming_output"):
         return "--incremental-streaming-output leaves out tokens that were sent before"
     if not _reports_all(transport, path):
