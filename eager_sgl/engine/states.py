@@ -98,5 +98,5 @@ def require_text(s: StreamExecutor, client: TokenClient, feature: str) -> None:
     if not tokens_in(s, client).from_text:
         raise RequestRejectedError(
             f"{feature} works on text alone, and this state started with set_prompt or holds a "
-            "sequence of continue_from; start it with text"
+            "sequence of continue_from; begin it with text"
         )
