@@ -54,11 +54,11 @@ _RANGES = {
 }
 
 
-def require_tokens(what: str, token_ids: object, vocabulary_size: int) -> tuple[int, ...]:
+def require_tokens(noun: str, token_ids: object, vocabulary_size: int) -> tuple[int, ...]:
     """Token ids of the model, as plain integers.
 
     Args:
-        what: the noun for them in the error, such as "the prompt".
+        noun: for them in the error, such as "the prompt".
         token_ids: a sequence of integers, numpy's included.
         vocabulary_size: one above the highest id.
 
@@ -66,26 +66,26 @@ def require_tokens(what: str, token_ids: object, vocabulary_size: int) -> tuple[
         ValueError: the value is not a sequence of integers below the vocabulary's size.
     """
     if isinstance(token_ids, bytes | bytearray | memoryview):
-        raise ValueError(f"{what} is {shown(token_ids)}; decode bytes to text, or give token ids")
+        raise ValueError(f"{noun} is {shown(token_ids)}; decode bytes to text, or give token ids")
     try:
         items: tuple[Any, ...] = tuple(token_ids)  # type: ignore[arg-type]
     except TypeError:
-        raise ValueError(f"{what} is {shown(token_ids)}; it must be a list of token ids") from None
+        raise ValueError(f"{noun} is {shown(token_ids)}; it must be a list of token ids") from None
     if set(map(type, items)) - {int}:
-        items = tuple(_token(what, item, position) for position, item in enumerate(items))
+        items = tuple(_token(noun, item, position) for position, item in enumerate(items))
     if items and not 0 <= min(items) <= max(items) < vocabulary_size:
         position, wrong = next((p, t) for p, t in enumerate(items) if not 0 <= t < vocabulary_size)
         raise ValueError(
-            f"token id {wrong} at position {position} of {what} is outside the model's vocabulary; "
+            f"token id {wrong} at position {position} of {noun} is outside the model's vocabulary; "
             f"ids are 0 to {vocabulary_size - 1}"
         )
     return items
 
 
-def _token(what: str, item: Any, position: int) -> int:
+def _token(noun: str, item: Any, position: int) -> int:
     if isinstance(item, numbers.Integral) and not isinstance(item, bool):
         return int(item)
-    raise ValueError(f"position {position} of {what} is {shown(item)}; it must be a token id")
+    raise ValueError(f"position {position} of {noun} is {shown(item)}; it must be a token id")
 
 
 def require_params(params: Mapping[str, object], vocabulary_size: int, num_tokens: int) -> None:

@@ -119,17 +119,17 @@ class TokenClient:
             self._stop_tokens[token_id] = is_stop_token(self.transport, token_id)
         return self._stop_tokens[token_id]
 
-    def require_known(self, what: str, token_ids: object) -> tuple[int, ...]:
+    def require_known(self, noun: str, token_ids: object) -> tuple[int, ...]:
         """Token ids of the model; others may kill the server.
 
         Args:
-            what: the noun for them in the error.
+            noun: for them in the error.
             token_ids: a sequence of integers.
 
         Raises:
             ValueError: the value is not a sequence of the model's token ids.
         """
-        return require_tokens(what, token_ids, self.profile.vocabulary_size)
+        return require_tokens(noun, token_ids, self.profile.vocabulary_size)
 
     def top_k(self, top_k: int) -> int:
         """K, capped at the size of the vocabulary."""
@@ -200,7 +200,7 @@ class TokenClient:
         return submission.handle
 
     def abort(self, handle: RequestHandle) -> None:
-        """Ask the server to stop a request, whose answer is then what it has decoded so far."""
+        """Ask the server to stop a request, whose answer then holds the tokens decoded so far."""
         handle.aborted = True
         if handle.request_id:
             self.transport.notify("/abort_request", {"rid": handle.request_id})

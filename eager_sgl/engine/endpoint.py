@@ -33,7 +33,7 @@ def connect(
     chat_options: Mapping[str, object] | None = None,
     router: str | None = None,
 ) -> TokenEndpoint:
-    """Connect to a running SGLang server, and check with real requests what branching needs.
+    """Connect to a running SGLang server, and check with real requests that branching works.
 
     Args:
         url: base URL of the server.
@@ -82,7 +82,7 @@ class TokenEndpoint(InterpreterBackend):
     """The backend of SGLang programs on a connected server; made by `connect`.
 
     Attributes:
-        profile: facts about the server that `connect` found out.
+        profile: facts about the server that `connect` probed.
     """
 
     def token_ids(self, state: ProgramState) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ class LostError(Exception):
     """A try without a usable answer, no part of which was used.
 
     Attributes:
-        error: what to raise after the last try.
+        error: to raise after the last try.
         may_run: whether the server may still run the request.
         again: whether the request may be tried again.
     """
@@ -110,9 +110,9 @@ def failure_of(base: str, error: Exception) -> Exception:
     return LostError(unreachable, may_run=is_sent)
 
 
-def malformed(url: str, what: str) -> LostError:
+def malformed(url: str, mismatch: str) -> LostError:
     """The error of an answer that SGLang does not give."""
-    return LostError(MalformedAnswerError(f"{url} is not an SGLang server's answer: {what}"))
+    return LostError(MalformedAnswerError(f"{url} is not an SGLang server's answer: {mismatch}"))
 
 
 def _cause(error: Exception) -> str:

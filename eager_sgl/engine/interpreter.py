@@ -145,9 +145,9 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
         join_worker(s)
 
     def _require_text_and_params(
-        self, s: StreamExecutor, sampling_params: SglSamplingParams, what: str
+        self, s: StreamExecutor, sampling_params: SglSamplingParams, feature: str
     ) -> None:
-        require_text(s, self, what)
+        require_text(s, self, feature)
         params = {**sampling_params.to_srt_kwargs(), **_text_options(sampling_params)}
         require_params(params, self.profile.vocabulary_size, len(tokens_in(s, self).ids))
 
@@ -174,11 +174,11 @@ def _num_texts(sampling_params: SglSamplingParams, only_one: str | None = None) 
 
 
 @contextlib.contextmanager
-def _errors_of_sglang(what: str) -> Iterator[None]:
+def _errors_of_sglang(feature: str) -> Iterator[None]:
     """Name the errors of requests that SGLang's own endpoint sends."""
     try:
         yield
     except OSError as error:
-        raise ServerUnreachableError(f"{what} cannot reach the server: {error}") from error
+        raise ServerUnreachableError(f"{feature} cannot reach the server: {error}") from error
     except RuntimeError as error:
-        raise ServerError(f"the server refused {what}: {error}") from error
+        raise ServerError(f"the server refused {feature}: {error}") from error

@@ -1,4 +1,4 @@
-"""Facts about a server and its model, found out with real requests when a client connects."""
+"""Facts about a server and its model, probed with real requests when a client connects."""
 
 from __future__ import annotations
 

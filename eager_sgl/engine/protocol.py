@@ -208,7 +208,7 @@ def _flat_array(meta: Json, key: str) -> np.ndarray[Any, Any]:
 
 def _gate_reports(meta: Json, top_k: int, num_tokens: int) -> tuple[tuple[int, ...], TopLogprobs]:
     """Indices of the steps that the entropy gate reported, and their alternatives."""
-    # SGLang pads with None what other requests of the batch do not have.
+    # SGLang pads the reports of a batch's requests with None.
     reports = [report for report in meta.get(GATE_REPORT) or () if report]
     if not reports:
         empty = np.empty((0, top_k))

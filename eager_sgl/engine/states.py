@@ -53,7 +53,7 @@ def _known_tokens(s: StreamExecutor) -> StateTokens | None:
     known: StateTokens | list[Any] | Exception | None = s.variables.get(TOKENS)
     if isinstance(known, Exception):
         raise known
-    # `join` gathers a fork's variables in lists of its parent, this one too.
+    # `join` gathers a fork's variables in lists of its parent, the tokens too.
     return None if isinstance(known, list) else known
 
 
@@ -86,17 +86,17 @@ def append_answer(s: StreamExecutor, client: TokenClient, answer: TextAnswer) ->
         keep_tokens(s, tokens_in(s, client).extended(answer.token_ids, answer.text))
 
 
-def require_text(s: StreamExecutor, client: TokenClient, what: str) -> None:
+def require_text(s: StreamExecutor, client: TokenClient, feature: str) -> None:
     """Check that a state's text can stand in for its tokens.
 
     Args:
-        what: needs that, for the error.
+        feature: of SGLang that sends text, for the error.
 
     Raises:
         RequestRejectedError: the text cannot.
     """
     if not tokens_in(s, client).from_text:
         raise RequestRejectedError(
-            f"{what} works on text alone, and this state started with set_prompt or holds a "
-            "sequence of continue_from; start it with text"
+            f"{feature} works on text alone, and this state started with set_prompt or holds a "
+            "sequence of continue_from; begin it with text"
         )

@@ -175,8 +175,8 @@ class Transport:
             path: starts with a slash.
             build: as of `post`.
             decode: as of `post`; also of the answer after an abort.
-            done: receives what `post` would return or raise, in the thread of the connections,
-                which it must not block.
+            done: receives the answer or the exception of `post`, in the thread of the
+                connections, which it must not block.
             progress: as of `post`, in the same thread.
         """
         call = _Call("POST", path, build, decode, PATIENT, progress, may_be_partial=True)
@@ -253,7 +253,7 @@ class Transport:
             exchange.cancel()
 
     async def _ends_after_abort(self, exchange: asyncio.Future[Reply], body: Json) -> bool:
-        """Abort a request; whether it has answered with what it decoded."""
+        """Abort a request; whether it has answered with the tokens it decoded."""
         await self._notify(_ABORT, {"rid": body["rid"]})
         await asyncio.wait({exchange}, timeout=limits.ABORT_TIMEOUT)
         return exchange.done()

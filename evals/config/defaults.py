@@ -18,7 +18,6 @@ from evals.tasks import Task
 __all__ = ["NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
 
 NO_REASONING = "none"
-PROBE_SECONDS = 5.0
 GIVEN, OF_PRESET, OF_TASK, BY_DEFAULT = "given", "preset", "task", "default"
 Value = TypeVar("Value")
 
@@ -133,17 +132,11 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
 
 def _ask(server: str, api_key: str | None) -> str | None:
     """The model of a server; None if there is no answer, which is an error later if it matters."""
-    import urllib3
+    from eager_sgl.engine import limits, probe
+    from eager_sgl.engine.transport import Transport
+    from eager_sgl.errors import ServerError
 
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        answer = urllib3.request(
-            "GET",
-            f"{server.rstrip('/')}/model_info",
-            headers=headers,
-            retries=False,
-            timeout=PROBE_SECONDS,
-        )
-        return str(answer.json()["model_path"]) if answer.status == 200 else None
-    except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError):
+        return probe.served_model(Transport(server, api_key=api_key), limits.ONCE)
+    except (ServerError, ValueError):
         return None

@@ -13,16 +13,16 @@ NUM_HEADS, HEAD_SIZE = 4, 16
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
 def test_it_equals_the_loop_over_sequences(num_kv_heads: int) -> None:
     torch.manual_seed(0)
-    slots = torch.randperm(sum(LENGTHS) + 5)[: sum(LENGTHS)].split(LENGTHS)
+    slots = torch.split(torch.randperm(sum(LENGTHS) + 5)[: sum(LENGTHS)], LENGTHS)
     req_to_token = torch.zeros(len(LENGTHS) + 2, max(LENGTHS), dtype=torch.int64)
     rows = torch.arange(len(LENGTHS)) + 2
-    for row, own in zip(rows, slots, strict=True):
-        req_to_token[row, : len(own)] = own
+    for row, kv_slots in zip(rows, slots, strict=True):
+        req_to_token[row, : len(kv_slots)] = kv_slots
     caches = torch.randn(2, sum(LENGTHS) + 5, num_kv_heads, HEAD_SIZE)
     query = torch.randn(len(LENGTHS), NUM_HEADS, HEAD_SIZE)
 
     def decode(backend: TorchNativeAttnBackend) -> torch.Tensor:
-        return backend._run_sdpa_forward_decode(
+        return backend._run_sdpa_forward_decode(  # type: ignore[no-any-return]
             query,
             torch.empty_like(query),
             *caches,
@@ -46,16 +46,16 @@ def test_it_equals_the_loop_over_sequences(num_kv_heads: int) -> None:
 @pytest.mark.parametrize("extends", [[1, 3, 1, 64, 2, 1, 5, 1], [1] * 8, [1, 7, 5, 2, 2, 4, 9, 3]])
 def test_prefilling_equals_the_loop_over_sequences(extends: list[int]) -> None:
     torch.manual_seed(0)
-    slots = torch.randperm(sum(LENGTHS) + 5)[: sum(LENGTHS)].split(LENGTHS)
+    slots = torch.split(torch.randperm(sum(LENGTHS) + 5)[: sum(LENGTHS)], LENGTHS)
     req_to_token = torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.int64)
-    for row, own in enumerate(slots):
-        req_to_token[row, : len(own)] = own
+    for row, kv_slots in enumerate(slots):
+        req_to_token[row, : len(kv_slots)] = kv_slots
     caches = torch.randn(2, sum(LENGTHS) + 5, NUM_HEADS, HEAD_SIZE)
     query = torch.randn(sum(extends), NUM_HEADS, HEAD_SIZE)
     lengths, added = torch.tensor(LENGTHS), torch.tensor(extends)
 
     def prefill(backend: TorchNativeAttnBackend) -> torch.Tensor:
-        return backend._run_sdpa_forward_extend(
+        return backend._run_sdpa_forward_extend(  # type: ignore[no-any-return]
             query,
             torch.empty_like(query),
             *caches,
@@ -87,5 +87,5 @@ def test_groups_hold_every_sequence_once_and_stay_within_their_size() -> None:
         assert lengths[group[-1]] == longest
 
 
-def test_a_sequence_above_the_size_is_a_group_of_its_own() -> None:
+def test_a_sequence_above_the_size_is_a_separate_group() -> None:
     assert group_by_length([5, 6], max_cells=0) == [[0], [1]]

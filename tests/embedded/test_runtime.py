@@ -1,9 +1,7 @@
-"""The embedded runtime's life: it refuses clearly, and it never outlives its owner."""
+"""The embedded runtime refuses invalid arguments, and never outlives its owner."""
 
-import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -12,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -20,12 +17,12 @@ import pytest
 from eager_sgl.embedded.address import url_of
 from eager_sgl.embedded.arguments import COMMON_ARGUMENTS, CPU_ARGUMENTS, devices_fault
 from eager_sgl.embedded.runtime import EmbeddedRuntime
-from eager_sgl.errors import RuntimeStartError, RuntimeStoppedError
+from eager_sgl.errors import RuntimeStartError
 from tests.conftest import REASONER
 
 GONE_SECONDS = 5.0
 NOTICED_SECONDS = 5.0
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 # Small enough to build a server around; the tests end before any weight would be read.
 MODEL_CONFIG = {
@@ -47,9 +44,8 @@ time.sleep(600)
 """
 
 
-@pytest.fixture
-def model_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
+def write_model(folder: Path) -> Path:
+    """A model folder without weights."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(MODEL_CONFIG))
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -58,13 +54,13 @@ def model_folder(tmp_path: Path) -> Path:
 
 
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; one that only awaits its reaping by init does not."""
-    return [each for each in processes if each.is_running() and not is_zombie(each)]
+    """The processes that still run; a dead one may await its reaping by init."""
+    return [process for process in processes if process.is_running() and not is_zombie(process)]
 
 
 def is_zombie(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
@@ -79,11 +75,11 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def importing(descendants: list[psutil.Process]) -> bool:
-    return any(each.memory_info().rss > 100e6 for each in running(descendants))
+    return any(process.memory_info().rss > 100e6 for process in running(descendants))
 
 
 def scheduling(descendants: list[psutil.Process]) -> bool:
-    """SGLang has started the processes of its own: at least the scheduler and the detokenizer."""
+    """Whether SGLang has started its processes: at least the scheduler and the detokenizer."""
     return len(descendants) >= 3
 
 
@@ -95,21 +91,11 @@ def test_a_missing_folder_is_refused_at_once(tmp_path: Path, model_path: str | P
 
 
 @pytest.mark.integration
-def test_a_broken_model_fails_with_the_end_of_the_log(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    log_path = tmp_path / "made" / "runtime.log"
-    with pytest.raises(RuntimeStartError) as caught:
-        EmbeddedRuntime(tmp_path, log_path=log_path, launch_timeout=START_SECONDS)
-    last_line = log_path.read_text().splitlines()[-1]
-    assert last_line[:100] in str(caught.value)
-    assert str(log_path) in str(caught.value)
-
-
-@pytest.mark.integration
 @pytest.mark.parametrize("moment", [importing, scheduling])
 def test_nothing_survives_the_kill_of_its_owner(
-    tmp_path: Path, model_folder: Path, moment: Callable[[list[psutil.Process]], bool]
+    tmp_path: Path, moment: Callable[[list[psutil.Process]], bool]
 ) -> None:
+    model_folder = write_model(tmp_path / "model")
     command = [sys.executable, "-c", OWNER, str(model_folder), str(tmp_path / "runtime.log")]
     with subprocess.Popen(command) as owner:
         root = psutil.Process(owner.pid)
@@ -117,27 +103,6 @@ def test_nothing_survives_the_kill_of_its_owner(
         descendants = root.children(recursive=True)
         os.kill(owner.pid, signal.SIGKILL)
     assert wait_until(lambda: not running(descendants), GONE_SECONDS), running(descendants)
-
-
-@pytest.mark.integration
-def test_an_interrupted_start_leaves_nothing(tmp_path: Path, model_folder: Path) -> None:
-    descendants: list[psutil.Process] = []
-
-    def interrupt(stage: str) -> None:
-        if stage == "starting the scheduler":
-            assert wait_until(lambda: scheduling(children()), START_SECONDS)
-            descendants.extend(children())
-            raise KeyboardInterrupt
-
-    others = psutil.Process().children(recursive=True)  # such as the server of other tests
-
-    def children() -> list[psutil.Process]:
-        return [p for p in psutil.Process().children(recursive=True) if p not in others]
-
-    with pytest.raises(KeyboardInterrupt):
-        EmbeddedRuntime(model_folder, log_path=tmp_path / "runtime.log", on_progress=interrupt)
-    assert descendants
-    assert not running(descendants)
 
 
 REFUSED = [
@@ -195,13 +160,13 @@ def test_server_arguments_are_refused_before_anything_starts(
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
-def test_a_launch_timeout_is_above_zero(tmp_path: Path, timeout: float) -> None:
+def test_a_launch_timeout_must_be_above_zero(tmp_path: Path, timeout: float) -> None:
     with pytest.raises(ValueError, match="launch_timeout"):
         EmbeddedRuntime(REASONER, log_path=tmp_path / "runtime.log", launch_timeout=timeout)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_a_port_in_use_is_said_at_once(tmp_path: Path, host: str) -> None:
+def test_a_port_in_use_is_reported_at_once(tmp_path: Path, host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(RuntimeStartError, match=f"port {port} of {host} .*in use"):
@@ -214,7 +179,7 @@ def test_a_port_in_use_is_said_at_once(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "2001:db8::1"])
-def test_a_host_that_is_not_this_machine_is_said_at_once(tmp_path: Path, host: str) -> None:
+def test_a_host_of_another_machine_is_reported_at_once(tmp_path: Path, host: str) -> None:
     (tmp_path / "runtime.log").write_text("of an earlier run: address already in use")
     with pytest.raises(RuntimeStartError, match=f"host '{host}'"):
         EmbeddedRuntime(REASONER, log_path=tmp_path / "runtime.log", server_args={"host": host})
@@ -230,7 +195,7 @@ def test_a_host_that_is_not_this_machine_is_said_at_once(tmp_path: Path, host: s
         ("localhost", "http://localhost:1"),
     ],
 )
-def test_a_server_is_reached_where_this_machine_reaches_it(host: str, url: str) -> None:
+def test_the_url_is_that_of_this_machine(host: str, url: str) -> None:
     assert url_of(host, 1) == url
 
 
@@ -249,7 +214,7 @@ def test_a_server_is_reached_where_this_machine_reaches_it(host: str, url: str) 
         ({"tp_size": 2}, 2, None),
     ],
 )
-def test_devices_that_are_not_there(
+def test_missing_devices_are_reported(
     arguments: dict[str, object], num_devices: int, words: str | None
 ) -> None:
     fault = devices_fault(arguments, num_devices)
@@ -265,86 +230,3 @@ def test_the_fields_of_the_server_are_known() -> None:
 
     assert _field_names() == {field.name for field in msgspec.structs.fields(ServerArgs)}
     assert _field_names() >= {*COMMON_ARGUMENTS, *CPU_ARGUMENTS, *CHECKED, *FIXED}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize(
-    ("host", "victim", "words"),
-    [
-        ("0.0.0.0", "sglang::detokenizer", r"the detokenizer died \(signal 9\)"),
-        ("::1", "sglang::scheduler", r"the scheduler died \(signal 9\)"),
-        ("localhost", "python", r"the server died \(signal 9\)"),
-    ],
-)
-def test_a_runtime_at_a_named_address_ends_with_any_of_its_processes(
-    tmp_path: Path, host: str, victim: str, words: str
-) -> None:
-    if host == "::1" and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
-    server_args = {"host": host, "port": free_port(), "log_level": "debug"}
-    log_path = tmp_path / "runtime.log"
-    with EmbeddedRuntime(REASONER, log_path=log_path, server_args=server_args) as runtime:
-        assert runtime.url == url_of(host, server_args["port"])
-        assert served_model(runtime) == str(REASONER)
-        runtime.check()
-        server = psutil.Process(runtime.pid)
-        processes = [server, *server.children(recursive=True)]
-        next(p for p in processes if p.name().startswith(victim)).kill()
-
-        assert wait_until(lambda: stopped(runtime) is not None, NOTICED_SECONDS)
-        assert re.search(words, str(stopped(runtime)))
-        assert str(log_path) in str(stopped(runtime))
-        assert wait_until(lambda: not running(processes), NOTICED_SECONDS), running(processes)
-        with pytest.raises(ConnectionError):
-            served_model(runtime)
-    assert "closed" in str(stopped(runtime))
-
-
-def served_model(runtime: EmbeddedRuntime) -> object:
-    address = urlsplit(runtime.url)
-    assert address.hostname is not None
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
-    connection.request("GET", "/model_info", headers={"Authorization": f"Bearer {runtime.api_key}"})
-    return json.load(connection.getresponse())["model_path"]
-
-
-def stopped(runtime: EmbeddedRuntime) -> RuntimeStoppedError | None:
-    try:
-        runtime.check()
-    except RuntimeStoppedError as error:
-        return error
-    return None
-
-
-@pytest.mark.integration
-def test_a_process_that_dies_during_the_start_is_named(tmp_path: Path) -> None:
-    others = psutil.Process().children(recursive=True)
-
-    def find_scheduler() -> psutil.Process | None:
-        ours = (p for p in psutil.Process().children(recursive=True) if p not in others)
-        return next((p for p in ours if p.name().startswith("sglang::scheduler")), None)
-
-    def kill_scheduler(stage: str) -> None:
-        if stage == "starting the scheduler":
-            assert wait_until(lambda: find_scheduler() is not None, START_SECONDS)
-            time.sleep(1.5)  # such as a lack of memory, once it has begun to work
-            scheduler = find_scheduler()
-            assert scheduler is not None
-            scheduler.kill()
-
-    log_path = tmp_path / "runtime.log"
-    with pytest.raises(RuntimeStartError, match="stopped while .*: the scheduler died .signal 9."):
-        EmbeddedRuntime(REASONER, log_path=log_path, on_progress=kill_scheduler)

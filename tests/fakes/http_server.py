@@ -19,7 +19,7 @@ ABORT = "/abort_request"
 
 
 class Seen(NamedTuple):
-    """A request as a server saw it."""
+    """A request that a server received."""
 
     path: str
     body: Any
@@ -28,7 +28,7 @@ class Seen(NamedTuple):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A handler that reads bodies, notes aborts, and writes no log; `reply` is to be given."""
+    """A handler that reads bodies and writes no log; subclasses define `reply`."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -83,6 +83,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def listening(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    """The URL of a server with a handler."""
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -97,9 +98,9 @@ def listening(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[
 def serving(
     *replies: tuple[int | None, str], delay: float = 0.0, kind: str = "application/json"
 ) -> Iterator[tuple[str, list[Seen]]]:
-    """A server that gives these (status, body) replies in turn, the last one over and over.
+    """A server that sends (status, body) replies in turn, and repeats the last.
 
-    Status None hangs up; aborts are answered at once and seen too.
+    Status None hangs up. Aborts are answered at once, and are among the requests that it returns.
     """
     left, seen = list(replies), []
 
@@ -122,11 +123,11 @@ def serving(
 
 @contextmanager
 def streaming(*pieces: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server that sends the pieces of a stream, each when the one before was taken note of.
+    """A server that sends the pieces of a stream, and hangs up after the last.
 
-    The function that comes with the URL says so; after the last piece it hangs up.
+    The function returned with the URL releases the next piece; the first needs no release.
     """
-    heard = threading.Semaphore(1)
+    released = threading.Semaphore(1)
 
     class Server(Handler):
         protocol_version = "HTTP/1.0"
@@ -136,16 +137,16 @@ def streaming(*pieces: str) -> Iterator[tuple[str, Callable[[], None]]]:
             self.send_header("Content-Type", "text/event-stream; charset=utf-8")
             self.end_headers()
             for piece in pieces:
-                assert heard.acquire(timeout=10)
+                assert released.acquire(timeout=10)
                 self.wfile.write(piece.encode())
 
     with listening(Server) as url:
-        yield url, heard.release
+        yield url, released.release
 
 
 @contextmanager
 def hanging() -> Iterator[str]:
-    """A server that accepts connections, and says nothing."""
+    """A server that accepts connections, and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -153,14 +154,14 @@ def hanging() -> Iterator[str]:
 
 
 Spoil = Callable[[str, bytes], bytes | None]
-"""A path and the answer to it -> another body; None leaves it as it is."""
+"""A path and the body of its answer -> another body; None keeps the body."""
 
 
 @contextmanager
 def scripted_sglang(
     server: ScriptedServer, spoil: Spoil = lambda path, data: None
 ) -> Iterator[str]:
-    """A scripted server over HTTP, some of whose answers are spoilt."""
+    """A scripted server over HTTP, with some answers replaced."""
 
     class Server(Handler):
         def reply(self, request: Seen) -> None:

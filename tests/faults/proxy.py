@@ -1,9 +1,9 @@
-"""An HTTP proxy that stands in front of a real SGLang server and injects faults.
+"""An HTTP proxy for a real SGLang server that injects faults.
 
     python -m tests.faults.proxy http://127.0.0.1:30000 --port 30001 --probability 0.05
 
-Each request fails with a probability, in one of the kinds asked for. What was injected is counted,
-and printed at the end.
+Every request fails with a probability, by a fault drawn from the chosen kinds. The injected faults
+are counted, and printed at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STATUSES = {"500": 500, "502": 502, "503": 503}
 SPOILT = {"garbage": b"<html>garbage</html>", "shape": b'{"unexpected": [null]}'}
 QUICK = (*STATUSES, *SPOILT, "truncated", "reset", "broken_stream")
 SLOW = ("hang", "trickle")
-"""They last as long as the client lets them."""
+"""Faults that last until the client disconnects."""
 MAX_EVENTS = 3
 _HOP_BY_HOP = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
 
@@ -34,7 +34,7 @@ class FaultProxy:
 
     Args:
         upstream: base URL of the server.
-        probability: of a fault, for every request.
+        probability: of a fault, per request.
         seed: of the draws.
         kinds: of faults, drawn uniformly.
 
@@ -59,7 +59,7 @@ class FaultProxy:
         """Serve until cancelled."""
         application = web.Application(client_max_size=2**30)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        # A client that leaves ends its request upstream too.
+        # A client that disconnects ends its request upstream too.
         runner = web.AppRunner(application, handler_cancellation=True, access_log=None)
         timeout = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(
@@ -165,7 +165,7 @@ def _cut(request: web.Request) -> None:
 def fault_proxy(
     upstream: str, probability: float, seed: int = 0, kinds: Sequence[str] = QUICK, port: int = 0
 ) -> Iterator[tuple[str, FaultProxy]]:
-    """A proxy's URL and itself, while it runs in a thread of its own."""
+    """A proxy's URL and the proxy, which runs in a separate thread."""
     proxy = FaultProxy(upstream, probability, seed, kinds)
     with serving(proxy, port) as url:
         yield url, proxy
@@ -173,7 +173,7 @@ def fault_proxy(
 
 @contextmanager
 def serving(proxy: FaultProxy, port: int = 0) -> Iterator[str]:
-    """The URL of a proxy while it runs in a thread of its own."""
+    """The URL of a proxy, which runs in a separate thread."""
     loop = asyncio.new_event_loop()
     ready = loop.create_future()
     task = loop.create_task(proxy.serve(port, ready))
@@ -199,7 +199,7 @@ async def _result(future: asyncio.Future[int]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A proxy that injects faults.")
     parser.add_argument("upstream", help="base URL of an SGLang server")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="0 for any free port")
     parser.add_argument("--probability", type=float, default=0.05, help="of a fault, per request")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", default=QUICK, choices=(*QUICK, *SLOW))

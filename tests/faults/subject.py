@@ -1,4 +1,4 @@
-"""A checkout whose commands are tried: run, timed, and looked at afterwards."""
+"""A checkout whose commands are run, timed, and inspected afterwards."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _REPORT = re.compile(r"error|warning|failed|no answer|traceback|refused", re.IGN
 
 Lines = queue.Queue[tuple[float, str] | None]
 Fault = Callable[[subprocess.Popen[str]], float]
-"""Brings a fault about while a command runs, and says when, by the monotonic clock."""
+"""Causes a fault while a command runs, and returns its time, by the monotonic clock."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did.
+    """The outcome of a command.
 
     Attributes:
-        exit_code: None where it was still running when the time was up.
+        exit_code: None if it was still running at the time limit.
         num_kept: results in its folder.
         num_failed: results that it recorded as failed.
         seconds: from the fault to the first line that reports it, or to the end.
-        words: the line that reports it, or the last one.
-        is_run: whether it was a run, which has results.
+        words: the line that reports the fault, or the last line.
+        is_run: whether the command was a run, which has results.
     """
 
     exit_code: int | None
@@ -54,33 +54,25 @@ class Outcome:
 
 
 class Subject:
-    """A checkout with an environment of its own.
+    """A checkout with its environment.
 
     Args:
         checkout: its root.
-        folder: for what its runs write.
+        folder: for the output of its runs.
     """
 
     def __init__(self, checkout: Path, folder: Path) -> None:
         self.checkout = checkout
         self.folder = folder
-        text = (checkout / "evals" / "command_line.py").read_text()
-        self._has_two_limits = "--request-timeout" in text
-
-    def limits(self, seconds: int) -> tuple[str, ...]:
-        """Options that limit how long a request may take."""
-        if self._has_two_limits:
-            return "--request-timeout", str(seconds), "--silence-timeout", str(seconds)
-        return "--timeout", str(seconds)
 
     def run(self, name: str, *arguments: str, fault: Fault | None = None) -> Outcome:
-        """The methods on the prompts, in a folder by that name."""
+        """Run the methods on the prompts, with results in a folder of that name."""
         output = self.folder / name
         limit = () if "--task" in arguments else ("--limit", str(NUM_PROMPTS))
         return self._watch((*_RUN, *limit, *arguments, "--output-dir", str(output)), output, fault)
 
     def script(self, text: str) -> Outcome:
-        """A Python text."""
+        """Run a Python text."""
         return replace(self._watch(("-c", text), self.folder / "script", None), is_run=False)
 
     def _watch(self, command: tuple[str, ...], output: Path, fault: Fault | None) -> Outcome:
@@ -111,7 +103,7 @@ class Subject:
 
 
 def count_lines(path: Path) -> int:
-    """Whole lines of a file, which need not be there."""
+    """The number of whole lines of a file, which may not exist."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
@@ -125,7 +117,7 @@ def _num_failed(path: Path) -> int:
 
 
 def _lines_of(process: subprocess.Popen[str]) -> Lines:
-    """The lines of the output with the moment at which each came, then None."""
+    """The lines of the output with the times at which they arrived, then None."""
     lines: Lines = queue.Queue()
 
     def read() -> None:
@@ -139,7 +131,7 @@ def _lines_of(process: subprocess.Popen[str]) -> Lines:
 
 
 def _follow(lines: Lines, at: float) -> tuple[bool, float, str]:
-    """Whether a command ended in time, and the line that reports the fault, else the last one."""
+    """Whether a command ended in time; when and how it reported the fault, or its last line."""
     moment, words, is_reported = at, "", False
     while True:
         try:

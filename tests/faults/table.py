@@ -1,12 +1,12 @@
-"""What becomes of a run when something goes wrong; each fault is tried on the real runtime.
+"""A table of faults and their effect on a run, tried on the real runtime.
 
     python -m tests.faults.table                        # this checkout; `make faults`
-    python -m tests.faults.table --checkout ../other    # another one, with its own environment
+    python -m tests.faults.table --checkout ../other    # another checkout, with its environment
     python -m tests.faults.table --only away hang
 
-Each scenario is a run of 48 prompts with two methods, 96 results, against one embedded server,
-often behind a proxy that injects the fault. The table says how many results were kept, recorded as
-failed and lost, after how many seconds the fault was reported, and in which words.
+A scenario is a run of 48 prompts with two methods, 96 results, against the same embedded server,
+often behind a proxy that injects the fault. The columns are the number of results that were kept,
+recorded as failed and lost, the seconds until the fault was reported, and the line that did.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from eager_sgl import EmbeddedRuntime
+from eager_sgl.engine.limits import SMALL_TIMEOUT, Patience
+from eager_sgl.engine.transport import Transport
+from eager_sgl.errors import ServerError
 from tests.faults.proxy import QUICK, fault_proxy
 from tests.faults.subject import (
     API_KEY,
@@ -39,20 +41,21 @@ from tests.faults.subject import (
 ROOT = Path(__file__).parents[2]
 REASONER = ROOT / "evals" / "reasoner" / "model"
 AWAY_SECONDS = 3.0
-NUM_BEFORE = 10  # results that are there when a fault is brought about
-LIMIT = 10  # seconds, where a scenario is about one
+NUM_BEFORE = 10  # results before a fault is caused
+LIMIT_SECONDS = 10
+LIMITS = ("--request-timeout", str(LIMIT_SECONDS), "--silence-timeout", str(LIMIT_SECONDS))
 
 _TOKENS = """
 from eager_sgl import EagerConfig, connect, eager_init
-endpoint, said = connect("{url}", api_key="{key}"), []
+endpoint, outcomes = connect("{url}", api_key="{key}"), []
 for prompt in ([120], [-1], [10**9], b"abc"):
     try:
         config = EagerConfig(threshold=0.7, max_sequences=2)
         eager_init.run(prompt=prompt, config=config, backend=endpoint).ret_value
-        said.append(f"{{prompt}} is taken")
+        outcomes.append(f"{{prompt}} is accepted")
     except Exception as error:
-        said.append(f"{{type(error).__name__}}: {{error}}")
-print("; ".join(said))
+        outcomes.append(f"{{type(error).__name__}}: {{error}}")
+print("; ".join(outcomes))
 """
 _FORK = """
 import multiprocessing
@@ -85,14 +88,13 @@ def _mixed(probability: float) -> Scenario:
 def _always(kind: str, probability: float) -> Scenario:
     def run(subject: Subject, url: str) -> Outcome:
         with fault_proxy(url, probability, kinds=[kind]) as (proxied, _):
-            limits = subject.limits(LIMIT)
-            return subject.run(f"{kind}_{probability}", "--server", proxied, *limits)
+            return subject.run(f"{kind}_{probability}", "--server", proxied, *LIMITS)
 
     return run
 
 
 def _away(seconds: float) -> Scenario:
-    """A server that is gone in mid-run, and there again after some seconds."""
+    """A server that disappears during a run, and returns after some seconds."""
 
     def run(subject: Subject, url: str) -> Outcome:
         name, is_over = f"away_{seconds:g}", threading.Event()
@@ -124,7 +126,7 @@ def _away(seconds: float) -> Scenario:
 
 
 def _killed(name: str) -> Scenario:
-    """An embedded server, one of whose processes is killed in mid-run."""
+    """An embedded server with a process that is killed during the run."""
 
     def run(subject: Subject, url: str) -> Outcome:
         def fault(process: subprocess.Popen[str]) -> float:
@@ -161,7 +163,7 @@ def _seeds(subject: Subject, url: str) -> Outcome:
 
 
 def _too_long(subject: Subject, url: str) -> Outcome:
-    """One prompt of 48 is longer than the model's context."""
+    """A prompt of the 48 is longer than the model's context."""
     prompts = ["make 02 from 03 08 03 18"] * NUM_PROMPTS
     prompts[7] = "make 02 from" + " 03" * 5000
     lines = [json.dumps({"id": f"p{i}", "prompt": text}) for i, text in enumerate(prompts)]
@@ -171,14 +173,14 @@ def _too_long(subject: Subject, url: str) -> Outcome:
 
 
 def _verifier(name: str, result: str) -> Scenario:
-    """A verifier of the user's that is wrong."""
+    """A broken verifier of the user."""
 
     def run(subject: Subject, url: str) -> Outcome:
         module = subject.checkout / "faulty_verifier.py"
         module.write_text(f"def verify(sample, text):\n    return {result}\n")
         try:
-            own = "--verifier", "faulty_verifier:verify"
-            return subject.run(f"verifier_{name}", "--server", url, *own)
+            options = "--verifier", "faulty_verifier:verify"
+            return subject.run(f"verifier_{name}", "--server", url, *options)
         finally:
             module.unlink()
 
@@ -186,7 +188,7 @@ def _verifier(name: str, result: str) -> Scenario:
 
 
 def _corrupt(subject: Subject, url: str) -> Outcome:
-    """A folder of a run whose file of results has a blank and a torn line in its midst."""
+    """A run's folder whose file of results has a blank and a truncated line in the middle."""
     output = subject.folder / "corrupt"
     subject.run("corrupt", "--server", url)
     path = output / "results.jsonl"
@@ -197,7 +199,7 @@ def _corrupt(subject: Subject, url: str) -> Outcome:
 
 
 def _await_results(folder: Path) -> None:
-    """Wait until some results are there."""
+    """Wait until some results exist."""
     deadline = time.monotonic() + 180
     while count_lines(folder / "results.jsonl") < NUM_BEFORE and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -210,14 +212,14 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
     "away": (f"server away for {AWAY_SECONDS:g} s", _away(AWAY_SECONDS)),
     "gone": ("server gone for good", _away(1e9)),
     "hang_connect": ("every request hangs, from the first on", _always("hang", 1.0)),
-    "hang": (f"5 % of requests hang; limits of {LIMIT} s", _always("hang", 0.05)),
-    "trickle": (f"5 % of answers trickle; limits of {LIMIT} s", _always("trickle", 0.05)),
+    "hang": (f"5 % of requests hang; limits of {LIMIT_SECONDS} s", _always("hang", 0.05)),
+    "trickle": (f"5 % of answers trickle; limits of {LIMIT_SECONDS} s", _always("trickle", 0.05)),
     "shape": ("every answer has another shape", _always("shape", 1.0)),
     "top_k": (
         "K above the vocabulary, chunk monitor",
         _options("top_k", "--top-k", "500", "--monitor", "chunk"),
     ),
-    "tokens": ("token ids that no model has", _script(_TOKENS)),
+    "tokens": ("token ids outside the vocabulary", _script(_TOKENS)),
     "seeds": ("--seeds -1, embedded server", _seeds),
     "too_long": ("one prompt does not fit", _too_long),
     "fork": ("the endpoint in a forked child", _script(_FORK)),
@@ -226,12 +228,12 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
     "sigterm": ("SIGTERM", _terminated),
     "verifier_nan": ("a verifier gives NaN", _verifier("nan", "float('nan')")),
     "verifier_raises": ("a verifier raises", _verifier("raises", "1 / 0")),
-    "corrupt": ("a blank and a torn line in results.jsonl", _corrupt),
+    "corrupt": ("a blank and a truncated line in results.jsonl", _corrupt),
 }
 
 
 class Server:
-    """An embedded server that is started anew once it no longer generates."""
+    """An embedded server that is restarted when it no longer generates."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -247,17 +249,13 @@ class Server:
         return self._runtime.url
 
     def survives(self) -> bool:
-        """Whether it still generates; if not, another one is started."""
+        """Whether it still generates; if not, it is restarted."""
         body = {"input_ids": [1], "sampling_params": {"max_new_tokens": 1}}
-        request = urllib.request.Request(
-            f"{self.url}/generate",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {API_KEY}"},
-        )
+        once = Patience((), timeout=SMALL_TIMEOUT)
         try:
-            with urllib.request.urlopen(request, timeout=20):
-                return True
-        except OSError:
+            Transport(self.url, api_key=API_KEY).post("/generate", lambda: body, patience=once)
+            return True
+        except ServerError:
             self.close()
             self._runtime = self._start()
             return False
@@ -267,8 +265,8 @@ class Server:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A table of faults and what becomes of a run.")
-    parser.add_argument("--checkout", type=Path, default=ROOT, help="whose commands are tried")
+    parser = argparse.ArgumentParser(description="A table of faults and their effect on a run.")
+    parser.add_argument("--checkout", type=Path, default=ROOT, help="root of another checkout")
     parser.add_argument("--only", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
     options = parser.parse_args()
     os.environ["EAGER_SGL_API_KEY"] = API_KEY
