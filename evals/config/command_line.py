@@ -189,7 +189,7 @@ SEARCHING = (
     Option(
         "--token-budget",
         "generated tokens per prompt, on average, that the prompts of a search share: the best of "
-        "their --bids continues (default: every prompt has M sequences of its own)",
+        "their --bids continues (default: M sequences for every prompt)",
         int,
     ),
     Option(
