@@ -111,7 +111,7 @@ def finished(
 Finished = tuple[Path, tuple[str, ...]]
 
 
-def test_extra_sequences_leave_the_tree_where_the_cap_refused(finished: Finished) -> None:
+def test_extra_sequences_leave_the_tree_at_deferred_branches(finished: Finished) -> None:
     extra = 0
     for line in lines(finished[0]):
         for sequence in line["sequences"]:
@@ -138,10 +138,8 @@ def test_another_configuration_is_refused(
 ) -> None:
     folder, arguments = finished
     before = whole_lines(folder)
-    assert (
-        driver.run("--server", server_url, *arguments, "--theta", "1.1", output_dir=folder).code
-        == 2
-    )
+    other = (*arguments, "--theta", "1.1")
+    assert driver.run("--server", server_url, *other, output_dir=folder).code == 2
     assert whole_lines(folder) == before
 
 
