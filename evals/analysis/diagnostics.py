@@ -49,8 +49,8 @@ def diagnose(records: Iterable[PromptRecord], reasoning_end: str | None = None) 
     signs = [*_of_reasoning(finished, reasoning_end), *_of_answers(finished)]
     for cell, group in groups.items():
         signs += [
-            *_of_sequences(cell.full_label, group),
-            *_of_branching(cell.full_label, group),
+            *_of_sequences(cell.label(), group),
+            *_of_branching(cell.label(), group),
         ]
     return signs
 

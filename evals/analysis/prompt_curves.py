@@ -40,12 +40,12 @@ class PromptCurves:
     @property
     def label(self) -> str:
         """The method, its θ, and whether its prompts share: its name at one temperature."""
-        return self.cell.label(*"θ") + self._suffix
+        return self.cell.label("θ") + self._suffix
 
     @property
     def name(self) -> str:
         """The label with τ: its name among all curves of the run."""
-        return self.cell.label(*"θτ") + self._suffix
+        return self.cell.label("θτ") + self._suffix
 
     @property
     def _suffix(self) -> str:

@@ -121,7 +121,7 @@ def _stage(record: PromptRecord, stage: int) -> list[SequenceRecord]:
 
 def contrast_sentence(contrast: StageTwoContrast) -> str:
     """The contrast as a sentence under the table."""
-    label = contrast.cell.full_label
+    label = contrast.cell.label()
     if contrast.restart_tokens is None or contrast.resume_tokens is None:
         return f"{label}, restart against resume: nothing to compare."
     interval = contrast.interval

@@ -78,17 +78,12 @@ class Cell(NamedTuple):
         """See `method_name`."""
         return method_name(self.method, self.stage_two)
 
-    def label(self, *names: str) -> str:
-        """The method and its setting: `eager_init M=8 θ=0.7`."""
-        return " ".join(filter(None, [self.name, self.setting(*names)]))
+    def label(self, names: Iterable[str] = "Mθτ") -> str:
+        """The method and its setting: `eager_init M=8 θ=0.7 τ=0.6`."""
+        return " ".join(filter(None, [self.name, self.setting(names)]))
 
-    @property
-    def full_label(self) -> str:
-        """The method with its M, θ and τ: `eager_init M=8 θ=0.7 τ=0.6`."""
-        return self.label("M", "θ", "τ")
-
-    def setting(self, *names: str) -> str:
-        """Those of M, θ, τ and seed that are named and that the method has: `M=8 θ=0.7`."""
+    def setting(self, names: Iterable[str] = "Mθτ") -> str:
+        """Those of M, θ, τ and seed that are named and that the method has: `M=8 θ=0.7 τ=0.6`."""
         values = {
             "M": str(self.max_sequences),
             "θ": self.theta,
@@ -273,4 +268,4 @@ class Plan:
             "τ": self.every_temperature,
             "seed": self.seeds,
         }
-        return cell.label(*(name for name, values in swept.items() if len(values) > 1))
+        return cell.label(name for name, values in swept.items() if len(values) > 1)

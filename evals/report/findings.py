@@ -21,14 +21,14 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
     for method in dict.fromkeys(row.cell.name for row in rows if row.cell.method != PARALLEL):
         of_method = [row for row in rows if row.cell.name == method]
         overall = [
-            (row.cell.setting(*parts) or row.cell.setting(*"M"), row.matched)
+            (row.cell.setting(parts) or row.cell.setting("M"), row.matched)
             for row in of_method
             if row.matched
         ]
         if overall:
             yield f"{method} against parallel at equal tokens: {_verdicts(overall)}."
         by_level = [
-            (f"level {level.level} {row.cell.setting(*parts)}".rstrip(), level.matched)
+            (f"level {level.level} {row.cell.setting(parts)}".rstrip(), level.matched)
             for row in of_method
             for level in row.levels
             if level.matched and len(row.levels) > 1
@@ -41,7 +41,7 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
 def _swept_parts(rows: Sequence[Row]) -> str:
     """Those of M, θ and τ in which the rows differ."""
     cells = [row.cell for row in rows if row.cell.method != PARALLEL]
-    return "".join(part for part in "Mθτ" if len({cell.setting(*part) for cell in cells}) > 1)
+    return "".join(part for part in "Mθτ" if len({cell.setting(part) for cell in cells}) > 1)
 
 
 def _verdicts(points: Sequence[Point]) -> str:

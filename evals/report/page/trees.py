@@ -94,7 +94,7 @@ def trees_of(plan: Plan, records: Sequence[PromptRecord]) -> Trees:
     parts = "Mθτ" if len(plan.every_temperature) > 1 else "Mθ"
     cells = [
         CellTrees(
-            label=cell[0].cell.label(*parts),
+            label=cell[0].cell.label(parts),
             method=cell[0].method,
             trees={numbers[record.sample_id]: tree_of(record, texts) for record in cell},
             generated={numbers[record.sample_id]: record.counts.generated for record in cell},
