@@ -108,9 +108,7 @@ def remarks(rows: Sequence[Row], *, with_counts: bool) -> Iterator[str]:
     if all(row.coverage is None for row in rows):
         yield UNLABELLED
     for clauses_of in (_counts, _theta, _walks) if with_counts else (_theta, _walks):
-        yield from (
-            f"{row.cell.label(*'Mθτ')}: {each}." for row in rows for each in clauses_of(row)
-        )
+        yield from (f"{row.cell.label()}: {each}." for row in rows for each in clauses_of(row))
     if any(row.paper for row in rows):
         yield _paper(rows)
 
