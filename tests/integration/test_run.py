@@ -143,16 +143,18 @@ def test_the_summary_is_of_the_results(finished: Finished) -> None:
     assert [row["theta"] is None for row in rows] == [True, False, False, False]
 
 
-def test_a_run_is_judged_again_without_its_server(finished: Finished, tmp_path: Path) -> None:
+def test_a_run_is_judged_again_without_its_server(
+    finished: Finished, tmp_path: Path, driver: Driver
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    again = evaluate("--regrade", "--output-dir", str(folder), "--reasoning-end", "none")
-    assert (again.returncode, again.stderr) == (0, "")
-    assert "sequences gave an answer of the form that the task asks for" in again.stdout
+    again = driver.run("--regrade", "--reasoning-end", "none", output_dir=folder)
+    assert (again.code, again.errors) == (0, "")
+    assert "sequences gave an answer of the form that the task asks for" in again.output
     assert not any(s["correct"] for line in lines(folder) for s in line["sequences"])
-    again = evaluate("--regrade", "--output-dir", str(folder), "--reasoning-end", "</think>")
-    assert (again.returncode, again.stderr) == (0, "")
-    assert "0 now wrong, 0 no longer judged" in again.stdout
+    again = driver.run("--regrade", "--reasoning-end", "</think>", output_dir=folder)
+    assert (again.code, again.errors) == (0, "")
+    assert "0 now wrong, 0 no longer judged" in again.output
     # What follows the reasoning in the text is what the tokens behind it said.
     assert lines(folder) == lines(finished[0])
 
