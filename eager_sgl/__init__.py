@@ -15,17 +15,26 @@ from eager_sgl.budget.tokens import Bidder, TokenLedger
 from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.core import BranchPoint, DeferredBranch, PromptResult, Sequence, TokenCounts
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
+from eager_sgl.methods import (
+    BestFirst,
+    EagerInit,
+    FullParallel,
+    Method,
+    TrieParallel,
+    WithoutReplacement,
+)
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
 
 if TYPE_CHECKING:
     from eager_sgl.embedded.runtime import EmbeddedRuntime
-    from eager_sgl.engine.endpoint import TokenEndpoint, connect
+    from eager_sgl.engine.endpoint import Prompt, TokenEndpoint, connect
     from eager_sgl.program import (
+        OnProgress,
         continue_from,
         eager_generate,
-        eager_init,
-        parallel,
+        generate,
+        generate_all,
         resume,
         set_prompt,
     )
@@ -35,15 +44,21 @@ __all__ = [
     "Account",
     "AdaptiveThreshold",
     "BestEntry",
+    "BestFirst",
     "Bidder",
     "BranchPoint",
     "Consensus",
     "DeferredBranch",
     "EagerConfig",
     "EagerError",
+    "EagerInit",
     "EmbeddedRuntime",
+    "FullParallel",
     "Grant",
     "Ledger",
+    "Method",
+    "OnProgress",
+    "Prompt",
     "PromptResult",
     "Reallocation",
     "RuntimeStartError",
@@ -57,15 +72,17 @@ __all__ = [
     "TokenCounts",
     "TokenEndpoint",
     "TokenLedger",
+    "TrieParallel",
     "Unexplored",
     "Utility",
     "Verifier",
     "VoteUncertainty",
+    "WithoutReplacement",
     "connect",
     "continue_from",
     "eager_generate",
-    "eager_init",
-    "parallel",
+    "generate",
+    "generate_all",
     "resume",
     "set_prompt",
 ]
@@ -74,12 +91,14 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "EmbeddedRuntime": "eager_sgl.embedded.runtime",
+    "OnProgress": "eager_sgl.program",
+    "Prompt": "eager_sgl.engine.endpoint",
     "TokenEndpoint": "eager_sgl.engine.endpoint",
     "connect": "eager_sgl.engine.endpoint",
     "continue_from": "eager_sgl.program",
     "eager_generate": "eager_sgl.program",
-    "eager_init": "eager_sgl.program",
-    "parallel": "eager_sgl.program",
+    "generate": "eager_sgl.program",
+    "generate_all": "eager_sgl.program",
     "resume": "eager_sgl.program",
     "set_prompt": "eager_sgl.program",
 }

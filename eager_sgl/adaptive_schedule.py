@@ -47,12 +47,13 @@ class AdaptiveSchedule:
             self.threshold = self.adaptive_threshold.threshold(self.online.max_sequences)
         threshold = math.inf if self.threshold is None else self.threshold
         decision = replace(self.online, threshold=threshold).replay(tree)
-        if not decision.num_alive and self._length is None:
+        if decision.num_alive:
+            return decision
+        if self._length is None:
             self._observe_length(fmean(leaf.segment.end for leaf in decision.leaves))
-        return decision
+        return replace(decision, entropy_histogram=self._histogram())
 
-    def entropy_histogram(self) -> EntropyHistogram:
-        """At the end: what the prompt showed."""
+    def _histogram(self) -> EntropyHistogram:
         assert self.threshold is not None, "the prompt has no θ yet"
         assert self._length is not None, "the prompt has not ended"
         return EntropyHistogram(self.threshold, self._length, tuple(sorted(self._counts.items())))

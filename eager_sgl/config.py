@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from eager_sgl.search.priorities import Priority
+__all__ = ["REASONING_END", "EagerConfig", "SamplingConfig", "SearchConfig", "require_whole"]
 
-__all__ = ["EagerConfig", "SamplingConfig", "SearchConfig"]
+REASONING_END = "</think>"
+"""The text that closes the reasoning of most models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class SamplingConfig:
             "0 (greedy) or a finite number of at least 1e-6",
         )
         _require(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
-        _require_whole("max_new_tokens", self.max_new_tokens, 1)
+        require_whole("max_new_tokens", self.max_new_tokens, 1)
         _require(
             isinstance(self.stop_token_ids, tuple) and all(map(_is_id, self.stop_token_ids)),
             "stop_token_ids",
@@ -83,11 +83,11 @@ class EagerConfig:
     chunk_tokens: int = 64
     monitor: Literal["auto", "gate", "chunk"] = "auto"
     deferred_threshold: float | None = None
-    reasoning_end: str | None = "</think>"
+    reasoning_end: str | None = REASONING_END
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        _require_whole("top_k", self.top_k, 2)
+        require_whole("top_k", self.top_k, 2)
         bound = math.log(self.top_k)
         _require(
             _is_number(self.threshold) and 0 < self.threshold <= bound,
@@ -105,15 +105,15 @@ class EagerConfig:
             self.deferred_threshold,
             f"None or in (0, threshold = {self.threshold:g}]",
         )
-        _require_whole("max_sequences", self.max_sequences, 1)
+        require_whole("max_sequences", self.max_sequences, 1)
         _require(
             _is_number(self.entropy_temperature) and 0 < self.entropy_temperature < math.inf,
             "entropy_temperature",
             self.entropy_temperature,
             "finite and above 0",
         )
-        _require_whole("patience", self.patience, 1)
-        _require_whole("chunk_tokens", self.chunk_tokens, 1)
+        require_whole("patience", self.patience, 1)
+        require_whole("chunk_tokens", self.chunk_tokens, 1)
         monitors = ("auto", "gate", "chunk")
         _require(self.monitor in monitors, "monitor", self.monitor, f"one of {monitors}")
         _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
@@ -124,11 +124,6 @@ class SearchConfig:
     """A search over the frontier of one prompt's tree.
 
     Attributes:
-        order: what is opened next. "best_first": the best untried tokens by `priority`. "swor": the
-            next draw of exact sampling without replacement. "trie_parallel": the next independent
-            sample, of which only what is not in the tree yet is generated.
-        priority: of best-first: a name of `eager_sgl.search.priorities.PRIORITIES`, module:object,
-            or a priority itself; one that does not value every candidate is refused.
         max_sequences: M, the most sequences that one prompt may have.
         width: how many are opened at once, at most; 1 is the pure rule. A round never opens more
             than there are sequences: 1, 1, 2, 4, 8, 8, …
@@ -136,30 +131,22 @@ class SearchConfig:
         top_k: K, how many of the most likely tokens of a step are known; all of them where the
             model has fewer.
         reasoning_end: the text that closes the reasoning; best-first opens nothing after it.
-        seed: of the walks of "swor" and "trie_parallel".
         sampling: how the rest of an opened sequence is drawn.
     """
 
-    order: Literal["best_first", "swor", "trie_parallel"] = "best_first"
-    priority: str | Priority = "flat_joint_cost"
     max_sequences: int = 32
     width: int = 8
     max_tokens: int | None = None
     top_k: int = 20
-    reasoning_end: str | None = "</think>"
-    seed: int = 0
+    reasoning_end: str | None = REASONING_END
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        from eager_sgl.search.priorities import usable_priority  # which needs this module
-
-        usable_priority(self.priority)
-        _require_whole("top_k", self.top_k, 2)
-        _require_whole("max_sequences", self.max_sequences, 1)
-        _require_whole("width", self.width, 1)
-        _require_whole("seed", self.seed, 0)
+        require_whole("top_k", self.top_k, 2)
+        require_whole("max_sequences", self.max_sequences, 1)
+        require_whole("width", self.width, 1)
         if self.max_tokens is not None:
-            _require_whole("max_tokens", self.max_tokens, 1)
+            require_whole("max_tokens", self.max_tokens, 1)
         _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
 
 
@@ -171,7 +158,7 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _require_whole(name: str, value: object, least: int) -> None:
+def require_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name} is {value}; it must be a whole number")
     _require(value >= least, name, value, f"at least {least}")

@@ -6,16 +6,13 @@ Positions count generated tokens from 0, the first token after the prompt. Entro
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.signals import mean_peak
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "BranchPoint",

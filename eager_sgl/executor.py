@@ -28,13 +28,12 @@ from typing import NamedTuple
 
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.core import DeferredBranch, Generation, Monitor, PromptResult, Sequence
 from eager_sgl.engine.endpoint import endpoint_of
 from eager_sgl.engine.gate.parameters import Gate
 from eager_sgl.engine.requests import Request, RequestHandle
 from eager_sgl.errors import ServerError
-from eager_sgl.methods import mark_of, policy_of
+from eager_sgl.methods import Method
 from eager_sgl.reasoning import decode_all
 from eager_sgl.schedule import Decision, Leaf, Monitored, deferred_branches, sequences_of
 from eager_sgl.tree import Segment, TokenTree
@@ -57,27 +56,14 @@ class TreeExecutor:
     """A prompt's tree and what has been asked of the server for it.
 
     Args:
-        source: the state that the sequences go on from.
-        sampling: how tokens are drawn.
-        config: of what is watched for branches, or recorded of every step; None if nothing is.
-        reasoning_end: the text that closes the reasoning, where the configuration does not say.
+        source: the state that the sequences continue from.
+        method: how they are sampled and observed.
     """
 
-    def __init__(
-        self,
-        source: ProgramState,
-        sampling: SamplingConfig,
-        config: EagerConfig | SearchConfig | None = None,
-        reasoning_end: str | None = None,
-    ) -> None:
+    def __init__(self, source: ProgramState, method: Method) -> None:
         self._endpoint = endpoint = endpoint_of(source)
-        self._sampling = sampling
-        self._config = config if isinstance(config, EagerConfig) else None
-        self._recorded_top_k = (
-            endpoint.top_k(config.top_k) if isinstance(config, SearchConfig) else 0
-        )
-        self._reasoning_end = (config.reasoning_end if config else reasoning_end) or ""
-        self._gate: Gate | None = None
+        self._method, sampling = method, method.sampling
+        self._top_k = endpoint.top_k(method.top_k)
         self._in_flight: dict[Segment, InFlight] = {}
         self._answers: queue.SimpleQueue[tuple[Segment, Generation | Exception]] = (
             queue.SimpleQueue()
@@ -86,16 +72,14 @@ class TreeExecutor:
         self._sequences: dict[Leaf, Sequence] = {}
         # Once: what is generated after them comes from the server itself.
         prompt_ids = endpoint.require_known("the state", endpoint.token_ids(source))
-        self._mark = endpoint.marker(mark_of(config)) if config else ()
         self.tree = TokenTree(
             prompt_ids,
             max_new_tokens=min(sampling.max_new_tokens, endpoint.room_for(len(prompt_ids))),
-            policy=policy_of(config) if config else None,
-            reasoning_end=self._mark,
+            policy=method.policy(),
+            reasoning_end=endpoint.marker(method.observed_until),
             is_stop=lambda t: t in sampling.stop_token_ids or endpoint.is_stop_token(t),
         )
-        if self._config is not None:
-            self._gate = endpoint.gate(self._config)
+        self._gate = endpoint.gate(method.monitoring) if method.monitoring else None
 
     def __enter__(self) -> TreeExecutor:
         return self
@@ -105,13 +89,8 @@ class TreeExecutor:
         self._abort(self._in_flight)
 
     @property
-    def _keeps_deferred(self) -> bool:
-        return self._config is not None and self._config.deferred_threshold is not None
-
-    @property
-    def monitor(self) -> Monitor | None:
-        """How branch points are found."""
-        if self._config is None:
+    def _monitor(self) -> Monitor | None:
+        if self._method.monitoring is None:
             return None
         return "gate" if self._gate else "chunk"
 
@@ -136,13 +115,15 @@ class TreeExecutor:
 
     def run_to_end(self, segments: Iterable[Segment]) -> None:
         """Request the rest of segments that nothing can branch on, unless it is under way."""
+        # What is monitored is known once it can no longer branch; a search records all of it.
+        top_k = 0 if self._method.monitoring else self._top_k
         for segment in segments:
             if segment not in self._in_flight:
-                self._start(segment, self.tree.remaining(segment), top_k=self._recorded_top_k)
+                self._start(segment, self.tree.remaining(segment), top_k=top_k)
 
     def _submit_monitored(self, monitored: Monitored) -> None:
-        config, segment = self._config, monitored.segment
-        assert config is not None, "nothing is monitored without a configuration"
+        config, segment = self._method.monitoring, monitored.segment
+        assert config is not None, "the method monitors nothing"
         remaining = self.tree.remaining(segment)
         if self._gate is not None:
             gate = replace(self._gate, max_reports=monitored.max_reports)
@@ -150,9 +131,7 @@ class TreeExecutor:
         else:
             longest = MAX_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
             chunk = max(config.chunk_tokens, monitored.steps_since_branch)
-            self._start(
-                segment, min(chunk, longest, remaining), top_k=self._endpoint.top_k(config.top_k)
-            )
+            self._start(segment, min(chunk, longest, remaining), top_k=self._top_k)
 
     def _start(
         self, segment: Segment, num_tokens: int, *, top_k: int = 0, gate: Gate | None = None
@@ -160,7 +139,7 @@ class TreeExecutor:
         request = Request(
             token_ids=(*self.tree.prompt_ids, *segment.path()),
             num_tokens=num_tokens,
-            sampling=self._sampling,
+            sampling=self._method.sampling,
             top_k=top_k,
             gate=gate,
         )
@@ -218,26 +197,28 @@ class TreeExecutor:
         """What has ended, each with its text, which is asked for once."""
         leaves = tuple(leaves)
         if new := [leaf for leaf in leaves if leaf not in self._sequences]:
-            bare = sequences_of(new)
+            bare, reasoning_end = sequences_of(new), self._method.reasoning_end or ""
             texts = decode_all(
                 [sequence.token_ids for sequence in bare],
                 self._endpoint.decode,
-                self._endpoint.marker(self._reasoning_end),
-                self._reasoning_end,
+                self._endpoint.marker(reasoning_end),
+                reasoning_end,
             )
             for leaf, sequence, (text, final) in zip(new, bare, texts, strict=True):
                 self._sequences[leaf] = replace(sequence, text=text, final_text=final)
         return tuple(self._sequences[leaf] for leaf in leaves)
 
-    def result(self, leaves: Iterable[Leaf], max_sequences: int) -> PromptResult:
-        """The finished sequences with their texts."""
-        leaves = tuple(leaves)
+    def result(self, decision: Decision, max_sequences: int) -> PromptResult:
+        """The sequences of the last decision with their texts, once all requests have ended."""
         self.wait_for_all()
+        monitoring, leaves = self._method.monitoring, decision.leaves
+        keeps_deferred = monitoring is not None and monitoring.deferred_threshold is not None
         return PromptResult(
             prompt_ids=self.tree.prompt_ids,
             sequences=self.sequences(leaves),
             counts=self.tree.counts(leaf.segment for leaf in leaves),
             max_sequences=max_sequences,
-            deferred=deferred_branches(leaves) if self._keeps_deferred else (),
-            monitor=self.monitor,
+            deferred=deferred_branches(leaves) if keeps_deferred else (),
+            monitor=self._monitor,
+            entropy_histogram=decision.entropy_histogram,
         )

@@ -20,15 +20,19 @@ import sys
 from bisect import bisect_left
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from typing import Protocol
 
+from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.core import BranchPoint, DeferredBranch, Sequence
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = [
     "Decision",
+    "FixedSchedule",
     "Leaf",
     "Monitored",
     "OnlineSchedule",
+    "Schedule",
     "deferred_branches",
     "sequences_of",
 ]
@@ -76,16 +80,37 @@ class Decision:
         leaves: the sequences, in the order of opening.
         monitored: segments that may branch.
         free: segments that nothing can branch on any more.
+        entropy_histogram: at an adaptive θ, once all sequences have ended: θ and the entropies.
     """
 
     leaves: tuple[Leaf, ...]
     monitored: tuple[Monitored, ...]
     free: tuple[Segment, ...]
+    entropy_histogram: EntropyHistogram | None = None
 
     @property
     def num_alive(self) -> int:
         """Sequences that have not ended."""
         return sum(leaf.segment.finish_reason is None for leaf in self.leaves)
+
+
+class Schedule(Protocol):
+    """Decides on the tree of one prompt."""
+
+    def replay(self, tree: TokenTree) -> Decision:
+        """Decide on everything that is known; opens the segments that the decisions need."""
+
+
+@dataclass(frozen=True)
+class FixedSchedule:
+    """Sequences that nothing branches: all are drawn to their ends at once."""
+
+    leaves: tuple[Leaf, ...]
+
+    def replay(self, tree: TokenTree) -> Decision:
+        """The sequences that have not ended go on."""
+        alive = (leaf.segment for leaf in self.leaves if leaf.segment.finish_reason is None)
+        return Decision(self.leaves, (), tuple(alive))
 
 
 @dataclass(frozen=True)

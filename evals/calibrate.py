@@ -14,17 +14,15 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.config import EagerConfig
-from eager_sgl.core import PromptResult
-from eager_sgl.errors import EagerError
+from eager_sgl import EagerConfig, EagerError, EagerInit, PromptResult
 from evals.config.calibration import SCHEMA
 from evals.config.parse import parse_settings
 from evals.config.settings import Settings
@@ -193,15 +191,11 @@ class _Runner:
         )
 
     def _run(self, config: EagerConfig) -> list[PromptResult]:
-        from eager_sgl.program import eager_init
+        from eager_sgl import generate_all
 
-        def run(prompt: Any) -> PromptResult:
-            state = eager_init.run(prompt=prompt, config=config, backend=self._endpoint)
-            result: PromptResult = state.ret_value
-            return result
-
-        with ThreadPoolExecutor(self._settings.concurrency) as pool:
-            return list(pool.map(run, [sample.prompt for sample in self._settings.samples]))
+        prompts = [sample.prompt for sample in self._settings.samples]
+        methods = repeat(EagerInit(config))
+        return generate_all(prompts, methods, self._endpoint, self._settings.concurrency)
 
 
 def _parser() -> argparse.ArgumentParser:

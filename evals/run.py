@@ -31,9 +31,10 @@ from evals.execution.endings import (
     interruption,
     terminable,
 )
-from evals.execution.methods import METHODS, Worker
+from evals.execution.methods import METHODS
 from evals.execution.progress import View, open_view
 from evals.execution.stages import run_group, wall_seconds
+from evals.execution.worker import Worker
 from evals.records.failures import FAILURES, Failure, failed_per_cell, read_failures
 from evals.records.files import RefusedError, StoreError, reported, write_whole
 from evals.records.folder import RESULTS, SUMMARY, RunFolder, is_complete, read_config

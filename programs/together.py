@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from eager_sgl import (
-    Bidder,
     PromptResult,
-    SearchConfig,
     TokenEndpoint,
     TokenLedger,
     VoteUncertainty,
+    generate_all,
 )
 from eager_sgl.engine.endpoint import Prompt
-from eager_sgl.program import search
+from eager_sgl.methods import Search
 from programs.vote import Extract, tried
 
 __all__ = ["answer_together"]
@@ -25,7 +24,7 @@ PROMPTS_PER_ROUND = 4
 
 def answer_together(
     prompts: Sequence[Prompt],
-    config: SearchConfig,
+    search: Search,
     extract: Extract,
     tokens: int,
     backend: TokenEndpoint,
@@ -34,7 +33,7 @@ def answer_together(
 
     Args:
         prompts: one at least.
-        config: its `max_sequences` is the most that any prompt gets.
+        search: its `max_sequences` is the most that any prompt gets.
         tokens: that may be generated for a prompt, on average over all.
 
     Raises:
@@ -48,12 +47,5 @@ def answer_together(
         lambda sequences: [answer_of(sequence.text) for sequence in sequences]
     )
     # All join before the first begins: nothing is granted before all of them have bid.
-    bidders = [ledger.join(uncertainty) for _ in prompts]
-
-    def answer(prompt: Prompt, bidder: Bidder) -> PromptResult:
-        state = search.run(prompt=prompt, config=config, bidder=bidder, backend=backend)
-        result: PromptResult = state.ret_value
-        return result
-
-    with ThreadPoolExecutor(len(prompts)) as pool:
-        return list(pool.map(answer, prompts, bidders))
+    searches = [replace(search, bidder=ledger.join(uncertainty)) for _ in prompts]
+    return generate_all(prompts, searches, backend, num_threads=len(prompts))

@@ -9,7 +9,7 @@ import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
-    EagerConfig,
+    Method,
     PromptResult,
     Sequence,
     continue_from,
@@ -26,15 +26,15 @@ Extract = Callable[[str], Hashable | None]
 
 
 @sgl.function  # type: ignore[untyped-decorator]
-def vote(s: ProgramState, prompt: Prompt, config: EagerConfig, extract: Extract) -> PromptResult:
-    """Answer a prompt by the majority of EAGer's sequences.
+def vote(s: ProgramState, prompt: Prompt, method: Method, extract: Extract) -> PromptResult:
+    """Answer a prompt by the majority of a method's sequences.
 
     Afterwards `s["answer"]` is the winning answer (None if no sequence gave one), and the state
     ends with a sequence that gave it, so that whatever is appended next continues from there.
     """
     extract = tried(extract)
     set_prompt(s, prompt)
-    result = eager_generate(s, config)
+    result = eager_generate(s, method)
     s["answer"], chosen = majority(result, extract)
     continue_from(s, chosen)
     return result

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from eager_sgl import (
     AdaptiveThreshold,
+    BestFirst,
     EagerConfig,
+    EagerInit,
     SamplingConfig,
     SearchConfig,
-    eager_init,
+    generate,
 )
 from eager_sgl.adaptive_threshold import BIN, NUM_CHAINS
 from eager_sgl.engine.endpoint import TokenEndpoint
@@ -73,8 +75,8 @@ def test_many_threads_lose_nothing():
 def draw(server, adaptive_threshold, seed):
     server.restart(seed)
     endpoint = TokenEndpoint(server)
-    state = eager_init.run(
-        prompt=(9,), config=CONFIG, adaptive_threshold=adaptive_threshold, backend=endpoint
+    state = generate.run(
+        prompt=(9,), method=EagerInit(CONFIG, adaptive_threshold), backend=endpoint
     )
     return state.ret_value
 
@@ -160,17 +162,9 @@ def test_a_wrong_lowest_names_the_value():
         AdaptiveThreshold(lowest=0)
 
 
-def test_neither_searches_nor_the_gate_have_a_running_theta():
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0), allows_gate=True))
-    with pytest.raises(Exception, match="the search best_first, which has no θ"):
-        eager_init.run(
-            prompt=(9,),
-            config=SearchConfig(),
-            adaptive_threshold=AdaptiveThreshold(),
-            backend=endpoint,
-        )
+def test_neither_searches_nor_the_gate_have_an_adaptive_theta():
+    with pytest.raises(TypeError, match="adaptive_threshold"):
+        BestFirst(SearchConfig(), adaptive_threshold=AdaptiveThreshold())
     config = EagerConfig(threshold=0.1, monitor="gate")
-    with pytest.raises(Exception, match="monitor is gate"):
-        eager_init.run(
-            prompt=(9,), config=config, adaptive_threshold=AdaptiveThreshold(), backend=endpoint
-        )
+    with pytest.raises(ValueError, match="monitor is gate"):
+        EagerInit(config, AdaptiveThreshold())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eager_sgl import (
+    BestFirst,
     Consensus,
     EagerError,
     PromptResult,
@@ -17,10 +18,10 @@ from eager_sgl import (
     TokenCounts,
     TokenLedger,
     VoteUncertainty,
+    generate,
 )
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search.frontier import NONE
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
 from programs.together import answer_together
@@ -91,7 +92,7 @@ WRONG_PRIORITIES = {
 @pytest.mark.parametrize(("priority", "message"), WRONG_PRIORITIES.values(), ids=WRONG_PRIORITIES)
 def test_a_wrong_priority_is_refused_by_name(priority, message):
     with pytest.raises(ValueError, match="^priority '") as caught:
-        SearchConfig(priority=priority)
+        BestFirst(SearchConfig(), priority=priority)
     named = priority if hasattr(priority, "__name__") else type(priority)
     assert f"{named.__module__}:{named.__qualname__}" in str(caught.value)
     assert message in str(caught.value)
@@ -104,10 +105,9 @@ def test_a_wrong_priority_is_refused_by_name(priority, message):
 )
 def test_a_right_priority_searches(priority):
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(1)))
-    config = SearchConfig(
-        priority=priority, max_sequences=6, top_k=VOCABULARY, reasoning_end=None, sampling=SAMPLING
-    )
-    found = search.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    config = SearchConfig(max_sequences=6, top_k=VOCABULARY, reasoning_end=None, sampling=SAMPLING)
+    method = BestFirst(config, priority=priority)
+    found = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
     assert len(found.sequences) > 1
 
 
@@ -123,9 +123,9 @@ def test_a_name_is_the_one_that_was_given(tmp_path, monkeypatch):
     (tmp_path / "own_priorities.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="priority 'own_priorities:wrong' raised TypeError"):
-        SearchConfig(priority="own_priorities:wrong")
+        BestFirst(SearchConfig(), priority="own_priorities:wrong")
     with pytest.raises(ValueError, match="unknown priority 'own_priorities:absent'"):
-        SearchConfig(priority="own_priorities:absent")
+        BestFirst(SearchConfig(), priority="own_priorities:absent")
 
 
 def run(**arguments):
@@ -133,14 +133,9 @@ def run(**arguments):
     endpoint = TokenEndpoint(server)
     server.requests.clear()  # those of connecting
     config = {"max_sequences": 8, "top_k": VOCABULARY, "reasoning_end": None, "sampling": SAMPLING}
-    config |= arguments.pop("config", {})
     try:
-        return search.run(
-            prompt=(9,),
-            config=SearchConfig(**config),
-            backend=endpoint,
-            **arguments,
-        ).ret_value
+        method = BestFirst(SearchConfig(**config), **arguments)
+        return generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
     finally:
         run.num_requests = len(server.requests)
 
@@ -160,7 +155,7 @@ def test_a_priority_that_fails_later_is_named():
     for then, message in ((math.nan, "must return an array"), ([math.nan], "array|NaN")):
         priority = Own(later(lambda c: c.entropies, then))
         with pytest.raises(ValueError, match=f"priority 'tests.test_callbacks:Own' .*({message})"):
-            run(config={"priority": priority})
+            run(priority=priority)
 
 
 RULES = {
@@ -173,8 +168,8 @@ RULES = {
 
 @pytest.mark.parametrize(("rule", "message"), RULES.values(), ids=RULES)
 def test_a_rule_of_another_signature_is_refused_before_anything_is_sent(rule, message):
-    with pytest.raises(ValueError, match="until '") as caught:
-        run(until=rule)
+    with pytest.raises(ValueError, match="stop '") as caught:
+        run(stop=rule)
     assert message in str(caught.value)
     assert run.num_requests == 0
     with pytest.raises(ValueError, match="utility '") as caught:
@@ -184,13 +179,13 @@ def test_a_rule_of_another_signature_is_refused_before_anything_is_sent(rule, me
 
 @pytest.mark.parametrize("value", [1, 0.97, "no", [], math.nan, np.array([True]), object()])
 def test_a_rule_that_says_no_truth_value_is_named(value):
-    with pytest.raises(ValueError, match="until '.*' returned .* it must return True or False"):
-        run(until=later(lambda tree, sequences: False, value))
+    with pytest.raises(ValueError, match="stop '.*' returned .* it must return True or False"):
+        run(stop=later(lambda tree, sequences: False, value))
 
 
 @pytest.mark.parametrize("value", [True, np.True_])
 def test_a_truth_value_may_be_of_numpy(value):
-    assert len(run(until=lambda tree, sequences: value).sequences) == 1
+    assert len(run(stop=lambda tree, sequences: value).sequences) == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, np.nan, None, "1", True, [1.0], 1j, np.array([1.0])])
@@ -255,7 +250,7 @@ def test_an_extractor_is_tried_before_anything_is_sent(extract, message):
     endpoint = TokenEndpoint(server)
     server.requests.clear()
     with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
-        answer_together([(9,)], SearchConfig(), extract, 9, endpoint)
+        answer_together([(9,)], BestFirst(SearchConfig()), extract, 9, endpoint)
     assert server.requests == []
     assert tried(len)("four") == 4
 

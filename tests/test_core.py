@@ -7,7 +7,14 @@ import sys
 import pytest
 
 import eager_sgl
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, TokenCounts
+from eager_sgl import (
+    EagerConfig,
+    SamplingConfig,
+    SearchConfig,
+    TokenCounts,
+    TrieParallel,
+    WithoutReplacement,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,14 +84,18 @@ def test_wrong_sampling_is_refused(arguments):
         {"width": math.nan},
         {"max_tokens": 0},
         {"max_tokens": 1.5},
-        {"seed": -1},
-        {"seed": 0.5},
-        {"seed": "0"},
     ],
 )
 def test_a_wrong_search_is_refused(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*; it must be"):
         SearchConfig(**arguments)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "0"])
+@pytest.mark.parametrize("kind", [TrieParallel, WithoutReplacement])
+def test_a_wrong_seed_is_refused(kind, seed):
+    with pytest.raises(ValueError, match="seed is .*; it must be"):
+        kind(SearchConfig(), seed=seed)
 
 
 def test_the_largest_possible_threshold_is_allowed():

@@ -2,26 +2,26 @@
 
 import pytest
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel, resume
+from eager_sgl import EagerConfig, EagerInit, FullParallel, SamplingConfig, generate, resume
 from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
 from eager_sgl.executor import MAX_FRUITLESS
-from eager_sgl.program import search
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.searches import search_of
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24)
 FIELDS = {"top_k": VOCABULARY, "max_sequences": 6, "sampling": GREEDY}
 
 
 def in_parallel(endpoint):
-    return parallel.run(prompt=(9,), num_sequences=3, sampling=GREEDY, backend=endpoint)
+    return generate.run(prompt=(9,), method=FullParallel(GREEDY, 3), backend=endpoint)
 
 
 def with_extras(endpoint):
     config = EagerConfig(threshold=1.4, deferred_threshold=0.7, **FIELDS | {"max_sequences": 2})
-    result = eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    result = generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
     return resume.run(
         prompt=(9,), result=result, num_sequences=3, sampling=GREEDY, backend=endpoint
     )
@@ -29,12 +29,12 @@ def with_extras(endpoint):
 
 def eager(**arguments):
     config = EagerConfig(threshold=0.9, **FIELDS, **arguments)
-    return lambda endpoint: eager_init.run(prompt=(9,), config=config, backend=endpoint)
+    return lambda endpoint: generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint)
 
 
 def searching(order):
-    config = SearchConfig(order=order, **FIELDS)
-    return lambda endpoint: search.run(prompt=(9,), config=config, backend=endpoint)
+    method = search_of(order, **FIELDS)
+    return lambda endpoint: generate.run(prompt=(9,), method=method, backend=endpoint)
 
 
 PROGRAMS = {

@@ -11,13 +11,14 @@ import sglang as sgl
 
 from eager_sgl import (
     EagerConfig,
+    EagerInit,
+    FullParallel,
     Ledger,
     SamplingConfig,
     connect,
     continue_from,
     eager_generate,
-    eager_init,
-    parallel,
+    generate,
     resume,
     set_prompt,
 )
@@ -41,7 +42,9 @@ def config_of(**arguments):
 def run(server, **arguments):
     endpoint = TokenEndpoint(server)
     server.restart(seed=0)
-    return eager_init.run(prompt=(9,), config=config_of(**arguments), backend=endpoint).ret_value
+    return generate.run(
+        prompt=(9,), method=EagerInit(config_of(**arguments)), backend=endpoint
+    ).ret_value
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -61,7 +64,9 @@ def test_a_request_prefills_one_token_and_the_prompt_is_prefilled_once(model):
     server = ScriptedServer(mixed_distribution(model), prompt=(9, 9, 9))
     endpoint = TokenEndpoint(server)
     server.restart(seed=0)
-    result = eager_init.run(prompt=(9, 9, 9), config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=(9, 9, 9), method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     assert result.counts.prefilled == len(result.prompt_ids) + result.counts.requests - 1
 
 
@@ -110,8 +115,11 @@ def test_entropies_are_the_same_from_a_server_with_raw_logprobs(scripted):
 def test_the_account_caps_and_learns_what_was_used(scripted):
     ledger, endpoint = Ledger(10), TokenEndpoint(scripted)
     with ledger.reserve(3) as account:
-        state = eager_init.run(
-            prompt=(9,), config=config_of(threshold=0.8), account=account, backend=endpoint
+        state = generate.run(
+            prompt=(9,),
+            method=EagerInit(config_of(threshold=0.8)),
+            account=account,
+            backend=endpoint,
         )
         assert account.spent == len(state.ret_value.sequences) == 3
     assert (ledger.spent, ledger.reserved, ledger.free) == (3, 0, 7)
@@ -119,9 +127,9 @@ def test_the_account_caps_and_learns_what_was_used(scripted):
 
 def test_progress_is_reported_until_nothing_is_alive(scripted):
     seen, endpoint = [], TokenEndpoint(scripted)
-    state = eager_init.run(
+    state = generate.run(
         prompt=(9,),
-        config=config_of(),
+        method=EagerInit(config_of()),
         on_progress=lambda *wave: seen.append(wave),
         backend=endpoint,
     )
@@ -135,9 +143,7 @@ def test_full_parallel_shares_the_prompt_and_nothing_else(scripted):
     endpoint = TokenEndpoint(scripted)
     scripted.restart(seed=0)
     sampling = SamplingConfig(temperature=0.8, top_p=0.8, max_new_tokens=9)
-    result = parallel.run(
-        prompt=(9,), num_sequences=6, sampling=sampling, backend=endpoint
-    ).ret_value
+    result = generate.run(prompt=(9,), method=FullParallel(sampling, 6), backend=endpoint).ret_value
     counts = result.counts
     assert len({s.token_ids for s in result.sequences}) > 1
     assert counts.generated == counts.unique == counts.naive
@@ -146,12 +152,9 @@ def test_full_parallel_shares_the_prompt_and_nothing_else(scripted):
 
 
 def test_full_parallel_needs_a_sequence(scripted):
-    with pytest.raises(ValueError, match="num_sequences is 0"):
-        parallel.run(
-            prompt=(9,),
-            num_sequences=0,
-            sampling=SamplingConfig(),
-            backend=TokenEndpoint(scripted),
+    with pytest.raises(ValueError, match="max_sequences is 0"):
+        generate.run(
+            prompt=(9,), method=FullParallel(SamplingConfig(), 0), backend=TokenEndpoint(scripted)
         )
 
 
@@ -159,7 +162,7 @@ def test_a_prompt_that_fills_the_context_is_refused(scripted):
     endpoint = TokenEndpoint(scripted)
     prompt = (9,) * endpoint.profile.context_length
     with pytest.raises(RequestRejectedError, match=f"{len(prompt)} tokens.*{len(prompt)}"):
-        eager_init.run(prompt=prompt, config=config_of(), backend=endpoint)
+        generate.run(prompt=prompt, method=EagerInit(config_of()), backend=endpoint)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 2, 4])
@@ -169,11 +172,11 @@ def test_sequences_end_where_the_context_does(chunk_tokens):
     server.restart(seed=0)
     server.context_length = 30 + 4 + 6
     endpoint.profile = replace(endpoint.profile, context_length=30 + 4)
-    for program, arguments in [
-        (eager_init, {"config": config_of(chunk_tokens=chunk_tokens)}),
-        (parallel, {"num_sequences": 3, "sampling": config_of().sampling}),
-    ]:
-        result = program.run(prompt=server.prompt, **arguments, backend=endpoint).ret_value
+    for method in (
+        EagerInit(config_of(chunk_tokens=chunk_tokens)),
+        FullParallel(config_of().sampling, 3),
+    ):
+        result = generate.run(prompt=server.prompt, method=method, backend=endpoint).ret_value
         lengths = [len(s.token_ids) for s in result.sequences if s.finish_reason == "length"]
         assert set(lengths) == {4}
 
@@ -219,7 +222,7 @@ def test_a_failure_reaches_the_caller_and_stops_the_others(scripted, recwarn):
     scripted.post = fail_for_one_of_four
     scripted.notify = lambda path, body: (scripted.notified.append(body), released.set())
     with pytest.raises(ServerUnreachableError, match="gone"):
-        parallel.run(prompt=(9,), num_sequences=4, sampling=config_of().sampling, backend=endpoint)
+        generate.run(prompt=(9,), method=FullParallel(config_of().sampling, 4), backend=endpoint)
     assert 1 <= len(scripted.notified) <= 4
     for thread in set(threading.enumerate()) - before:  # the scripted server's own
         thread.join(10)
@@ -229,8 +232,10 @@ def test_a_failure_reaches_the_caller_and_stops_the_others(scripted, recwarn):
 
 def test_another_backend_is_refused():
     with pytest.raises(ValueError, match=r"eager_sgl\.connect"):
-        eager_init.run(
-            prompt="x", config=config_of(), backend=sgl.lang.backend.base_backend.BaseBackend()
+        generate.run(
+            prompt="x",
+            method=EagerInit(config_of()),
+            backend=sgl.lang.backend.base_backend.BaseBackend(),
         )
 
 
@@ -238,7 +243,7 @@ def test_a_program_branches_from_its_state_and_goes_on_from_what_it_chose(script
     @sgl.function
     def solve(s):
         s += "question"
-        result = eager_generate(s, config_of())
+        result = eager_generate(s, EagerInit(config_of()))
         continue_from(s, result.sequences[-1])
         s.sync()
         scripted.requests.clear()
@@ -257,14 +262,15 @@ def test_a_program_branches_from_its_state_and_goes_on_from_what_it_chose(script
 def test_one_account_serves_several_calls(scripted):
     ledger = Ledger(8)
     endpoint = TokenEndpoint(scripted)
-    arguments = {"prompt": (9,), "config": config_of(threshold=0.8), "backend": endpoint}
+    method = EagerInit(config_of(threshold=0.8))
+    arguments = {"prompt": (9,), "method": method, "backend": endpoint}
     with ledger.reserve(6) as account:
-        first = eager_init.run(**arguments, account=account).ret_value
-        second = eager_init.run(**arguments, account=account).ret_value
+        first = generate.run(**arguments, account=account).ret_value
+        second = generate.run(**arguments, account=account).ret_value
         assert (len(first.sequences), len(second.sequences)) == (4, 2)
         assert account.spent == 6
         with pytest.raises(ValueError, match="6 sequences are all spent"):
-            eager_init.run(**arguments, account=account)
+            generate.run(**arguments, account=account)
 
 
 def test_a_prompt_survives_a_stop_string(scripted):
@@ -317,7 +323,7 @@ def test_a_prompt_cannot_follow_text(scripted):
 @pytest.mark.parametrize("empty", ["", (), []])
 def test_an_empty_prompt_is_refused(scripted, empty):
     with pytest.raises(ValueError, match="empty"):
-        eager_init.run(prompt=empty, config=config_of(), backend=TokenEndpoint(scripted))
+        generate.run(prompt=empty, method=EagerInit(config_of()), backend=TokenEndpoint(scripted))
 
 
 def test_another_server_is_not_taken_for_sglang(scripted):
@@ -335,7 +341,7 @@ def refused_run(scripted, **arguments):
     endpoint = TokenEndpoint(scripted)
     scripted.restart(seed=0)
     config = config_of(threshold=0.8, max_sequences=2, deferred_threshold=0.4, **arguments)
-    return endpoint, eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    return endpoint, generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
 
 
 def test_refused_branches_lie_on_the_sequences_and_their_token_is_untried(scripted):
@@ -366,7 +372,7 @@ def test_branches_below_the_threshold_are_kept_but_never_taken(scripted):
     plain = config_of(threshold=1.3, max_sequences=16, sampling=greedy)
     keeping = replace(plain, deferred_threshold=0.3)
     trees = [
-        eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+        generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
         for config in (plain, keeping)
     ]
     assert [s.token_ids for s in trees[0].sequences] == [s.token_ids for s in trees[1].sequences]
@@ -406,7 +412,7 @@ def test_resuming_opens_the_best_refused_branches_on_cached_prefixes(scripted):
 def test_nothing_refused_leaves_nothing_to_resume(scripted):
     endpoint = TokenEndpoint(scripted)
     config = config_of(threshold=1.6, max_sequences=4)
-    result = eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    result = generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
     assert result.deferred == ()
     state = resume.run(
         prompt=(9,), result=result, num_sequences=3, sampling=config.sampling, backend=endpoint

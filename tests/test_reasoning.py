@@ -6,7 +6,8 @@ from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
-from eager_sgl.program import eager_init, parallel, resume
+from eager_sgl.methods import EagerInit, FullParallel
+from eager_sgl.program import generate, resume
 from eager_sgl.reasoning import decode_all, reasoning_ends_at
 from eager_sgl.tree import TokenTree
 from tests.fakes.scripted import CLOSE, ScriptedServer, mixed_distribution
@@ -116,11 +117,11 @@ def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
         threshold=0.8, top_k=5, max_sequences=6, sampling=sampling, deferred_threshold=0.4
     )
     common = {"prompt": (9,), "backend": endpoint}
-    first = eager_init.run(**common, config=config).ret_value
+    first = generate.run(**common, method=EagerInit(config)).ret_value
     again = {"sampling": sampling, "num_sequences": 6}
     results = [
         first,
-        parallel.run(**common, **again).ret_value,
+        generate.run(**common, method=FullParallel(sampling, 6)).ret_value,
         resume.run(**common, **again, result=first).ret_value,
     ]
     sequences = [sequence for result in results for sequence in result.sequences]
@@ -130,13 +131,9 @@ def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
 
 def test_without_a_marker_programs_give_the_whole_text(scripted: ScriptedServer) -> None:
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
-    result = parallel.run(
-        prompt=(9,),
-        num_sequences=6,
-        sampling=sampling,
-        reasoning_end=None,
-        backend=TokenEndpoint(scripted),  # type: ignore[arg-type]
-    ).ret_value
+    method = FullParallel(sampling, 6, reasoning_end=None)
+    endpoint = TokenEndpoint(scripted)  # type: ignore[arg-type]
+    result = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
     assert all(sequence.final_text == sequence.text for sequence in result.sequences)
 
 

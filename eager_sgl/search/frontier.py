@@ -6,7 +6,6 @@ the prefix.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.config import SearchConfig
 from eager_sgl.core import TopLogprobs
 from eager_sgl.policy import StepSignals
 from eager_sgl.signals import retemper, top_k_entropy, top_k_mass_bound
@@ -42,25 +40,6 @@ class StepRecorder:
 
     stored_below: float = CERTAIN
     temperature: float | None = None
-
-    @classmethod
-    def from_config(cls, config: SearchConfig) -> StepRecorder:
-        """What a search needs: all steps where the others count for the distribution.
-
-        A step that is not stored must be certain for the order that walks the stored ones. It is
-        where top-p leaves nothing but its most likely token, at a temperature that does not make
-        that token less likely.
-        """
-        sampling = config.sampling
-        if config.order == "best_first":
-            return cls()
-        if (
-            config.order == "trie_parallel"
-            and sampling.top_p <= CERTAIN
-            and (sampling.temperature <= 1)
-        ):
-            return cls(temperature=sampling.temperature)
-        return cls(stored_below=math.inf, temperature=sampling.temperature)
 
     def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=1.0)

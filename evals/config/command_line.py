@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from eager_sgl import BestFirst, EagerConfig, SearchConfig
 from eager_sgl.budget.reallocation import RULES
-from eager_sgl.config import EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from evals.config.bidding import BIDS, VOTE_UNCERTAINTY
@@ -213,7 +213,7 @@ def _add_stage_two_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_search_options(group: argparse._ArgumentGroup) -> None:
     own, add = SearchConfig(), group.add_argument
-    add("--priority", default=own.priority, help=f"of best_first {SHOWN}: {PRIORITIES_HELP}")
+    add("--priority", default=BestFirst.priority, help=f"of best_first {SHOWN}: {PRIORITIES_HELP}")
     add(
         "--width",
         type=int,

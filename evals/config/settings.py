@@ -31,7 +31,7 @@ __all__ = ["BUNDLED_MODEL", "SCHEMA", "Settings", "digest_prompts"]
 SCHEMA = 1
 BUNDLED_MODEL = Path(__file__).parents[1] / "reasoner" / "model"
 
-SEARCH_FIELDS = ("priority", "width", "max_tokens")
+SEARCH_FIELDS = ("width", "max_tokens")
 RULE_FIELDS = ("max_extra_factor", "threshold_factor", "max_tries", "late_factor")
 
 
@@ -43,7 +43,8 @@ class Settings:
         plan: what is swept.
         samples: the prompts, the same for every cell.
         base: the method; θ, M and τ are those of a cell.
-        search: the searches; order, M and τ are those of a cell.
+        search: the searches; M and τ are those of a cell.
+        priority: of best-first.
         stop: ends a search early; None for never.
         token_budget: tokens per prompt that the prompts of a search share; None if they do not.
         bids: one of `evals.config.bidding.BIDS`, by what they share them; None with it.
@@ -74,6 +75,7 @@ class Settings:
     samples: tuple[Sample, ...]
     base: EagerConfig
     search: SearchConfig
+    priority: str
     stop: StopOption | None
     token_budget: int | None
     bids: str | None
@@ -113,9 +115,7 @@ class Settings:
         """The search in one cell."""
         return replace(
             self.search,
-            order=cell.method,  # type: ignore[arg-type]
             max_sequences=cell.max_sequences,
-            seed=cell.seed,
             sampling=replace(self.search.sampling, temperature=cell.temperature),
         )
 
@@ -170,6 +170,7 @@ class Settings:
             "prompts": digest_prompts(self.samples),
             "eager": eager,
             "search": {
+                "priority": self.priority,
                 **{name: getattr(self.search, name) for name in SEARCH_FIELDS},
                 "stop": str(self.stop) if self.stop else None,
                 "token_budget": self.token_budget,

@@ -14,8 +14,8 @@ from evals.analysis.judged import Verdicts
 from evals.config.bidding import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
 from evals.execution.meter import Snapshot
-from evals.execution.methods import Worker, without_extra
 from evals.execution.progress import View
+from evals.execution.worker import Worker, without_extra
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan
 from evals.records.store import PromptRecord, ResultStore
@@ -126,7 +126,7 @@ class GroupRun:
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
         settings = self._worker.settings
-        utility = utility_by(settings.bids, verdicts, settings.search.priority)
+        utility = utility_by(settings.bids, verdicts, settings.priority)
         return tokens.join(utility, share=settings.token_budget or 0)
 
     def _shared_tokens(self, num_missing: int) -> TokenLedger | None:

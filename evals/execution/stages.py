@@ -14,8 +14,8 @@ from typing import Any
 from evals.execution.connection import Server
 from evals.execution.group_run import GroupRun
 from evals.execution.meter import Silence, Snapshot
-from evals.execution.methods import Worker
 from evals.execution.progress import View
+from evals.execution.worker import Worker
 from evals.records.failures import FailureLog
 from evals.records.plan import Cell, Group, Plan
 from evals.records.store import PromptRecord, ResultStore

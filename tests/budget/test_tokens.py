@@ -3,19 +3,27 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from eager_sgl import BestEntry, EagerConfig, SamplingConfig, SearchConfig, TokenLedger
+from eager_sgl import (
+    BestEntry,
+    BestFirst,
+    EagerConfig,
+    EagerInit,
+    SamplingConfig,
+    SearchConfig,
+    TokenLedger,
+    generate,
+)
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search.priorities import find_priority
 from programs.together import answer_together
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.searches import search_of
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 HANGS = 60
@@ -109,8 +117,8 @@ def test_a_search_that_fails_keeps_nobody_waiting():
     assert waiting.result(0)
 
 
-@pytest.mark.parametrize("config", [SearchConfig(), EagerConfig(threshold=1.0)])
-def test_a_program_that_fails_keeps_nobody_waiting(config):
+@pytest.mark.parametrize("prompt", [(9,), ()])
+def test_a_program_that_fails_keeps_nobody_waiting(prompt):
     """While it runs, and where it is refused before it begins."""
     ledger = TokenLedger(100)
     failing, other = ledger.join(nothing), ledger.join(nothing)
@@ -119,10 +127,11 @@ def test_a_program_that_fails_keeps_nobody_waiting(config):
     def raises(tree, sequences):
         raise RuntimeError("no rule")
 
-    config = replace(config, sampling=SAMPLING, top_k=VOCABULARY)
+    config = SearchConfig(sampling=SAMPLING, top_k=VOCABULARY)
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
-    with pytest.raises(Exception, match="no rule|until is given for EAGer-init"):
-        search.run(prompt=(9,), config=config, until=raises, bidder=failing, backend=endpoint)
+    method = BestFirst(config, stop=raises, bidder=failing)
+    with pytest.raises(Exception, match="no rule|the prompt is empty"):
+        generate.run(prompt=prompt, method=method, backend=endpoint)
     assert waiting.result(0)
 
 
@@ -245,14 +254,14 @@ def test_many_threads_all_come_to_an_end(max_running):
 def run_together(total, models=range(6), **arguments):
     """Searches on different models that share their tokens; their results."""
     ledger = TokenLedger(total)
-    fields = {"max_sequences": 40, "width": 1, "top_k": VOCABULARY, "priority": "joint_cost"}
+    fields = {"max_sequences": 40, "width": 1, "top_k": VOCABULARY}
     config = SearchConfig(**fields | arguments, sampling=SAMPLING, reasoning_end=None)
     bidders = [ledger.join(BestEntry(find_priority("joint_cost"))) for _ in models]
 
     def run(model, bidder):
         endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(model)))
-        state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
-        return state.ret_value
+        method = BestFirst(config, priority="joint_cost", bidder=bidder)
+        return generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
 
     with ThreadPoolExecutor(len(models)) as pool:
         results = list(pool.map(run, models, bidders, timeout=HANGS))
@@ -305,16 +314,17 @@ def test_a_search_bids_its_worth_and_what_its_round_will_cost(order, width):
     """Sequences of a model that never ends them are four tokens long."""
     bidder = Noting()
     endpoint = TokenEndpoint(ScriptedServer(lambda path: (1e-9, 0.4, 0.3, 0.2, 0.1 - 1e-9)))
-    config = SearchConfig(
-        order=order,
+    method = search_of(
+        order,
+        priority="probability",
+        bidder=bidder,
         max_sequences=10,
         width=width,
         top_k=VOCABULARY,
-        priority="probability",
         sampling=SAMPLING,
         reasoning_end=None,
     )
-    state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
+    state = generate.run(prompt=(9,), method=method, backend=endpoint)
     result = state.ret_value
     spent, drawn = 4, 1
     for bid in bidder.bids[:-1]:
@@ -337,8 +347,9 @@ def test_a_rule_that_fails_keeps_nobody_waiting():
     waiting = other.offer(3, value=1.0, expected=5)
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
     config = SearchConfig(sampling=SAMPLING, top_k=VOCABULARY)
+    method = BestFirst(config, bidder=failing)
     with pytest.raises(RuntimeError, match="no worth"):
-        search.run(prompt=(9,), config=config, bidder=failing, backend=endpoint)
+        generate.run(prompt=(9,), method=method, backend=endpoint)
     assert waiting.result(0)
 
 
@@ -347,28 +358,27 @@ def test_a_prompt_that_is_refused_keeps_nobody_waiting():
     failing, other = ledger.join(nothing), ledger.join(nothing)
     waiting = other.offer(3, value=1.0, expected=5)
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
+    method = BestFirst(SearchConfig(), bidder=failing)
     with pytest.raises(ValueError, match="empty"):
-        search.run(prompt=(), config=SearchConfig(), bidder=failing, backend=endpoint)
+        generate.run(prompt=(), method=method, backend=endpoint)
     assert waiting.result(0)
 
 
 def test_prompts_that_are_answered_together_share_and_a_failed_one_is_told():
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(3)))
-    config = SearchConfig(
-        order="trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
+    search = search_of(
+        "trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
     )
     prompts = [(9,), (9, 9), (9, 9, 9)]
-    results = answer_together(prompts, config, hash, 8, endpoint)
+    results = answer_together(prompts, search, hash, 8, endpoint)
     assert [result.prompt_ids for result in results] == prompts
     spent = [result.counts.generated for result in results]
     assert 24 - 8 <= sum(spent) <= 24 + 8
     with pytest.raises(ValueError, match="empty"):
-        answer_together([(9,), (), (9, 9)], config, hash, 20, endpoint)
+        answer_together([(9,), (), (9, 9)], search, hash, 20, endpoint)
 
 
 def test_eager_init_cannot_bid():
     bidder = TokenLedger(10).join(nothing)
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
-    config = EagerConfig(threshold=1.0)
-    with pytest.raises(ValueError, match="only searches have rounds"):
-        search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint).get_var("x")
+    with pytest.raises(TypeError, match="bidder"):
+        EagerInit(EagerConfig(threshold=1.0), bidder=bidder)

@@ -4,12 +4,13 @@ import json
 import os
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sglang as sgl
 
-from eager_sgl import connect
+from eager_sgl import BestFirst, EagerInit, FullParallel, connect, generate, resume, set_prompt
 from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.engine import limits, probe, transport
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
@@ -26,7 +27,6 @@ from eager_sgl.errors import (
     ServerUnreachableError,
     ServerUnsuitableError,
 )
-from eager_sgl.program import eager_init, parallel, resume, search, set_prompt
 from tests.fakes.http_server import hanging, scripted_sglang, serving
 from tests.fakes.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -93,14 +93,16 @@ USES = {
         "prefill": lambda e: e.prefill((9,)),
         "stop token": lambda e: e.is_stop_token(3),
         "gen": lambda e: first_line(talk.run(backend=e)),
-        "parallel": lambda e: parallel.run(
-            prompt=(9,), num_sequences=1, sampling=SAMPLING, backend=e
+        "parallel": lambda e: generate.run(
+            prompt=(9,), method=FullParallel(SAMPLING, 1), backend=e
         ),
-        "chunks": lambda e: eager_init.run(
-            prompt=(9,), config=EagerConfig(threshold=1.0, sampling=SAMPLING), backend=e
+        "chunks": lambda e: generate.run(
+            prompt=(9,), method=EagerInit(EagerConfig(threshold=1.0, sampling=SAMPLING)), backend=e
         ),
-        "search": lambda e: search.run(
-            prompt=(9,), config=SearchConfig(max_sequences=3, sampling=SAMPLING), backend=e
+        "search": lambda e: generate.run(
+            prompt=(9,),
+            method=BestFirst(SearchConfig(max_sequences=3, sampling=SAMPLING)),
+            backend=e,
         ),
     },
 }
@@ -266,7 +268,7 @@ def test_a_prompt_that_cannot_be_one_is_refused(endpoint, scripted, prompt, said
     with pytest.raises(ValueError, match=said):
         endpoint.encode(prompt)
     with pytest.raises(ValueError, match=said):
-        parallel.run(prompt=prompt, num_sequences=2, sampling=SAMPLING, backend=endpoint)
+        generate.run(prompt=prompt, method=FullParallel(SAMPLING, 2), backend=endpoint)
     assert scripted.requests == []
 
 
@@ -279,8 +281,8 @@ def test_a_text_that_cannot_be_encoded_is_refused_and_named(scripted, text):
             lambda: endpoint.encode(text),
             lambda: endpoint.encode([{"role": "user", "content": text}]),
             lambda: endpoint.marker(text),
-            lambda: eager_init.run(
-                prompt=text, config=EagerConfig(threshold=1.0), backend=endpoint
+            lambda: generate.run(
+                prompt=text, method=EagerInit(EagerConfig(threshold=1.0)), backend=endpoint
             ),
         ):
             with pytest.raises((EagerError, ValueError)) as caught:
@@ -354,16 +356,14 @@ def test_only_tokens_are_decoded(endpoint, ids):
 def test_stop_tokens_of_another_model_are_refused(endpoint):
     wrong = SamplingConfig(max_new_tokens=6, stop_token_ids=(3, NUM_IDS))
     with pytest.raises(ValueError, match=f"token id {NUM_IDS} at position 1 of stop_token_ids"):
-        parallel.run(prompt=(9,), num_sequences=2, sampling=wrong, backend=endpoint)
+        generate.run(prompt=(9,), method=FullParallel(wrong, 2), backend=endpoint)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, float("nan")])
 def test_a_number_of_sequences_is_one(endpoint, number):
-    with pytest.raises(ValueError, match="num_sequences is"):
-        parallel.run(prompt=(9,), num_sequences=number, sampling=SAMPLING, backend=endpoint)
-    result = parallel.run(
-        prompt=(9,), num_sequences=1, sampling=SAMPLING, backend=endpoint
-    ).ret_value
+    with pytest.raises(ValueError, match="max_sequences is"):
+        FullParallel(SAMPLING, number)
+    result = generate.run(prompt=(9,), method=FullParallel(SAMPLING, 1), backend=endpoint).ret_value
     arguments = {"prompt": (9,), "result": result, "sampling": SAMPLING, "backend": endpoint}
     with pytest.raises(ValueError, match="num_sequences is"):
         resume.run(num_sequences=number, **arguments)
@@ -391,15 +391,14 @@ def test_k_above_the_vocabulary_is_all_of_it(monitor, top_k, monkeypatch):
     server = Small(mixed_distribution(42), allows_gate=True)
     endpoint = TokenEndpoint(server)
     assert endpoint.profile.vocabulary_size == VOCABULARY + 5
-    for config in (
-        EagerConfig(threshold=1.0, top_k=top_k, monitor=monitor, sampling=SAMPLING),
-        SearchConfig(top_k=top_k, max_sequences=4, sampling=SAMPLING),
+    for method in (
+        EagerInit(EagerConfig(threshold=1.0, top_k=top_k, monitor=monitor, sampling=SAMPLING)),
+        BestFirst(SearchConfig(top_k=top_k, max_sequences=4, sampling=SAMPLING)),
     ):
         server.restart(3)
-        program = eager_init if isinstance(config, EagerConfig) else search
-        first = program.run(prompt=(9,), config=config, backend=endpoint).ret_value
+        first = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
         server.restart(3)
-        exact = type(config)(**vars(config) | {"top_k": VOCABULARY})
-        second = program.run(prompt=(9,), config=exact, backend=endpoint).ret_value
+        exact = replace(method, config=replace(method.config, top_k=VOCABULARY))
+        second = generate.run(prompt=(9,), method=exact, backend=endpoint).ret_value
         assert [s.token_ids for s in first.sequences] == [s.token_ids for s in second.sequences]
         assert any(s.token_ids[-1] == EOS or len(s.token_ids) == 6 for s in first.sequences)

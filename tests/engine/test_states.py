@@ -8,7 +8,7 @@ import sys
 import pytest
 import sglang as sgl
 
-from eager_sgl import continue_from, eager_generate, set_prompt
+from eager_sgl import EagerInit, continue_from, eager_generate, set_prompt
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnreachableError
 from tests.test_program import config_of
@@ -83,7 +83,7 @@ def test_a_sequence_follows_what_the_program_has_just_appended(scripted, endpoin
     @sgl.function
     def program(s):
         set_prompt(s, PROMPT)
-        sequence = eager_generate(s, config_of()).sequences[0]
+        sequence = eager_generate(s, EagerInit(config_of())).sequences[0]
         s += "text"
         continue_from(s, sequence)
         kept = sequence.token_ids[: -1 if sequence.finish_reason == "stop" else None]

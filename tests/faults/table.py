@@ -43,12 +43,12 @@ NUM_BEFORE = 10  # results that are there when a fault is brought about
 LIMIT = 10  # seconds, where a scenario is about one
 
 _TOKENS = """
-from eager_sgl import EagerConfig, connect, eager_init
+from eager_sgl import EagerConfig, EagerInit, connect, generate
 endpoint, said = connect("{url}", api_key="{key}"), []
 for prompt in ([120], [-1], [10**9], b"abc"):
     try:
         config = EagerConfig(threshold=0.7, max_sequences=2)
-        eager_init.run(prompt=prompt, config=config, backend=endpoint).ret_value
+        generate.run(prompt=prompt, method=EagerInit(config), backend=endpoint).ret_value
         said.append(f"{{prompt}} is taken")
     except Exception as error:
         said.append(f"{{type(error).__name__}}: {{error}}")

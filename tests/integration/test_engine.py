@@ -11,12 +11,13 @@ import sglang as sgl
 
 from eager_sgl import (
     EagerConfig,
+    EagerInit,
+    FullParallel,
     SamplingConfig,
     connect,
     continue_from,
     eager_generate,
-    eager_init,
-    parallel,
+    generate,
 )
 from eager_sgl.errors import AuthenticationError, RequestRejectedError, ServerUnsuitableError
 from eager_sgl.signals import retemper, top_k_entropy
@@ -71,7 +72,9 @@ def test_the_server_is_what_it_should_be(endpoint):
 
 def test_every_request_prefills_one_token_and_the_prompt_once(endpoint):
     flush(endpoint)
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     assert len(result.sequences) > 1
     assert result.counts.prefilled == len(result.prompt_ids) + result.counts.requests - 1
 
@@ -79,14 +82,16 @@ def test_every_request_prefills_one_token_and_the_prompt_once(endpoint):
 def test_full_parallel_prefills_the_prompt_once(endpoint):
     flush(endpoint)
     sampling = SamplingConfig(max_new_tokens=300)
-    result = parallel.run(
-        prompt=MESSAGES, num_sequences=8, sampling=sampling, backend=endpoint
+    result = generate.run(
+        prompt=MESSAGES, method=FullParallel(sampling, 8), backend=endpoint
     ).ret_value
     assert result.counts.prefilled == len(result.prompt_ids) + 8
 
 
 def test_unique_tokens_are_the_distinct_prefixes(endpoint):
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     paths = [s.token_ids for s in result.sequences]
     assert result.counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
 
@@ -94,7 +99,7 @@ def test_unique_tokens_are_the_distinct_prefixes(endpoint):
 def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint):
     def tree(chunk_tokens):
         config = config_of(chunk_tokens, temperature=0.0)
-        result = eager_init.run(prompt=MESSAGES, config=config, backend=endpoint).ret_value
+        result = generate.run(prompt=MESSAGES, method=EagerInit(config), backend=endpoint).ret_value
         return [(s.token_ids, s.parent) for s in result.sequences]
 
     trees = [tree(chunk_tokens) for chunk_tokens in (5, 16, 300)]
@@ -105,7 +110,7 @@ def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint):
 def test_sequences_read_again_give_the_recorded_logprobs(endpoint):
     """At temperature 1, where returned logprobs are the model's own for input and output alike."""
     config = config_of(temperature=1.0)
-    result = eager_init.run(prompt=MESSAGES, config=config, backend=endpoint).ret_value
+    result = generate.run(prompt=MESSAGES, method=EagerInit(config), backend=endpoint).ret_value
     compared = 0
     for sequence in result.sequences:
         logprobs, _ = reread(endpoint, result.prompt_ids, sequence.token_ids)
@@ -118,7 +123,9 @@ def test_sequences_read_again_give_the_recorded_logprobs(endpoint):
 
 def test_branch_points_read_again_give_the_recorded_evidence(endpoint):
     """At τ = 0.6 too: the conversion to temperature 1 is exact over the top K."""
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     for sequence in result.sequences[1:]:
         point = sequence.branch
         _, tops = reread(endpoint, result.prompt_ids, sequence.token_ids)
@@ -129,7 +136,9 @@ def test_branch_points_read_again_give_the_recorded_evidence(endpoint):
 
 
 def test_reasoning_is_closed_and_the_answer_follows(endpoint):
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     finished = [s for s in result.sequences if s.finish_reason == "stop"]
     assert finished
     for sequence in finished:
@@ -143,7 +152,9 @@ def test_reasoning_is_closed_and_the_answer_follows(endpoint):
 
 
 def test_stop_tokens_are_known(endpoint):
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     (eos,) = {s.token_ids[-1] for s in result.sequences if s.finish_reason == "stop"}
     assert endpoint.is_stop_token(eos)
     assert not endpoint.is_stop_token(result.sequences[0].token_ids[0])
@@ -151,8 +162,8 @@ def test_stop_tokens_are_known(endpoint):
 
 def test_text_and_tokens_go_round(endpoint):
     ids = endpoint.encode(MESSAGES)
-    result = eager_init.run(prompt=ids, config=config_of(), backend=endpoint).ret_value
-    again = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(prompt=ids, method=EagerInit(config_of()), backend=endpoint).ret_value
+    again = generate.run(prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint).ret_value
     assert result.prompt_ids == again.prompt_ids == ids
 
 
@@ -160,7 +171,7 @@ def test_it_runs_inside_another_program_on_its_state(endpoint):
     @sgl.function
     def solve(s, question):
         s += question
-        result = eager_generate(s, config_of())
+        result = eager_generate(s, EagerInit(config_of()))
         continue_from(s, result.sequences[0])
         s += sgl.gen("more", max_tokens=1, temperature=0)
         return result
@@ -175,25 +186,22 @@ def test_it_runs_inside_another_program_on_its_state(endpoint):
     assert state.text().startswith(prompt + chosen.text)
 
 
-@pytest.mark.parametrize("program", [eager_init, parallel])
-def test_sequences_run_to_the_end_of_the_context(endpoint, program):
+@pytest.mark.parametrize("kind", [EagerInit, FullParallel])
+def test_sequences_run_to_the_end_of_the_context(endpoint, kind):
     """Ten tokens before it; the reasoner's chains are longer."""
     prompt = endpoint.encode(MESSAGES)
     prompt = (prompt * 50)[-endpoint.profile.context_length + 10 :]
     sampling = SamplingConfig(max_new_tokens=500)
-    if program is eager_init:
-        config = EagerConfig(threshold=0.5, max_sequences=8, chunk_tokens=3, sampling=sampling)
-        arguments = {"config": config}
-    else:
-        arguments = {"num_sequences": 8, "sampling": sampling}
-    result = program.run(prompt=prompt, **arguments, backend=endpoint).ret_value
+    config = EagerConfig(threshold=0.5, max_sequences=8, chunk_tokens=3, sampling=sampling)
+    method = FullParallel(sampling, 8) if kind is FullParallel else EagerInit(config)
+    result = generate.run(prompt=prompt, method=method, backend=endpoint).ret_value
     assert {len(s.token_ids) for s in result.sequences} == {10}
 
 
 def test_a_prompt_longer_than_the_context_is_one_sentence(endpoint):
     ids = endpoint.encode(MESSAGES) * endpoint.profile.context_length
     with pytest.raises(RequestRejectedError, match=f"{len(ids)} tokens"):
-        eager_init.run(prompt=ids, config=config_of(), backend=endpoint)
+        generate.run(prompt=ids, method=EagerInit(config_of()), backend=endpoint)
 
 
 @pytest.mark.parametrize("api_key", ["", "wrong"])

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
-from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import pytest
 import sglang as sgl
 
 from eager_sgl import (
+    BestFirst,
     EagerConfig,
+    EagerInit,
+    FullParallel,
     SamplingConfig,
     SearchConfig,
     connect,
-    eager_init,
-    parallel,
+    generate,
+    generate_all,
     set_prompt,
 )
-from eager_sgl.program import search
 from evals.tasks import find_task
 from tests.conftest import API_KEY
 from tests.faults.proxy import fault_proxy
@@ -30,20 +32,16 @@ GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=120)
 SIZE = 36  # of the bundled reasoner's vocabulary; its tokenizer knows fewer
 
 
-def config_of(monitor, sampling=GREEDY):
-    return EagerConfig(
-        threshold=0.7, max_sequences=4, monitor=monitor, chunk_tokens=16, sampling=sampling
+def eager(monitor, sampling=GREEDY):
+    return EagerInit(
+        EagerConfig(
+            threshold=0.7, max_sequences=4, monitor=monitor, chunk_tokens=16, sampling=sampling
+        )
     )
 
 
-def grow(endpoint, config):
-    program = search if isinstance(config, SearchConfig) else eager_init
-
-    def run(prompt):
-        return program.run(prompt=prompt, config=config, backend=endpoint).ret_value
-
-    with ThreadPoolExecutor(len(PROMPTS)) as pool:
-        return list(pool.map(run, PROMPTS))
+def grow(endpoint, method):
+    return generate_all(PROMPTS, repeat(method), endpoint, num_threads=len(PROMPTS))
 
 
 def trees_of(results):
@@ -63,9 +61,9 @@ def require_counts_hold(results, max_sequences):
 @pytest.mark.parametrize("monitor", ["gate", "chunk"])
 def test_greedy_trees_are_the_same_through_faults(endpoint, server_url, monitor):
     with fault_proxy(server_url, PROBABILITY, seed=3) as (url, proxy):
-        through = grow(connect(url, api_key=API_KEY), config_of(monitor))
+        through = grow(connect(url, api_key=API_KEY), eager(monitor))
     assert sum(proxy.injected.values()) > 10
-    assert trees_of(through) == trees_of(grow(endpoint, config_of(monitor)))
+    assert trees_of(through) == trees_of(grow(endpoint, eager(monitor)))
     require_counts_hold(through, 4)
 
 
@@ -73,17 +71,19 @@ def test_everything_finishes_through_faults(server_url):
     sampling = SamplingConfig(temperature=1.0, max_new_tokens=120)
     with fault_proxy(server_url, PROBABILITY, seed=4) as (url, proxy):
         endpoint = connect(url, api_key=API_KEY)
-        require_counts_hold(grow(endpoint, config_of("gate", sampling)), 4)
-        require_counts_hold(grow(endpoint, config_of("chunk", sampling)), 4)
-        require_counts_hold(grow(endpoint, SearchConfig(max_sequences=4, sampling=sampling)), 4)
+        require_counts_hold(grow(endpoint, eager("gate", sampling)), 4)
+        require_counts_hold(grow(endpoint, eager("chunk", sampling)), 4)
+        require_counts_hold(
+            grow(endpoint, BestFirst(SearchConfig(max_sequences=4, sampling=sampling))), 4
+        )
     assert len(proxy.injected) > 5
 
 
 @pytest.mark.parametrize("monitor", ["gate", "chunk"])
 def test_requests_that_take_too_long_are_continued(endpoint, server_url, monitor):
     """Half a second for a request: most are stopped on their way, and the trees are the same."""
-    hurried = grow(connect(server_url, api_key=API_KEY, request_timeout=0.5), config_of(monitor))
-    patient = grow(endpoint, config_of(monitor))
+    hurried = grow(connect(server_url, api_key=API_KEY, request_timeout=0.5), eager(monitor))
+    patient = grow(endpoint, eager(monitor))
     assert trees_of(hurried) == trees_of(patient)
     require_counts_hold(hurried, 4)
 
@@ -106,10 +106,9 @@ def gen(s, options):
         lambda e: e.encode("make \ud83d"),
         lambda e: e.decode([[10**9]]),
         lambda e: e.is_stop_token(SIZE),
-        lambda e: parallel.run(
+        lambda e: generate.run(
             prompt=(1, 2),
-            num_sequences=1,
-            sampling=SamplingConfig(stop_token_ids=(10**9,)),
+            method=FullParallel(SamplingConfig(stop_token_ids=(10**9,)), 1),
             backend=e,
         ),
     ],
@@ -137,21 +136,25 @@ def test_what_a_program_asks_for_does_not_end_the_server(endpoint, options):
 
 
 @pytest.mark.parametrize(
-    "config",
+    "method",
     [
-        EagerConfig(threshold=0.7, top_k=100, monitor="chunk", max_sequences=2, sampling=GREEDY),
-        EagerConfig(threshold=0.7, top_k=100, monitor="gate", max_sequences=2, sampling=GREEDY),
-        SearchConfig(top_k=10**6, max_sequences=2, sampling=GREEDY),
+        EagerInit(
+            EagerConfig(threshold=0.7, top_k=100, monitor="chunk", max_sequences=2, sampling=GREEDY)
+        ),
+        EagerInit(
+            EagerConfig(threshold=0.7, top_k=100, monitor="gate", max_sequences=2, sampling=GREEDY)
+        ),
+        BestFirst(SearchConfig(top_k=10**6, max_sequences=2, sampling=GREEDY)),
     ],
 )
-def test_k_above_the_vocabulary_is_all_of_it(endpoint, config):
+def test_k_above_the_vocabulary_is_all_of_it(endpoint, method):
     assert endpoint.profile.vocabulary_size == SIZE
-    require_counts_hold(grow(endpoint, config), 2)
+    require_counts_hold(grow(endpoint, method), 2)
 
 
 def _grow_one(endpoint, answers):
-    result = parallel.run(
-        prompt=PROMPTS[0], num_sequences=2, sampling=GREEDY, backend=endpoint
+    result = generate.run(
+        prompt=PROMPTS[0], method=FullParallel(GREEDY, 2), backend=endpoint
     ).ret_value
     answers.put([s.token_ids for s in result.sequences])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, ttest_rel
 
-from eager_sgl import EagerConfig, SamplingConfig, TokenCounts, eager_init
+from eager_sgl import EagerConfig, EagerInit, SamplingConfig, TokenCounts, generate
 from evals.tasks import find_task
 
 pytestmark = pytest.mark.integration
@@ -22,7 +22,9 @@ ERROR_PROBABILITY = 1e-3 / 3  # of each of three comparisons failing although no
 def run(endpoint, sample, monitor, **sampling):
     sampling = SamplingConfig(max_new_tokens=256, **sampling)
     config = EagerConfig(threshold=0.7, max_sequences=8, monitor=monitor, sampling=sampling)
-    result = eager_init.run(prompt=sample.prompt, config=config, backend=endpoint).ret_value
+    result = generate.run(
+        prompt=sample.prompt, method=EagerInit(config), backend=endpoint
+    ).ret_value
     assert result.monitor == monitor
     return result
 

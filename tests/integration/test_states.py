@@ -8,7 +8,14 @@ import re
 import pytest
 import sglang as sgl
 
-from eager_sgl import EagerConfig, SamplingConfig, continue_from, eager_generate, set_prompt
+from eager_sgl import (
+    EagerConfig,
+    EagerInit,
+    SamplingConfig,
+    continue_from,
+    eager_generate,
+    set_prompt,
+)
 from eager_sgl.errors import EagerError, RequestRejectedError
 from evals.tasks.countdown_rules import Problem, instruction
 
@@ -38,12 +45,12 @@ def begin_with_token_ids(s, endpoint):
 
 def begin_with_a_sequence(s, endpoint):
     set_prompt(s, MESSAGES)
-    continue_from(s, eager_generate(s, CONFIG).sequences[0])
+    continue_from(s, eager_generate(s, EagerInit(CONFIG)).sequences[0])
 
 
 def begin_with_text_and_a_sequence(s, endpoint):
     s += text_of(endpoint)
-    continue_from(s, eager_generate(s, CONFIG).sequences[0])
+    continue_from(s, eager_generate(s, EagerInit(CONFIG)).sequences[0])
 
 
 def begin_with_tokens_and_text(s, endpoint):

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, eager_init, schedule
+from eager_sgl import EagerConfig, EagerInit, SamplingConfig, generate, schedule
 from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.tree import TokenTree
@@ -54,7 +54,9 @@ def misfit(case, chunk_tokens, interrupted=0.0):
     seen = Counter()
     for seed in range(NUM_TREES):
         server.restart(seed)
-        seen[tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)] += 1
+        seen[
+            tree_of(generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value)
+        ] += 1
     exact = tree_distribution(server.distribution, config)
     if not set(seen) <= set(exact):
         return 0.0
@@ -151,7 +153,7 @@ def test_the_comparison_notices_a_wrong_patience():
 def test_greedy_trees_are_the_same_under_every_monitor(model):
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(model), allows_gate=True))
     trees = {
-        tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)
+        tree_of(generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value)
         for config in (config_of("races", chunk, temperature=0) for chunk in (1, 2, 3, 5, 8, GATE))
     }
     (exact,) = tree_distribution(mixed_distribution(model), config_of("races", 1, temperature=0))

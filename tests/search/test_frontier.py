@@ -6,13 +6,14 @@ import random
 import numpy as np
 import pytest
 
-from eager_sgl.config import SamplingConfig, SearchConfig
+from eager_sgl.config import SamplingConfig
 from eager_sgl.core import BranchPoint, Generation, TopLogprobs
 from eager_sgl.search.frontier import CERTAIN, NONE, Reshaping, StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, find_priority
 from eager_sgl.steps import Steps
 from eager_sgl.tree import TokenTree
 from tests.fakes.scripted import EOS, VOCABULARY, mixed_distribution
+from tests.fakes.searches import search_of
 
 TEMPERATURE = 0.6
 DISTRIBUTION = mixed_distribution(3)
@@ -195,7 +196,7 @@ def test_walks_store_all_steps_that_are_not_certain_for_them(
     order, temperature, top_p, stored_below
 ):
     sampling = SamplingConfig(temperature=temperature, top_p=top_p)
-    recorder = StepRecorder.from_config(SearchConfig(order=order, sampling=sampling))
+    recorder = search_of(order, sampling=sampling).policy()
     assert recorder.stored_below == stored_below
 
 

@@ -6,15 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from eager_sgl import SamplingConfig, SearchConfig
+from eager_sgl import SamplingConfig, generate
 from eager_sgl.core import Generation, TopLogprobs
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search.frontier import StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, EarlyPeaks
 from eager_sgl.search.redundancy import Divergent, Novel, _Options, divergence, recurrences
 from eager_sgl.tree import TokenTree
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.searches import search_of
 from tests.search.test_frontier import open_candidate
 
 SO, THEN, PLUS, MINUS = 11, 12, 21, 22
@@ -166,8 +166,8 @@ def run(distribution, seed, priority, **arguments):
     server = ScriptedServer(distribution)
     server.restart(seed=seed)
     fields = {"max_sequences": 10, "width": 1, "top_k": VOCABULARY, "sampling": SAMPLING}
-    config = SearchConfig(**fields | {"priority": priority} | arguments)
-    return search.run(prompt=(9,), config=config, backend=TokenEndpoint(server)).ret_value
+    method = search_of(**fields | {"priority": priority} | arguments)
+    return generate.run(prompt=(9,), method=method, backend=TokenEndpoint(server)).ret_value
 
 
 def options_of(distribution, path):

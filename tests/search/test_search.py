@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl import EagerConfig, EagerInit, SamplingConfig, SearchConfig, generate
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search import trie
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
+from tests.fakes.searches import search_of
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 ERROR_PROBABILITY = 1e-5
@@ -27,8 +27,8 @@ def run(server, seed, **arguments):
 def run_on(endpoint, server, seed, **arguments):
     server.restart(seed=seed)
     fields = {"max_sequences": 6, "top_k": VOCABULARY, "sampling": SAMPLING, "seed": seed}
-    config = SearchConfig(**fields | arguments)
-    return search.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    method = search_of(**fields | arguments)
+    return generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
 
 
 @cache
@@ -157,16 +157,16 @@ def test_everything_there_is_ends_a_search():
 @pytest.mark.parametrize("order", ["best_first", "swor"])
 def test_a_round_never_opens_more_than_there_are_sequences(order):
     sizes = []
-    config = SearchConfig(
-        order=order, width=4, max_sequences=15, top_k=VOCABULARY, sampling=SAMPLING
+    method = search_of(
+        order,
+        stop=lambda _, leaves: sizes.append(len(leaves)),
+        width=4,
+        max_sequences=15,
+        top_k=VOCABULARY,
+        sampling=SAMPLING,
     )
     backend = TokenEndpoint(ScriptedServer(mixed_distribution(3)))
-    search.run(
-        prompt=(9,),
-        config=config,
-        until=lambda _, leaves: sizes.append(len(leaves)),
-        backend=backend,
-    )
+    generate.run(prompt=(9,), method=method, backend=backend)
     assert sizes == [1, 2, 4, 8, 12]
 
 
@@ -180,10 +180,10 @@ def test_a_budget_and_a_stop_rule_end_a_search():
     ]
     endpoint = TokenEndpoint(server)
     server.restart(seed=4)
-    config = SearchConfig(top_k=VOCABULARY, sampling=SAMPLING, width=1)
-    state = search.run(
-        prompt=(9,), config=config, until=lambda tree, leaves: len(leaves) >= 3, backend=endpoint
+    method = search_of(
+        stop=lambda tree, leaves: len(leaves) >= 3, top_k=VOCABULARY, sampling=SAMPLING, width=1
     )
+    state = generate.run(prompt=(9,), method=method, backend=endpoint)
     assert len(state.ret_value.sequences) == 3
 
 
@@ -216,5 +216,5 @@ def test_a_wrong_search_names_the_value(arguments, said):
 def test_eager_and_searches_run_the_same_program():
     server = ScriptedServer(mixed_distribution(1))
     config = EagerConfig(threshold=0.8, top_k=VOCABULARY, sampling=SAMPLING)
-    state = search.run(prompt=(9,), config=config, backend=TokenEndpoint(server))
+    state = generate.run(prompt=(9,), method=EagerInit(config), backend=TokenEndpoint(server))
     assert state.ret_value.max_sequences == 32

@@ -7,12 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager_sgl import Consensus, EagerConfig, SamplingConfig, SearchConfig, Solved, Unexplored
+from eager_sgl import (
+    Consensus,
+    EagerConfig,
+    EagerInit,
+    FullParallel,
+    SamplingConfig,
+    Solved,
+    Unexplored,
+    generate,
+)
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search.frontier import CERTAIN
 from eager_sgl.search.stopping import majority_confidence, unexplored_mass
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.searches import search_of
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 MODELS = range(4)
@@ -31,11 +40,11 @@ class CountingServer(ScriptedServer):
         return super().answer(path, body)
 
 
-def run(server, until=None, **arguments):
+def run(server, stop=None, **arguments):
     fields = {"max_sequences": 12, "width": 1, "top_k": VOCABULARY, "reasoning_end": None}
-    config = SearchConfig(**fields | arguments, sampling=SAMPLING)
+    method = search_of(**fields | arguments, stop=stop, sampling=SAMPLING)
     endpoint = TokenEndpoint(server)
-    return search.run(prompt=(9,), config=config, until=until, backend=endpoint).ret_value
+    return generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
 
 
 def integral(most, second):
@@ -71,14 +80,10 @@ def test_four_equal_answers_are_a_consensus_and_three_are_not():
     assert not rule(None, "aaaabbcc" * 3), "the two largest decide, and the second is large"
 
 
-def test_a_rule_is_refused_where_it_would_not_be_asked():
-    with pytest.raises(Exception, match="until is given for EAGer-init"):
-        search.run(
-            prompt=(9,),
-            config=EagerConfig(threshold=0.5, top_k=VOCABULARY),
-            until=Unexplored(0.5),
-            backend=TokenEndpoint(ScriptedServer(mixed_distribution(1))),
-        )
+@pytest.mark.parametrize("method", [EagerInit, FullParallel])
+def test_a_rule_is_refused_where_it_would_not_be_asked(method):
+    with pytest.raises(TypeError, match="stop"):
+        method(EagerConfig(threshold=0.5, top_k=VOCABULARY), stop=Unexplored(0.5))
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor", "trie_parallel"])

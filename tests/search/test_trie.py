@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import SamplingConfig, SearchConfig
+from eager_sgl import SamplingConfig, generate
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search import sampling as walks
 from eager_sgl.search.trie import Trie
 from eager_sgl.signals import top_k_mass_bound
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution, tempered
+from tests.fakes.searches import search_of
 
 LENGTH = 3
 
@@ -21,8 +21,8 @@ LENGTH = 3
 def run(server, order, seed=0, top_k=VOCABULARY, **arguments):
     server.restart(seed)
     fields = {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 6}
-    config = SearchConfig(
-        order=order,
+    method = search_of(
+        order,
         top_k=top_k,
         seed=seed,
         reasoning_end=None,
@@ -30,7 +30,7 @@ def run(server, order, seed=0, top_k=VOCABULARY, **arguments):
         width=arguments.pop("width", 3),
         sampling=SamplingConfig(**fields | arguments),
     )
-    return search.run(prompt=(9,), config=config, backend=TokenEndpoint(server)).ret_value
+    return generate.run(prompt=(9,), method=method, backend=TokenEndpoint(server)).ret_value
 
 
 class CheckedTrie(Trie):

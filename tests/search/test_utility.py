@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eager_sgl import BestEntry, SamplingConfig, SearchConfig, Sequence, VoteUncertainty
+from eager_sgl import (
+    BestEntry,
+    BestFirst,
+    SamplingConfig,
+    SearchConfig,
+    Sequence,
+    VoteUncertainty,
+    generate,
+)
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search.priorities import find_priority
 from eager_sgl.search.utility import vote_uncertainty, vote_weights
 from eager_sgl.tree import TokenTree
@@ -129,12 +136,12 @@ def test_the_best_entry_is_what_best_first_opens_next(priority):
         max_sequences=20,
         width=1,
         top_k=VOCABULARY,
-        priority=priority,
         sampling=SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4),
         reasoning_end=None,
     )
     endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0)))
-    state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
+    method = BestFirst(config, priority=priority, bidder=bidder)
+    state = generate.run(prompt=(9,), method=method, backend=endpoint)
     opened = [one.branch.priority for one in state.ret_value.sequences[1:]]
     assert len(opened) == 4
     assert bidder.said[:4] == pytest.approx(opened)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import program
+from eager_sgl import EagerInit, program
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import DeferredBranch, PromptResult
 from evals import run
-from evals.execution import methods
-from evals.execution.methods import Call
+from evals.execution import worker
 from evals.execution.stages import wall_seconds
+from evals.execution.worker import Call
 from evals.records.store import PromptRecord, StageTwo
 from evals.tasks import Sample
 from tests.evals.fakes import sample_run
@@ -30,6 +30,11 @@ def tree(num_sequences: int, config: EagerConfig, **more: Any) -> PromptResult:
     return result(["no answer"] * num_sequences, max_sequences=config.max_sequences, **more)
 
 
+def config_of(call: Call) -> EagerConfig:
+    assert isinstance(call.method, EagerInit)
+    return call.method.config
+
+
 class Sizes:
     """The n-th prompt of the first stage takes the n-th size; notes what was asked of whom."""
 
@@ -40,7 +45,7 @@ class Sizes:
         self._lock = threading.Lock()
 
     def __call__(self, call: Call) -> PromptResult:
-        sample, config, account = call.sample, call.config, call.account
+        sample, account, config = call.sample, call.account, config_of(call)
         with self._lock:
             is_first = sample.id not in self.known
             if is_first:
@@ -125,19 +130,19 @@ def test_resume_gets_the_tree_and_the_best_refused_branches_back(
         size = 2 if not seen_first else 1
         seen_first.append(size)
         call.account.commit(size)
-        assert call.config.deferred_threshold == THETA
-        whole = tree(size, call.config)
+        assert config_of(call).deferred_threshold == THETA
+        whole = tree(size, config_of(call))
         return PromptResult(**{**vars(whole), "deferred": deferred})
 
     def resume(call: Call, first_record: PromptRecord, thresholds: list[float]) -> PromptResult:
         seen.append(first_record.to_result())
         assert thresholds == [THETA]
         call.account.commit(1)
-        return tree(1, call.config)
+        return tree(1, config_of(call))
 
     seen_first: list[int] = []
-    monkeypatch.setitem(methods.FIRST, "eager_init", first)
-    monkeypatch.setitem(methods.SECOND, "resume", resume)
+    monkeypatch.setitem(worker.FIRST_STAGES, "eager_init", first)
+    monkeypatch.setitem(worker.SECOND_STAGES, "resume", resume)
     more = ("--max-sequences", "2", "--stage-two", "resume", "--extra-cap", "1.5")
     assert run.main(arguments(tmp_path, "eager_adapt", 2, *more)) == 0
     (again,) = seen
@@ -161,7 +166,7 @@ def test_a_second_stage_that_is_certain_waits_for_nobody(
     lock = threading.Lock()
 
     def generate(call: Call) -> PromptResult:
-        sample, config, account = call.sample, call.config, call.account
+        sample, account, config = call.sample, call.account, config_of(call)
         with lock:
             begun.append(sample.id)
             number = len(set(begun))
@@ -245,11 +250,11 @@ def test_both_second_stages_go_on_from_the_same_first(
     scripted(Sizes(1, 4))
 
     def resume(call: Call, first: PromptRecord, thresholds: list[float]) -> PromptResult:
-        assert call.config.deferred_threshold == pytest.approx(0.8 * THETA)
+        assert config_of(call).deferred_threshold == pytest.approx(0.8 * THETA)
         call.account.commit(1)
-        return tree(1, call.config)
+        return tree(1, config_of(call))
 
-    monkeypatch.setitem(methods.SECOND, "resume", resume)
+    monkeypatch.setitem(worker.SECOND_STAGES, "resume", resume)
     more = ("--max-sequences", "4", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
     assert len(of(tmp_path, "eager_init")) == 2
@@ -276,12 +281,12 @@ def test_a_resumed_prompt_asks_for_its_grant_down_to_the_last_theta(
         call = Call(
             endpoint=SimpleNamespace(),  # type: ignore[arg-type]
             sample=Sample("a", [], None, None),
-            config=EagerConfig(threshold=THETA, max_sequences=3),
+            method=EagerInit(EagerConfig(threshold=THETA, max_sequences=3)),
             account=account,
             on_progress=lambda counts, alive: None,
         )
         first = record([False], method="eager_init")
-        methods.SECOND["resume"](call, first, [0.5, 0.4])
+        worker.SECOND_STAGES["resume"](call, first, [0.5, 0.4])
     assert (asked["num_sequences"], asked["threshold"]) == (3, 0.4)
     assert (ledger.spent, ledger.free) == (2, 1)
 

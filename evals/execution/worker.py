@@ -1,0 +1,336 @@
+"""One prompt in one cell: generated, judged, recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as Items
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from operator import add
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eager_sgl import (
+    Account,
+    AdaptiveThreshold,
+    Bidder,
+    EagerInit,
+    Grant,
+    Ledger,
+    Method,
+    PromptResult,
+    Sequence,
+)
+from eager_sgl.signals import censored_mean_peak
+from evals.analysis.judged import Verdicts, classes_of
+from evals.config.settings import Settings
+from evals.execution.connection import Server
+from evals.execution.meter import Meter
+from evals.execution.methods import PromptParts, method_of
+from evals.records.judging import judged_by
+from evals.records.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
+from evals.records.store import PromptRecord, SequenceRecord, StageTwo
+from evals.tasks import Sample, Task
+
+if TYPE_CHECKING:
+    from eager_sgl import OnProgress, TokenEndpoint
+
+__all__ = ["FIRST_STAGES", "SECOND_STAGES", "Call", "Worker", "without_extra"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One prompt to be generated on.
+
+    Attributes:
+        method: its M is the most sequences that may be taken from the account.
+        account: the prompt's part of the cell's budget.
+        on_progress: called with the cost so far.
+    """
+
+    endpoint: TokenEndpoint
+    sample: Sample
+    method: Method
+    account: Account
+    on_progress: OnProgress
+
+
+def _generate(call: Call) -> PromptResult:
+    from eager_sgl import generate
+
+    state = generate.run(
+        prompt=call.sample.prompt,
+        method=call.method,
+        account=call.account,
+        on_progress=call.on_progress,
+        backend=call.endpoint,
+    )
+    result: PromptResult = state.ret_value
+    return result
+
+
+FIRST_STAGES: dict[str, Callable[[Call], PromptResult]] = dict.fromkeys(
+    (PARALLEL, STAGE_ONE, *SEARCHES), _generate
+)
+"""The function that generates from the prompt, by method; called from several threads at once."""
+
+
+def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
+    """From the prompt, at the first θ, and at the next while extra sequences are left."""
+    results: list[PromptResult] = []
+    offset = len(first.sequences)
+    for threshold in thresholds:
+        if call.account.spent == call.account.granted:
+            break
+        assert call.method.monitoring is not None, f"{call.method} has no θ"
+        config = replace(call.method.monitoring, threshold=threshold, deferred_threshold=None)
+        result = FIRST_STAGES[STAGE_ONE](replace(call, method=EagerInit(config)))
+        results.append(_shifted(result, offset))
+        offset += len(result.sequences)
+    return replace(
+        results[0],
+        sequences=tuple(sequence for result in results for sequence in result.sequences),
+        counts=reduce(add, (result.counts for result in results)),
+    )
+
+
+def _shifted(result: PromptResult, offset: int) -> PromptResult:
+    """With parents counted from `offset` on."""
+    shifted = (
+        sequence if sequence.parent is None else replace(sequence, parent=sequence.parent + offset)
+        for sequence in result.sequences
+    )
+    return replace(result, sequences=tuple(shifted))
+
+
+def _resume(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
+    from eager_sgl import resume
+
+    state = resume.run(
+        prompt=call.sample.prompt,
+        result=first.to_result(),
+        num_sequences=call.method.max_sequences,
+        sampling=call.method.sampling,
+        threshold=thresholds[-1],
+        on_progress=call.on_progress,
+        reasoning_end=call.method.reasoning_end,
+        backend=call.endpoint,
+    )
+    result: PromptResult = state.ret_value
+    call.account.commit(len(result.sequences))
+    return result
+
+
+SECOND_STAGES = {RESTART: _restart, RESUME: _resume}
+"""The function that generates M more sequences at the θ of each try, by `--stage-two`.
+
+The parents of the new sequences are indices over both stages.
+"""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Runs prompts on a server; its methods are called from several threads at once.
+
+    Attributes:
+        adaptive_threshold: of each cell with a adaptive θ, as earlier sessions left it.
+        unfit: what is wrong with prompts that the model cannot be given, by id.
+    """
+
+    settings: Settings
+    server: Server
+    adaptive_threshold: Mapping[Cell, AdaptiveThreshold] = field(default_factory=dict)
+    unfit: Mapping[str, Exception] = field(default_factory=dict)
+
+    def first(
+        self,
+        cell: Cell,
+        sample: Sample,
+        verdicts: Verdicts,
+        ledger: Ledger,
+        meter: Meter,
+        bidder: Bidder | None = None,
+    ) -> PromptRecord:
+        """A prompt by a method of one stage, or the first of two.
+
+        Where it fails, all that it may take stays reserved for it.
+        """
+        with _kept_if_failed(ledger.reserve(cell.max_sequences)) as account:
+            on_progress = partial(meter.report, sample.id)
+            with bidder or nullcontext():
+                call = self._first_call(cell, sample, verdicts, account, on_progress, bidder)
+                started = time.monotonic()
+                result = FIRST_STAGES[cell.method](call)
+            seconds = time.monotonic() - started
+            return self._first_record(cell, sample, verdicts, result, seconds)
+
+    def _first_call(
+        self,
+        cell: Cell,
+        sample: Sample,
+        verdicts: Verdicts,
+        account: Account,
+        on_progress: OnProgress,
+        bidder: Bidder | None,
+    ) -> Call:
+        if sample.id in self.unfit:
+            raise self.unfit[sample.id]
+        settings, stop = self.settings, None
+        if settings.stop is not None:
+            stop = settings.stop.rule(sample, verdicts, settings.verifier)
+        parts = PromptParts(stop, bidder, self.adaptive_threshold.get(cell))
+        method = method_of(cell, settings, parts)
+        return Call(self.server.endpoint, sample, method, account, on_progress)
+
+    def _first_record(
+        self, cell: Cell, sample: Sample, verdicts: Verdicts, result: PromptResult, seconds: float
+    ) -> PromptRecord:
+        sequences = _judged(verdicts, result, stage=1)
+        return PromptRecord(
+            method=cell.method,
+            max_sequences=cell.max_sequences,
+            threshold=cell.threshold,
+            temperature=cell.temperature,
+            seed=cell.seed,
+            sample_id=sample.id,
+            level=sample.level,
+            prompt=sample.prompt,
+            prompt_ids=result.prompt_ids,
+            sequences=_with_votes(self.settings.task, sample, sequences),
+            counts=result.counts,
+            seconds=seconds,
+            peak_entropy=_mean(_peak(each, result.monitor, cell) for each in result.sequences),
+            solved=self._solved(sample, result, sequences) if cell.method == STAGE_ONE else None,
+            deferred=result.deferred[: self._max_extra(cell)],
+            inexact_steps=result.inexact_steps,
+            entropy_histogram=result.entropy_histogram,
+            judged_by=judged_by(self.settings.task, sample),
+        )
+
+    def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
+        """By the verifier where there is one, else by the labels."""
+        if self.settings.verifier is None:
+            return any(sequence.correct for sequence in judged)
+        return any(self.settings.verifier(sample, each.text) for each in result.sequences)
+
+    def _max_extra(self, cell: Cell) -> int:
+        rules = self.settings.rules.values()
+        return max(rule.max_extra(cell.max_sequences) for rule in rules)
+
+    def second(
+        self,
+        cell: Cell,
+        sample: Sample,
+        first: PromptRecord,
+        grant: Grant,
+        account: Account,
+        meter: Meter,
+    ) -> PromptRecord:
+        """A prompt whose first stage is there, with the extra sequences of its grant.
+
+        Where it fails, the grant stays reserved for it.
+        """
+        with _kept_if_failed(account):
+            on_progress = partial(meter.report, sample.id)
+            config = replace(self.settings.config(cell), max_sequences=grant.extra)
+            call = Call(self.server.endpoint, sample, EagerInit(config), account, on_progress)
+            return self._second_record(cell, first, grant, call)
+
+    def _second_record(
+        self, cell: Cell, first: PromptRecord, grant: Grant, call: Call
+    ) -> PromptRecord:
+        assert cell.stage_two is not None, f"{cell.method} has no second stage"
+        sample = call.sample
+        thresholds = self.settings.rules[cell.method].thresholds(grant.threshold)
+        started = time.monotonic()
+        result = SECOND_STAGES[cell.stage_two](call, first, thresholds)
+        seconds = time.monotonic() - started
+        extra = _judged(Verdicts(self.settings.task, sample), result, stage=2)
+        return replace(
+            without_extra(first, cell, grant),
+            sequences=_with_votes(self.settings.task, sample, (*first.sequences, *extra)),
+            counts=first.counts + result.counts,
+            seconds=first.seconds + seconds,
+            stage_two=StageTwo(
+                how=cell.stage_two,
+                eligible=True,
+                extra_granted=grant.extra,
+                extra_used=len(extra),
+                threshold=grant.threshold,
+                generated=result.counts.generated,
+            ),
+        )
+
+
+@contextmanager
+def _kept_if_failed(account: Account) -> Iterator[Account]:
+    """Closes an account at the end; where its prompt fails, all of it stays reserved."""
+    try:
+        yield account
+    except BaseException:
+        account.restore()
+        raise
+    account.release()
+
+
+def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> PromptRecord:
+    """What a method of two stages makes of a prompt that gets nothing.
+
+    Args:
+        first: the prompt's first stage.
+        cell: of the method.
+        grant: of the prompt; None if it is not eligible.
+    """
+    assert cell.threshold is not None, f"{cell.method} has no θ"
+    assert cell.stage_two is not None, f"{cell.method} has no second stage"
+    extra, threshold = (grant.extra, grant.threshold) if grant else (0, cell.threshold)
+    stage_two = StageTwo(cell.stage_two, grant is not None, extra, 0, threshold)
+    return replace(first, method=cell.method, stage_two=stage_two, deferred=())
+
+
+def _peak(sequence: Sequence, monitor: str | None, cell: Cell) -> float | None:
+    """Mean peak entropy; under the gate a step whose entropy is not known counts as θ at most."""
+    if monitor != "gate" or cell.threshold is None:
+        return sequence.peak_entropy
+    return censored_mean_peak(np.array(sequence.entropies), cell.threshold)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _judged(verdicts: Verdicts, result: PromptResult, stage: int) -> tuple[SequenceRecord, ...]:
+    """The sequences with the task's judgement on each, votes still to come."""
+    return tuple(_judge(verdicts, sequence, stage) for sequence in result.sequences)
+
+
+def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord:
+    score = verdicts.score(sequence)
+    return SequenceRecord(
+        text=sequence.text,
+        token_ids=sequence.token_ids,
+        finish_reason=sequence.finish_reason,
+        raw_logprob=sequence.raw_logprob,
+        parent=sequence.parent,
+        branch=sequence.branch,
+        answer=score.answer,
+        correct=score.correct,
+        explanation=score.explanation,
+        vote=None,
+        stage=stage,
+        status=score.status,
+        final_text=sequence.final_text,
+    )
+
+
+def _with_votes(
+    task: Task, sample: Sample, sequences: tuple[SequenceRecord, ...]
+) -> tuple[SequenceRecord, ...]:
+    """The sequences of a prompt with their classes of equivalent answers."""
+    votes = classes_of(task, sample, [s.answer for s in sequences])
+    return tuple(replace(s, vote=vote) for s, vote in zip(sequences, votes, strict=True))
