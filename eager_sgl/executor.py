@@ -1,22 +1,22 @@
-"""The tree of one prompt and the requests that make it grow.
+"""The requests that a prompt's tree grows by.
 
-Nothing waits for the slowest: as soon as any request has been answered, the schedule decides anew,
-and what it then wants to go on is asked for. So all segments of all prompts move with the server's
-own batch, and a segment that can no longer branch runs to its end in one request while others are
-still watched. A request that a later decision has made useless is aborted.
+The schedule decides again after every answer, and its segments are requested at once. So all
+segments of all prompts run in the server's batch, none waits for the slowest, and a segment that
+can no longer branch is generated to its end in one request while others are monitored. A request
+whose segment is on no path any more is aborted.
 
-A request may be interrupted: its stream breaks off, or it reaches a limit of time and is told to
-stop. The tokens that came stay in the tree, and the schedule asks for the rest from there. That
-leaves the distribution as it is wherever the cut depends on time and on the tokens before it alone,
-as that of a request that was told to stop. It is not quite so where a gate's stream breaks off at
-any time: the tokens since its last report are lost, all of which stayed below θ, and those drawn
-anew in their place need not. So at most as many sequences as streams broke have a branch too many.
+A request may be interrupted: its stream ends early, or its time limit aborts it. Its tokens stay in
+the tree, and the schedule requests the rest. The distribution does not change if the moment depends
+only on time and on the tokens before it, as for aborted requests. It changes slightly if a stream
+with a gate ends early: the tokens since its last report are lost, all of which were below θ, and
+the tokens sampled in their place may reach it. So there are at most as many branches too many as
+streams that ended early.
 
-How much is asked for at once under the chunk monitor: as many tokens as have passed on the path
-since its last branch, at least `chunk_tokens`, at most eight times as many. A tail behind a branch
-is discarded in about half of the cases, so chunks are short where branches come thickly; a request
-costs a forward pass for its prefill, so they are long where none comes. With `chunk_tokens` = 1
-every request is for a single token: stepping, as the paper's reference implementation does it.
+Under the chunk monitor a request is for as many tokens as the path has since its last branch,
+between `chunk_tokens` and eight times that. About half of the tails after branches are discarded,
+so chunks are short where branches are frequent; a request costs a forward pass for its prefill, so
+they are long where branches are rare. With `chunk_tokens` = 1 every request is for a single token,
+as in the paper's reference implementation.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["TreeExecutor"]
 
-MAX_CHUNKS = 8
+MAX_CHUNK_FACTOR = 8
+"""Length of the longest chunk in `chunk_tokens`."""
 MAX_FRUITLESS = 7
+"""Interrupted requests without a token, in a row, after which a prompt fails."""
 
 
 class InFlight(NamedTuple):
-    """A request that is under way: how many tokens it asks for, and from which position on."""
+    """A running request for `num_tokens` tokens of a segment, the first at position `start`."""
 
     handle: RequestHandle
     num_tokens: int
@@ -53,7 +55,7 @@ class InFlight(NamedTuple):
 
 
 class TreeExecutor:
-    """A prompt's tree and what has been asked of the server for it.
+    """A prompt's tree and its running requests.
 
     Args:
         source: the state that the sequences continue from.
@@ -70,7 +72,7 @@ class TreeExecutor:
         )
         self._fruitless: dict[Segment, int] = {}
         self._sequences: dict[Leaf, Sequence] = {}
-        # Once: what is generated after them comes from the server itself.
+        # Checked once: later tokens are from the server.
         prompt_ids = endpoint.require_known("the state", endpoint.token_ids(source))
         self.tree = TokenTree(
             prompt_ids,
@@ -85,7 +87,7 @@ class TreeExecutor:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Abort what is still asked for: nobody will take the answers."""
+        """Abort the running requests, whose answers are not needed."""
         self._abort(self._in_flight)
 
     @property
@@ -95,29 +97,25 @@ class TreeExecutor:
         return "gate" if self._gate else "chunk"
 
     def prefill(self) -> None:
-        """Put the prompt into the radix tree before several sequences ask for it at once."""
+        """Put the prompt into the radix tree, before several requests with it start at once."""
         self.tree.record(self._endpoint.prefill(self.tree.prompt_ids))
 
     def open_deferred(self, result: PromptResult, deferred: DeferredBranch) -> Segment:
-        """The segment that an untried branch of an earlier result opens."""
+        """The segment of a deferred branch of an earlier result."""
         before = result.sequences[deferred.sequence].token_ids[: deferred.point.position]
         self._endpoint.require_known("the result", (*before, *deferred.point.token_ids))
         return self.tree.branch_given(before, deferred.point, deferred.choice)
 
     def submit(self, decision: Decision) -> None:
-        """Ask for what the schedule wants, and no longer for what no sequence holds any more."""
-        wanted = {leaf.segment for leaf in decision.leaves}
-        self._abort(segment for segment in self._in_flight if segment not in wanted)
+        """Request the segments that continue; abort the requests of segments on no path."""
+        on_paths = {leaf.segment for leaf in decision.leaves}
+        self._abort(segment for segment in self._in_flight if segment not in on_paths)
         for monitored in decision.monitored:
             if monitored.segment not in self._in_flight:
                 self._submit_monitored(monitored)
-        self.run_to_end(decision.free)
-
-    def run_to_end(self, segments: Iterable[Segment]) -> None:
-        """Request the rest of segments that nothing can branch on, unless it is under way."""
-        # What is monitored is known once it can no longer branch; a search records all of it.
+        # Steps that can no longer branch need no alternatives; a search records all steps.
         top_k = 0 if self._method.monitoring else self._top_k
-        for segment in segments:
+        for segment in decision.free:
             if segment not in self._in_flight:
                 self._start(segment, self.tree.remaining(segment), top_k=top_k)
 
@@ -129,7 +127,7 @@ class TreeExecutor:
             gate = replace(self._gate, max_reports=monitored.max_reports)
             self._start(segment, remaining, gate=gate)
         else:
-            longest = MAX_CHUNKS * config.chunk_tokens if config.chunk_tokens > 1 else 1
+            longest = MAX_CHUNK_FACTOR * config.chunk_tokens if config.chunk_tokens > 1 else 1
             chunk = max(config.chunk_tokens, monitored.steps_since_branch)
             self._start(segment, min(chunk, longest, remaining), top_k=self._top_k)
 
@@ -148,7 +146,7 @@ class TreeExecutor:
         self._in_flight[segment] = InFlight(handle, num_tokens, segment.end)
 
     def wait(self) -> None:
-        """Put what has come into the tree, at least one answer.
+        """Wait for an answer; put all answers so far into the tree.
 
         Raises:
             ServerError: a request failed.
@@ -158,26 +156,26 @@ class TreeExecutor:
             self._receive(*self._answers.get())
 
     def wait_for_all(self) -> None:
-        """Wait until nothing is asked for any more."""
+        """Wait until all requests have ended."""
         while self._in_flight:
             self.wait()
 
     def _receive(self, segment: Segment, outcome: Generation | Exception) -> None:
-        is_over = isinstance(outcome, Exception) or outcome.is_over
-        flight = self._in_flight.pop(segment) if is_over else self._in_flight[segment]
+        has_ended = isinstance(outcome, Exception) or outcome.is_over
+        request = self._in_flight.pop(segment) if has_ended else self._in_flight[segment]
         if isinstance(outcome, Exception):
-            if not flight.handle.aborted:
+            if not request.handle.aborted:
                 raise outcome
-        elif not flight.handle.aborted:
-            self.tree.append(segment, outcome, flight.num_tokens, flight.start)
-            self._note(segment, outcome, has_grown=segment.end > flight.start)
-        elif is_over:
+        elif not request.handle.aborted:
+            self.tree.append(segment, outcome, request.num_tokens, request.start)
+            self._require_progress(segment, outcome, has_grown=segment.end > request.start)
+        elif has_ended:
             self.tree.record(outcome)
-        else:  # it lives on: the notice came before the request did
-            self._endpoint.abort(flight.handle)
+        else:  # the abort has overtaken the request
+            self._endpoint.abort(request.handle)
 
-    def _note(self, segment: Segment, outcome: Generation, *, has_grown: bool) -> None:
-        """Count requests in a row that were interrupted before they brought a token."""
+    def _require_progress(self, segment: Segment, outcome: Generation, *, has_grown: bool) -> None:
+        """Fail after several interrupted requests in a row without a token."""
         if outcome.interrupted is None or has_grown:
             self._fruitless.pop(segment, None)
             return
@@ -189,12 +187,12 @@ class TreeExecutor:
 
     def _abort(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
-            flight = self._in_flight[segment]
-            if not flight.handle.aborted:
-                self._endpoint.abort(flight.handle)
+            handle = self._in_flight[segment].handle
+            if not handle.aborted:
+                self._endpoint.abort(handle)
 
     def sequences(self, leaves: Iterable[Leaf]) -> tuple[Sequence, ...]:
-        """What has ended, each with its text, which is asked for once."""
+        """The sequences of finished leaves with their texts, each decoded once."""
         leaves = tuple(leaves)
         if new := [leaf for leaf in leaves if leaf not in self._sequences]:
             bare, reasoning_end = sequences_of(new), self._method.reasoning_end or ""

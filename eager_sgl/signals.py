@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["censored_mean_peak", "mean_peak", "retemper", "top_k_entropy", "top_k_mass_bound"]
+__all__ = [
+    "Floats",
+    "censored_mean_peak",
+    "mean_peak",
+    "retemper",
+    "top_k_entropy",
+    "top_k_mass_bound",
+]
 
 PEAK_QUANTILE = 0.999
 ROUNDING = 1e-5

@@ -1,15 +1,21 @@
 """What of a sequence follows its reasoning."""
 
+from __future__ import annotations
+
+from typing import cast
+
 import pytest
 
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
+from eager_sgl.engine.transport import Transport
 from eager_sgl.methods import EagerInit, FullParallel
 from eager_sgl.program import generate, resume
 from eager_sgl.reasoning import decode_all, reasoning_ends_at
 from eager_sgl.tree import TokenTree
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import CLOSE, ScriptedServer, mixed_distribution
 
 SPECIAL = {90: "", 91: ""}  # decoded, they leave nothing
@@ -111,7 +117,7 @@ def expected(token_ids: tuple[int, ...]) -> str:
 
 
 def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
-    endpoint = TokenEndpoint(scripted)  # type: ignore[arg-type]
+    endpoint = endpoint_of(scripted)
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
     config = EagerConfig(
         threshold=0.8, top_k=5, max_sequences=6, sampling=sampling, deferred_threshold=0.4
@@ -132,7 +138,7 @@ def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
 def test_without_a_marker_programs_give_the_whole_text(scripted: ScriptedServer) -> None:
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
     method = FullParallel(sampling, 6, reasoning_end=None)
-    endpoint = TokenEndpoint(scripted)  # type: ignore[arg-type]
+    endpoint = endpoint_of(scripted)
     result = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
     assert all(sequence.final_text == sequence.text for sequence in result.sequences)
 
@@ -154,9 +160,9 @@ class Recording(ScriptedServer):
 def test_chat_options_reach_the_template_and_nothing_else() -> None:
     server, messages = Recording(), [{"role": "user", "content": "x"}]
     options = {"reasoning_effort": "high", "chat_template_kwargs": {"enable_thinking": True}}
-    endpoint = TokenEndpoint(server, chat_options=options)  # type: ignore[arg-type]
+    endpoint = TokenEndpoint(cast(Transport, server), chat_options=options)
     assert endpoint.encode(messages) == (9,)
     assert server.rendered == [{"messages": messages, **options}]
     assert endpoint.encode("text") == (9,)
-    TokenEndpoint(server).encode(messages)  # type: ignore[arg-type]
+    endpoint_of(server).encode(messages)
     assert server.rendered[1:] == [{"messages": messages}]

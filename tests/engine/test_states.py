@@ -11,7 +11,7 @@ import sglang as sgl
 from eager_sgl import EagerInit, continue_from, eager_generate, set_prompt
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnreachableError
-from tests.test_program import config_of
+from tests.fakes.runs import config_of
 
 PROMPT = (7, 8, 9)
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 from itertools import repeat
+from typing import Any, Literal
 
 import pytest
 import sglang as sgl
+from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
     BestFirst,
     EagerConfig,
     EagerInit,
     FullParallel,
+    Method,
+    PromptResult,
     SamplingConfig,
     SearchConfig,
+    TokenEndpoint,
     connect,
     generate,
     generate_all,
@@ -32,7 +37,7 @@ GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=120)
 SIZE = 36  # of the bundled reasoner's vocabulary; its tokenizer knows fewer
 
 
-def eager(monitor, sampling=GREEDY):
+def eager(monitor: Literal["gate", "chunk"], sampling: Any = GREEDY) -> Any:
     return EagerInit(
         EagerConfig(
             threshold=0.7, max_sequences=4, monitor=monitor, chunk_tokens=16, sampling=sampling
@@ -40,15 +45,15 @@ def eager(monitor, sampling=GREEDY):
     )
 
 
-def grow(endpoint, method):
+def grow(endpoint: TokenEndpoint, method: Method) -> Any:
     return generate_all(PROMPTS, repeat(method), endpoint, num_threads=len(PROMPTS))
 
 
-def trees_of(results):
+def trees_of(results: list[PromptResult]) -> Any:
     return [[(s.token_ids, s.parent) for s in result.sequences] for result in results]
 
 
-def require_counts_hold(results, max_sequences):
+def require_counts_hold(results: list[PromptResult], max_sequences: int) -> Any:
     for result in results:
         paths = [s.token_ids for s in result.sequences]
         prefixes = {path[:n] for path in paths for n in range(1, len(path) + 1)}
@@ -59,7 +64,9 @@ def require_counts_hold(results, max_sequences):
 
 
 @pytest.mark.parametrize("monitor", ["gate", "chunk"])
-def test_greedy_trees_are_the_same_through_faults(endpoint, server_url, monitor):
+def test_greedy_trees_are_the_same_through_faults(
+    endpoint: TokenEndpoint, server_url: str, monitor: Literal["gate", "chunk"]
+) -> None:
     with fault_proxy(server_url, PROBABILITY, seed=3) as (url, proxy):
         through = grow(connect(url, api_key=API_KEY), eager(monitor))
     assert sum(proxy.injected.values()) > 10
@@ -67,7 +74,7 @@ def test_greedy_trees_are_the_same_through_faults(endpoint, server_url, monitor)
     require_counts_hold(through, 4)
 
 
-def test_everything_finishes_through_faults(server_url):
+def test_everything_finishes_through_faults(server_url: str) -> None:
     sampling = SamplingConfig(temperature=1.0, max_new_tokens=120)
     with fault_proxy(server_url, PROBABILITY, seed=4) as (url, proxy):
         endpoint = connect(url, api_key=API_KEY)
@@ -80,7 +87,9 @@ def test_everything_finishes_through_faults(server_url):
 
 
 @pytest.mark.parametrize("monitor", ["gate", "chunk"])
-def test_requests_that_take_too_long_are_continued(endpoint, server_url, monitor):
+def test_requests_that_take_too_long_are_continued(
+    endpoint: TokenEndpoint, server_url: str, monitor: Literal["gate", "chunk"]
+) -> None:
     """Half a second for a request: most are stopped on their way, and the trees are the same."""
     hurried = grow(connect(server_url, api_key=API_KEY, request_timeout=0.5), eager(monitor))
     patient = grow(endpoint, eager(monitor))
@@ -88,8 +97,8 @@ def test_requests_that_take_too_long_are_continued(endpoint, server_url, monitor
     require_counts_hold(hurried, 4)
 
 
-@sgl.function
-def gen(s, options):
+@sgl.function  # type: ignore[untyped-decorator]
+def gen(s: ProgramState, options: Any) -> Any:
     set_prompt(s, (1, 2, 3))
     s += sgl.gen("a", **options)
 
@@ -113,7 +122,7 @@ def gen(s, options):
         ),
     ],
 )
-def test_what_would_end_the_server_is_refused(endpoint, give):
+def test_what_would_end_the_server_is_refused(endpoint: TokenEndpoint, give: Any) -> None:
     with pytest.raises(ValueError, match=r"token|bytes|surrogate"):
         give(endpoint)
     assert endpoint.prefill((1, 2)).prompt_tokens == 2
@@ -130,7 +139,9 @@ def test_what_would_end_the_server_is_refused(endpoint, give):
     ],
     ids=str,
 )
-def test_what_a_program_asks_for_does_not_end_the_server(endpoint, options):
+def test_what_a_program_asks_for_does_not_end_the_server(
+    endpoint: TokenEndpoint, options: Any
+) -> None:
     assert isinstance(gen.run(options, backend=endpoint).error(), ValueError)
     assert endpoint.prefill((1, 2)).prompt_tokens == 2
 
@@ -147,19 +158,19 @@ def test_what_a_program_asks_for_does_not_end_the_server(endpoint, options):
         BestFirst(SearchConfig(top_k=10**6, max_sequences=2, sampling=GREEDY)),
     ],
 )
-def test_k_above_the_vocabulary_is_all_of_it(endpoint, method):
+def test_k_above_the_vocabulary_is_all_of_it(endpoint: TokenEndpoint, method: Method) -> None:
     assert endpoint.profile.vocabulary_size == SIZE
     require_counts_hold(grow(endpoint, method), 2)
 
 
-def _grow_one(endpoint, answers):
+def _grow_one(endpoint: TokenEndpoint, answers: Any) -> Any:
     result = generate.run(
         prompt=PROMPTS[0], method=FullParallel(GREEDY, 2), backend=endpoint
     ).ret_value
     answers.put([s.token_ids for s in result.sequences])
 
 
-def test_a_forked_child_uses_the_endpoint_of_its_parent(endpoint):
+def test_a_forked_child_uses_the_endpoint_of_its_parent(endpoint: TokenEndpoint) -> None:
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     child = context.Process(target=_grow_one, args=(endpoint, answers), daemon=True)
@@ -171,5 +182,5 @@ def test_a_forked_child_uses_the_endpoint_of_its_parent(endpoint):
     assert answers.get() == ours.get()
 
 
-def test_a_server_that_answers_says_so(endpoint):
+def test_a_server_that_answers_says_so(endpoint: TokenEndpoint) -> None:
     assert endpoint.is_answering()

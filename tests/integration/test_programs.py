@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from typing import Any
 
 import pytest
 import sglang as sgl
+from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
     BestFirst,
@@ -14,6 +16,7 @@ from eager_sgl import (
     EagerInit,
     SamplingConfig,
     SearchConfig,
+    TokenEndpoint,
     TrieParallel,
     connect,
 )
@@ -37,7 +40,7 @@ METHOD = EagerInit(
 )
 
 
-def test_the_verifier_keeps_a_right_answer(endpoint):
+def test_the_verifier_keeps_a_right_answer(endpoint: TokenEndpoint) -> None:
     answer = solve.run(problem=EASY, method=METHOD, backend=endpoint).ret_value
     assert is_correct(EASY, answer)
 
@@ -45,7 +48,13 @@ def test_the_verifier_keeps_a_right_answer(endpoint):
 @pytest.mark.parametrize(
     ("numbers", "target"), [((3, 8, 3, 18), 2), ((7, 5), 12), ((20, 4, 3), 83)]
 )
-def test_the_command_line_prints_a_right_answer(server_url, monkeypatch, capsys, numbers, target):
+def test_the_command_line_prints_a_right_answer(
+    server_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    numbers: Any,
+    target: Any,
+) -> None:
     monkeypatch.setattr(countdown, "connect", partial(connect, api_key=API_KEY))
     words = ["countdown.py", *map(str, numbers), "--target", str(target), "--server", server_url]
     monkeypatch.setattr(sys, "argv", words)
@@ -55,7 +64,7 @@ def test_the_command_line_prints_a_right_answer(server_url, monkeypatch, capsys,
     assert is_correct(Problem(numbers, target, level=len(numbers)), answer)
 
 
-def test_a_vote_leaves_the_state_behind_a_winning_sequence(endpoint):
+def test_a_vote_leaves_the_state_behind_a_winning_sequence(endpoint: TokenEndpoint) -> None:
     prompt = [{"role": "user", "content": instruction(EASY)}]
     state = vote.run(prompt=prompt, method=METHOD, extract=parse_answer, backend=endpoint)
     result, winner = state.ret_value, state["answer"]
@@ -63,9 +72,9 @@ def test_a_vote_leaves_the_state_behind_a_winning_sequence(endpoint):
     assert state.text() in {sequence.text for sequence in result.sequences}
 
 
-def test_a_vote_is_a_step_of_a_longer_program(endpoint):
-    @sgl.function
-    def explain(s):
+def test_a_vote_is_a_step_of_a_longer_program(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def explain(s: ProgramState) -> Any:
         prompt = [{"role": "user", "content": instruction(EASY)}]
         decided = vote.run(prompt=prompt, method=METHOD, extract=parse_answer, backend=endpoint)
         s += decided.text() + "\n"
@@ -78,7 +87,9 @@ def test_a_vote_is_a_step_of_a_longer_program(endpoint):
 
 
 @pytest.mark.parametrize("kind", [TrieParallel, BestFirst])
-def test_prompts_that_share_their_tokens_leave_them_to_those_in_doubt(endpoint, kind):
+def test_prompts_that_share_their_tokens_leave_them_to_those_in_doubt(
+    endpoint: TokenEndpoint, kind: Any
+) -> None:
     numbers = (((7, 5), 12), ((9, 3), 12), ((20, 4), 24), ((61, 7, 13, 29), 94))
     problems = [Problem(each, target, level=len(each) - 1) for each, target in numbers]
     prompts = [[{"role": "user", "content": instruction(each)}] for each in problems]
