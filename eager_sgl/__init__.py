@@ -1,6 +1,17 @@
 """EAGer: entropy-aware branching for reasoning models on SGLang (arXiv 2510.11170).
 
+Where to look for names:
+
+- to generate: `connect` or `EmbeddedRuntime`; a method (`EagerInit`, `FullParallel`, `BestFirst`,
+  `TrieParallel`, `WithoutReplacement`) with its configuration; `generate` and `generate_all`, or,
+  in an SGLang program, `set_prompt`, `eager_generate` and `continue_from`; `resume` for deferred
+  branches. The result is a `PromptResult`, see `eager_sgl.core`.
+- to share sequences or tokens between prompts: `eager_sgl.budget`.
+- to decide what a search opens and when it ends: `eager_sgl.search`.
+- exceptions: `eager_sgl.errors`.
+
 Importing the package imports neither sglang nor torch; the names that need them load on first use.
+Such a name must not be the name of a module or folder of the package, which would replace it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The methods, one class each: how a prompt's tokens are drawn, and what decides on its tree.
+"""The methods, one class each: how a prompt is sampled and observed, and what decides on its tree.
 
-Nothing else asks which method it runs: the executor and the programs know the protocol alone. An
-object holds no state of a prompt, so that one serves any number of prompts in any threads; except
-where it is given a stop rule or a bidder, which belong to one prompt.
+The executor and the programs know the protocol `Method` alone. An object has no state of a prompt
+and can run any number of prompts in any threads; with a stop rule that has state, or with a bidder,
+it belongs to a single prompt.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ReadSequences = Callable[[Iterable[Leaf]], Items[Sequence]]
 
 
 class Method(Protocol):
-    """How sequences are generated from a prompt."""
+    """A way to generate sequences from a prompt."""
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -64,49 +64,49 @@ class Method(Protocol):
 
     @property
     def max_sequences(self) -> int:
-        """M, the most sequences that one prompt may have."""
+        """M, the maximum number of sequences of a prompt."""
 
     @property
     def reasoning_end(self) -> str | None:
-        """The text that closes the reasoning, see `Sequence.final_text`; None if nothing does."""
+        """The text that closes the reasoning, for `Sequence.final_text`; None if nothing does."""
 
     @property
     def top_k(self) -> int:
-        """K, the alternatives that are known of an observed step; 0 where none is observed."""
+        """K, the number of alternatives requested of an observed step; 0 if none is observed."""
 
     @property
     def observed_until(self) -> str | None:
-        """The text behind which no step is observed; None where all are, or none is."""
+        """The text after which steps are not observed; None for no such text."""
 
     @property
     def monitoring(self) -> EagerConfig | None:
-        """How running sequences are monitored for branches; None where they cannot branch."""
+        """How sequences are monitored for branches while they run; None if they are not."""
 
     @property
     def bidder(self) -> Bidder | None:
-        """The prompt's part of tokens that several prompts share; None where it shares none."""
+        """The prompt's part of tokens that several prompts share; None without sharing."""
 
     def policy(self) -> Policy | None:
-        """Reads the distributions of observed steps; None where none is observed."""
+        """The reader of observed steps; None without observed steps."""
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
-        """Open the first segments of an empty tree; the decisions on it.
+        """Open the first segments of an empty tree; the schedule that decides on it.
 
         Args:
             max_sequences: M of this prompt, at most the method's.
-            read: for rules that go by the texts of finished sequences.
+            read: for rules that see finished sequences.
         """
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
-        """The result with what this method alone reports."""
+        """The result with the fields that this method alone sets."""
 
 
 @dataclass(frozen=True)
 class FullParallel:
-    """M independent sequences that share nothing but the prompt.
+    """M independent sequences; only the prompt is shared.
 
     Attributes:
-        sampling: how their tokens are drawn.
+        sampling: how tokens are sampled.
         max_sequences: M.
         reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
     """
@@ -135,7 +135,7 @@ class FullParallel:
 
 @dataclass(frozen=True)
 class _Configured(Generic[Config]):
-    """A method whose configuration says how tokens are drawn and observed."""
+    """A method whose configuration has the sampling and the limits."""
 
     config: Config
 
@@ -166,12 +166,12 @@ class EagerInit(_Configured[EagerConfig]):
 
     Attributes:
         config: the hyper-parameters.
-        adaptive_threshold: gives every prompt its θ in the place of `config.threshold`, and
-            observes the prompt's entropies; share one between the prompts of a model. The monitor
-            is then "chunk", since the gate reports no entropy below θ.
+        adaptive_threshold: sets the θ of every prompt, `config.threshold` is then ignored, and
+            counts the prompt's entropies; one object for all prompts of a model. The monitor is
+            "chunk", since the gate reports no entropy below θ.
 
     Raises:
-        ValueError: the monitor is "gate", and θ is adaptive.
+        ValueError: the monitor is "gate" at an adaptive θ.
     """
 
     adaptive_threshold: AdaptiveThreshold | None = None
@@ -213,13 +213,13 @@ class EagerInit(_Configured[EagerConfig]):
 
 @dataclass(frozen=True)
 class Search(_Configured[SearchConfig], ABC):
-    """Rounds that open untried tokens of the tree; which ones, a subclass says.
+    """Sequences that leave the tree at untried tokens; subclasses choose the tokens.
 
     Attributes:
         config: limits and sampling.
-        stop: ends the search early; None for never.
-        bidder: the prompt's part of tokens that several searches share; left at the end, whatever
-            happens.
+        stop: ends the search early; None for no such rule.
+        bidder: the prompt's part of tokens that several searches share. The program that runs the
+            method leaves it at the end, and on errors.
 
     Raises:
         ValueError: `stop` does not take a tree and sequences.
@@ -239,7 +239,7 @@ class Search(_Configured[SearchConfig], ABC):
 
     @abstractmethod
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
-        """A schedule of this search, but for its limits."""
+        """The constructor of the schedule; its limits are still to be given."""
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
         tree.open_root()
@@ -275,14 +275,14 @@ class Search(_Configured[SearchConfig], ABC):
 
 @dataclass(frozen=True)
 class BestFirst(Search):
-    """Opens the best untried tokens by a priority.
+    """Opens the untried tokens of highest priority.
 
     Attributes:
         priority: a name of `eager_sgl.search.priorities.PRIORITIES`, module:object, or a priority
             itself.
 
     Raises:
-        ValueError: there is no such priority, or it does not value every candidate.
+        ValueError: the priority does not exist, or does not value every candidate.
     """
 
     priority: str | Priority = "flat_joint_cost"
@@ -300,10 +300,10 @@ class BestFirst(Search):
 
 @dataclass(frozen=True)
 class _SamplingSearch(Search):
-    """Draws paths from the distribution that the server samples from, answers included.
+    """Draws whole paths, answers included, from the distribution that the server samples from.
 
     Attributes:
-        seed: of the draws; each prompt has its own.
+        seed: of the draws, together with the prompt's tokens.
     """
 
     seed: int = 0
@@ -325,12 +325,12 @@ class _SamplingSearch(Search):
 
 @dataclass(frozen=True)
 class TrieParallel(_SamplingSearch):
-    """Independent samples, of which only what is not in the tree yet is generated."""
+    """Independent samples; only their tokens outside the tree are generated."""
 
     def policy(self) -> Policy:
-        """A step need not be stored where top-p leaves nothing but its most likely token.
+        """A step with a certain token at temperature 1 is not stored if sampling is as certain.
 
-        The recorder goes by the probability at temperature 1, which a higher one would lower.
+        That is so if top-p keeps no other token, at temperatures that do not lower its probability.
         """
         if self.sampling.top_p <= CERTAIN and self.sampling.temperature <= 1:
             return StepRecorder(temperature=self.sampling.temperature)

@@ -4,8 +4,8 @@
     state = generate.run(prompt="...", method=method, backend=connect(url))
     result = state.ret_value
 
-Inside another program, `set_prompt` begins it, `eager_generate` generates from whatever its state
-holds so far, and `continue_from` appends the sequence that was chosen.
+Inside another program, `set_prompt` sets the prompt, `eager_generate` generates from the tokens of
+the state, and `continue_from` appends a sequence to it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 OnProgress = Callable[[TokenCounts, int], None]
-"""Called whenever an answer has arrived: the prompt's cost so far, its running sequences."""
+"""(cost so far, number of running sequences) -> None; called after every answer."""
 
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -49,8 +49,8 @@ def generate(
     account: Account | None = None,
     on_progress: OnProgress | None = None,
 ) -> PromptResult:
-    """A prompt by a method; the arguments are `eager_generate`'s."""
-    with method.bidder or nullcontext():  # left even where the prompt is refused
+    """Sequences from a prompt; the arguments are those of `eager_generate`."""
+    with method.bidder or nullcontext():  # left even if the prompt is refused
         set_prompt(s, prompt)
         return _generate(s, method, account, on_progress)
 
@@ -75,7 +75,7 @@ def eager_generate(
         The sequences, each with its tokens and text, and what they cost.
 
     Raises:
-        ValueError: a function of the method's returns something else than its role asks for.
+        ValueError: a stop rule or utility returns something else than its role requires.
         RequestRejectedError: the state leaves no room in the model's context.
         ServerError: the server failed, or is gone.
     """
@@ -112,7 +112,7 @@ def _grow(
     account: Account | None,
     on_progress: OnProgress | None,
 ) -> Decision:
-    """Until all sequences have ended; the last decision."""
+    """Generate until all sequences have ended; the last decision."""
     before = account.spent if account else 0
     decision = schedule.replay(executor.tree)
     while decision.num_alive:
@@ -142,20 +142,20 @@ def resume(
     on_progress: OnProgress | None = None,
     reasoning_end: str | None = REASONING_END,
 ) -> PromptResult:
-    """Take the best branches that a prompt had not taken; the radix cache serves the prefixes.
+    """Take the deferred branches of highest entropy; the radix cache serves their prefixes.
 
     Args:
         prompt: as in the run that gave `result`.
         result: of `EagerInit` with a `deferred_threshold`.
-        num_sequences: how many to take; fewer if fewer were deferred.
+        num_sequences: maximum number of branches to take.
         threshold: lowest entropy in nats of a branch to take.
         sampling: how the new sequences continue; they do not branch again.
         on_progress: called with the cost.
         reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
 
     Returns:
-        The new sequences alone; their parents are indices into `result`, and their counts leave
-        out what `result` has paid for. There may be none.
+        The new sequences; their parents are indices in `result`, and the counts do not contain the
+        tokens that `result` has counted. There may be none.
     """
     require_whole("num_sequences", num_sequences, 1)
     if not 0 <= threshold < math.inf:
@@ -173,17 +173,17 @@ def resume(
 
 
 def set_prompt(s: ProgramState, prompt: Prompt) -> None:
-    """Begin a program with a prompt: plain text, token ids, or chat messages.
+    """Set the prompt of a new state: plain text, token ids, or chat messages.
 
-    Chat messages are rendered with the model's own template, which `sgl.user` does not use.
+    Chat messages are rendered with the model's template, which `sgl.user` does not use.
     """
     endpoint_of(s).set_prompt(s, prompt)
 
 
 def continue_from(s: ProgramState, sequence: Sequence) -> None:
-    """Put a chosen sequence at the end of the state it was generated from, token for token.
+    """Append a sequence to the state it was generated from, token for token.
 
-    A stop token at its end is left out, so that the program can continue in the same turn.
+    A stop token at its end is omitted, so that the program can continue in the same turn.
     """
     token_ids = sequence.token_ids[:-1] if sequence.finish_reason == "stop" else sequence.token_ids
     endpoint = endpoint_of(s)
@@ -193,14 +193,14 @@ def continue_from(s: ProgramState, sequence: Sequence) -> None:
 def generate_all(
     prompts: Items[Prompt], methods: Iterable[Method], backend: TokenEndpoint, num_threads: int
 ) -> list[PromptResult]:
-    """Several prompts at once, each in a thread of its own.
+    """Run several prompts at once, one per thread.
 
     Args:
-        methods: one per prompt; `itertools.repeat` gives all the same.
-        num_threads: prompts that run at the same time.
+        methods: one per prompt; `itertools.repeat(method)` for the same.
+        num_threads: number of prompts that run at the same time.
 
     Raises:
-        ValueError, ServerError: of the first prompt that failed, once all have ended.
+        ValueError, ServerError: the error of the first prompt that failed, once all have ended.
     """
 
     def run(prompt: Prompt, method: Method) -> PromptResult:

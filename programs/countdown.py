@@ -1,4 +1,4 @@
-"""Countdown with a verifier: branch, check every answer, again until one is right.
+"""Countdown with a verifier: branch and check every answer, until one is correct.
 
 .venv/bin/python programs/countdown.py 3 8 3 18 --target 2
 """
@@ -31,7 +31,7 @@ REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
 
 @sgl.function  # type: ignore[untyped-decorator]
 def solve(s: ProgramState, problem: Problem, method: Method, max_tries: int = 8) -> str | None:
-    """An expression that makes the target, or None if no sequence of any try found one."""
+    """An expression with the target as its value; None if no sequence of any try has one."""
     set_prompt(s, [{"role": "user", "content": instruction(problem)}])
     for _ in range(max_tries):
         result = eager_generate(s, method)

@@ -1,4 +1,4 @@
-"""Many prompts, one budget of tokens: what easy ones save goes where the answer is in doubt."""
+"""Many prompts with one token budget: easy prompts leave tokens to those with uncertain votes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from programs.vote import Extract, tried
 __all__ = ["answer_together"]
 
 PROMPTS_PER_ROUND = 4
-"""With as many rounds at once as there are prompts, nobody would have to bid for one."""
+"""Prompts per round that runs at the same time; with one per prompt, bids would not matter."""
 
 
 def answer_together(
@@ -29,15 +29,15 @@ def answer_together(
     tokens: int,
     backend: TokenEndpoint,
 ) -> list[PromptResult]:
-    """Search all prompts at once, each in a thread of its own.
+    """Search all prompts at once.
 
     Args:
-        prompts: one at least.
-        search: its `max_sequences` is the most that any prompt gets.
-        tokens: that may be generated for a prompt, on average over all.
+        prompts: at least one.
+        search: the search of every prompt, without a bidder.
+        tokens: mean number of generated tokens per prompt.
 
     Raises:
-        ValueError, ServerError: of the first prompt that failed, once all have ended.
+        ValueError, ServerError: the error of the first prompt that failed, once all have ended.
     """
     ledger = TokenLedger(
         tokens * len(prompts), max_running=max(1, len(prompts) // PROMPTS_PER_ROUND)
@@ -46,6 +46,6 @@ def answer_together(
     uncertainty = VoteUncertainty(
         lambda sequences: [answer_of(sequence.text) for sequence in sequences]
     )
-    # All join before the first begins: nothing is granted before all of them have bid.
+    # All join before the first starts: nothing is granted before all have bid.
     searches = [replace(search, bidder=ledger.join(uncertainty)) for _ in prompts]
     return generate_all(prompts, searches, backend, num_threads=len(prompts))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -21,124 +20,34 @@ from eager_sgl import (
     EagerInit,
     Grant,
     Ledger,
-    Method,
     PromptResult,
     Sequence,
 )
 from eager_sgl.signals import censored_mean_peak
 from evals.analysis.judged import Verdicts, classes_of
 from evals.config.settings import Settings
+from evals.execution.calls import FIRST_STAGES, SECOND_STAGES, Call
 from evals.execution.connection import Server
 from evals.execution.meter import Meter
 from evals.execution.methods import PromptParts, method_of
 from evals.records.judging import judged_by
-from evals.records.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE, Cell
+from evals.records.plan import STAGE_ONE, Cell
 from evals.records.store import PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
-    from eager_sgl import OnProgress, TokenEndpoint
+    from eager_sgl import OnProgress
 
-__all__ = ["FIRST_STAGES", "SECOND_STAGES", "Call", "Worker", "without_extra"]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One prompt to be generated on.
-
-    Attributes:
-        method: its M is the most sequences that may be taken from the account.
-        account: the prompt's part of the cell's budget.
-        on_progress: called with the cost so far.
-    """
-
-    endpoint: TokenEndpoint
-    sample: Sample
-    method: Method
-    account: Account
-    on_progress: OnProgress
-
-
-def _generate(call: Call) -> PromptResult:
-    from eager_sgl import generate
-
-    state = generate.run(
-        prompt=call.sample.prompt,
-        method=call.method,
-        account=call.account,
-        on_progress=call.on_progress,
-        backend=call.endpoint,
-    )
-    result: PromptResult = state.ret_value
-    return result
-
-
-FIRST_STAGES: dict[str, Callable[[Call], PromptResult]] = dict.fromkeys(
-    (PARALLEL, STAGE_ONE, *SEARCHES), _generate
-)
-"""The function that generates from the prompt, by method; called from several threads at once."""
-
-
-def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
-    """From the prompt, at the first θ, and at the next while extra sequences are left."""
-    results: list[PromptResult] = []
-    offset = len(first.sequences)
-    for threshold in thresholds:
-        if call.account.spent == call.account.granted:
-            break
-        assert call.method.monitoring is not None, f"{call.method} has no θ"
-        config = replace(call.method.monitoring, threshold=threshold, deferred_threshold=None)
-        result = FIRST_STAGES[STAGE_ONE](replace(call, method=EagerInit(config)))
-        results.append(_shifted(result, offset))
-        offset += len(result.sequences)
-    return replace(
-        results[0],
-        sequences=tuple(sequence for result in results for sequence in result.sequences),
-        counts=reduce(add, (result.counts for result in results)),
-    )
-
-
-def _shifted(result: PromptResult, offset: int) -> PromptResult:
-    """With parents counted from `offset` on."""
-    shifted = (
-        sequence if sequence.parent is None else replace(sequence, parent=sequence.parent + offset)
-        for sequence in result.sequences
-    )
-    return replace(result, sequences=tuple(shifted))
-
-
-def _resume(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
-    from eager_sgl import resume
-
-    state = resume.run(
-        prompt=call.sample.prompt,
-        result=first.to_result(),
-        num_sequences=call.method.max_sequences,
-        sampling=call.method.sampling,
-        threshold=thresholds[-1],
-        on_progress=call.on_progress,
-        reasoning_end=call.method.reasoning_end,
-        backend=call.endpoint,
-    )
-    result: PromptResult = state.ret_value
-    call.account.commit(len(result.sequences))
-    return result
-
-
-SECOND_STAGES = {RESTART: _restart, RESUME: _resume}
-"""The function that generates M more sequences at the θ of each try, by `--stage-two`.
-
-The parents of the new sequences are indices over both stages.
-"""
+__all__ = ["Worker", "without_extra"]
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Runs prompts on a server; its methods are called from several threads at once.
+    """Runs prompts on a server; its methods are called from several threads.
 
     Attributes:
-        adaptive_threshold: of each cell with a adaptive θ, as earlier sessions left it.
-        unfit: what is wrong with prompts that the model cannot be given, by id.
+        adaptive_threshold: of every cell with an adaptive θ, with the prompts of earlier sessions.
+        unfit: the errors of prompts that the model cannot take, by id.
     """
 
     settings: Settings
@@ -155,11 +64,11 @@ class Worker:
         meter: Meter,
         bidder: Bidder | None = None,
     ) -> PromptRecord:
-        """A prompt by a method of one stage, or the first of two.
+        """A prompt by a method of one stage, or by the first stage of two.
 
-        Where it fails, all that it may take stays reserved for it.
+        If it fails, all its sequences stay reserved.
         """
-        with _kept_if_failed(ledger.reserve(cell.max_sequences)) as account:
+        with _reserved_if_failed(ledger.reserve(cell.max_sequences)) as account:
             on_progress = partial(meter.report, sample.id)
             with bidder or nullcontext():
                 call = self._first_call(cell, sample, verdicts, account, on_progress, bidder)
@@ -212,7 +121,7 @@ class Worker:
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
-        """By the verifier where there is one, else by the labels."""
+        """Whether a sequence is correct, by the verifier if there is one, else by the labels."""
         if self.settings.verifier is None:
             return any(sequence.correct for sequence in judged)
         return any(self.settings.verifier(sample, each.text) for each in result.sequences)
@@ -230,11 +139,11 @@ class Worker:
         account: Account,
         meter: Meter,
     ) -> PromptRecord:
-        """A prompt whose first stage is there, with the extra sequences of its grant.
+        """A prompt after its first stage, with the extra sequences of its grant.
 
-        Where it fails, the grant stays reserved for it.
+        If it fails, the grant stays reserved.
         """
-        with _kept_if_failed(account):
+        with _reserved_if_failed(account):
             on_progress = partial(meter.report, sample.id)
             config = replace(self.settings.config(cell), max_sequences=grant.extra)
             call = Call(self.server.endpoint, sample, EagerInit(config), account, on_progress)
@@ -267,8 +176,8 @@ class Worker:
 
 
 @contextmanager
-def _kept_if_failed(account: Account) -> Iterator[Account]:
-    """Closes an account at the end; where its prompt fails, all of it stays reserved."""
+def _reserved_if_failed(account: Account) -> Iterator[Account]:
+    """Close an account at the end; if its prompt fails, all its sequences stay reserved."""
     try:
         yield account
     except BaseException:
@@ -278,10 +187,10 @@ def _kept_if_failed(account: Account) -> Iterator[Account]:
 
 
 def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> PromptRecord:
-    """What a method of two stages makes of a prompt that gets nothing.
+    """The record of a prompt in a method of two stages, before any extra sequence.
 
     Args:
-        first: the prompt's first stage.
+        first: the record of the first stage.
         cell: of the method.
         grant: of the prompt; None if it is not eligible.
     """
@@ -293,7 +202,7 @@ def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> Promp
 
 
 def _peak(sequence: Sequence, monitor: str | None, cell: Cell) -> float | None:
-    """Mean peak entropy; under the gate a step whose entropy is not known counts as θ at most."""
+    """Mean peak entropy in nats; under the gate, steps without an entropy count as θ."""
     if monitor != "gate" or cell.threshold is None:
         return sequence.peak_entropy
     return censored_mean_peak(np.array(sequence.entropies), cell.threshold)
@@ -305,7 +214,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _judged(verdicts: Verdicts, result: PromptResult, stage: int) -> tuple[SequenceRecord, ...]:
-    """The sequences with the task's judgement on each, votes still to come."""
+    """The sequences, judged by the task, without votes."""
     return tuple(_judge(verdicts, sequence, stage) for sequence in result.sequences)
 
 
@@ -331,6 +240,6 @@ def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord
 def _with_votes(
     task: Task, sample: Sample, sequences: tuple[SequenceRecord, ...]
 ) -> tuple[SequenceRecord, ...]:
-    """The sequences of a prompt with their classes of equivalent answers."""
+    """The sequences of a prompt, with their classes of equivalent answers as votes."""
     votes = classes_of(task, sample, [s.answer for s in sequences])
     return tuple(replace(s, vote=vote) for s, vote in zip(sequences, votes, strict=True))

@@ -7,7 +7,7 @@ import pytest
 
 from evals import run
 from evals.config.settings import Settings
-from evals.execution import worker
+from evals.execution import calls
 from evals.execution.connection import Server
 from evals.report import plots
 from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generate_all, server
@@ -29,9 +29,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
     def use(function: Generate, on: Server | None = None) -> None:
         servers[:] = [on or server()]
-        for name in worker.FIRST_STAGES:
-            monkeypatch.setitem(worker.FIRST_STAGES, name, function)
+        for name in calls.FIRST_STAGES:
+            monkeypatch.setitem(calls.FIRST_STAGES, name, function)
 
     use(generate)
-    monkeypatch.setitem(worker.FIRST_STAGES, "parallel", generate_all)
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", generate_all)
     return use

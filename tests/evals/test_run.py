@@ -16,7 +16,7 @@ from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.errors import AuthenticationError, RuntimeStoppedError, ServerUnreachableError
 from evals import run
 from evals.execution import stages
-from evals.execution.worker import Call
+from evals.execution.calls import Call
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import (
     PROFILE,

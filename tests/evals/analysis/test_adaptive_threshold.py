@@ -13,8 +13,8 @@ from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import run
 from evals.config.parse import parse_settings
+from evals.execution.calls import Call
 from evals.execution.methods import METHODS
-from evals.execution.worker import Call
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, lines
 

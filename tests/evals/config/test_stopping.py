@@ -16,8 +16,8 @@ from evals import run
 from evals.analysis.judged import Verdicts
 from evals.config.settings import Settings
 from evals.config.stopping import StopOption, read_stop
-from evals.execution import worker
-from evals.execution.worker import Call
+from evals.execution import calls
+from evals.execution.calls import Call
 from evals.grading.score import Score
 from evals.tasks import Sample, find_task
 from tests.evals.fakes.build import result
@@ -137,7 +137,7 @@ def test_the_program_gets_what_ends_and_pays_for_a_search(
             account=account,
             on_progress=lambda counts, alive: None,
         )
-        worker.FIRST_STAGES["best_first"](call)
+        calls.FIRST_STAGES["best_first"](call)
     wanted = {"account": account, "method": call.method}
     assert asked.items() >= wanted.items()
 

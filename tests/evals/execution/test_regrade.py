@@ -16,7 +16,7 @@ from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import run
 from evals.config import parse as read_settings
-from evals.execution.worker import Call
+from evals.execution.calls import Call
 from evals.records import files, identity, judging
 from evals.tasks import find_task
 from evals.tasks import own as own_prompts

@@ -11,7 +11,7 @@ import pytest
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import compare, run
-from evals.execution.worker import Call
+from evals.execution.calls import Call
 from evals.records import folder
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, key_of, lines

@@ -15,7 +15,7 @@ from eager_sgl.search.priorities import find_priority
 from evals import run
 from evals.config.bidding import read_bids
 from evals.execution import group_run
-from evals.execution.worker import Call
+from evals.execution.calls import Call
 from evals.tasks import find_task
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, key_of, lines

@@ -13,9 +13,9 @@ from eager_sgl.budget.sequences import Ledger
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import DeferredBranch, PromptResult
 from evals import run
-from evals.execution import worker
+from evals.execution import calls
+from evals.execution.calls import Call
 from evals.execution.stages import wall_seconds
-from evals.execution.worker import Call
 from evals.records.store import PromptRecord, StageTwo
 from evals.tasks import Sample
 from tests.evals.fakes import sample_run
@@ -141,8 +141,8 @@ def test_resume_gets_the_tree_and_the_best_refused_branches_back(
         return tree(1, config_of(call))
 
     seen_first: list[int] = []
-    monkeypatch.setitem(worker.FIRST_STAGES, "eager_init", first)
-    monkeypatch.setitem(worker.SECOND_STAGES, "resume", resume)
+    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", first)
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
     more = ("--max-sequences", "2", "--stage-two", "resume", "--extra-cap", "1.5")
     assert run.main(arguments(tmp_path, "eager_adapt", 2, *more)) == 0
     (again,) = seen
@@ -254,7 +254,7 @@ def test_both_second_stages_go_on_from_the_same_first(
         call.account.commit(1)
         return tree(1, config_of(call))
 
-    monkeypatch.setitem(worker.SECOND_STAGES, "resume", resume)
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
     more = ("--max-sequences", "4", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
     assert len(of(tmp_path, "eager_init")) == 2
@@ -286,7 +286,7 @@ def test_a_resumed_prompt_asks_for_its_grant_down_to_the_last_theta(
             on_progress=lambda counts, alive: None,
         )
         first = record([False], method="eager_init")
-        worker.SECOND_STAGES["resume"](call, first, [0.5, 0.4])
+        calls.SECOND_STAGES["resume"](call, first, [0.5, 0.4])
     assert (asked["num_sequences"], asked["threshold"]) == (3, 0.4)
     assert (ledger.spent, ledger.free) == (2, 1)
 

@@ -10,8 +10,8 @@ from eager_sgl.core import PromptResult, TokenCounts
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.errors import RequestRejectedError
 from evals.config.settings import BUNDLED_MODEL
+from evals.execution.calls import Call
 from evals.execution.connection import Server
-from evals.execution.worker import Call
 from tests.evals.fakes.build import result
 
 PROFILE = ServerProfile(str(BUNDLED_MODEL), "0.5.23", 1024, 1, "tempered", 1000)

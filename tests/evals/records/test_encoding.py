@@ -8,7 +8,7 @@ import pytest
 
 from eager_sgl.core import PromptResult
 from evals import run
-from evals.execution.worker import Call
+from evals.execution.calls import Call
 from evals.grading.score import Score
 from evals.records.files import encoded, replace_file, to_line, write_whole
 from evals.tasks.countdown import Countdown

@@ -20,8 +20,8 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 from evals import compare, run
-from evals.execution import meter, stages, worker
-from evals.execution.worker import Call
+from evals.execution import calls, meter, stages
+from evals.execution.calls import Call
 from evals.records.store import PromptRecord
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Endpoint, Scripted, key_of, lines, server
@@ -92,7 +92,7 @@ def use(monkeypatch: pytest.MonkeyPatch, scripted: Scripted) -> Scripted:
 
     def install(function: Any, on: Any = None) -> None:
         scripted(function, on)
-        monkeypatch.setitem(worker.FIRST_STAGES, "parallel", Failing(None, takes_all=True))
+        monkeypatch.setitem(calls.FIRST_STAGES, "parallel", Failing(None, takes_all=True))
 
     return install
 
@@ -121,7 +121,7 @@ def test_a_prompt_that_fails_is_written_down_and_the_others_finish(
 ) -> None:
     use(Failing(None))
     failing = Failing(error, takes_all=method == "parallel")
-    monkeypatch.setitem(worker.FIRST_STAGES, method, failing)
+    monkeypatch.setitem(calls.FIRST_STAGES, method, failing)
     assert run.main(arguments(tmp_path)) == 3
     said = capsys.readouterr()
     (failure,) = failures(tmp_path)
@@ -149,7 +149,7 @@ def test_a_prompt_that_fails_is_written_down_and_the_others_finish(
     assert (tmp_path / "report.html").exists()
     again = Failing(None)
     use(again)
-    monkeypatch.setitem(worker.FIRST_STAGES, "parallel", again)
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", again)
     again.takes_all = method == "parallel"
     assert run.main(arguments(tmp_path)) == 0
     assert {sample_id for sample_id, _ in again.asked} == {chosen}
@@ -351,16 +351,14 @@ def test_methods_are_compared_on_the_prompts_that_both_have(
 ) -> None:
     use(Failing(None))
     rejected = RequestRejectedError("no")
-    monkeypatch.setitem(
-        worker.FIRST_STAGES, "parallel", Failing(rejected, number=2, takes_all=True)
-    )
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", Failing(rejected, number=2, takes_all=True))
 
     def resume(call: Call, first: PromptRecord, thresholds: list[float]) -> PromptResult:
-        return worker.FIRST_STAGES["eager_init"](call)
+        return calls.FIRST_STAGES["eager_init"](call)
 
-    monkeypatch.setitem(worker.SECOND_STAGES, "resume", resume)
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
     failing = Failing(RequestRejectedError("no"), stage=2)
-    monkeypatch.setitem(worker.FIRST_STAGES, "eager_init", failing)
+    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", failing)
     both = ("--methods", "parallel,eager_init,eager", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, *both)) == 3
     summary = json.loads((tmp_path / "summary.json").read_text())
