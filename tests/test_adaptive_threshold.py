@@ -1,4 +1,4 @@
-"""A adaptive θ: the quantile of what was shown, whoever showed it, and one for a whole prompt."""
+"""An adaptive θ: a quantile of the entropies of all prompts, constant for a prompt."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ CONFIG = EagerConfig(
 
 
 @given(st.lists(entropy, min_size=1, max_size=300), st.floats(0.01, 0.99))
-def test_it_is_the_quantile_of_all_that_was_shown_but_for_the_bin(
-    shown: Any, quantile: float
-) -> None:
+def test_theta_is_the_quantile_of_all_steps_up_to_the_bin(shown: Any, quantile: float) -> None:
     adaptive_threshold = AdaptiveThreshold(quantile, lowest=1e-9)
     half = len(shown) // 2
     adaptive_threshold.observe([*shown[:half], math.nan])
@@ -49,9 +47,7 @@ def test_it_is_the_quantile_of_all_that_was_shown_but_for_the_bin(
 
 
 @given(st.integers(2, 64), st.integers(20, 20_000))
-def test_without_a_quantile_a_chain_is_to_meet_as_many_branches_as_m_asks_for(
-    most: Any, length: Any
-) -> None:
+def test_without_a_quantile_the_target_is_half_of_m(most: Any, length: Any) -> None:
     adaptive_threshold = AdaptiveThreshold()
     assert adaptive_threshold.quantile(most) == 1
     adaptive_threshold.observe_length(length - 10)
@@ -60,7 +56,7 @@ def test_without_a_quantile_a_chain_is_to_meet_as_many_branches_as_m_asks_for(
     assert math.exp(met) == pytest.approx(max(most / 2, 2))
 
 
-def test_many_threads_lose_nothing() -> None:
+def test_counts_of_many_threads_add_up() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.uniform(0, 3, size=50).tolist() for _ in range(200)]
     one, other = AdaptiveThreshold(0.9), AdaptiveThreshold(0.9)
@@ -88,7 +84,7 @@ def draw(server: ScriptedServer, adaptive_threshold: AdaptiveThreshold, seed: in
     return state.ret_value
 
 
-def test_a_prompt_keeps_one_theta_and_branches_at_no_less() -> None:
+def test_theta_is_constant_for_a_prompt_and_all_branches_reach_it() -> None:
     server, adaptive_threshold = (
         ScriptedServer(mixed_distribution(5), allows_gate=True),
         AdaptiveThreshold(),
@@ -105,20 +101,20 @@ def test_a_prompt_keeps_one_theta_and_branches_at_no_less() -> None:
 def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once() -> None:
     server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold()
     first = draw(server, adaptive_threshold, 0)
-    own = [entropy for entropy in first.sequences[0].entropies if entropy == entropy]
+    known = [entropy for entropy in first.sequences[0].entropies if entropy == entropy]
     lowest = min(point.entropy for point in first.branch_points)
     assert first.entropy_histogram.threshold <= lowest
     assert first.entropy_histogram.length > 1
-    assert own
+    assert known
     for _ in range(NUM_CHAINS):
         adaptive_threshold.observe_length(20)
-    known = adaptive_threshold.threshold(CONFIG.max_sequences)
-    assert draw(server, adaptive_threshold, 1).entropy_histogram.threshold == known
+    threshold = adaptive_threshold.threshold(CONFIG.max_sequences)
+    assert draw(server, adaptive_threshold, 1).entropy_histogram.threshold == threshold
 
 
 @pytest.mark.parametrize("lowest", [0.05, 0.7])
-def test_a_prompt_branches_at_no_less_than_the_lowest(lowest: float) -> None:
-    """Whatever θ the configuration names."""
+def test_all_branches_reach_the_lowest_theta(lowest: float) -> None:
+    """The θ of the configuration is ignored."""
     server, adaptive_threshold = (
         ScriptedServer(mixed_distribution(5)),
         AdaptiveThreshold(0.01, lowest=lowest),
@@ -129,7 +125,7 @@ def test_a_prompt_branches_at_no_less_than_the_lowest(lowest: float) -> None:
     assert all(point.entropy >= lowest for point in result.branch_points)
 
 
-def test_what_was_stored_brings_the_same_theta_back() -> None:
+def test_stored_histograms_restore_theta() -> None:
     server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold()
     results = [draw(server, adaptive_threshold, seed) for seed in range(6)]
     again = AdaptiveThreshold()
@@ -143,7 +139,7 @@ def test_what_was_stored_brings_the_same_theta_back() -> None:
     assert again.threshold(8) == adaptive_threshold.threshold(8)
 
 
-def test_every_step_is_shown_once() -> None:
+def test_every_step_is_counted_once() -> None:
     """Shared steps count for the segment that drew them, discarded ones too."""
     server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold(0.5)
     result = draw(server, adaptive_threshold, 3)

@@ -38,7 +38,7 @@ SEQUENCES = (Sequence((1, 2), (), "stop", text="a"), Sequence((1, 3), (), "stop"
 
 
 class Own:
-    """A priority that says what it is told to say."""
+    """A priority with the given values."""
 
     reshaping = NONE
 
@@ -62,7 +62,7 @@ class OfTwo:
 
 
 class Instance:
-    """A class that needs nothing stands for its object."""
+    """A class without arguments, given in the place of an object."""
 
     reshaping = NONE
 
@@ -109,7 +109,7 @@ def test_a_wrong_priority_is_refused_by_name(priority: Any, message: str) -> Non
     "priority",
     [GOOD, Instance, Instance(), Best(lambda c: c.entropies), EarlyPeaks(scale=3), EarlyPeaks],
 )
-def test_a_right_priority_searches(priority: Any) -> None:
+def test_a_valid_priority_searches(priority: Any) -> None:
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(1)))
     config = SearchConfig(max_sequences=6, top_k=VOCABULARY, reasoning_end=None, sampling=SAMPLING)
     method = BestFirst(config, priority=priority)
@@ -117,12 +117,14 @@ def test_a_right_priority_searches(priority: Any) -> None:
     assert len(found.sequences) > 1
 
 
-def test_a_priority_that_is_ours_is_not_wrapped() -> None:
+def test_a_built_in_priority_is_not_wrapped() -> None:
     for name, priority in PRIORITIES.items():
         assert usable_priority(name) is priority
 
 
-def test_a_name_is_the_one_that_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_have_the_name_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = (
         "from eager_sgl.search.priorities import Best\nwrong = Best(lambda candidates: None / 2)\n"
     )
@@ -150,7 +152,7 @@ def run(server: ScriptedServer | None = None, **arguments: Any) -> PromptResult:
 
 
 def later(first: Any, then: Any) -> Any:
-    """Says one thing at first, and another from the third time on."""
+    """Calls a function at first, and returns another value from the third call on."""
     calls = []
 
     def say(*arguments: Any) -> Any:
@@ -190,18 +192,18 @@ def test_a_rule_of_another_signature_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("value", [1, 0.97, "no", [], math.nan, np.array([True]), object()])
-def test_a_rule_that_says_no_truth_value_is_named(value: Any) -> None:
+def test_a_rule_whose_value_is_no_truth_value_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match="stop '.*' returned .* it must return True or False"):
         run(stop=later(lambda tree, sequences: False, value))
 
 
 @pytest.mark.parametrize("value", [True, np.True_])
-def test_a_truth_value_may_be_of_numpy(value: Any) -> None:
+def test_a_truth_value_of_numpy_is_allowed(value: Any) -> None:
     assert len(run(stop=lambda tree, sequences: value).sequences) == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, np.nan, None, "1", True, [1.0], 1j, np.array([1.0])])
-def test_a_worth_that_is_no_number_is_named(value: Any) -> None:
+def test_a_utility_that_is_no_number_is_named(value: Any) -> None:
     ledger = TokenLedger(100)
     bidder = ledger.join(later(lambda tree, sequences: 1.0, value))
     with pytest.raises(ValueError, match="utility '.*' returned .* it must return a number"):
@@ -209,7 +211,7 @@ def test_a_worth_that_is_no_number_is_named(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [3, -math.inf, np.float32(1.5), np.int64(2)])
-def test_a_worth_is_any_other_number(value: Any) -> None:
+def test_any_other_number_is_a_utility(value: Any) -> None:
     assert run(bidder=TokenLedger(100).join(lambda tree, sequences: value)).sequences
 
 
@@ -236,7 +238,7 @@ def test_a_function_of_another_signature_is_refused_at_once(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 0.97, 1, "yes", math.nan])
-def test_a_verifier_that_says_no_truth_value_is_named(value: Any) -> None:
+def test_a_verifier_whose_value_is_no_truth_value_is_named(value: Any) -> None:
     result = PromptResult((9,), SEQUENCES, TokenCounts(), max_sequences=2)
     uses: tuple[Callable[[Any], object], ...] = (
         lambda verifier: StageOne.of(result, verifier),

@@ -1,4 +1,4 @@
-"""What may be configured, what may not, and the arithmetic of counts."""
+"""Configurations, valid and invalid, and the arithmetic of counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eager_sgl import (
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"threshold": 0.0}, "threshold is 0.0"),
         ({"threshold": math.log(20) + 1e-9}, "in (0, ln 20 = 2.9957]"),
@@ -39,12 +39,12 @@ from eager_sgl import (
         ({"threshold": 1.0, "deferred_threshold": 1.1}, "None or in (0, threshold = 1]"),
     ],
 )
-def test_a_wrong_configuration_names_the_value_and_what_is_allowed(
-    arguments: Any, said: str
+def test_a_wrong_configuration_names_the_value_and_the_allowed_ones(
+    arguments: Any, message: str
 ) -> None:
     with pytest.raises(ValueError, match="must be") as caught:
         EagerConfig(**arguments)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

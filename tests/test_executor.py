@@ -58,13 +58,13 @@ def test_a_failure_reaches_the_caller_and_stops_the_others(
     with pytest.raises(ServerUnreachableError, match="gone"):
         generate.run(prompt=(9,), method=FullParallel(config_of().sampling, 4), backend=endpoint)
     assert 1 <= len(scripted.notified) <= 4
-    for thread in set(threading.enumerate()) - before:  # the scripted server's own
+    for thread in set(threading.enumerate()) - before:  # of the scripted server
         thread.join(10)
     assert set(threading.enumerate()) == before
     assert not recwarn.list
 
 
-def test_chunks_grow_where_nothing_branches_and_are_short_again_after_a_branch() -> None:
+def test_chunks_grow_while_nothing_branches_and_are_short_after_a_branch() -> None:
     server = ScriptedServer(lambda path: (0.0001, 0.0001, 0.9996, 0.0001, 0.0001))
     sampling = SamplingConfig(max_new_tokens=60, temperature=0)
     run(server, sampling=sampling, threshold=1.6, chunk_tokens=2)

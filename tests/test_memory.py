@@ -1,4 +1,4 @@
-"""What a stored step takes, with all that holds it."""
+"""The memory of a stored step, containers included."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUM_SEGMENTS = 40
 
 
 def generation(num_steps: int, rng: np.random.Generator) -> Any:
-    """Steps as they come from a server; about one in ten is stored."""
+    """Steps as a server returns them; about one in ten is stored."""
     sharpness = np.where(rng.random(num_steps) < 0.1, 1.0, 30.0)
     logits = -np.sort(-rng.normal(size=(num_steps, TOP_K)) * sharpness[:, None], axis=1)
     logits[sharpness > 1, 0] += 20
@@ -30,7 +30,7 @@ def generation(num_steps: int, rng: np.random.Generator) -> Any:
 
 
 def grown(num_steps: int, closes_at: Any = None) -> Any:
-    """Segments side by side, and what their stored steps hold of memory."""
+    """A tree of segments that all leave the prompt."""
     rng = np.random.default_rng(0)
     tree = TokenTree(
         [9],
@@ -50,7 +50,7 @@ def grown(num_steps: int, closes_at: Any = None) -> Any:
 
 
 def held(tree: TokenTree) -> Any:
-    """Bytes that go when a tree's stored steps do."""
+    """Bytes that are freed with the stored steps of a tree."""
     before = tracemalloc.get_traced_memory()[0]
     for segment in tree.segments:
         segment.stored.clear()
@@ -69,14 +69,14 @@ def traced() -> Any:
 def test_a_stored_step_takes_168_bytes_and_little_more(
     num_steps: int, bound: int, closes: bool
 ) -> None:
-    """All that is held for it: arrays, their objects, and nothing of what came with it."""
+    """Arrays and their objects, and nothing else of the answer."""
     tree = grown(num_steps, closes_at=num_steps * 9 // 10 if closes else None)
     number = sum(len(segment.steps.positions) for segment in tree.segments)
     assert 0.05 < number / (num_steps * NUM_SEGMENTS) < 0.15
     assert 168 * number <= held(tree) <= bound * number
 
 
-def test_what_walks_know_of_a_step_takes_32_bytes_and_little_more() -> None:
+def test_a_step_of_a_trie_takes_32_bytes_and_little_more() -> None:
     tree = grown(4_000)
     number = sum(len(segment.steps.positions) for segment in tree.segments)
     before = tracemalloc.get_traced_memory()[0]

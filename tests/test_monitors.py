@@ -58,7 +58,7 @@ def deferred_facts(result: PromptResult) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("deferred_threshold", [None, 0.4])
 @pytest.mark.parametrize("model", MODELS)
 def test_gate_and_chunks_find_the_same_steps(model: int, deferred_threshold: float | None) -> None:
-    """Greedy, so that both draw the same tokens."""
+    """At τ = 0, where both sample the same tokens."""
     gate, chunk = (
         run(
             gated(model),

@@ -1,4 +1,4 @@
-"""A peaked step does not branch, a flat one does, and the evidence is right."""
+"""The entropy policy: flat steps branch, peaked ones do not, with the right evidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PEAKED = [0.97, 0.01, 0.01, 0.01]
 FLAT = [0.4, 0.3, 0.2, 0.1]
 
 
-def chunk(*steps: Any, temperature: Any = 1.0) -> Any:
+def chunk(*steps: Any, temperature: float = 1.0) -> Any:
     tempered = np.array(steps) ** (1 / temperature)
     logprobs = np.log(tempered / tempered.sum(-1, keepdims=True)).astype(np.float32)
     ids = np.tile(np.array([7, 5, 3, 1], np.int32), (len(steps), 1))
@@ -30,7 +30,9 @@ def test_only_flat_steps_branch_and_positions_count_from_the_start() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.7])
-def test_the_evidence_does_not_depend_on_the_temperature_of_the_wire(temperature: Any) -> None:
+def test_the_evidence_does_not_depend_on_the_temperature_of_the_logprobs(
+    temperature: float,
+) -> None:
     signals = EntropyThreshold(1.0)(chunk(FLAT, temperature=temperature), [7], start=0)
     (point,) = signals.branch_points
     assert point.token_ids == (7, 5)

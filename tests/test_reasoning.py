@@ -1,4 +1,4 @@
-"""What of a sequence follows its reasoning."""
+"""The end of the reasoning, and the text after it."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def ids(text: str) -> tuple[int, ...]:
         ((), (2,), None),
     ],
 )
-def test_the_first_marker_counts(
+def test_the_first_marker_ends_the_reasoning(
     token_ids: tuple[int, ...], marker: tuple[int, ...], end: int | None
 ) -> None:
     assert reasoning_ends_at(token_ids, marker) == end
 
 
-def test_a_marker_of_special_tokens_is_found_though_the_text_has_none() -> None:
+def test_a_marker_of_special_tokens_is_found_without_text() -> None:
     sequence = (*ids("thought"), 90, *ids("final"), 91, *ids("answer"))
     assert decode_all([sequence], decode, (90, *ids("final"), 91), "<final>") == [
         ("thoughtfinalanswer", "answer")
     ]
 
 
-def test_a_marker_that_shares_a_token_with_what_follows_is_found_in_the_text() -> None:
+def test_a_marker_that_shares_a_token_with_the_answer_is_found_in_the_text() -> None:
     assert decode_all([ids("a</t>b")], decode, (7,), "</t>") == [("a</t>b", "b")]
 
 
@@ -116,7 +116,7 @@ def expected(token_ids: tuple[int, ...]) -> str:
     return " ".join(map(str, token_ids if end is None else token_ids[end:]))
 
 
-def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
+def test_every_method_gives_final_texts(scripted: ScriptedServer) -> None:
     endpoint = endpoint_of(scripted)
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
     config = EagerConfig(
@@ -135,7 +135,7 @@ def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
     assert len({s.final_text == s.text for s in sequences}) == 2
 
 
-def test_without_a_marker_programs_give_the_whole_text(scripted: ScriptedServer) -> None:
+def test_without_a_marker_the_final_text_is_the_whole_text(scripted: ScriptedServer) -> None:
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
     method = FullParallel(sampling, 6, reasoning_end=None)
     endpoint = endpoint_of(scripted)
@@ -144,7 +144,7 @@ def test_without_a_marker_programs_give_the_whole_text(scripted: ScriptedServer)
 
 
 class Recording(ScriptedServer):
-    """Notes what it is asked to render."""
+    """Records the requests to render chat messages."""
 
     def __init__(self) -> None:
         super().__init__(mixed_distribution(1))

@@ -19,11 +19,11 @@ def top(logprobs: Any, k: Any = 20) -> Any:
     return -np.sort(-logprobs, axis=-1)[:, :k]
 
 
-def test_a_uniform_distribution_has_the_logarithm_of_its_size() -> None:
+def test_the_entropy_of_a_uniform_distribution_is_the_logarithm_of_its_size() -> None:
     assert top_k_entropy(np.full(20, 1 / 20)) == pytest.approx(np.log(20))
 
 
-def test_a_certain_step_has_none() -> None:
+def test_a_certain_step_has_no_entropy() -> None:
     assert top_k_entropy(np.array([1.0, 0.0, 0.0])) == 0
 
 
@@ -33,7 +33,7 @@ def test_entropy_agrees_with_scipy() -> None:
 
 
 @pytest.mark.parametrize(("taken_at", "wanted"), [(0.6, 1.0), (1.0, 0.6), (0.6, 0.6), (2.0, 0.3)])
-def test_another_temperature_is_exact_over_the_top_k(taken_at: Any, wanted: Any) -> None:
+def test_another_temperature_is_exact_over_the_top_k(taken_at: float, wanted: float) -> None:
     given = top(log_softmax(LOGITS / taken_at, axis=-1))
     expected = np.exp(top(log_softmax(LOGITS / wanted, axis=-1)))
     expected /= expected.sum(-1, keepdims=True)
@@ -46,7 +46,7 @@ def test_impossible_tokens_count_as_probability_zero() -> None:
     assert top_k_entropy(probabilities) == pytest.approx(np.log(2))
 
 
-def test_float32_from_the_wire_is_computed_in_double() -> None:
+def test_float32_logprobs_are_computed_in_double() -> None:
     given = log_softmax(LOGITS, axis=-1).astype(np.float32)
     assert retemper(given, taken_at=1, wanted=1).dtype == np.float64
 
@@ -57,7 +57,7 @@ def test_the_peak_of_a_long_sequence_is_its_highest_thousandth() -> None:
     assert mean_peak(np.array([0.1, 0.9, np.nan])) == 0.9
 
 
-def test_a_sequence_that_nobody_monitored_has_no_peak() -> None:
+def test_a_sequence_that_was_not_monitored_has_no_peak() -> None:
     assert mean_peak(np.full(5, np.nan)) is None
 
 

@@ -121,11 +121,11 @@ def serving(
 
 @contextmanager
 def streaming(*pieces: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server that sends the pieces of a stream, each when the one before was taken note of.
+    """A server that sends a stream in pieces, and closes the connection after the last.
 
-    The function that comes with the URL says so; after the last piece it hangs up.
+    Yields the URL and a function that acknowledges a piece; the next piece is sent after that.
     """
-    heard = threading.Semaphore(1)
+    acknowledged = threading.Semaphore(1)
 
     class Server(Handler):
         protocol_version = "HTTP/1.0"
@@ -135,16 +135,16 @@ def streaming(*pieces: str) -> Iterator[tuple[str, Callable[[], None]]]:
             self.send_header("Content-Type", "text/event-stream; charset=utf-8")
             self.end_headers()
             for piece in pieces:
-                assert heard.acquire(timeout=10)
+                assert acknowledged.acquire(timeout=10)
                 self.wfile.write(piece.encode())
 
     with listening(Server) as url:
-        yield url, heard.release
+        yield url, acknowledged.release
 
 
 @contextmanager
 def hanging() -> Iterator[str]:
-    """A server that accepts connections, and says nothing."""
+    """A server that accepts connections, and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -152,14 +152,14 @@ def hanging() -> Iterator[str]:
 
 
 Spoil = Callable[[str, bytes], bytes | None]
-"""A path and the answer to it -> another body; None leaves it as it is."""
+"""(path, answer) -> another body, or None to keep the answer."""
 
 
 @contextmanager
 def scripted_sglang(
     server: ScriptedServer, spoil: Spoil = lambda path, data: None
 ) -> Iterator[str]:
-    """A scripted server over HTTP, some of whose answers are spoilt."""
+    """A scripted server over HTTP; `spoil` may replace its answers."""
 
     class Server(Handler):
         def reply(self, request: Seen) -> None:

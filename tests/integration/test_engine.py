@@ -46,14 +46,14 @@ def config_of(chunk_tokens: int = 16, **sampling: Any) -> Any:
 
 
 def flush(endpoint: TokenEndpoint) -> Any:
-    """Empty the radix cache, which the server refuses while anything runs."""
+    """Empty the radix cache; the server refuses that while requests run."""
     endpoint.flush_cache()
 
 
 def reread(
     endpoint: TokenEndpoint, prompt_ids: Sequence[int], token_ids: Sequence[int], num_top: int = 20
 ) -> Any:
-    """The model's own logprobs of a sequence sent as a prompt: one (logprob, top) per token."""
+    """The model's logprobs of a sequence sent as a prompt: one (logprob, top) per token."""
     answer: Any = endpoint.transport.post(
         "/generate",
         lambda: {
@@ -70,7 +70,7 @@ def reread(
     return logprobs, [np.array([entry[0] for entry in top]) for top in tops]
 
 
-def test_the_server_is_what_it_should_be(endpoint: TokenEndpoint) -> None:
+def test_the_profile_is_that_of_the_runtime(endpoint: TokenEndpoint) -> None:
     assert endpoint.profile.logprobs == "tempered"
     assert endpoint.profile.page_size == 1
     assert endpoint.profile.context_length >= 512
@@ -114,7 +114,7 @@ def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint: TokenEndpoint)
 
 
 def test_sequences_read_again_give_the_recorded_logprobs(endpoint: TokenEndpoint) -> None:
-    """At temperature 1, where returned logprobs are the model's own for input and output alike."""
+    """At temperature 1, where the logprobs of inputs and outputs are both the model's."""
     config = config_of(temperature=1.0)
     result = generate.run(prompt=MESSAGES, method=EagerInit(config), backend=endpoint).ret_value
     compared = 0
@@ -166,14 +166,14 @@ def test_stop_tokens_are_known(endpoint: TokenEndpoint) -> None:
     assert not endpoint.is_stop_token(result.sequences[0].token_ids[0])
 
 
-def test_text_and_tokens_go_round(endpoint: TokenEndpoint) -> None:
+def test_token_ids_and_messages_are_the_same_prompt(endpoint: TokenEndpoint) -> None:
     ids = endpoint.encode(MESSAGES)
     result = generate.run(prompt=ids, method=EagerInit(config_of()), backend=endpoint).ret_value
     again = generate.run(prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint).ret_value
     assert result.prompt_ids == again.prompt_ids == ids
 
 
-def test_it_runs_inside_another_program_on_its_state(endpoint: TokenEndpoint) -> None:
+def test_a_program_branches_from_the_tokens_of_its_state(endpoint: TokenEndpoint) -> None:
     @sgl.function  # type: ignore[untyped-decorator]
     def solve(s: ProgramState, question: Any) -> Any:
         s += question
@@ -223,7 +223,7 @@ def test_a_url_that_is_no_sglang_server_is_an_error(server_url: str) -> None:
 
 @pytest.mark.usefixtures("server_url")
 def test_the_servers_key_is_on_no_command_line() -> None:
-    """All users of a machine can read them, and requests may bring code."""
+    """All users of a machine can read it, and requests may contain code."""
     lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
     assert any("eager_sgl.embedded.process" in line for line in lines)
     assert not any(API_KEY in line for line in lines)

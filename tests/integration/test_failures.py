@@ -1,4 +1,4 @@
-"""Prompts that fail on the real runtime: the others finish, and the same command mends them."""
+"""Prompts that fail on the real runtime: the others finish, and the same command retries them."""
 
 import json
 import subprocess

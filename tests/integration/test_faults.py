@@ -1,4 +1,4 @@
-"""The real runtime behind a proxy that injects faults, and asked for what would end it."""
+"""The real runtime behind a proxy that injects faults, and with requests that would end it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_everything_finishes_through_faults(server_url: str) -> None:
 def test_requests_that_take_too_long_are_continued(
     endpoint: TokenEndpoint, server_url: str, monitor: Literal["gate", "chunk"]
 ) -> None:
-    """Half a second for a request: most are stopped on their way, and the trees are the same."""
+    """With half a second per request most are interrupted, and the trees are the same."""
     hurried = grow(connect(server_url, api_key=API_KEY, request_timeout=0.5), eager(monitor))
     patient = grow(endpoint, eager(monitor))
     assert trees_of(hurried) == trees_of(patient)
@@ -122,7 +122,7 @@ def gen(s: ProgramState, options: Any) -> Any:
         ),
     ],
 )
-def test_what_would_end_the_server_is_refused(endpoint: TokenEndpoint, give: Any) -> None:
+def test_tokens_that_would_end_the_server_are_refused(endpoint: TokenEndpoint, give: Any) -> None:
     with pytest.raises(ValueError, match=r"token|bytes|surrogate"):
         give(endpoint)
     assert endpoint.prefill((1, 2)).prompt_tokens == 2
@@ -139,9 +139,7 @@ def test_what_would_end_the_server_is_refused(endpoint: TokenEndpoint, give: Any
     ],
     ids=str,
 )
-def test_what_a_program_asks_for_does_not_end_the_server(
-    endpoint: TokenEndpoint, options: Any
-) -> None:
+def test_options_of_a_program_do_not_end_the_server(endpoint: TokenEndpoint, options: Any) -> None:
     assert isinstance(gen.run(options, backend=endpoint).error(), ValueError)
     assert endpoint.prefill((1, 2)).prompt_tokens == 2
 

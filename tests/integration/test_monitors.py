@@ -1,4 +1,4 @@
-"""Gate and chunks give the same method, on the real runtime."""
+"""Gate and chunks give the same trees and distributions, on the real runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundled model on SGLang's OpenAI-compatible routes, asked by OpenAI's own client."""
+"""The bundled model on SGLang's OpenAI-compatible routes, with OpenAI's client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(client: openai.OpenAI) -> Any:
 
 
 CHATS: dict[str, dict[str, Any]] = {
-    "nothing said": {},
+    "defaults": {},
     "greedy": {"temperature": 0},
     "a length": {"max_tokens": 100},
     "a length in new words": {"max_completion_tokens": 100},
@@ -68,14 +68,14 @@ def test_a_chat_is_answered(client: openai.OpenAI, model: str, name: str) -> Non
 
 
 @pytest.mark.parametrize("num", [2, 5])
-def test_a_chat_is_answered_several_times(client: openai.OpenAI, model: str, num: Any) -> None:
+def test_a_chat_is_answered_several_times(client: openai.OpenAI, model: str, num: int) -> None:
     choices = client.chat.completions.create(model=model, messages=MESSAGES, n=num).choices
     assert [choice.index for choice in choices] == list(range(num))
     assert any(is_right(choice.message.content) for choice in choices)
 
 
 @pytest.mark.parametrize("num", [1, 2])
-def test_a_chat_is_streamed(client: openai.OpenAI, model: str, num: Any) -> None:
+def test_a_chat_is_streamed(client: openai.OpenAI, model: str, num: int) -> None:
     texts = [""] * num
     pieces: Any = client.chat.completions.create(
         model=model, messages=MESSAGES, n=num, temperature=0, stream=True
@@ -108,7 +108,7 @@ def test_a_text_is_completed(client: openai.OpenAI, model: str, name: str) -> No
 
 
 @pytest.mark.parametrize("num", [1, 2])
-def test_a_completion_is_streamed(client: openai.OpenAI, model: str, num: Any) -> None:
+def test_a_completion_is_streamed(client: openai.OpenAI, model: str, num: int) -> None:
     texts = [""] * num
     pieces: Any = client.completions.create(
         model=model, prompt=instruction(EASY), n=num, max_tokens=5, stream=True
@@ -131,7 +131,7 @@ IMPOSSIBLE: dict[str, Any] = {
 def test_a_form_that_the_vocabulary_cannot_write_does_not_end_the_server(
     client: openai.OpenAI, model: str, name: str
 ) -> None:
-    """It has no brace: no token may follow, and nothing is left to sample from."""
+    """It has no brace: no token is allowed, and nothing can be sampled."""
     with contextlib.suppress(openai.APIStatusError):
         client.chat.completions.create(
             model=model, messages=MESSAGES, response_format=IMPOSSIBLE[name], max_tokens=20

@@ -1,4 +1,4 @@
-"""The programs that the repository shows, on the real runtime."""
+"""The example programs on the real runtime."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ METHOD = EagerInit(
 )
 
 
-def test_the_verifier_keeps_a_right_answer(endpoint: TokenEndpoint) -> None:
+def test_the_verifier_returns_a_correct_answer(endpoint: TokenEndpoint) -> None:
     answer = solve.run(problem=EASY, method=METHOD, backend=endpoint).ret_value
     assert is_correct(EASY, answer)
 
@@ -48,7 +48,7 @@ def test_the_verifier_keeps_a_right_answer(endpoint: TokenEndpoint) -> None:
 @pytest.mark.parametrize(
     ("numbers", "target"), [((3, 8, 3, 18), 2), ((7, 5), 12), ((20, 4, 3), 83)]
 )
-def test_the_command_line_prints_a_right_answer(
+def test_the_command_line_prints_a_correct_answer(
     server_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -87,7 +87,7 @@ def test_a_vote_is_a_step_of_a_longer_program(endpoint: TokenEndpoint) -> None:
 
 
 @pytest.mark.parametrize("kind", [TrieParallel, BestFirst])
-def test_prompts_that_share_their_tokens_leave_them_to_those_in_doubt(
+def test_prompts_that_share_tokens_leave_them_to_uncertain_votes(
     endpoint: TokenEndpoint, kind: Any
 ) -> None:
     numbers = (((7, 5), 12), ((9, 3), 12), ((20, 4), 24), ((61, 7, 13, 29), 94))
@@ -97,5 +97,5 @@ def test_prompts_that_share_their_tokens_leave_them_to_those_in_doubt(
     results = answer_together(prompts, kind(config), parse_answer, tokens=250, backend=endpoint)
     generated = [result.counts.generated for result in results]
     assert generated[-1] > 2 * sum(generated[:-1])
-    # Beyond it goes at most a round whose four sequences are all longer than those before.
+    # A last round of four sequences may exceed the total.
     assert sum(generated) <= 250 * 4 + 4 * 256

@@ -1,4 +1,4 @@
-"""Runs that die at any instant, on the real runtime: nothing lost, nothing doubled."""
+"""Runs killed at any instant, on the real runtime: no result is lost or doubled."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def check(folder: Path) -> None:
 
 
 def check_grants(found: list[dict[str, Any]], first: dict[str, dict[str, Any]]) -> None:
-    """Every prompt got what its rule gives, however often the run was killed on the way."""
+    """Every prompt has the grant of its rule, however often the run was killed."""
     samples = find_task("countdown").load(NUM_PROMPTS, None, 0)
     ones = {
         sample.id: StageOne(len(line["sequences"]), MAX_SEQUENCES, line["solved"])

@@ -114,7 +114,7 @@ def fork_with_text(s: ProgramState) -> Any:
 
 @pytest.mark.parametrize("fork", [fork_once, fork_several, fork_forks, fork_with_text])
 @pytest.mark.parametrize("begin", BEGINNINGS)
-def test_a_state_goes_on_from_its_own_tokens_after_a_join(
+def test_a_state_continues_from_its_tokens_after_a_join(
     endpoint: TokenEndpoint, begin: Any, fork: Any
 ) -> None:
     @sgl.function  # type: ignore[untyped-decorator]
@@ -150,7 +150,7 @@ def test_a_copy_leaves_the_state_as_it_was(endpoint: TokenEndpoint, begin: Any) 
 
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
-def test_joined_texts_are_appended_behind_the_states_tokens(
+def test_joined_texts_are_appended_after_the_tokens_of_the_state(
     endpoint: TokenEndpoint, begin: Any
 ) -> None:
     @sgl.function  # type: ignore[untyped-decorator]
@@ -194,7 +194,7 @@ def test_forks_of_a_batch_of_programs(endpoint: TokenEndpoint) -> None:
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
 @pytest.mark.parametrize("num", [2, 3, 5])
-def test_several_texts_of_one_gen(endpoint: TokenEndpoint, begin: Any, num: Any) -> None:
+def test_several_texts_of_one_gen(endpoint: TokenEndpoint, begin: Any, num: int) -> None:
     @sgl.function  # type: ignore[untyped-decorator]
     def program(s: ProgramState) -> Any:
         begin(s, endpoint)
@@ -261,7 +261,7 @@ def test_options_of_gen_leave_the_tokens_right(
     assert program.run(backend=endpoint).error() is None
 
 
-def test_what_a_text_can_be_streamed_and_selected(endpoint: TokenEndpoint) -> None:
+def test_a_state_of_text_can_be_streamed_and_selected(endpoint: TokenEndpoint) -> None:
     @sgl.function  # type: ignore[untyped-decorator]
     def program(s: ProgramState) -> Any:
         s += text_of(endpoint)
@@ -295,7 +295,7 @@ REFUSALS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_a_gen_fails_with_is_raised_where_its_text_is_wanted(
+def test_the_error_of_a_gen_is_raised_where_its_text_is_read(
     endpoint: TokenEndpoint, name: str
 ) -> None:
     begin, options, kind, words = REFUSALS[name]
