@@ -31,6 +31,7 @@ from eager_sgl.methods import (
     EagerInit,
     FullParallel,
     Method,
+    Search,
     TrieParallel,
     WithoutReplacement,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "Reallocation",
     "RuntimeStartError",
     "SamplingConfig",
+    "Search",
     "SearchConfig",
     "Sequence",
     "ServerError",

@@ -33,7 +33,7 @@ from evals.records.files import StoreError, reported, write_whole
 from evals.records.identity import weights_digest
 
 if TYPE_CHECKING:
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import TokenEndpoint
 
 __all__ = ["Trial", "choose_theta", "main", "with_last_prompts"]
 

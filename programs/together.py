@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from eager_sgl import (
+    Prompt,
     PromptResult,
+    Search,
     TokenEndpoint,
     TokenLedger,
     VoteUncertainty,
     generate_all,
 )
-from eager_sgl.engine.endpoint import Prompt
-from eager_sgl.methods import Search
 from programs.vote import Extract, tried
 
 __all__ = ["answer_together"]

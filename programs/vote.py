@@ -10,6 +10,7 @@ from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
     Method,
+    Prompt,
     PromptResult,
     Sequence,
     continue_from,
@@ -17,7 +18,6 @@ from eager_sgl import (
     set_prompt,
 )
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.engine.endpoint import Prompt
 
 __all__ = ["Extract", "majority", "tried", "vote"]
 

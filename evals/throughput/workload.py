@@ -28,8 +28,7 @@ from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
 from eager_sgl.engine.transport import Transport
 
 if TYPE_CHECKING:
-    from eager_sgl.embedded.runtime import EmbeddedRuntime
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import EmbeddedRuntime, TokenEndpoint
 
 __all__ = [
     "Cost",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eager_sgl import BestFirst, SearchConfig, TrieParallel, WithoutReplacement
-from eager_sgl.methods import Search
+from eager_sgl import BestFirst, Search, SearchConfig, TrieParallel, WithoutReplacement
 
 __all__ = ["search_of"]
 
