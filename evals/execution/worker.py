@@ -29,7 +29,7 @@ from evals.config.settings import Settings
 from evals.execution.calls import FIRST_STAGES, SECOND_STAGES, Call
 from evals.execution.connection import Server
 from evals.execution.meter import Meter
-from evals.execution.methods import PromptParts, method_of
+from evals.execution.methods import method_of
 from evals.records.judging import judged_by
 from evals.records.plan import STAGE_ONE, Cell
 from evals.records.store import PromptRecord, SequenceRecord, StageTwo
@@ -91,8 +91,7 @@ class Worker:
         settings, stop = self.settings, None
         if settings.stop is not None:
             stop = settings.stop.rule(sample, verdicts, settings.verifier)
-        parts = PromptParts(stop, bidder, self.adaptive_threshold.get(cell))
-        method = method_of(cell, settings, parts)
+        method = method_of(cell, settings, stop, bidder, self.adaptive_threshold.get(cell))
         return Call(self.server.endpoint, sample, method, account, on_progress)
 
     def _first_record(
