@@ -70,7 +70,7 @@ class Worker:
         """
         with _reserved_if_failed(ledger.reserve(cell.max_sequences)) as account:
             on_progress = partial(meter.report, sample.id)
-            with bidder or nullcontext():
+            with bidder or nullcontext():  # left even if the prompt cannot start
                 call = self._first_call(cell, sample, verdicts, account, on_progress, bidder)
                 started = time.monotonic()
                 result = FIRST_STAGES[cell.method](call)
