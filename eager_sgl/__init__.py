@@ -1,6 +1,17 @@
 """EAGer: entropy-aware branching for reasoning models on SGLang (arXiv 2510.11170).
 
+Where to look for names:
+
+- to generate: `connect` or `EmbeddedRuntime`; a method (`EagerInit`, `FullParallel`, `BestFirst`,
+  `TrieParallel`, `WithoutReplacement`) with its configuration; `generate` and `generate_all`, or,
+  in an SGLang program, `set_prompt`, `eager_generate` and `continue_from`; `resume` for deferred
+  branches. The result is a `PromptResult`, see `eager_sgl.core`.
+- to share sequences or tokens between prompts: `eager_sgl.budget`.
+- to decide what a search opens and when it ends: `eager_sgl.search`.
+- exceptions: `eager_sgl.errors`.
+
 Importing the package imports neither sglang nor torch; the names that need them load on first use.
+Such a name must not be the name of a module or folder of the package, which would replace it.
 """
 
 from __future__ import annotations
@@ -22,17 +33,27 @@ from eager_sgl.core import (
     Verifier,
 )
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
+from eager_sgl.methods import (
+    BestFirst,
+    EagerInit,
+    FullParallel,
+    Method,
+    Search,
+    TrieParallel,
+    WithoutReplacement,
+)
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
 
 if TYPE_CHECKING:
     from eager_sgl.embedded.runtime import EmbeddedRuntime
-    from eager_sgl.engine.endpoint import TokenEndpoint, connect
+    from eager_sgl.engine.endpoint import Prompt, TokenEndpoint, connect
     from eager_sgl.program import (
+        OnProgress,
         continue_from,
         eager_generate,
-        eager_init,
-        parallel,
+        generate,
+        generate_all,
         resume,
         set_prompt,
     )
@@ -42,19 +63,26 @@ __all__ = [
     "Account",
     "AdaptiveThreshold",
     "BestEntry",
+    "BestFirst",
     "Bidder",
     "BranchPoint",
     "Consensus",
     "DeferredBranch",
     "EagerConfig",
     "EagerError",
+    "EagerInit",
     "EmbeddedRuntime",
+    "FullParallel",
     "Grant",
     "Ledger",
+    "Method",
+    "OnProgress",
+    "Prompt",
     "PromptResult",
     "Reallocation",
     "RuntimeStartError",
     "SamplingConfig",
+    "Search",
     "SearchConfig",
     "Sequence",
     "ServerError",
@@ -64,15 +92,17 @@ __all__ = [
     "TokenCounts",
     "TokenEndpoint",
     "TokenLedger",
+    "TrieParallel",
     "Unexplored",
     "Utility",
     "Verifier",
     "VoteUncertainty",
+    "WithoutReplacement",
     "connect",
     "continue_from",
     "eager_generate",
-    "eager_init",
-    "parallel",
+    "generate",
+    "generate_all",
     "resume",
     "set_prompt",
 ]
@@ -81,12 +111,14 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "EmbeddedRuntime": "eager_sgl.embedded.runtime",
+    "OnProgress": "eager_sgl.program",
+    "Prompt": "eager_sgl.engine.endpoint",
     "TokenEndpoint": "eager_sgl.engine.endpoint",
     "connect": "eager_sgl.engine.endpoint",
     "continue_from": "eager_sgl.program",
     "eager_generate": "eager_sgl.program",
-    "eager_init": "eager_sgl.program",
-    "parallel": "eager_sgl.program",
+    "generate": "eager_sgl.program",
+    "generate_all": "eager_sgl.program",
     "resume": "eager_sgl.program",
     "set_prompt": "eager_sgl.program",
 }

@@ -1,4 +1,4 @@
-"""EAGer-init at a adaptive θ: one θ a prompt, taken when enough is known."""
+"""EAGer-init at an adaptive θ, which is fixed for a prompt once enough chains are known."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["AdaptiveSchedule"]
 
 @dataclass
 class AdaptiveSchedule:
-    """Replays with the θ that a prompt got, and tells what its steps show.
+    """Replays at the θ of a prompt, and adds the prompt's entropies to the model's.
 
-    A prompt that begins when enough is known gets its θ at once. One that begins earlier draws its
-    first chain to the end before it gets one, its own chain included in what is known, and only
-    then branches: any segment was drawn from the model's own distribution, so that it does not
-    matter when a branch is decided on. From then on its θ stays.
+    A prompt that starts when enough chains are known has its θ at once. One that starts earlier
+    draws its first chain to the end, counts it among the known ones, and gets its θ then: every
+    segment is drawn from the model's distribution, so branches may be decided on later. From then
+    on its θ is constant.
 
     Attributes:
-        online: its θ is replaced.
+        online: the schedule at a fixed θ; its θ is replaced.
         adaptive_threshold: of the model.
-        threshold: θ in nats; None as long as there is none.
+        threshold: the prompt's θ in nats; None while it has none.
     """
 
     online: OnlineSchedule
@@ -37,28 +37,29 @@ class AdaptiveSchedule:
     _length: float | None = None
 
     def replay(self, tree: TokenTree) -> Decision:
-        """As `OnlineSchedule`, at the prompt's θ, or without a branch as long as it has none."""
+        """As `OnlineSchedule` at the prompt's θ; without branches while it has none."""
         self._observe(tree)
         root = tree.segments[0]
-        begins_known = not root.token_ids and self.adaptive_threshold.is_ready
-        if self.threshold is None and (begins_known or root.finish_reason):
+        starts_known = not root.token_ids and self.adaptive_threshold.is_ready
+        if self.threshold is None and (starts_known or root.finish_reason):
             if root.finish_reason:
                 self._observe_length(root.end)
             self.threshold = self.adaptive_threshold.threshold(self.online.max_sequences)
         threshold = math.inf if self.threshold is None else self.threshold
         decision = replace(self.online, threshold=threshold).replay(tree)
-        if not decision.num_alive and self._length is None:
+        if decision.num_alive:
+            return decision
+        if self._length is None:
             self._observe_length(fmean(leaf.segment.end for leaf in decision.leaves))
-        return decision
+        return replace(decision, entropy_histogram=self._histogram())
 
-    def entropy_histogram(self) -> EntropyHistogram:
-        """At the end: what the prompt showed."""
+    def _histogram(self) -> EntropyHistogram:
         assert self.threshold is not None, "the prompt has no θ yet"
         assert self._length is not None, "the prompt has not ended"
         return EntropyHistogram(self.threshold, self._length, tuple(sorted(self._counts.items())))
 
     def _observe(self, tree: TokenTree) -> None:
-        """Every step once: a segment's first one is its parent's where a branch set its token."""
+        """Every step once: the first step of a segment with a parent is a step of the parent."""
         for segment in tree.segments:
             start = max(self._num_read[segment.index], segment.parent is not None)
             self._counts += self.adaptive_threshold.observe(segment.entropies[start:])

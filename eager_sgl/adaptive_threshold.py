@@ -1,13 +1,13 @@
-"""θ that nobody has to choose: the adaptive quantile of the entropies that a model shows.
+"""An adaptive θ: a quantile of a model's entropies, updated while prompts run.
 
-A fixed share of steps would not do: the 99.9th percentile, above which the paper speaks of peaks,
-is ten steps of a chain of 10,000 tokens, and none of a chain of 100. What the paper's calibration
-wants is a number of sequences, between one and M on every prompt. So the quantile is the one at
-which a chain meets ln(M/2) steps of at least θ: if every branch again meets as many on what is left
-of its way, one sequence has become M/2 at the end, which is what `evals/calibrate.py` aims at.
+A fixed share of steps would depend on the length of chains: above the 99.9th percentile, the
+paper's definition of peaks, lie ten steps of a chain of 10,000 tokens, and none of a chain of 100.
+The paper's calibration aims at a number of sequences, between one and M on every prompt. So the
+quantile is the one at which a chain has ln(M/2) steps of at least θ: if every branch has as many on
+the rest of its path, one sequence becomes M/2, which is the target of `evals/calibrate.py` too.
 
-Entropies are counted in bins of 0.005 nats. A count is small, does not depend on the order in which
-threads bring them, and is put together again from the counts of the prompts that a run has stored.
+Entropies are counted in bins of 0.005 nats. The counts are small, do not depend on the order of
+threads, and can be restored from the counts that a run stores with every prompt.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from dataclasses import dataclass
 __all__ = ["AdaptiveThreshold", "EntropyHistogram"]
 
 BIN = 0.005
-"""Width in nats."""
+"""Width of a bin in nats."""
 NUM_CHAINS = 10
-"""Chains that have to be known before a prompt begins with a θ; the paper calibrates on as many."""
+"""Chains that are known before a prompt starts with a θ; the paper calibrates on as many."""
 
 
 @dataclass(frozen=True)
 class EntropyHistogram:
-    """What one prompt showed, and the θ that it branched at.
+    """The monitored entropies of a prompt, and the θ that it branched at.
 
     Attributes:
-        threshold: θ in nats; one for the whole prompt.
-        length: tokens of its chains, on average.
-        counts: monitored steps by the bin of their entropy, bins of 0.005 nats from 0 on.
+        threshold: θ in nats, constant for the prompt.
+        length: mean length of its chains in tokens.
+        counts: (bin, number of steps), by rising bin; bin i holds entropies from 0.005 i nats on.
     """
 
     threshold: float
@@ -42,12 +42,12 @@ class EntropyHistogram:
 
 
 class AdaptiveThreshold:
-    """What prompts of one model have shown so far; shared by all of them, in any thread.
+    """The entropies of a model's prompts so far; one object for all prompts, in any thread.
 
     Args:
-        quantile: in (0, 1), of θ among all monitored steps; None for the one at which a chain meets
+        quantile: of θ among all monitored steps, in (0, 1); None for the one at which a chain has
             ln(M/2) steps of at least θ.
-        lowest: θ in nats, below which it never comes.
+        lowest: minimum of θ in nats.
     """
 
     def __init__(self, quantile: float | None = None, *, lowest: float = 0.05) -> None:
@@ -64,45 +64,42 @@ class AdaptiveThreshold:
 
     @property
     def num_steps(self) -> int:
-        """Monitored steps seen so far."""
+        """Number of monitored steps so far."""
         with self._lock:
             return self._counts.total()
 
     @property
     def num_chains(self) -> int:
-        """Prompts of which the length of a chain is known."""
+        """Number of prompts whose chain length is known."""
         with self._lock:
             return self._num_chains
 
     @property
     def is_ready(self) -> bool:
-        """Whether enough is known for a prompt that has shown nothing yet."""
+        """Whether a prompt can start with a θ."""
         return self.num_chains >= NUM_CHAINS
 
     def observe(self, entropies: Iterable[float]) -> Counter[int]:
-        """Take in monitored steps; their counts by bin. NaN is no step."""
+        """Add monitored steps, NaN ignored; the counts by bin that were added."""
         counts = Counter(int(entropy / BIN) for entropy in entropies if not math.isnan(entropy))
         with self._lock:
             self._counts += counts
         return counts
 
     def observe_length(self, length: float) -> None:
-        """A prompt's chains have this many tokens, on average."""
+        """Add a prompt by the mean length of its chains in tokens."""
         with self._lock:
             self._num_chains += 1
             self._length += length
 
     def restore(self, histogram: EntropyHistogram) -> None:
-        """Take in what an earlier session has stored of a prompt."""
+        """Add a prompt of an earlier session."""
         with self._lock:
             self._counts += Counter(dict(histogram.counts))
         self.observe_length(histogram.length)
 
     def quantile(self, max_sequences: int) -> float:
-        """Of θ at M; 1 as long as no chain is known.
-
-        Where M/2 is below 2, two sequences are aimed at.
-        """
+        """Of θ at M; 1 while no chain is known. The target is M/2 sequences, at least 2."""
         if self._quantile is not None:
             return self._quantile
         with self._lock:
@@ -110,10 +107,10 @@ class AdaptiveThreshold:
         return 1 - min(math.log(max(max_sequences / 2, 2)) / mean, 1) if mean else 1.0
 
     def threshold(self, max_sequences: int) -> float:
-        """θ at M by now, in nats: the lower edge of the quantile's bin, or `lowest`."""
-        wanted = self.quantile(max_sequences)
+        """The present θ at M in nats: the lower edge of the quantile's bin, at least `lowest`."""
+        quantile = self.quantile(max_sequences)
         with self._lock:
-            missing = wanted * self._counts.total()
+            missing = quantile * self._counts.total()
             for index in sorted(self._counts):
                 missing -= self._counts[index]
                 if missing <= 0:

@@ -1,8 +1,7 @@
-"""Functions of the user's that decide something: what they must take, and what they may return.
+"""Functions of the user's in a role: their arguments and the types of their values, checked.
 
-Whatever a role asks for is checked where the function is given, as far as that can be seen without
-generating, and at every call: a value that is not a number or not a truth value would otherwise
-decide something silently.
+The signature is checked where the function is given, before anything is generated, and the value at
+every call: a value of another type would otherwise decide something silently.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class PlugIn:
     Args:
         role: as in "verifier", for messages.
         function: of the user's.
-        arguments: the names of what it is called with, in order.
-        name: as the user gave it; None for where it was defined.
+        arguments: the names of its arguments, in order.
+        name: as the user gave it; None for the module and name of its definition.
 
     Raises:
-        PlugInError: it is no function, or does not take these arguments.
+        PlugInError: it is not a function, or does not take these arguments.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class PlugIn:
         self._function = function
         self._name = f"{role} {(_name_of(function) if name is None else name)!r}"
         if not callable(function):
-            raise PlugInError(f"{self._name} is a {type(function).__name__}, no function")
+            raise PlugInError(f"{self._name} is a {type(function).__name__}, not a function")
         self._require(arguments)
 
     def __str__(self) -> str:
@@ -55,7 +54,7 @@ class PlugIn:
     def _require(self, arguments: Sequence[str]) -> None:
         try:
             signature = inspect.signature(self._function)
-        except ValueError:  # of some functions that are written in C
+        except ValueError:  # of some functions written in C
             return
         try:
             signature.bind(*arguments)
@@ -67,7 +66,7 @@ class PlugIn:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Turns whatever is raised into a PlugInError with the name."""
+        """Raise exceptions as PlugInError with the name."""
         try:
             yield
         except EagerError:
@@ -76,13 +75,13 @@ class PlugIn:
             raise PlugInError(f"{self._name} raised {type(error).__name__}: {error}") from error
 
     def boolean(self, *arguments: Any, none: bool | None = None) -> bool:
-        """What it says, which must be a truth value.
+        """Its value, which must be True or False.
 
         Args:
-            none: what None stands for, where a function may also say nothing.
+            none: the value that None stands for; None where it is an error.
 
         Raises:
-            PlugInError: it is something else.
+            PlugInError: the value is something else.
         """
         value = self._function(*arguments)
         if value is None and none is not None:
@@ -92,10 +91,10 @@ class PlugIn:
         return bool(value)
 
     def number(self, *arguments: Any) -> float:
-        """What it says, which must be a real number or an infinity.
+        """Its value, which must be a real number or an infinity.
 
         Raises:
-            PlugInError: it is something else, or NaN.
+            PlugInError: the value is something else, or NaN.
         """
         value = self._function(*arguments)
         if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
@@ -103,52 +102,52 @@ class PlugIn:
         return float(value)
 
     def values(self, number: int, *arguments: Any) -> NDArray[np.float64]:
-        """What it says, which must be an array of so many numbers.
+        """Its value, which must be an array [number] of numbers.
 
         Raises:
-            PlugInError: it is something else, or has a NaN.
+            PlugInError: the value is something else, or has a NaN.
         """
         value = self._function(*arguments)
         try:
-            found = np.asarray(value)
+            array = np.asarray(value)
         except ValueError as error:  # rows of different lengths
             raise self._wrong(value, f"an array [{number}] of numbers") from error
-        if found.dtype.kind not in "fiu" or found.shape != (number,):
-            kind = f"{found.dtype} {list(found.shape)}"
+        if array.dtype.kind not in "fiu" or array.shape != (number,):
+            kind = f"{array.dtype} {list(array.shape)}"
             raise self._wrong(value, f"an array [{number}] of numbers, this is {kind}")
-        if np.isnan(found).any():
-            where = int(np.flatnonzero(np.isnan(found))[0])
-            raise PlugInError(f"{self._name} returned NaN for number {where} of {number}")
-        return found.astype(np.float64)
+        if np.isnan(array).any():
+            index = int(np.flatnonzero(np.isnan(array))[0])
+            raise PlugInError(f"{self._name} returned NaN for number {index} of {number}")
+        return array.astype(np.float64)
 
     def hashable(self, *arguments: Any) -> Hashable:
-        """What it says, which must be something that can be counted.
+        """Its value, which must be hashable.
 
         Raises:
-            PlugInError: it is something else.
+            PlugInError: the value is something else.
         """
         value: Hashable = self._function(*arguments)
         self._require_hashable(value)
         return value
 
     def classes(self, sequences: Sequence[Any]) -> list[Hashable | None]:
-        """What it says of these sequences, which must be a class for each.
+        """Its value for these sequences, which must be a list of one class per sequence.
 
         Raises:
-            PlugInError: it is something else.
+            PlugInError: the value is something else.
         """
         value = self._function(sequences)
         if not isinstance(value, Sequence | np.ndarray) or len(value) != len(sequences):
             raise self._wrong(value, f"a list of {len(sequences)} classes, one per sequence")
-        for each in value:
-            self._require_hashable(each)
+        for item in value:
+            self._require_hashable(item)
         return list(value)
 
     def _require_hashable(self, value: Any) -> None:
         try:
             hash(value)
         except TypeError as error:
-            raise self._wrong(value, "what can be counted (a text, a number, a tuple)") from error
+            raise self._wrong(value, "a hashable value (a text, a number, a tuple)") from error
 
     def _wrong(self, value: Any, expected: str) -> PlugInError:
         kind = type(value).__name__
@@ -158,6 +157,6 @@ class PlugIn:
 
 
 def _name_of(function: Any) -> str:
-    """Where a function was defined, or the class of an object."""
+    """The module and name of a function, or of the class of an object."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}:{named.__qualname__}"

@@ -1,4 +1,4 @@
-"""How sequences are sampled, where EAGer-init branches, and how a search explores.
+"""The hyper-parameters of sampling, of EAGer-init and of the searches, checked when built.
 
 Positions count generated tokens from 0, the first token after the prompt. Entropies are in nats.
 """
@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from eager_sgl.search.priorities import Priority
+__all__ = ["REASONING_END", "EagerConfig", "SamplingConfig", "SearchConfig", "require_whole"]
 
-__all__ = ["EagerConfig", "SamplingConfig", "SearchConfig"]
+REASONING_END = "</think>"
+"""The text that closes the reasoning of most models."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How tokens are drawn where nothing branches.
+    """How tokens are sampled where nothing branches.
 
     Attributes:
         temperature: τ; 0 is greedy. The paper uses 0.6.
         top_p: nucleus mass in (0, 1]. The paper uses 0.95.
-        max_new_tokens: length limit of one sequence, forced tokens included.
-        stop_token_ids: ends of a sequence beyond the model's own EOS.
+        max_new_tokens: length limit of a sequence in tokens, forced tokens included.
+        stop_token_ids: tokens that end a sequence, besides the model's EOS.
     """
 
     temperature: float = 0.6
@@ -40,7 +40,7 @@ class SamplingConfig:
             "0 (greedy) or a finite number of at least 1e-6",
         )
         _require(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
-        _require_whole("max_new_tokens", self.max_new_tokens, 1)
+        require_whole("max_new_tokens", self.max_new_tokens, 1)
         _require(
             isinstance(self.stop_token_ids, tuple) and all(map(_is_id, self.stop_token_ids)),
             "stop_token_ids",
@@ -54,25 +54,26 @@ class EagerConfig:
     """EAGer-init on one prompt (arXiv 2510.11170).
 
     Attributes:
-        threshold: θ in nats, in (0, ln K]; a step whose entropy reaches it branches. It belongs to
-            one model and one `entropy_temperature`; the paper calibrates it on 10 prompts.
-        max_sequences: M, the most sequences that one prompt may have, finished ones included.
-        top_k: K, how many of the most likely tokens the entropy is taken over (paper: 20); all of
-            them where the model has fewer.
-        entropy_temperature: temperature of the distribution whose entropy is taken; 1 is the
-            model's own.
+        threshold: θ in nats, in (0, ln K]; a step whose entropy reaches it branches. It depends on
+            the model and on `entropy_temperature`; the paper calibrates it on 10 prompts.
+        max_sequences: M, the maximum number of sequences of a prompt, finished ones included.
+        top_k: K, the number of most likely tokens that the entropy is taken over (paper: 20); the
+            size of the vocabulary where that is smaller.
+        entropy_temperature: temperature of the distribution whose entropy is taken; at 1 it is the
+            model's distribution.
         patience: steps without a branch after which a prompt is no longer monitored (paper: 1000).
-        chunk_tokens: tokens asked for in one request under the chunk monitor, where a branch was
-            taken lately; more where none was.
-        monitor: how branch points are found. "gate": the server tells of them while it goes on
-            (`eager_sgl.engine.gate`); no logprobs travel, and steps below θ have no entropies.
-            "chunk": the client looks at the distributions of every chunk, which any server gives.
-            "auto" takes the gate where the server allows it.
-        deferred_threshold: entropy in nats, in (0, θ], down to which `PromptResult.deferred` keeps
-            the branches that were not taken; None keeps none. It monitors on when no slot is left.
+        chunk_tokens: tokens per request under the chunk monitor shortly after a branch; later
+            requests are longer.
+        monitor: how branch points are found. "gate": the server reports them while it decodes
+            (`eager_sgl.engine.gate`); no logprobs are sent, and steps below θ have no entropies.
+            "chunk": the client reads the distributions of every chunk, with any server. "auto": the
+            gate where the server supports it, else chunks.
+        deferred_threshold: entropy in nats, in (0, θ], down to which `PromptResult.deferred` lists
+            the branches that were not taken; None lists none. Sequences then stay monitored when
+            the prompt has M of them.
         reasoning_end: the text that closes the reasoning; a sequence is not monitored after it.
             None monitors to the end.
-        sampling: how tokens are drawn where nothing branches.
+        sampling: how tokens are sampled where nothing branches.
     """
 
     threshold: float
@@ -83,11 +84,11 @@ class EagerConfig:
     chunk_tokens: int = 64
     monitor: Literal["auto", "gate", "chunk"] = "auto"
     deferred_threshold: float | None = None
-    reasoning_end: str | None = "</think>"
+    reasoning_end: str | None = REASONING_END
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        _require_whole("top_k", self.top_k, 2)
+        require_whole("top_k", self.top_k, 2)
         bound = math.log(self.top_k)
         _require(
             _is_number(self.threshold) and 0 < self.threshold <= bound,
@@ -105,15 +106,15 @@ class EagerConfig:
             self.deferred_threshold,
             f"None or in (0, threshold = {self.threshold:g}]",
         )
-        _require_whole("max_sequences", self.max_sequences, 1)
+        require_whole("max_sequences", self.max_sequences, 1)
         _require(
             _is_number(self.entropy_temperature) and 0 < self.entropy_temperature < math.inf,
             "entropy_temperature",
             self.entropy_temperature,
             "finite and above 0",
         )
-        _require_whole("patience", self.patience, 1)
-        _require_whole("chunk_tokens", self.chunk_tokens, 1)
+        require_whole("patience", self.patience, 1)
+        require_whole("chunk_tokens", self.chunk_tokens, 1)
         monitors = ("auto", "gate", "chunk")
         _require(self.monitor in monitors, "monitor", self.monitor, f"one of {monitors}")
         _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
@@ -121,45 +122,32 @@ class EagerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """A search over the frontier of one prompt's tree.
+    """The limits of a search over the tree of a prompt.
 
     Attributes:
-        order: what is opened next. "best_first": the best untried tokens by `priority`. "swor": the
-            next draw of exact sampling without replacement. "trie_parallel": the next independent
-            sample, of which only what is not in the tree yet is generated.
-        priority: of best-first: a name of `eager_sgl.search.priorities.PRIORITIES`, module:object,
-            or a priority itself; one that does not value every candidate is refused.
-        max_sequences: M, the most sequences that one prompt may have.
-        width: how many are opened at once, at most; 1 is the pure rule. A round never opens more
-            than there are sequences: 1, 1, 2, 4, 8, 8, …
-        max_tokens: generated tokens from which on nothing more is opened; None for no such limit.
-        top_k: K, how many of the most likely tokens of a step are known; all of them where the
-            model has fewer.
+        max_sequences: M, the maximum number of sequences of a prompt.
+        width: maximum number of sequences that a round opens; 1 is the exact rule. A round opens at
+            most as many as the prompt has already: 1, 1, 2, 4, 8, 8, …
+        max_tokens: number of generated tokens at which the search ends; None for no limit.
+        top_k: K, the number of most likely tokens known of a step; the size of the vocabulary where
+            that is smaller.
         reasoning_end: the text that closes the reasoning; best-first opens nothing after it.
-        seed: of the walks of "swor" and "trie_parallel".
-        sampling: how the rest of an opened sequence is drawn.
+        sampling: how the rest of an opened sequence is sampled.
     """
 
-    order: Literal["best_first", "swor", "trie_parallel"] = "best_first"
-    priority: str | Priority = "flat_joint_cost"
     max_sequences: int = 32
     width: int = 8
     max_tokens: int | None = None
     top_k: int = 20
-    reasoning_end: str | None = "</think>"
-    seed: int = 0
+    reasoning_end: str | None = REASONING_END
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        from eager_sgl.search.priorities import usable_priority  # which needs this module
-
-        usable_priority(self.priority)
-        _require_whole("top_k", self.top_k, 2)
-        _require_whole("max_sequences", self.max_sequences, 1)
-        _require_whole("width", self.width, 1)
-        _require_whole("seed", self.seed, 0)
+        require_whole("top_k", self.top_k, 2)
+        require_whole("max_sequences", self.max_sequences, 1)
+        require_whole("width", self.width, 1)
         if self.max_tokens is not None:
-            _require_whole("max_tokens", self.max_tokens, 1)
+            require_whole("max_tokens", self.max_tokens, 1)
         _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
 
 
@@ -171,10 +159,15 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _require_whole(name: str, value: object, least: int) -> None:
+def require_whole(name: str, value: object, lowest: int) -> None:
+    """Check that an argument is an integer of at least `lowest`.
+
+    Raises:
+        ValueError: it is not; the text has its name and value.
+    """
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name} is {value}; it must be a whole number")
-    _require(value >= least, name, value, f"at least {least}")
+    _require(value >= lowest, name, value, f"at least {lowest}")
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""The vocabulary of the package: what the server answered, and what a prompt results in.
+"""The vocabulary of the package: the server's answers, and the results of prompts.
 
 Positions count generated tokens from 0, the first token after the prompt. Entropies are in nats.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.signals import mean_peak
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "BranchPoint",
@@ -42,7 +39,7 @@ class TopLogprobs:
     Attributes:
         token_ids: int32 [C, K].
         logprobs: float32 [C, K], natural logarithms.
-        temperature: the one of the distribution they belong to (1 is the model's own).
+        temperature: of the distribution that the logprobs belong to; 1 for the model's.
     """
 
     token_ids: NDArray[np.int32]
@@ -55,27 +52,27 @@ class TopLogprobs:
         )
 
     def step(self, index: int) -> TopLogprobs:
-        """One of the steps alone."""
-        here = slice(index, index + 1)
-        return replace(self, token_ids=self.token_ids[here], logprobs=self.logprobs[here])
+        """A single step, C = 1."""
+        row = slice(index, index + 1)
+        return replace(self, token_ids=self.token_ids[row], logprobs=self.logprobs[row])
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer of the server to one request for tokens.
+    """The server's answer to a request for tokens, complete or so far.
 
     Attributes:
-        token_ids: the C tokens it decoded so far, a stop token included.
-        finish_reason: "stop" at EOS or a stop token, "length" where the request's limit was met;
-            None where more is to come, or may be asked for.
-        prompt_tokens: tokens sent.
-        cached_tokens: those of them that the radix tree served.
-        logprobs: float32 [C], of the tokens taken; None if none were asked for.
-        top: the alternatives at each step, or at those that the gate tells of; None if none were
-            asked for.
-        reported: which of the C steps the gate tells of; None where no gate does.
-        interrupted: why the request is over before it was complete; None where it is not. The rest
-            may be asked for anew.
+        token_ids: the C tokens decoded so far, a stop token included.
+        finish_reason: "stop" at EOS or a stop token, "length" at the request's limit; None while
+            the request runs, or where it was interrupted.
+        prompt_tokens: number of tokens sent.
+        cached_tokens: number of those that the radix tree served.
+        logprobs: float32 [C], of the decoded tokens; None if not requested.
+        top: the alternatives at every step, or at the steps that the gate reported; None if not
+            requested.
+        reported: indices of the steps that the gate reported; None without a gate.
+        interrupted: why the request ended early; None where it did not. The rest of its tokens may
+            be requested again.
     """
 
     token_ids: tuple[int, ...]
@@ -89,7 +86,7 @@ class Generation:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more comes of the request."""
+        """Whether the request has ended."""
         return self.finish_reason is not None or self.interrupted is not None
 
 
@@ -100,12 +97,12 @@ class BranchPoint:
     Attributes:
         position: of the step.
         entropy: of its top-K distribution, in nats.
-        token_ids: the parent's and the new sequence's token; EAGer-init branches to the most likely
-            and the second most likely one.
-        probabilities: theirs, renormalised over the top K at the entropy's temperature.
-        logprobs: theirs, as the server gave them; under the gate the model's own.
-        sampled: the token that was drawn there before anything was set by hand.
-        priority: what best-first opened it for; None where no priority was asked.
+        token_ids: the token of the parent and that of the new sequence; under EAGer-init the most
+            likely and the second most likely token.
+        probabilities: of both tokens, renormalised over the top K at the entropy's temperature.
+        logprobs: of both tokens, as the server returned them; under the gate at temperature 1.
+        sampled: the token that was sampled at the step, before a branch forced another.
+        priority: the value that best-first opened it for; None under other methods.
     """
 
     position: int
@@ -119,19 +116,19 @@ class BranchPoint:
 
 @dataclass(frozen=True)
 class Sequence:
-    """One root-to-leaf path of a prompt's tree.
+    """A root-to-leaf path of a prompt's tree.
 
     Attributes:
         token_ids: all generated tokens, forced ones and the stop token included.
-        logprobs: one per token as the server gave it; NaN where none was asked for.
+        logprobs: of every token, as the server returned it; NaN where not requested.
         finish_reason: "stop" or "length".
-        parent: index of the sequence it branched off; None for the first of a tree.
-        branch: where it left its parent: its own tokens start at `branch.position`.
-        entropies: one per token, in nats; NaN where the step was not monitored.
+        parent: index of the sequence it branched off; None for the first sequence of a tree.
+        branch: the branch point where it left its parent; from `branch.position` on, its tokens are
+            not shared with the parent.
+        entropies: of every step, in nats; NaN where the step was not monitored.
         text: the tokens as text, special tokens left out.
-        final_text: the part of it that follows the reasoning; all of it where none closed.
-        raw_logprob: of all its tokens under the model itself (temperature 1, over the top K); None
-            where not every step is known.
+        final_text: the text after the reasoning; all of the text if the reasoning is not closed.
+        raw_logprob: of all tokens at temperature 1, over the top K; None where a step is unknown.
     """
 
     token_ids: tuple[int, ...]
@@ -146,7 +143,7 @@ class Sequence:
 
     @property
     def peak_entropy(self) -> float | None:
-        """Mean of the entropies at or above their 99.9th percentile; None if there are none."""
+        """Mean of the entropies at or above their 99.9th percentile, in nats; None without any."""
         return mean_peak(np.array(self.entropies))
 
 
@@ -156,11 +153,11 @@ Verifier = Callable[[Sequence], bool]
 
 @dataclass(frozen=True)
 class DeferredBranch:
-    """A branch that was not taken: the prompt had no slot left, or the entropy was below θ.
+    """A branch that was not taken: the prompt had M sequences, or the entropy was below θ.
 
     Attributes:
-        sequence: index of the sequence it lies on.
-        point: the step; its `sampled` token is the one that the sequence took.
+        sequence: index of the sequence that passes the branch point.
+        point: the branch point; the sequence holds its `sampled` token.
     """
 
     sequence: int
@@ -168,25 +165,25 @@ class DeferredBranch:
 
     @property
     def choice(self) -> int:
-        """Which of the point's two tokens is untried: 0 or 1."""
+        """Index of the untried token in `point.token_ids`: 0 or 1."""
         return int(self.point.sampled == self.point.token_ids[0])
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """What one prompt cost, from the server's own numbers.
+    """The cost of a prompt, from the server's numbers.
 
-    Whether a token ends a sequence is a fact about the model: it is asked once a token and
-    connection, with a request that belongs to no prompt and is not counted. What the server decoded
-    for an answer that was lost, nobody can tell: it is not counted either.
+    Not counted: requests that ask whether a token ends sequences, one per token and connection,
+    since they belong to the model and not to a prompt; and the tokens of answers that were lost,
+    since their number is unknown.
 
     Attributes:
-        generated: tokens the server decoded, discarded ones included (#T of the paper).
-        unique: tokens in the tree, each shared prefix once.
-        naive: tokens of all sequences added up, as if nothing were shared.
-        forced: tokens of the tree that a branch set by hand and nobody decoded.
+        generated: tokens that the server decoded, discarded ones included (#T of the paper).
+        unique: tokens in the tree, shared prefixes counted once.
+        naive: tokens of all sequences, shared prefixes counted for every sequence.
+        forced: tokens in the tree that a branch set, and the server did not decode.
         prompt: tokens sent in all requests.
-        cached: those of them that the radix tree served.
+        cached: number of those that the radix tree served.
         requests: requests for tokens.
     """
 
@@ -200,12 +197,12 @@ class TokenCounts:
 
     @property
     def discarded(self) -> int:
-        """Tokens decoded that no sequence holds."""
+        """Decoded tokens that no sequence holds."""
         return self.generated - (self.unique - self.forced)
 
     @property
     def prefilled(self) -> int:
-        """Tokens sent that the radix tree did not serve."""
+        """Sent tokens that the radix tree did not serve."""
         return self.prompt - self.cached
 
     def __add__(self, other: TokenCounts) -> TokenCounts:
@@ -216,18 +213,19 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class PromptResult:
-    """Everything that came out for one prompt.
+    """The result of a prompt.
 
     Attributes:
         prompt_ids: the prompt's tokens.
-        sequences: in the order in which they were opened.
-        counts: what they cost.
-        max_sequences: M, the cap they were generated under.
+        sequences: in the order of opening.
+        counts: the cost.
+        max_sequences: M, the limit they were generated under.
         deferred: branches that were not taken, down to `deferred_threshold`, highest entropy first.
         monitor: how branch points were found; None where nothing was monitored.
-        inexact_steps: of a search that walks, the stored steps at which top-p leaves, or may leave,
-            more tokens than the K: what walked through them is not drawn exactly; else None.
-        entropy_histogram: at a adaptive θ, that θ and what the prompt showed for it; else None.
+        inexact_steps: number of stored steps at which top-p keeps, or may keep, more tokens than
+            the K, so that samples through them are not exact; None except under `TrieParallel` and
+            `WithoutReplacement`.
+        entropy_histogram: at an adaptive θ, that θ and the prompt's entropies; else None.
     """
 
     prompt_ids: tuple[int, ...]
@@ -241,10 +239,10 @@ class PromptResult:
 
     @property
     def branch_points(self) -> tuple[BranchPoint, ...]:
-        """In the order in which they were taken."""
+        """The branches, in the order of opening."""
         return tuple(s.branch for s in self.sequences if s.branch is not None)
 
     @property
     def saturated(self) -> bool:
-        """Whether the prompt reached M sequences."""
+        """Whether the prompt has M sequences."""
         return len(self.sequences) >= self.max_sequences

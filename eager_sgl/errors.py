@@ -1,16 +1,16 @@
-"""Every exception that eager_sgl raises on its own account.
+"""The exceptions of eager_sgl.
 
     EagerError
-    ├── PlugInError                a function of the user's does not do what its role asks
-    ├── RuntimeStartError          the embedded runtime did not come up
-    └── ServerError                the SGLang server could not do what was asked
-        ├── ServerUnreachableError     no answer: refused, reset, timed out, died
+    ├── PlugInError                a user's function does not fit its role
+    ├── RuntimeStartError          the embedded runtime did not start
+    └── ServerError                the SGLang server failed, or refused
+        ├── ServerUnreachableError     no answer: refused, reset, timed out
         ├── AuthenticationError        the API key is missing or wrong
-        ├── BrokenAnswerError          an answer broke off after a part of it was used
-        ├── MalformedAnswerError       it answered, but not as SGLang does
+        ├── BrokenAnswerError          an answer ended after a part of it was used
+        ├── MalformedAnswerError       the answer is not in SGLang's format
         ├── RequestRejectedError       the server refused this request (HTTP 4xx)
         ├── RuntimeStoppedError        the embedded runtime, or a process of it, has died
-        └── ServerUnsuitableError      it answers, but lacks what branching depends on
+        └── ServerUnsuitableError      it lacks something that branching needs
 
 Wrong arguments raise the built-in `ValueError`.
 """
@@ -35,19 +35,19 @@ class EagerError(Exception):
 
 
 class PlugInError(EagerError, ValueError):
-    """A function of the user's takes or returns something else than its role asks; names it."""
+    """A user's function takes or returns something else than its role requires; names it."""
 
 
 class RuntimeStartError(EagerError):
-    """The embedded SGLang runtime did not start; the text ends with its log's last lines."""
+    """The embedded SGLang runtime did not start; the text ends with the last lines of its log."""
 
 
 class ServerError(EagerError):
-    """The SGLang server could not do what was asked."""
+    """The SGLang server failed, or refused a request."""
 
 
 class ServerUnreachableError(ServerError):
-    """No usable answer came: the connection was refused, reset or timed out."""
+    """No usable answer: the connection was refused, reset or timed out."""
 
 
 class AuthenticationError(ServerError):
@@ -55,11 +55,11 @@ class AuthenticationError(ServerError):
 
 
 class BrokenAnswerError(ServerError):
-    """An answer broke off after a part of it had been used, so that it cannot begin anew."""
+    """An answer ended after a part of it had been used, so that it cannot be requested again."""
 
 
 class MalformedAnswerError(ServerError):
-    """An answer is no JSON, or not of the shape that SGLang gives it."""
+    """An answer is not JSON, or not of SGLang's shape."""
 
 
 class RequestRejectedError(ServerError):
@@ -67,8 +67,8 @@ class RequestRejectedError(ServerError):
 
 
 class RuntimeStoppedError(ServerError):
-    """The embedded runtime no longer serves; the text names the dead process and the log."""
+    """A process of the embedded runtime has died; the text names it and the log."""
 
 
 class ServerUnsuitableError(ServerError):
-    """The server answers, but lacks something that the method depends on."""
+    """The server answers, but lacks something that branching needs."""

@@ -1,99 +1,352 @@
-"""The policy and the schedule that a configuration describes."""
+"""The methods, one class each: how a prompt is sampled and observed, and what decides on its tree.
+
+The executor and the programs know the protocol `Method` alone. An object has no state of a prompt
+and can run any number of prompts in any threads; with a stop rule that has state, or with a bidder,
+it belongs to a single prompt.
+"""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from eager_sgl.adaptive_schedule import AdaptiveSchedule
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from eager_sgl.config import EagerConfig, SearchConfig
+from eager_sgl.budget.tokens import Bidder
+from eager_sgl.callbacks import PlugIn
+from eager_sgl.config import (
+    REASONING_END,
+    EagerConfig,
+    SamplingConfig,
+    SearchConfig,
+    require_whole,
+)
+from eager_sgl.core import PromptResult, Sequence
 from eager_sgl.policy import EntropyThreshold, Policy
-from eager_sgl.schedule import OnlineSchedule
+from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
-from eager_sgl.search.frontier import CERTAIN, StepRecorder
+from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
 from eager_sgl.search.priorities import usable_priority
 from eager_sgl.search.rounds import IsEnough, MayCost, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
+from eager_sgl.search.stopping import Stop
 from eager_sgl.search.trie import num_inexact_steps
 from eager_sgl.tree import TokenTree
 
-__all__ = ["Schedule", "inexact_steps_of", "mark_of", "policy_of", "schedule_of"]
+__all__ = [
+    "BestFirst",
+    "EagerInit",
+    "FullParallel",
+    "Method",
+    "ReadSequences",
+    "Search",
+    "TrieParallel",
+    "WithoutReplacement",
+]
+
+Config = TypeVar("Config", EagerConfig, SearchConfig)
+
+ReadSequences = Callable[[Iterable[Leaf]], Items[Sequence]]
+"""Finished leaves -> their sequences, with texts."""
 
 
-Schedule = OnlineSchedule | AdaptiveSchedule | SearchSchedule
-"""What decides on a prompt's tree."""
+class Method(Protocol):
+    """A way to generate sequences from a prompt."""
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How tokens are drawn where nothing branches."""
+
+    @property
+    def max_sequences(self) -> int:
+        """M, the maximum number of sequences of a prompt."""
+
+    @property
+    def reasoning_end(self) -> str | None:
+        """The text that closes the reasoning, for `Sequence.final_text`; None if nothing does."""
+
+    @property
+    def top_k(self) -> int:
+        """K, the number of alternatives requested of an observed step; 0 if none is observed."""
+
+    @property
+    def observed_until(self) -> str | None:
+        """The text after which steps are not observed; None for no such text."""
+
+    @property
+    def monitoring(self) -> EagerConfig | None:
+        """How sequences are monitored for branches while they run; None if they are not."""
+
+    @property
+    def bidder(self) -> Bidder | None:
+        """The prompt's part of tokens that several prompts share; None without sharing."""
+
+    def policy(self) -> Policy | None:
+        """The reader of observed steps; None without observed steps."""
+
+    def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
+        """Open the first segments of an empty tree; the schedule that decides on it.
+
+        Args:
+            max_sequences: M of this prompt, at most the method's.
+            read: for rules that see finished sequences.
+        """
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        """The result with the fields that this method alone sets."""
 
 
-def policy_of(config: EagerConfig | SearchConfig) -> Policy:
-    """What looks at the distributions of monitored steps."""
-    if isinstance(config, EagerConfig):
-        return EntropyThreshold.from_config(config)
-    if config.order == "best_first":
-        return StepRecorder()
-    sampling = config.sampling
-    # Elsewhere a step that is certain at temperature 1 may draw another token.
-    is_certain = sampling.top_p <= CERTAIN and sampling.temperature <= 1
-    stored_below = CERTAIN if config.order == "trie_parallel" and is_certain else math.inf
-    return StepRecorder(stored_below, sampling.temperature)
+@dataclass(frozen=True)
+class FullParallel:
+    """M independent sequences; only the prompt is shared.
+
+    Attributes:
+        sampling: how tokens are sampled.
+        max_sequences: M.
+        reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
+    """
+
+    sampling: SamplingConfig
+    max_sequences: int
+    reasoning_end: str | None = REASONING_END
+
+    top_k: ClassVar[int] = 0
+    observed_until: ClassVar[str | None] = None
+    monitoring: ClassVar[EagerConfig | None] = None
+    bidder: ClassVar[Bidder | None] = None
+
+    def __post_init__(self) -> None:
+        require_whole("max_sequences", self.max_sequences, 1)
+
+    def policy(self) -> None:
+        return None
+
+    def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
+        return FixedSchedule(tuple(Leaf(index, tree.open_root()) for index in range(max_sequences)))
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        return result
 
 
-def mark_of(config: EagerConfig | SearchConfig) -> str | None:
-    """The text after which nothing is watched or stored; walks go through answers as well."""
-    return None if _walks(config) else config.reasoning_end
+@dataclass(frozen=True)
+class _Configured(Generic[Config]):
+    """A method whose configuration has the sampling and the limits."""
+
+    config: Config
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        return self.config.sampling
+
+    @property
+    def max_sequences(self) -> int:
+        return self.config.max_sequences
+
+    @property
+    def reasoning_end(self) -> str | None:
+        return self.config.reasoning_end
+
+    @property
+    def observed_until(self) -> str | None:
+        return self.config.reasoning_end
+
+    @property
+    def top_k(self) -> int:
+        return self.config.top_k
 
 
-def inexact_steps_of(config: EagerConfig | SearchConfig, tree: TokenTree) -> int | None:
-    """See `PromptResult`."""
-    return num_inexact_steps(tree, config.sampling) if _walks(config) else None
+@dataclass(frozen=True)
+class EagerInit(_Configured[EagerConfig]):
+    """A sequence branches where the entropy of a step reaches θ (paper, section 3).
 
-
-def _walks(config: EagerConfig | SearchConfig) -> bool:
-    return isinstance(config, SearchConfig) and config.order != "best_first"
-
-
-def schedule_of(
-    config: EagerConfig | SearchConfig,
-    max_sequences: int,
-    prompt_ids: Sequence[int],
-    stop: IsEnough | None = None,
-    may_cost: MayCost | None = None,
-    adaptive_threshold: AdaptiveThreshold | None = None,
-) -> Schedule:
-    """What decides on a prompt's tree.
-
-    Args:
-        max_sequences: M, at most the configuration's.
-        prompt_ids: with the seed, they seed the walks.
-        stop: ends a search early; EAGer-init has none.
-        may_cost: of a search that shares its tokens with others.
-        adaptive_threshold: gives EAGer-init its θ.
+    Attributes:
+        config: the hyper-parameters.
+        adaptive_threshold: sets the θ of every prompt, `config.threshold` is then ignored, and
+            counts the prompt's entropies; one object for all prompts of a model. The monitor is
+            "chunk", since the gate reports no entropy below θ.
 
     Raises:
-        ValueError: the configuration is of EAGer-init, which no rule ends, and which does not bid.
+        ValueError: the monitor is "gate" at an adaptive θ.
     """
-    if isinstance(config, EagerConfig):
-        if stop is not None:
-            raise ValueError("until is given for EAGer-init, which only M and patience end")
-        if may_cost is not None:
+
+    adaptive_threshold: AdaptiveThreshold | None = None
+
+    bidder: ClassVar[Bidder | None] = None
+
+    def __post_init__(self) -> None:
+        if self.adaptive_threshold is not None and self.config.monitor == "gate":
             raise ValueError(
-                "a bidder is given for EAGer-init; only searches have rounds to bid for"
+                "monitor is gate, which reports no entropy below θ; an adaptive θ needs monitor "
+                "chunk, or auto"
             )
+
+    @property
+    def monitoring(self) -> EagerConfig:
+        if self.adaptive_threshold is None:
+            return self.config
+        return replace(self.config, monitor="chunk", threshold=self.adaptive_threshold.lowest)
+
+    def policy(self) -> Policy:
+        return EntropyThreshold.from_config(self.monitoring)
+
+    def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
+        tree.open_root()
+        config = self.config
         online = OnlineSchedule(
-            max_sequences, config.patience, config.threshold, config.deferred_threshold is not None
+            max_sequences,
+            config.patience,
+            config.threshold,
+            keep_deferred=config.deferred_threshold is not None,
         )
-        return AdaptiveSchedule(online, adaptive_threshold) if adaptive_threshold else online
-    common: dict[str, Any] = {
-        "max_sequences": max_sequences,
-        "width": config.width,
-        "max_tokens": config.max_tokens,
-        "stop": stop,
-        "may_cost": may_cost,
-    }
-    if config.order == "best_first":
-        return BestFirstSchedule(**common, priority=usable_priority(config.priority))
-    rng = random.Random(f"{config.seed} {list(prompt_ids)}")
-    kind = TrieParallelSchedule if config.order == "trie_parallel" else WithoutReplacementSchedule
-    return kind(**common, sampling=config.sampling, rng=rng)
+        if self.adaptive_threshold is None:
+            return online
+        return AdaptiveSchedule(online, self.adaptive_threshold)
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        return result
+
+
+@dataclass(frozen=True)
+class Search(_Configured[SearchConfig], ABC):
+    """Sequences that leave the tree at untried tokens; subclasses choose the tokens.
+
+    Attributes:
+        config: limits and sampling.
+        stop: ends the search early; None for no such rule.
+        bidder: the prompt's part of tokens that several searches share. The program that runs the
+            method leaves it at the end, and on errors.
+
+    Raises:
+        ValueError: `stop` does not take a tree and sequences.
+    """
+
+    _: KW_ONLY
+    stop: Stop | None = None
+    bidder: Bidder | None = None
+
+    monitoring: ClassVar[EagerConfig | None] = None
+
+    def __post_init__(self) -> None:
+        self._stop_rule()
+
+    @abstractmethod
+    def policy(self) -> Policy: ...
+
+    @abstractmethod
+    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
+        """The constructor of the schedule; its limits are still to be given."""
+
+    def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
+        tree.open_root()
+        return self._rounds(tree)(
+            max_sequences=max_sequences,
+            width=self.config.width,
+            max_tokens=self.config.max_tokens,
+            stop=self._is_enough(read),
+            may_cost=self._may_cost(read),
+        )
+
+    def _stop_rule(self) -> PlugIn | None:
+        return None if self.stop is None else PlugIn("stop", self.stop, ("tree", "sequences"))
+
+    def _is_enough(self, read: ReadSequences) -> IsEnough | None:
+        rule = self._stop_rule()
+        if rule is None:
+            return None
+        return lambda tree, leaves: rule.boolean(tree, read(leaves), none=False)
+
+    def _may_cost(self, read: ReadSequences) -> MayCost | None:
+        bidder = self.bidder
+        if bidder is None:
+            return None
+        utility = PlugIn("utility", bidder.utility, ("tree", "sequences"))
+        return lambda tree, leaves, expected: bidder.ask(
+            tree.spent.generated, utility.number(tree, read(leaves)), expected
+        )
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        return result
+
+
+@dataclass(frozen=True)
+class BestFirst(Search):
+    """Opens the untried tokens of highest priority.
+
+    Attributes:
+        priority: a name of `eager_sgl.search.priorities.PRIORITIES`, module:object, or a priority
+            itself.
+
+    Raises:
+        ValueError: the priority does not exist, or does not value every candidate.
+    """
+
+    priority: str | Priority = "flat_joint_cost"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        usable_priority(self.priority)
+
+    def policy(self) -> Policy:
+        return StepRecorder()
+
+    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
+        return partial(BestFirstSchedule, priority=usable_priority(self.priority))
+
+
+@dataclass(frozen=True)
+class _SamplingSearch(Search):
+    """Draws whole paths, answers included, from the distribution that the server samples from.
+
+    Attributes:
+        seed: of the draws, together with the prompt's tokens.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_whole("seed", self.seed, 0)
+
+    @property
+    def observed_until(self) -> None:
+        return None
+
+    def _rng(self, tree: TokenTree) -> random.Random:
+        return random.Random(f"{self.seed} {list(tree.prompt_ids)}")
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        return replace(result, inexact_steps=num_inexact_steps(tree, self.sampling))
+
+
+@dataclass(frozen=True)
+class TrieParallel(_SamplingSearch):
+    """Independent samples; only their tokens outside the tree are generated."""
+
+    def policy(self) -> Policy:
+        """A step with a certain token at temperature 1 is not stored if sampling is as certain.
+
+        That is so if top-p keeps no other token, at temperatures that do not lower its probability.
+        """
+        if self.sampling.top_p <= CERTAIN and self.sampling.temperature <= 1:
+            return StepRecorder(temperature=self.sampling.temperature)
+        return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
+
+    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
+        return partial(TrieParallelSchedule, sampling=self.sampling, rng=self._rng(tree))
+
+
+@dataclass(frozen=True)
+class WithoutReplacement(_SamplingSearch):
+    """Exact sampling without replacement: no path is drawn twice."""
+
+    def policy(self) -> Policy:
+        return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
+
+    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
+        return partial(WithoutReplacementSchedule, sampling=self.sampling, rng=self._rng(tree))

@@ -1,7 +1,7 @@
-"""Where a sequence may branch: callables from a chunk's distributions to branch points.
+"""Policies: functions from the distributions of steps to the points where a sequence may branch.
 
-A policy only decides and gives its evidence; how many branches a prompt may have is the
-schedule's and the budget's business.
+A policy decides on steps alone and returns its evidence; how many branches a prompt may have is
+decided by the schedule and the budget.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["EntropyThreshold", "Policy", "StepSignals"]
 
 @dataclass(frozen=True)
 class StepSignals:
-    """What a policy saw in a chunk.
+    """The signals of C consecutive steps.
 
     Attributes:
-        entropies: one per step, in nats.
+        entropies: [C], in nats.
         branch_points: the steps that may branch, by rising position.
-        steps: those whose alternatives are worth storing; None where none ever are.
-        raw_logprobs: of the tokens drawn, at temperature 1; None where nobody asked.
+        steps: those to be stored with their alternatives; None under a policy that stores none.
+        raw_logprobs: [C], of the sampled tokens at temperature 1; None under a policy without them.
     """
 
     entropies: list[float]
@@ -37,8 +37,8 @@ class StepSignals:
 
 
 Policy = Callable[[TopLogprobs, Sequence[int], int], StepSignals]
-"""`(top, sampled, start)`: the C distributions of a chunk, the C tokens drawn from them, and the
-position of the first."""
+"""(top, sampled, start) -> signals: the C distributions, the C tokens sampled from them, and the
+position of the first step."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EntropyThreshold:
     """A step may branch where its top-K entropy reaches θ (paper, section 3).
 
     Attributes:
-        threshold: in nats; below θ where refused branches are kept down to a lower entropy.
+        threshold: in nats; below θ where deferred branches are listed down to a lower entropy.
         temperature: of the distribution whose entropy is taken.
     """
 
@@ -55,7 +55,6 @@ class EntropyThreshold:
 
     @classmethod
     def from_config(cls, config: EagerConfig) -> EntropyThreshold:
-        """The policy that a configuration describes."""
         return cls(config.deferred_threshold or config.threshold, config.entropy_temperature)
 
     def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:

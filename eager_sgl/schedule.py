@@ -1,34 +1,36 @@
-"""Which branch points are taken, and what to generate next: EAGer-init over a partly drawn tree.
+"""Schedules: which branch points are taken, and which segments are generated next.
 
-Generation runs ahead of the decisions: a chunk holds many steps, and sequences of one prompt are
-at different depths. So decisions are not made as tokens arrive. They are *replayed* from the root
-whenever something has come, step by step and within a step in the order in which the sequences
-were opened, just as an implementation that moves all sequences on by one token at a time would
-take them.
+Generation runs ahead of decisions: a chunk holds many steps, and the sequences of a prompt are at
+different depths. So decisions are not made when tokens arrive. After every answer they are
+*replayed* from the root, by position and then by order of opening, as an implementation that
+advances all sequences by one token at a time would make them.
 
-Every segment was drawn from the model's own conditional distribution, whatever is decided about it
-later; so the replay's sequences have the per-token method's distribution, for any chunk size. A
-branch taken far ahead may be taken back when a sequence behind it catches up and claims the last
-slot first: the segment that it opened is then on no path, and its tokens count as discarded.
+Every segment is drawn from the model's conditional distribution, whatever is decided on it later;
+so the sequences have the distribution of the per-token method, for any chunk size. A branch far
+ahead is undone when a sequence behind it takes the last slot at an earlier position: its segment is
+then on no path, and its tokens count as discarded.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-import sys
 from bisect import bisect_left
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from typing import Protocol
 
+from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.core import BranchPoint, DeferredBranch, Sequence
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = [
     "Decision",
+    "FixedSchedule",
     "Leaf",
     "Monitored",
     "OnlineSchedule",
+    "Schedule",
     "deferred_branches",
     "sequences_of",
 ]
@@ -40,10 +42,10 @@ class Leaf:
 
     Attributes:
         index: the order of opening.
-        segment: where its path ends for now.
-        parent: index of the leaf it branched off; None for the first of a tree.
-        branch: where it did.
-        last_branch: position of the last branch on its path, 0 before the first.
+        segment: the last segment of its path.
+        parent: index of the leaf it branched off; None for the first leaf of a tree.
+        branch: the branch point where it left the parent.
+        last_branch: position of the last branch on its path; 0 before the first.
     """
 
     index: int
@@ -55,12 +57,11 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Monitored:
-    """A segment that is to go on under a monitor.
+    """A segment that continues under a monitor.
 
     Attributes:
-        segment: the one.
         steps_since_branch: steps since the last branch on its path.
-        max_reports: how many more of its branch points can matter; None for all.
+        max_reports: number of further branch points that can be taken; None where all are reported.
     """
 
     segment: Segment
@@ -70,33 +71,53 @@ class Monitored:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a replay found; segments that it does not name are to wait.
+    """The result of a replay; segments in none of its fields wait.
 
     Attributes:
         leaves: the sequences, in the order of opening.
-        monitored: segments that may branch.
-        free: segments that nothing can branch on any more.
+        monitored: segments that continue, and may branch.
+        free: segments that continue, and can no longer branch.
+        entropy_histogram: at an adaptive θ, once all sequences have ended; else None.
     """
 
     leaves: tuple[Leaf, ...]
     monitored: tuple[Monitored, ...]
     free: tuple[Segment, ...]
+    entropy_histogram: EntropyHistogram | None = None
 
     @property
     def num_alive(self) -> int:
-        """Sequences that have not ended."""
+        """Number of sequences that have not ended."""
         return sum(leaf.segment.finish_reason is None for leaf in self.leaves)
+
+
+class Schedule(Protocol):
+    """Decides on the tree of a prompt."""
+
+    def replay(self, tree: TokenTree) -> Decision:
+        """Decide on all tokens that the tree holds; opens the segments of new sequences."""
+
+
+@dataclass(frozen=True)
+class FixedSchedule:
+    """Sequences that do not branch: all are generated to their ends at once."""
+
+    leaves: tuple[Leaf, ...]
+
+    def replay(self, tree: TokenTree) -> Decision:
+        alive = (leaf.segment for leaf in self.leaves if leaf.segment.finish_reason is None)
+        return Decision(self.leaves, (), tuple(alive))
 
 
 @dataclass(frozen=True)
 class OnlineSchedule:
-    """The paper's order: first come, first served, by position.
+    """EAGer-init: branch points of at least θ are taken by position, until there are M sequences.
 
     Attributes:
         max_sequences: M.
-        patience: steps without a branch after which nothing is monitored any more.
-        threshold: θ in nats; branch points below it are known, but never taken.
-        keep_deferred: monitor on when no slot is left, to know where branches were deferred.
+        patience: steps without a branch after which nothing is monitored.
+        threshold: θ in nats; branch points below it are deferred.
+        keep_deferred: whether sequences stay monitored when there are M, to find deferred branches.
     """
 
     max_sequences: int
@@ -105,21 +126,22 @@ class OnlineSchedule:
     keep_deferred: bool = False
 
     def replay(self, tree: TokenTree) -> Decision:
-        """Decide on everything that is known; opens the segments that taken branches need."""
         leaves, limit = self._take_branches(tree)
-        alive = [h for h in leaves if h.segment.finish_reason is None]
+        alive = [leaf for leaf in leaves if leaf.segment.finish_reason is None]
         is_full = len(leaves) >= self.max_sequences
         if is_full and self.keep_deferred:
-            limit = (sys.maxsize, 0)
+            limit = (math.inf, 0)
         monitored = [
-            h for h in alive if not h.segment.reasoning_closed and (h.segment.end, h.index) < limit
+            leaf
+            for leaf in alive
+            if not leaf.segment.reasoning_closed and (leaf.segment.end, leaf.index) < limit
         ]
-        # Further branches can move the limit forward only where patience sets it. Then a sequence
-        # that has reached it waits for those behind, so as not to miss steps that count again.
+        # Further branches move the limit forward only where patience sets it. A sequence at such a
+        # limit waits for those behind it, since its next steps may have to be monitored.
         free = [
-            h
-            for h in alive
-            if h not in monitored and (is_full or h.segment.reasoning_closed or not monitored)
+            leaf
+            for leaf in alive
+            if leaf not in monitored and (is_full or leaf.segment.reasoning_closed or not monitored)
         ]
         return Decision(
             tuple(leaves),
@@ -130,13 +152,13 @@ class OnlineSchedule:
     def _monitored(self, leaf: Leaf, leaves: Items[Leaf]) -> Monitored:
         segment, max_reports = leaf.segment, None
         if not self.keep_deferred:
-            # A point that comes may take its slot from a branch that was taken ahead of it.
+            # A new branch point may take its slot from a branch at a later position.
             max_reports = self.max_sequences - sum(
                 other.branch is None or other.branch.position < segment.end for other in leaves
             )
         return Monitored(segment, segment.end - leaf.last_branch, max_reports)
 
-    def _take_branches(self, tree: TokenTree) -> tuple[list[Leaf], tuple[int, int]]:
+    def _take_branches(self, tree: TokenTree) -> tuple[list[Leaf], tuple[float, int]]:
         """The leaves, and the (position, leaf) from which on no branch can be taken."""
         leaves = [Leaf(0, tree.segments[0])]
         pending: list[tuple[int, int, BranchPoint]] = []
@@ -157,14 +179,14 @@ class OnlineSchedule:
         self, pending: list[tuple[int, int, BranchPoint]], leaf: Leaf, position: int
     ) -> None:
         points = leaf.segment.branch_points
-        for place in range(bisect_left(points, position, key=lambda p: p.position), len(points)):
-            if points[place].entropy >= self.threshold:
-                heapq.heappush(pending, (points[place].position, leaf.index, points[place]))
+        for index in range(bisect_left(points, position, key=lambda p: p.position), len(points)):
+            if points[index].entropy >= self.threshold:
+                heapq.heappush(pending, (points[index].position, leaf.index, points[index]))
                 return
 
 
 def _split(tree: TokenTree, leaves: list[Leaf], parent: Leaf, point: BranchPoint) -> Items[Leaf]:
-    """The parent goes on with the most likely token, a new leaf with the second."""
+    """The parent continues with the most likely token, a new leaf with the second."""
     segment = parent.segment
     parent.segment = tree.branch(segment, point, 0)
     child = Leaf(len(leaves), tree.branch(segment, point, 1), parent.index, point)
@@ -174,7 +196,7 @@ def _split(tree: TokenTree, leaves: list[Leaf], parent: Leaf, point: BranchPoint
 
 
 def sequences_of(leaves: Items[Leaf]) -> tuple[Sequence, ...]:
-    """The finished sequences, texts still empty."""
+    """The sequences of finished leaves, without texts."""
     return tuple(_sequence(leaf) for leaf in leaves)
 
 
@@ -193,9 +215,9 @@ def _sequence(leaf: Leaf) -> Sequence:
 
 
 def deferred_branches(leaves: Items[Leaf]) -> tuple[DeferredBranch, ...]:
-    """The branch points on the sequences' paths that nobody took, highest entropy first.
+    """The branch points on the paths of sequences that were not taken, highest entropy first.
 
-    One on a prefix that several sequences share belongs to the first of them.
+    A branch point on a shared prefix is listed for the first sequence that holds it.
     """
     seen = {id(leaf.branch) for leaf in leaves}
     deferred = []

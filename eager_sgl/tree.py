@@ -1,8 +1,8 @@
-"""The token tree of one prompt: what was drawn, and the only place where tokens are counted.
+"""The token tree of a prompt: all sampled tokens, and the only place where tokens are counted.
 
-A *segment* is a run of tokens drawn one after another. Branching never cuts a segment: a new
-segment leaves it at a position, and the tokens behind that position stay on record: the schedule's
-replay decides which of them a sequence holds.
+A *segment* is a run of tokens sampled one after another. Branching does not cut a segment: a new
+segment leaves it at a position, and the later tokens are kept. The schedule's replay decides which
+of them a sequence holds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
 from eager_sgl.policy import Policy, StepSignals
@@ -18,24 +19,26 @@ from eager_sgl.steps import Steps
 
 __all__ = ["Segment", "TokenTree"]
 
+Value = TypeVar("Value")
+
 
 @dataclass(eq=False)
 class Segment:
-    """A run of tokens drawn one after another, from one point of the tree on.
+    """A run of tokens sampled one after another, from a position of the tree on.
 
     Attributes:
-        index: place in `TokenTree.segments`.
+        index: in `TokenTree.segments`.
         parent: the segment it left; None at the prompt.
         start: position of its first token.
-        token_ids: its own tokens; where there is a parent, a branch set the first by hand.
-        logprobs: one per token as the server gave it; NaN where none was asked for.
-        entropies: one per token, in nats; NaN where the step was not monitored.
-        branch_points: the monitored steps at which it may branch, by position.
-        stored: the steps whose alternatives a policy stored, a part per request.
-        raw_logprobs: one per token at temperature 1, where a policy takes them; else NaN.
-        open_until: position at which the reasoning ended on its path; None while it is open.
-        finish_reason: how it ended; None while it can go on.
-        is_given: whether another tree has paid for its tokens.
+        token_ids: its tokens; the first of a segment with a parent is forced.
+        logprobs: of its tokens, as the server returned them; NaN where not requested.
+        entropies: of its steps, in nats; NaN where a step was not monitored.
+        branch_points: the monitored steps at which it may branch, by rising position.
+        stored: the steps that a policy stored with their alternatives, in parts, one per request.
+        raw_logprobs: of its tokens at temperature 1; NaN under a policy without them.
+        open_until: position at which the reasoning closed on its path; None while it is open.
+        finish_reason: how it ended; None while it can continue.
+        is_given: whether its tokens were generated, and counted, by another tree.
     """
 
     index: int
@@ -53,17 +56,17 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """Position of the token that would come next."""
+        """Position of the next token."""
         return self.start + len(self.token_ids)
 
     @property
     def reasoning_closed(self) -> bool:
-        """Whether the reasoning has ended on its path."""
+        """Whether the reasoning has closed on its path."""
         return self.open_until is not None
 
     @property
     def steps(self) -> Steps | None:
-        """All stored steps; None if there are none."""
+        """All stored steps; None without any."""
         if len(self.stored) > 1:
             self.stored = [Steps.join(self.stored)]
         return self.stored[0] if self.stored else None
@@ -77,39 +80,38 @@ class Segment:
 
     def path(self) -> list[int]:
         """All tokens from the prompt (not included) to the end of this segment."""
-        return [
-            t for segment, end in self.lineage() for t in segment.token_ids[: end - segment.start]
-        ]
+        return self._along(lambda segment: segment.token_ids)
 
     def path_raw_logprobs(self) -> list[float]:
-        """The raw logprobs of `path()`, one per token."""
-        return [x for s, end in self.lineage() for x in s.raw_logprobs[: end - s.start]]
+        """The raw logprobs of `path()`."""
+        return self._along(lambda segment: segment.raw_logprobs)
 
     def path_logprobs(self) -> list[float]:
-        """The logprobs of `path()`, one per token."""
-        return [
-            x for segment, end in self.lineage() for x in segment.logprobs[: end - segment.start]
-        ]
+        """The logprobs of `path()`."""
+        return self._along(lambda segment: segment.logprobs)
 
     def path_entropies(self) -> list[float]:
-        """The entropies of `path()`, one per token."""
+        """The entropies of `path()`, in nats."""
+        return self._along(lambda segment: segment.entropies)
+
+    def _along(self, column: Callable[[Segment], list[Value]]) -> list[Value]:
         return [
-            x for segment, end in self.lineage() for x in segment.entropies[: end - segment.start]
+            x for segment, end in self.lineage() for x in column(segment)[: end - segment.start]
         ]
 
 
 class TokenTree:
-    """All segments of one prompt and what they cost.
+    """All segments of a prompt and their cost.
 
     Args:
         prompt_ids: the prompt's tokens.
-        max_new_tokens: length limit of a path.
-        policy: finds the branch points of monitored steps.
+        max_new_tokens: length limit of a path in tokens.
+        policy: reads the distributions of steps; None where there are none.
         reasoning_end: the tokens that close the reasoning; empty if nothing does.
         is_stop: whether a token ends a sequence.
 
     Attributes:
-        spent: the requests so far; what the sequences hold of them, `counts` adds.
+        spent: the cost of the requests so far; `counts` adds the tokens of sequences.
     """
 
     def __init__(
@@ -131,13 +133,13 @@ class TokenTree:
         self.spent = TokenCounts()
 
     def open_root(self) -> Segment:
-        """A new segment at the prompt's end."""
+        """A new segment at the end of the prompt."""
         return self._add(Segment(len(self.segments)))
 
     def branch(self, segment: Segment, point: BranchPoint, choice: int) -> Segment:
-        """The segment that holds choice 0 or 1 of a branch point of `segment`.
+        """The segment that holds token 0 or 1 of a branch point of `segment`.
 
-        It is `segment` itself where that token was drawn there, else the one opened for it.
+        It is `segment` if that token was sampled there; else a new segment, opened once.
         """
         token_id = point.token_ids[choice]
         if token_id == point.sampled:
@@ -148,10 +150,10 @@ class TokenTree:
         return self._opened[key]
 
     def branch_given(self, token_ids: Sequence[int], point: BranchPoint, choice: int) -> Segment:
-        """A segment that leaves a sequence of another tree, whose shared tokens cost nothing here.
+        """A segment that leaves a sequence of another tree, which has counted the shared tokens.
 
         Args:
-            token_ids: the tokens of that sequence before `point`.
+            token_ids: the sequence's tokens before `point`.
         """
         given = self._add(Segment(len(self.segments), is_given=True))
         self._extend(given, token_ids, _unknown(token_ids), _unknown(token_ids))
@@ -173,7 +175,7 @@ class TokenTree:
         return segment
 
     def remaining(self, segment: Segment) -> int:
-        """How many tokens the segment may still get."""
+        """Number of tokens up to the length limit."""
         return self._max_new_tokens - segment.end
 
     def record(self, generation: Generation) -> None:
@@ -188,15 +190,15 @@ class TokenTree:
     def append(
         self, segment: Segment, generation: Generation, num_asked: int, start: int | None = None
     ) -> None:
-        """Put what came of a request for `num_asked` tokens at the end of a segment, and count it.
+        """Append the tokens of a request for `num_asked` tokens; count it if it has ended.
 
-        Where the generation brings distributions, the steps up to the end of the reasoning are
-        searched for branch points. A server that gives fewer tokens without a stop token has no
-        room for more, and the segment has reached its length.
+        The policy reads the distributions of the steps up to the end of the reasoning. A server
+        that returns fewer tokens without a stop token has no room for more, so that the segment
+        has reached its length.
 
         Args:
-            start: position at which the request began, where the segment holds a part of what it
-                brought already; counted is a request that is over.
+            start: position at which the request started, where the segment holds a part of its
+                tokens already; None for the segment's end.
         """
         assert segment.finish_reason is None, f"segment {segment.index} has ended"
         start = segment.end if start is None else start
@@ -206,11 +208,11 @@ class TokenTree:
         else:
             self._extend(segment, tokens, _unknown(tokens), _unknown(tokens))
             segment.raw_logprobs += _unknown(tokens)
-            self._hear(segment, generation, start)
+            self._append_reported(segment, generation, start)
         if not generation.is_over:
             return
         self.record(generation)
-        # A request that is told to stop ends so even at the step that drew a stop token.
+        # An aborted request ends as interrupted even if its last token is a stop token.
         is_cut_at_stop = generation.interrupted and tokens and self._is_stop(tokens[-1])
         if generation.finish_reason == "stop" or is_cut_at_stop:
             segment.finish_reason = "stop"
@@ -218,7 +220,7 @@ class TokenTree:
             segment.finish_reason = "length"
 
     def _append_read(self, segment: Segment, generation: Generation, tokens: Sequence[int]) -> None:
-        """Tokens with the distributions of all their steps, or of none."""
+        """Append tokens with the distributions of all their steps, or of none."""
         start, logprobs = segment.end, _unknown(tokens)
         if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
@@ -231,15 +233,15 @@ class TokenTree:
         if signals.steps is not None:
             segment.stored.append(signals.steps.before(start + num_open))
 
-    def _hear(self, segment: Segment, generation: Generation, start: int) -> None:
-        """What the gate tells of single steps, all of them over and over."""
+    def _append_reported(self, segment: Segment, generation: Generation, start: int) -> None:
+        """Append the gate's reports that are new; a generation has all reports so far."""
         assert generation.top is not None
         assert generation.reported is not None
-        assert self._policy is not None, "a gate is a policy's"
+        assert self._policy is not None, "a gate needs a policy"
         known = segment.branch_points[-1].position if segment.branch_points else -1
         last = segment.end if segment.open_until is None else segment.open_until
-        for row, place in enumerate(generation.reported):
-            position = start + place
+        for row, step in enumerate(generation.reported):
+            position = start + step
             if known < position < last:
                 known = position
                 taken = segment.token_ids[position - segment.start]
@@ -254,7 +256,7 @@ class TokenTree:
         logprobs: Sequence[float],
         entropies: Sequence[float],
     ) -> int:
-        """Append tokens; how many of them belong to the reasoning, those that close it included."""
+        """Append tokens; the number of those in the reasoning, its closing marker included."""
         assert len(tokens) <= self.remaining(segment), f"{len(tokens)} tokens are over the limit"
         num_open = 0
         if not segment.reasoning_closed:
@@ -270,14 +272,14 @@ class TokenTree:
         return num_open
 
     def _find_reasoning_end(self, segment: Segment, tokens: Sequence[int]) -> int | None:
-        """Where in the tokens to come the reasoning has closed; None if it stays open."""
+        """The number of new tokens after which the reasoning is closed; None if it stays open."""
         marker = self._reasoning_end
         overlap = segment.path()[1 - len(marker) :] if len(marker) > 1 else []
         end = reasoning_ends_at((*overlap, *tokens), marker)
         return None if end is None else end - len(overlap)
 
     def counts(self, leaves: Iterable[Segment]) -> TokenCounts:
-        """What the tree cost, where the sequences are the paths to these segments' ends."""
+        """The cost of the tree, if the sequences are the paths to the ends of these segments."""
         kept: dict[Segment, int] = {}
         naive = 0
         for leaf in leaves:

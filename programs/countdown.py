@@ -1,4 +1,4 @@
-"""Countdown with a verifier: branch, check every answer, retry until an answer is right.
+"""Countdown with a verifier: branch and check every answer, until one is correct.
 
 .venv/bin/python programs/countdown.py 3 8 3 18 --target 2
 """
@@ -14,7 +14,9 @@ from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
     EagerConfig,
+    EagerInit,
     EmbeddedRuntime,
+    Method,
     TokenEndpoint,
     connect,
     eager_generate,
@@ -28,11 +30,11 @@ REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
 
 
 @sgl.function  # type: ignore[untyped-decorator]
-def solve(s: ProgramState, problem: Problem, config: EagerConfig, max_tries: int = 8) -> str | None:
-    """An expression that reaches the target; None if no sequence of any try gives it."""
+def solve(s: ProgramState, problem: Problem, method: Method, max_tries: int = 8) -> str | None:
+    """An expression with the target as its value; None if no sequence of any try has one."""
     set_prompt(s, [{"role": "user", "content": instruction(problem)}])
     for _ in range(max_tries):
-        result = eager_generate(s, config)
+        result = eager_generate(s, method)
         for answer in (parse_answer(sequence.text) for sequence in result.sequences):
             if answer is not None and is_correct(problem, answer):
                 return answer
@@ -57,8 +59,8 @@ def main() -> None:
 
 
 def show(problem: Problem, endpoint: TokenEndpoint) -> None:
-    config = EagerConfig(threshold=0.5, max_sequences=16)
-    answer = solve.run(problem=problem, config=config, backend=endpoint).ret_value
+    method = EagerInit(EagerConfig(threshold=0.5, max_sequences=16))
+    answer = solve.run(problem=problem, method=method, backend=endpoint).ret_value
     print(f"{problem.target} = {answer}" if answer else "no answer found")
 
 

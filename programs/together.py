@@ -1,44 +1,43 @@
-"""Many prompts, one budget of tokens: what easy ones save goes where the answer is in doubt."""
+"""Many prompts with one token budget: easy prompts leave tokens to those with uncertain votes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from eager_sgl import (
-    Bidder,
+    Prompt,
     PromptResult,
-    SearchConfig,
+    Search,
     TokenEndpoint,
     TokenLedger,
     VoteUncertainty,
+    generate_all,
 )
-from eager_sgl.engine.endpoint import Prompt
-from eager_sgl.program import search
 from programs.vote import Extract, tried
 
 __all__ = ["answer_together"]
 
 PROMPTS_PER_ROUND = 4
-"""With as many rounds at once as there are prompts, nobody would have to bid for one."""
+"""Prompts per round that runs at the same time; with one per prompt, bids would not matter."""
 
 
 def answer_together(
     prompts: Sequence[Prompt],
-    config: SearchConfig,
+    search: Search,
     extract: Extract,
     tokens: int,
     backend: TokenEndpoint,
 ) -> list[PromptResult]:
-    """Search all prompts at once, each in a thread of its own.
+    """Search all prompts at once.
 
     Args:
-        prompts: one at least.
-        config: its `max_sequences` is the most that any prompt gets.
-        tokens: that may be generated for a prompt, on average over all.
+        prompts: at least one.
+        search: the search of every prompt, without a bidder.
+        tokens: mean number of generated tokens per prompt.
 
     Raises:
-        ValueError, ServerError: of the first prompt that failed, once all have ended.
+        ValueError, ServerError: the error of the first prompt that failed, once all have ended.
     """
     ledger = TokenLedger(
         tokens * len(prompts), max_running=max(1, len(prompts) // PROMPTS_PER_ROUND)
@@ -47,13 +46,6 @@ def answer_together(
     uncertainty = VoteUncertainty(
         lambda sequences: [answer_of(sequence.text) for sequence in sequences]
     )
-    # All join before the first begins: nothing is granted before all of them have bid.
-    bidders = [ledger.join(uncertainty) for _ in prompts]
-
-    def answer(prompt: Prompt, bidder: Bidder) -> PromptResult:
-        state = search.run(prompt=prompt, config=config, bidder=bidder, backend=backend)
-        result: PromptResult = state.ret_value
-        return result
-
-    with ThreadPoolExecutor(len(prompts)) as pool:
-        return list(pool.map(answer, prompts, bidders))
+    # All join before the first starts: nothing is granted before all have bid.
+    searches = [replace(search, bidder=ledger.join(uncertainty)) for _ in prompts]
+    return generate_all(prompts, searches, backend, num_threads=len(prompts))

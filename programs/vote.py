@@ -1,4 +1,4 @@
-"""An agent's step: branch, let the sequences vote, and go on from one that won."""
+"""An agent's step: branch, take a majority vote, and continue from a winning sequence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
-    EagerConfig,
+    Method,
+    Prompt,
     PromptResult,
     Sequence,
     continue_from,
@@ -16,35 +17,34 @@ from eager_sgl import (
     set_prompt,
 )
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.engine.endpoint import Prompt
 from eager_sgl.search import vote_winner
 
 __all__ = ["Extract", "majority", "tried", "vote"]
 
 Extract = Callable[[str], Hashable | None]
-"""A sequence's text -> its answer, None if it gives none; equal answers vote together."""
+"""The text of a sequence -> its answer, or None; equal answers vote together."""
 
 
 @sgl.function  # type: ignore[untyped-decorator]
-def vote(s: ProgramState, prompt: Prompt, config: EagerConfig, extract: Extract) -> PromptResult:
-    """Answer a prompt by the majority of EAGer's sequences.
+def vote(s: ProgramState, prompt: Prompt, method: Method, extract: Extract) -> PromptResult:
+    """Answer a prompt by the majority of a method's sequences.
 
-    Afterwards `s["answer"]` is the winning answer (None if no sequence gave one), and the state
-    ends with a sequence that gave it, so that whatever is appended next continues from there.
+    Afterwards `s["answer"]` is the winning answer, None without any, and the state ends with a
+    sequence that gave it, so that the program continues from there.
     """
     extract = tried(extract)
     set_prompt(s, prompt)
-    result = eager_generate(s, config)
+    result = eager_generate(s, method)
     s["answer"], chosen = majority(result, extract)
     continue_from(s, chosen)
     return result
 
 
 def tried(extract: Extract) -> Extract:
-    """With a look at all that it returns.
+    """An extractor whose values are checked, after a first call.
 
     Raises:
-        ValueError: it fails on a short text, or gives what cannot be counted.
+        ValueError: it fails on a short text, or returns a value that is not hashable.
     """
     plug_in = PlugIn("extract", extract, ("text",))
     with plug_in.blamed():
@@ -53,7 +53,7 @@ def tried(extract: Extract) -> Extract:
 
 
 def majority(result: PromptResult, extract: Extract) -> tuple[Hashable | None, Sequence]:
-    """The most frequent answer and the first sequence that gave it; ties go to the earlier one."""
+    """The most frequent answer and its first sequence; ties go to the earlier answer."""
     answers = [extract(sequence.text) for sequence in result.sequences]
     winner = vote_winner(answers)
     return winner, result.sequences[answers.index(winner)]

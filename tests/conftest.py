@@ -1,4 +1,4 @@
-"""The one SGLang server that all integration tests share, and the scripted one of the others."""
+"""The SGLang server that all integration tests share, and the scripted server of the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded runtime with the bundled reasoner, seeded, behind an API key."""
     log_path = tmp_path_factory.mktemp("runtime") / "runtime.log"
     server_args = {"random_seed": 0, "api_key": API_KEY}
-    os.environ["EAGER_SGL_API_KEY"] = API_KEY  # for the programs that tests start
+    os.environ["EAGER_SGL_API_KEY"] = API_KEY  # for the commands that tests start
     with EmbeddedRuntime(REASONER, log_path=log_path, server_args=server_args) as runtime:
         yield runtime.url
 

@@ -1,7 +1,10 @@
-"""A adaptive θ: the quantile of what was shown, whoever showed it, and one for a whole prompt."""
+"""An adaptive θ: a quantile of the entropies of all prompts, constant for a prompt."""
+
+from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +13,15 @@ from hypothesis import strategies as st
 
 from eager_sgl import (
     AdaptiveThreshold,
+    BestFirst,
     EagerConfig,
+    EagerInit,
     SamplingConfig,
     SearchConfig,
-    eager_init,
+    generate,
 )
 from eager_sgl.adaptive_threshold import BIN, NUM_CHAINS
-from eager_sgl.engine.endpoint import TokenEndpoint
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 entropy = st.floats(0, math.log(20))
@@ -31,7 +36,7 @@ CONFIG = EagerConfig(
 
 
 @given(st.lists(entropy, min_size=1, max_size=300), st.floats(0.01, 0.99))
-def test_it_is_the_quantile_of_all_that_was_shown_but_for_the_bin(shown, quantile):
+def test_theta_is_the_quantile_of_all_steps_up_to_the_bin(shown: Any, quantile: float) -> None:
     adaptive_threshold = AdaptiveThreshold(quantile, lowest=1e-9)
     half = len(shown) // 2
     adaptive_threshold.observe([*shown[:half], math.nan])
@@ -42,7 +47,7 @@ def test_it_is_the_quantile_of_all_that_was_shown_but_for_the_bin(shown, quantil
 
 
 @given(st.integers(2, 64), st.integers(20, 20_000))
-def test_without_a_quantile_a_chain_is_to_meet_as_many_branches_as_m_asks_for(most, length):
+def test_without_a_quantile_the_target_is_half_of_m(most: Any, length: Any) -> None:
     adaptive_threshold = AdaptiveThreshold()
     assert adaptive_threshold.quantile(most) == 1
     adaptive_threshold.observe_length(length - 10)
@@ -51,7 +56,7 @@ def test_without_a_quantile_a_chain_is_to_meet_as_many_branches_as_m_asks_for(mo
     assert math.exp(met) == pytest.approx(max(most / 2, 2))
 
 
-def test_many_threads_lose_nothing():
+def test_counts_of_many_threads_add_up() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.uniform(0, 3, size=50).tolist() for _ in range(200)]
     one, other = AdaptiveThreshold(0.9), AdaptiveThreshold(0.9)
@@ -59,7 +64,7 @@ def test_many_threads_lose_nothing():
         one.observe(part)
         one.observe_length(len(part))
 
-    def show(part):
+    def show(part: Any) -> Any:
         for value in part:
             other.observe([value])
         other.observe_length(len(part))
@@ -70,16 +75,16 @@ def test_many_threads_lose_nothing():
     assert other.threshold(8) == one.threshold(8)
 
 
-def draw(server, adaptive_threshold, seed):
+def draw(server: ScriptedServer, adaptive_threshold: AdaptiveThreshold, seed: int) -> Any:
     server.restart(seed)
-    endpoint = TokenEndpoint(server)
-    state = eager_init.run(
-        prompt=(9,), config=CONFIG, adaptive_threshold=adaptive_threshold, backend=endpoint
+    endpoint = endpoint_of(server)
+    state = generate.run(
+        prompt=(9,), method=EagerInit(CONFIG, adaptive_threshold), backend=endpoint
     )
     return state.ret_value
 
 
-def test_a_prompt_keeps_one_theta_and_branches_at_no_less():
+def test_theta_is_constant_for_a_prompt_and_all_branches_reach_it() -> None:
     server, adaptive_threshold = (
         ScriptedServer(mixed_distribution(5), allows_gate=True),
         AdaptiveThreshold(),
@@ -93,23 +98,23 @@ def test_a_prompt_keeps_one_theta_and_branches_at_no_less():
     assert len({result.entropy_histogram.threshold for result in results}) > 2
 
 
-def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once():
+def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once() -> None:
     server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold()
     first = draw(server, adaptive_threshold, 0)
-    own = [entropy for entropy in first.sequences[0].entropies if entropy == entropy]
+    known = [entropy for entropy in first.sequences[0].entropies if entropy == entropy]
     lowest = min(point.entropy for point in first.branch_points)
     assert first.entropy_histogram.threshold <= lowest
     assert first.entropy_histogram.length > 1
-    assert own
+    assert known
     for _ in range(NUM_CHAINS):
         adaptive_threshold.observe_length(20)
-    known = adaptive_threshold.threshold(CONFIG.max_sequences)
-    assert draw(server, adaptive_threshold, 1).entropy_histogram.threshold == known
+    threshold = adaptive_threshold.threshold(CONFIG.max_sequences)
+    assert draw(server, adaptive_threshold, 1).entropy_histogram.threshold == threshold
 
 
 @pytest.mark.parametrize("lowest", [0.05, 0.7])
-def test_a_prompt_branches_at_no_less_than_the_lowest(lowest):
-    """Whatever θ the configuration names."""
+def test_all_branches_reach_the_lowest_theta(lowest: float) -> None:
+    """The θ of the configuration is ignored."""
     server, adaptive_threshold = (
         ScriptedServer(mixed_distribution(5)),
         AdaptiveThreshold(0.01, lowest=lowest),
@@ -120,7 +125,7 @@ def test_a_prompt_branches_at_no_less_than_the_lowest(lowest):
     assert all(point.entropy >= lowest for point in result.branch_points)
 
 
-def test_what_was_stored_brings_the_same_theta_back():
+def test_stored_histograms_restore_theta() -> None:
     server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold()
     results = [draw(server, adaptive_threshold, seed) for seed in range(6)]
     again = AdaptiveThreshold()
@@ -134,7 +139,7 @@ def test_what_was_stored_brings_the_same_theta_back():
     assert again.threshold(8) == adaptive_threshold.threshold(8)
 
 
-def test_every_step_is_shown_once():
+def test_every_step_is_counted_once() -> None:
     """Shared steps count for the segment that drew them, discarded ones too."""
     server, adaptive_threshold = ScriptedServer(mixed_distribution(5)), AdaptiveThreshold(0.5)
     result = draw(server, adaptive_threshold, 3)
@@ -150,27 +155,19 @@ def test_every_step_is_shown_once():
 
 
 @pytest.mark.parametrize("quantile", [0, 1, -0.5])
-def test_a_wrong_quantile_names_the_value(quantile):
+def test_a_wrong_quantile_names_the_value(quantile: float) -> None:
     with pytest.raises(ValueError, match=f"quantile is {quantile}"):
         AdaptiveThreshold(quantile)
 
 
-def test_a_wrong_lowest_names_the_value():
+def test_a_wrong_lowest_names_the_value() -> None:
     with pytest.raises(ValueError, match=r"lowest is 0; it must be above 0 nats"):
         AdaptiveThreshold(lowest=0)
 
 
-def test_neither_searches_nor_the_gate_have_a_running_theta():
-    endpoint = TokenEndpoint(ScriptedServer(mixed_distribution(0), allows_gate=True))
-    with pytest.raises(Exception, match="the search best_first, which has no θ"):
-        eager_init.run(
-            prompt=(9,),
-            config=SearchConfig(),
-            adaptive_threshold=AdaptiveThreshold(),
-            backend=endpoint,
-        )
+def test_neither_searches_nor_the_gate_have_an_adaptive_theta() -> None:
+    with pytest.raises(TypeError, match="adaptive_threshold"):
+        BestFirst(SearchConfig(), adaptive_threshold=AdaptiveThreshold())  # type: ignore[call-arg]
     config = EagerConfig(threshold=0.1, monitor="gate")
-    with pytest.raises(Exception, match="monitor is gate"):
-        eager_init.run(
-            prompt=(9,), config=config, adaptive_threshold=AdaptiveThreshold(), backend=endpoint
-        )
+    with pytest.raises(ValueError, match="monitor is gate"):
+        EagerInit(config, AdaptiveThreshold())

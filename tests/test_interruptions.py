@@ -1,43 +1,60 @@
-"""Interrupted requests are continued from what came, whatever the program."""
+"""Interrupted requests are continued from their tokens, under every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from sglang.lang.interpreter import ProgramState
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel, resume
+from eager_sgl import (
+    EagerConfig,
+    EagerInit,
+    FullParallel,
+    PromptResult,
+    SamplingConfig,
+    generate,
+    resume,
+)
 from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
 from eager_sgl.executor import MAX_FRUITLESS
-from eager_sgl.program import search
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.searches import search_of
+
+Program = Callable[[TokenEndpoint], ProgramState]
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24)
-FIELDS = {"top_k": VOCABULARY, "max_sequences": 6, "sampling": GREEDY}
+FIELDS: dict[str, Any] = {"top_k": VOCABULARY, "max_sequences": 6, "sampling": GREEDY}
 
 
-def in_parallel(endpoint):
-    return parallel.run(prompt=(9,), num_sequences=3, sampling=GREEDY, backend=endpoint)
+def in_parallel(endpoint: TokenEndpoint) -> ProgramState:
+    return generate.run(prompt=(9,), method=FullParallel(GREEDY, 3), backend=endpoint)
 
 
-def with_extras(endpoint):
+def with_extras(endpoint: TokenEndpoint) -> ProgramState:
     config = EagerConfig(threshold=1.4, deferred_threshold=0.7, **FIELDS | {"max_sequences": 2})
-    result = eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value
+    result = generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
     return resume.run(
         prompt=(9,), result=result, num_sequences=3, sampling=GREEDY, backend=endpoint
     )
 
 
-def eager(**arguments):
+def eager(**arguments: Any) -> Program:
     config = EagerConfig(threshold=0.9, **FIELDS, **arguments)
-    return lambda endpoint: eager_init.run(prompt=(9,), config=config, backend=endpoint)
+    return lambda endpoint: generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint)
 
 
-def searching(order):
-    config = SearchConfig(order=order, **FIELDS)
-    return lambda endpoint: search.run(prompt=(9,), config=config, backend=endpoint)
+def searching(order: str) -> Program:
+    method = search_of(order, **FIELDS)
+    return lambda endpoint: generate.run(prompt=(9,), method=method, backend=endpoint)
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, Program] = {
     "parallel": in_parallel,
     "resume": with_extras,
     "gate": eager(monitor="gate"),
@@ -49,17 +66,21 @@ PROGRAMS = {
 }
 
 
-def run(program, server, probability=0.0):
-    endpoint = TokenEndpoint(server)
+def run(program: str, server: ScriptedServer, probability: float = 0.0) -> PromptResult:
+    endpoint = endpoint_of(server)
     server.restart(0)
-    server.probability = probability
-    return PROGRAMS[program](endpoint).ret_value
+    if isinstance(server, Interrupting):
+        server.probability = probability
+    result: PromptResult = PROGRAMS[program](endpoint).ret_value
+    return result
 
 
 @pytest.mark.parametrize("model", [1, 7, 42])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(program, model, monkeypatch):
-    monkeypatch.setattr(executor, "MAX_FRUITLESS", 1000)  # some programs ask token by token
+def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(
+    program: str, model: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "MAX_FRUITLESS", 1000)  # some methods request single tokens
     distribution = mixed_distribution(model)
     expected = run(program, ScriptedServer(distribution, allows_gate=True))
     result = run(program, Interrupting(distribution, allows_gate=True), 0.7)
@@ -71,8 +92,10 @@ def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(program, mod
 
 
 @pytest.mark.parametrize("program", ["parallel", "chunk", "best_first"])
-def test_a_server_that_stops_every_request_at_once_is_given_up(program):
+def test_a_prompt_fails_if_the_server_stops_every_request_at_once(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = Interrupting(mixed_distribution(42))
-    server.random_number = lambda most: 0
+    monkeypatch.setattr(server, "random_number", lambda limit: 0)
     with pytest.raises(ServerError, match=f"{MAX_FRUITLESS} requests in a row.*told to stop"):
         run(program, server, 1.0)

@@ -1,6 +1,9 @@
-"""What a stored step takes, with all that holds it."""
+"""The memory of a stored step, containers included."""
+
+from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +18,8 @@ TOP_K = 20
 NUM_SEGMENTS = 40
 
 
-def generation(num_steps, rng):
-    """Steps as they come from a server; about one in ten is stored."""
+def generation(num_steps: int, rng: np.random.Generator) -> Any:
+    """Steps as a server returns them; about one in ten is stored."""
     sharpness = np.where(rng.random(num_steps) < 0.1, 1.0, 30.0)
     logits = -np.sort(-rng.normal(size=(num_steps, TOP_K)) * sharpness[:, None], axis=1)
     logits[sharpness > 1, 0] += 20
@@ -26,8 +29,8 @@ def generation(num_steps, rng):
     return Generation((0,) * num_steps, "length", 1, 0, logprobs[:, 0].astype(np.float32), top)
 
 
-def grown(num_steps, closes_at=None):
-    """Segments side by side, and what their stored steps hold of memory."""
+def grown(num_steps: int, closes_at: Any = None) -> Any:
+    """A tree of segments that all leave the prompt."""
     rng = np.random.default_rng(0)
     tree = TokenTree(
         [9],
@@ -46,8 +49,8 @@ def grown(num_steps, closes_at=None):
     return tree
 
 
-def held(tree):
-    """Bytes that go when a tree's stored steps do."""
+def held(tree: TokenTree) -> Any:
+    """Bytes that are freed with the stored steps of a tree."""
     before = tracemalloc.get_traced_memory()[0]
     for segment in tree.segments:
         segment.stored.clear()
@@ -55,7 +58,7 @@ def held(tree):
 
 
 @pytest.fixture(autouse=True)
-def traced():
+def traced() -> Any:
     tracemalloc.start()
     yield
     tracemalloc.stop()
@@ -63,15 +66,17 @@ def traced():
 
 @pytest.mark.parametrize(("num_steps", "bound"), [(400, 200), (4_000, 172)])
 @pytest.mark.parametrize("closes", [False, True])
-def test_a_stored_step_takes_168_bytes_and_little_more(num_steps, bound, closes):
-    """All that is held for it: arrays, their objects, and nothing of what came with it."""
+def test_a_stored_step_takes_168_bytes_and_little_more(
+    num_steps: int, bound: int, closes: bool
+) -> None:
+    """Arrays and their objects, and nothing else of the answer."""
     tree = grown(num_steps, closes_at=num_steps * 9 // 10 if closes else None)
     number = sum(len(segment.steps.positions) for segment in tree.segments)
     assert 0.05 < number / (num_steps * NUM_SEGMENTS) < 0.15
     assert 168 * number <= held(tree) <= bound * number
 
 
-def test_what_walks_know_of_a_step_takes_32_bytes_and_little_more():
+def test_a_step_of_a_trie_takes_32_bytes_and_little_more() -> None:
     tree = grown(4_000)
     number = sum(len(segment.steps.positions) for segment in tree.segments)
     before = tracemalloc.get_traced_memory()[0]

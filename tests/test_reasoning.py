@@ -1,4 +1,8 @@
-"""What of a sequence follows its reasoning."""
+"""The end of the reasoning, and the text after it."""
+
+from __future__ import annotations
+
+from typing import cast
 
 import pytest
 
@@ -6,9 +10,12 @@ from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
-from eager_sgl.program import eager_init, parallel, resume
+from eager_sgl.engine.transport import Transport
+from eager_sgl.methods import EagerInit, FullParallel
+from eager_sgl.program import generate, resume
 from eager_sgl.reasoning import decode_all, reasoning_ends_at
 from eager_sgl.tree import TokenTree
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import CLOSE, ScriptedServer, mixed_distribution
 
 SPECIAL = {90: "", 91: ""}  # decoded, they leave nothing
@@ -36,20 +43,20 @@ def ids(text: str) -> tuple[int, ...]:
         ((), (2,), None),
     ],
 )
-def test_the_first_marker_counts(
+def test_the_first_marker_ends_the_reasoning(
     token_ids: tuple[int, ...], marker: tuple[int, ...], end: int | None
 ) -> None:
     assert reasoning_ends_at(token_ids, marker) == end
 
 
-def test_a_marker_of_special_tokens_is_found_though_the_text_has_none() -> None:
+def test_a_marker_of_special_tokens_is_found_without_text() -> None:
     sequence = (*ids("thought"), 90, *ids("final"), 91, *ids("answer"))
     assert decode_all([sequence], decode, (90, *ids("final"), 91), "<final>") == [
         ("thoughtfinalanswer", "answer")
     ]
 
 
-def test_a_marker_that_shares_a_token_with_what_follows_is_found_in_the_text() -> None:
+def test_a_marker_that_shares_a_token_with_the_answer_is_found_in_the_text() -> None:
     assert decode_all([ids("a</t>b")], decode, (7,), "</t>") == [("a</t>b", "b")]
 
 
@@ -109,18 +116,18 @@ def expected(token_ids: tuple[int, ...]) -> str:
     return " ".join(map(str, token_ids if end is None else token_ids[end:]))
 
 
-def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
-    endpoint = TokenEndpoint(scripted)  # type: ignore[arg-type]
+def test_every_method_gives_final_texts(scripted: ScriptedServer) -> None:
+    endpoint = endpoint_of(scripted)
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
     config = EagerConfig(
         threshold=0.8, top_k=5, max_sequences=6, sampling=sampling, deferred_threshold=0.4
     )
     common = {"prompt": (9,), "backend": endpoint}
-    first = eager_init.run(**common, config=config).ret_value
+    first = generate.run(**common, method=EagerInit(config)).ret_value
     again = {"sampling": sampling, "num_sequences": 6}
     results = [
         first,
-        parallel.run(**common, **again).ret_value,
+        generate.run(**common, method=FullParallel(sampling, 6)).ret_value,
         resume.run(**common, **again, result=first).ret_value,
     ]
     sequences = [sequence for result in results for sequence in result.sequences]
@@ -128,20 +135,16 @@ def test_every_program_gives_final_texts(scripted: ScriptedServer) -> None:
     assert len({s.final_text == s.text for s in sequences}) == 2
 
 
-def test_without_a_marker_programs_give_the_whole_text(scripted: ScriptedServer) -> None:
+def test_without_a_marker_the_final_text_is_the_whole_text(scripted: ScriptedServer) -> None:
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
-    result = parallel.run(
-        prompt=(9,),
-        num_sequences=6,
-        sampling=sampling,
-        reasoning_end=None,
-        backend=TokenEndpoint(scripted),  # type: ignore[arg-type]
-    ).ret_value
+    method = FullParallel(sampling, 6, reasoning_end=None)
+    endpoint = endpoint_of(scripted)
+    result = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
     assert all(sequence.final_text == sequence.text for sequence in result.sequences)
 
 
 class Recording(ScriptedServer):
-    """Notes what it is asked to render."""
+    """Records the requests to render chat messages."""
 
     def __init__(self) -> None:
         super().__init__(mixed_distribution(1))
@@ -157,9 +160,9 @@ class Recording(ScriptedServer):
 def test_chat_options_reach_the_template_and_nothing_else() -> None:
     server, messages = Recording(), [{"role": "user", "content": "x"}]
     options = {"reasoning_effort": "high", "chat_template_kwargs": {"enable_thinking": True}}
-    endpoint = TokenEndpoint(server, chat_options=options)  # type: ignore[arg-type]
+    endpoint = TokenEndpoint(cast(Transport, server), chat_options=options)
     assert endpoint.encode(messages) == (9,)
     assert server.rendered == [{"messages": messages, **options}]
     assert endpoint.encode("text") == (9,)
-    TokenEndpoint(server).encode(messages)  # type: ignore[arg-type]
+    endpoint_of(server).encode(messages)
     assert server.rendered[1:] == [{"messages": messages}]

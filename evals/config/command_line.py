@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eager_sgl import RULES, EagerConfig, SearchConfig
+from eager_sgl import RULES, BestFirst, EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.search.priorities import PRIORITIES
@@ -176,7 +176,7 @@ SEARCHING = (
     Option(
         "--priority",
         f"of best_first {SHOWN}: {', '.join(PRIORITIES)}, or module:object",
-        default=SEARCH.priority,
+        default=BestFirst.priority,
     ),
     Option("--width", f"maximum number of paths opened at once per prompt {SHOWN}", int, of=SEARCH),
     Option("--max-tokens", "generated tokens of a prompt that end its search", int, of=SEARCH),

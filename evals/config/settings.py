@@ -80,9 +80,6 @@ class Experiment:
         """The search in one cell."""
         return replace(
             self.search,
-            order=cell.method,  # type: ignore[arg-type]
-            priority=self.priority,
-            seed=cell.seed,
             max_sequences=cell.max_sequences,
             sampling=replace(self.search.sampling, temperature=cell.temperature),
         )

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl import EagerConfig, EagerError, PromptResult, TokenEndpoint
+from eager_sgl import EagerConfig, EagerError, EagerInit, PromptResult, TokenEndpoint
 from evals.config import Calibration, Experiment, Settings
 from evals.config.calibration import SCHEMA
 from evals.execution.progress import View
 from evals.records.files import write_whole
 from evals.records.identity import weights_digest
-from evals.tasks import Message
 
 __all__ = ["EagerRuns", "ThetaSearch", "ThetaTrial", "calibrate", "choose_theta", "write_theta"]
 
@@ -118,15 +117,11 @@ class EagerRuns:
         )
 
     def _run(self, config: EagerConfig) -> list[PromptResult]:
-        from eager_sgl import eager_init
+        from eager_sgl import generate_all
 
-        def run(prompt: list[Message]) -> PromptResult:
-            state = eager_init.run(prompt=prompt, config=config, backend=self._endpoint)
-            result: PromptResult = state.ret_value
-            return result
-
-        with ThreadPoolExecutor(self._experiment.concurrency) as pool:
-            return list(pool.map(run, [sample.prompt for sample in self._experiment.samples]))
+        prompts = [sample.prompt for sample in self._experiment.samples]
+        methods = repeat(EagerInit(config))
+        return generate_all(prompts, methods, self._endpoint, self._experiment.concurrency)
 
 
 def calibrate(runs: EagerRuns, top_k: int, target: float, view: View) -> ThetaSearch:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from evals.analysis.adaptive_threshold import restored
 from evals.config import OF_TASK, Experiment, Settings
 from evals.execution.connection import Server, connected, find_unfit
-from evals.execution.methods import Worker
 from evals.execution.progress import View
 from evals.execution.publishing import is_published, publish
 from evals.execution.stages import run_group
+from evals.execution.worker import Worker
 from evals.records.failures import failed_per_cell
 from evals.records.folder import RunFolder
 from evals.records.header import RunHeader

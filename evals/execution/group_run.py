@@ -12,8 +12,8 @@ from evals.analysis.judged import Verdicts
 from evals.config import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
 from evals.execution.meter import Snapshot
-from evals.execution.methods import Worker, without_extra
 from evals.execution.progress import View
+from evals.execution.worker import Worker, without_extra
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan
 from evals.records.results import ResultStore
@@ -64,7 +64,7 @@ class GroupRun:
         self._view = view
         self._pool = pool
         self._started = time.monotonic()
-        samples = worker.settings.samples
+        samples = worker.experiment.samples
         self._samples = {sample.id: sample for sample in samples}
         self._first = CellRun(group.first, plan.label(group.first), samples)
         self._followers = [FollowerRun(c, plan.label(c), samples) for c in group.followers]
@@ -115,8 +115,8 @@ class GroupRun:
         run = self._first
         missing = [sample for sample in self._samples.values() if sample.id not in run.records]
         self._tokens = tokens = self._shared_tokens(len(missing))
-        settings, ledger = self._worker.settings, run.ledger
-        verdicts = [Verdicts(settings.task, sample) for sample in missing]
+        experiment, ledger = self._worker.experiment, run.ledger
+        verdicts = [Verdicts(experiment.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.
         bidders = [self._join(tokens, judge) if tokens else None for judge in verdicts]
         for sample, judge, bidder in zip(missing, verdicts, bidders, strict=True):
@@ -125,19 +125,19 @@ class GroupRun:
             self._submit(task, self._worker.first, *arguments)
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
-        settings = self._worker.settings
-        utility = utility_by(settings.bids, verdicts, settings.priority)
-        return tokens.join(utility, share=settings.token_budget or 0)
+        experiment = self._worker.experiment
+        utility = utility_by(experiment.bids, verdicts, experiment.priority)
+        return tokens.join(utility, share=experiment.token_budget or 0)
 
     def _shared_tokens(self, num_missing: int) -> TokenLedger | None:
         """The tokens that the prompts share, less those that finished prompts have spent."""
-        settings, run = self._worker.settings, self._first
-        total = settings.shared_tokens(run.cell)
+        experiment, run = self._worker.experiment, self._first
+        total = experiment.shared_tokens(run.cell)
         if total is None:
             return None
         return TokenLedger(
             total,
-            max_running=max(1, min(settings.concurrency, num_missing // BIDDERS_PER_ROUND)),
+            max_running=max(1, min(experiment.concurrency, num_missing // BIDDERS_PER_ROUND)),
             spent=sum(record.counts.generated for record in run.records.values()),
         )
 
@@ -218,7 +218,7 @@ class GroupRun:
         firsts, cell = self._first.records, run.cell
         assert cell.threshold is not None, f"{cell.method} has no θ"
         stage_ones = self._stage_ones()
-        rule = self._worker.settings.rules[cell.method]
+        rule = self._worker.experiment.rules[cell.method]
         grants = rule.certain_grants(stage_ones, len(self._samples), cell.threshold)
         decided = self._samples if len(stage_ones) == len(self._samples) else grants
         for sample_id in [i for i in decided if i in firsts and i not in run.begun]:

@@ -13,8 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from evals.execution.connection import Server
 from evals.execution.group_run import GroupRun
 from evals.execution.meter import Silence, Snapshot
-from evals.execution.methods import Worker
 from evals.execution.progress import View
+from evals.execution.worker import Worker
 from evals.records.failures import FailureLog
 from evals.records.plan import Cell, Group, Plan
 from evals.records.results import ResultStore
@@ -43,7 +43,7 @@ def run_group(
         ServerError: the server does not answer, or refuses the key.
         StoreError: nothing can be written.
     """
-    experiment = worker.settings
+    experiment = worker.experiment
     shares = experiment.shared_tokens(group.first) is not None
     pool = ThreadPoolExecutor(len(experiment.samples) if shares else experiment.concurrency)
     run = GroupRun(group, plan, worker, store, failures, view, pool)

@@ -10,14 +10,13 @@ import gc
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 import psutil
 
-from eager_sgl.config import EagerConfig, SamplingConfig
-from eager_sgl.core import PromptResult
+from eager_sgl import EagerConfig, EagerInit, PromptResult, SamplingConfig
 from evals.throughput.instant_server import NUM_BRANCHING_STEPS, PROMPT, instant_server
 
 __all__ = ["ClientSpeed", "time_client"]
@@ -73,10 +72,9 @@ def _time(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> ClientS
 
 
 def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[PromptResult]:
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import TokenEndpoint, generate_all
     from eager_sgl.engine.probe import ServerProfile
     from eager_sgl.engine.transport import Transport
-    from eager_sgl.program import eager_init
 
     profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100)
     endpoint = TokenEndpoint(Transport(url), profile)
@@ -88,15 +86,8 @@ def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[Pr
         sampling=SamplingConfig(max_new_tokens=NUM_TOKENS),
     )
 
-    def run(_: int) -> PromptResult:
-        result: PromptResult = eager_init.run(
-            prompt=PROMPT, config=config, backend=endpoint
-        ).ret_value
-        return result
-
     num_prompts = num_live // PER_PROMPT
-    with ThreadPoolExecutor(num_prompts) as pool:
-        return list(pool.map(run, range(num_prompts)))
+    return generate_all([PROMPT] * num_prompts, repeat(EagerInit(config)), endpoint, num_prompts)
 
 
 def _resident() -> int:

@@ -20,16 +20,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, TypeVar
 
-from eager_sgl.config import EagerConfig
-from eager_sgl.core import PromptResult, TokenCounts
+from eager_sgl import EagerConfig, EagerInit, PromptResult, TokenCounts
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
 from eager_sgl.engine.transport import Transport
 
 if TYPE_CHECKING:
-    from eager_sgl.embedded.runtime import EmbeddedRuntime
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import EmbeddedRuntime, TokenEndpoint
 
 __all__ = [
     "Cost",
@@ -127,16 +126,10 @@ def grow_trees(
     observer: Observer,
 ) -> tuple[Cost, list[PromptResult]]:
     """EAGer-init on all prompts."""
-    from eager_sgl.program import eager_init
-
-    def run(prompt: Sequence[int]) -> PromptResult:
-        result: PromptResult = eager_init.run(
-            prompt=prompt, config=config, backend=endpoint
-        ).ret_value
-        return result
+    from eager_sgl import generate_all
 
     with observer.measured() as measure:
-        results = _at_once(run, prompts, num_at_once)
+        results = generate_all(prompts, repeat(EagerInit(config)), endpoint, num_at_once)
     counts = sum((result.counts for result in results), TokenCounts())
     return measure(counts.unique - counts.forced, counts), results
 

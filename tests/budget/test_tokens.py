@@ -6,8 +6,7 @@ import random
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,20 +16,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from eager_sgl import (
     BestEntry,
+    BestFirst,
     Bidder,
     EagerConfig,
+    EagerInit,
     PromptResult,
     SamplingConfig,
     SearchConfig,
     Sequence,
     TokenLedger,
 )
-from eager_sgl.program import search
 from eager_sgl.search.priorities import find_priority
 from eager_sgl.tree import TokenTree
 from programs.together import answer_together
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.searches import search_of
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 HANGS = 60
@@ -123,8 +124,8 @@ def test_a_failed_search_keeps_no_other_waiting() -> None:
     assert waiting.result(0)
 
 
-@pytest.mark.parametrize("config", [SearchConfig(), EagerConfig(threshold=1.0)])
-def test_a_failed_program_keeps_no_other_waiting(config: EagerConfig | SearchConfig) -> None:
+@pytest.mark.parametrize("prompt", [(9,), ()])
+def test_a_failed_program_keeps_no_other_waiting(prompt: tuple[int, ...]) -> None:
     """Whether it fails while it runs, or is refused before it begins."""
     ledger = TokenLedger(100)
     failing, other = ledger.join(constant), ledger.join(constant)
@@ -133,10 +134,11 @@ def test_a_failed_program_keeps_no_other_waiting(config: EagerConfig | SearchCon
     def raises(tree: TokenTree, sequences: Items[Sequence]) -> bool:
         raise RuntimeError("no rule")
 
-    config = replace(config, sampling=SAMPLING, top_k=VOCABULARY)
+    config = SearchConfig(sampling=SAMPLING, top_k=VOCABULARY)
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
-    with pytest.raises(Exception, match="no rule|until is given for EAGer-init"):
-        search.run(prompt=(9,), config=config, until=raises, bidder=failing, backend=endpoint)
+    method = BestFirst(config, stop=raises, bidder=failing)
+    with pytest.raises(Exception, match="no rule|the prompt is empty"):
+        run_method(method, endpoint, prompt)
     assert waiting.result(0)
 
 
@@ -271,7 +273,6 @@ def run_together(total: int, models: Items[int] = range(6)) -> list[PromptResult
         max_sequences=40,
         width=1,
         top_k=VOCABULARY,
-        priority="joint_cost",
         sampling=SAMPLING,
         reasoning_end=None,
     )
@@ -279,9 +280,7 @@ def run_together(total: int, models: Items[int] = range(6)) -> list[PromptResult
 
     def run(model: int, bidder: Bidder) -> PromptResult:
         endpoint = endpoint_of(ScriptedServer(mixed_distribution(model)))
-        state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
-        result: PromptResult = state.ret_value
-        return result
+        return run_method(BestFirst(config, priority="joint_cost", bidder=bidder), endpoint)
 
     with ThreadPoolExecutor(len(models)) as pool:
         results = list(pool.map(run, models, bidders, timeout=HANGS))
@@ -348,17 +347,17 @@ def test_a_search_bids_its_utility_and_its_expected_cost(order: str, width: int)
     """Sequences of a model that never ends them are four tokens long."""
     bidder = GrantingAll()
     endpoint = endpoint_of(ScriptedServer(lambda path: (1e-9, 0.4, 0.3, 0.2, 0.1 - 1e-9)))
-    config = SearchConfig(
-        order=cast(Any, order),
+    method = search_of(
+        order,
+        priority="probability",
+        bidder=bidder,
         max_sequences=10,
         width=width,
         top_k=VOCABULARY,
-        priority="probability",
         sampling=SAMPLING,
         reasoning_end=None,
     )
-    state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
-    result = state.ret_value
+    result = run_method(method, endpoint)
     spent, drawn = 4, 1
     for bid in bidder.bids:
         num_opened = min(width, drawn, 10 - drawn)
@@ -382,7 +381,7 @@ def test_a_failed_utility_keeps_no_other_waiting() -> None:
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     config = SearchConfig(sampling=SAMPLING, top_k=VOCABULARY)
     with pytest.raises(RuntimeError, match="no utility"):
-        search.run(prompt=(9,), config=config, bidder=failing, backend=endpoint)
+        run_method(BestFirst(config, bidder=failing), endpoint)
     assert waiting.result(0)
 
 
@@ -392,27 +391,25 @@ def test_a_refused_prompt_keeps_no_other_waiting() -> None:
     waiting = other.offer(3, value=1.0, expected=5)
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     with pytest.raises(ValueError, match="empty"):
-        search.run(prompt=(), config=SearchConfig(), bidder=failing, backend=endpoint)
+        run_method(BestFirst(SearchConfig(), bidder=failing), endpoint, prompt=())
     assert waiting.result(0)
 
 
 def test_prompts_answered_together_share_tokens_and_report_a_failure() -> None:
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(3)))
-    config = SearchConfig(
-        order="trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
+    search = search_of(
+        "trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
     )
     prompts = [(9,), (9, 9), (9, 9, 9)]
-    results = answer_together(prompts, config, hash, 8, endpoint)
+    results = answer_together(prompts, search, hash, 8, endpoint)
     assert [result.prompt_ids for result in results] == prompts
     spent = [result.counts.generated for result in results]
     assert 24 - 8 <= sum(spent) <= 24 + 8
     with pytest.raises(ValueError, match="empty"):
-        answer_together([(9,), (), (9, 9)], config, hash, 20, endpoint)
+        answer_together([(9,), (), (9, 9)], search, hash, 20, endpoint)
 
 
 def test_eager_init_cannot_bid() -> None:
-    bidder = TokenLedger(10).join(constant)
-    endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
-    config = EagerConfig(threshold=1.0)
-    with pytest.raises(ValueError, match="only searches have rounds"):
-        search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint).get_var("x")
+    arguments: dict[str, Any] = {"bidder": TokenLedger(10).join(constant)}
+    with pytest.raises(TypeError, match="bidder"):
+        EagerInit(EagerConfig(threshold=1.0), **arguments)

@@ -15,7 +15,7 @@ import pytest
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl import connect
+from eager_sgl import BestFirst, EagerInit, FullParallel, connect, generate, resume, set_prompt
 from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.core import PromptResult
 from eager_sgl.engine import limits, probe
@@ -34,7 +34,6 @@ from eager_sgl.errors import (
     ServerUnreachableError,
     ServerUnsuitableError,
 )
-from eager_sgl.program import eager_init, parallel, resume, search, set_prompt
 from tests.fakes.http_server import Spoil, hanging, scripted_sglang, serving
 from tests.fakes.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -44,21 +43,20 @@ EAGER = EagerConfig(threshold=1.0, sampling=SAMPLING)
 
 def run_parallel(
     endpoint: TokenEndpoint,
-    num: Any = 2,
+    num: float = 2,
     prompt: Any = (9,),
     sampling: SamplingConfig = SAMPLING,
 ) -> PromptResult:
-    result: PromptResult = parallel.run(
-        prompt=prompt, num_sequences=num, sampling=sampling, backend=endpoint
-    ).ret_value
+    method = FullParallel(sampling, num)  # type: ignore[arg-type]
+    result: PromptResult = generate.run(prompt=prompt, method=method, backend=endpoint).ret_value
     return result
 
 
 def run_config(
     endpoint: TokenEndpoint, config: EagerConfig | SearchConfig, prompt: Any = (9,)
 ) -> PromptResult:
-    program = eager_init if isinstance(config, EagerConfig) else search
-    result: PromptResult = program.run(prompt=prompt, config=config, backend=endpoint).ret_value
+    method = EagerInit(config) if isinstance(config, EagerConfig) else BestFirst(config)
+    result: PromptResult = generate.run(prompt=prompt, method=method, backend=endpoint).ret_value
     return result
 
 
@@ -390,7 +388,7 @@ def test_stop_tokens_of_another_model_are_refused(endpoint: TokenEndpoint) -> No
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, float("nan")])
 def test_an_invalid_number_of_sequences_is_refused(endpoint: TokenEndpoint, number: float) -> None:
-    with pytest.raises(ValueError, match="num_sequences is"):
+    with pytest.raises(ValueError, match="max_sequences is"):
         run_parallel(endpoint, number)
     result = run_parallel(endpoint, 1)
     arguments = {"prompt": (9,), "result": result, "sampling": SAMPLING, "backend": endpoint}

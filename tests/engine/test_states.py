@@ -11,7 +11,7 @@ import pytest
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl import continue_from, eager_generate, set_prompt
+from eager_sgl import EagerInit, continue_from, eager_generate, set_prompt
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
@@ -90,7 +90,7 @@ def test_a_sequence_follows_text_that_the_program_has_just_appended(
     @sgl.function  # type: ignore[untyped-decorator]
     def program(s: ProgramState) -> Any:
         set_prompt(s, PROMPT)
-        sequence = eager_generate(s, CONFIG).sequences[0]
+        sequence = eager_generate(s, EagerInit(CONFIG)).sequences[0]
         s += "text"
         continue_from(s, sequence)
         kept = sequence.token_ids[: -1 if sequence.finish_reason == "stop" else None]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from evals.execution import evaluation, methods
+from evals.execution import calls, evaluation
 from evals.execution.connection import Server
 from evals.report.page import plots
 from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generate_all, server
@@ -27,9 +27,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
     def use(function: Generate, on: Server | None = None) -> None:
         servers[:] = [on or server()]
-        for name in methods.FIRST:
-            monkeypatch.setitem(methods.FIRST, name, function)
+        for name in calls.FIRST_STAGES:
+            monkeypatch.setitem(calls.FIRST_STAGES, name, function)
 
     use(generate)
-    monkeypatch.setitem(methods.FIRST, "parallel", generate_all)
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", generate_all)
     return use

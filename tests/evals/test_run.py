@@ -17,7 +17,7 @@ from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.errors import AuthenticationError, RuntimeStoppedError, ServerUnreachableError
 from evals import run
 from evals.execution import stages
-from evals.execution.methods import Call
+from evals.execution.calls import Call
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import (
     PROFILE,
@@ -92,7 +92,7 @@ def test_every_prompt_may_spend_m(tmp_path: Path, scripted: Scripted) -> None:
     def spend_all(call: Call) -> PromptResult:
         granted.append(call.account.granted)
         call.account.commit(call.account.granted)
-        return result(["x"] * call.account.granted, max_sequences=call.config.max_sequences)
+        return result(["x"] * call.account.granted, max_sequences=call.method.max_sequences)
 
     scripted(spend_all)
     arguments = ["--limit", "8", "--max-sequences", "3", "--output-dir", str(tmp_path)]

@@ -13,11 +13,11 @@ from tests.fakes.scripted import ScriptedServer
 class Interrupting(ScriptedServer):
     """Cuts answers off: at a number of tokens drawn beforehand, or after some reports of a gate.
 
-    Both are moments that no token has chosen which did not come.
+    Neither moment depends on the tokens that are cut off.
     """
 
     probability = 0.0
-    """Of a request; while a client connects it is none."""
+    """Of an interruption per request; 0 while a client connects."""
 
     def start(
         self,
@@ -50,17 +50,17 @@ class Interrupting(ScriptedServer):
         number = self.random_number(asked) if is_cut and asked else asked
         body = body | {"sampling_params": params | {"max_new_tokens": number}}
         answer = super().post(path, lambda: body)
-        # SGLang says so even of a request whose last token was a stop token.
+        # As SGLang does, even if the last token is a stop token.
         if number < asked and len(answer["output_ids"]) == number:
             answer["meta_info"]["finish_reason"] = {"type": "abort", "message": "told to stop"}
         return decode(answer)
 
-    def random_number(self, most: int) -> int:
-        """Of tokens that an answer is cut to."""
-        return self._order.randrange(most)
+    def random_number(self, limit: int) -> int:
+        """The number of tokens that an answer is cut to."""
+        return self._order.randrange(limit)
 
     def parts(self, answer: Json) -> Iterator[Json]:
-        """What a stream passes on: each step that the gate reports, and the tokens up to it."""
+        """The stream: every step that the gate reports, with the tokens up to it."""
         reports = answer["meta_info"].get(GATE_REPORT, [])
         left = self._order.randint(1, 3) if self._order.random() < self.probability else -1
         reports = [report for report in reports if report[0] + 1 < len(answer["output_ids"])]

@@ -1,4 +1,4 @@
-"""EAGer-init one token at a time, every outcome with its probability: what chunks must equal."""
+"""EAGer-init token by token, every tree with its exact probability: the reference for chunks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from eager_sgl.core import PromptResult
 from tests.fakes.scripted import CLOSE, EOS, Distribution, tempered
 
 Tree = tuple[tuple[tuple[int, ...], int | None, int | None], ...]
-"""For every sequence: its tokens, its parent, the position where it branched off."""
+"""(tokens, parent, position of the branch) of every sequence."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """All sequences so far; `turn` is the one whose step at `position` comes next."""
+    """All sequences so far; `turn` is the next sequence to step at `position`."""
 
     sequences: Tree
     position: int = 0
@@ -34,7 +34,7 @@ def tree_of(result: PromptResult) -> Tree:
 
 
 def tree_distribution(distribution: Distribution, config: EagerConfig) -> dict[Tree, float]:
-    """Every tree that DESIGN's rules can end in, with its exact probability."""
+    """Every possible tree with its exact probability."""
     done: dict[Tree, float] = defaultdict(float)
     open_states = {_State((((), None, None),)): 1.0}
     while open_states:
@@ -56,7 +56,7 @@ def _ended(tokens: tuple[int, ...], config: EagerConfig) -> bool:
 def _step(
     state: _State, distribution: Distribution, config: EagerConfig
 ) -> list[tuple[_State, float]]:
-    """Move one sequence on by one token; after the last one, go to the next position."""
+    """Advance a sequence by a token; after the last sequence, advance the position."""
     if state.turn >= state.num_at_start:
         return [
             (

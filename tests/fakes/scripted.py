@@ -18,12 +18,12 @@ from eager_sgl.engine.protocol import GATE_REPORT, Json
 from eager_sgl.engine.shapes import ShapeError
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
-from eager_sgl.signals import retemper, top_k_entropy
+from eager_sgl.signals import Floats, retemper, top_k_entropy
 
 VOCABULARY = 5
 EOS, CLOSE = 0, 1
 NUM_IDS = 1000
-"""Ids that a request may hold: prompts are made of others than the ones that are drawn."""
+"""Number of ids that a request may hold; prompts have ids that are never drawn."""
 
 Distribution = Callable[[tuple[int, ...]], tuple[float, ...]]
 """Path of generated tokens -> probability of each token of the vocabulary, at temperature 1."""
@@ -44,17 +44,17 @@ def mixed_distribution(model: int) -> Distribution:
 
 
 @cache
-def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float) -> np.ndarray:
-    """What is sampled from; temperature 0 is greedy."""
+def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float) -> Floats:
+    """The distribution that is sampled from; temperature 0 is greedy."""
     if temperature == 0:
-        return np.eye(len(probabilities))[int(np.argmax(probabilities))]
+        return np.asarray(np.eye(len(probabilities))[int(np.argmax(probabilities))])
     weights = np.array(probabilities) ** (1 / temperature)
     weights /= weights.sum()
     order = np.argsort(-weights, kind="stable")
     before = np.cumsum(weights[order]) - weights[order]
     if top_p < 1:
         weights[order[before >= top_p]] = 0
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 class ScriptedServer(Transport):
@@ -99,8 +99,8 @@ class ScriptedServer(Transport):
         done: Callable[[Any], None],
         progress: Callable[[Any], None] | None = None,
     ) -> None:
-        """Answers in any order, as a server does that is busy with others too."""
-        self._go_on_later(self._answer(path, build, decode, done, progress))
+        """Answers in any order, as a busy server does."""
+        self._continue_later(self._answer(path, build, decode, done, progress))
 
     def _answer(
         self,
@@ -110,7 +110,7 @@ class ScriptedServer(Transport):
         done: Callable[[Any], None],
         progress: Callable[[Any], None] | None,
     ) -> Iterator[None]:
-        """A part of the answer at a time."""
+        """Answers one part at a time."""
         try:
             body = build()
             answer = self.post(path, lambda: body)
@@ -119,30 +119,31 @@ class ScriptedServer(Transport):
                     reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
                     answer = part | {"meta_info": part["meta_info"] | reason}
                     break
+                assert progress is not None
                 progress(decode(part))
                 yield
-            outcome = self._decoded(answer, decode)
+            outcome: Any = self._decoded(answer, decode)
         except Exception as error:
             outcome = error
         done(outcome)
 
-    def _go_on_later(self, work: Iterator[None]) -> None:
+    def _continue_later(self, work: Iterator[None]) -> None:
         with self._lock:
             self._pending.append(work)
-        threading.Thread(target=self._go_on_with_any).start()
+        threading.Thread(target=self._continue_any).start()
 
-    def _go_on_with_any(self) -> None:
+    def _continue_any(self) -> None:
         with self._lock:
             work = self._pending.pop(self._order.randrange(len(self._pending)))
         for _ in work:
-            self._go_on_later(work)
+            self._continue_later(work)
             return
 
     def notify(self, path: str, body: Json) -> None:
         self.notified.append((path, body))
 
     def restart(self, seed: int) -> None:
-        """Empty the cache and begin another series of draws."""
+        """Empty the cache and start another series of draws."""
         self.seed = seed
         self._cached.clear()
         self._asked.clear()
@@ -166,7 +167,7 @@ class ScriptedServer(Transport):
             raise MalformedAnswerError(str(error)) from error
 
     def _about_itself(self, path: str) -> Json:
-        return {
+        answers: dict[str, Json] = {
             "/model_info": {"model_path": "scripted"},
             "/server_info": {
                 "version": "0.5.23",
@@ -175,7 +176,8 @@ class ScriptedServer(Transport):
                 "speculative_algorithm": None,
             },
             "/v1/models": {"data": [{"max_model_len": self.context_length}]},
-        }[path]
+        }
+        return answers[path]
 
     def post(
         self,
@@ -186,12 +188,13 @@ class ScriptedServer(Transport):
         patience: Patience = PATIENT,
     ) -> Any:
         answer = self.answer(path, build())
-        for part in self.parts(answer) if progress else ():
-            progress(decode(part))
+        if progress is not None:
+            for part in self.parts(answer):
+                progress(decode(part))
         return self._decoded(answer, decode)
 
     def answer(self, path: str, body: Json | None = None) -> Json:
-        """The JSON value that it answers with; what tests change."""
+        """The JSON value of an answer; tests replace it."""
         if body is None:
             return self._about_itself(path)
         if path == "/tokenize":
@@ -211,8 +214,9 @@ class ScriptedServer(Transport):
             raise RequestRejectedError(f"logit_bias must has keys in [0, {NUM_IDS - 1}]")
         generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
         temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
-        path, rows, reason = ids[len(self.prompt) :], [], {"type": "length"}
-        reports = []
+        path, rows = ids[len(self.prompt) :], []
+        reason: Json = {"type": "length"}
+        reports: list[list[Any]] = []
         if len(ids) >= self.context_length - 6:
             raise RequestRejectedError(f"input length {len(ids)}")
         for place in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
@@ -224,7 +228,7 @@ class ScriptedServer(Transport):
                 token = int(next(iter(bias)))
             else:
                 weights = tempered(probabilities, temperature, top_p)
-                token = generator.choices(range(VOCABULARY), weights)[0]
+                token = generator.choices(range(VOCABULARY), weights.tolist())[0]
             raw = self.logprobs_are_raw or temperature == 0
             rows.append(np.log(tempered(probabilities, 1.0 if raw else temperature, 1.0)))
             path = (*path, token)
@@ -253,16 +257,16 @@ class ScriptedServer(Transport):
             return self._asked[ids]
 
     def parts(self, answer: Json) -> Iterator[Json]:
-        """What a stream sends before its end: after steps that the gate tells of, or after more."""
+        """The parts of a stream before its end, sent after reported steps or later."""
         reports = answer.get("meta_info", {}).get(GATE_REPORT, ())
         number = len(answer.get("output_ids", ()))
-        for told in range(1, len(reports) + 1):
-            until = reports[told][0] if told < len(reports) else number
+        for num_reported in range(1, len(reports) + 1):
+            until = reports[num_reported][0] if num_reported < len(reports) else number
             if self._order.random() < 0.7:
-                first = reports[told - 1][0] + 1
+                first = reports[num_reported - 1][0] + 1
                 length = self._order.randint(first, max(until, first))
                 if length < number:
-                    meta = {"finish_reason": None, GATE_REPORT: reports[:told]}
+                    meta = {"finish_reason": None, GATE_REPORT: reports[:num_reported]}
                     yield {
                         "output_ids": answer["output_ids"][:length],
                         "meta_info": answer["meta_info"] | meta,
@@ -277,8 +281,8 @@ class ScriptedServer(Transport):
         return max(hits, default=0)
 
 
-def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[list] | None:
-    """What the gate says of a step that it fires at; None if it does not."""
+def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[list[Any]] | None:
+    """The gate's report of a step; None below θ."""
     if not params:
         return None
     order = np.argsort(-np.array(probabilities), kind="stable")[: int(params["eager_k"])]
@@ -288,8 +292,8 @@ def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[
     return [order.tolist(), top.tolist()] if fires else None
 
 
-def _asked_fields(candidates: list[int], rows: list[np.ndarray]) -> Json:
-    """Logprobs of given tokens; those beyond the vocabulary are never drawn."""
+def _asked_fields(candidates: list[int], rows: list[Floats]) -> Json:
+    """Logprobs of given tokens; those outside the vocabulary are never drawn."""
     asked = [
         [[float(row[t]) if t < VOCABULARY else -math.inf, t, None] for t in candidates]
         for row in rows
@@ -297,7 +301,7 @@ def _asked_fields(candidates: list[int], rows: list[np.ndarray]) -> Json:
     return {"input_token_ids_logprobs": [None], "output_token_ids_logprobs": asked}
 
 
-def _logprob_fields(body: Json, rows: list[np.ndarray], output: tuple[int, ...]) -> Json:
+def _logprob_fields(body: Json, rows: list[Floats], output: tuple[int, ...]) -> Json:
     k = body["top_logprobs_num"]
     orders = [np.argsort(-row, kind="stable")[:k] for row in rows]
     values = np.array([row[order] for row, order in zip(rows, orders, strict=True)], np.float32)

@@ -46,12 +46,12 @@ LIMIT_SECONDS = 10
 LIMITS = ("--request-timeout", str(LIMIT_SECONDS), "--silence-timeout", str(LIMIT_SECONDS))
 
 _TOKENS = """
-from eager_sgl import EagerConfig, connect, eager_init
+from eager_sgl import EagerConfig, EagerInit, connect, generate
 endpoint, outcomes = connect("{url}", api_key="{key}"), []
 for prompt in ([120], [-1], [10**9], b"abc"):
     try:
         config = EagerConfig(threshold=0.7, max_sequences=2)
-        eager_init.run(prompt=prompt, config=config, backend=endpoint).ret_value
+        generate.run(prompt=prompt, method=EagerInit(config), backend=endpoint).ret_value
         outcomes.append(f"{{prompt}} is accepted")
     except Exception as error:
         outcomes.append(f"{{type(error).__name__}}: {{error}}")

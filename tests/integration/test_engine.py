@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import sglang as sgl
+from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
     EagerConfig,
+    EagerInit,
+    FullParallel,
     SamplingConfig,
+    TokenEndpoint,
     connect,
     continue_from,
     eager_generate,
-    eager_init,
-    parallel,
+    generate,
 )
 from eager_sgl.errors import AuthenticationError, RequestRejectedError, ServerUnsuitableError
 from eager_sgl.signals import retemper, top_k_entropy
@@ -29,7 +34,7 @@ MESSAGES = [{"role": "user", "content": instruction(Problem((3, 8, 3, 18), 2, 4)
 THRESHOLD = 0.7
 
 
-def config_of(chunk_tokens=16, **sampling):
+def config_of(chunk_tokens: int = 16, **sampling: Any) -> Any:
     sampling = {"temperature": 0.6, "max_new_tokens": 300} | sampling
     return EagerConfig(
         threshold=THRESHOLD,
@@ -40,14 +45,16 @@ def config_of(chunk_tokens=16, **sampling):
     )
 
 
-def flush(endpoint):
-    """Empty the radix cache, which the server refuses while anything runs."""
+def flush(endpoint: TokenEndpoint) -> Any:
+    """Empty the radix cache; the server refuses that while requests run."""
     endpoint.flush_cache()
 
 
-def reread(endpoint, prompt_ids, token_ids, num_top=20):
-    """The model's own logprobs of a sequence sent as a prompt: one (logprob, top) per token."""
-    answer = endpoint.transport.post(
+def reread(
+    endpoint: TokenEndpoint, prompt_ids: Sequence[int], token_ids: Sequence[int], num_top: int = 20
+) -> Any:
+    """The model's logprobs of a sequence sent as a prompt: one (logprob, top) per token."""
+    answer: Any = endpoint.transport.post(
         "/generate",
         lambda: {
             "input_ids": [*prompt_ids, *token_ids],
@@ -63,38 +70,42 @@ def reread(endpoint, prompt_ids, token_ids, num_top=20):
     return logprobs, [np.array([entry[0] for entry in top]) for top in tops]
 
 
-def test_the_server_is_what_it_should_be(endpoint):
+def test_the_profile_is_that_of_the_runtime(endpoint: TokenEndpoint) -> None:
     assert endpoint.profile.logprobs == "tempered"
     assert endpoint.profile.page_size == 1
     assert endpoint.profile.context_length >= 512
 
 
-def test_every_request_prefills_one_token_and_the_prompt_once(endpoint):
+def test_every_request_prefills_one_token_and_the_prompt_once(endpoint: TokenEndpoint) -> None:
     flush(endpoint)
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     assert len(result.sequences) > 1
     assert result.counts.prefilled == len(result.prompt_ids) + result.counts.requests - 1
 
 
-def test_full_parallel_prefills_the_prompt_once(endpoint):
+def test_full_parallel_prefills_the_prompt_once(endpoint: TokenEndpoint) -> None:
     flush(endpoint)
     sampling = SamplingConfig(max_new_tokens=300)
-    result = parallel.run(
-        prompt=MESSAGES, num_sequences=8, sampling=sampling, backend=endpoint
+    result = generate.run(
+        prompt=MESSAGES, method=FullParallel(sampling, 8), backend=endpoint
     ).ret_value
     assert result.counts.prefilled == len(result.prompt_ids) + 8
 
 
-def test_unique_tokens_are_the_distinct_prefixes(endpoint):
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+def test_unique_tokens_are_the_distinct_prefixes(endpoint: TokenEndpoint) -> None:
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     paths = [s.token_ids for s in result.sequences]
     assert result.counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
 
 
-def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint):
-    def tree(chunk_tokens):
+def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint: TokenEndpoint) -> None:
+    def tree(chunk_tokens: int) -> Any:
         config = config_of(chunk_tokens, temperature=0.0)
-        result = eager_init.run(prompt=MESSAGES, config=config, backend=endpoint).ret_value
+        result = generate.run(prompt=MESSAGES, method=EagerInit(config), backend=endpoint).ret_value
         return [(s.token_ids, s.parent) for s in result.sequences]
 
     trees = [tree(chunk_tokens) for chunk_tokens in (5, 16, 300)]
@@ -102,10 +113,10 @@ def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint):
     assert trees[0] == trees[1] == trees[2]
 
 
-def test_sequences_read_again_give_the_recorded_logprobs(endpoint):
-    """At temperature 1, where returned logprobs are the model's own for input and output alike."""
+def test_sequences_read_again_give_the_recorded_logprobs(endpoint: TokenEndpoint) -> None:
+    """At temperature 1, where the logprobs of inputs and outputs are both the model's."""
     config = config_of(temperature=1.0)
-    result = eager_init.run(prompt=MESSAGES, config=config, backend=endpoint).ret_value
+    result = generate.run(prompt=MESSAGES, method=EagerInit(config), backend=endpoint).ret_value
     compared = 0
     for sequence in result.sequences:
         logprobs, _ = reread(endpoint, result.prompt_ids, sequence.token_ids)
@@ -116,9 +127,11 @@ def test_sequences_read_again_give_the_recorded_logprobs(endpoint):
     assert compared > 50
 
 
-def test_branch_points_read_again_give_the_recorded_evidence(endpoint):
+def test_branch_points_read_again_give_the_recorded_evidence(endpoint: TokenEndpoint) -> None:
     """At τ = 0.6 too: the conversion to temperature 1 is exact over the top K."""
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     for sequence in result.sequences[1:]:
         point = sequence.branch
         _, tops = reread(endpoint, result.prompt_ids, sequence.token_ids)
@@ -128,8 +141,10 @@ def test_branch_points_read_again_give_the_recorded_evidence(endpoint):
         assert point.probabilities == pytest.approx(tuple(probabilities[:2]), abs=2e-3)
 
 
-def test_reasoning_is_closed_and_the_answer_follows(endpoint):
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+def test_reasoning_is_closed_and_the_answer_follows(endpoint: TokenEndpoint) -> None:
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     finished = [s for s in result.sequences if s.finish_reason == "stop"]
     assert finished
     for sequence in finished:
@@ -142,25 +157,27 @@ def test_reasoning_is_closed_and_the_answer_follows(endpoint):
         assert close not in sequence.token_ids[: sequence.branch.position]
 
 
-def test_stop_tokens_are_known(endpoint):
-    result = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+def test_stop_tokens_are_known(endpoint: TokenEndpoint) -> None:
+    result = generate.run(
+        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
+    ).ret_value
     (eos,) = {s.token_ids[-1] for s in result.sequences if s.finish_reason == "stop"}
     assert endpoint.is_stop_token(eos)
     assert not endpoint.is_stop_token(result.sequences[0].token_ids[0])
 
 
-def test_text_and_tokens_go_round(endpoint):
+def test_token_ids_and_messages_are_the_same_prompt(endpoint: TokenEndpoint) -> None:
     ids = endpoint.encode(MESSAGES)
-    result = eager_init.run(prompt=ids, config=config_of(), backend=endpoint).ret_value
-    again = eager_init.run(prompt=MESSAGES, config=config_of(), backend=endpoint).ret_value
+    result = generate.run(prompt=ids, method=EagerInit(config_of()), backend=endpoint).ret_value
+    again = generate.run(prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint).ret_value
     assert result.prompt_ids == again.prompt_ids == ids
 
 
-def test_it_runs_inside_another_program_on_its_state(endpoint):
-    @sgl.function
-    def solve(s, question):
+def test_a_program_branches_from_the_tokens_of_its_state(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def solve(s: ProgramState, question: Any) -> Any:
         s += question
-        result = eager_generate(s, config_of())
+        result = eager_generate(s, EagerInit(config_of()))
         continue_from(s, result.sequences[0])
         s += sgl.gen("more", max_tokens=1, temperature=0)
         return result
@@ -175,41 +192,38 @@ def test_it_runs_inside_another_program_on_its_state(endpoint):
     assert state.text().startswith(prompt + chosen.text)
 
 
-@pytest.mark.parametrize("program", [eager_init, parallel])
-def test_sequences_run_to_the_end_of_the_context(endpoint, program):
+@pytest.mark.parametrize("kind", [EagerInit, FullParallel])
+def test_sequences_run_to_the_end_of_the_context(endpoint: TokenEndpoint, kind: Any) -> None:
     """Ten tokens before it; the reasoner's chains are longer."""
     prompt = endpoint.encode(MESSAGES)
     prompt = (prompt * 50)[-endpoint.profile.context_length + 10 :]
     sampling = SamplingConfig(max_new_tokens=500)
-    if program is eager_init:
-        config = EagerConfig(threshold=0.5, max_sequences=8, chunk_tokens=3, sampling=sampling)
-        arguments = {"config": config}
-    else:
-        arguments = {"num_sequences": 8, "sampling": sampling}
-    result = program.run(prompt=prompt, **arguments, backend=endpoint).ret_value
+    config = EagerConfig(threshold=0.5, max_sequences=8, chunk_tokens=3, sampling=sampling)
+    method = FullParallel(sampling, 8) if kind is FullParallel else EagerInit(config)
+    result = generate.run(prompt=prompt, method=method, backend=endpoint).ret_value
     assert {len(s.token_ids) for s in result.sequences} == {10}
 
 
-def test_a_prompt_longer_than_the_context_is_one_sentence(endpoint):
+def test_a_prompt_longer_than_the_context_is_one_sentence(endpoint: TokenEndpoint) -> None:
     ids = endpoint.encode(MESSAGES) * endpoint.profile.context_length
     with pytest.raises(RequestRejectedError, match=f"{len(ids)} tokens"):
-        eager_init.run(prompt=ids, config=config_of(), backend=endpoint)
+        generate.run(prompt=ids, method=EagerInit(config_of()), backend=endpoint)
 
 
 @pytest.mark.parametrize("api_key", ["", "wrong"])
-def test_a_wrong_api_key_is_one_sentence(server_url, api_key):
+def test_a_wrong_api_key_is_one_sentence(server_url: str, api_key: str) -> None:
     with pytest.raises(AuthenticationError, match="refused the API key"):
         connect(server_url, api_key=api_key)
 
 
-def test_a_url_that_is_no_sglang_server_is_an_error(server_url):
+def test_a_url_that_is_no_sglang_server_is_an_error(server_url: str) -> None:
     with pytest.raises(ServerUnsuitableError, match="not as an SGLang server"):
         connect(f"{server_url}/nothing-here", api_key=API_KEY)
 
 
 @pytest.mark.usefixtures("server_url")
-def test_the_servers_key_is_on_no_command_line():
-    """All users of a machine can read them, and requests may bring code."""
+def test_the_servers_key_is_on_no_command_line() -> None:
+    """All users of a machine can read it, and requests may contain code."""
     lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
     assert any("eager_sgl.embedded.process" in line for line in lines)
     assert not any(API_KEY in line for line in lines)

@@ -1,23 +1,30 @@
-"""The real runtime behind a proxy that injects faults, and asked for what would end it."""
+"""The real runtime behind a proxy that injects faults, and with requests that would end it."""
 
 from __future__ import annotations
 
 import multiprocessing
-from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from typing import Any, Literal
 
 import pytest
 import sglang as sgl
+from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
+    BestFirst,
     EagerConfig,
+    EagerInit,
+    FullParallel,
+    Method,
+    PromptResult,
     SamplingConfig,
     SearchConfig,
+    TokenEndpoint,
     connect,
-    eager_init,
-    parallel,
+    generate,
+    generate_all,
     set_prompt,
 )
-from eager_sgl.program import search
 from evals.tasks import find_task
 from tests.conftest import API_KEY
 from tests.faults.proxy import fault_proxy
@@ -30,27 +37,23 @@ GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=120)
 SIZE = 36  # of the bundled reasoner's vocabulary; its tokenizer knows fewer
 
 
-def config_of(monitor, sampling=GREEDY):
-    return EagerConfig(
-        threshold=0.7, max_sequences=4, monitor=monitor, chunk_tokens=16, sampling=sampling
+def eager(monitor: Literal["gate", "chunk"], sampling: Any = GREEDY) -> Any:
+    return EagerInit(
+        EagerConfig(
+            threshold=0.7, max_sequences=4, monitor=monitor, chunk_tokens=16, sampling=sampling
+        )
     )
 
 
-def grow(endpoint, config):
-    program = search if isinstance(config, SearchConfig) else eager_init
-
-    def run(prompt):
-        return program.run(prompt=prompt, config=config, backend=endpoint).ret_value
-
-    with ThreadPoolExecutor(len(PROMPTS)) as pool:
-        return list(pool.map(run, PROMPTS))
+def grow(endpoint: TokenEndpoint, method: Method) -> Any:
+    return generate_all(PROMPTS, repeat(method), endpoint, num_threads=len(PROMPTS))
 
 
-def trees_of(results):
+def trees_of(results: list[PromptResult]) -> Any:
     return [[(s.token_ids, s.parent) for s in result.sequences] for result in results]
 
 
-def require_counts_hold(results, max_sequences):
+def require_counts_hold(results: list[PromptResult], max_sequences: int) -> Any:
     for result in results:
         paths = [s.token_ids for s in result.sequences]
         prefixes = {path[:n] for path in paths for n in range(1, len(path) + 1)}
@@ -61,35 +64,41 @@ def require_counts_hold(results, max_sequences):
 
 
 @pytest.mark.parametrize("monitor", ["gate", "chunk"])
-def test_greedy_trees_are_the_same_through_faults(endpoint, server_url, monitor):
+def test_greedy_trees_are_the_same_through_faults(
+    endpoint: TokenEndpoint, server_url: str, monitor: Literal["gate", "chunk"]
+) -> None:
     with fault_proxy(server_url, PROBABILITY, seed=3) as (url, proxy):
-        through = grow(connect(url, api_key=API_KEY), config_of(monitor))
+        through = grow(connect(url, api_key=API_KEY), eager(monitor))
     assert sum(proxy.injected.values()) > 10
-    assert trees_of(through) == trees_of(grow(endpoint, config_of(monitor)))
+    assert trees_of(through) == trees_of(grow(endpoint, eager(monitor)))
     require_counts_hold(through, 4)
 
 
-def test_everything_finishes_through_faults(server_url):
+def test_everything_finishes_through_faults(server_url: str) -> None:
     sampling = SamplingConfig(temperature=1.0, max_new_tokens=120)
     with fault_proxy(server_url, PROBABILITY, seed=4) as (url, proxy):
         endpoint = connect(url, api_key=API_KEY)
-        require_counts_hold(grow(endpoint, config_of("gate", sampling)), 4)
-        require_counts_hold(grow(endpoint, config_of("chunk", sampling)), 4)
-        require_counts_hold(grow(endpoint, SearchConfig(max_sequences=4, sampling=sampling)), 4)
+        require_counts_hold(grow(endpoint, eager("gate", sampling)), 4)
+        require_counts_hold(grow(endpoint, eager("chunk", sampling)), 4)
+        require_counts_hold(
+            grow(endpoint, BestFirst(SearchConfig(max_sequences=4, sampling=sampling))), 4
+        )
     assert len(proxy.injected) > 5
 
 
 @pytest.mark.parametrize("monitor", ["gate", "chunk"])
-def test_requests_that_take_too_long_are_continued(endpoint, server_url, monitor):
-    """Half a second for a request: most are stopped on their way, and the trees are the same."""
-    hurried = grow(connect(server_url, api_key=API_KEY, request_timeout=0.5), config_of(monitor))
-    patient = grow(endpoint, config_of(monitor))
+def test_requests_that_take_too_long_are_continued(
+    endpoint: TokenEndpoint, server_url: str, monitor: Literal["gate", "chunk"]
+) -> None:
+    """With half a second per request most are interrupted, and the trees are the same."""
+    hurried = grow(connect(server_url, api_key=API_KEY, request_timeout=0.5), eager(monitor))
+    patient = grow(endpoint, eager(monitor))
     assert trees_of(hurried) == trees_of(patient)
     require_counts_hold(hurried, 4)
 
 
-@sgl.function
-def gen(s, options):
+@sgl.function  # type: ignore[untyped-decorator]
+def gen(s: ProgramState, options: Any) -> Any:
     set_prompt(s, (1, 2, 3))
     s += sgl.gen("a", **options)
 
@@ -106,15 +115,14 @@ def gen(s, options):
         lambda e: e.encode("make \ud83d"),
         lambda e: e.decode([[10**9]]),
         lambda e: e.is_stop_token(SIZE),
-        lambda e: parallel.run(
+        lambda e: generate.run(
             prompt=(1, 2),
-            num_sequences=1,
-            sampling=SamplingConfig(stop_token_ids=(10**9,)),
+            method=FullParallel(SamplingConfig(stop_token_ids=(10**9,)), 1),
             backend=e,
         ),
     ],
 )
-def test_what_would_end_the_server_is_refused(endpoint, give):
+def test_tokens_that_would_end_the_server_are_refused(endpoint: TokenEndpoint, give: Any) -> None:
     with pytest.raises(ValueError, match=r"token|bytes|surrogate"):
         give(endpoint)
     assert endpoint.prefill((1, 2)).prompt_tokens == 2
@@ -131,32 +139,36 @@ def test_what_would_end_the_server_is_refused(endpoint, give):
     ],
     ids=str,
 )
-def test_what_a_program_asks_for_does_not_end_the_server(endpoint, options):
+def test_options_of_a_program_do_not_end_the_server(endpoint: TokenEndpoint, options: Any) -> None:
     assert isinstance(gen.run(options, backend=endpoint).error(), ValueError)
     assert endpoint.prefill((1, 2)).prompt_tokens == 2
 
 
 @pytest.mark.parametrize(
-    "config",
+    "method",
     [
-        EagerConfig(threshold=0.7, top_k=100, monitor="chunk", max_sequences=2, sampling=GREEDY),
-        EagerConfig(threshold=0.7, top_k=100, monitor="gate", max_sequences=2, sampling=GREEDY),
-        SearchConfig(top_k=10**6, max_sequences=2, sampling=GREEDY),
+        EagerInit(
+            EagerConfig(threshold=0.7, top_k=100, monitor="chunk", max_sequences=2, sampling=GREEDY)
+        ),
+        EagerInit(
+            EagerConfig(threshold=0.7, top_k=100, monitor="gate", max_sequences=2, sampling=GREEDY)
+        ),
+        BestFirst(SearchConfig(top_k=10**6, max_sequences=2, sampling=GREEDY)),
     ],
 )
-def test_k_above_the_vocabulary_is_all_of_it(endpoint, config):
+def test_k_above_the_vocabulary_is_all_of_it(endpoint: TokenEndpoint, method: Method) -> None:
     assert endpoint.profile.vocabulary_size == SIZE
-    require_counts_hold(grow(endpoint, config), 2)
+    require_counts_hold(grow(endpoint, method), 2)
 
 
-def _grow_one(endpoint, answers):
-    result = parallel.run(
-        prompt=PROMPTS[0], num_sequences=2, sampling=GREEDY, backend=endpoint
+def _grow_one(endpoint: TokenEndpoint, answers: Any) -> Any:
+    result = generate.run(
+        prompt=PROMPTS[0], method=FullParallel(GREEDY, 2), backend=endpoint
     ).ret_value
     answers.put([s.token_ids for s in result.sequences])
 
 
-def test_a_forked_child_uses_the_endpoint_of_its_parent(endpoint):
+def test_a_forked_child_uses_the_endpoint_of_its_parent(endpoint: TokenEndpoint) -> None:
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     child = context.Process(target=_grow_one, args=(endpoint, answers), daemon=True)
@@ -168,5 +180,5 @@ def test_a_forked_child_uses_the_endpoint_of_its_parent(endpoint):
     assert answers.get() == ours.get()
 
 
-def test_a_server_that_answers_says_so(endpoint):
+def test_a_server_that_answers_says_so(endpoint: TokenEndpoint) -> None:
     assert endpoint.is_answering()

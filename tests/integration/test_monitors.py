@@ -1,15 +1,16 @@
-"""Gate and chunks give the same method, on the real runtime."""
+"""Gate and chunks give the same trees and distributions, on the real runtime."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp, ttest_rel
 
-from eager_sgl import EagerConfig, SamplingConfig, TokenCounts, eager_init
-from evals.tasks import find_task
+from eager_sgl import EagerConfig, EagerInit, SamplingConfig, TokenCounts, TokenEndpoint, generate
+from evals.tasks import Sample, find_task
 
 pytestmark = pytest.mark.integration
 
@@ -19,20 +20,24 @@ NUM_REPEATS = 2
 ERROR_PROBABILITY = 1e-3 / 3  # of each of three comparisons failing although nothing differs
 
 
-def run(endpoint, sample, monitor, **sampling):
-    sampling = SamplingConfig(max_new_tokens=256, **sampling)
+def run(
+    endpoint: TokenEndpoint, sample: Sample, monitor: Literal["gate", "chunk"], **options: Any
+) -> Any:
+    sampling = SamplingConfig(max_new_tokens=256, **options)
     config = EagerConfig(threshold=0.7, max_sequences=8, monitor=monitor, sampling=sampling)
-    result = eager_init.run(prompt=sample.prompt, config=config, backend=endpoint).ret_value
+    result = generate.run(
+        prompt=sample.prompt, method=EagerInit(config), backend=endpoint
+    ).ret_value
     assert result.monitor == monitor
     return result
 
 
-def test_the_embedded_runtime_has_a_gate(endpoint):
+def test_the_embedded_runtime_has_a_gate(endpoint: TokenEndpoint) -> None:
     assert endpoint.profile.no_gate is None
 
 
 @pytest.mark.parametrize("sample", SAMPLES[:8], ids=lambda sample: sample.id)
-def test_greedy_trees_are_the_same(endpoint, sample):
+def test_greedy_trees_are_the_same(endpoint: TokenEndpoint, sample: Sample) -> None:
     gate, chunk = (run(endpoint, sample, monitor, temperature=0.0) for monitor in ("gate", "chunk"))
     assert [(s.token_ids, s.parent) for s in gate.sequences] == [
         (s.token_ids, s.parent) for s in chunk.sequences
@@ -44,7 +49,9 @@ def test_greedy_trees_are_the_same(endpoint, sample):
         assert np.exp(ours.logprobs) == pytest.approx(ours.probabilities, abs=1e-3)
 
 
-def test_under_the_gate_a_sequence_is_about_one_request_and_little_is_discarded(endpoint):
+def test_under_the_gate_a_sequence_is_about_one_request_and_little_is_discarded(
+    endpoint: TokenEndpoint,
+) -> None:
     """A segment that no sequence holds is aborted as soon as the client knows."""
     results = [run(endpoint, sample, "gate") for sample in SAMPLES[:8]]
     counts = sum((result.counts for result in results), TokenCounts())
@@ -52,7 +59,7 @@ def test_under_the_gate_a_sequence_is_about_one_request_and_little_is_discarded(
     assert counts.requests < 1.5 * sum(len(result.sequences) for result in results)
 
 
-def measure(endpoint, monitor):
+def measure(endpoint: TokenEndpoint, monitor: Literal["gate", "chunk"]) -> Any:
     """Per prompt: sequences and pass; and the positions of all branches."""
     jobs = [sample for sample in SAMPLES for _ in range(NUM_REPEATS)]
     with ThreadPoolExecutor(16) as pool:
@@ -69,7 +76,9 @@ def measure(endpoint, monitor):
     return (*per_prompt, positions)
 
 
-def test_sequences_positions_and_passes_are_the_same_in_distribution(endpoint):
+def test_sequences_positions_and_passes_are_the_same_in_distribution(
+    endpoint: TokenEndpoint,
+) -> None:
     """Paired t-tests over prompts, and Kolmogorov-Smirnov on the positions of branches."""
     gate, chunk = measure(endpoint, "gate"), measure(endpoint, "chunk")
     assert ttest_rel(gate[0], chunk[0]).pvalue > ERROR_PROBABILITY

@@ -1,4 +1,4 @@
-"""Runs that die at any instant, on the real runtime: nothing lost, nothing doubled."""
+"""Runs killed at any instant, on the real runtime: no result is lost or doubled."""
 
 import json
 import random

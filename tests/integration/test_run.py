@@ -86,7 +86,7 @@ def test_every_line_adds_up(finished: Finished) -> None:
             assert counts["generated"] == counts["unique"] == counts["naive"]
 
 
-def test_every_branch_is_where_the_tree_says(finished: Finished) -> None:
+def test_every_branch_agrees_with_the_tree(finished: Finished) -> None:
     trees = [line for line in lines(finished[0]) if line["method"] != "parallel"]
     assert any(len(line["sequences"]) > 1 for line in trees)
     for line in trees:
@@ -194,7 +194,7 @@ def test_an_interrupted_run_keeps_its_results(
 
 
 class Relay:
-    """Passes connections on to a server until it is cut: a server that dies, for its clients."""
+    """Forwards connections to a server until it is cut: for clients, a server that dies."""
 
     def __init__(self, url: str) -> None:
         target = urlsplit(url)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import sglang as sgl
+from sglang.lang.interpreter import ProgramState
 
-from eager_sgl import EagerConfig, SamplingConfig, continue_from, eager_generate, set_prompt
+from eager_sgl import (
+    EagerConfig,
+    EagerInit,
+    SamplingConfig,
+    TokenEndpoint,
+    continue_from,
+    eager_generate,
+    set_prompt,
+)
 from eager_sgl.errors import EagerError, RequestRejectedError
 from evals.tasks.countdown_rules import Problem, instruction
 
@@ -20,33 +31,33 @@ CONFIG = EagerConfig(
 )
 
 
-def text_of(endpoint, messages=MESSAGES):
+def text_of(endpoint: TokenEndpoint, messages: Any = MESSAGES) -> Any:
     return endpoint.decode([endpoint.encode(messages)])[0]
 
 
-def begin_with_text(s, endpoint):
+def begin_with_text(s: ProgramState, endpoint: TokenEndpoint) -> Any:
     s += text_of(endpoint)
 
 
-def begin_with_messages(s, endpoint):
+def begin_with_messages(s: ProgramState, endpoint: TokenEndpoint) -> Any:
     set_prompt(s, MESSAGES)
 
 
-def begin_with_token_ids(s, endpoint):
+def begin_with_token_ids(s: ProgramState, endpoint: TokenEndpoint) -> Any:
     set_prompt(s, endpoint.encode(MESSAGES))
 
 
-def begin_with_a_sequence(s, endpoint):
+def begin_with_a_sequence(s: ProgramState, endpoint: TokenEndpoint) -> Any:
     set_prompt(s, MESSAGES)
-    continue_from(s, eager_generate(s, CONFIG).sequences[0])
+    continue_from(s, eager_generate(s, EagerInit(CONFIG)).sequences[0])
 
 
-def begin_with_text_and_a_sequence(s, endpoint):
+def begin_with_text_and_a_sequence(s: ProgramState, endpoint: TokenEndpoint) -> Any:
     s += text_of(endpoint)
-    continue_from(s, eager_generate(s, CONFIG).sequences[0])
+    continue_from(s, eager_generate(s, EagerInit(CONFIG)).sequences[0])
 
 
-def begin_with_tokens_and_text(s, endpoint):
+def begin_with_tokens_and_text(s: ProgramState, endpoint: TokenEndpoint) -> Any:
     set_prompt(s, MESSAGES)
     s += "12 = 7"
 
@@ -61,29 +72,29 @@ BEGINNINGS = [
 ]
 
 
-def greedy(name, max_tokens=4, **options):
+def greedy(name: str, max_tokens: int = 4, **options: Any) -> Any:
     return sgl.gen(name, max_tokens=max_tokens, temperature=0, **options)
 
 
-def assert_one_uncached(state, name, token_ids):
+def assert_one_uncached(state: Any, name: str, token_ids: Sequence[int]) -> Any:
     meta = state.get_meta_info(name)
     assert meta["prompt_tokens"] == len(token_ids)
     assert meta["cached_tokens"] == len(token_ids) - 1
 
 
-def fork_once(s):
+def fork_once(s: ProgramState) -> Any:
     forks = s.fork(1)
     forks += greedy("a")
     return forks, 1
 
 
-def fork_several(s):
+def fork_several(s: ProgramState) -> Any:
     forks = s.fork(3)
     forks += greedy("a")
     return forks, 3
 
 
-def fork_forks(s):
+def fork_forks(s: ProgramState) -> Any:
     forks = s.fork(2)
     for fork in forks.states:
         inner = fork.fork(2)
@@ -94,7 +105,7 @@ def fork_forks(s):
     return forks, 2
 
 
-def fork_with_text(s):
+def fork_with_text(s: ProgramState) -> Any:
     forks = s.fork(2)
     forks += lambda index: f"0{index}"
     forks += greedy("a")
@@ -103,9 +114,11 @@ def fork_with_text(s):
 
 @pytest.mark.parametrize("fork", [fork_once, fork_several, fork_forks, fork_with_text])
 @pytest.mark.parametrize("begin", BEGINNINGS)
-def test_a_state_goes_on_from_its_own_tokens_after_a_join(endpoint, begin, fork):
-    @sgl.function
-    def program(s):
+def test_a_state_continues_from_its_tokens_after_a_join(
+    endpoint: TokenEndpoint, begin: Any, fork: Any
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         begin(s, endpoint)
         before = endpoint.token_ids(s)
         forks, num = fork(s)
@@ -121,9 +134,9 @@ def test_a_state_goes_on_from_its_own_tokens_after_a_join(endpoint, begin, fork)
 
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
-def test_a_copy_leaves_the_state_as_it_was(endpoint, begin):
-    @sgl.function
-    def program(s):
+def test_a_copy_leaves_the_state_as_it_was(endpoint: TokenEndpoint, begin: Any) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         begin(s, endpoint)
         before = endpoint.token_ids(s)
         for _ in range(2):
@@ -137,9 +150,11 @@ def test_a_copy_leaves_the_state_as_it_was(endpoint, begin):
 
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
-def test_joined_texts_are_appended_behind_the_states_tokens(endpoint, begin):
-    @sgl.function
-    def program(s):
+def test_joined_texts_are_appended_after_the_tokens_of_the_state(
+    endpoint: TokenEndpoint, begin: Any
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         begin(s, endpoint)
         before, text = endpoint.token_ids(s), s.text()
         forks = s.fork(2)
@@ -150,7 +165,7 @@ def test_joined_texts_are_appended_behind_the_states_tokens(endpoint, begin):
         assert s.text() == text + appended
         after = endpoint.token_ids(s)
         assert after[: len(before)] == before
-        added = endpoint.transport.post(
+        added: Any = endpoint.transport.post(
             "/tokenize", lambda: {"prompt": appended, "add_special_tokens": False}
         )
         assert list(after[len(before) :]) == added["tokens"]
@@ -160,9 +175,9 @@ def test_joined_texts_are_appended_behind_the_states_tokens(endpoint, begin):
     assert program.run(backend=endpoint).error() is None
 
 
-def test_forks_of_a_batch_of_programs(endpoint):
-    @sgl.function
-    def program(s, target):
+def test_forks_of_a_batch_of_programs(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState, target: Any) -> Any:
         begin = [{"role": "user", "content": f"make {target:02d} from 07 05"}]
         s += text_of(endpoint, begin)
         forks = s.fork(2)
@@ -179,9 +194,9 @@ def test_forks_of_a_batch_of_programs(endpoint):
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
 @pytest.mark.parametrize("num", [2, 3, 5])
-def test_several_texts_of_one_gen(endpoint, begin, num):
-    @sgl.function
-    def program(s):
+def test_several_texts_of_one_gen(endpoint: TokenEndpoint, begin: Any, num: int) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         begin(s, endpoint)
         before, text = endpoint.token_ids(s), s.text()
         s += sgl.gen("a", max_tokens=6, temperature=1.0, n=num, ignore_eos=True)
@@ -199,9 +214,9 @@ def test_several_texts_of_one_gen(endpoint, begin, num):
     assert program.run(backend=endpoint).error() is None
 
 
-def test_several_texts_by_an_argument_of_run(endpoint):
-    @sgl.function
-    def program(s):
+def test_several_texts_by_an_argument_of_run(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += text_of(endpoint) + sgl.gen("a")
 
     assert len(program.run(backend=endpoint, n=3, max_new_tokens=3)["a"]) == 3
@@ -209,7 +224,7 @@ def test_several_texts_by_an_argument_of_run(endpoint):
 
 JSON_SCHEMA = json.dumps({"type": "array", "items": {"type": "integer"}, "maxItems": 2})
 
-OPTIONS = {
+OPTIONS: dict[str, tuple[dict[str, Any], Callable[[Any], object]]] = {
     "a stop string": ({"stop": " "}, lambda text: " " not in text),
     "stop strings": ({"stop": ["5", "7"]}, lambda text: not set(text) & {"5", "7"}),
     "a stop token": ({"stop_token_ids": [2, 3]}, lambda text: True),
@@ -226,11 +241,13 @@ OPTIONS = {
 
 @pytest.mark.parametrize("begin", [begin_with_text, begin_with_messages])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_options_of_gen_leave_the_tokens_right(endpoint, option, begin):
+def test_options_of_gen_leave_the_tokens_right(
+    endpoint: TokenEndpoint, option: Any, begin: Any
+) -> None:
     options, is_right = OPTIONS[option]
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         begin(s, endpoint)
         before = endpoint.token_ids(s)
         s += sgl.gen("a", max_tokens=8, temperature=1.0, **options)
@@ -244,9 +261,9 @@ def test_options_of_gen_leave_the_tokens_right(endpoint, option, begin):
     assert program.run(backend=endpoint).error() is None
 
 
-def test_what_a_text_can_be_streamed_and_selected(endpoint):
-    @sgl.function
-    def program(s):
+def test_a_state_of_text_can_be_streamed_and_selected(endpoint: TokenEndpoint) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         s += text_of(endpoint)
         s += greedy("a", max_tokens=12)
         s += sgl.gen("b", choices=["07", "05"])
@@ -261,7 +278,7 @@ def test_what_a_text_can_be_streamed_and_selected(endpoint):
     assert program.run(backend=endpoint).text() == streamed.text()
 
 
-REFUSALS = {
+REFUSALS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "n of 0": (begin_with_messages, {"n": 0}, ValueError, "n of sgl.gen is 0"),
     "n below 0": (begin_with_text, {"n": -2}, ValueError, "n of sgl.gen is -2"),
     "n that is no number": (begin_with_text, {"n": "3"}, ValueError, "n of sgl.gen is '3'"),
@@ -278,11 +295,13 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_a_gen_fails_with_is_raised_where_its_text_is_wanted(endpoint, name):
+def test_the_error_of_a_gen_is_raised_where_its_text_is_read(
+    endpoint: TokenEndpoint, name: str
+) -> None:
     begin, options, kind, words = REFUSALS[name]
 
-    @sgl.function
-    def program(s):
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
         begin(s, endpoint)
         s += sgl.gen("a", max_tokens=4, **options)
         return s["a"]

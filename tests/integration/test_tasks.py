@@ -24,7 +24,7 @@ SHORT = ("--max-new-tokens", "24", "--chunk-tokens", "8", "--theta", "0.3")
 
 
 def evaluated(server_url: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """The summary of a run that was brought to its end."""
+    """The summary of a finished run."""
     where = ("--server", server_url, "--output-dir", str(folder))
     assert run.main([*where, *SMALL, *SHORT, *arguments]) == 0
     content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
@@ -70,13 +70,13 @@ def require_sandbox() -> None:
         pytest.skip(str(error))
 
 
-def test_prompts_of_ones_own_with_answers(server_url: str, tmp_path: Path) -> None:
+def test_user_prompts_with_answers(server_url: str, tmp_path: Path) -> None:
     summary = evaluated(server_url, tmp_path, "--task", str(DATA["own"]))
     assert summary["config"]["has_labels"]
     assert all(row["pass_at_k"] is not None for row in summary["rows"])
 
 
-def test_prompts_of_ones_own_without_answers(
+def test_user_prompts_without_answers(
     server_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     methods = ("--methods", "parallel,eager_init,eager_adapt")
@@ -95,7 +95,7 @@ def test_final_texts_are_what_is_judged(server_url: str, tmp_path: Path) -> None
 
 
 def test_a_preset_of_another_model_runs_on_any_server(server_url: str, tmp_path: Path) -> None:
-    """Its chat options reach the server's template, which does not know them and leaves them be."""
+    """Its chat options reach the server's template, which ignores them."""
     named = ("--preset", "qwen3-4b", "--task", "gsm8k", "--dataset", str(DATA["gsm8k"]))
     summary = evaluated(server_url, tmp_path, *named, "--methods", "eager_init")
     assert summary["config"]["preset"]["name"] == "qwen3-4b"

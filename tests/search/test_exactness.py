@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, SamplingConfig, eager_init, executor, schedule
+from eager_sgl import EagerConfig, EagerInit, SamplingConfig, executor, schedule
 from eager_sgl.core import BranchPoint, Generation
 from eager_sgl.schedule import Leaf, OnlineSchedule
 from eager_sgl.tree import Segment, TokenTree
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.per_token import tree_distribution, tree_of
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
@@ -61,7 +61,7 @@ def misfit(case: str, chunk_tokens: int | str, interrupted: float = 0.0) -> floa
     seen: Counter[Any] = Counter()
     for seed in range(NUM_TREES):
         server.restart(seed)
-        seen[tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)] += 1
+        seen[tree_of(run_method(EagerInit(config), endpoint))] += 1
     exact = tree_distribution(server.distribution, config)
     if not set(seen) <= set(exact):
         return 0.0
@@ -165,7 +165,7 @@ def test_the_comparison_notices_a_wrong_patience() -> None:
 def test_greedy_trees_are_the_same_under_every_monitor(model: int) -> None:
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(model), allows_gate=True))
     trees = {
-        tree_of(eager_init.run(prompt=(9,), config=config, backend=endpoint).ret_value)
+        tree_of(run_method(EagerInit(config), endpoint))
         for config in (config_of("races", chunk, temperature=0) for chunk in (1, 2, 3, 5, 8, GATE))
     }
     (exact,) = tree_distribution(mixed_distribution(model), config_of("races", 1, temperature=0))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from eager_sgl.config import SamplingConfig, SearchConfig
-from eager_sgl.methods import policy_of
+from eager_sgl import SamplingConfig
 from eager_sgl.search.frontier import (
     CERTAIN,
     NO_RESHAPING,
@@ -21,6 +19,7 @@ from eager_sgl.search.frontier import (
 from eager_sgl.steps import Steps
 from eager_sgl.tree import TokenTree
 from tests.fakes.scripted import EOS, VOCABULARY
+from tests.fakes.searches import search_of
 from tests.fakes.trees import DISTRIBUTION, drawn, open_candidate, random_tree
 
 
@@ -140,7 +139,7 @@ def test_searches_store_the_steps_that_are_not_certain_for_their_sampling(
     order: str, temperature: float, top_p: float, stored_below: float
 ) -> None:
     sampling = SamplingConfig(temperature=temperature, top_p=top_p)
-    recorder = policy_of(SearchConfig(order=cast(Any, order), sampling=sampling))
+    recorder = search_of(order, sampling=sampling).policy()
     assert isinstance(recorder, StepRecorder)
     assert recorder.stored_below == stored_below
 

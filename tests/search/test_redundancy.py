@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager_sgl import PromptResult, SamplingConfig, SearchConfig, Sequence
+from eager_sgl import PromptResult, SamplingConfig, Sequence
 from eager_sgl.core import Generation, TopLogprobs
-from eager_sgl.program import search
 from eager_sgl.search.frontier import Candidates, StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, EarlyPeaks
 from eager_sgl.search.redundancy import Divergent, Novel, _Options, divergence, recurrences
 from eager_sgl.signals import Floats
 from eager_sgl.tree import Segment, TokenTree
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import (
     EOS,
     VOCABULARY,
@@ -27,6 +26,7 @@ from tests.fakes.scripted import (
     ScriptedServer,
     mixed_distribution,
 )
+from tests.fakes.searches import search_of
 from tests.fakes.trees import open_candidate
 
 Path = tuple[int, ...]
@@ -184,11 +184,8 @@ def run(distribution: Distribution, seed: int, priority: str, **arguments: Any) 
     server.restart(seed=seed)
     fields: dict[str, Any] = {"max_sequences": 10, "width": 1, "top_k": VOCABULARY}
     fields["sampling"] = SAMPLING
-    config = SearchConfig(**fields | {"priority": priority} | arguments)
-    result: PromptResult = search.run(
-        prompt=(9,), config=config, backend=endpoint_of(server)
-    ).ret_value
-    return result
+    method = search_of(**fields | {"priority": priority} | arguments)
+    return run_method(method, endpoint_of(server))
 
 
 def options_of(distribution: Distribution, path: Path) -> frozenset[int]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import product
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, PromptResult, SamplingConfig, SearchConfig
+from eager_sgl import EagerConfig, EagerInit, PromptResult, SamplingConfig, SearchConfig
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from eager_sgl.search import round_sizes, trie
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
+from tests.fakes.searches import search_of
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 ERROR_PROBABILITY = 1e-5
@@ -37,9 +37,7 @@ def run_on(
 ) -> PromptResult:
     server.restart(seed=seed)
     fields: dict[str, Any] = {"max_sequences": 6, "sampling": SAMPLING, "seed": seed}
-    config = SearchConfig(top_k=VOCABULARY, **fields | arguments)
-    result: PromptResult = search.run(prompt=(9,), config=config, backend=endpoint).ret_value
-    return result
+    return run_method(search_of(top_k=VOCABULARY, **fields | arguments), endpoint)
 
 
 @cache
@@ -174,16 +172,15 @@ def test_a_search_ends_once_all_sequences_are_drawn() -> None:
 @pytest.mark.parametrize("order", ["best_first", "swor"])
 def test_a_round_never_opens_more_than_there_are_sequences(order: str) -> None:
     sizes: list[int] = []
-    config = SearchConfig(
-        order=cast(Any, order), width=4, max_sequences=15, top_k=VOCABULARY, sampling=SAMPLING
+    method = search_of(
+        order,
+        stop=lambda _, sequences: sizes.append(len(sequences)),
+        width=4,
+        max_sequences=15,
+        top_k=VOCABULARY,
+        sampling=SAMPLING,
     )
-    backend = endpoint_of(ScriptedServer(mixed_distribution(3)))
-    search.run(
-        prompt=(9,),
-        config=config,
-        until=lambda _, leaves: sizes.append(len(leaves)),
-        backend=backend,
-    )
+    run_method(method, endpoint_of(ScriptedServer(mixed_distribution(3))))
     assert sizes == [1, 2, 4, 8, 12]
     assert round_sizes(15, width=4) == [*sizes, 15]
 
@@ -207,11 +204,13 @@ def test_a_budget_and_a_stop_rule_end_a_search() -> None:
     ]
     endpoint = endpoint_of(server)
     server.restart(seed=4)
-    config = SearchConfig(top_k=VOCABULARY, sampling=SAMPLING, width=1)
-    state = search.run(
-        prompt=(9,), config=config, until=lambda tree, leaves: len(leaves) >= 3, backend=endpoint
+    method = search_of(
+        stop=lambda _, sequences: len(sequences) >= 3,
+        top_k=VOCABULARY,
+        sampling=SAMPLING,
+        width=1,
     )
-    assert len(state.ret_value.sequences) == 3
+    assert len(run_method(method, endpoint).sequences) == 3
 
 
 def test_candidates_are_opened_by_priority() -> None:
@@ -244,5 +243,4 @@ def test_a_refused_search_names_the_value(arguments: dict[str, Any], said: str) 
 def test_eager_and_searches_run_the_same_program() -> None:
     server = ScriptedServer(mixed_distribution(1))
     config = EagerConfig(threshold=0.8, top_k=VOCABULARY, sampling=SAMPLING)
-    state = search.run(prompt=(9,), config=config, backend=endpoint_of(server))
-    assert state.ret_value.max_sequences == 32
+    assert run_method(EagerInit(config), endpoint_of(server)).max_sequences == 32

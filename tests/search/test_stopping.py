@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from eager_sgl import (
     Consensus,
     EagerConfig,
+    EagerInit,
+    FullParallel,
     PromptResult,
     SamplingConfig,
-    SearchConfig,
     Sequence,
     Solved,
     Stop,
     Unexplored,
 )
 from eager_sgl.engine.protocol import Json
-from eager_sgl.program import search
 from eager_sgl.search.frontier import CERTAIN
 from eager_sgl.search.stopping import unexplored_mass
 from eager_sgl.tree import TokenTree
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import (
     EOS,
     VOCABULARY,
@@ -35,6 +35,7 @@ from tests.fakes.scripted import (
     ScriptedServer,
     mixed_distribution,
 )
+from tests.fakes.searches import search_of
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 MODELS = range(4)
@@ -55,19 +56,15 @@ class CountingServer(ScriptedServer):
         return super().answer(path, body)
 
 
-def run(server: ScriptedServer, until: Stop | None = None, **arguments: Any) -> PromptResult:
+def run(server: ScriptedServer, stop: Stop | None = None, **arguments: Any) -> PromptResult:
     fields: dict[str, Any] = {
         "max_sequences": 12,
         "width": 1,
         "top_k": VOCABULARY,
         "reasoning_end": None,
     }
-    config = SearchConfig(**fields | arguments, sampling=SAMPLING)
-    endpoint = endpoint_of(server)
-    result: PromptResult = search.run(
-        prompt=(9,), config=config, until=until, backend=endpoint
-    ).ret_value
-    return result
+    method = search_of(**fields | arguments, stop=stop, sampling=SAMPLING)
+    return run_method(method, endpoint_of(server))
 
 
 def test_four_equal_answers_are_a_consensus_and_three_are_not() -> None:
@@ -84,14 +81,10 @@ def test_four_equal_answers_are_a_consensus_and_three_are_not() -> None:
     assert not is_consensus(*"aaaabbcc" * 3), "the second of the two largest counts is large"
 
 
-def test_a_rule_is_refused_where_it_would_not_be_asked() -> None:
-    with pytest.raises(Exception, match="until is given for EAGer-init"):
-        search.run(
-            prompt=(9,),
-            config=EagerConfig(threshold=0.5, top_k=VOCABULARY),
-            until=Unexplored(0.5),
-            backend=endpoint_of(ScriptedServer(mixed_distribution(1))),
-        )
+@pytest.mark.parametrize("method", [EagerInit, FullParallel])
+def test_only_searches_take_a_stop_rule(method: Any) -> None:
+    with pytest.raises(TypeError, match="stop"):
+        method(EagerConfig(threshold=0.5, top_k=VOCABULARY), stop=Unexplored(0.5))
 
 
 @pytest.mark.parametrize("order", ["best_first", "swor", "trie_parallel"])

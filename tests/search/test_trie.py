@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import PromptResult, SamplingConfig, SearchConfig
-from eager_sgl.program import search
+from eager_sgl import PromptResult, SamplingConfig
 from eager_sgl.search import sampling
 from eager_sgl.search.trie import Trie
 from eager_sgl.signals import Floats, top_k_mass_bound
 from eager_sgl.tree import TokenTree
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution, tempered
+from tests.fakes.searches import search_of
 
 LENGTH = 3
 
@@ -27,8 +27,8 @@ def run(
 ) -> PromptResult:
     server.restart(seed)
     fields: dict[str, Any] = {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 6}
-    config = SearchConfig(
-        order=cast(Any, order),
+    method = search_of(
+        order,
         top_k=top_k,
         seed=seed,
         reasoning_end=None,
@@ -36,10 +36,7 @@ def run(
         width=arguments.pop("width", 3),
         sampling=SamplingConfig(**fields | arguments),
     )
-    result: PromptResult = search.run(
-        prompt=(9,), config=config, backend=endpoint_of(server)
-    ).ret_value
-    return result
+    return run_method(method, endpoint_of(server))
 
 
 class CheckedTrie(Trie):

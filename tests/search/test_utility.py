@@ -10,17 +10,16 @@ import pytest
 
 from eager_sgl import (
     BestEntry,
-    PromptResult,
+    BestFirst,
     SamplingConfig,
     SearchConfig,
     Sequence,
     Utility,
     VoteUncertainty,
 )
-from eager_sgl.program import search
 from eager_sgl.search.priorities import find_priority
 from eager_sgl.tree import TokenTree
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 
@@ -64,18 +63,16 @@ class GrantingFour:
 
 @pytest.mark.parametrize("priority", ["joint_cost", "flat_joint_cost"])
 def test_the_best_entry_is_the_candidate_that_best_first_opens_next(priority: str) -> None:
-    bidder = GrantingFour(BestEntry(find_priority(priority)))
+    bidder: Any = GrantingFour(BestEntry(find_priority(priority)))
     config = SearchConfig(
         max_sequences=20,
         width=1,
         top_k=VOCABULARY,
-        priority=priority,
         sampling=SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4),
         reasoning_end=None,
     )
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
-    state = search.run(prompt=(9,), config=config, bidder=bidder, backend=endpoint)
-    result: PromptResult = state.ret_value
+    result = run_method(BestFirst(config, priority=priority, bidder=bidder), endpoint)
     opened = [point.priority for point in result.branch_points]
     assert len(opened) == 4
     assert bidder.values[:4] == pytest.approx(opened)

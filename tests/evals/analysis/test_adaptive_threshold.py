@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from eager_sgl import EagerInit
 from eager_sgl.adaptive_threshold import AdaptiveThreshold, EntropyHistogram
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import run
 from evals.config.parse import parse_settings
-from evals.execution.methods import METHODS, Call
+from evals.execution.calls import Call
+from evals.execution.methods import METHODS
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, lines
 
@@ -32,13 +34,15 @@ class Showing:
             raise AuthenticationError("stopped")
         call.account.commit(1)
         found = result(["no answer"])
-        if call.adaptive_threshold is None:
+        assert isinstance(call.method, EagerInit)
+        adaptive_threshold = call.method.adaptive_threshold
+        if adaptive_threshold is None:
             return found
-        self.quantiles.add(call.adaptive_threshold.quantile(4))
+        self.quantiles.add(adaptive_threshold.quantile(4))
         own = sum(call.sample.id.encode())
-        counts = call.adaptive_threshold.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
-        call.adaptive_threshold.observe_length(20 + own % 5)
-        threshold = call.adaptive_threshold.threshold(4)
+        counts = adaptive_threshold.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
+        adaptive_threshold.observe_length(20 + own % 5)
+        threshold = adaptive_threshold.threshold(4)
         shown = EntropyHistogram(threshold, 20 + own % 5, tuple(sorted(Counter(counts).items())))
         return replace(found, entropy_histogram=shown)
 

@@ -34,7 +34,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_it_gives_the_threshold(path: Path) -> None:
     assert settings(path).plan.thresholds == (0.65,)
-    calibration = settings(path).to_json()["calibration"]
+    calibration = settings(path).stored().calibration
+    assert calibration is not None
     assert (calibration["theta"], calibration["model"]) == (0.65, WHOLE["model"])
 
 

@@ -76,7 +76,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("priority", "broken", "raised AttributeError: 'Candidates' object has no attribute 'ent"),
         ("priority", "Column", "it must return an array [9] of numbers, this is float64 [9, 1]"),
         ("priority", "Two", "takes (c, d); it is called with (candidates): missing a required"),
-        ("priority", "number_of", "is a int, no function"),
+        ("priority", "number_of", "is a int, not a function"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:coroutine")

@@ -80,17 +80,17 @@ def test_a_preset_gives_the_values_that_the_command_line_leaves_open() -> None:
     assert (config.threshold, config.sampling.temperature, config.sampling.top_p) == (2.2, 1.0, 1.0)
     assert config.sampling.max_new_tokens == 32_768
     assert chosen.choices.chat_options == {"reasoning_effort": "high"}
-    written = chosen.to_json()
-    assert written["preset"] == {"name": "gpt-oss-20b", "context": 131_072}
-    assert written["chat_options"] == {"reasoning_effort": "high"}
-    assert written["eager"]["reasoning_end"] == "<|channel|>final<|message|>"
+    written = chosen.stored()
+    assert written.preset == {"name": "gpt-oss-20b", "context": 131_072}
+    assert written.chat_options == {"reasoning_effort": "high"}
+    assert written.eager.reasoning_end == "<|channel|>final<|message|>"
 
 
 def test_presets_request_the_longest_thinking_mode() -> None:
     thinking = {"chat_template_kwargs": {"enable_thinking": True}}
     for name in ("smollm3-3b", "qwen3-4b"):
         assert PRESETS[name].chat_options == thinking
-    assert settings(*GSM8K, "--model", QWEN).to_json()["chat_options"] == thinking
+    assert settings(*GSM8K, "--model", QWEN).stored().chat_options == thinking
 
 
 def test_a_model_s_context_bounds_the_length(monkeypatch: pytest.MonkeyPatch) -> None:

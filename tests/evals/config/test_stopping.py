@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import Ledger, SearchConfig, TokenLedger, program
+from eager_sgl import BestFirst, EagerInit, Ledger, SearchConfig, program
 from eager_sgl.core import PromptResult
 from eager_sgl.search.priorities import EarlyPeaks, find_priority
 from eager_sgl.search.stopping import Consensus, Solved, Unexplored
@@ -16,8 +16,8 @@ from evals import run
 from evals.analysis.judged import Verdicts
 from evals.config.settings import Settings
 from evals.config.stopping import StopOption, read_stop
-from evals.execution import methods
-from evals.execution.methods import Call
+from evals.execution import calls
+from evals.execution.calls import Call
 from evals.grading.score import Score
 from evals.tasks import Sample, find_task
 from tests.evals.fakes.build import result
@@ -128,19 +128,17 @@ def test_the_program_gets_the_rule_and_the_budget_of_a_search(
         asked.update(given)
         return SimpleNamespace(ret_value=result(["1"]))
 
-    monkeypatch.setattr(program, "search", SimpleNamespace(run=fake))
+    monkeypatch.setattr(program, "generate", SimpleNamespace(run=fake))
     with Ledger(3).reserve(3) as account:
         call = Call(
             endpoint=SimpleNamespace(),  # type: ignore[arg-type]
             sample=SAMPLE,
-            config=SearchConfig(),
+            method=BestFirst(SearchConfig()),
             account=account,
             on_progress=lambda counts, alive: None,
-            until=Unexplored(0.5),
-            bidder=TokenLedger(10).join(Unexplored(0.5)),
         )
-        methods.FIRST["best_first"](call)
-    wanted = {"account": account, "until": call.until, "bidder": call.bidder}
+        calls.FIRST_STAGES["best_first"](call)
+    wanted = {"account": account, "method": call.method}
     assert asked.items() >= wanted.items()
 
 
@@ -149,9 +147,9 @@ def settings_of(*arguments: str) -> Settings:
 
 
 def test_the_rule_is_a_part_of_the_run() -> None:
-    assert settings_of().to_json()["search"]["stop"] is None
-    assert settings_of("--stop", "none").to_json() == settings_of().to_json()
-    found = settings_of("--stop", "unexplored").to_json()["search"]["stop"]
+    assert settings_of().stored().search.stop is None
+    assert settings_of("--stop", "none").stored() == settings_of().stored()
+    found = settings_of("--stop", "unexplored").stored().search.stop
     assert found == "unexplored:0.5"
 
 
@@ -170,20 +168,20 @@ def test_a_priority_may_lie_in_the_working_directory(
 def test_only_searches_are_stopped_and_every_prompt_has_its_rule(
     tmp_path: Path, scripted: Scripted
 ) -> None:
-    rules: dict[tuple[str, str], Any] = {}
+    rules: dict[tuple[type, str], Any] = {}
 
     def generate(call: Call) -> PromptResult:
-        method = getattr(call.config, "order", "eager_init")
-        rules[method, call.sample.id] = call.until
+        stop = getattr(call.method, "stop", None)
+        rules[type(call.method), call.sample.id] = stop
         sequences = result(["</think>01+01"]).sequences
-        assert call.until is None or not call.until(NO_TREE, sequences), "a wrong sum"
+        assert stop is None or not stop(NO_TREE, sequences), "a wrong sum"
         call.account.commit(1)
-        return result(["</think>01+01"], max_sequences=call.config.max_sequences)
+        return result(["</think>01+01"], max_sequences=call.method.max_sequences)
 
     scripted(generate)
     arguments = ["--methods", "eager_init,best_first,swor", "--limit", "3", "--stop", "verifier"]
     assert run.main([*arguments, "--output-dir", str(tmp_path)]) == 0
-    assert {method for (method, _), rule in rules.items() if rule is None} == {"eager_init"}
+    assert {method for (method, _), rule in rules.items() if rule is None} == {EagerInit}
     given = [id(rule) for rule in rules.values() if rule is not None]
     assert len(set(given)) == len(given) == 6
     assert len(lines(tmp_path)) == 9

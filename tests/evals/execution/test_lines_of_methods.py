@@ -6,13 +6,22 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig, eager_init, parallel
+from eager_sgl import (
+    BestFirst,
+    EagerConfig,
+    EagerInit,
+    FullParallel,
+    SamplingConfig,
+    SearchConfig,
+    TrieParallel,
+    WithoutReplacement,
+    generate,
+)
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.program import search
 from evals.records.files import to_line
-from evals.records.plan import SEARCHES
+from evals.records.plan import BEST_FIRST, SWOR, TRIE_PARALLEL
 from evals.records.store import PromptRecord, SequenceRecord
 from tests.evals.fakes.build import record
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
@@ -20,21 +29,18 @@ from tests.fakes.scripted import ScriptedServer, mixed_distribution
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=6)
 EAGER = EagerConfig(threshold=0.4, max_sequences=5, top_k=4, chunk_tokens=2, sampling=SAMPLING)
 SEARCH = SearchConfig(max_sequences=6, width=2, top_k=5, sampling=SAMPLING)
+SEARCHES = {BEST_FIRST: BestFirst, SWOR: WithoutReplacement, TRIE_PARALLEL: TrieParallel}
 RUNS: dict[str, Any] = {
-    "parallel": lambda end: parallel.run(
-        prompt="p", num_sequences=4, sampling=SAMPLING, backend=end
+    "parallel": lambda end: generate.run(prompt="p", method=FullParallel(SAMPLING, 4), backend=end),
+    "eager_init": lambda end: generate.run(
+        prompt="p", method=EagerInit(replace(EAGER, deferred_threshold=0.3)), backend=end
     ),
-    "eager_init": lambda end: eager_init.run(
-        prompt="p", config=replace(EAGER, deferred_threshold=0.3), backend=end
-    ),
-    "adaptive": lambda end: eager_init.run(
-        prompt="p", config=EAGER, adaptive_threshold=AdaptiveThreshold(), backend=end
+    "adaptive": lambda end: generate.run(
+        prompt="p", method=EagerInit(EAGER, AdaptiveThreshold()), backend=end
     ),
     **{
-        order: lambda end, order=order: search.run(
-            prompt="p", config=replace(SEARCH, order=order), backend=end
-        )
-        for order in SEARCHES
+        name: lambda end, kind=kind: generate.run(prompt="p", method=kind(SEARCH), backend=end)
+        for name, kind in SEARCHES.items()
     },
 }
 
@@ -70,5 +76,5 @@ def line_of(result: PromptResult) -> PromptRecord:
 def test_the_line_of_a_method_is_read_as_it_was_written(name: str, allows_gate: bool) -> None:
     for model in range(6):
         server = ScriptedServer(mixed_distribution(model), allows_gate=allows_gate)
-        written = line_of(RUNS[name](TokenEndpoint(server)).ret_value)  # type: ignore[arg-type]
+        written = line_of(RUNS[name](TokenEndpoint(server)).ret_value)
         assert PromptRecord.from_json(json.loads(to_line(written.to_json()))) == written

@@ -19,7 +19,7 @@ from eager_sgl.errors import AuthenticationError
 from evals import run
 from evals.config import parse as read_settings
 from evals.execution import evaluation
-from evals.execution.methods import Call
+from evals.execution.calls import Call
 from evals.records import identity, judging
 from evals.tasks import find_task
 from evals.tasks.prompt_file import PromptFile
@@ -40,7 +40,7 @@ def answering(call: Call, most: int = 4) -> PromptResult:
     """As many of the four texts as the prompt may have, and `most` at the most."""
     texts = TEXTS[: min(most, call.account.granted)]
     call.account.commit(len(texts))
-    return result(texts, max_sequences=call.config.max_sequences)
+    return result(texts, max_sequences=call.method.max_sequences)
 
 
 class Run:

@@ -12,7 +12,7 @@ from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
 from evals import compare, run
 from evals.execution import evaluation
-from evals.execution.methods import Call
+from evals.execution.calls import Call
 from evals.records import lock
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, key_of, lines
@@ -33,7 +33,7 @@ class Counting:
             raise AuthenticationError("stopped")
         num_sequences = min(sum(call.sample.id.encode()) % 5 + 1, call.account.granted)
         call.account.commit(num_sequences)
-        return result(["no answer"] * num_sequences, max_sequences=call.config.max_sequences)
+        return result(["no answer"] * num_sequences, max_sequences=call.method.max_sequences)
 
 
 def result_of(line: dict[str, Any]) -> tuple[Any, ...]:

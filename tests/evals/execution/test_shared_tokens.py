@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import BestEntry
+from eager_sgl import BestEntry, EagerInit
 from eager_sgl.budget.tokens import TokenLedger
 from eager_sgl.core import PromptResult
 from eager_sgl.errors import AuthenticationError
@@ -15,7 +15,7 @@ from eager_sgl.search.priorities import find_priority
 from evals import run
 from evals.config.bidding import read_bids
 from evals.execution import group_run
-from evals.execution.methods import Call
+from evals.execution.calls import Call
 from evals.tasks import find_task
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Scripted, key_of, lines
@@ -39,13 +39,13 @@ class Bidding:
         self.stops_at, self.error = stops_at, error or AuthenticationError("stopped")
         self.num_rounds = 0
         self.released = threading.Event()
-        self.without: list[str] = []
+        self.without: list[type] = []
         self._lock = threading.Lock()
 
     def __call__(self, call: Call) -> PromptResult:
-        bidder, num_sequences = call.bidder, 1
+        bidder, num_sequences = call.method.bidder, 1
         if bidder is None:
-            self.without.append(getattr(call.config, "order", "other"))
+            self.without.append(type(call.method))
         else:
             utility = sum(call.sample.id.encode()) % 7
             while num_sequences < call.account.granted:
@@ -56,7 +56,7 @@ class Bidding:
             bidder.leave(ROUND * num_sequences)
         call.account.commit(num_sequences)
         texts, generated = ["no answer"] * num_sequences, ROUND * num_sequences
-        return result(texts, generated=generated, max_sequences=call.config.max_sequences)
+        return result(texts, generated=generated, max_sequences=call.method.max_sequences)
 
     def _count(self) -> None:
         with self._lock:
@@ -145,7 +145,7 @@ def test_all_searches_share_and_nothing_else(tmp_path: Path, scripted: Scripted)
     scripted(bidding)
     methods = ("--methods", "eager_init,best_first,swor,trie_parallel")
     assert run.main(arguments(tmp_path, *methods)) == 0
-    assert set(bidding.without) == {"other"}
+    assert set(bidding.without) == {EagerInit}
     for method in ("best_first", "swor", "trie_parallel"):
         own = [line for line in lines(tmp_path) if line["method"] == method]
         assert sum(spent_by(own)) == NUM_PROMPTS * BUDGET
@@ -155,9 +155,9 @@ def test_prompts_bid_by_their_answers(tmp_path: Path, scripted: Scripted) -> Non
     rules: dict[str, Any] = {}
 
     def generate(call: Call) -> PromptResult:
-        assert call.bidder is not None
-        rules[call.sample.id] = call.bidder.utility
-        call.bidder.leave(10)
+        assert call.method.bidder is not None
+        rules[call.sample.id] = call.method.bidder.utility
+        call.method.bidder.leave(10)
         call.account.commit(1)
         return result(["</think>01+01"], max_sequences=M)
 
@@ -175,8 +175,8 @@ def test_prompts_bid_by_their_answers(tmp_path: Path, scripted: Scripted) -> Non
 
 def test_every_prompt_is_judged_by_its_reference(tmp_path: Path, scripted: Scripted) -> None:
     def generate(call: Call) -> PromptResult:
-        assert call.bidder is not None
-        call.bidder.leave(10)
+        assert call.method.bidder is not None
+        call.method.bidder.leave(10)
         call.account.commit(1)
         (one, other), target = call.sample.reference.numbers, call.sample.reference.target
         signs = {one + other: "+", one - other: "-", one * other: "*"}

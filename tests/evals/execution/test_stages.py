@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import program
+from eager_sgl import EagerInit, program
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import DeferredBranch, PromptResult
 from evals import run
-from evals.execution import methods
-from evals.execution.methods import Call
+from evals.execution import calls
+from evals.execution.calls import Call
 from evals.execution.stages import wall_seconds
 from evals.records.store import PromptRecord, StageTwo
 from evals.tasks import Sample
@@ -30,6 +30,11 @@ def tree(num_sequences: int, config: EagerConfig, **more: Any) -> PromptResult:
     return result(["no answer"] * num_sequences, max_sequences=config.max_sequences, **more)
 
 
+def config_of(call: Call) -> EagerConfig:
+    assert isinstance(call.method, EagerInit)
+    return call.method.config
+
+
 class Sizes:
     """The n-th prompt of the first stage takes the n-th size; records the second stages."""
 
@@ -40,7 +45,7 @@ class Sizes:
         self._lock = threading.Lock()
 
     def __call__(self, call: Call) -> PromptResult:
-        sample, config, account = call.sample, call.config, call.account
+        sample, account, config = call.sample, call.account, config_of(call)
         with self._lock:
             is_first = sample.id not in self.known
             if is_first:
@@ -123,19 +128,19 @@ def test_resume_gets_the_tree_and_its_best_deferred_branches(
         size = 2 if not seen_first else 1
         seen_first.append(size)
         call.account.commit(size)
-        assert call.config.deferred_threshold == THETA
-        whole = tree(size, call.config)
+        assert config_of(call).deferred_threshold == THETA
+        whole = tree(size, config_of(call))
         return PromptResult(**{**vars(whole), "deferred": deferred})
 
     def resume(call: Call, first_record: PromptRecord, thresholds: list[float]) -> PromptResult:
         seen.append(first_record.to_result())
         assert thresholds == [THETA]
         call.account.commit(1)
-        return tree(1, call.config)
+        return tree(1, config_of(call))
 
     seen_first: list[int] = []
-    monkeypatch.setitem(methods.FIRST, "eager_init", first)
-    monkeypatch.setitem(methods.SECOND, "resume", resume)
+    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", first)
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
     more = ("--max-sequences", "2", "--stage-two", "resume", "--extra-cap", "1.5")
     assert run.main(arguments(tmp_path, "eager_adapt", 2, *more)) == 0
     (again,) = seen
@@ -159,7 +164,7 @@ def test_a_certain_second_stage_does_not_wait(
     lock = threading.Lock()
 
     def generate(call: Call) -> PromptResult:
-        sample, config, account = call.sample, call.config, call.account
+        sample, account, config = call.sample, call.account, config_of(call)
         with lock:
             begun.append(sample.id)
             number = len(set(begun))
@@ -243,11 +248,11 @@ def test_both_second_stages_continue_the_same_first_stage(
     scripted(Sizes(1, 4))
 
     def resume(call: Call, first: PromptRecord, thresholds: list[float]) -> PromptResult:
-        assert call.config.deferred_threshold == pytest.approx(0.8 * THETA)
+        assert config_of(call).deferred_threshold == pytest.approx(0.8 * THETA)
         call.account.commit(1)
-        return tree(1, call.config)
+        return tree(1, config_of(call))
 
-    monkeypatch.setitem(methods.SECOND, "resume", resume)
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
     more = ("--max-sequences", "4", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
     assert len(of(tmp_path, "eager_init")) == 2
@@ -274,12 +279,12 @@ def test_a_resumed_prompt_asks_for_its_grant_down_to_the_last_theta(
         call = Call(
             endpoint=SimpleNamespace(),  # type: ignore[arg-type]
             sample=Sample("a", [], None, None),
-            config=EagerConfig(threshold=THETA, max_sequences=3),
+            method=EagerInit(EagerConfig(threshold=THETA, max_sequences=3)),
             account=account,
             on_progress=lambda counts, alive: None,
         )
         first = record([False], method="eager_init")
-        methods.SECOND["resume"](call, first, [0.5, 0.4])
+        calls.SECOND_STAGES["resume"](call, first, [0.5, 0.4])
     assert (asked["num_sequences"], asked["threshold"]) == (3, 0.4)
     assert (ledger.spent, ledger.free) == (2, 1)
 

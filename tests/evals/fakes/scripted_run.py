@@ -10,8 +10,8 @@ from eager_sgl.core import PromptResult, TokenCounts
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.errors import RequestRejectedError
 from evals.config.settings import BUNDLED_MODEL
+from evals.execution.calls import Call
 from evals.execution.connection import Server
-from evals.execution.methods import Call
 from tests.evals.fakes.build import result
 
 PROFILE = ServerProfile(str(BUNDLED_MODEL), "0.5.23", 1024, 1, "tempered", 1000)
@@ -61,14 +61,14 @@ def generate(call: Call) -> PromptResult:
     texts = ["</think>01+01", "1: no answer"][: call.account.granted]
     call.account.commit(len(texts))
     call.on_progress(TokenCounts(generated=5, prompt=10, cached=9), 2)
-    return result(texts, max_sequences=call.config.max_sequences)
+    return result(texts, max_sequences=call.method.max_sequences)
 
 
 def generate_all(call: Call) -> PromptResult:
     """As many sequences as are allowed, the first of them with an answer."""
     texts = ["</think>01+01", *["1: no answer"] * (call.account.granted - 1)]
     call.account.commit(len(texts))
-    return result(texts, max_sequences=call.config.max_sequences)
+    return result(texts, max_sequences=call.method.max_sequences)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import pytest
 
 from eager_sgl.core import PromptResult
 from evals import run
-from evals.execution.methods import Call
+from evals.execution.calls import Call
 from evals.grading.score import Score
 from evals.records.files import encoded, replace_file, to_line, write_whole
 from evals.tasks.countdown import Countdown
@@ -55,7 +55,7 @@ def test_a_result_with_half_a_character_is_kept_and_reported(
 ) -> None:
     def generate(call: Call) -> PromptResult:
         call.account.commit(2)
-        return result([f"so</think>{text}", text], max_sequences=call.config.max_sequences)
+        return result([f"so</think>{text}", text], max_sequences=call.method.max_sequences)
 
     scripted(generate)
     said = Score(False, text, f"not {text}")

@@ -20,8 +20,8 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 from evals import compare, run
-from evals.execution import meter, methods, publishing, stages
-from evals.execution.methods import Call
+from evals.execution import calls, meter, publishing, stages
+from evals.execution.calls import Call
 from evals.records.store import PromptRecord
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Endpoint, Scripted, key_of, lines, server
@@ -68,7 +68,7 @@ class Failing:
         self._lock = threading.Lock()
 
     def __call__(self, call: Call) -> PromptResult:
-        stage = 1 if call.account.granted == call.config.max_sequences == M else 2
+        stage = 1 if call.account.granted == call.method.max_sequences == M else 2
         with self._lock:
             self.asked.append((call.sample.id, stage))
             fails = self.error is not None and stage == self.stage and self._chooses(call)
@@ -78,7 +78,7 @@ class Failing:
         call.on_progress(TokenCounts(generated=5, prompt=10), size)
         if fails and self.error is not None:
             raise self.error
-        return result(["no answer"] * size, max_sequences=call.config.max_sequences)
+        return result(["no answer"] * size, max_sequences=call.method.max_sequences)
 
     def _chooses(self, call: Call) -> bool:
         if len(self.chosen) < self.number and call.sample.id not in self.chosen:
@@ -92,7 +92,7 @@ def use(monkeypatch: pytest.MonkeyPatch, scripted: Scripted) -> Scripted:
 
     def install(function: Any, on: Any = None) -> None:
         scripted(function, on)
-        monkeypatch.setitem(methods.FIRST, "parallel", Failing(None, takes_all=True))
+        monkeypatch.setitem(calls.FIRST_STAGES, "parallel", Failing(None, takes_all=True))
 
     return install
 
@@ -121,7 +121,7 @@ def test_a_failed_prompt_is_recorded_and_the_others_finish(
 ) -> None:
     use(Failing(None))
     failing = Failing(error, takes_all=method == "parallel")
-    monkeypatch.setitem(methods.FIRST, method, failing)
+    monkeypatch.setitem(calls.FIRST_STAGES, method, failing)
     assert run.main(arguments(tmp_path)) == 3
     said = capsys.readouterr()
     (failure,) = failures(tmp_path)
@@ -149,7 +149,7 @@ def test_a_failed_prompt_is_recorded_and_the_others_finish(
     assert (tmp_path / "report.html").exists()
     again = Failing(None)
     use(again)
-    monkeypatch.setitem(methods.FIRST, "parallel", again)
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", again)
     again.takes_all = method == "parallel"
     assert run.main(arguments(tmp_path)) == 0
     assert {sample_id for sample_id, _ in again.asked} == {chosen}
@@ -218,10 +218,10 @@ def test_prompts_that_share_tokens_leave_failed_prompts_their_share(
         def __call__(self, call: Call) -> PromptResult:
             first = super().__call__(call)
             spent, size = 10, 1
-            assert call.bidder is not None
-            while size < call.account.granted and call.bidder.ask(spent, 1.0, 10):
+            assert call.method.bidder is not None
+            while size < call.account.granted and call.method.bidder.ask(spent, 1.0, 10):
                 spent, size = spent + 10, size + 1
-            call.bidder.leave(spent)
+            call.method.bidder.leave(spent)
             call.account.commit(size - len(first.sequences))
             return result(["no answer"] * call.account.spent, generated=spent, max_sequences=64)
 
@@ -351,14 +351,14 @@ def test_methods_are_compared_on_the_prompts_that_both_have(
 ) -> None:
     use(Failing(None))
     rejected = RequestRejectedError("no")
-    monkeypatch.setitem(methods.FIRST, "parallel", Failing(rejected, number=2, takes_all=True))
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", Failing(rejected, number=2, takes_all=True))
 
     def resume(call: Call, first: PromptRecord, thresholds: list[float]) -> PromptResult:
-        return methods.FIRST["eager_init"](call)
+        return calls.FIRST_STAGES["eager_init"](call)
 
-    monkeypatch.setitem(methods.SECOND, "resume", resume)
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
     failing = Failing(RequestRejectedError("no"), stage=2)
-    monkeypatch.setitem(methods.FIRST, "eager_init", failing)
+    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", failing)
     both = ("--methods", "parallel,eager_init,eager", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, *both)) == 3
     summary = json.loads((tmp_path / "summary.json").read_text())

@@ -1,0 +1,110 @@
+"""A prompt to be generated, and the functions that generate it, by method and stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING
+
+from eager_sgl import Account, EagerInit, Method, PromptResult
+from evals.records.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE
+from evals.records.store import PromptRecord
+from evals.tasks import Sample
+
+if TYPE_CHECKING:
+    from eager_sgl import OnProgress, TokenEndpoint
+
+__all__ = ["FIRST_STAGES", "SECOND_STAGES", "Call"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A prompt in a cell, ready to be generated.
+
+    Attributes:
+        method: its M is the maximum number of sequences taken from the account.
+        account: the prompt's part of the cell's budget.
+        on_progress: called with the cost so far.
+    """
+
+    endpoint: TokenEndpoint
+    sample: Sample
+    method: Method
+    account: Account
+    on_progress: OnProgress
+
+
+def _generate(call: Call) -> PromptResult:
+    from eager_sgl import generate
+
+    state = generate.run(
+        prompt=call.sample.prompt,
+        method=call.method,
+        account=call.account,
+        on_progress=call.on_progress,
+        backend=call.endpoint,
+    )
+    result: PromptResult = state.ret_value
+    return result
+
+
+FIRST_STAGES: dict[str, Callable[[Call], PromptResult]] = dict.fromkeys(
+    (PARALLEL, STAGE_ONE, *SEARCHES), _generate
+)
+"""By method, the function that generates from the prompt; it is called from several threads."""
+
+
+def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
+    """From the prompt at the first θ, then at the next ones while extra sequences are left."""
+    results: list[PromptResult] = []
+    offset = len(first.sequences)
+    for threshold in thresholds:
+        if call.account.spent == call.account.granted:
+            break
+        assert call.method.monitoring is not None, f"{call.method} has no θ"
+        config = replace(call.method.monitoring, threshold=threshold, deferred_threshold=None)
+        result = FIRST_STAGES[STAGE_ONE](replace(call, method=EagerInit(config)))
+        results.append(_shifted(result, offset))
+        offset += len(result.sequences)
+    return replace(
+        results[0],
+        sequences=tuple(sequence for result in results for sequence in result.sequences),
+        counts=reduce(add, (result.counts for result in results)),
+    )
+
+
+def _shifted(result: PromptResult, offset: int) -> PromptResult:
+    """The result with `offset` added to its parents."""
+    shifted = (
+        sequence if sequence.parent is None else replace(sequence, parent=sequence.parent + offset)
+        for sequence in result.sequences
+    )
+    return replace(result, sequences=tuple(shifted))
+
+
+def _resume(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
+    from eager_sgl import resume
+
+    state = resume.run(
+        prompt=call.sample.prompt,
+        result=first.to_result(),
+        num_sequences=call.method.max_sequences,
+        sampling=call.method.sampling,
+        threshold=thresholds[-1],
+        on_progress=call.on_progress,
+        reasoning_end=call.method.reasoning_end,
+        backend=call.endpoint,
+    )
+    result: PromptResult = state.ret_value
+    call.account.commit(len(result.sequences))
+    return result
+
+
+SECOND_STAGES = {RESTART: _restart, RESUME: _resume}
+"""By `--stage-two`, the function that generates M extra sequences at the θ of every try.
+
+The parents of the new sequences are indices over both stages.
+"""

@@ -1,0 +1,100 @@
+"""Deferred branches: where they lie, and sequences resumed from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from eager_sgl import EagerInit, SamplingConfig, generate, resume
+from tests.fakes.endpoint import endpoint_of
+from tests.fakes.runs import config_of, run
+from tests.fakes.scripted import ScriptedServer
+
+
+def run_deferred(scripted: ScriptedServer, **arguments: Any) -> Any:
+    endpoint = endpoint_of(scripted)
+    scripted.restart(seed=0)
+    config = config_of(threshold=0.8, max_sequences=2, deferred_threshold=0.4, **arguments)
+    return endpoint, generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
+
+
+def test_deferred_branches_lie_on_the_sequences_and_their_token_is_untried(
+    scripted: ScriptedServer,
+) -> None:
+    _, result = run_deferred(scripted)
+    assert result.deferred
+    entropies = [deferred.point.entropy for deferred in result.deferred]
+    assert entropies == sorted(entropies, reverse=True)
+    for deferred in result.deferred:
+        taken = result.sequences[deferred.sequence].token_ids[deferred.point.position]
+        assert taken == deferred.point.sampled
+        assert deferred.point.token_ids[deferred.choice] != taken
+    assert entropies[-1] >= 0.4
+
+
+def test_deferred_branches_are_found_up_to_the_end_of_every_sequence(
+    scripted: ScriptedServer,
+) -> None:
+    """Where nothing is kept, a prompt that has M sequences is no longer monitored."""
+    _, keeping = run_deferred(scripted, chunk_tokens=1, reasoning_end=None)
+    known = [h == h for s in keeping.sequences for h in s.entropies]
+    plain = run(scripted, threshold=0.8, max_sequences=2, chunk_tokens=1, reasoning_end=None)
+    assert keeping.saturated
+    assert all(known)
+    assert not all(h == h for s in plain.sequences for h in s.entropies)
+
+
+def test_branches_below_the_threshold_are_listed_but_never_taken(scripted: ScriptedServer) -> None:
+    endpoint = endpoint_of(scripted)
+    greedy = SamplingConfig(temperature=0, max_new_tokens=9)
+    plain = config_of(threshold=1.3, max_sequences=16, sampling=greedy)
+    keeping = replace(plain, deferred_threshold=0.3)
+    trees = [
+        generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
+        for config in (plain, keeping)
+    ]
+    assert [s.token_ids for s in trees[0].sequences] == [s.token_ids for s in trees[1].sequences]
+    assert not trees[1].saturated
+    assert trees[1].deferred
+    assert all(0.3 <= deferred.point.entropy < 1.3 for deferred in trees[1].deferred)
+    state = resume.run(
+        prompt=(9,),
+        result=trees[1],
+        num_sequences=2,
+        sampling=greedy,
+        threshold=trees[1].deferred[0].point.entropy,
+        backend=endpoint,
+    )
+    assert len(state.ret_value.sequences) == 1
+
+
+def test_resuming_opens_the_best_deferred_branches_on_cached_prefixes(
+    scripted: ScriptedServer,
+) -> None:
+    endpoint, result = run_deferred(scripted)
+    sampling = config_of().sampling
+    scripted.requests.clear()
+    state = resume.run(
+        prompt=(9,), result=result, num_sequences=3, sampling=sampling, backend=endpoint
+    )
+    extra = state.ret_value
+    assert len(extra.sequences) == min(3, len(result.deferred))
+    for sequence, deferred in zip(extra.sequences, result.deferred, strict=False):
+        before = result.sequences[sequence.parent].token_ids[: sequence.branch.position]
+        assert sequence.token_ids[: len(before)] == before
+        assert sequence.token_ids[len(before)] == deferred.point.token_ids[deferred.choice]
+        assert len(sequence.token_ids) <= 9
+    own = [r for r in scripted.requests if "logit_bias" not in r["sampling_params"]]
+    assert extra.counts.prefilled == len(own) == extra.counts.requests
+    assert extra.counts.discarded == 0
+
+
+def test_without_deferred_branches_there_is_nothing_to_resume(scripted: ScriptedServer) -> None:
+    endpoint = endpoint_of(scripted)
+    config = config_of(threshold=1.6, max_sequences=4)
+    result = generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
+    assert result.deferred == ()
+    state = resume.run(
+        prompt=(9,), result=result, num_sequences=3, sampling=config.sampling, backend=endpoint
+    )
+    assert state.ret_value.sequences == ()
