@@ -47,15 +47,15 @@ LIMITS = ("--request-timeout", str(LIMIT_SECONDS), "--silence-timeout", str(LIMI
 
 _TOKENS = """
 from eager_sgl import EagerConfig, connect, eager_init
-endpoint, outcomes = connect("{url}", api_key="{key}"), []
+endpoint, said = connect("{url}", api_key="{key}"), []
 for prompt in ([120], [-1], [10**9], b"abc"):
     try:
         config = EagerConfig(threshold=0.7, max_sequences=2)
         eager_init.run(prompt=prompt, config=config, backend=endpoint).ret_value
-        outcomes.append(f"{{prompt}} is accepted")
+        said.append(f"{{prompt}} is accepted")
     except Exception as error:
-        outcomes.append(f"{{type(error).__name__}}: {{error}}")
-print("; ".join(outcomes))
+        said.append(f"{{type(error).__name__}}: {{error}}")
+print("; ".join(said))
 """
 _FORK = """
 import multiprocessing
