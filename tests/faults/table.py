@@ -52,7 +52,7 @@ for prompt in ([120], [-1], [10**9], b"abc"):
     try:
         config = EagerConfig(threshold=0.7, max_sequences=2)
         eager_init.run(prompt=prompt, config=config, backend=endpoint).ret_value
-        said.append(f"{{prompt}} is accepted")
+        said.append(f"{{prompt}} is taken")
     except Exception as error:
         said.append(f"{{type(error).__name__}}: {{error}}")
 print("; ".join(said))
