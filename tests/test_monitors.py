@@ -149,7 +149,7 @@ def test_a_gate_whose_reports_are_wrong_is_not_used(
         return post(path, build, spoil, *options, **more)
 
     monkeypatch.setattr(server, "post", faulty)
-    with pytest.raises(ServerUnsuitableError, match="do not tell"):
+    with pytest.raises(ServerUnsuitableError, match="do not report"):
         run(server, monitor="gate")
 
 

@@ -74,15 +74,9 @@ class BatchedDecodeBackend(TorchNativeAttnBackend):  # type: ignore[misc]
                 **options,
             )
         if len(several):
-            tokens, extended = query[several_tokens], [row[several] for row in rows]
+            tokens, batch = query[several_tokens], [row[several] for row in rows]
             output[several_tokens] = extend(
-                tokens,
-                torch.empty_like(tokens),
-                k_cache,
-                v_cache,
-                req_to_token,
-                *extended,
-                **options,
+                tokens, torch.empty_like(tokens), k_cache, v_cache, req_to_token, *batch, **options
             )
         return output
 

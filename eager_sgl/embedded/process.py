@@ -125,12 +125,19 @@ def _title(child: BaseProcess) -> str:
 
 def _death(child: BaseProcess, title: str) -> str | None:
     """A clause on a process that has ended; None for a helper that has finished its work."""
-    child.join(POLL_SECONDS)
-    code = child.exitcode
+    code = _exit_code(child)
     if code == 0 and not title:
         return None
     name = f"the {title}" if title else "a process of the server"
     return f"{name} died ({how_it_ended(code)})" if code is not None else f"{name} died"
+
+
+def _exit_code(child: BaseProcess) -> int | None:
+    """The exit code, which is set a moment later where another thread waits for the child too."""
+    deadline = time.monotonic() + POLL_SECONDS
+    while child.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return child.exitcode
 
 
 def how_it_ended(exit_code: int) -> str:

@@ -1,4 +1,28 @@
-"""Errors of requests: their exceptions, and whether a request is tried again."""
+"""Errors of requests: their exceptions, and whether a request is tried again.
+
+Retries leave the distribution of answers as it is:
+
+- *Refused, reset or closed connections; 429, 500, 502, 503, 504; bodies that are no JSON,
+  truncated, or of another shape* are tried again. Nothing of such an answer was used. A redraw
+  conditions on the absence of the fault, and faults of network, gateway or load do not depend on
+  the tokens. They do depend on time: where connections break during requests, a longer request
+  breaks more often, so long answers are under-represented, by at most the share of broken requests.
+  Chunks are short, and broken streams are continued, which keeps that share small.
+- *Timeouts of connecting, and of routes that draw nothing* are tried again: nothing was drawn.
+- *Timeouts of a request for tokens*: a redraw would favour short sequences, since long ones take
+  longer. So the request is aborted (`/abort_request`), and its answer is what it has decoded, up to
+  a moment that does not depend on the tokens: the answer stays, and the rest is requested from
+  there, which is exact. A server that does not answer the abort within some seconds hangs, its
+  answer is lost, and the request is tried again.
+- *A stream that breaks off* after a part was passed on is not tried again: the part stays, and
+  `eager_sgl.executor` requests the rest.
+
+Other statuses are no faults, and are not tried again: 400, 401, 403, 404, 413, 422 and the like.
+
+A failed try may have made the server decode tokens that were never delivered. Their number is
+unknown, and no count includes them. Every try has its own request id, and a try that may still run
+is aborted, so that the server stops decoding it.
+"""
 
 from __future__ import annotations
 

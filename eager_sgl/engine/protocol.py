@@ -139,10 +139,9 @@ def parse_generation(
     may_be_aborted: bool = False,
     num_checked: int = 0,
 ) -> Generation:
-    """The answer of `/generate`, or an event of its stream.
+    """The answer of `/generate`, or an event of its stream, from the decoded body.
 
     Args:
-        answer: the decoded body.
         logprob_temperature: of the distribution that the server's logprobs belong to.
         top_k: K of the requested alternatives; 0 without.
         gate_top_k: K of the request's gate; 0 without.
@@ -155,24 +154,26 @@ def parse_generation(
     """
     meta = field(answer, "meta_info", dict)
     token_ids = tuple(list_of(int, answer, "output_ids", num_checked))
-    finish = finish_of(meta)
+    num, finish = len(token_ids), finish_of(meta)
     if not may_be_aborted:
         finish.require_not_aborted()
-    logprobs, top = _logprobs_of(meta, logprob_temperature, len(token_ids), is_top_due=top_k > 0)
-    reported = None
-    if gate_top_k:
-        reported, top = _gate_reports(meta, gate_top_k, len(token_ids))
+    logprobs, top = _logprobs_of(meta, logprob_temperature, num, is_top_due=top_k > 0)
+    reported, top = _gate_reports(meta, gate_top_k, num) if gate_top_k else (None, top)
     return Generation(
         token_ids=token_ids,
         finish_reason=_FINISH_REASONS.get(finish.kind or ""),
-        # A request that was aborted in the queue has no counts.
-        prompt_tokens=field(meta, "prompt_tokens", int) if "prompt_tokens" in meta else 0,
-        cached_tokens=field(meta, "cached_tokens", int) if "cached_tokens" in meta else 0,
+        prompt_tokens=_count(meta, "prompt_tokens"),
+        cached_tokens=_count(meta, "cached_tokens"),
         logprobs=logprobs,
         top=top,
         reported=reported,
         interrupted=f"the server aborted it ({finish.message})" if finish.kind == _ABORT else None,
     )
+
+
+def _count(meta: Json, name: str) -> int:
+    """A number of tokens; 0 where a request was aborted in the queue."""
+    return field(meta, name, int) if name in meta else 0
 
 
 def _logprobs_of(

@@ -123,11 +123,11 @@ def serving(
 
 @contextmanager
 def streaming(*pieces: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server that sends the pieces of a stream, and hangs up after the last.
+    """A server that sends a stream in pieces, and closes the connection after the last.
 
-    The function returned with the URL releases the next piece; the first needs no release.
+    Yields the URL and a function that acknowledges a piece; the next piece is sent after that.
     """
-    released = threading.Semaphore(1)
+    acknowledged = threading.Semaphore(1)
 
     class Server(Handler):
         protocol_version = "HTTP/1.0"
@@ -137,11 +137,11 @@ def streaming(*pieces: str) -> Iterator[tuple[str, Callable[[], None]]]:
             self.send_header("Content-Type", "text/event-stream; charset=utf-8")
             self.end_headers()
             for piece in pieces:
-                assert released.acquire(timeout=10)
+                assert acknowledged.acquire(timeout=10)
                 self.wfile.write(piece.encode())
 
     with listening(Server) as url:
-        yield url, released.release
+        yield url, acknowledged.release
 
 
 @contextmanager
@@ -154,14 +154,14 @@ def hanging() -> Iterator[str]:
 
 
 Spoil = Callable[[str, bytes], bytes | None]
-"""A path and the body of its answer -> another body; None keeps the body."""
+"""(path, answer) -> another body, or None to keep the answer."""
 
 
 @contextmanager
 def scripted_sglang(
     server: ScriptedServer, spoil: Spoil = lambda path, data: None
 ) -> Iterator[str]:
-    """A scripted server over HTTP, with some answers replaced."""
+    """A scripted server over HTTP; `spoil` may replace its answers."""
 
     class Server(Handler):
         def reply(self, request: Seen) -> None:
