@@ -15,7 +15,8 @@ import pytest
 
 import eager_sgl
 from eager_sgl.adaptive_threshold import EntropyHistogram
-from eager_sgl.core import BranchPoint, DeferredBranch, EagerConfig, PromptResult, TokenCounts
+from eager_sgl.config import EagerConfig
+from eager_sgl.core import BranchPoint, DeferredBranch, PromptResult, TokenCounts
 from evals.analysis.adaptive_threshold import AdaptiveTheta
 from evals.analysis.judged import JudgedCounts
 from evals.analysis.second_stages import StageTwoContrast
