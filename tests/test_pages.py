@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -17,16 +17,20 @@ import eager_sgl
 from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import BranchPoint, DeferredBranch, PromptResult, TokenCounts
+from eager_sgl.search.priorities import PRIORITIES
 from evals.analysis.adaptive_threshold import AdaptiveTheta
 from evals.analysis.judged import JudgedCounts
 from evals.analysis.second_stages import StageTwoContrast
+from evals.config.bidding import BIDS
 from evals.config.parse import parse_settings
+from evals.config.presets import PRESETS
 from evals.execution.methods import METHODS
 from evals.records.failures import Failure
 from evals.records.store import JudgedBy, PromptRecord, SequenceRecord, StageTwo
 from evals.report.paper import PaperRow
 from evals.report.report import summarise_run
 from evals.report.summary import InexactWalks, StageTwoTotals
+from evals.tasks import TASKS
 from tests.evals.fakes import sample_run
 from tests.pages import PAGES, ROOT, page
 
@@ -131,6 +135,24 @@ def _declared(path: Path) -> set[str]:
     arguments = (argument for call in calls for argument in call.args[:1])
     values = [str(each.value) for each in arguments if isinstance(each, ast.Constant)]
     return {value for value in values if OPTION.fullmatch(value)}
+
+
+def test_every_option_of_a_run_is_documented() -> None:
+    text = "".join(page(path).text for path in PAGES)
+    assert not [option for option in options_of("evals/run.py") if option not in text]
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("docs/evaluation.md", METHODS),
+        ("docs/models.md", [*PRESETS, *(name for name in TASKS if "countdown" not in name)]),
+        ("docs/search.md", [*PRIORITIES, *BIDS]),
+    ],
+)
+def test_every_name_of_a_choice_is_documented(path: str, names: Iterable[str]) -> None:
+    code = " ".join(page(path).inline)
+    assert not [name for name in names if not re.search(rf"\b{name}\b", code)]
 
 
 def test_every_target_of_make_that_is_named_exists() -> None:
