@@ -57,6 +57,13 @@ MAKE = {
     "faults": "tests/faults/table.py",
     "train": "evals/reasoner/train.py",
 }
+# Where the options of a command are declared, beside its own file.
+OPTIONS_IN = {
+    "evals/run.py": "evals/config",
+    "evals/calibrate.py": "evals/config",
+    "evals/compare.py": "evals/comparison",
+    "evals/bench.py": "evals/throughput",
+}
 # Of SGLang 0.5.23, its router, and the hub's client.
 FOREIGN = {
     "--attn-dp-size",
@@ -124,9 +131,7 @@ def known_scripts() -> list[str]:
 @cache
 def options_of(script: str) -> frozenset[str]:
     """The options that a script's source gives its parser."""
-    files = [ROOT / script]
-    if script in ("evals/run.py", "evals/calibrate.py"):  # which reads those of run.py as well
-        files += (ROOT / "evals" / "config").glob("*.py")
+    files = [ROOT / script, *(ROOT / OPTIONS_IN.get(script, "none")).glob("*.py")]
     return frozenset({"--help"}.union(*map(_declared, files)))
 
 
