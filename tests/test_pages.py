@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -14,39 +14,17 @@ from typing import Any
 import pytest
 
 import eager_sgl
-from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.config import EagerConfig
-from eager_sgl.core import BranchPoint, DeferredBranch, PromptResult, TokenCounts
+from eager_sgl.core import BranchPoint, PromptResult, TokenCounts
 from eager_sgl.search.priorities import PRIORITIES
-from evals.analysis.adaptive_threshold import AdaptiveTheta
-from evals.analysis.judged import JudgedCounts
-from evals.analysis.second_stages import StageTwoContrast
 from evals.config.bidding import BIDS
-from evals.config.parse import parse_settings
 from evals.config.presets import PRESETS
 from evals.execution.methods import METHODS
-from evals.records.failures import Failure
-from evals.records.store import JudgedBy, PromptRecord, SequenceRecord, StageTwo
-from evals.report.paper import PaperRow
-from evals.report.report import summarise_run
-from evals.report.summary import InexactWalks, StageTwoTotals
 from evals.tasks import TASKS
-from tests.evals.fakes import sample_run
 from tests.pages import PAGES, ROOT, page
 
 MAX_README_LINES = 150
 CHANGES = ("Added", "Changed", "Deprecated", "Fixed", "Removed", "Security")
-IN_RESULTS = (
-    PromptRecord,
-    SequenceRecord,
-    BranchPoint,
-    DeferredBranch,
-    TokenCounts,
-    EntropyHistogram,
-    StageTwo,
-    JudgedBy,
-)
-IN_SUMMARY = (StageTwoTotals, StageTwoContrast, AdaptiveTheta, InexactWalks, JudgedCounts, PaperRow)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 SCRIPT = re.compile(r"(evals/[\w/]+\.py|-m [\w.]+)")
 # What make passes on to with ARGS.
@@ -198,39 +176,6 @@ def test_every_field_of_a_public_class_is_documented(kind: Any) -> None:
     text = page("docs/programs.md").text
     missing = [field.name for field in fields(kind) if f"`{field.name}`" not in text]
     assert not missing
-
-
-@pytest.mark.parametrize("kind", [*IN_RESULTS, *IN_SUMMARY, Failure])
-def test_every_field_of_a_file_is_documented(kind: Any) -> None:
-    text = page("docs/results.md").text
-    missing = [field.name for field in fields(kind) if f"`{field.name}`" not in text]
-    assert not missing
-
-
-def test_every_field_of_the_summary_is_documented() -> None:
-    plan = sample_run.plan(stage_twos=("restart", "resume"))
-    summary = summarise_run(sample_run.header(plan), sample_run.run_records(plan), plan, {})
-    text = page("docs/results.md").text
-    missing = {name for name in _keys(summary.to_json()) if f"`{name}`" not in text}
-    assert not missing
-
-
-def _keys(content: Any) -> Iterator[str]:
-    """The names of all fields at any depth, but those of the settings' own parts."""
-    if isinstance(content, dict):
-        for name, value in content.items():
-            yield name
-            if name not in ("config", "versions"):
-                yield from _keys(value)
-    elif isinstance(content, list | tuple):
-        for value in content:
-            yield from _keys(value)
-
-
-def test_every_setting_is_documented() -> None:
-    text = page("docs/results.md").text
-    settings = parse_settings(["--theta", "auto", "--methods", "eager_init"], METHODS).to_json()
-    assert not [name for name in [*settings, *settings["search"]] if f"`{name}`" not in text]
 
 
 def test_the_changelog_keeps_its_form() -> None:
