@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_new_priority_is_taken_by_the_command_line(folder: Path) -> None:
     options = ["--methods", "parallel,best_first", "--priority", "near_ties:NEAR_TIES"]
-    assert parse_settings(options, METHODS).to_json()["search"]["priority"] == options[-1]
+    assert parse_settings(options, METHODS).experiment.priority == "near_ties:NEAR_TIES"
 
 
 def test_a_new_priority_passes_its_own_test(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_prompts_of_ones_own_are_judged(
     load("try_capitals", monkeypatch)
     judged = sorted(line.split()[:2] for line in capsys.readouterr().out.splitlines())
     assert judged == [["fr", "True"], ["it", "False"]]
-    assert parse_settings(["--task", "capitals.jsonl"], METHODS).to_json()["num_prompts"] == 2
+    assert len(parse_settings(["--task", "capitals.jsonl"], METHODS).experiment.samples) == 2
 
 
 def test_a_new_task_reads_its_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
