@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -169,6 +170,15 @@ def test_every_public_name_is_documented() -> None:
     text = page("docs/programs.md").text
     missing = [name for name in eager_sgl.__all__ if not re.search(rf"`{name}\b", text)]
     assert not missing
+
+
+def test_documented_signatures_are_the_real_ones() -> None:
+    for code in page("docs/programs.md").inline:
+        call = re.fullmatch(r"(\w+)\(([^…]+)\)", code)
+        if call and call[1] in eager_sgl.__all__:
+            documented = [name.split("=")[0] for name in call[2].split(", ") if name != "*"]
+            found = getattr(eager_sgl, call[1])
+            assert documented == list(inspect.signature(getattr(found, "func", found)).parameters)
 
 
 @pytest.mark.parametrize("kind", [EagerConfig, PromptResult, TokenCounts, BranchPoint])
