@@ -38,7 +38,7 @@ class StageTwoTotals:
     """What reallocation did, over all prompts and seeds.
 
     Attributes:
-        how: "restart" or "resume".
+        mode: "restart" or "resume".
         eligible: prompts that the rule considered; of a small surplus not all get a share.
         extra_granted: sequences beyond those of stage one that they were allowed.
         extra_used: those that were generated.
@@ -46,7 +46,7 @@ class StageTwoTotals:
         pass_gained: what they added to Pass@M, mean over prompts.
     """
 
-    how: str
+    mode: str
     eligible: int
     extra_granted: int
     extra_used: int
@@ -268,7 +268,7 @@ def _stage_two(group: RecordGroup) -> StageTwoTotals | None:
     used = sum(total.extra_used for total in totals)
     both = mean_over_prompts(group, ALL_SEQUENCES.coverage)
     return StageTwoTotals(
-        how=totals[0].mode,
+        mode=totals[0].mode,
         eligible=sum(total.eligible for total in totals),
         extra_granted=sum(total.extra_granted for total in totals),
         extra_used=used,

@@ -208,7 +208,7 @@ def test_stage_two_is_added_up() -> None:
     ]
     row = row_of(summarise(records, methods=("eager_init", "eager")), "eager")
     assert row["stage_two"] == {
-        "how": "restart",
+        "mode": "restart",
         "eligible": 2,
         "extra_granted": 6,
         "extra_used": 5,

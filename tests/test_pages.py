@@ -1,0 +1,204 @@
+"""What the pages name exists: links, commands, options, files, names and fields."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eager_sgl
+from eager_sgl.config import EagerConfig
+from eager_sgl.core import BranchPoint, PromptResult, TokenCounts
+from eager_sgl.search.priorities import PRIORITIES
+from evals.config.bidding import BIDS
+from evals.config.presets import PRESETS
+from evals.execution.methods import METHODS
+from evals.tasks import TASKS
+from tests.pages import PAGES, ROOT, page
+
+MAX_README_LINES = 150
+CHANGES = ("Added", "Changed", "Deprecated", "Fixed", "Removed", "Security")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+SCRIPT = re.compile(r"(evals/[\w/]+\.py|-m [\w.]+)")
+# What make passes on to with ARGS.
+MAKE = {
+    "run": "evals/run.py",
+    "fuzz": "tests/evals/grading/fuzz.py",
+    "null": "evals/comparison/null_simulation.py",
+    "faults": "tests/faults/table.py",
+    "train": "evals/reasoner/train.py",
+}
+# Where the options of a command are declared, beside its own file.
+OPTIONS_IN = {
+    "evals/run.py": "evals/config",
+    "evals/calibrate.py": "evals/config",
+    "evals/compare.py": "evals/comparison",
+    "evals/bench.py": "evals/throughput",
+}
+# Of SGLang 0.5.23, its router, and the hub's client.
+FOREIGN = {
+    "--attn-dp-size",
+    "--balance-abs-threshold",
+    "--balance-rel-threshold",
+    "--cache-threshold",
+    "--context-length",
+    "--disable-radix-cache",
+    "--dp-aware",
+    "--dp-size",
+    "--enable-custom-logit-processor",
+    "--incremental-streaming-output",
+    "--load-balance-method",
+    "--model-path",
+    "--policy",
+    "--port",
+    "--tp-size",
+    "--worker-urls",
+    "--local-dir",
+    "--repo-type",
+    "--revision",
+}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(page("README.md").text.splitlines()) <= MAX_README_LINES
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_links_lead_somewhere(path: str) -> None:
+    for link in page(path).links:
+        target, _, anchor = link.partition("#")
+        where = (ROOT / path).parent / target if target else ROOT / path
+        assert where.exists(), f"{path} links to {link}"
+        if anchor:
+            known = page(str(where.resolve().relative_to(ROOT))).anchors
+            assert anchor in known, f"{path} links to {link}; there is {sorted(known)}"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_options_are_those_of_their_command(path: str) -> None:
+    everywhere = set().union(*map(options_of, known_scripts())) | FOREIGN
+    for line in page(path).commands:
+        script = script_of(line)
+        known = everywhere if script is None else options_of(script)
+        for option in OPTION.findall(line):
+            assert option in known, f"{path}: {option} is no option of {script or 'anything'}"
+
+
+def script_of(line: str) -> str | None:
+    """The script that a command runs, if it is one of ours."""
+    if made := re.match(r"\s*make (\w+) ARGS=", line):
+        return MAKE.get(made[1])
+    found = SCRIPT.search(line) if "python" in line else None
+    if found is None or found[0].startswith("-m sglang"):
+        return None
+    name = found[0].removeprefix("-m ")
+    return name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
+
+
+def known_scripts() -> list[str]:
+    return [*MAKE.values(), "evals/calibrate.py", "evals/compare.py", "evals/bench.py"]
+
+
+@cache
+def options_of(script: str) -> frozenset[str]:
+    """The options that a script's source gives its parser."""
+    files = [ROOT / script, *(ROOT / OPTIONS_IN.get(script, "none")).glob("*.py")]
+    return frozenset({"--help"}.union(*map(_declared, files)))
+
+
+def _declared(path: Path) -> set[str]:
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    arguments = (argument for call in calls for argument in call.args[:1])
+    values = [str(each.value) for each in arguments if isinstance(each, ast.Constant)]
+    return {value for value in values if OPTION.fullmatch(value)}
+
+
+def test_every_option_of_a_run_is_documented() -> None:
+    text = "".join(page(path).text for path in PAGES)
+    assert not [option for option in options_of("evals/run.py") if option not in text]
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("docs/evaluation.md", METHODS),
+        ("docs/models.md", [*PRESETS, *(name for name in TASKS if "countdown" not in name)]),
+        ("docs/search.md", [*PRIORITIES, *BIDS]),
+    ],
+)
+def test_every_name_of_a_choice_is_documented(path: str, names: Iterable[str]) -> None:
+    code = " ".join(page(path).inline)
+    assert not [name for name in names if not re.search(rf"\b{name}\b", code)]
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in PAGES:
+        for line in page(path).commands:
+            if made := re.match(r"\s*make ([a-z]+)", line):
+                assert made[1] in targets, f"{path} names make {made[1]}"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_files_and_modules_that_are_named_exist(path: str) -> None:
+    for code in page(path).inline:
+        if re.fullmatch(r"(eager_sgl|evals|programs|tests|docs)(/[\w.-]+)+/?", code):
+            assert (ROOT / code).exists(), f"{path} names {code}"
+        if re.fullmatch(r"(eager_sgl|evals|programs)(\.\w+)+", code):
+            assert _resolves(code), f"{path} names {code}"
+
+
+def _resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or what one holds."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return bool(module) and hasattr(importlib.import_module(module), attribute)
+    return True
+
+
+def test_every_public_name_is_documented() -> None:
+    text = page("docs/programs.md").text
+    missing = [name for name in eager_sgl.__all__ if not re.search(rf"`{name}\b", text)]
+    assert not missing
+
+
+def test_documented_signatures_are_the_real_ones() -> None:
+    for code in page("docs/programs.md").inline:
+        call = re.fullmatch(r"(\w+)\(([^…]+)\)", code)
+        if call and call[1] in eager_sgl.__all__:
+            documented = [name.split("=")[0] for name in call[2].split(", ") if name != "*"]
+            found = getattr(eager_sgl, call[1])
+            assert documented == list(inspect.signature(getattr(found, "func", found)).parameters)
+
+
+@pytest.mark.parametrize("kind", [EagerConfig, PromptResult, TokenCounts, BranchPoint])
+def test_every_field_of_a_public_class_is_documented(kind: Any) -> None:
+    text = page("docs/programs.md").text
+    missing = [field.name for field in fields(kind) if f"`{field.name}`" not in text]
+    assert not missing
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    for heading in re.findall(r"^(#+) (.+)$", page("CHANGELOG.md").text, re.MULTILINE)[1:]:
+        form = r"\[[\w.]+\]( - .+)?" if heading[0] == "##" else "|".join(CHANGES)
+        assert re.fullmatch(form, heading[1]), heading
+
+
+def test_the_workflow_runs_what_must_pass_before_a_change_lands() -> None:
+    assert ".ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+
+def test_no_test_cites_a_page_that_is_not_there() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        for cited in re.findall(r"\b(?:docs|evals|shared)/[\w/]+\.md\b", path.read_text()):
+            assert (ROOT / cited).exists(), f"{path} cites {cited}"
