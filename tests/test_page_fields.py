@@ -15,10 +15,10 @@ IN_RESULTS = (
     "eager_sgl.core:DeferredBranch",
     "eager_sgl.core:TokenCounts",
     "eager_sgl.adaptive_threshold:EntropyHistogram",
-    "evals.records.store:JudgedBy",
-    "evals.records.store:PromptRecord",
-    "evals.records.store:SequenceRecord",
-    "evals.records.store:StageTwo",
+    "evals.records.record:JudgedBy",
+    "evals.records.record:PromptRecord",
+    "evals.records.record:SequenceRecord",
+    "evals.records.record:StageTwo",
 )
 IN_FAILURES = ("evals.records.failures:Failure",)
 IN_CONFIG = (
@@ -32,7 +32,7 @@ IN_CONFIG = (
 IN_SUMMARY = (
     "evals.report.summary:Summary",
     "evals.report.paper:PaperRow",
-    "evals.report.rows:InexactWalks",
+    "evals.report.rows:InexactSamples",
     "evals.report.rows:StageTwoTotals",
     "evals.analysis.adaptive_threshold:AdaptiveTheta",
     "evals.analysis.judged:JudgedCounts",

@@ -9,7 +9,7 @@ import numpy as np
 
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from evals.analysis.groups import group_by
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["AdaptiveTheta", "adaptive_theta", "restored"]
 

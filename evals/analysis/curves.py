@@ -17,7 +17,7 @@ from eager_sgl.search import round_sizes
 from eager_sgl.signals import Floats
 from evals.analysis.metrics import pass_curve
 from evals.records.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
-from evals.records.store import PromptRecord, SequenceRecord
+from evals.records.record import PromptRecord, SequenceRecord
 
 __all__ = [
     "Curve",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from evals.analysis.groups import group_by, without_seed
+from evals.analysis.groups import group_by
 from evals.records.plan import STAGE_ONE
-from evals.records.store import PromptRecord, SequenceRecord
+from evals.records.record import PromptRecord, SequenceRecord
 
 __all__ = ["diagnose", "ends_in_a_loop"]
 
@@ -38,7 +38,7 @@ def diagnose(records: Iterable[PromptRecord], reasoning_end: str | None = None) 
         records: of a run.
         reasoning_end: the text that closes the reasoning; None where no text does.
     """
-    groups = group_by(records, lambda record: without_seed(record.cell))
+    groups = group_by(records, lambda record: record.cell.without_seed)
     finished = [
         sequence
         for group in groups.values()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from evals.analysis.curves import Curve, curve_of
 from evals.analysis.metrics import coverage, majority_at_k, majority_correct, pass_rate
 from evals.records.plan import INDEPENDENT
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["ALL_SEQUENCES", "FiguresAtK", "figures_at_k"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from eager_sgl.signals import Floats
 from evals.analysis.metrics import Estimate, estimate
 from evals.records.plan import PARALLEL, STAGE_ONE, Cell, Plan
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = [
     "RecordGroup",
@@ -23,16 +23,10 @@ __all__ = [
     "mean_over_prompts",
     "mean_over_seeds",
     "prompt_means",
-    "without_seed",
 ]
 
 Key = TypeVar("Key", bound=Hashable)
 Value = Callable[[PromptRecord], float] | Callable[[PromptRecord], Floats]
-
-
-def without_seed(cell: Cell) -> Cell:
-    """The cell that stands for all seeds of a setting."""
-    return cell._replace(seed=0)
 
 
 def group_by(
@@ -107,7 +101,7 @@ def make_group(records: Sequence[PromptRecord]) -> RecordGroup:
 
 def group_records(records: Iterable[PromptRecord], plan: Plan) -> list[RecordGroup]:
     """By temperature, method, θ and M, each in the order of the plan."""
-    groups = group_by(records, lambda record: without_seed(record.cell))
+    groups = group_by(records, lambda record: record.cell.without_seed)
     methods = [PARALLEL, STAGE_ONE, *plan.methods]
 
     def order(cell: Cell) -> tuple[float, int, str, float, int]:

@@ -10,7 +10,7 @@ from eager_sgl.core import Sequence as Generated
 from evals.analysis.diagnostics import ends_in_a_loop
 from evals.grading.score import Score
 from evals.grading.votes import vote_classes
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.tasks import Sample, Task
 
 __all__ = ["JudgedCounts", "Verdicts", "classes_of", "count_judged", "is_solved", "judge"]

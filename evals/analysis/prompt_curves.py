@@ -9,9 +9,9 @@ import numpy as np
 
 from eager_sgl.signals import Floats
 from evals.analysis.curves import Curve, curve_of
-from evals.analysis.groups import group_by, make_group, without_seed
+from evals.analysis.groups import group_by, make_group
 from evals.records.plan import NESTED, Cell
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["PromptCurves", "curve_cell", "curves_over_seeds", "prompt_curves"]
 
@@ -72,7 +72,7 @@ def prompt_curves(records: Iterable[PromptRecord]) -> list[PromptCurves]:
 
 def curve_cell(cell: Cell) -> Cell:
     """What the cells of one curve have in common: not the seed, and M only where it is nested."""
-    cell = without_seed(cell)
+    cell = cell.without_seed
     return cell if cell.method in NESTED else cell._replace(max_sequences=0)
 
 

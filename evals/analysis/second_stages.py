@@ -18,7 +18,7 @@ from evals.analysis.intervals import MIN_PROMPTS, mean_interval
 from evals.analysis.matching import CONFIDENCE
 from evals.analysis.metrics import coverage
 from evals.records.plan import RESTART, RESUME, Cell
-from evals.records.store import PromptRecord, SequenceRecord
+from evals.records.record import PromptRecord, SequenceRecord
 
 __all__ = ["StageTwoContrast", "contrast_second_stages", "contrast_sentence"]
 

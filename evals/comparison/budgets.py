@@ -15,7 +15,7 @@ from evals.comparison.resampling import CONFIDENCE, resampled
 from evals.comparison.shared import cut
 from evals.comparison.votes import Votes, votes_of
 from evals.records.plan import SEARCHES, STAGE_ONE
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["AtBudget", "at_budgets"]
 

@@ -16,7 +16,7 @@ from evals.comparison.verifier import AtFirstCorrect, at_first_correct
 from evals.comparison.votes import MethodVotes, votes_of_methods
 from evals.records.files import StoreError
 from evals.records.plan import PARALLEL, SEARCHES, Cell
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["Comparison", "MeanCurve", "compare", "comparison_json"]
 

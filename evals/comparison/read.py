@@ -12,8 +12,8 @@ from evals.records.files import StoreError
 from evals.records.header import SearchFields, read_header
 from evals.records.lines import describe
 from evals.records.plan import Plan
+from evals.records.record import PromptRecord
 from evals.records.results import RESULTS, read_results
-from evals.records.store import PromptRecord
 
 __all__ = ["read_run"]
 

@@ -25,7 +25,7 @@ from evals.analysis.curves import Curve, drawn_tokens
 from evals.analysis.groups import group_by
 from evals.analysis.prompt_curves import PromptCurves, curve_cell, curves_over_seeds
 from evals.records.plan import NESTED, Cell
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["cut", "shared_curves"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.analysis.curves import curve_of, tokens_to_first_correct
-from evals.analysis.groups import group_by, without_seed
+from evals.analysis.groups import group_by
 from evals.records.plan import NESTED
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["AtFirstCorrect", "at_first_correct"]
 
@@ -40,7 +40,7 @@ def at_first_correct(
         width: paths that a search opens at once.
         max_sequences: the most sequences that count; None for all.
     """
-    for cell, group in group_by(records, lambda record: without_seed(record.cell)).items():
+    for cell, group in group_by(records, lambda record: record.cell.without_seed).items():
         if cell.method in NESTED:
             number = min(cell.max_sequences, max_sequences or cell.max_sequences)
             tokens = [tokens_to_first_correct(record, width, number) for record in group]

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from eager_sgl.search.votes import vote_weights
-from evals.analysis.groups import group_by, without_seed
+from evals.analysis.groups import group_by
 from evals.analysis.metrics import majority_correct, pass_rate, weighted_majority_correct
 from evals.records.plan import PARALLEL
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["MethodVotes", "Votes", "votes_of", "votes_of_methods"]
 
@@ -50,7 +50,7 @@ def votes_of_methods(
     Args:
         max_sequences: the most sequences that count of Full Parallel; None for all.
     """
-    for cell, group in group_by(records, lambda record: without_seed(record.cell)).items():
+    for cell, group in group_by(records, lambda record: record.cell.without_seed).items():
         k = max_sequences if cell.method == PARALLEL else None
         yield MethodVotes(
             method=cell.name,

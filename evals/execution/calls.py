@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from eager_sgl import Account, EagerInit, Method, PromptResult
 from evals.records.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.tasks import Sample
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from eager_sgl import Ledger, TokenCounts
 from evals.analysis.judged import is_solved
 from evals.execution.meter import Meter
 from evals.records.plan import Cell
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.tasks import Sample
 
 __all__ = ["CellRun", "FollowerRun"]

@@ -16,8 +16,8 @@ from evals.execution.progress import View
 from evals.execution.worker import Worker, without_extra
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan
+from evals.records.record import PromptRecord
 from evals.records.results import ResultStore
-from evals.records.store import PromptRecord
 from evals.tasks import Sample
 
 __all__ = ["GroupRun"]

@@ -15,8 +15,8 @@ from evals.records.folder import SUMMARY, is_complete
 from evals.records.header import RunHeader, read_header
 from evals.records.lines import describe
 from evals.records.plan import Plan
+from evals.records.record import PromptRecord
 from evals.records.results import RESULTS, read_results
-from evals.records.store import PromptRecord
 
 __all__ = ["is_published", "publish", "regrade_and_publish", "report_again"]
 

@@ -20,8 +20,8 @@ from evals.records.header import RunHeader, StoredConfig, read_header, write_hea
 from evals.records.judging import listed
 from evals.records.lock import locked
 from evals.records.plan import SEARCHES
+from evals.records.record import PromptRecord, SequenceRecord
 from evals.records.results import RESULTS, ResultStore
-from evals.records.store import PromptRecord, SequenceRecord
 from evals.report.page import REPORT
 from evals.tasks import Sample, Task
 

@@ -11,7 +11,7 @@ from evals.analysis.judged import Verdicts, classes_of
 from evals.records.header import StoredConfig
 from evals.records.judging import judged_by
 from evals.records.plan import STAGE_ONE, Cell
-from evals.records.store import PromptRecord, SequenceRecord
+from evals.records.record import PromptRecord, SequenceRecord
 from evals.tasks import Sample, Task
 
 __all__ = ["Rejudge", "granted_by_labels", "is_solved_at_first"]

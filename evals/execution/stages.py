@@ -17,8 +17,8 @@ from evals.execution.progress import View
 from evals.execution.worker import Worker
 from evals.records.failures import FailureLog
 from evals.records.plan import Cell, Group, Plan
+from evals.records.record import PromptRecord
 from evals.records.results import ResultStore
-from evals.records.store import PromptRecord
 
 __all__ = ["run_group", "wall_seconds"]
 

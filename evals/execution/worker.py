@@ -32,7 +32,7 @@ from evals.execution.meter import Meter
 from evals.execution.methods import method_of
 from evals.records.judging import judged_by
 from evals.records.plan import STAGE_ONE, Cell
-from evals.records.store import PromptRecord, SequenceRecord, StageTwo
+from evals.records.record import PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 from evals.records.files import encoded
 from evals.records.identity import judges_digest, library_version
-from evals.records.store import JudgedBy, PromptRecord
+from evals.records.record import JudgedBy, PromptRecord
 from evals.tasks import Sample, Task
 
 __all__ = ["find_changes", "judged_by", "listed"]

@@ -9,7 +9,7 @@ from typing import Self
 from evals.records.files import reported
 from evals.records.lines import BadLine, LineFile, read_lines
 from evals.records.plan import Cell, Key
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 
 __all__ = ["RESULTS", "ResultStore", "read_records", "read_results"]
 

@@ -231,7 +231,7 @@ ROW_COLUMNS: tuple[Column[Row, Any], ...] = (
     ),
     Column("wall_seconds", lambda row: row.wall_seconds, "seconds", page="seconds", text=tenths),
     Column("adaptive_theta", lambda row: row.adaptive),
-    Column("inexact_walks", lambda row: row.inexact),
+    Column("inexact_samples", lambda row: row.inexact),
     Column("paper", lambda row: row.paper),
     _paper("the paper's Pass@32", lambda paper: f"{paper.pass_at_k:.2f}"),
     _paper("the paper's #T, millions", lambda paper: f"{paper.million_tokens:g}"),

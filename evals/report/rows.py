@@ -25,7 +25,7 @@ from evals.analysis.judged import JudgedCounts, count_judged
 from evals.analysis.matching import MatchedParallel, match_parallel
 from evals.analysis.metrics import Estimate, coverage, pass_curve
 from evals.records.plan import INDEPENDENT, PARALLEL, Cell, Plan
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.report.paper import PaperRow
 
 __all__ = ["Figures", "LevelRow", "Row", "StageTwoTotals", "nested_rows", "row_of"]
@@ -55,7 +55,7 @@ class StageTwoTotals:
 
 
 @dataclass(frozen=True)
-class InexactWalks:
+class InexactSamples:
     """Where the nucleus held, or may have held, more than the K tokens that a walk knows.
 
     Attributes:
@@ -133,7 +133,7 @@ class Row(Figures):
     judged: JudgedCounts | None = None
     paper: PaperRow | None = None
     adaptive: AdaptiveTheta | None = None
-    inexact: InexactWalks | None = None
+    inexact: InexactSamples | None = None
     num_failed: int = 0
 
     def without_labels(self) -> Row:
@@ -281,6 +281,6 @@ def _stage_one_coverage(record: PromptRecord) -> float:
     return coverage([sequence.correct for sequence in record.sequences if sequence.stage == 1])
 
 
-def _inexact(records: Iterable[PromptRecord]) -> InexactWalks | None:
+def _inexact(records: Iterable[PromptRecord]) -> InexactSamples | None:
     steps = [record.inexact_steps for record in records if record.inexact_steps is not None]
-    return InexactWalks(sum(steps), sum(map(bool, steps)), len(steps)) if steps else None
+    return InexactSamples(sum(steps), sum(map(bool, steps)), len(steps)) if steps else None

@@ -13,14 +13,13 @@ from evals.analysis.groups import (
     group_records,
     make_group,
     prompt_means,
-    without_seed,
 )
 from evals.analysis.metrics import Correlation, rank_correlation
 from evals.analysis.second_stages import contrast_second_stages, contrast_sentence
 from evals.records.failures import Failure, failed_per_cell, failure_note
 from evals.records.header import RunHeader
 from evals.records.plan import NESTED, PARALLEL, STAGE_ONE, Cell, Plan
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.report.findings import findings
 from evals.report.notes import ending_notes, notes
 from evals.report.paper import paper_row
@@ -49,7 +48,7 @@ class _Gaps:
 
     def has_waiting(self, group: RecordGroup) -> bool:
         """Whether prompts of a group have not been tried."""
-        return any(without_seed(cell) == without_seed(group.cell) for cell in self.waiting)
+        return any(cell.without_seed == group.cell.without_seed for cell in self.waiting)
 
     def num_failed(self, row: Row) -> int:
         """Failed prompts of the cells that the row's sequences were generated in."""

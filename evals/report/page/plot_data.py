@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evals.analysis.groups import RecordGroup, group_records, prompt_means, without_seed
+from evals.analysis.groups import RecordGroup, group_records, prompt_means
 from evals.analysis.metrics import Correlation, pass_curve, pass_rate
 from evals.analysis.prompt_curves import prompt_curves
 from evals.records.plan import AUTO, NESTED, PARALLEL, SEARCHES, Cell, Plan
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.report.rows import Row
 from evals.report.summary import EntropyPassRate, Summary
 
@@ -127,7 +127,7 @@ def _pareto(rows: Sequence[Row], groups: Sequence[RecordGroup]) -> Pareto:
     points: dict[Cell, list[ParetoPoint]] = {}
     for row in rows:
         if row.cell.method not in NESTED:
-            cell = without_seed(row.cell)._replace(max_sequences=0)
+            cell = row.cell.without_seed._replace(max_sequences=0)
             points.setdefault(cell, []).append(_point(row))
     for group in groups:
         if group.cell.method in SEARCHES:
@@ -168,8 +168,8 @@ def _parallel_points(group: RecordGroup) -> list[ParetoPoint]:
 
 def _entropy(entropy: EntropyPassRate, groups: Sequence[RecordGroup]) -> Iterator[EntropyPoint]:
     """The prompts that the correlation is over."""
-    cell = without_seed(entropy.cell)
-    group = next(group for group in groups if without_seed(group.cell) == cell)
+    cell = entropy.cell.without_seed
+    group = next(group for group in groups if group.cell.without_seed == cell)
     for name, records in group.prompts.items():
         peaks = [record.peak_entropy for record in records if record.peak_entropy is not None]
         if peaks:

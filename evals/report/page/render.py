@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.records.files import replace_file, reported, to_line
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.report.page.data import page_json
 from evals.report.page.plot_data import plots_of
 from evals.report.page.trees import trees_of

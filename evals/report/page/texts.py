@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from evals.records.store import SequenceRecord
+from evals.records.record import SequenceRecord
 
 __all__ = ["Texts", "branch_position", "pieces"]
 

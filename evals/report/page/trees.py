@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from evals.analysis.groups import RecordGroup, group_records
 from evals.records.plan import Plan
-from evals.records.store import PromptRecord, SequenceRecord
+from evals.records.record import PromptRecord, SequenceRecord
 from evals.report.page.texts import Texts, branch_position, pieces
 
 __all__ = ["Trees", "trees_of"]

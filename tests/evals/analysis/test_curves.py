@@ -10,7 +10,7 @@ import pytest
 from eager_sgl.core import TokenCounts
 from evals.analysis.curves import curve_of, tokens_to_first_correct
 from evals.analysis.prompt_curves import prompt_curves
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from tests.evals.fakes.build import BRANCH, record
 from tests.evals.fakes.solved_prompts import prompts
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from evals.analysis.diagnostics import diagnose, ends_in_a_loop
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from tests.evals.fakes.build import record
 
 

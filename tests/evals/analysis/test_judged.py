@@ -10,7 +10,7 @@ import pytest
 from evals import run
 from evals.analysis.judged import classes_of, count_judged, judge
 from evals.grading.score import Status
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from evals.report.summarise import summarise_run
 from evals.report.summary import Summary, summary_json
 from evals.report.table import render_table

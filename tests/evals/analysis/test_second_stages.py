@@ -6,7 +6,7 @@ import pytest
 
 from evals.analysis.groups import group_records
 from evals.analysis.second_stages import contrast_second_stages, contrast_sentence
-from evals.records.store import PromptRecord, SequenceRecord, StageTwo
+from evals.records.record import PromptRecord, SequenceRecord, StageTwo
 from evals.report.summarise import summarise_run
 from tests.evals.fakes import sample_run
 from tests.evals.fakes.build import BRANCH, record

@@ -22,7 +22,7 @@ from evals.comparison.shared import cut, shared_curves
 from evals.comparison.votes import votes_of
 from evals.records.files import to_line
 from evals.records.header import write_header
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from tests.evals.fakes import sample_run
 from tests.evals.fakes.build import BRANCH, record
 

@@ -22,7 +22,7 @@ from eager_sgl.core import PromptResult
 from eager_sgl.engine.endpoint import TokenEndpoint
 from evals.records.files import to_line
 from evals.records.plan import BEST_FIRST, SWOR, TRIE_PARALLEL
-from evals.records.store import PromptRecord, SequenceRecord
+from evals.records.record import PromptRecord, SequenceRecord
 from tests.evals.fakes.build import record
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 

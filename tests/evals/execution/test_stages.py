@@ -16,7 +16,7 @@ from evals import run
 from evals.execution import calls
 from evals.execution.calls import Call
 from evals.execution.stages import wall_seconds
-from evals.records.store import PromptRecord, StageTwo
+from evals.records.record import PromptRecord, StageTwo
 from evals.tasks import Sample
 from tests.evals.fakes import sample_run
 from tests.evals.fakes.build import BRANCH, record, result

@@ -5,7 +5,7 @@ from typing import Any
 
 from eager_sgl.core import BranchPoint, PromptResult, Sequence, TokenCounts
 from eager_sgl.reasoning import final_text
-from evals.records.store import PromptRecord, SequenceRecord
+from evals.records.record import PromptRecord, SequenceRecord
 
 BRANCH = BranchPoint(
     position=1,

@@ -15,7 +15,7 @@ from evals.records.header import (
     StoredConfig,
 )
 from evals.records.plan import PARALLEL, Cell, Plan
-from evals.records.store import PromptRecord, SequenceRecord, StageTwo
+from evals.records.record import PromptRecord, SequenceRecord, StageTwo
 from tests.evals.fakes.build import BRANCH, record
 
 LEVELS = 3

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from eager_sgl.core import TokenCounts
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from tests.evals.fakes.build import record
 
 

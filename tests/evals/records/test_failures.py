@@ -22,7 +22,7 @@ from eager_sgl.errors import (
 from evals import compare, run
 from evals.execution import calls, meter, publishing, stages
 from evals.execution.calls import Call
-from evals.records.store import PromptRecord
+from evals.records.record import PromptRecord
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import Endpoint, Scripted, key_of, lines, server
 

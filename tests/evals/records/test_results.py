@@ -16,8 +16,8 @@ import pytest
 from eager_sgl.core import DeferredBranch
 from evals.records import lines
 from evals.records.files import StoreError, write_whole
+from evals.records.record import PromptRecord, StageTwo
 from evals.records.results import ResultStore, read_records, read_results
-from evals.records.store import PromptRecord, StageTwo
 from tests.evals.fakes.build import BRANCH, record
 
 

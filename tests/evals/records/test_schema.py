@@ -20,6 +20,7 @@ NEW_OF_SUMMARY = {
     "tokens_hand_set": "tokens_forced",
     "running_theta": "adaptive_theta",
     "how": "mode",
+    "inexact_walks": "inexact_samples",
 }
 AUTO = ("--methods", "parallel,eager_init", "--theta", "auto", "--control-temperatures", "1.0")
 SMALL = ("--max-sequences", "4", "--max-new-tokens", "160")

@@ -11,7 +11,7 @@ import pytest
 
 from evals.records.files import StoreError
 from evals.records.plan import Plan
-from evals.records.store import PromptRecord, SequenceRecord, StageTwo
+from evals.records.record import PromptRecord, SequenceRecord, StageTwo
 from evals.report.page import write_report
 from evals.report.page.render import render_page
 from evals.report.page.texts import Texts, pieces

@@ -11,7 +11,7 @@ from eager_sgl.core import TokenCounts
 from evals.analysis.metrics import majority_at_k, pass_at_k
 from evals.records.files import to_line
 from evals.records.plan import Plan
-from evals.records.store import PromptRecord, StageTwo
+from evals.records.record import PromptRecord, StageTwo
 from evals.report.summarise import summarise_run
 from evals.report.summary import Summary, summary_json
 from evals.report.table import render_table
@@ -51,7 +51,7 @@ ROW_FIELDS = {
     "wall_seconds",
     "stage_two",
     "judged",
-    "inexact_walks",
+    "inexact_samples",
     "adaptive_theta",
     "paper",
     "matched_parallel_k",
@@ -346,11 +346,11 @@ def test_a_report_says_where_walks_knew_too_few_tokens() -> None:
     ]
     summary = summarise_run(header(a_plan), walked, a_plan, {})
     row = row_of(summary, "trie_parallel")
-    assert row["inexact_walks"] == {"num_steps": 12, "num_trees": 2, "of_trees": 3}
+    assert row["inexact_samples"] == {"num_steps": 12, "num_trees": 2, "of_trees": 3}
     said = " ".join(render_table(summary).split())
     assert (
         "trie_parallel M=4 τ=0.6: at 12 stored steps, in 2 of 3 trees, the nucleus of top-p" in said
     )
     exact = [replace(each, inexact_steps=0) for each in walked]
     assert "stored steps" not in render_table(summarise_run(header(a_plan), exact, a_plan, {}))
-    assert row_of(summarise(eager()), "eager_init")["inexact_walks"] is None
+    assert row_of(summarise(eager()), "eager_init")["inexact_samples"] is None
