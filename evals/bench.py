@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eager_sgl import EagerError
 from eager_sgl.engine.addresses import API_KEY_VARIABLE, require_key, require_url
-from eager_sgl.errors import EagerError
 from evals.records.files import write_whole
 from evals.throughput.server import circumstances, connected
 from evals.throughput.shapes import Shape, Throughput, contenders, time_shape
@@ -25,7 +25,7 @@ from evals.throughput.table import print_client_speed, print_heads, print_throug
 from evals.throughput.workload import Observer
 
 if TYPE_CHECKING:
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import TokenEndpoint
 
 MODEL = Path(__file__).parent / "reasoner" / "model"
 LIVE_BRANCHES = (64, 512, 2048)

@@ -63,3 +63,15 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import sys, eager_sgl; print(sorted({heavy} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_evals_and_programs_use_the_public_names() -> None:
+    paths = [p for room in ("evals", "programs") for p in (ROOT.parent / room).rglob("*.py")]
+    imports = (
+        (path, node.module, alias.name)
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eager_sgl.")
+        for alias in node.names
+    )
+    assert [found for found in imports if found[2] in eager_sgl.__all__] == []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eager_sgl.adaptive_threshold import AdaptiveThreshold
+from eager_sgl import AdaptiveThreshold
 from evals.analysis.groups import group_by
 from evals.records.record import PromptRecord
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from eager_sgl.core import Sequence as Generated
+from eager_sgl import Sequence as Generated
 from evals.analysis.diagnostics import ends_in_a_loop
 from evals.grading.score import Score
 from evals.grading.votes import vote_classes

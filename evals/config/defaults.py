@@ -132,9 +132,9 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
 
 def _ask(server: str, api_key: str | None) -> str | None:
     """The model of a server; None if there is no answer, which is an error later if it matters."""
+    from eager_sgl import ServerError
     from eager_sgl.engine import limits, probe
     from eager_sgl.engine.transport import Transport
-    from eager_sgl.errors import ServerError
 
     try:
         return probe.served_model(Transport(server, api_key=api_key), limits.ONCE)

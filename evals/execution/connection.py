@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eager_sgl import ServerError
 from eager_sgl.errors import (
     AuthenticationError,
     RequestRejectedError,
     RuntimeStoppedError,
-    ServerError,
     ServerUnreachableError,
 )
 from evals.config import ServerSettings

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
-from eager_sgl.core import TokenCounts
+from eager_sgl import TokenCounts
 from evals.analysis.adaptive_threshold import AdaptiveTheta
 from evals.analysis.figures_at_k import ALL_SEQUENCES, FiguresAtK, figures_at_k
 from evals.analysis.groups import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from eager_sgl.budget.reallocation import RULES
+from eager_sgl import RULES
 from evals.analysis.adaptive_threshold import adaptive_theta
 from evals.analysis.figures_at_k import ALL_SEQUENCES
 from evals.analysis.groups import (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evals.throughput.workload import Observer
 
 if TYPE_CHECKING:
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import TokenEndpoint
 
 __all__ = ["circumstances", "connected"]
 
@@ -34,12 +34,12 @@ def connected(
         server_args: further `ServerArgs` of a server that is started.
         log_folder: for its log.
     """
-    from eager_sgl.engine.endpoint import connect
+    from eager_sgl import connect
 
     if url:
         yield connect(url, api_key=api_key), Observer()
         return
-    from eager_sgl.embedded.runtime import EmbeddedRuntime
+    from eager_sgl import EmbeddedRuntime
 
     args = {"random_seed": 0, **server_args}
     with EmbeddedRuntime(model, log_path=log_folder / "runtime.log", server_args=args) as runtime:

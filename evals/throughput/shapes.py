@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from eager_sgl.config import EagerConfig, SamplingConfig
+from eager_sgl import EagerConfig, SamplingConfig
 from evals.tasks import find_task
 from evals.throughput.workload import (
     Cost,
@@ -19,7 +19,7 @@ from evals.throughput.workload import (
 )
 
 if TYPE_CHECKING:
-    from eager_sgl.engine.endpoint import TokenEndpoint
+    from eager_sgl import TokenEndpoint
 
 __all__ = ["Shape", "Throughput", "contenders", "time_shape"]
 
