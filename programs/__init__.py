@@ -1,0 +1,1 @@
+"""SGLang programs to copy: a verifier (`countdown`), a vote (`vote`), many prompts (`together`)."""
