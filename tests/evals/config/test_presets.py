@@ -19,6 +19,7 @@ from evals.execution.methods import METHODS
 from evals.tasks import find_task
 
 FIXTURES = Path(__file__).parents[1] / "tasks" / "fixtures"
+RUN = Path(__file__).parents[1] / "records" / "fixtures" / "run_0_1_0" / "auto"
 GSM8K = ("--task", "gsm8k", "--dataset", str(FIXTURES / "gsm8k.jsonl"))
 QWEN = "Qwen/Qwen3-4B"
 
@@ -203,7 +204,8 @@ def test_without_an_answer_an_earlier_session_has_the_model(server: str, tmp_pat
     absent = options(server="http://127.0.0.1:9")
     for asked in (refused, absent):
         assert served_model(asked, tmp_path, "bundled") is None
-    (tmp_path / "config.json").write_text('{"model": "Qwen/Qwen3-4B", "config": {}}')
+    config = json.loads((RUN / "config.json").read_text()) | {"model": QWEN}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     for asked in (refused, absent):
         assert served_model(asked, tmp_path, "bundled") == QWEN
 
