@@ -47,7 +47,7 @@ def test_a_benchmark_from_its_rows_to_its_report(
         arguments.append("--allow-code-execution")
     summary = evaluated(server_url, tmp_path, *arguments)
     assert summary["config"]["dataset"]["revision"]
-    assert summary["config"]["num_prompts"] == NUM_PROMPTS
+    assert summary["config"]["plan"]["num_prompts"] == NUM_PROMPTS
     found = sequences_of(tmp_path)
     assert {sequence["status"] for sequence in found} == {"judged"}
     for row in summary["rows"]:
