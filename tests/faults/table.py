@@ -46,7 +46,6 @@ LIMIT_SECONDS = 10
 LIMITS = ("--request-timeout", str(LIMIT_SECONDS), "--silence-timeout", str(LIMIT_SECONDS))
 
 _TOKENS = """
-<<<<<<< HEAD
 from eager_sgl import EagerConfig, EagerInit, connect, generate
 endpoint, outcomes = connect("{url}", api_key="{key}"), []
 for prompt in ([120], [-1], [10**9], b"abc"):
@@ -54,18 +53,9 @@ for prompt in ([120], [-1], [10**9], b"abc"):
         config = EagerConfig(threshold=0.7, max_sequences=2)
         generate.run(prompt=prompt, method=EagerInit(config), backend=endpoint).ret_value
         outcomes.append(f"{{prompt}} is accepted")
-=======
-from eager_sgl import EagerConfig, connect, eager_init
-endpoint, said = connect("{url}", api_key="{key}"), []
-for prompt in ([120], [-1], [10**9], b"abc"):
-    try:
-        config = EagerConfig(threshold=0.7, max_sequences=2)
-        eager_init.run(prompt=prompt, config=config, backend=endpoint).ret_value
-        said.append(f"{{prompt}} is taken")
->>>>>>> h-engine
     except Exception as error:
-        said.append(f"{{type(error).__name__}}: {{error}}")
-print("; ".join(said))
+        outcomes.append(f"{{type(error).__name__}}: {{error}}")
+print("; ".join(outcomes))
 """
 _FORK = """
 import multiprocessing
