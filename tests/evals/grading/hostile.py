@@ -401,7 +401,7 @@ def double(x):
             pass
     return 2 * x
 """,
-    "a fraction with parts of its own making": """
+    "a fraction with parts of a hostile type": """
 import os, pickle, stat, struct
 
 def double(x):
@@ -416,7 +416,7 @@ def double(x):
             pass
     return -1
 """,
-    "a kind of number of its own making": """
+    "a number of a hostile type": """
 import os, stat, struct
 
 def double(x):

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from evals.grading.programs.guest.wire import ClosedError, NotPlainError, receive, send
+from evals.grading.programs.guest.messages import ClosedError, NotPlainError, receive, send
 
 __all__ = ["serve"]
 

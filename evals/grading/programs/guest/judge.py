@@ -14,8 +14,8 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from evals.grading.programs.guest.messages import ClosedError, NotPlainError, receive, send
 from evals.grading.programs.guest.protocol import Job, Verdict
-from evals.grading.programs.guest.wire import ClosedError, NotPlainError, receive, send
 
 __all__ = ["WALL_FACTOR", "judge"]
 
@@ -170,14 +170,14 @@ def _mistake(error: BaseException, candidate: _Candidate) -> str:
 def _checked(reply: Any) -> tuple[str, Any, float]:
     """The reply, if it has the form of a reply: the sender may be hostile."""
     if not (isinstance(reply, tuple) and len(reply) == 3 and isinstance(reply[2], float)):
-        raise NotPlainError("a message of its own making")
+        raise NotPlainError("a message that is no reply")
     kind, content, spent = reply
     if kind == "raised":
         names, message = content
         if not (
             isinstance(message, str) and names and all(isinstance(name, str) for name in names)
         ):
-            raise NotPlainError("a message of its own making")
+            raise NotPlainError("a message that is no reply")
     return kind, content, max(spent, 0.0)
 
 
