@@ -1,16 +1,16 @@
-"""The requests that a prompt's tree grows by.
+"""The requests that generate the tree of a prompt.
 
 The schedule decides again after every answer, and its segments are requested at once. So all
 segments of all prompts run in the server's batch, none waits for the slowest, and a segment that
 can no longer branch is generated to its end in one request while others are monitored. A request
-whose segment is on no path any more is aborted.
+whose segment is no longer on a path is aborted.
 
 A request may be interrupted: its stream ends early, or its time limit aborts it. Its tokens stay in
 the tree, and the schedule requests the rest. The distribution does not change if the moment depends
 only on time and on the tokens before it, as for aborted requests. It changes slightly if a stream
 with a gate ends early: the tokens since its last report are lost, all of which were below θ, and
-the tokens sampled in their place may reach it. So there are at most as many branches too many as
-streams that ended early.
+the tokens sampled in their place may reach it. So the number of superfluous branches is at most the
+number of streams that ended early.
 
 Under the chunk monitor a request is for as many tokens as the path has since its last branch,
 between `chunk_tokens` and eight times that. About half of the tails after branches are discarded,

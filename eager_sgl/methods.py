@@ -57,7 +57,11 @@ ReadSequences = Callable[[Iterable[Leaf]], Items[Sequence]]
 
 
 class Method(Protocol):
-    """A way to generate sequences from a prompt."""
+    """A way to generate sequences from a prompt.
+
+    A step is *observed* if its K most likely tokens are requested, and *monitored* if it may also
+    branch while its sequence runs. Searches observe steps and branch once sequences have ended.
+    """
 
     @property
     def sampling(self) -> SamplingConfig:

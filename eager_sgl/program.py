@@ -1,4 +1,4 @@
-"""The methods as SGLang programs.
+"""Methods run by SGLang programs: the loop in which a schedule decides and an executor requests.
 
     method = EagerInit(EagerConfig(threshold=2.0))
     state = generate.run(prompt="...", method=method, backend=connect(url))

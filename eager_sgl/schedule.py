@@ -38,11 +38,11 @@ __all__ = [
 
 @dataclass(eq=False)
 class Leaf:
-    """A sequence in the making.
+    """A sequence of the tree, finished or not: the path to the end of a segment.
 
     Attributes:
-        index: the order of opening.
-        segment: the last segment of its path.
+        index: in the order of opening.
+        segment: the last segment of its path; a branch may replace it.
         parent: index of the leaf it branched off; None for the first leaf of a tree.
         branch: the branch point where it left the parent.
         last_branch: position of the last branch on its path; 0 before the first.

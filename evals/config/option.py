@@ -1,4 +1,4 @@
-"""One option of a command line: its name, how its value is read, and the field that it sets."""
+"""An option of a command line: its name, the type of its value, and the field that it sets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EXPECTED = {int: "a whole number", float: "a number"}
 
 @dataclass(frozen=True)
 class Option:
-    """One option.
+    """An option of a command line.
 
     Attributes:
         name: with its dashes.
         help: "%(default)s" in it is the default.
-        kind: reads the value; bool makes a switch without one.
+        kind: reads the value; bool makes a switch, which has no value.
         default: None for an option whose default depends on others.
         choices: the only values, if they are few.
         of: the configuration that has the option as a field, with the default; None for the others.

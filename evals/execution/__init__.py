@@ -2,5 +2,6 @@
 
 The doors use `evaluation.evaluate`, `publishing`, `calibrating` and `endings`. From the outside in:
 `evaluation` connects and runs each group of cells, `stages` and `group_run` decide which prompt
-starts when, `methods.Worker` runs one prompt in one cell, `cell_runs` and `meter` keep the counts.
+starts when, `worker.Worker` runs one prompt in one cell by the object that `methods` makes of the
+cell and the function that `calls` has for its stage, `cell_runs` and `meter` keep the counts.
 """

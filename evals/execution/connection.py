@@ -1,4 +1,4 @@
-"""The server of a run: connected or started, and watched for its end."""
+"""The server of a run: connected or started, and checked while the run lasts."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _generate(settings: Settings, folder: RunFolder, view: View) -> RunHeader:
 
 
 def _introduce(settings: Settings, folder: RunFolder, server: Server, view: View) -> RunHeader:
-    """Check the server's model, settle `config.json`, and say what is worth knowing."""
+    """Check the server's model, settle `config.json`, and print notices."""
     experiment, profile = settings.experiment, server.endpoint.profile
     monitor = "gate" if server.endpoint.gate(experiment.base) else "chunk"
     adaptive = ", chunk at the adaptive θ" if None in settings.plan.thresholds else ""

@@ -29,7 +29,7 @@ MAX_PRINTED = 5
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Pending:
     """A prompt in one cell, while a future generates it.
 
     Attributes:
@@ -71,7 +71,7 @@ class GroupRun:
         self._runs: Mapping[Cell, CellRun] = {
             run.cell: run for run in (self._first, *self._followers)
         }
-        self.pending: dict[Future[PromptRecord], _Task] = {}
+        self.pending: dict[Future[PromptRecord], _Pending] = {}
         self._tokens: TokenLedger | None = None
         self._failed_bidders: list[Bidder] = []
         self._num_printed = 0
@@ -120,9 +120,9 @@ class GroupRun:
         # All join before the first begins: nothing is granted before all of them have bid.
         bidders = [self._join(tokens, judge) if tokens else None for judge in verdicts]
         for sample, judge, bidder in zip(missing, verdicts, bidders, strict=True):
-            task = _Task(run, sample, run.cell.max_sequences, bidder=bidder)
+            task = _Pending(run, sample, run.cell.max_sequences, bidder=bidder)
             arguments = (run.cell, sample, judge, ledger, run.meter, bidder)
-            self._submit(task, self._worker.first, *arguments)
+            self._submit(task, self._worker.first_stage, *arguments)
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
         experiment = self._worker.experiment
@@ -147,7 +147,7 @@ class GroupRun:
             self._tokens.close()
 
     def _submit(
-        self, task: _Task, function: Callable[..., PromptRecord], *arguments: object
+        self, task: _Pending, function: Callable[..., PromptRecord], *arguments: object
     ) -> None:
         self.pending[self._pool.submit(function, *arguments)] = task
 
@@ -186,7 +186,7 @@ class GroupRun:
         if run is self._first:
             self._settle(record)
 
-    def _fail(self, task: _Task, error: BaseException) -> None:
+    def _fail(self, task: _Pending, error: BaseException) -> None:
         """A prompt has failed in one of the cells, after all retries."""
         run, sample = task.run, task.sample
         counts = run.fail(sample.id, task.num_reserved, task.num_spent)
@@ -232,8 +232,9 @@ class GroupRun:
                 continue
             account = run.ledger.reserve(grant.extra)
             sample = self._samples[sample_id]
-            task = _Task(run, sample, grant.extra, len(first.sequences))
-            self._submit(task, self._worker.second, cell, sample, first, grant, account, run.meter)
+            task = _Pending(run, sample, grant.extra, len(first.sequences))
+            arguments = (cell, sample, first, grant, account, run.meter)
+            self._submit(task, self._worker.second_stage, *arguments)
 
     def _stage_ones(self) -> dict[str, StageOne]:
         """The first stages that have ended.

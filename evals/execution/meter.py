@@ -210,7 +210,7 @@ class Silence:
         self._bound = SILENT_SECONDS
 
     def due(self, last_report: float) -> float | None:
-        """Seconds without a report, when they are worth a line; else None.
+        """Seconds without a report, when a line is due; else None.
 
         Args:
             last_report: time of the last report, by the clock.

@@ -1,4 +1,4 @@
-"""The methods of a run by name, and the object that a cell's name stands for."""
+"""The methods of a run by name, and the method object of a cell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAMPLING_SEARCHES = {SWOR: WithoutReplacement, TRIE_PARALLEL: TrieParallel}
 
 def method_of(
     cell: Cell,
-    run: Experiment,
+    experiment: Experiment,
     stop: Stop | None = None,
     bidder: Bidder | None = None,
     adaptive_threshold: AdaptiveThreshold | None = None,
@@ -37,7 +37,7 @@ def method_of(
         bidder: the prompt's part of the tokens that a search shares with others.
         adaptive_threshold: gives EAGer-init its θ; None where that is fixed.
     """
-    config, search = run.config(cell), run.search_config(cell)
+    config, search = experiment.config(cell), experiment.search_config(cell)
     if cell.method == PARALLEL:
         return FullParallel(config.sampling, config.max_sequences, config.reasoning_end)
     if cell.method == STAGE_ONE:
@@ -45,4 +45,4 @@ def method_of(
     if cell.method in SAMPLING_SEARCHES:
         kind = SAMPLING_SEARCHES[cell.method]
         return kind(search, seed=cell.seed, stop=stop, bidder=bidder)
-    return BestFirst(search, priority=run.priority, stop=stop, bidder=bidder)
+    return BestFirst(search, priority=experiment.priority, stop=stop, bidder=bidder)

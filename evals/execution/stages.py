@@ -1,8 +1,9 @@
-"""The cells of a group at the same time: two stages, one budget per cell, nothing lost.
+"""Runs a group of cells: the cell that generates from prompts, and the second stages after it.
 
-The second stage of a prompt begins as soon as no unfinished prompt can change its grant. For both
-rules that is before the slowest prompt has finished only for grants that reach the cap; all other
-grants are shares of a surplus that is known at the end of the first stage.
+Every cell has a budget of its own, and no finished result is lost. The second stage of a prompt
+begins as soon as no unfinished prompt can change its grant. For both rules that is before the
+slowest prompt has finished only for grants that reach the cap; all other grants are shares of a
+surplus that is known at the end of the first stage.
 """
 
 from __future__ import annotations

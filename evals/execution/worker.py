@@ -55,7 +55,7 @@ class Worker:
     adaptive_threshold: Mapping[Cell, AdaptiveThreshold] = field(default_factory=dict)
     unfit: Mapping[str, Exception] = field(default_factory=dict)
 
-    def first(
+    def first_stage(
         self,
         cell: Cell,
         sample: Sample,
@@ -111,7 +111,7 @@ class Worker:
             sequences=_with_votes(self.experiment.task, sample, sequences),
             counts=result.counts,
             seconds=seconds,
-            peak_entropy=_mean(_peak(each, result.monitor, cell) for each in result.sequences),
+            peak_entropy=_mean(_peak(s, result.monitor, cell) for s in result.sequences),
             solved=self._solved(sample, result, sequences) if cell.method == STAGE_ONE else None,
             deferred=result.deferred[: self._max_extra(cell)],
             inexact_steps=result.inexact_steps,
@@ -123,13 +123,13 @@ class Worker:
         """Whether a sequence is correct, by the verifier if there is one, else by the labels."""
         if self.experiment.verifier is None:
             return any(sequence.correct for sequence in judged)
-        return any(self.experiment.verifier(sample, each.text) for each in result.sequences)
+        return any(self.experiment.verifier(sample, s.text) for s in result.sequences)
 
     def _max_extra(self, cell: Cell) -> int:
         rules = self.experiment.rules.values()
         return max(rule.max_extra(cell.max_sequences) for rule in rules)
 
-    def second(
+    def second_stage(
         self,
         cell: Cell,
         sample: Sample,
