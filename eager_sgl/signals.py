@@ -67,12 +67,12 @@ def reshape_logprobs(logprobs: NDArray[np.floating], *, temperature: float, min_
 
 
 def top_k_mass_bound(logprobs: NDArray[np.floating], *, taken_at: float, wanted: float) -> Floats:
-    """The least that the given tokens can have together of a whole distribution.
+    """Lower bound of the joint probability of the K most likely tokens at another temperature.
 
-    At the temperature of the logprobs that is their sum. At a lower one, with r = T/W > 1, each of
-    the tokens that are not given is at most as likely as the least likely given one, p, so that
-    their weights come to at most `p^(r-1) · (1 - sum)`. At a higher one nothing can be said: they
-    may be any number, however unlikely each.
+    At the temperature of the logprobs it is their sum. At a lower temperature, with r = T/W > 1,
+    each of the other tokens is at most as likely as the K-th, p, so that their weights sum to at
+    most `p^(r-1) · (1 - sum)`. At a higher temperature there is no bound but 0: the other tokens
+    may be any number, however unlikely each is.
 
     Args:
         logprobs: [..., K], natural logarithms, of the K most likely tokens.
@@ -91,9 +91,9 @@ def top_k_mass_bound(logprobs: NDArray[np.floating], *, taken_at: float, wanted:
         return np.asarray(np.where(rest > 0, 0.0, 1.0))
     if wanted == 0:
         return np.ones_like(rest)
-    ratio, most = taken_at / wanted, probabilities.max(axis=-1)
-    known = ((probabilities / most[..., None]) ** ratio).sum(axis=-1)
-    others = rest / most * (probabilities.min(axis=-1) / most) ** (ratio - 1)
+    ratio, highest = taken_at / wanted, probabilities.max(axis=-1)
+    known = ((probabilities / highest[..., None]) ** ratio).sum(axis=-1)
+    others = rest / highest * (probabilities.min(axis=-1) / highest) ** (ratio - 1)
     return np.asarray(known / (known + others))
 
 

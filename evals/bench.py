@@ -32,7 +32,7 @@ LIVE_BRANCHES = (64, 512, 2048)
 QUICK_SHAPES, QUICK_REPEATS = "1x32,8x8", 2
 MODES_HELP = (
     "comma-separated: natural (θ = 0.7, that of the bundled reasoner), eager (θ = 0.05, M is "
-    "reached at once), watching (θ = 2.99, everything is monitored and nothing branches)"
+    "reached at once), monitored (θ = 2.99, all steps are monitored and none branches)"
 )
 
 

@@ -1,4 +1,4 @@
-"""The embedded runtime: an SGLang server that this process starts, watches and ends.
+"""The embedded runtime: an SGLang server that this process starts, supervises and ends.
 
 Others use `runtime.EmbeddedRuntime` alone. Below it: `address` (where the server listens),
 `arguments` (fields of `ServerArgs`), `environment`, `log` (stages of the start, advice on errors)

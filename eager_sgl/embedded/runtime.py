@@ -1,4 +1,4 @@
-"""An embedded SGLang server: this process starts it, watches it and ends it.
+"""An embedded SGLang server: this process starts, supervises and ends it.
 
     with EmbeddedRuntime("path/to/model", log_path=Path("run/runtime.log")) as runtime:
         endpoint = connect(runtime.url, api_key=runtime.api_key)

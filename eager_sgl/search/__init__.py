@@ -1,4 +1,4 @@
-"""Searches: look at a prompt's whole tree, and open the next sequences where they are worth most.
+"""Searches: look at a prompt's whole tree, and open the next sequences where utility is highest.
 
 A schedule (`best_first`, `sampling`) opens sequences in rounds: best-first by a priority over the
 candidates of the frontier, sampling by the server's distribution. A stop rule ends a search, and a

@@ -1,7 +1,7 @@
 """Redundant forks: priorities that learn from a prompt's own tree which choices change nothing.
 
 Many choices of language are redundant: a synonym, a filler, an order. They have the entropy of
-decisions, and a search by entropy spends its forks on them. Two signs tell them apart without
+decisions, and a search by entropy spends its forks on them. Two signs distinguish them without
 labels, without further requests, and without a list of words:
 
 *Recurrence.* A redundant choice recurs with the same options ("so", "then", "next"), and after a

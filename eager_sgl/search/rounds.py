@@ -35,7 +35,7 @@ class SearchSchedule:
     Attributes:
         max_sequences: M.
         width: sequences that a round opens at most; never more than there are finished sequences,
-            since these show where the next ones are worth most.
+            on which the choice of the next ones rests.
         max_tokens: number of generated tokens at which no further round is opened; None for no
             limit.
         stop: ends the search early; None for never.

@@ -84,9 +84,9 @@ def _draw_unseen(trie: Trie, rng: random.Random) -> tuple[TrieSegment, int, int]
     node, step = trie.root, 0
     while True:
         reach = np.cumprod(node.p_stay[step:]) * node.unseen_mass[step + 1 :]
-        leaves = reach / node.unseen_mass[step] <= rng.random()
+        exits = reach / node.unseen_mass[step] <= rng.random()
         # Rounding must not choose a step where nothing is left to draw.
-        step += int(np.argmax(leaves & (node.p_leave[step:] > 0)))
+        step += int(np.argmax(exits & (node.p_leave[step:] > 0)))
         rank = _draw(trie.unseen_alternatives(node, step), rng)
         child = node.child(step, rank)
         if child is None:
@@ -122,8 +122,8 @@ class TrieParallelSchedule(_SamplingSchedule):
     def _sample(self, tree: TokenTree, trie: Trie, segment: Segment) -> None:
         """Draw from the start of a segment to an untried token or the end of a stored path."""
         node, step = trie[segment], 0
-        while (leaves := np.cumprod(node.p_stay[step:]) <= self.rng.random()).any():
-            step += int(np.argmax(leaves))
+        while (exits := np.cumprod(node.p_stay[step:]) <= self.rng.random()).any():
+            step += int(np.argmax(exits))
             rank = _draw(trie.alternatives(node, step), self.rng)
             child = node.child(step, rank)
             if child is None:

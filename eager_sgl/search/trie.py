@@ -170,12 +170,12 @@ class Trie:
     def _propagate(self, node: TrieSegment, step: int) -> None:
         """Recompute the unseen mass from a changed step back to the root."""
         while True:
-            mass, masses = float(node.unseen_mass[step + 1]), []
+            mass, unseen_mass = float(node.unseen_mass[step + 1]), []
             exits = (node.p_leave[step::-1], node.p_stay[step::-1]) if step >= 0 else ((), ())
             for p_leave, p_stay in zip(*map(list, exits), strict=True):
                 mass = p_leave + p_stay * mass
-                masses.append(mass)
-            node.unseen_mass[: step + 1] = masses[::-1]
+                unseen_mass.append(mass)
+            node.unseen_mass[: step + 1] = unseen_mass[::-1]
             if node.parent is None:
                 return
             node, step = node.parent, node.exit[0]

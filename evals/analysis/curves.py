@@ -103,7 +103,7 @@ def _expected_tokens(sequences: Sequence[SequenceRecord]) -> Floats:
     """Distinct generated tokens of k of the samples, expected over all subsets of k.
 
     A token that c of n samples share is among those of k unless all k are of the other n − c. The
-    token that a walk chose was not generated, and each such choice begins a new path.
+    token at which a sample leaves the tree was not generated, and each such exit begins a new path.
     """
     number = len(sequences)
     shared = Counter(

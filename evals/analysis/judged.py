@@ -25,7 +25,7 @@ def judge(task: Task, sample: Sample, text: str) -> Score:
 
 
 def classes_of(task: Task, sample: Sample, answers: Sequence[str | None]) -> list[int | None]:
-    """A task's classes of equivalent answers; where it fails to tell them, those of equal texts."""
+    """A task's classes of equivalent answers; where it fails, those of equal texts."""
     try:
         return task.classes(sample, answers)
     except Exception:

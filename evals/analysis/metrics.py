@@ -174,8 +174,8 @@ def majority_at_k(
     votes = drawn[:, :-1]
     if votes.shape[1] == 0:
         return 0.0
-    most = votes.max(axis=1, keepdims=True)
-    leads = (votes == most) & (most > 0)
+    highest = votes.max(axis=1, keepdims=True)
+    leads = (votes == highest) & (highest > 0)
     shares = (leads * right).sum(axis=1) / np.maximum(leads.sum(axis=1), 1)
     return float(shares.mean())
 

@@ -117,4 +117,4 @@ def _swept_curve(records: Sequence[PromptRecord]) -> Curve:
 def _padded(curve: Curve, length: int) -> Floats:
     """Tokens and passes [2, length]; a search that ended early keeps its last values."""
     pairs = (curve.tokens, curve.passes)
-    return np.array([np.pad(each, (0, length - len(each)), mode="edge") for each in pairs])
+    return np.array([np.pad(values, (0, length - len(values)), mode="edge") for values in pairs])

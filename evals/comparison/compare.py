@@ -118,7 +118,7 @@ def _pace(
     names = {curve.cell: curve.name for curve in reversed(curves)}
     pace = {}
     for cell, group in group_by(records, lambda record: curve_cell(record.cell)).items():
-        spent = sum(seconds[each] for each in dict.fromkeys(record.cell for record in group))
+        spent = sum(seconds[cell] for cell in dict.fromkeys(record.cell for record in group))
         if spent > 0:
             pace[names[cell]] = sum(record.counts.generated for record in group) / spent
     return pace

@@ -21,9 +21,9 @@ VISIBLY_LESS = 0.0005
 def needed_findings(needed: Iterable[Needed]) -> Iterator[str]:
     """For each method and reference, where it does not need fewer tokens for the same pass."""
     groups: dict[str, list[Needed]] = {}
-    for each in needed:
-        if each.method != each.reference and each.target > 0:
-            groups.setdefault(f"{each.method} against {each.reference}", []).append(each)
+    for pair in needed:
+        if pair.method != pair.reference and pair.target > 0:
+            groups.setdefault(f"{pair.method} against {pair.reference}", []).append(pair)
     for name, group in groups.items():
         yield _sentence(name, group, NEEDED_KINDS, _needed_point, "nowhere more tokens")
 
@@ -57,9 +57,9 @@ def _needed_point(needed: Needed) -> str:
 def budget_findings(budgets: Iterable[AtBudget]) -> Iterator[str]:
     """For each search and EAGer-init, at which of its budgets the search is not ahead."""
     groups: dict[str, list[AtBudget]] = {}
-    for each in budgets:
-        name = f"{each.search} against {each.online} at equal tokens"
-        groups.setdefault(name, []).append(each)
+    for budget in budgets:
+        name = f"{budget.search} against {budget.online} at equal tokens"
+        groups.setdefault(name, []).append(budget)
     for name, group in groups.items():
         yield _sentence(name, group, BUDGET_KINDS, _budget_point, "ahead everywhere")
 
@@ -88,12 +88,13 @@ def _sentence(
     Args:
         otherwise: for a group without a point of any kind.
     """
-    num_levels = max(len(each.levels) for each in group)
+    num_levels = max(len(compared.levels) for compared in group)
     clauses = []
     for kind, holds in kinds.items():
         points: dict[str, list[str]] = {}
-        for each in filter(holds, group):
-            points.setdefault(_level_names(each.levels, num_levels), []).append(point(each))
+        for compared in filter(holds, group):
+            levels = _level_names(compared.levels, num_levels)
+            points.setdefault(levels, []).append(point(compared))
         if points:
             listed = (f"{levels} {', '.join(texts)}" for levels, texts in points.items())
             clauses.append(f"{kind} at {', '.join(listed)}")

@@ -140,7 +140,7 @@ def _tokens_to(weights: Floats, curves: PromptCurves, targets: Floats) -> Floats
     is_reached = passes >= targets[:, None] - 1e-12
     rows, above = np.arange(len(targets)), np.maximum(is_reached.argmax(axis=1), 1)
     (low, high), (start, end) = (
-        (each[rows, above - 1], each[rows, above]) for each in (passes, tokens)
+        (curve[rows, above - 1], curve[rows, above]) for curve in (passes, tokens)
     )
     share = np.clip((targets - low) / np.where(high > low, high - low, 1), 0, 1)
     needed: Floats = np.where(is_reached[:, -1], start + share * (end - start), np.inf)

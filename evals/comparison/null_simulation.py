@@ -146,7 +146,7 @@ def matched_errors(case: Case, repeats: int, num_resamples: int) -> Errors:
             CURVES[parallel.correct.sum(axis=2)].mean(axis=0),
             parallel.lengths.sum(axis=2).mean(axis=0),
         )
-        plain, present = (matched_interval(each, *arguments) for each in drawn)
+        plain, present = (matched_interval(weights, *arguments) for weights in drawn)
         intervals.append([_bounded(plain, arguments[0]), present])
     return _errors(intervals, 0.0)
 
@@ -182,7 +182,7 @@ def ratio_errors(case: Case, repeats: int, num_resamples: int) -> Errors:
             parallel.lengths.sum(axis=2)[:, :, None] * shares,
             CURVES[parallel.correct.sum(axis=2)][:, :, 1:],
         )
-        ends = [ratio_interval(each, search, sampled, sampled, TARGET) for each in drawn]
+        ends = [ratio_interval(weights, search, sampled, sampled, TARGET) for weights in drawn]
         intervals.append([(-high, -low) for low, high in ends])
     return _errors(intervals, -1.0)
 
@@ -221,7 +221,7 @@ def _table(title: str, cases: Sequence[Case], errors: dict[Case, Errors], is_pla
 
 def _cases() -> dict[str, tuple[list[Case], Simulation, int]]:
     """Cases, simulation, and by how much its repeats are divided, by the title of the table."""
-    null = [Case(*each) for each in product(WORLDS, MAX_SEQUENCES, NUM_PROMPTS)]
+    null = [Case(*setting) for setting in product(WORLDS, MAX_SEQUENCES, NUM_PROMPTS)]
     null += [Case("levels", cap, number, 3) for cap, number in product((4, 16), NUM_PROMPTS)]
     power = [
         Case(world, 4, number, seeds, gain)

@@ -29,15 +29,15 @@ def render(comparison: Comparison) -> str:
 
 def _needed(needed: Iterable[Needed], levels: Sequence[int | None]) -> str:
     """A line per method and reference, a column per target."""
-    at_levels = [each for each in needed if each.levels == levels]
-    targets = {each.k: each.target for each in at_levels}
+    at_levels = [pair for pair in needed if pair.levels == levels]
+    targets = {pair.k: pair.target for pair in at_levels}
     heads = [f"pass@{k} ({targets[k]:.3f})" for k in sorted(targets)]
     lines = [["method", "tokens as a share of", *heads, "seconds per prompt, both"]]
-    pairs = dict.fromkeys((each.method, each.reference) for each in at_levels)
+    pairs = dict.fromkeys((pair.method, pair.reference) for pair in at_levels)
     for method, reference in pairs:
         if method != reference:
             of_pair = [n for n in at_levels if (n.method, n.reference) == (method, reference)]
-            of_pair.sort(key=lambda each: each.k)
+            of_pair.sort(key=lambda needed: needed.k)
             seconds = " ".join(map(_seconds, of_pair))
             lines.append([method, reference, *map(_ratio, of_pair), seconds])
     names = "" if None in levels else f"levels {', '.join(map(str, levels))}, "

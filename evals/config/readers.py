@@ -146,14 +146,16 @@ def read_verifier(name: str, samples: Sequence[Sample]) -> TextVerifier:
     module, _, function = name.partition(":")
     _import_from_working_directory()
     try:
-        found: TextVerifier = getattr(importlib.import_module(module), function)
+        verifier: TextVerifier = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"--verifier is {name!r}; it must be module:function that can be imported ({error})"
         ) from error
-    if not callable(found):
-        raise ValueError(f"--verifier is {name!r}, a {type(found).__name__}; it must be a function")
-    plug_in = PlugIn("verifier", found, ("sample", "text"), name)
+    if not callable(verifier):
+        raise ValueError(
+            f"--verifier is {name!r}, a {type(verifier).__name__}; it must be a function"
+        )
+    plug_in = PlugIn("verifier", verifier, ("sample", "text"), name)
 
     def verify(sample: Sample, text: str) -> bool:
         with plug_in.blamed():

@@ -156,12 +156,10 @@ class Settings:
 
     @property
     def task(self) -> Task:
-        """That of the experiment."""
         return self.experiment.task
 
     @property
     def plan(self) -> Plan:
-        """That of the experiment."""
         return self.experiment.plan
 
     def theta_is_foreign(self, model_path: str) -> bool:

@@ -30,7 +30,7 @@ __all__ = [
 CONFIG = "config.json"
 FREE_TO_CHANGE = {"concurrency", "server"}
 MAX_CHARACTERS = 60
-COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
+COMPLAINT = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
 MISSING = re.compile(r"Object missing required field `(.+)`")
 
 Constant = str | int | float | bool | None
@@ -197,13 +197,13 @@ def _header(content: Any) -> RunHeader:
 
 def _complaint(text: str, content: Any) -> str:
     """What msgspec says of JSON, with the value."""
-    found = COMPLAINT.fullmatch(text)
-    assert found is not None, text
-    what, path = found["what"], found["path"] or ""
+    match = COMPLAINT.fullmatch(text)
+    assert match is not None, text
+    problem, path = match["problem"], match["path"] or ""
     name, parent = path or "the content", f"{path}." if path else ""
-    if missing := MISSING.fullmatch(what):
+    if missing := MISSING.fullmatch(problem):
         return f"it has no {parent}{missing[1]}"
-    return f"{name} is {_shown(_at(content, path))}: {what[0].lower()}{what[1:]}"
+    return f"{name} is {_shown(_at(content, path))}: {problem[0].lower()}{problem[1:]}"
 
 
 def _at(content: Any, path: str) -> Any:
@@ -227,9 +227,9 @@ def differences(old: object, new: object) -> str:
     names = [name for name in {**before, **after} if name not in FREE_TO_CHANGE]
     values = ((name, before.get(name, "absent"), after.get(name, "absent")) for name in names)
     return ", ".join(
-        f"{name.removeprefix('plan.')} {one} → {other}"
-        for name, one, other in values
-        if one != other
+        f"{name.removeprefix('plan.')} {old_value} → {new_value}"
+        for name, old_value, new_value in values
+        if old_value != new_value
     )
 
 

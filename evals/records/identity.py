@@ -19,8 +19,8 @@ JUDGES = ("grading", "tasks")
 
 def model_name(model: str) -> str:
     """The hub id, also of a path in the hub's cache; the last component of any other path."""
-    if found := SNAPSHOT.search(model):
-        return "{owner}/{name}".format(**found.groupdict())
+    if match := SNAPSHOT.search(model):
+        return "{owner}/{name}".format(**match.groupdict())
     return Path(model).name if Path(model).is_absolute() or Path(model).exists() else model
 
 

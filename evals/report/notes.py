@@ -107,8 +107,8 @@ def remarks(rows: Sequence[Row], *, with_counts: bool) -> Iterator[str]:
     """
     if all(row.coverage is None for row in rows):
         yield UNLABELLED
-    for clauses_of in (_counts, _theta, _walks) if with_counts else (_theta, _walks):
-        yield from (f"{row.cell.label()}: {each}." for row in rows for each in clauses_of(row))
+    for clauses_of in (_counts, _theta, _inexact) if with_counts else (_theta, _inexact):
+        yield from (f"{row.cell.label()}: {clause}." for row in rows for clause in clauses_of(row))
     if any(row.paper for row in rows):
         yield _paper(rows)
 
@@ -131,7 +131,7 @@ def _theta(row: Row) -> Iterator[str]:
         )
 
 
-def _walks(row: Row) -> Iterator[str]:
+def _inexact(row: Row) -> Iterator[str]:
     if row.inexact and row.inexact.num_steps:
         yield (
             f"at {row.inexact.num_steps:,} stored steps, in {row.inexact.num_trees:,} of "

@@ -56,7 +56,7 @@ class StageTwoTotals:
 
 @dataclass(frozen=True)
 class InexactSamples:
-    """Where the nucleus held, or may have held, more than the K tokens that a walk knows.
+    """Where the nucleus held, or may have held, more than the K known tokens of a step.
 
     Attributes:
         num_steps: stored steps, over all trees.
@@ -117,7 +117,7 @@ class Row(Figures):
         judged: judgements by outcome; None where the row is estimated.
         paper: the figures of the paper; None where it has none of the same.
         adaptive: an adaptive θ at the end of the run; None where θ is fixed.
-        inexact: None for a method that does not walk, and where the row is estimated.
+        inexact: None for a method without samples through the tree, and where the row is estimated.
         num_failed: results that failed for good and are in no figure.
     """
 

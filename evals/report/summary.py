@@ -81,7 +81,9 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "failures": [dict(_failure(failure)) for failure in summary.failures],
         "rows": [dict(_row(row)) for row in summary.rows],
         "entropy_pass_rate": entropy and dict(_entropy(entropy)),
-        "stage_two_contrasts": [dict(_contrast(each)) for each in summary.stage_two_contrasts],
+        "stage_two_contrasts": [
+            dict(_contrast(contrast)) for contrast in summary.stage_two_contrasts
+        ],
         "findings": list(summary.findings),
         "notes": list(summary.notes),
     }
@@ -116,7 +118,9 @@ def _entropy(entropy: EntropyPassRate) -> Fields:
     cell = dict(_cell(entropy.cell))
     for name in ("max_sequences", "theta", "temperature"):
         yield name, cell[name]
-    levels = ([("level", level), *_correlation(found)] for level, found in entropy.levels)
+    levels = (
+        [("level", level), *_correlation(correlation)] for level, correlation in entropy.levels
+    )
     yield "levels", [dict(fields) for fields in levels]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shape", "Throughput", "contenders", "time_shape"]
 
-MODES = {"natural": 0.7, "eager": 0.05, "watching": 2.99}
+MODES = {"natural": 0.7, "eager": 0.05, "monitored": 2.99}
 """θ by name."""
 MIN_PROMPTS = 4
 TASK = "countdown"
@@ -132,7 +132,7 @@ class _Passes:
             plain: the passes of plain sampling, which discards nothing.
         """
         counts = [cost.counts for cost in self.costs]
-        num_discarded = 0 if self is plain else sum(each.discarded for each in counts)
+        num_discarded = 0 if self is plain else sum(c.discarded for c in counts)
         return Throughput(
             mode=shape.mode,
             monitor=self.contender.monitor,
@@ -144,9 +144,9 @@ class _Passes:
             efficiency=median(self.speeds) / median(plain.speeds),
             num_passes=len(self.costs),
             live_sequences=self.num_live,
-            requests_per_1000_tokens=self._per_1000([each.requests for each in counts]),
-            discarded_share=num_discarded / max(1, sum(each.generated for each in counts)),
-            prefilled_per_1000_tokens=self._per_1000([each.prefilled for each in counts]),
+            requests_per_1000_tokens=self._per_1000([c.requests for c in counts]),
+            discarded_share=num_discarded / max(1, sum(c.generated for c in counts)),
+            prefilled_per_1000_tokens=self._per_1000([c.prefilled for c in counts]),
             prefill_steps_per_1000_tokens=self._per_1000_if_known(
                 [cost.prefill_steps for cost in self.costs]
             ),

@@ -1,6 +1,6 @@
 r"""Quantities: the value of an answer with its unit, percent sign, number base and brackets.
 
-Pure functions of strings. The rules, in doubt against accepting:
+Pure functions of strings. The rules, which reject an ambiguous text:
 
 - A unit that only one side names does not matter; two different units do.
 - A percentage against a percentage is compared as written; a gold answer in percent also accepts

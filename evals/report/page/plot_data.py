@@ -133,11 +133,11 @@ def _pareto(rows: Sequence[Row], groups: Sequence[RecordGroup]) -> Pareto:
         if group.cell.method in SEARCHES:
             points[group.cell] = _search_points(group)
     lines = [
-        ParetoLine(cell.method, cell.name, _theta(cell), cell.temperature, found)
-        for cell, found in points.items()
+        ParetoLine(cell.method, cell.name, _theta(cell), cell.temperature, of_cell)
+        for cell, of_cell in points.items()
     ]
     parallels = (group for group in groups if group.cell.method == PARALLEL)
-    curves = [ParallelCurve(each.cell.temperature, _parallel_points(each)) for each in parallels]
+    curves = [ParallelCurve(group.cell.temperature, _parallel_points(group)) for group in parallels]
     return Pareto(lines, curves)
 
 

@@ -76,7 +76,7 @@ def _pareto(axes: Axes, plots: Plots) -> None:
 def _pareto_lines(axes: Axes, pareto: Pareto) -> None:
     """One per method, θ and τ; the legend has those of θ and τ that vary."""
     settings = list(dict.fromkeys((line.theta, line.temperature) for line in pareto.lines))
-    thetas, temperatures = {theta for theta, _ in settings} - {None}, {each[1] for each in settings}
+    thetas, temperatures = {theta for theta, _ in settings} - {None}, {tau for _, tau in settings}
     for line in pareto.lines:
         label = line.name
         if line.theta is not None and len(thetas) > 1:
@@ -122,12 +122,12 @@ def _entropy(axes: Axes, plots: Plots) -> None:
 
 def _budget(axes: Axes, plots: Plots) -> None:
     budget = plots.budget
-    levels = list(dict.fromkeys(each.level for m in budget.methods for each in m.levels))
+    levels = list(dict.fromkeys(at.level for m in budget.methods for at in m.levels))
     width = 0.8 / max(1, len(budget.methods))
     for index, method in enumerate(budget.methods):
-        lefts = [levels.index(each.level) + index * width for each in method.levels]
-        before = [each.stage_one for each in method.levels]
-        extra = [each.in_all - each.stage_one for each in method.levels]
+        lefts = [levels.index(at.level) + index * width for at in method.levels]
+        before = [at.stage_one for at in method.levels]
+        extra = [at.in_all - at.stage_one for at in method.levels]
         colour = COLOURS.get(method.method, INK)
         shade = mcolors.to_rgba(colour, 1.0 if method.name == method.method else 0.55)
         axes.bar(lefts, before, width * 0.92, color=shade, label=method.name)

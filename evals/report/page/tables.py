@@ -25,7 +25,7 @@ class TableLine:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text."""
+    """A table of texts: its heads, and the cells of its lines."""
 
     heads: list[str]
     lines: list[TableLine]

@@ -59,7 +59,7 @@ def pieces(texts: Sequence[str], sequences: Sequence[SequenceRecord]) -> list[li
     # behind a later one, nor behind a cut of the text that it begins.
     for index in reversed(range(len(texts))):
         parent = sequences[index].parent
-        bound = 0 if parent is None else _shared(texts[parent], texts[index])
+        bound = 0 if parent is None else _num_shared(texts[parent], texts[index])
         limit = len(texts[index])
         for child in reversed(children[index]):
             limit = starts[child] = min(limit, starts[child])
@@ -86,10 +86,10 @@ def branch_position(sequence: SequenceRecord) -> int:
     return sequence.branch.position if sequence.branch else 0
 
 
-def _shared(one: str, other: str) -> int:
-    """Characters of the common beginning of two texts."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _num_shared(left: str, right: str) -> int:
+    """Length of the common prefix of two texts."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 def _split(text: str, cuts: Sequence[int]) -> list[str]:

@@ -17,7 +17,7 @@ IS_CORRECT, IS_CUT_OFF, IS_EXTRA = 1, 2, 4  # flags of a sequence
 MAX_CHARACTERS = 7_000_000
 MAX_SEQUENCES = 60_000
 GOOD_SIZES = range(4, 13)
-"""Sequences of a tree that is worth a first look."""
+"""Numbers of sequences of the trees that the page shows first."""
 
 
 class Branch(NamedTuple):
@@ -177,5 +177,5 @@ def _branch(sequence: SequenceRecord) -> Branch | None:
     branch = sequence.branch
     if branch is None:
         return None
-    one, other = (round(probability, 3) for probability in branch.probabilities)
-    return Branch(round(branch.entropy, 3), *branch.token_ids, one, other)
+    first, second = (round(probability, 3) for probability in branch.probabilities)
+    return Branch(round(branch.entropy, 3), *branch.token_ids, first, second)

@@ -84,13 +84,13 @@ function legend(holder, entries) {
 
 const tip = byId("tip");
 
-function showTip(parts, place) {
+function showTip(parts, point) {
   tip.replaceChildren();
   for (const [name, text] of parts) put(tip, name, {}, text);
   tip.hidden = false;
   const box = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(8, Math.min(place.x + 14, innerWidth - box.width - 8))}px`;
-  tip.style.top = `${place.y + 18 + box.height > innerHeight ? Math.max(8, place.y - box.height - 12) : place.y + 18}px`;
+  tip.style.left = `${Math.max(8, Math.min(point.x + 14, innerWidth - box.width - 8))}px`;
+  tip.style.top = `${point.y + 18 + box.height > innerHeight ? Math.max(8, point.y - box.height - 12) : point.y + 18}px`;
 }
 
 // Text on hover, on focus by keyboard and on touch.

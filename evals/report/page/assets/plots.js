@@ -42,8 +42,8 @@ function drawPareto() {
 }
 
 function shade({ method, name }) { // hollow where extra sequences resume
-  const own = colour(method);
-  return name === method ? [own, { stroke: "var(--paper)" }] : ["var(--paper)", { stroke: own }];
+  const ink = colour(method);
+  return name === method ? [ink, { stroke: "var(--paper)" }] : ["var(--paper)", { stroke: ink }];
 }
 
 function path(points, plot) {

@@ -27,8 +27,8 @@ function inRows(sequences) {
 // The text that a sequence shares with its parent, from the pieces of its ancestors.
 function textBefore(sequences, sequence) {
   if (sequence.parent === null) return "";
-  const parent = sequences[sequence.parent], place = parent.children.indexOf(sequence);
-  return textBefore(sequences, parent) + parent.pieces.slice(0, place + 1).join("");
+  const parent = sequences[sequence.parent], rank = parent.children.indexOf(sequence);
+  return textBefore(sequences, parent) + parent.pieces.slice(0, rank + 1).join("");
 }
 
 function drawTree(cell, prompt) {
