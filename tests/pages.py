@@ -37,8 +37,8 @@ class Block:
 
     @property
     def name(self) -> str | None:
-        found = re.match(r"# (\S+\.py)\n", self.text)
-        return found[1] if found else None
+        match = re.match(r"# (\S+\.py)\n", self.text)
+        return match[1] if match else None
 
     @property
     def needs_server(self) -> bool:
@@ -57,10 +57,10 @@ class Page:
 
     @property
     def blocks(self) -> list[Block]:
-        found = _FENCE.finditer(self.text)
+        fences = _FENCE.finditer(self.text)
         return [
             Block(self.path, number, match["language"], match["text"])
-            for number, match in enumerate(found, start=1)
+            for number, match in enumerate(fences, start=1)
         ]
 
     @property
@@ -71,8 +71,8 @@ class Page:
     @property
     def links(self) -> list[str]:
         """Targets within the repository."""
-        found = _LINK.findall(_INLINE.sub("", self.prose))
-        return [target for target in found if "://" not in target]
+        targets = _LINK.findall(_INLINE.sub("", self.prose))
+        return [target for target in targets if "://" not in target]
 
     @property
     def anchors(self) -> set[str]:

@@ -36,43 +36,43 @@ CONFIG = EagerConfig(
 
 
 @given(st.lists(entropy, min_size=1, max_size=300), st.floats(0.01, 0.99))
-def test_theta_is_the_quantile_of_all_steps_up_to_the_bin(shown: Any, quantile: float) -> None:
+def test_theta_is_the_quantile_of_all_steps_up_to_the_bin(entropies: Any, quantile: float) -> None:
     adaptive_threshold = AdaptiveThreshold(quantile, lowest=1e-9)
-    half = len(shown) // 2
-    adaptive_threshold.observe([*shown[:half], math.nan])
-    adaptive_threshold.observe(shown[half:])
-    exact = float(np.quantile(shown, quantile, method="inverted_cdf"))
-    assert adaptive_threshold.num_steps == len(shown)
+    half = len(entropies) // 2
+    adaptive_threshold.observe([*entropies[:half], math.nan])
+    adaptive_threshold.observe(entropies[half:])
+    exact = float(np.quantile(entropies, quantile, method="inverted_cdf"))
+    assert adaptive_threshold.num_steps == len(entropies)
     assert exact - BIN - 1e-9 <= adaptive_threshold.threshold(8) <= exact + 1e-9
 
 
 @given(st.integers(2, 64), st.integers(20, 20_000))
-def test_without_a_quantile_the_target_is_half_of_m(most: Any, length: Any) -> None:
+def test_without_a_quantile_the_target_is_half_of_m(max_sequences: Any, length: Any) -> None:
     adaptive_threshold = AdaptiveThreshold()
-    assert adaptive_threshold.quantile(most) == 1
+    assert adaptive_threshold.quantile(max_sequences) == 1
     adaptive_threshold.observe_length(length - 10)
     adaptive_threshold.observe_length(length + 10)
-    met = (1 - adaptive_threshold.quantile(most)) * length
-    assert math.exp(met) == pytest.approx(max(most / 2, 2))
+    met = (1 - adaptive_threshold.quantile(max_sequences)) * length
+    assert math.exp(met) == pytest.approx(max(max_sequences / 2, 2))
 
 
 def test_counts_of_many_threads_add_up() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.uniform(0, 3, size=50).tolist() for _ in range(200)]
-    one, other = AdaptiveThreshold(0.9), AdaptiveThreshold(0.9)
+    first, second = AdaptiveThreshold(0.9), AdaptiveThreshold(0.9)
     for part in parts:
-        one.observe(part)
-        one.observe_length(len(part))
+        first.observe(part)
+        first.observe_length(len(part))
 
     def show(part: Any) -> Any:
         for value in part:
-            other.observe([value])
-        other.observe_length(len(part))
+            second.observe([value])
+        second.observe_length(len(part))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(show, parts))
-    assert (other.num_steps, other.num_chains) == (10_000, 200)
-    assert other.threshold(8) == one.threshold(8)
+    assert (second.num_steps, second.num_chains) == (10_000, 200)
+    assert second.threshold(8) == first.threshold(8)
 
 
 def draw(server: ScriptedServer, adaptive_threshold: AdaptiveThreshold, seed: int) -> Any:

@@ -37,7 +37,7 @@ SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 SEQUENCES = (Sequence((1, 2), (), "stop", text="a"), Sequence((1, 3), (), "stop", text="b"))
 
 
-class Own:
+class UserPriority:
     """A priority with the given values."""
 
     reshaping = NO_RESHAPING
@@ -62,7 +62,7 @@ class OfTwo:
 
 
 class Instance:
-    """A class without arguments, given in the place of an object."""
+    """A class without arguments, given instead of an object."""
 
     reshaping = NO_RESHAPING
 
@@ -71,27 +71,39 @@ class Instance:
 
 
 NO_TREE: Any = None
-GOOD = Own(lambda c: c.positions)
+GOOD = UserPriority(lambda c: c.positions)
 WRONG_PRIORITIES = {
-    "one number": (Own(lambda c: 1.0), "it must return an array [9] of numbers, this is float64 "),
-    "a column": (Own(lambda c: c.entropies[:, None]), "this is float64 [9, 1]"),
-    "too few": (Own(lambda c: c.entropies[1:]), "this is float64 [8]"),
-    "ragged": (Own(lambda c: [[1.0], [1.0, 2.0]]), "it must return an array [9] of numbers"),
-    "nothing": (Own(lambda c: None), "returned None (NoneType); it must return an array"),
-    "texts": (Own(lambda c: ["1"] * len(c)), "this is <U1 [9]"),
-    "NaN": (Own(lambda c: c.entropies * math.nan), "returned NaN for number 0 of 9"),
+    "one number": (
+        UserPriority(lambda c: 1.0),
+        "it must return an array [9] of numbers, this is float64 ",
+    ),
+    "a column": (UserPriority(lambda c: c.entropies[:, None]), "this is float64 [9, 1]"),
+    "too few": (UserPriority(lambda c: c.entropies[1:]), "this is float64 [8]"),
+    "ragged": (
+        UserPriority(lambda c: [[1.0], [1.0, 2.0]]),
+        "it must return an array [9] of numbers",
+    ),
+    "nothing": (UserPriority(lambda c: None), "returned None (NoneType); it must return an array"),
+    "texts": (UserPriority(lambda c: ["1"] * len(c)), "this is <U1 [9]"),
+    "NaN": (UserPriority(lambda c: c.entropies * math.nan), "returned NaN for number 0 of 9"),
     "a later NaN": (
-        Own(lambda c: np.where(np.arange(len(c)) == 4, math.nan, 1.0)),
+        UserPriority(lambda c: np.where(np.arange(len(c)) == 4, math.nan, 1.0)),
         "returned NaN for number 4 of 9",
     ),
-    "raises": (Own(lambda c: c.entropie), "raised AttributeError: 'Candidates' object has no"),
-    "fails on none": (Own(lambda c: c.entropies / c.entropies.max()), "raised ValueError: zero"),
+    "raises": (
+        UserPriority(lambda c: c.entropie),
+        "raised AttributeError: 'Candidates' object has no",
+    ),
+    "fails on none": (
+        UserPriority(lambda c: c.entropies / c.entropies.max()),
+        "raised ValueError: zero",
+    ),
     "no reshaping": (WithoutReshaping(), "has no reshaping"),
     "a plain function": (lambda candidates: candidates.entropies, "has no reshaping"),
     "two arguments": (OfTwo(), "more: 'Any') -> 'Any'; it is called with (candidates)"),
     "no function": (3, "is a int, not a function"),
     "a class": (OfTwo, "takes (candidates: "),
-    "a class with arguments": (Own, "takes (say: "),
+    "a class with arguments": (UserPriority, "takes (say: "),
 }
 
 
@@ -113,8 +125,8 @@ def test_a_valid_priority_searches(priority: Any) -> None:
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(1)))
     config = SearchConfig(max_sequences=6, top_k=VOCABULARY, reasoning_end=None, sampling=SAMPLING)
     method = BestFirst(config, priority=priority)
-    found = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
-    assert len(found.sequences) > 1
+    generated = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
+    assert len(generated.sequences) > 1
 
 
 def test_a_built_in_priority_is_not_wrapped() -> None:
@@ -164,8 +176,10 @@ def later(first: Any, then: Any) -> Any:
 
 def test_a_priority_that_fails_later_is_named() -> None:
     for then, message in ((math.nan, "must return an array"), ([math.nan], "array|NaN")):
-        priority = Own(later(lambda c: c.entropies, then))
-        with pytest.raises(ValueError, match=f"priority 'tests.test_callbacks:Own' .*({message})"):
+        priority = UserPriority(later(lambda c: c.entropies, then))
+        with pytest.raises(
+            ValueError, match=f"priority 'tests.test_callbacks:UserPriority' .*({message})"
+        ):
             run(priority=priority)
 
 

@@ -105,7 +105,9 @@ def test_the_largest_possible_threshold_is_allowed() -> None:
 
 
 def test_counts_add_up_field_by_field() -> None:
-    one = TokenCounts(generated=10, unique=9, naive=20, forced=2, prompt=30, cached=25, requests=3)
-    both = one + one
-    assert (one.discarded, one.prefilled) == (3, 5)
+    counts = TokenCounts(
+        generated=10, unique=9, naive=20, forced=2, prompt=30, cached=25, requests=3
+    )
+    both = counts + counts
+    assert (counts.discarded, counts.prefilled) == (3, 5)
     assert (both.discarded, both.prefilled, both.requests) == (6, 10, 6)

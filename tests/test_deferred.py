@@ -84,8 +84,8 @@ def test_resuming_opens_the_best_deferred_branches_on_cached_prefixes(
         assert sequence.token_ids[: len(before)] == before
         assert sequence.token_ids[len(before)] == deferred.point.token_ids[deferred.choice]
         assert len(sequence.token_ids) <= 9
-    own = [r for r in scripted.requests if "logit_bias" not in r["sampling_params"]]
-    assert extra.counts.prefilled == len(own) == extra.counts.requests
+    generating = [r for r in scripted.requests if "logit_bias" not in r["sampling_params"]]
+    assert extra.counts.prefilled == len(generating) == extra.counts.requests
     assert extra.counts.discarded == 0
 
 

@@ -41,7 +41,7 @@ def names_of(node: ast.stmt) -> list[str]:
         return [alias.asname or alias.name for alias in node.names]
     if isinstance(node, ast.If | ast.Try):
         return [name for inner in node.body for name in names_of(inner)]
-    return [found.id for found in ast.walk(node) if isinstance(found, ast.Name)]
+    return [name_node.id for name_node in ast.walk(node) if isinstance(name_node, ast.Name)]
 
 
 def exported_by(body: list[ast.stmt]) -> list[str]:
@@ -53,7 +53,7 @@ def exported_by(body: list[ast.stmt]) -> list[str]:
 
 
 def test_no_public_name_is_that_of_a_module_or_folder() -> None:
-    """Importing a module sets an attribute of the package, in the place of a name that is alike."""
+    """Importing a module sets an attribute of the package, which replaces an equal name."""
     rooms = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in PATHS}
     assert not rooms & set(eager_sgl.__all__)
 
@@ -61,8 +61,8 @@ def test_no_public_name_is_that_of_a_module_or_folder() -> None:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     heavy = "{'sglang', 'torch', 'transformers'}"
     code = f"import sys, eager_sgl; print(sorted({heavy} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_evals_and_programs_use_the_public_names() -> None:
@@ -74,4 +74,4 @@ def test_evals_and_programs_use_the_public_names() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eager_sgl.")
         for alias in node.names
     )
-    assert [found for found in imports if found[2] in eager_sgl.__all__] == []
+    assert [entry for entry in imports if entry[2] in eager_sgl.__all__] == []

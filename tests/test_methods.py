@@ -30,11 +30,11 @@ def test_no_limit_is_exceeded(model: int) -> None:
 def test_counts_agree_with_the_server_and_the_tree(model: int) -> None:
     server = ScriptedServer(mixed_distribution(model))
     counts = (result := run(server)).counts
-    own = [r for r in server.requests if "logit_bias" not in r["sampling_params"]]
-    assert counts.requests == len(own)
-    assert counts.generated == sum(len(r["output_ids"]) for r in own)
-    assert counts.prompt == sum(len(r["input_ids"]) for r in own)
-    assert counts.cached == sum(r["cached_tokens"] for r in own)
+    generating = [r for r in server.requests if "logit_bias" not in r["sampling_params"]]
+    assert counts.requests == len(generating)
+    assert counts.generated == sum(len(r["output_ids"]) for r in generating)
+    assert counts.prompt == sum(len(r["input_ids"]) for r in generating)
+    assert counts.cached == sum(r["cached_tokens"] for r in generating)
     paths = [s.token_ids for s in result.sequences]
     assert counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
     assert counts.naive == sum(map(len, paths))

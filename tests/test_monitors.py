@@ -24,11 +24,11 @@ def test_the_gate_requests_no_logprobs_and_every_segment_once(model: int) -> Non
     server = gated(model)
     result = run(server, monitor="auto")
     assert result.monitor == "gate"
-    own = [r for r in server.requests if "logit_bias" not in r["sampling_params"]]
-    assert not any(request.get("return_logprob") for request in own)
-    assert result.counts.generated == sum(len(r["output_ids"]) for r in own)
-    assert len(own) == result.counts.requests
-    assert len({tuple(request["input_ids"]) for request in own}) == len(own)
+    generating = [r for r in server.requests if "logit_bias" not in r["sampling_params"]]
+    assert not any(request.get("return_logprob") for request in generating)
+    assert result.counts.generated == sum(len(r["output_ids"]) for r in generating)
+    assert len(generating) == result.counts.requests
+    assert len({tuple(request["input_ids"]) for request in generating}) == len(generating)
 
 
 @pytest.mark.parametrize("model", MODELS)

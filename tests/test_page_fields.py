@@ -44,16 +44,16 @@ NOT_WRITTEN = {"cell", "header"}
 
 @pytest.mark.parametrize("name", [*IN_RESULTS, *IN_FAILURES, *IN_CONFIG, *IN_SUMMARY])
 def test_every_field_of_a_class_is_documented(name: str) -> None:
-    assert not undocumented({field.name for field in fields(found(name))} - NOT_WRITTEN)
+    assert not undocumented({field.name for field in fields(named(name))} - NOT_WRITTEN)
 
 
 @pytest.mark.parametrize("name", ["ROW_COLUMNS", "LEVEL_COLUMNS"])
 def test_every_column_of_the_summary_is_documented(name: str) -> None:
-    columns = found(f"evals.report.columns:{name}")
+    columns = named(f"evals.report.columns:{name}")
     assert not undocumented({column.key for column in columns if column.key})
 
 
-def found(name: str) -> Any:
+def named(name: str) -> Any:
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)
 

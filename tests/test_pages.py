@@ -96,10 +96,10 @@ def script_of(line: str) -> str | None:
     """The script that a command runs, if it is one of ours."""
     if made := re.match(r"\s*make (\w+) ARGS=", line):
         return MAKE.get(made[1])
-    found = SCRIPT.search(line) if "python" in line else None
-    if found is None or found[0].startswith("-m sglang"):
+    match = SCRIPT.search(line) if "python" in line else None
+    if match is None or match[0].startswith("-m sglang"):
         return None
-    name = found[0].removeprefix("-m ")
+    name = match[0].removeprefix("-m ")
     return name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
 
 
@@ -117,7 +117,7 @@ def options_of(script: str) -> frozenset[str]:
 def _declared(path: Path) -> set[str]:
     calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
     arguments = (argument for call in calls for argument in call.args[:1])
-    values = [str(each.value) for each in arguments if isinstance(each, ast.Constant)]
+    values = [str(node.value) for node in arguments if isinstance(node, ast.Constant)]
     return {value for value in values if OPTION.fullmatch(value)}
 
 
@@ -177,8 +177,8 @@ def test_documented_signatures_are_the_real_ones() -> None:
         call = re.fullmatch(r"(\w+)\(([^…]+)\)", code)
         if call and call[1] in eager_sgl.__all__:
             documented = [name.split("=")[0] for name in call[2].split(", ") if name != "*"]
-            found = getattr(eager_sgl, call[1])
-            assert documented == list(inspect.signature(getattr(found, "func", found)).parameters)
+            member = getattr(eager_sgl, call[1])
+            assert documented == list(inspect.signature(getattr(member, "func", member)).parameters)
 
 
 @pytest.mark.parametrize("kind", [EagerConfig, PromptResult, TokenCounts, BranchPoint])

@@ -54,7 +54,7 @@ def test_progress_is_reported_until_all_sequences_have_ended(scripted: ScriptedS
     state = generate.run(
         prompt=(9,),
         method=EagerInit(config_of()),
-        on_progress=lambda *wave: seen.append(wave),
+        on_progress=lambda *progress: seen.append(progress),
         backend=endpoint,
     )
     generated = [counts.generated for counts, _ in seen]

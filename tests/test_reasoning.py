@@ -106,8 +106,8 @@ def test_all_sequences_are_decoded_with_one_request() -> None:
         asked.append(sequences)
         return decode(sequences)
 
-    found = decode_all([ids("a/b"), ids("cd"), ids("e/"), ids("f/g/h")], count, ids("/"), "/")
-    assert found == [("a/b", "b"), ("cd", "cd"), ("e/", ""), ("f/g/h", "g/h")]
+    texts = decode_all([ids("a/b"), ids("cd"), ids("e/"), ids("f/g/h")], count, ids("/"), "/")
+    assert texts == [("a/b", "b"), ("cd", "cd"), ("e/", ""), ("f/g/h", "g/h")]
     assert len(asked) == 1
 
 

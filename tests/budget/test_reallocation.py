@@ -35,8 +35,8 @@ def test_eager_adapt_gives_to_saturating_prompts_at_the_same_threshold() -> None
 
 
 def test_full_eager_gives_to_unsolved_prompts_and_lowers_theta_where_there_was_room() -> None:
-    ones = stage_ones(8, 1, 3) | {"3": StageOne(1, M, solved=True)}
-    grants = FULL.certain_grants(ones, 4, threshold=1.0)
+    finished_stages = stage_ones(8, 1, 3) | {"3": StageOne(1, M, solved=True)}
+    grants = FULL.certain_grants(finished_stages, 4, threshold=1.0)
     assert grants == {"0": Grant(7, 1.0), "1": Grant(6, 0.8), "2": Grant(6, 0.8)}
 
 
@@ -115,14 +115,16 @@ def test_an_early_certain_cap_holds_for_any_outcome_of_the_slowest_prompts(
 ) -> None:
     """Many easy prompts leave more than the few hard ones may take, whatever the slow ones do."""
     easy = 2 * (num_hard + len(slow)) + len(slow) + 1
-    ones = [StageOne(1, M, True)] * easy + [StageOne(M, M, False)] * num_hard
-    random.shuffle(ones)
-    finished = {str(i): one for i, one in enumerate(ones)}
+    finished_stages = [StageOne(1, M, True)] * easy + [StageOne(M, M, False)] * num_hard
+    random.shuffle(finished_stages)
+    finished = {str(i): stage_one for i, stage_one in enumerate(finished_stages)}
     number = len(finished) + len(slow)
     early = rule.certain_grants(finished, number, 1.0)
-    hard = [key for key, one in finished.items() if one.saturated]
+    hard = [key for key, stage_one in finished.items() if stage_one.saturated]
     assert early == {key: Grant(2 * M, 1.0) for key in hard}
-    last = {str(len(ones) + i): StageOne(n, M, solved) for i, (n, solved) in enumerate(slow)}
+    last = {
+        str(len(finished_stages) + i): StageOne(n, M, solved) for i, (n, solved) in enumerate(slow)
+    }
     final = rule.certain_grants(finished | last, number, 1.0)
     assert early.items() <= final.items()
 
@@ -135,10 +137,10 @@ def test_a_cap_is_a_whole_number_of_sequences() -> None:
 
 def test_a_share_that_just_reaches_the_cap_is_certain() -> None:
     """17 free sequences, one eligible prompt, and none or one unfinished: 16, or 8 = the cap."""
-    ones = stage_ones(8, *[1] * 2) | {"3": StageOne(6, M, False)}
+    finished_stages = stage_ones(8, *[1] * 2) | {"3": StageOne(6, M, False)}
     rule = replace(ADAPT, max_extra_factor=1)
-    assert sum(M - one.num_sequences for one in ones.values()) == 16
-    assert rule.certain_grants(ones, 5, 1.0) == {"0": Grant(M, 1.0)}
+    assert sum(M - stage_one.num_sequences for stage_one in finished_stages.values()) == 16
+    assert rule.certain_grants(finished_stages, 5, 1.0) == {"0": Grant(M, 1.0)}
 
 
 def test_theta_falls_at_every_try_and_faster_after_the_second() -> None:

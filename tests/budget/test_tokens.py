@@ -44,8 +44,8 @@ def constant(tree: TokenTree, sequences: Items[Sequence]) -> float:
 
 def test_nothing_is_granted_before_all_have_bid_or_left() -> None:
     ledger = TokenLedger(100, max_running=3)
-    one, other, third = (ledger.join(constant) for _ in range(3))
-    bids = [one.offer(10, value=1.0, expected=5), other.offer(10, value=2.0, expected=5)]
+    first, second, third = (ledger.join(constant) for _ in range(3))
+    bids = [first.offer(10, value=1.0, expected=5), second.offer(10, value=2.0, expected=5)]
     assert not any(bid.done() for bid in bids)
     third.leave(20)
     assert [bid.result(0) for bid in bids] == [True, True]
@@ -66,14 +66,14 @@ def test_the_best_bid_is_granted_first_and_ties_go_to_the_first_to_join() -> Non
 
 def test_a_search_that_fails_is_charged_its_share() -> None:
     ledger = TokenLedger(100)
-    failed, other = ledger.join(constant, share=60), ledger.join(constant, share=60)
-    bid = other.offer(20, value=1.0, expected=30)
+    failed, second = ledger.join(constant, share=60), ledger.join(constant, share=60)
+    bid = second.offer(20, value=1.0, expected=30)
     with pytest.raises(RuntimeError), failed, failed:
         raise RuntimeError
     assert (ledger.spent, failed.spent) == (80, 60)
     assert not bid.result(0), "the rest is left for the failed search"
-    with other:
-        other.leave(20)
+    with second:
+        second.leave(20)
     assert ledger.spent == 80
 
 
@@ -89,36 +89,36 @@ def test_a_round_is_charged_with_its_true_cost() -> None:
 
 def test_a_bid_that_does_not_fit_waits_for_running_rounds() -> None:
     ledger = TokenLedger(100, max_running=2)
-    one, other = ledger.join(constant), ledger.join(constant)
-    running = one.offer(0, value=2.0, expected=60)
-    waiting = other.offer(0, value=1.0, expected=50)
+    first, second = ledger.join(constant), ledger.join(constant)
+    running = first.offer(0, value=2.0, expected=60)
+    waiting = second.offer(0, value=1.0, expected=50)
     assert running.result(0)
     assert not waiting.done()
-    one.leave(40)
+    first.leave(40)
     assert waiting.result(0)
 
 
 def test_the_next_best_is_tried_where_the_best_does_not_fit() -> None:
     ledger = TokenLedger(10)
-    one, other = ledger.join(constant), ledger.join(constant)
-    large = one.offer(0, value=2.0, expected=11)
-    small = other.offer(0, value=1.0, expected=10)
+    first, second = ledger.join(constant), ledger.join(constant)
+    large = first.offer(0, value=2.0, expected=11)
+    small = second.offer(0, value=1.0, expected=10)
     assert (large.result(0), small.result(0)) == (False, True)
 
 
 def test_a_closed_ledger_refuses_all_bids() -> None:
     ledger = TokenLedger(100)
-    one, other, _ = (ledger.join(constant) for _ in range(3))
-    waiting = one.offer(0, value=1.0, expected=5)
+    first, second, _ = (ledger.join(constant) for _ in range(3))
+    waiting = first.offer(0, value=1.0, expected=5)
     ledger.close()
     assert not waiting.result(0)
-    assert not other.ask(0, value=1.0, expected=5)
+    assert not second.ask(0, value=1.0, expected=5)
 
 
 def test_a_failed_search_keeps_no_other_waiting() -> None:
     ledger = TokenLedger(100)
-    failing, other = ledger.join(constant), ledger.join(constant)
-    waiting = other.offer(3, value=1.0, expected=5)
+    failing, second = ledger.join(constant), ledger.join(constant)
+    waiting = second.offer(3, value=1.0, expected=5)
     with pytest.raises(RuntimeError), failing:
         raise RuntimeError
     assert waiting.result(0)
@@ -128,8 +128,8 @@ def test_a_failed_search_keeps_no_other_waiting() -> None:
 def test_a_failed_program_keeps_no_other_waiting(prompt: tuple[int, ...]) -> None:
     """Whether it fails while it runs, or is refused before it begins."""
     ledger = TokenLedger(100)
-    failing, other = ledger.join(constant), ledger.join(constant)
-    waiting = other.offer(3, value=1.0, expected=5)
+    failing, second = ledger.join(constant), ledger.join(constant)
+    waiting = second.offer(3, value=1.0, expected=5)
 
     def raises(tree: TokenTree, sequences: Items[Sequence]) -> bool:
         raise RuntimeError("no rule")
@@ -182,7 +182,7 @@ class BidsMachine(RuleBasedStateMachine):
             if not outcome.result():
                 assert expected > self.ledger.total - self.true_spent
                 continue
-            assert all(value >= other for other, _, _ in self.waiting.values()), "the best first"
+            assert all(value >= second for second, _, _ in self.waiting.values()), "the best first"
             self.running[bidder] = expected
             reserved = sum(self.running.values())
             assert self.true_spent + reserved <= self.ledger.total, "granted beyond the total"
@@ -376,8 +376,8 @@ def test_a_failed_utility_keeps_no_other_waiting() -> None:
     def raises(tree: TokenTree, sequences: Items[Sequence]) -> float:
         raise RuntimeError("no utility")
 
-    failing, other = ledger.join(raises), ledger.join(constant)
-    waiting = other.offer(3, value=1.0, expected=5)
+    failing, second = ledger.join(raises), ledger.join(constant)
+    waiting = second.offer(3, value=1.0, expected=5)
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     config = SearchConfig(sampling=SAMPLING, top_k=VOCABULARY)
     with pytest.raises(RuntimeError, match="no utility"):
@@ -387,8 +387,8 @@ def test_a_failed_utility_keeps_no_other_waiting() -> None:
 
 def test_a_refused_prompt_keeps_no_other_waiting() -> None:
     ledger = TokenLedger(100)
-    failing, other = ledger.join(constant), ledger.join(constant)
-    waiting = other.offer(3, value=1.0, expected=5)
+    failing, second = ledger.join(constant), ledger.join(constant)
+    waiting = second.offer(3, value=1.0, expected=5)
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(0)))
     with pytest.raises(ValueError, match="empty"):
         run_method(BestFirst(SearchConfig(), bidder=failing), endpoint, prompt=())

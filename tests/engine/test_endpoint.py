@@ -182,7 +182,7 @@ def select(url: str) -> object:
 
 
 @pytest.mark.parametrize("fault", LOST_SCORES)
-def test_a_lost_request_of_a_selection_is_repeated(fault: str) -> None:
+def test_a_lost_request_of_a_select_is_repeated(fault: str) -> None:
     tokens: Reply = (200, '{"tokens": [1, 2]}')
     lost = LOST_SCORES[fault]
     replies = [tokens, scored(-1.0), lost, scored(-1.0, -2.0), lost, scored(-1.0, -0.5)]
@@ -201,7 +201,7 @@ def test_a_lost_request_of_a_selection_is_repeated(fault: str) -> None:
         ((501, "{}"), ServerError),
     ],
 )
-def test_a_failed_selection_has_its_exception(
+def test_a_failed_select_has_its_exception(
     reply: tuple[int | None, str], error: type[Exception]
 ) -> None:
     with serving((200, '{"tokens": [1, 2]}'), reply) as (url, _), pytest.raises(error):

@@ -17,7 +17,7 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
         methods=methods, max_sequences=(4, 10), temperatures=(0.6, 1.0), num_prompts=9
     )
     write_header(tmp_path, sample_run.header(plan, search={"width": 2}))
-    lines = [to_line(one.to_json()) for one in sample_run.run_records(plan)]
+    lines = [to_line(record.to_json()) for record in sample_run.run_records(plan)]
     (tmp_path / "results.jsonl").write_text("".join(lines))
     assert compare.main([str(tmp_path)]) == 0
     said = capsys.readouterr().out
@@ -35,17 +35,17 @@ def test_a_run_is_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFix
         "trie_parallel τ=0.6, shared against parallel τ=0.6:",
     ):
         assert text in said
-    found = json.loads((tmp_path / "compare.json").read_text())
-    assert {each["k"] for each in found["needed"]} == {8}
-    assert {each["max_sequences"] for each in found["budgets"]} == {4, 10}
-    assert len(found["findings"]) == len({line.partition(":")[0] for line in found["findings"]})
+    content = json.loads((tmp_path / "compare.json").read_text())
+    assert {entry["k"] for entry in content["needed"]} == {8}
+    assert {entry["max_sequences"] for entry in content["budgets"]} == {4, 10}
+    assert len(content["findings"]) == len({line.partition(":")[0] for line in content["findings"]})
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
-    assert {curve["label"] for curve in found["curves"]} >= {"best_first", "best_first, shared"}
+    assert {curve["label"] for curve in content["curves"]} >= {"best_first", "best_first, shared"}
     assert f"results: {tmp_path / 'compare.json'}, {tmp_path / 'compare.png'}" in said
     elsewhere = tmp_path / "new" / "place"
     assert compare.main([str(tmp_path), "--output-dir", str(elsewhere)]) == 0
     assert f"results: {elsewhere / 'compare.json'}" in capsys.readouterr().out
-    assert json.loads((elsewhere / "compare.json").read_text()) == found
+    assert json.loads((elsewhere / "compare.json").read_text()) == content
     assert (elsewhere / "compare.png").exists()
     assert compare.main([str(tmp_path), "--output-dir", str(tmp_path / "config.json")]) == 2
     assert f"cannot use {tmp_path / 'config.json'}" in capsys.readouterr().err

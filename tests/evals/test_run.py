@@ -37,8 +37,8 @@ ALL = ["parallel", "eager_init", "eager_adapt", "eager"]
 def test_a_run_writes_every_prompt_and_a_summary(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run.main(["--limit", "9", "--max-sequences", "4", "--output-dir", str(folder)]) == 0
-    found = lines(folder)
-    assert len(set(map(key_of, found))) == len(found) == 36
+    results = lines(folder)
+    assert len(set(map(key_of, results))) == len(results) == 36
     summary = json.loads((folder / "summary.json").read_text())
     header = ["schema", "task", "model", "model_digest", "logprobs", "versions", "config"]
     assert list(summary)[:7] == header
@@ -49,9 +49,9 @@ def test_a_run_writes_every_prompt_and_a_summary(tmp_path: Path) -> None:
     )
     assert {"eager_sgl", "sglang", "torch", "python", "platform"} <= set(summary["versions"])
     assert (summary["partial"], summary["missing"]) == (False, [])
-    own = [row for row in summary["rows"] if row["max_sequences"] == 4]
-    assert [row["method"] for row in own] == ALL
-    assert [row["theta"] is None for row in own] == [True, False, False, False]
+    of_cap = [row for row in summary["rows"] if row["max_sequences"] == 4]
+    assert [row["method"] for row in of_cap] == ALL
+    assert [row["theta"] is None for row in of_cap] == [True, False, False, False]
     config = json.loads((folder / "config.json").read_text())
     assert config == {name: summary[name] for name in header}
 
@@ -312,6 +312,6 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
 
 def test_the_modules_of_evals_shadow_no_other_package() -> None:
     """Running `python evals/run.py` puts their folder first on the path."""
-    own = {path.stem for path in (ROOT / "evals").iterdir() if not path.name.startswith("_")}
-    assert "analysis" in own
-    assert not own & (set(importlib.metadata.packages_distributions()) | sys.stdlib_module_names)
+    names = {path.stem for path in (ROOT / "evals").iterdir() if not path.name.startswith("_")}
+    assert "analysis" in names
+    assert not names & (set(importlib.metadata.packages_distributions()) | sys.stdlib_module_names)

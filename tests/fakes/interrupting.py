@@ -64,10 +64,10 @@ class Interrupting(ScriptedServer):
         reports = answer["meta_info"].get(GATE_REPORT, [])
         left = self._order.randint(1, 3) if self._order.random() < self.probability else -1
         reports = [report for report in reports if report[0] + 1 < len(answer["output_ids"])]
-        for number, (place, *_) in enumerate(reports, 1):
+        for number, (step, *_) in enumerate(reports, 1):
             meta = {"finish_reason": None, GATE_REPORT: reports[:number]}
             yield answer | {
-                "output_ids": answer["output_ids"][: place + 1],
+                "output_ids": answer["output_ids"][: step + 1],
                 "meta_info": answer["meta_info"] | meta,
             }
             if number == left:

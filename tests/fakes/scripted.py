@@ -203,8 +203,8 @@ class ScriptedServer(Transport):
                 return {"tokens": []}
             return {"tokens": [CLOSE] if text == "</think>" else list(self.prompt)}
         if path == "/detokenize":
-            shown = VOCABULARY if body["skip_special_tokens"] else math.inf
-            return {"text": [" ".join(str(t) for t in i if t < shown) for i in body["tokens"]]}
+            vocabulary = VOCABULARY if body["skip_special_tokens"] else math.inf
+            return {"text": [" ".join(str(t) for t in i if t < vocabulary) for i in body["tokens"]]}
         assert path == "/generate", path
         return self._generate(body)
 
@@ -219,11 +219,11 @@ class ScriptedServer(Transport):
         reports: list[list[Any]] = []
         if len(ids) >= self.context_length - 6:
             raise RequestRejectedError(f"input length {len(ids)}")
-        for place in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
+        for step in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
             report = _gate_report(params.get("custom_params"), probabilities)
             if report and len(reports) < params["custom_params"]["eager_max_reports"]:
-                reports.append([place, *report])
+                reports.append([step, *report])
             if bias := params.get("logit_bias"):
                 token = int(next(iter(bias)))
             else:

@@ -56,26 +56,26 @@ def random_tree(seed: int, num_branches: int = 4, stored_below: float = 0.995) -
     grow(tree, tree.open_root(), seed)
     rng = random.Random(seed)
     for number in range(num_branches):
-        found = candidates(tree)
-        if not len(found):
+        frontier = candidates(tree)
+        if not len(frontier):
             break
-        segment = open_candidate(tree, found, rng.randrange(len(found)))
+        segment = open_candidate(tree, frontier, rng.randrange(len(frontier)))
         if segment.finish_reason is None:
             grow(tree, segment, seed * 100 + number)
     return tree
 
 
-def open_candidate(tree: TokenTree, found: Candidates, index: int) -> Segment:
-    taken, token = int(found.taken_ids[index]), int(found.token_ids[index])
+def open_candidate(tree: TokenTree, frontier: Candidates, index: int) -> Segment:
+    taken, token = int(frontier.taken_ids[index]), int(frontier.token_ids[index])
     point = BranchPoint(
-        position=int(found.positions[index]),
+        position=int(frontier.positions[index]),
         entropy=1.0,
         token_ids=(taken, token),
         probabilities=(
-            float(found.taken_probabilities[index]),
-            float(found.probabilities[index]),
+            float(frontier.taken_probabilities[index]),
+            float(frontier.probabilities[index]),
         ),
         logprobs=(0.0, 0.0),
         sampled=taken,
     )
-    return tree.branch(tree.segments[found.segments[index]], point, 1)
+    return tree.branch(tree.segments[frontier.segments[index]], point, 1)

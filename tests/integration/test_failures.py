@@ -64,13 +64,13 @@ def test_prompts_that_are_refused_fail_alone_and_are_tried_again(
     assert (summary["partial"], summary["num_failed"]) == (True, 8)
     again = run(driver, server_url, tmp_path, "--limit", str(NUM_PROMPTS))
     assert (again.code, again.errors) == (0, "")
-    found = lines(tmp_path)
-    assert found[: len(before)] == before
-    assert {line["sample_id"] for line in found[len(before) :]} == names
+    results = lines(tmp_path)
+    assert results[: len(before)] == before
+    assert {line["sample_id"] for line in results[len(before) :]} == names
     for method in METHODS[1:]:
-        own = [line for line in found if line["method"] == method]
-        assert len(own) == NUM_PROMPTS
-        assert sum(len(line["sequences"]) for line in own) <= MAX_SEQUENCES * NUM_PROMPTS
+        of_method = [line for line in results if line["method"] == method]
+        assert len(of_method) == NUM_PROMPTS
+        assert sum(len(line["sequences"]) for line in of_method) <= MAX_SEQUENCES * NUM_PROMPTS
 
 
 def test_a_prompt_that_does_not_fit_fails_before_anything_is_generated(
@@ -79,15 +79,20 @@ def test_a_prompt_that_does_not_fit_fails_before_anything_is_generated(
     context = connect(server_url).profile.context_length
     sample = find_task("countdown").load(1, None, 0)[0].prompt[0]["content"]
     texts = {"short": sample, "long": "1 " * context, "other": sample, "very long": "12 " * 9999}
-    own = tmp_path / "own.jsonl"
-    own.write_text("".join(json.dumps({"id": i, "prompt": t}) + "\n\n" for i, t in texts.items()))
+    of_method = tmp_path / "own.jsonl"
+    of_method.write_text(
+        "".join(json.dumps({"id": i, "prompt": t}) + "\n\n" for i, t in texts.items())
+    )
     methods = ("--methods", "eager_init", "--theta", "0.7", "--max-new-tokens", "64")
-    done = run(driver, server_url, tmp_path / "run", "--task", str(own), *methods)
+    done = run(driver, server_url, tmp_path / "run", "--task", str(of_method), *methods)
     assert done.code == 3, done.errors
     said = " ".join(done.output.split())
     assert "2 prompts cannot be given to the model: " in said
     assert f"leaves no room in the model's context of {context}" in said
-    found = {failure["sample_id"]: failure for failure in failures(tmp_path / "run")}
-    assert {name: failure["line"] for name, failure in found.items()} == {"long": 3, "very long": 7}
-    assert {failure["generated"] for failure in found.values()} == {0}
+    results = {failure["sample_id"]: failure for failure in failures(tmp_path / "run")}
+    assert {name: failure["line"] for name, failure in results.items()} == {
+        "long": 3,
+        "very long": 7,
+    }
+    assert {failure["generated"] for failure in results.values()} == {0}
     assert {line["sample_id"] for line in lines(tmp_path / "run")} == {"short", "other"}

@@ -91,8 +91,10 @@ def test_prompts_that_share_tokens_leave_them_to_uncertain_votes(
     endpoint: TokenEndpoint, kind: Any
 ) -> None:
     numbers = (((7, 5), 12), ((9, 3), 12), ((20, 4), 24), ((61, 7, 13, 29), 94))
-    problems = [Problem(each, target, level=len(each) - 1) for each, target in numbers]
-    prompts = [[{"role": "user", "content": instruction(each)}] for each in problems]
+    problems = [
+        Problem(numbers_of, target, level=len(numbers_of) - 1) for numbers_of, target in numbers
+    ]
+    prompts = [[{"role": "user", "content": instruction(numbers_of)}] for numbers_of in problems]
     config = SearchConfig(max_sequences=12, width=4, sampling=SamplingConfig(max_new_tokens=256))
     results = answer_together(prompts, kind(config), parse_answer, tokens=250, backend=endpoint)
     generated = [result.counts.generated for result in results]

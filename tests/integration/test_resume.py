@@ -33,40 +33,40 @@ def sizes(num_prompts: int) -> tuple[str, ...]:
 
 def check(folder: Path, num_prompts: int = NUM_PROMPTS) -> None:
     """Every key once, every method whole, every budget kept."""
-    found = lines(folder)
-    keys = [(line["method"], line["sample_id"]) for line in found]
-    ids = {line["sample_id"] for line in found}
+    all_lines = lines(folder)
+    keys = [(line["method"], line["sample_id"]) for line in all_lines]
+    ids = {line["sample_id"] for line in all_lines}
     assert len(ids) == num_prompts
     assert sorted(keys) == sorted((method, i) for method in METHODS for i in ids)
-    first = {line["sample_id"]: line for line in found if line["method"] == "eager_init"}
+    first = {line["sample_id"]: line for line in all_lines if line["method"] == "eager_init"}
     for method in METHODS:
-        of_method = [line for line in found if line["method"] == method]
+        of_method = [line for line in all_lines if line["method"] == method]
         limit = PARALLEL_SEQUENCES if method == "parallel" else MAX_SEQUENCES
         assert sum(len(line["sequences"]) for line in of_method) <= limit * num_prompts
-    for line in found:
+    for line in all_lines:
         if line["stage_two"] is not None:
             stages = [sequence["stage"] for sequence in line["sequences"]]
             assert stages.count(1) == len(first[line["sample_id"]]["sequences"])
             assert stages.count(2) == line["stage_two"]["extra_used"]
-    check_grants(found, first, num_prompts)
+    check_grants(all_lines, first, num_prompts)
     assert json.loads((folder / "summary.json").read_text())["partial"] is False
 
 
 def check_grants(
-    found: list[dict[str, Any]], first: dict[str, dict[str, Any]], num_prompts: int
+    all_lines: list[dict[str, Any]], first: dict[str, dict[str, Any]], num_prompts: int
 ) -> None:
     """Every prompt got what its rule gives, however often the run was killed on the way."""
     samples = find_task("countdown").load(num_prompts, None, 0)
-    ones = {
+    firsts = {
         sample.id: StageOne(len(line["sequences"]), MAX_SEQUENCES, line["solved"])
         for sample in samples
         for line in [first[sample.id]]
     }
     for name, rule in RULES.items():
-        own = [line for line in found if line["method"] == name]
-        granted = {line["sample_id"]: line["stage_two"]["extra_granted"] for line in own}
-        expected = rule.certain_grants(ones, num_prompts, own[0]["threshold"])
-        assert granted == {i: expected[i].extra if i in expected else 0 for i in ones}
+        with_rule = [line for line in all_lines if line["method"] == name]
+        granted = {line["sample_id"]: line["stage_two"]["extra_granted"] for line in with_rule}
+        expected = rule.certain_grants(firsts, num_prompts, with_rule[0]["threshold"])
+        assert granted == {i: expected[i].extra if i in expected else 0 for i in firsts}
 
 
 def test_runs_killed_at_any_instant_end_with_the_same_results(
@@ -117,12 +117,12 @@ def test_extra_sequences_leave_the_tree_at_deferred_branches(finished: Finished)
         for sequence in line["sequences"]:
             if sequence["stage"] == 2:
                 extra += 1
-                parent, place = (
+                parent, position = (
                     line["sequences"][sequence["parent"]],
                     sequence["branch"]["position"],
                 )
-                assert sequence["token_ids"][:place] == parent["token_ids"][:place]
-                assert sequence["token_ids"][place] != parent["token_ids"][place]
+                assert sequence["token_ids"][:position] == parent["token_ids"][:position]
+                assert sequence["token_ids"][position] != parent["token_ids"][position]
     assert extra > 0
 
 

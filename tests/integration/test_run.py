@@ -69,13 +69,13 @@ def test_it_ends_with_the_table(finished: Finished) -> None:
 
 
 def test_every_line_adds_up(finished: Finished) -> None:
-    found = lines(finished[0])
-    assert len(found) == 48
-    for line in found:
+    results = lines(finished[0])
+    assert len(results) == 48
+    for line in results:
         sequences, counts = line["sequences"], line["counts"]
         first = [sequence for sequence in sequences if sequence["stage"] == 1]
-        most = PARALLEL_SEQUENCES if line["method"] == "parallel" else MAX_SEQUENCES
-        assert 1 <= len(first) <= most
+        max_of_method = PARALLEL_SEQUENCES if line["method"] == "parallel" else MAX_SEQUENCES
+        assert 1 <= len(first) <= max_of_method
         extra = line["stage_two"]["extra_used"] if line["stage_two"] else 0
         assert len(sequences) == len(first) + extra
         assert counts["naive"] == sum(len(sequence["token_ids"]) for sequence in sequences)
@@ -99,10 +99,10 @@ def test_every_branch_agrees_with_the_tree(finished: Finished) -> None:
 
 def check_branch(line: dict[str, Any], child: dict[str, Any]) -> None:
     branch, parent = child["branch"], line["sequences"][child["parent"]]
-    place = branch["position"]
+    position = branch["position"]
     assert child["stage"] == parent["stage"]
-    assert child["token_ids"][:place] == parent["token_ids"][:place]
-    taken = [parent["token_ids"][place], child["token_ids"][place]]
+    assert child["token_ids"][:position] == parent["token_ids"][:position]
+    taken = [parent["token_ids"][position], child["token_ids"][position]]
     assert taken == branch["token_ids"]
     in_stage_two = child["stage"] == 2
     assert branch["entropy"] >= (line["stage_two"] if in_stage_two else line)["threshold"]
@@ -110,12 +110,12 @@ def check_branch(line: dict[str, Any], child: dict[str, Any]) -> None:
 
 
 def test_a_method_of_two_stages_holds_its_first(finished: Finished) -> None:
-    found = {(line["method"], line["sample_id"]): line for line in lines(finished[0])}
-    for (method, sample_id), line in found.items():
+    results = {(line["method"], line["sample_id"]): line for line in lines(finished[0])}
+    for (method, sample_id), line in results.items():
         if line["stage_two"] is None:
             continue
         assert method in ("eager_adapt", "eager")
-        first = found["eager_init", sample_id]
+        first = results["eager_init", sample_id]
         assert line["sequences"][: len(first["sequences"])] == first["sequences"]
         assert line["counts"]["generated"] >= first["counts"]["generated"]
         assert line["peak_entropy"] == first["peak_entropy"]
@@ -128,18 +128,18 @@ def test_a_method_of_two_stages_holds_its_first(finished: Finished) -> None:
 def test_the_summary_is_of_the_results(finished: Finished) -> None:
     folder, _ = finished
     summary = json.loads((folder / "summary.json").read_text())
-    found = lines(folder)
+    results = lines(folder)
     rows = [row for row in summary["rows"] if row["max_sequences"] == MAX_SEQUENCES]
     assert [row["method"] for row in rows] == METHODS
     assert [row["estimated"] for row in rows] == [True, False, False, False]
     for row in rows[1:]:
-        own = [line for line in found if line["method"] == row["method"]]
-        assert row["num_prompts"] == len(own)
+        of_method = [line for line in results if line["method"] == row["method"]]
+        assert row["num_prompts"] == len(of_method)
         for field, count in (("tokens_generated", "generated"), ("num_requests", "requests")):
-            assert row[field] == sum(line["counts"][count] for line in own)
-        assert row["num_sequences"] == sum(len(line["sequences"]) for line in own)
-        solved = [any(s["correct"] for s in line["sequences"]) for line in own]
-        assert row["pass_at_k"] == pytest.approx(sum(solved) / len(own))
+            assert row[field] == sum(line["counts"][count] for line in of_method)
+        assert row["num_sequences"] == sum(len(line["sequences"]) for line in of_method)
+        solved = [any(s["correct"] for s in line["sequences"]) for line in of_method]
+        assert row["pass_at_k"] == pytest.approx(sum(solved) / len(of_method))
     assert [row["theta"] is None for row in rows] == [True, False, False, False]
 
 
@@ -214,10 +214,10 @@ class Relay:
                     threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
 
     def cut(self) -> None:
-        for one in self._sockets:
+        for connection in self._sockets:
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
@@ -254,11 +254,11 @@ def test_prompts_that_share_tokens_spend_what_they_have(
     limits = ("--limit", str(num_prompts), "--stop", "unexplored:0.01")
     done = driver.run("--server", server_url, *limits, *shared, output_dir=tmp_path)
     assert (done.code, done.errors) == (0, "")
-    found = lines(tmp_path)
-    assert len(found) == num_prompts
-    spent = [line["counts"]["generated"] for line in found]
+    results = lines(tmp_path)
+    assert len(results) == num_prompts
+    spent = [line["counts"]["generated"] for line in results]
     # Beyond the total, no more than the rounds that ran at the end cost beyond their expectation.
     assert sum(spent) < num_prompts * budget + 3 * 2 * 256
     assert sum(spent) > 0.5 * num_prompts * budget
-    assert len({len(line["sequences"]) for line in found}) > 1, "bids tell prompts apart"
+    assert len({len(line["sequences"]) for line in results}) > 1, "bids distinguish prompts"
     assert "shared 150 tokens per prompt" in " ".join(done.output.split())

@@ -188,8 +188,8 @@ def test_forks_of_a_batch_of_programs(endpoint: TokenEndpoint) -> None:
 
     states = program.run_batch([{"target": target} for target in (12, 2, 35)], backend=endpoint)
     for state in states:
-        (first, second), own = state.ret_value
-        assert first == second == own
+        (first, second), state_value = state.ret_value
+        assert first == second == state_value
 
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
@@ -200,7 +200,7 @@ def test_several_texts_of_one_gen(endpoint: TokenEndpoint, begin: Any, num: int)
         begin(s, endpoint)
         before, text = endpoint.token_ids(s), s.text()
         s += sgl.gen("a", max_tokens=6, temperature=1.0, n=num, ignore_eos=True)
-        assert [type(each) for each in s["a"]] == [str] * num
+        assert [type(choice) for choice in s["a"]] == [str] * num
         for meta in s.get_meta_info("a"):
             assert meta["prompt_tokens"] == len(before)
             assert meta["cached_tokens"] == len(before) - 1

@@ -48,8 +48,8 @@ def test_a_benchmark_from_its_rows_to_its_report(
     summary = evaluated(server_url, tmp_path, *arguments)
     assert summary["config"]["dataset"]["revision"]
     assert summary["config"]["plan"]["num_prompts"] == NUM_PROMPTS
-    found = sequences_of(tmp_path)
-    assert {sequence["status"] for sequence in found} == {"judged"}
+    sequences = sequences_of(tmp_path)
+    assert {sequence["status"] for sequence in sequences} == {"judged"}
     for row in summary["rows"]:
         judged = row["judged"]
         assert (judged is None) == row["estimated"]

@@ -42,11 +42,13 @@ def expected_frontier(tree: TokenTree, stored_below: float = 0.995) -> set[tuple
     }
 
 
-def paths(tree: TokenTree, found: Candidates) -> list[tuple[int, ...]]:
-    segments = [tree.segments[index] for index in found.segments]
+def paths(tree: TokenTree, frontier: Candidates) -> list[tuple[int, ...]]:
+    segments = [tree.segments[index] for index in frontier.segments]
     return [
         (*segment.path()[:position], int(token))
-        for segment, position, token in zip(segments, found.positions, found.token_ids, strict=True)
+        for segment, position, token in zip(
+            segments, frontier.positions, frontier.token_ids, strict=True
+        )
     ]
 
 
@@ -56,28 +58,30 @@ def test_candidates_are_the_untried_tokens_of_the_stored_steps(
     seed: int, stored_below: float
 ) -> None:
     tree = random_tree(seed, stored_below=stored_below)
-    found = paths(tree, candidates(tree))
-    assert len(found) == len(set(found))
-    assert set(found) == expected_frontier(tree, stored_below)
+    frontier = paths(tree, candidates(tree))
+    assert len(frontier) == len(set(frontier))
+    assert set(frontier) == expected_frontier(tree, stored_below)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_columns_follow_from_the_distributions_at_temperature_1(seed: int) -> None:
     """With every step stored, `joint_logprobs` is the log-probability of the whole path."""
     tree = random_tree(seed, stored_below=1.1)
-    found = candidates(tree)
-    for index, path in enumerate(paths(tree, found)):
+    frontier = candidates(tree)
+    for index, path in enumerate(paths(tree, frontier)):
         chances = [DISTRIBUTION(path[:end])[path[end]] for end in range(len(path))]
-        assert found.probabilities[index] == pytest.approx(chances[-1], rel=1e-4)
-        assert found.joint_logprobs[index] == pytest.approx(sum(map(math.log, chances)), rel=1e-4)
+        assert frontier.probabilities[index] == pytest.approx(chances[-1], rel=1e-4)
+        assert frontier.joint_logprobs[index] == pytest.approx(
+            sum(map(math.log, chances)), rel=1e-4
+        )
         probabilities = np.array(DISTRIBUTION(path[:-1]))
         surprisal = -np.log(probabilities)
         entropy = float((probabilities * surprisal).sum())
         variance = float((probabilities * (surprisal - entropy) ** 2).sum())
         uniform = float(np.mean(np.log(1 / VOCABULARY) + surprisal))
-        assert found.entropies[index] == pytest.approx(entropy, rel=1e-4)
-        assert found.varentropies[index] == pytest.approx(variance, rel=1e-3, abs=1e-5)
-        assert found.uniform_kl[index] == pytest.approx(uniform, rel=1e-4, abs=1e-5)
+        assert frontier.entropies[index] == pytest.approx(entropy, rel=1e-4)
+        assert frontier.varentropies[index] == pytest.approx(variance, rel=1e-3, abs=1e-5)
+        assert frontier.uniform_kl[index] == pytest.approx(uniform, rel=1e-4, abs=1e-5)
 
 
 def test_reshaping_cuts_by_min_p_before_it_tempers() -> None:
@@ -90,9 +94,9 @@ def test_reshaping_cuts_by_min_p_before_it_tempers() -> None:
 
 def test_expected_remaining_is_the_mean_of_the_longer_sequences() -> None:
     tree = random_tree(5, num_branches=6)
-    found = candidates(tree)
+    frontier = candidates(tree)
     ends = [segment.end for segment in tree.segments if segment.finish_reason]
-    for position, remaining in zip(found.positions, found.remaining, strict=True):
+    for position, remaining in zip(frontier.positions, frontier.remaining, strict=True):
         beyond = [end - position for end in ends if end > position]
         assert remaining == pytest.approx(np.mean(beyond) if beyond else 1)
 
@@ -117,12 +121,12 @@ def single(seed: int) -> TokenTree:
 
 def test_a_forced_stop_token_finishes_a_sequence_without_a_request() -> None:
     tree = random_tree(2, num_branches=0, stored_below=1.1)
-    found = candidates(tree)
-    ends = np.flatnonzero(found.token_ids == EOS)
+    frontier = candidates(tree)
+    ends = np.flatnonzero(frontier.token_ids == EOS)
     before = tree.spent.requests
-    segment = open_candidate(tree, found, int(ends[0]))
+    segment = open_candidate(tree, frontier, int(ends[0]))
     assert (segment.finish_reason, tree.spent.requests) == ("stop", before)
-    assert len(candidates(tree)) == len(found) - 1
+    assert len(candidates(tree)) == len(frontier) - 1
 
 
 @pytest.mark.parametrize(

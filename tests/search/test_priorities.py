@@ -16,9 +16,9 @@ from tests.fakes.trees import random_tree
 def test_a_priority_values_every_candidate(name: str) -> None:
     priority = find_priority(name)
     for seed in range(4):
-        found = candidates(random_tree(seed), priority.reshaping)
-        values = priority(found)
-        assert values.shape == (len(found),)
+        frontier = candidates(random_tree(seed), priority.reshaping)
+        values = priority(frontier)
+        assert values.shape == (len(frontier),)
         assert not np.isnan(values).any()
 
 
@@ -43,8 +43,8 @@ def test_priorities_follow_their_formulas() -> None:
 
 
 def test_a_priority_by_import_path() -> None:
-    found: object = find_priority("eager_sgl.search.priorities:PRIORITIES")
-    assert found is PRIORITIES
+    frontier: object = find_priority("eager_sgl.search.priorities:PRIORITIES")
+    assert frontier is PRIORITIES
     for name in ("magic", "no.such:thing", "eager_sgl.search.priorities:nothing"):
         with pytest.raises(ValueError, match=f"unknown priority '{name}'; choose from early_peaks"):
             find_priority(name)

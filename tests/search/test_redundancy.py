@@ -60,9 +60,9 @@ def tree_of(generation: Generation) -> TokenTree:
 
 def fork(tree: TokenTree, position: int, token: int, generation: Generation) -> Segment:
     """Open a token at a step of any segment, and draw the rest."""
-    found = candidates(tree)
-    matches = (found.positions == position) & (found.token_ids == token)
-    segment = open_candidate(tree, found, int(np.flatnonzero(matches)[0]))
+    frontier = candidates(tree)
+    matches = (frontier.positions == position) & (frontier.token_ids == token)
+    segment = open_candidate(tree, frontier, int(np.flatnonzero(matches)[0]))
     tree.append(segment, generation, num_asked=50)
     return segment
 
@@ -72,46 +72,46 @@ def two_words() -> TokenTree:
     return tree_of(drawn([SO, PLUS, SO, 5, EOS], REDUNDANT, DECISION, REDUNDANT))
 
 
-def by_candidate(found: Candidates, values: Floats) -> dict[tuple[int, int, int], float]:
+def by_candidate(frontier: Candidates, values: Floats) -> dict[tuple[int, int, int], float]:
     """Finite values by segment, position and token."""
-    rows = zip(found.segments, found.positions, found.token_ids, values, strict=True)
+    rows = zip(frontier.segments, frontier.positions, frontier.token_ids, values, strict=True)
     return {(int(s), int(p), int(t)): float(value) for s, p, t, value in rows if value > -math.inf}
 
 
 def test_a_token_taken_from_the_same_options_recurs() -> None:
     tree = two_words()
-    found = candidates(tree)
-    assert by_candidate(found, recurrences(found)) == {
+    frontier = candidates(tree)
+    assert by_candidate(frontier, recurrences(frontier)) == {
         (0, 0, THEN): 0,
         (0, 1, MINUS): 0,
         (0, 2, THEN): 0,
     }
     fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, {SO: 0.45, THEN: 0.55}))
-    found = candidates(tree)
-    assert by_candidate(found, recurrences(found)) == {
+    frontier = candidates(tree)
+    assert by_candidate(frontier, recurrences(frontier)) == {
         (0, 1, MINUS): 0,
         (0, 2, THEN): 1,
         (1, 1, MINUS): 0,
         (1, 2, THEN): 1,
     }
     fork(tree, 1, MINUS, drawn([THEN, 4, EOS], REDUNDANT))
-    found = candidates(tree)
-    times = by_candidate(found, recurrences(found))
+    frontier = candidates(tree)
+    times = by_candidate(frontier, recurrences(frontier))
     assert times[0, 2, THEN] == 2
     assert times.pop((1, 1, MINUS)) == 1, "taken on one branch, no longer new on the other"
 
 
 def test_unlikely_tokens_are_no_options() -> None:
     tree = tree_of(drawn([SO, SO, EOS], {SO: 0.55, THEN: 0.4, 30: 0.05}, REDUNDANT))
-    found = candidates(tree)
-    assert by_candidate(found, recurrences(found)) == {
+    frontier = candidates(tree)
+    assert by_candidate(frontier, recurrences(frontier)) == {
         (0, 0, THEN): 0,
         (0, 0, 30): 0,
         (0, 1, THEN): 0,
     }
     fork(tree, 0, THEN, drawn([SO, EOS], {SO: 0.6, 30: 0.4}))
-    found = candidates(tree)
-    times = by_candidate(found, recurrences(found))
+    frontier = candidates(tree)
+    times = by_candidate(frontier, recurrences(frontier))
     assert times[0, 1, THEN] == 1
     assert times[1, 1, 30] == 0, "other options, the same token"
 
@@ -120,10 +120,10 @@ def test_flat_steps_have_their_most_likely_tokens_as_options() -> None:
     """Where no token has a tenth, the most likely ones are the options."""
     words, others = dict.fromkeys(range(40, 52), 1 / 12), dict.fromkeys(range(60, 72), 1 / 12)
     tree = tree_of(drawn([40, 60, 41, EOS], words, others, words))
-    found = candidates(tree)
+    frontier = candidates(tree)
     options = _Options(tree)
     assert options.at(0, 0) == options.at(0, 2) != options.at(0, 1)
-    assert set(options.of(found)) == {options.at(0, 0), options.at(0, 1)}
+    assert set(options.of(frontier)) == {options.at(0, 0), options.at(0, 1)}
 
 
 def test_divergence_is_zero_where_both_sequences_continue_alike() -> None:
@@ -157,8 +157,8 @@ def test_forks_at_the_same_options_share_their_discount() -> None:
     assert Divergent(base)(first) == pytest.approx(base(first)), "no fork yet"
     fork(tree, 0, THEN, drawn([PLUS, SO, 5, EOS], DECISION, REDUNDANT))
     fork(tree, 1, MINUS, drawn([SO, 3, EOS], REDUNDANT))  # of the root, which comes first
-    found = candidates(tree)
-    change = by_candidate(found, Divergent(base)(found) - base(found))
+    frontier = candidates(tree)
+    change = by_candidate(frontier, Divergent(base)(frontier) - base(frontier))
     assert change[0, 2, THEN] == pytest.approx(math.log((1 + 0) / 2))
     assert change[1, 1, MINUS] == pytest.approx(math.log((1 + 1) / 2))
 
@@ -238,15 +238,15 @@ def expected(distribution: Distribution, path: Path, at: int) -> Iterable[float]
 
 def by_divergence(distribution: Distribution, sequences: Items[Sequence]) -> Discount:
     divergences: dict[frozenset[int], list[float]] = {}
-    for one in sequences[1:]:
-        assert one.parent is not None
-        assert one.branch is not None
-        parent, start = sequences[one.parent].token_ids, one.branch.position
+    for branched in sequences[1:]:
+        assert branched.parent is not None
+        assert branched.branch is not None
+        parent, start = sequences[branched.parent].token_ids, branched.branch.position
         distances = []
-        for at in range(start + 1, min(len(parent), len(one.token_ids), start + 1 + HORIZON)):
-            both = (expected(distribution, path, at) for path in (one.token_ids, parent))
+        for at in range(start + 1, min(len(parent), len(branched.token_ids), start + 1 + HORIZON)):
+            both = (expected(distribution, path, at) for path in (branched.token_ids, parent))
             distances.append(sum(abs(p - q) for p, q in zip(*both, strict=True)) / 2)
-            if one.token_ids[at] != parent[at]:
+            if branched.token_ids[at] != parent[at]:
                 break
         options = options_of(distribution, parent[:start])
         divergences.setdefault(options, [1.0]).append(max(distances, default=1.0))

@@ -44,18 +44,18 @@ def run_on(
 def sequence_distribution(model: int) -> dict[Path, float]:
     """The exact probability of every sequence of plain sampling."""
     distribution = mixed_distribution(model)
-    found: dict[Path, float] = {}
+    probabilities: dict[Path, float] = {}
 
     def descend(path: Path, probability: float) -> None:
         if (path and path[-1] == EOS) or len(path) == SAMPLING.max_new_tokens:
-            found[path] = probability
+            probabilities[path] = probability
             return
         step = tempered(distribution(path), SAMPLING.temperature, SAMPLING.top_p)
         for token in np.flatnonzero(step):
             descend((*path, int(token)), probability * step[token])
 
     descend((), 1.0)
-    return found
+    return probabilities
 
 
 def p_value(counts: Counter[Outcome], expected: Mapping[Outcome, float]) -> float:

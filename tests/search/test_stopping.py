@@ -143,26 +143,30 @@ def test_a_search_ends_once_the_unexplored_mass_is_small(model: int, below: floa
 def test_no_request_follows_the_first_correct_sequence(number: int) -> None:
     every = run(ScriptedServer(mixed_distribution(3)))
     wanted = every.sequences[number - 1].text
-    shown: list[tuple[int, ...]] = []
+    judged: list[tuple[int, ...]] = []
 
     def verifier(sequence: Sequence) -> bool:
-        shown.append(sequence.token_ids)
+        judged.append(sequence.token_ids)
         return sequence.text == wanted
 
     server = CountingServer(mixed_distribution(3))
-    found = run(server, Solved(verifier))
-    assert [s.token_ids for s in found.sequences] == [s.token_ids for s in every.sequences[:number]]
-    assert shown == [s.token_ids for s in found.sequences], "the verifier sees every sequence once"
+    result = run(server, Solved(verifier))
+    assert [s.token_ids for s in result.sequences] == [
+        s.token_ids for s in every.sequences[:number]
+    ]
+    assert judged == [s.token_ids for s in result.sequences], (
+        "the verifier sees every sequence once"
+    )
     asked = [body for body in server.requests if body.get("top_logprobs_num") == VOCABULARY]
-    assert sum(len(body["output_ids"]) for body in asked) == found.counts.generated
+    assert sum(len(body["output_ids"]) for body in asked) == result.counts.generated
 
 
 def test_every_sequence_is_decoded_once() -> None:
     server = CountingServer(mixed_distribution(3))
-    found = run(server, lambda tree, sequences: False)
-    token_ids = [s.token_ids for s in found.sequences]
+    result = run(server, lambda tree, sequences: False)
+    token_ids = [s.token_ids for s in result.sequences]
     assert sorted(ids for ids in server.decoded if ids in token_ids) == sorted(token_ids)
-    assert {s.text for s in found.sequences} != {""}
+    assert {s.text for s in result.sequences} != {""}
 
 
 def test_a_rule_sees_finished_sequences_with_their_texts() -> None:

@@ -48,11 +48,11 @@ class CheckedTrie(Trie):
             return
         fresh = Trie(self._tree, self._sampling)
         for segment in self._tree.segments:
-            one, other = self[segment], fresh[segment]
+            updated, other = self[segment], fresh[segment]
             for name in ("p_stay", "p_leave", "unseen_mass", "taken_ranks", "positions"):
-                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-            assert one.exit == other.exit
-            assert {s: set(c) for s, c in one.children.items() if c} == {
+                np.testing.assert_array_equal(getattr(updated, name), getattr(other, name))
+            assert updated.exit == other.exit
+            assert {s: set(c) for s, c in updated.children.items() if c} == {
                 s: set(c) for s, c in other.children.items() if c
             }
         CheckedTrie.num_checked += 1
@@ -73,20 +73,20 @@ def test_an_updated_trie_equals_a_rebuilt_one(
 def test_the_unseen_mass_is_that_of_the_sequences_not_drawn() -> None:
     """The probability of the sequences drawn and the unseen mass of the root add up to 1."""
     distribution = mixed_distribution(1)
-    found: list[tuple[set[tuple[int, ...]], float]] = []
+    rounds: list[tuple[set[tuple[int, ...]], float]] = []
     original = sampling.WithoutReplacementSchedule.open_round
 
     def open_round(self: sampling.WithoutReplacementSchedule, tree: TokenTree, max_new: int) -> int:
         root = self.trie(tree).root
         drawn = {tuple(s.path()) for s in tree.segments if s.finish_reason is not None}
-        found.append((drawn, float(root.unseen_mass[0])))
+        rounds.append((drawn, float(root.unseen_mass[0])))
         return original(self, tree, max_new)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling.WithoutReplacementSchedule, "open_round", open_round)
         run(ScriptedServer(distribution), "swor", width=1)
-    assert len(found) > 5
-    for drawn, unseen in found:
+    assert len(rounds) > 5
+    for drawn, unseen in rounds:
         chances = [
             np.prod([tempered(distribution(p[:n]), 0.8, 0.9)[p[n]] for n in range(len(p))])
             for p in drawn
@@ -161,11 +161,11 @@ def test_the_top_k_mass_bound_is_exact_at_the_same_temperature() -> None:
         return np.asarray(np.exp(logprobs(temperature)[:, :10]).sum(axis=1))
 
     for taken_at, wanted in product([1.0, 0.6], [1.0, 0.6, 0.3, 1.4]):
-        found = top_k_mass_bound(logprobs(taken_at)[:, :10], taken_at=taken_at, wanted=wanted)
+        bound = top_k_mass_bound(logprobs(taken_at)[:, :10], taken_at=taken_at, wanted=wanted)
         if wanted == taken_at:
-            np.testing.assert_allclose(found, mass(wanted), atol=2e-5)
+            np.testing.assert_allclose(bound, mass(wanted), atol=2e-5)
         else:
-            assert (found <= mass(wanted) + 2e-5).all()
+            assert (bound <= mass(wanted) + 2e-5).all()
         if wanted < taken_at:
-            assert (found > mass(taken_at) - 2e-5).all()
+            assert (bound > mass(taken_at) - 2e-5).all()
     assert top_k_mass_bound(logprobs(1.0)[:, :10], taken_at=1.0, wanted=0.0).tolist() == [1.0] * 50

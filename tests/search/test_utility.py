@@ -28,7 +28,7 @@ def sequence(*token_ids: int) -> Sequence:
 
 
 def test_utility_is_higher_for_disagreement_and_for_fewer_sequences() -> None:
-    rule = VoteUncertainty(lambda sequences: [one.token_ids[-1] for one in sequences])
+    rule = VoteUncertainty(lambda sequences: [s.token_ids[-1] for s in sequences])
     agreed = [sequence(index, 7) for index in range(4)]
     apart = [sequence(index, index) for index in range(4)]
     tree: Any = None  # which the rule does not look at

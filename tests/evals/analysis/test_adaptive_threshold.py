@@ -33,21 +33,23 @@ class Showing:
         if self.stops_at is not None and self.num_begun >= self.stops_at:
             raise AuthenticationError("stopped")
         call.account.commit(1)
-        found = result(["no answer"])
+        generated = result(["no answer"])
         assert isinstance(call.method, EagerInit)
         adaptive_threshold = call.method.adaptive_threshold
         if adaptive_threshold is None:
-            return found
+            return generated
         self.quantiles.add(adaptive_threshold.quantile(4))
-        own = sum(call.sample.id.encode())
-        counts = adaptive_threshold.observe([own % 7 / 5, own % 3 / 2, *[0.0] * 20])
-        adaptive_threshold.observe_length(20 + own % 5)
+        digest = sum(call.sample.id.encode())
+        counts = adaptive_threshold.observe([digest % 7 / 5, digest % 3 / 2, *[0.0] * 20])
+        adaptive_threshold.observe_length(20 + digest % 5)
         threshold = adaptive_threshold.threshold(4)
-        shown = EntropyHistogram(threshold, 20 + own % 5, tuple(sorted(Counter(counts).items())))
-        return replace(found, entropy_histogram=shown)
+        histogram = EntropyHistogram(
+            threshold, 20 + digest % 5, tuple(sorted(Counter(counts).items()))
+        )
+        return replace(generated, entropy_histogram=histogram)
 
 
-def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: Scripted) -> None:
+def test_a_run_reports_its_theta_and_continues_with_it(tmp_path: Path, scripted: Scripted) -> None:
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     scripted(Showing())
     assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(whole)]) == 0
@@ -55,11 +57,11 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
     assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 1
     scripted(Showing())
     assert run.main([*AUTO, "--concurrency", "1", "--output-dir", str(pieces)]) == 0
-    one, other = (
+    histograms, histograms_of_pieces = (
         {li["sample_id"]: li["entropy_histogram"] for li in lines(f)} for f in (whole, pieces)
     )
-    assert one == other
-    assert len(one) == 9
+    assert histograms == histograms_of_pieces
+    assert len(histograms) == 9
     finals = []
     for folder in (whole, pieces):
         summary = json.loads((folder / "summary.json").read_text())
@@ -73,7 +75,7 @@ def test_a_run_reports_its_theta_and_goes_on_with_it(tmp_path: Path, scripted: S
         assert summary["config"]["plan"]["thresholds"] == [None]
         assert summary["config"]["adaptive_quantile"] is None
     known = AdaptiveThreshold()
-    counts = [pair for shown in one.values() for pair in shown["counts"]]
+    counts = [pair for histogram in histograms.values() for pair in histogram["counts"]]
     known.observe([index * 0.005 + 1e-6 for index, number in counts for _ in range(number)])
     known.observe_length(sum(li["entropy_histogram"]["length"] for li in lines(whole)) / 9)
     assert finals[0] == finals[1] == ([known.threshold(4)], [pytest.approx(known.quantile(4))])

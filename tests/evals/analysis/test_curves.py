@@ -20,9 +20,9 @@ PATHS = [(1, 2, 3), (1, 2, 4), (1, 5), (1, 2, 3), (6, 7, 8, 9)]
 CORRECT = [False, True, False, False, True]
 
 
-def walked(method: str = "trie_parallel") -> PromptRecord:
+def five_samples(method: str = "trie_parallel") -> PromptRecord:
     """Five samples: the second, third and fifth opened a path, the fourth walked to an end."""
-    one = record(CORRECT, method=method, threshold=None)
+    base = record(CORRECT, method=method, threshold=None)
     leaves = {1: 2, 2: 1, 4: 0}
     sequences = tuple(
         replace(
@@ -31,13 +31,13 @@ def walked(method: str = "trie_parallel") -> PromptRecord:
             parent=0 if number in leaves else None,
             branch=replace(BRANCH, position=leaves[number]) if number in leaves else None,
         )
-        for number, (sequence, path) in enumerate(zip(one.sequences, PATHS, strict=True))
+        for number, (sequence, path) in enumerate(zip(base.sequences, PATHS, strict=True))
     )
-    return replace(one, sequences=sequences, max_sequences=5)
+    return replace(base, sequences=sequences, max_sequences=5)
 
 
 def test_trie_cached_samples_cost_the_distinct_tokens_of_any_k_of_them() -> None:
-    curve = curve_of(walked())
+    curve = curve_of(five_samples())
     opened = {(1, 2, 4), (1, 5), (6,)}
     for k in range(6):
         costs = []
@@ -49,42 +49,45 @@ def test_trie_cached_samples_cost_the_distinct_tokens_of_any_k_of_them() -> None
 
 
 def test_a_search_is_its_own_first_part() -> None:
-    curve = curve_of(walked("best_first"))
+    curve = curve_of(five_samples("best_first"))
     assert curve.tokens.tolist() == [0, 3, 3, 3, 6, 9]
     assert curve.passes.tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_full_parallel_costs_in_proportion() -> None:
-    one = record(CORRECT, counts=TokenCounts(generated=50))
-    curve = curve_of(one)
+    sampled = record(CORRECT, counts=TokenCounts(generated=50))
+    curve = curve_of(sampled)
     assert curve.tokens.tolist() == [0, 10, 20, 30, 40, 50]
     assert curve.passes[2] == pytest.approx(1 - math.comb(3, 2) / math.comb(5, 2))
 
 
 def test_a_verifier_ends_a_search_after_its_round_and_sampling_on_average() -> None:
-    one = record(CORRECT, counts=TokenCounts(generated=50))
+    sampled = record(CORRECT, counts=TokenCounts(generated=50))
     drawn = [1 + order.index(True) for order in permutations(CORRECT)]
-    assert tokens_to_first_correct(one, 1, 5) == pytest.approx(10 * np.mean(drawn))
+    assert tokens_to_first_correct(sampled, 1, 5) == pytest.approx(10 * np.mean(drawn))
     # What a sample costs is not linear where samples share tokens.
-    tokens = curve_of(walked()).tokens
-    assert tokens_to_first_correct(walked(), 1, 5) == pytest.approx(
+    tokens = curve_of(five_samples()).tokens
+    assert tokens_to_first_correct(five_samples(), 1, 5) == pytest.approx(
         np.mean([tokens[number] for number in drawn])
     )
-    assert tokens_to_first_correct(one, 1, 2) == pytest.approx(
+    assert tokens_to_first_correct(sampled, 1, 2) == pytest.approx(
         10 * np.mean([min(number, 2) for number in drawn])
     )
-    search = walked("best_first")
+    search = five_samples("best_first")
     assert tokens_to_first_correct(search, 4, 5) == 3  # the root, and the round of one after it
     judged = zip(search.sequences, [False, False, False, True, False], strict=True)
     late = replace(search, sequences=tuple(replace(s, correct=good) for s, good in judged))
     assert tokens_to_first_correct(late, 1, 5) == 6
     assert tokens_to_first_correct(late, 4, 5) == 6  # rounds of 1, 1 and 2
-    nothing = replace(one, sequences=record([False] * 5).sequences)
+    nothing = replace(sampled, sequences=record([False] * 5).sequences)
     assert tokens_to_first_correct(nothing, 1, 5) == 50
 
 
 def test_seeds_are_averaged_within_a_prompt() -> None:
-    one, other = prompts("best_first", [0, 2], cost=10), prompts("best_first", [1, None], cost=30)
-    (curves,) = prompt_curves([*one, *(replace(each, seed=1) for each in other)])
+    first_seed, second_seed = (
+        prompts("best_first", [0, 2], cost=10),
+        prompts("best_first", [1, None], cost=30),
+    )
+    (curves,) = prompt_curves([*first_seed, *(replace(prompt, seed=1) for prompt in second_seed)])
     assert curves.passes[:, :4].tolist() == [[0, 0.5, 1, 1], [0, 0, 0, 0.5]]
     assert curves.tokens[:, 1].tolist() == [20, 20]

@@ -86,9 +86,9 @@ CLOSED: dict[str, Any] = {"text": "1 + 1</think>2", "final_text": "2"}
 def test_reasoning_that_no_sequence_closes_is_a_sign(
     records: list[PromptRecord], said: str | None
 ) -> None:
-    found = [sign for sign in diagnose(records, "</think>") if "closed its reasoning" in sign]
-    assert len(found) == (said is not None)
-    assert all(said is not None and said in sign for sign in found)
+    signs = [sign for sign in diagnose(records, "</think>") if "closed its reasoning" in sign]
+    assert len(signs) == (said is not None)
+    assert all(said is not None and said in sign for sign in signs)
     assert not [sign for sign in diagnose(records, None) if "closed its reasoning" in sign]
 
 
@@ -111,6 +111,6 @@ NO_BOX: dict[str, Any] = {"answer": None, "explanation": "no \\boxed{} in the te
 def test_answers_that_nobody_gives_are_a_sign(
     records: list[PromptRecord], said: str | None
 ) -> None:
-    found = [sign for sign in diagnose(records) if "gave an answer" in sign]
-    assert len(found) == (said is not None)
-    assert all(said is not None and said in sign for sign in found)
+    signs = [sign for sign in diagnose(records) if "gave an answer" in sign]
+    assert len(signs) == (said is not None)
+    assert all(said is not None and said in sign for sign in signs)

@@ -48,12 +48,12 @@ def test_where_classes_fail_equal_texts_vote_together() -> None:
 
 
 def with_statuses(*statuses: Status, finish_reason: Any = "stop") -> PromptRecord:
-    found = record([False] * len(statuses), method="eager_init")
+    prompt = record([False] * len(statuses), method="eager_init")
     sequences = tuple(
         replace(sequence, status=status, finish_reason=finish_reason)
-        for sequence, status in zip(found.sequences, statuses, strict=True)
+        for sequence, status in zip(prompt.sequences, statuses, strict=True)
     )
-    return replace(found, sequences=sequences)
+    return replace(prompt, sequences=sequences)
 
 
 def test_what_became_of_sequences_is_counted() -> None:
@@ -78,12 +78,12 @@ def spoiled(*, method: str = "eager_init", **swept: Any) -> Summary:
     a_plan = plan(**swept)
     records = run_records(a_plan)
     index = next(i for i, r in enumerate(records) if r.method == method and len(r.sequences) > 1)
-    one, other, *rest = records[index].sequences
+    first, second, *rest = records[index].sequences
     records[index] = replace(
         records[index],
         sequences=(
-            replace(one, status="unjudged", correct=False),
-            replace(other, finish_reason="length"),
+            replace(first, status="unjudged", correct=False),
+            replace(second, finish_reason="length"),
             *rest,
         ),
     )

@@ -20,35 +20,35 @@ def test_the_estimate_is_interpolated_at_the_tokens() -> None:
     counts = [1, 0, 3, 8]
     table = np.array([pass_curve([True] * c + [False] * (8 - c)) for c in counts])
     values, tokens = np.array([1.0, 0, 1, 1]), np.array([10.0, 30, 20, 20])
-    found = match_parallel(values, tokens, table, np.full(4, 80.0))
-    assert found.k == pytest.approx(2.0)
+    matched = match_parallel(values, tokens, table, np.full(4, 80.0))
+    assert matched.k == pytest.approx(2.0)
     expected = np.mean([pass_at_k(8, c, 2) for c in counts])
-    assert found.pass_at_k is not None
-    assert found.pass_at_k.value == pytest.approx(expected)
-    assert found.difference == pytest.approx(0.75 - expected)
-    assert found.interval is not None
-    low, high = found.interval
+    assert matched.pass_at_k is not None
+    assert matched.pass_at_k.value == pytest.approx(expected)
+    assert matched.difference == pytest.approx(0.75 - expected)
+    assert matched.interval is not None
+    low, high = matched.interval
     assert low < 0.75 - expected < high
 
 
 def test_nothing_is_claimed_beyond_what_parallel_has() -> None:
     table = np.array([pass_curve([True, False])] * 3)
-    found = match_parallel(np.ones(3), np.full(3, 21.0), table, np.full(3, 20.0))
-    assert found.k == pytest.approx(2.1)
-    assert (found.pass_at_k, found.difference, found.interval) == (None, None, None)
+    matched = match_parallel(np.ones(3), np.full(3, 21.0), table, np.full(3, 20.0))
+    assert matched.k == pytest.approx(2.1)
+    assert (matched.pass_at_k, matched.difference, matched.interval) == (None, None, None)
 
 
 def test_all_the_tokens_of_parallel_are_still_matched() -> None:
     table = np.array([pass_curve([True, False])] * 3)
-    found = match_parallel(np.array([1.0, 0, 1]), np.full(3, 20.0), table, np.full(3, 20.0))
-    assert found.difference == pytest.approx(-1 / 3)
+    matched = match_parallel(np.array([1.0, 0, 1]), np.full(3, 20.0), table, np.full(3, 20.0))
+    assert matched.difference == pytest.approx(-1 / 3)
 
 
 def test_one_prompt_has_a_difference_without_an_interval() -> None:
     table = np.array([pass_curve([True, False])])
-    found = match_parallel(np.ones(1), np.full(1, 10.0), table, np.full(1, 20.0))
-    assert found.difference == pytest.approx(0.5)
-    assert found.interval is None
+    matched = match_parallel(np.ones(1), np.full(1, 10.0), table, np.full(1, 20.0))
+    assert matched.difference == pytest.approx(0.5)
+    assert matched.interval is None
 
 
 @pytest.mark.parametrize("num_prompts", [2, 9, 25, 100])
@@ -59,13 +59,13 @@ def test_prompts_that_all_say_the_same_are_not_certain(
     """25 of 25 passed are no proof of more than 0.863, the exact binomial bound."""
     table = np.array([pass_curve([bool(parallel)] * 2)] * num_prompts)
     full = np.full(num_prompts, 20.0)
-    found = match_parallel(np.full(num_prompts, value), full / 2, table, full)
+    matched = match_parallel(np.full(num_prompts, value), full / 2, table, full)
     bound = 1 - 0.025 ** (1 / num_prompts)
     difference = value - parallel
     low, high = max(-1, difference * (1 - bound) - bound), min(1, difference * (1 - bound) + bound)
-    assert found.interval == pytest.approx((low, high), abs=0.02)
+    assert matched.interval == pytest.approx((low, high), abs=0.02)
     clear = abs(difference) > 2 * bound and num_prompts >= 10
-    assert found.verdict == (("better" if value else "worse") if clear else "undecided")
+    assert matched.verdict == (("better" if value else "worse") if clear else "undecided")
 
 
 def test_a_method_that_lost_no_prompt_is_not_better_for_that() -> None:
@@ -74,9 +74,9 @@ def test_a_method_that_lost_no_prompt_is_not_better_for_that() -> None:
     """
     table = np.array([pass_curve([i > 0 for i in range(12)])] * 12 + [pass_curve([False] * 12)] * 4)
     values = np.array([1.0] * 12 + [0.0] * 4)
-    found = match_parallel(values, np.full(16, 10.0), table, np.full(16, 120.0))
-    assert found.difference == pytest.approx(12 / 16 / 12)
-    assert found.verdict == "undecided"
+    matched = match_parallel(values, np.full(16, 10.0), table, np.full(16, 120.0))
+    assert matched.difference == pytest.approx(12 / 16 / 12)
+    assert matched.verdict == "undecided"
 
 
 def test_several_seeds_count_as_runs_of_their_own() -> None:
@@ -84,18 +84,18 @@ def test_several_seeds_count_as_runs_of_their_own() -> None:
     arguments = (np.ones(20), np.full(20, 10.0), np.array([pass_curve([True] * 2)] * 20))
     widths = []
     for num_seeds in (1, 3):
-        found = match_parallel(*arguments, np.full(20, 20.0), num_seeds)
-        assert found.interval is not None
-        widths.append(found.interval[1] - found.interval[0])
+        matched = match_parallel(*arguments, np.full(20, 20.0), num_seeds)
+        assert matched.interval is not None
+        widths.append(matched.interval[1] - matched.interval[0])
     assert widths[1] == pytest.approx(widths[0] / 3)
 
 
 def test_full_parallel_samples_no_part_of_a_sequence() -> None:
     """A method of one sequence that happens to be short is compared with one, not with 0.9."""
     table = np.array([pass_curve([True] * 4 + [False])] * 20)
-    found = match_parallel(np.ones(20), np.full(20, 9.0), table, np.full(20, 50.0))
-    assert found.k == pytest.approx(0.9)
-    assert found.difference == pytest.approx(1 - 0.8)
+    matched = match_parallel(np.ones(20), np.full(20, 9.0), table, np.full(20, 50.0))
+    assert matched.k == pytest.approx(0.9)
+    assert matched.difference == pytest.approx(1 - 0.8)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_full_parallel_samples_no_part_of_a_sequence() -> None:
 def test_a_verdict_needs_an_interval_clear_of_zero_and_prompts_enough(
     num_prompts: int, difference: float, interval: Any, verdict: str
 ) -> None:
-    found = MatchedParallel(2.0, num_prompts, None, difference, interval)
-    assert found.verdict == verdict
+    matched = MatchedParallel(2.0, num_prompts, None, difference, interval)
+    assert matched.verdict == verdict
 
 
 def test_the_interval_is_the_same_every_time() -> None:
@@ -138,7 +138,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(num_used: int, edge: 
         values = (rng.random(num_prompts) < reached).astype(float)
         tokens = rng.poisson(10 * num_used, num_prompts).astype(float)
         parallel_tokens = rng.poisson(10 * NUM_SEQUENCES, num_prompts).astype(float)
-        found = match_parallel(values, tokens, table, parallel_tokens)
-        assert found.interval is not None
-        held += found.interval[0] <= shift <= found.interval[1]
+        matched = match_parallel(values, tokens, table, parallel_tokens)
+        assert matched.interval is not None
+        held += matched.interval[0] <= shift <= matched.interval[1]
     assert 0.9 <= held / num_runs <= 1

@@ -71,9 +71,9 @@ def test_equivalent_k_spends_the_same_tokens() -> None:
 
 def test_estimate_is_mean_and_standard_error() -> None:
     values = [0.0, 1.0, 1.0, 0.25]
-    found = estimate(values)
-    assert found.value == pytest.approx(statistics.mean(values))
-    assert found.stderr == pytest.approx(statistics.stdev(values) / 2)
+    result = estimate(values)
+    assert result.value == pytest.approx(statistics.mean(values))
+    assert result.stderr == pytest.approx(statistics.stdev(values) / 2)
 
 
 def test_estimate_of_one_prompt_has_no_error() -> None:
@@ -128,14 +128,14 @@ def test_majority_at_k_of_one_answer_and_of_none() -> None:
 
 
 def test_rank_correlation_knows_order_only() -> None:
-    found = rank_correlation([1, 2, 3, 4, 5, 6], [36, 25, 16, 9, 4, 1])
-    assert found.spearman == pytest.approx(-1)
-    assert found.p_value is not None
-    assert found.p_value < 1e-6
-    assert found.count == 6
+    result = rank_correlation([1, 2, 3, 4, 5, 6], [36, 25, 16, 9, 4, 1])
+    assert result.spearman == pytest.approx(-1)
+    assert result.p_value is not None
+    assert result.p_value < 1e-6
+    assert result.count == 6
 
 
 def test_rank_correlation_is_open_where_it_is_not_defined() -> None:
     for left, right in ([1.0, 2.0], [0.0, 1.0]), ([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]):
-        found = rank_correlation(left, right)
-        assert (found.spearman, found.p_value, found.count) == (None, None, len(left))
+        result = rank_correlation(left, right)
+        assert (result.spearman, result.p_value, result.count) == (None, None, len(left))

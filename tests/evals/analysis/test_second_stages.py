@@ -16,10 +16,10 @@ PLAN = sample_run.plan(methods=("eager",), stage_twos=("restart", "resume"), num
 
 def extra(num_tokens: int, *, correct: bool, resumed: bool) -> SequenceRecord:
     """An extra sequence that leaves another after 10 tokens, or starts from the prompt."""
-    (one,) = record([correct]).sequences
+    (base,) = record([correct]).sequences
     shared = 10 if resumed else 0
     return replace(
-        one,
+        base,
         stage=2,
         token_ids=tuple(range(shared + num_tokens)),
         parent=0 if resumed else None,
@@ -50,13 +50,13 @@ def test_only_as_many_as_both_have_are_compared() -> None:
         line("restart", "b", solved=True),
         line("resume", "b", solved=True),
     ]
-    (found,) = contrast_second_stages(group_records(records, PLAN))
-    assert (found.num_prompts, found.num_extra) == (1, 1)
-    assert (found.restart_tokens, found.resume_tokens) == (40, 20)
-    assert (found.restart_gain, found.resume_gain) == (0, 0.5)
-    assert found.difference == pytest.approx(0.5)
-    assert found.interval is None, "one prompt decides nothing"
-    sentence = contrast_sentence(found)
+    (contrast,) = contrast_second_stages(group_records(records, PLAN))
+    assert (contrast.num_prompts, contrast.num_extra) == (1, 1)
+    assert (contrast.restart_tokens, contrast.resume_tokens) == (40, 20)
+    assert (contrast.restart_gain, contrast.resume_gain) == (0, 0.5)
+    assert contrast.difference == pytest.approx(0.5)
+    assert contrast.interval is None, "one prompt decides nothing"
+    sentence = contrast_sentence(contrast)
     assert "1 extra sequences each on 1 prompts: 40.0 → 20.0 tokens" in sentence
     assert "+0.000 → +0.500, difference +0.500 (under 10 prompts: undecided)" in sentence
 
@@ -66,16 +66,16 @@ def test_what_was_solved_before_gains_nothing() -> None:
         line("restart", "a", (40, True), solved=True),
         line("resume", "a", (20, True), solved=True),
     ]
-    (found,) = contrast_second_stages(group_records(records, PLAN))
-    assert (found.restart_gain, found.resume_gain) == (0, 0)
+    (contrast,) = contrast_second_stages(group_records(records, PLAN))
+    assert (contrast.restart_gain, contrast.resume_gain) == (0, 0)
 
 
 def test_without_both_there_is_nothing_to_say() -> None:
     assert contrast_second_stages(group_records([line("resume", "a", (3, True))], PLAN)) == ()
     nothing = [line("restart", "a"), line("resume", "a", (3, True))]
-    (found,) = contrast_second_stages(group_records(nothing, PLAN))
-    assert found.restart_tokens is None
-    assert "nothing to compare" in contrast_sentence(found)
+    (contrast,) = contrast_second_stages(group_records(nothing, PLAN))
+    assert contrast.restart_tokens is None
+    assert "nothing to compare" in contrast_sentence(contrast)
 
 
 def test_an_interval_covers_what_was_not_seen() -> None:
@@ -87,11 +87,11 @@ def test_an_interval_covers_what_was_not_seen() -> None:
             line("restart", str(number), (40, False)),
             line("resume", str(number), (20, gains)),
         ]
-    (found,) = contrast_second_stages(group_records(records, PLAN))
-    assert found.interval is not None
-    low, high = found.interval
+    (contrast,) = contrast_second_stages(group_records(records, PLAN))
+    assert contrast.interval is not None
+    low, high = contrast.interval
     assert -(1 - 0.025 ** (1 / 12)) < low < -0.2
-    assert high > found.difference == pytest.approx(1 / 12)
+    assert high > contrast.difference == pytest.approx(1 / 12)
 
 
 def test_seeds_are_paired_with_their_own() -> None:
@@ -101,8 +101,8 @@ def test_seeds_are_paired_with_their_own() -> None:
         replace(line("resume", "a"), seed=0),
         replace(line("resume", "a", (20, True)), seed=1),
     ]
-    (found,) = contrast_second_stages(group_records(records, PLAN))
-    assert (found.num_extra, found.restart_gain, found.resume_gain) == (0, 0, 0)
+    (contrast,) = contrast_second_stages(group_records(records, PLAN))
+    assert (contrast.num_extra, contrast.restart_gain, contrast.resume_gain) == (0, 0, 0)
 
 
 def test_a_partial_second_stage_is_not_compared() -> None:

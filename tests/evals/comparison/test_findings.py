@@ -6,7 +6,7 @@ from evals.comparison.findings import needed_findings
 from evals.comparison.needed import Needed
 
 
-def test_findings_name_what_needs_more_and_what_is_not_told_apart() -> None:
+def test_findings_name_what_needs_more_and_what_is_undecided() -> None:
     level_1 = Needed(
         method="a",
         reference="parallel",

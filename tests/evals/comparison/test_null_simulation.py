@@ -29,8 +29,8 @@ NOISE = 2.5 * (0.025 * 0.975 / REPEATS) ** 0.5
     ],
 )
 def test_neither_side_errs_more_often_than_it_says(case: Case) -> None:
-    found = matched_errors(case, REPEATS, NUM_RESAMPLES)
-    assert max(found.better, found.worse) <= 0.025 + NOISE
+    errors = matched_errors(case, REPEATS, NUM_RESAMPLES)
+    assert max(errors.better, errors.worse) <= 0.025 + NOISE
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_neither_side_errs_more_often_than_it_says(case: Case) -> None:
 )
 def test_the_plain_bootstrap_errs_too_often(case: Case) -> None:
     """What the simulation is for: prompts that nearly all agree fool it, to one side."""
-    found = matched_errors(case, REPEATS, NUM_RESAMPLES)
-    assert max(found.plain_better, found.plain_worse) > 0.025 + NOISE
+    errors = matched_errors(case, REPEATS, NUM_RESAMPLES)
+    assert max(errors.plain_better, errors.plain_worse) > 0.025 + NOISE
 
 
 def test_a_method_that_passes_more_is_found_out() -> None:
@@ -49,8 +49,8 @@ def test_a_method_that_passes_more_is_found_out() -> None:
 
 @pytest.mark.parametrize("case", [Case("levels", 16, 30), Case("uniform", 24, 40, num_seeds=2)])
 def test_a_search_that_samples_needs_no_fewer_tokens(case: Case) -> None:
-    found = ratio_errors(case, 60, 500)
-    assert max(found.better, found.worse) <= 0.05 + 2.5 * (0.05 * 0.95 / 60) ** 0.5
+    errors = ratio_errors(case, 60, 500)
+    assert max(errors.better, errors.worse) <= 0.05 + 2.5 * (0.05 * 0.95 / 60) ** 0.5
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -80,11 +80,11 @@ def test_an_interval_reaches_to_either_side_by_the_unseen_run() -> None:
 @pytest.mark.parametrize("shift", [-1.0, -0.25, 0.0, 0.25, 1.0])
 def test_equal_differences_leave_what_was_not_seen(shift: float) -> None:
     """The exact binomial bound, about a twentieth of 60 prompts."""
-    found = mean_interval(np.full(60, shift), 1, 0.95)
-    assert found is not None
+    interval = mean_interval(np.full(60, shift), 1, 0.95)
+    assert interval is not None
     bound = 1 - 0.025 ** (1 / 60)
     low, high = shift * (1 - bound) - bound, shift * (1 - bound) + bound
-    assert found == pytest.approx((max(low, -1), min(high, 1)), abs=0.01)
+    assert interval == pytest.approx((max(low, -1), min(high, 1)), abs=0.01)
 
 
 def test_a_single_prompt_has_no_interval() -> None:

@@ -44,7 +44,7 @@ def test_options_have_different_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "expected"),
     [
         ("max_tries is 0; it must be at least 1", "--stage-two-tries is 0; it must be at least 1"),
         ("threshold is 4.0; it must be", "--theta is 4.0; it must be"),
@@ -52,8 +52,8 @@ def test_options_have_different_names() -> None:
         ("task own.jsonl has no prompts", "task own.jsonl has no prompts"),
     ],
 )
-def test_a_message_names_the_option_of_a_field(message: str, shown: str) -> None:
-    assert in_options(message) == shown
+def test_a_message_names_the_option_of_a_field(message: str, expected: str) -> None:
+    assert in_options(message) == expected
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = "own_functions"
     (tmp_path / f"{name}.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     monkeypatch.delitem(sys.modules, name, raising=False)
     return name
 
@@ -104,8 +104,8 @@ def test_a_wrong_function_is_refused_before_anything_starts(
 
 def test_valid_functions_are_accepted(module: str, scripted: Scripted) -> None:
     scripted(generate)
-    own = ("--verifier", f"{module}:right", "--priority", f"{module}:fine", "--limit", "2")
-    assert run.main(["--methods", "eager_init,eager", *own, "--output-dir", "run"]) == 0
+    options = ("--verifier", f"{module}:right", "--priority", f"{module}:fine", "--limit", "2")
+    assert run.main(["--methods", "eager_init,eager", *options, "--output-dir", "run"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_verifier_that_fails_later_is_named_and_results_are_kept(
     module: str, scripted: Scripted, name: str, message: str
 ) -> None:
     scripted(generate)
-    own = ("--verifier", f"{module}:{name}", "--limit", "4", "--concurrency", "1")
-    assert run.main(["--methods", "eager_init", *own, "--output-dir", "run"]) == 3
+    options = ("--verifier", f"{module}:{name}", "--limit", "4", "--concurrency", "1")
+    assert run.main(["--methods", "eager_init", *options, "--output-dir", "run"]) == 3
     assert len(lines(Path("run"))) == 1
     failures = read_failures(Path("run") / FAILURES, ())[0]
     assert len(failures) == 3
-    assert all(f"verifier '{module}:{name}' {message}" in each.reason for each in failures)
+    assert all(f"verifier '{module}:{name}' {message}" in entry.reason for entry in failures)

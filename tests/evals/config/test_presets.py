@@ -104,8 +104,13 @@ def test_a_model_s_context_bounds_the_length(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_command_line_takes_precedence() -> None:
     given = ("--theta", "2.0", "--temperature", "0.9", "--top-p", "0.8", "--max-new-tokens", "99")
-    own = ("--reasoning-end", "</done>", "--chat-options", '{"chat_template_kwargs": {"x": 1}}')
-    chosen = settings(*GSM8K, "--model", QWEN, *given, *own)
+    overrides = (
+        "--reasoning-end",
+        "</done>",
+        "--chat-options",
+        '{"chat_template_kwargs": {"x": 1}}',
+    )
+    chosen = settings(*GSM8K, "--model", QWEN, *given, *overrides)
     config = chosen.experiment.config(chosen.plan.cells[-1])
     assert (config.threshold, config.sampling.temperature, config.sampling.top_p) == (2.0, 0.9, 0.8)
     assert (config.sampling.max_new_tokens, config.reasoning_end) == (99, "</done>")

@@ -68,8 +68,8 @@ def test_a_verifier_takes_precedence_over_the_labels() -> None:
         seen.append((given, text))
         return text == "1"
 
-    own = StopOption("verifier").rule(sample, verdicts_on(task), verifier)
-    assert own(NO_TREE, sequences)
+    stop_rule = StopOption("verifier").rule(sample, verdicts_on(task), verifier)
+    assert stop_rule(NO_TREE, sequences)
     assert seen == [(sample, "1")]
 
 
@@ -84,13 +84,15 @@ SAMPLE = Sample("a", [], None, "7")
 
 
 @pytest.mark.parametrize(
-    ("text", "shown", "below"),
+    ("text", "text_of_option", "below"),
     [("unexplored", "unexplored:0.5", 0.5), ("unexplored:0.2", "unexplored:0.2", 0.2)],
 )
-def test_the_share_is_that_of_the_command_line(text: str, shown: str, below: float) -> None:
+def test_the_share_is_that_of_the_command_line(
+    text: str, text_of_option: str, below: float
+) -> None:
     option = read_stop(text, COUNTDOWN, has_verifier=False)
     assert option is not None
-    assert str(option) == shown
+    assert str(option) == text_of_option
     assert option.rule(SAMPLE, verdicts_on(CountingTask()), None) == Unexplored(below)
 
 
@@ -149,8 +151,8 @@ def settings_of(*arguments: str) -> Settings:
 def test_the_rule_is_a_part_of_the_run() -> None:
     assert settings_of().stored().search.stop is None
     assert settings_of("--stop", "none").stored() == settings_of().stored()
-    found = settings_of("--stop", "unexplored").stored().search.stop
-    assert found == "unexplored:0.5"
+    stored = settings_of("--stop", "unexplored").stored().search.stop
+    assert stored == "unexplored:0.5"
 
 
 def test_a_priority_may_lie_in_the_working_directory(
@@ -160,7 +162,7 @@ def test_a_priority_may_lie_in_the_working_directory(
         "from eager_sgl.search.priorities import EarlyPeaks as Own\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     chosen: object = find_priority(settings_of("--priority", "own_values:Own").experiment.priority)
     assert chosen is EarlyPeaks
 

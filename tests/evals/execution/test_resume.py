@@ -57,9 +57,9 @@ def test_a_run_that_stops_again_and_again_ends_as_one_that_never_did(
         assert num_sessions < 60
     assert num_sessions > 2
     expected = {key_of(line): result_of(line) for line in lines(whole)}
-    found = {key_of(line): result_of(line) for line in lines(pieces)}
-    assert found == expected
-    assert len(lines(pieces)) == len(found)
+    by_key = {key_of(line): result_of(line) for line in lines(pieces)}
+    assert by_key == expected
+    assert len(lines(pieces)) == len(by_key)
     rows, others = (
         json.loads((path / "summary.json").read_text())["rows"] for path in (whole, pieces)
     )
@@ -128,27 +128,27 @@ def test_another_configuration_is_refused_field_by_field(
 def test_parallel_alone_is_run_at_a_control_temperature(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = ["--methods", "parallel,eager_init,swor", "--limit", "3", "--max-sequences", "8"]
-    own += ["--output-dir", str(tmp_path)]
-    arguments = [*own, "--control-temperatures", "1.0,0.3"]
+    options = ["--methods", "parallel,eager_init,swor", "--limit", "3", "--max-sequences", "8"]
+    options += ["--output-dir", str(tmp_path)]
+    arguments = [*options, "--control-temperatures", "1.0,0.3"]
     assert run.main(arguments) == 0
     table = capsys.readouterr().out
-    places = [(line["method"], line["temperature"]) for line in lines(tmp_path)]
+    cells = [(line["method"], line["temperature"]) for line in lines(tmp_path)]
     kinds = [("parallel", 0.6), ("eager_init", 0.6), ("swor", 0.6)]
     kinds += [("parallel", 1.0), ("parallel", 0.3)]
-    assert sorted(places) == sorted(3 * kinds)
+    assert sorted(cells) == sorted(3 * kinds)
     assert "temperature 0.3" in table
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["config"]["plan"]["temperatures"] == [0.6]
     assert summary["config"]["plan"]["control_temperatures"] == [1.0, 0.3]
     assert {row["matched_parallel_k"] for row in summary["rows"] if row["method"] == "swor"} == {8}
-    assert run.main([*own, "--report-only"]) == 0
+    assert run.main([*options, "--report-only"]) == 0
     assert "temperature 0.3" in capsys.readouterr().out
     assert compare.main([str(tmp_path)]) == 0
     needed = json.loads((tmp_path / "compare.json").read_text())["needed"]
-    references = {each["reference"] for each in needed if each["method"] == "swor τ=0.6"}
+    references = {entry["reference"] for entry in needed if entry["method"] == "swor τ=0.6"}
     assert references == {"parallel τ=0.6", "parallel τ=1", "parallel τ=0.3"}
-    assert run.main(own) == 2
+    assert run.main(options) == 2
     assert "control_temperatures 1.0,0.3 → " in capsys.readouterr().err
     assert len(lines(tmp_path)) == 15
 
@@ -281,7 +281,7 @@ def test_a_partial_run_is_reported_as_partial(
     assert run.main(["--report-only", "--output-dir", str(tmp_path)]) == 0
     assert "partial" in capsys.readouterr().out.lower()
     summary = json.loads((tmp_path / "summary.json").read_text())
-    missing = {each["method"]: each["num_missing"] for each in summary["missing"]}
+    missing = {entry["method"]: entry["num_missing"] for entry in summary["missing"]}
     assert summary["partial"] is True
     assert missing == {"eager_init": 4, "eager_adapt": 6, "eager": 6}
     scripted(Counting())

@@ -67,18 +67,18 @@ class Bidding:
             self.released.wait(30)
 
 
-def spent_by(found: list[dict[str, Any]]) -> list[int]:
-    return [line["counts"]["generated"] for line in found]
+def spent_by(results: list[dict[str, Any]]) -> list[int]:
+    return [line["counts"]["generated"] for line in results]
 
 
 def test_prompts_share_their_tokens(tmp_path: Path, scripted: Scripted) -> None:
     scripted(Bidding())
     # One round at a time: with two, a slow thread lets others get further.
     assert run.main(arguments(tmp_path, "--concurrency", "1")) == 0
-    found = lines(tmp_path)
-    assert sum(spent_by(found)) == NUM_PROMPTS * BUDGET
-    utility = {line["sample_id"]: sum(line["sample_id"].encode()) % 7 for line in found}
-    ordered = sorted(found, key=lambda line: -utility[line["sample_id"]])
+    results = lines(tmp_path)
+    assert sum(spent_by(results)) == NUM_PROMPTS * BUDGET
+    utility = {line["sample_id"]: sum(line["sample_id"].encode()) % 7 for line in results}
+    ordered = sorted(results, key=lambda line: -utility[line["sample_id"]])
     assert len(ordered[0]["sequences"]) == M, "the best go on to the end"
     assert len(ordered[-1]["sequences"]) == 1, "nothing is left for the last"
     notes = " ".join(json.loads((tmp_path / "summary.json").read_text())["notes"])
@@ -108,10 +108,10 @@ def test_a_stopped_run_continues_with_the_tokens_that_are_left(
     assert kept.count("\n") < NUM_PROMPTS
     scripted(Bidding())
     assert run.main(arguments(tmp_path)) == 0
-    found = lines(tmp_path)
+    results = lines(tmp_path)
     assert (tmp_path / "results.jsonl").read_text().startswith(kept)
-    assert len({key_of(line) for line in found}) == len(found) == NUM_PROMPTS
-    assert sum(spent_by(found)) == NUM_PROMPTS * BUDGET
+    assert len({key_of(line) for line in results}) == len(results) == NUM_PROMPTS
+    assert sum(spent_by(results)) == NUM_PROMPTS * BUDGET
 
 
 def test_a_run_that_stops_again_and_again_spends_no_more(
@@ -136,8 +136,8 @@ def test_every_seed_has_its_budget(tmp_path: Path, scripted: Scripted) -> None:
     scripted(Bidding())
     assert run.main(arguments(tmp_path, "--seeds", "0,1")) == 0
     for seed in (0, 1):
-        own = [line for line in lines(tmp_path) if line["seed"] == seed]
-        assert sum(spent_by(own)) == NUM_PROMPTS * BUDGET
+        of_cell = [line for line in lines(tmp_path) if line["seed"] == seed]
+        assert sum(spent_by(of_cell)) == NUM_PROMPTS * BUDGET
 
 
 def test_all_searches_share_and_nothing_else(tmp_path: Path, scripted: Scripted) -> None:
@@ -147,8 +147,8 @@ def test_all_searches_share_and_nothing_else(tmp_path: Path, scripted: Scripted)
     assert run.main(arguments(tmp_path, *methods)) == 0
     assert set(bidding.without) == {EagerInit}
     for method in ("best_first", "swor", "trie_parallel"):
-        own = [line for line in lines(tmp_path) if line["method"] == method]
-        assert sum(spent_by(own)) == NUM_PROMPTS * BUDGET
+        of_cell = [line for line in lines(tmp_path) if line["method"] == method]
+        assert sum(spent_by(of_cell)) == NUM_PROMPTS * BUDGET
 
 
 def test_prompts_bid_by_their_answers(tmp_path: Path, scripted: Scripted) -> None:
@@ -164,10 +164,10 @@ def test_prompts_bid_by_their_answers(tmp_path: Path, scripted: Scripted) -> Non
     scripted(generate)
     assert run.main(arguments(tmp_path)) == 0
     assert len({id(rule) for rule in rules.values()}) == NUM_PROMPTS
-    (one, *_) = rules.values()
+    (rule, *_) = rules.values()
     agreed = result(["</think>01+02", "</think>03+00"]).sequences
     apart = result(["</think>01+02", "</think>01+01"]).sequences
-    assert one(None, apart) > one(None, agreed)
+    assert rule(None, apart) > rule(None, agreed)
     more = ("--bids", "frontier", "--priority", "joint_cost")
     assert run.main(arguments(tmp_path / "other", *more)) == 0
     assert [*rules.values()] == [BestEntry(find_priority("joint_cost"))] * NUM_PROMPTS
@@ -178,17 +178,17 @@ def test_every_prompt_is_judged_by_its_reference(tmp_path: Path, scripted: Scrip
         assert call.method.bidder is not None
         call.method.bidder.leave(10)
         call.account.commit(1)
-        (one, other), target = call.sample.reference.numbers, call.sample.reference.target
-        signs = {one + other: "+", one - other: "-", one * other: "*"}
-        text = f"{one:02d}{signs[target]}{other:02d}" if target in signs else "none"
+        (left, right), target = call.sample.reference.numbers, call.sample.reference.target
+        signs = {left + right: "+", left - right: "-", left * right: "*"}
+        text = f"{left:02d}{signs[target]}{right:02d}" if target in signs else "none"
         return result([f"</think>{text}"], max_sequences=M)
 
     scripted(generate)
     assert run.main(arguments(tmp_path, "--levels", "1")) == 0
-    found = lines(tmp_path)
-    answers = [line["sequences"][0]["answer"] for line in found]
+    results = lines(tmp_path)
+    answers = [line["sequences"][0]["answer"] for line in results]
     assert len({*answers}) > NUM_PROMPTS // 2
-    assert sum(line["sequences"][0]["correct"] for line in found) > NUM_PROMPTS // 2
+    assert sum(line["sequences"][0]["correct"] for line in results) > NUM_PROMPTS // 2
 
 
 def test_the_same_budget_by_other_bids_is_another_run(

@@ -72,10 +72,10 @@ def test_adapt_gives_the_surplus_to_saturating_prompts(tmp_path: Path, scripted:
     scripted(sizes)
     assert run.main(arguments(tmp_path, "eager_adapt", 4, "--max-sequences", "4")) == 0
     assert len(of(tmp_path, "eager_init")) == 4
-    found = {line["sample_id"]: line["stage_two"] for line in of(tmp_path, "eager_adapt")}
-    granted = [found[sample_id]["extra_granted"] for sample_id in sizes.known]
+    results = {line["sample_id"]: line["stage_two"] for line in of(tmp_path, "eager_adapt")}
+    granted = [results[sample_id]["extra_granted"] for sample_id in sizes.known]
     assert granted == [0, 3, 0, 2]  # a surplus of 3 + 2, the remainder to the first
-    assert [found[i]["eligible"] for i in sizes.known] == [False, True, False, True]
+    assert [results[i]["eligible"] for i in sizes.known] == [False, True, False, True]
     assert {threshold for _, _, threshold in sizes.asked} == {THETA}
 
 
@@ -88,9 +88,9 @@ def test_eager_lowers_the_threshold_where_m_was_not_reached(
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
     first, second = sizes.known
     assert sorted(sizes.asked) == sorted([(first, 2, 0.5 * THETA), (second, 1, THETA)])
-    found = {line["sample_id"]: line for line in of(tmp_path, "eager")}
-    assert found[first]["threshold"] == found[second]["threshold"] == THETA
-    assert found[first]["stage_two"] == {
+    results = {line["sample_id"]: line for line in of(tmp_path, "eager")}
+    assert results[first]["threshold"] == results[second]["threshold"] == THETA
+    assert results[first]["stage_two"] == {
         "mode": "restart",
         "eligible": True,
         "extra_granted": 2,
@@ -188,13 +188,13 @@ def test_a_sweep_runs_every_cell(tmp_path: Path) -> None:
     swept = ("--max-sequences", "1,2", "--theta", "0.5,0.9", "--temperature", "0.6,0.9")
     more = ("--seeds", "3,4", "--limit", "2", "--output-dir", str(tmp_path))
     assert run.main([*swept, *more]) == 0
-    found = lines(tmp_path)
-    assert len({key_of(line) for line in found}) == len(found) == 2 * 4 * (1 + 3 * 4)
-    parallel = [line for line in found if line["method"] == "parallel"]
+    results = lines(tmp_path)
+    assert len({key_of(line) for line in results}) == len(results) == 2 * 4 * (1 + 3 * 4)
+    parallel = [line for line in results if line["method"] == "parallel"]
     assert {line["max_sequences"] for line in parallel} == {3}
-    ids = {(line["seed"], line["sample_id"]) for line in found}
+    ids = {(line["seed"], line["sample_id"]) for line in results}
     assert {i for seed, i in ids if seed == 3} == {i for seed, i in ids if seed == 4}
-    alone = [line for line in found if line["max_sequences"] == 1]
+    alone = [line for line in results if line["max_sequences"] == 1]
     assert {len(line["sequences"]) for line in alone} == {1}
 
 
@@ -220,9 +220,11 @@ def test_tries_continue_at_a_lower_theta_until_the_extra_sequences_exist(
     more = ("--max-sequences", "4", "--extra-cap", "1", "--stage-two-tries", "10")
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
     granted = 3
-    own = [asked for asked in sizes.asked if asked[0] == next(iter(sizes.known))]
+    of_prompt = [asked for asked in sizes.asked if asked[0] == next(iter(sizes.known))]
     expected = [0.8, 0.8 * 0.8, 0.8 * 0.8 * 0.8 * 0.9]
-    assert [threshold for _, _, threshold in own] == pytest.approx([THETA * f for f in expected])
+    assert [threshold for _, _, threshold in of_prompt] == pytest.approx(
+        [THETA * f for f in expected]
+    )
     line = of(tmp_path, "eager")[0]
     assert line["stage_two"]["extra_used"] == granted
     assert [s["parent"] for s in line["sequences"]] == [None] * (1 + granted)

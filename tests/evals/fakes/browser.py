@@ -139,10 +139,10 @@ def open_browser(binary: str, profile: Path) -> Iterator[Page]:
     to_read, commands = os.pipe()
     answers, to_write = os.pipe()
     # The browser has the pipes as 3 and 4: the shell puts them there, whatever they are here.
-    place = f'exec "$@" 3<&{to_read} 4>&{to_write}'
+    command = f'exec "$@" 3<&{to_read} 4>&{to_write}'
     flags = [*FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
     process = subprocess.Popen(
-        ["bash", "-c", place, "browser", binary, *flags],
+        ["bash", "-c", command, "browser", binary, *flags],
         pass_fds=(to_read, to_write),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

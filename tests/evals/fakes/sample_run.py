@@ -34,7 +34,7 @@ RULE = {"max_extra_factor": 2.0, "threshold_factor": 0.8, "max_tries": 1, "late_
 
 
 def plan(**swept: Any) -> Plan:
-    """All methods at one value of everything, except where told."""
+    """All methods at one value of everything, except where given."""
     names = ("parallel", "eager_init", "eager_adapt", "eager")
     values: dict[str, Any] = {
         "methods": names,
@@ -46,8 +46,8 @@ def plan(**swept: Any) -> Plan:
         "num_prompts": 6,
         "can_vote": True,
     }
-    most = max((values | swept)["max_sequences"])
-    return Plan(**{"parallel_sequences": most} | values | swept)
+    highest = max((values | swept)["max_sequences"])
+    return Plan(**{"parallel_sequences": highest} | values | swept)
 
 
 def header(a_plan: Plan, model: str = "a-model", **config: Any) -> RunHeader:
@@ -89,8 +89,8 @@ def run_records(a_plan: Plan) -> list[PromptRecord]:
 def _tree(cell: Cell, number: int) -> PromptRecord:
     level = 1 + number % LEVELS
     rng = random.Random(f"{cell}/{number}")
-    most = cell.max_sequences
-    size = most if cell.method == PARALLEL else rng.randint(min(level, most), most)
+    highest = cell.max_sequences
+    size = highest if cell.method == PARALLEL else rng.randint(min(level, highest), highest)
     sequences = [_sequence(None, None, 1, level, rng)]
     while len(sequences) < size:
         parent = None if cell.method == PARALLEL else rng.randrange(len(sequences))
@@ -111,7 +111,7 @@ def _tree(cell: Cell, number: int) -> PromptRecord:
         method=cell.method,
         sample_id=f"prompt-{number:03d}",
         counts=TokenCounts(generated=naive - starts, unique=naive - starts, naive=naive),
-        max_sequences=most,
+        max_sequences=highest,
         threshold=cell.threshold,
         temperature=cell.temperature,
         seed=cell.seed,

@@ -10,14 +10,14 @@ from tests.evals.fakes.build import record
 
 def prompts(method: str, solved_at: Sequence[int | None], cost: int) -> list[PromptRecord]:
     """Prompts whose n-th sequence is the first correct one, each of `cost` tokens."""
-    found = []
+    records = []
     for number, first in enumerate(solved_at):
         correct = [index == first for index in range(20)]
-        one = record(correct, method=method, sample_id=f"{number:02d}", threshold=None)
-        sequences = tuple(replace(s, token_ids=(1,) * cost, branch=None) for s in one.sequences)
+        base = record(correct, method=method, sample_id=f"{number:02d}", threshold=None)
+        sequences = tuple(replace(s, token_ids=(1,) * cost, branch=None) for s in base.sequences)
         counts = TokenCounts(generated=20 * cost)
-        found.append(replace(one, sequences=sequences, counts=counts, max_sequences=20))
-    return found
+        records.append(replace(base, sequences=sequences, counts=counts, max_sequences=20))
+    return records
 
 
 def swept(solved: Sequence[bool], cap: int) -> list[PromptRecord]:

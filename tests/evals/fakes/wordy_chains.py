@@ -16,10 +16,10 @@ RIGHT = (" ok", " yes", " good")
 
 @dataclass
 class Fillers:
-    """What was chosen at each place where something else would have done as well.
+    """The choices of a chain at which another text would have been as good.
 
-    `swapped` tells of each + or * of two different operands that was not masked whether the
-    smaller one came first, `orders` of each list of three different values the ranks in it.
+    `swapped` has, for each unmasked + or * of two different operands, whether the smaller operand
+    is first; `orders`, for each list of three different values, their ranks.
     """
 
     first_openers: list[str] = field(default_factory=list)
@@ -39,24 +39,24 @@ class Reader:
     problem: Problem
     text: str
     fillers: Fillers
-    place: int = 0
+    position: int = 0
 
     def take(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        match = pattern.match(self.text, self.place)
-        assert match, f"{pattern.pattern!r} does not match {self.text[self.place :]!r}"
-        self.place = match.end()
+        match = pattern.match(self.text, self.position)
+        assert match, f"{pattern.pattern!r} does not match {self.text[self.position :]!r}"
+        self.position = match.end()
         return match
 
     def read_chain(self) -> tuple[int, bool, str]:
         """The number of attempts, whether the last one claims success, and the answer."""
         num_attempts, solved = 1, self.read_attempt(1)
-        while self.text[self.place] == "\n":
+        while self.text[self.position] == "\n":
             assert not solved, "an attempt after one that succeeded"
-            self.place += 1
+            self.position += 1
             num_attempts += 1
             solved = self.read_attempt(num_attempts)
-        assert self.text.startswith("</think>", self.place)
-        return num_attempts, solved, self.text[self.place + len("</think>") :]
+        assert self.text.startswith("</think>", self.position)
+        return num_attempts, solved, self.text[self.position + len("</think>") :]
 
     def read_attempt(self, number: int) -> bool:
         self.take(re.compile(f"{number}:"))
@@ -70,14 +70,14 @@ class Reader:
 
     def read_step(self, pool: list[int]) -> list[int]:
         left, operator, right, equals, value = self.take(STEP).groups()
-        one, other, result = int(left), int(right), int(value)
+        left_value, right_value, result = int(left), int(right), int(value)
         self.fillers.equals.append(equals)
-        assert result == evaluate_step(one, operator, other)
-        if operator in "+*" and one != other:
-            self.fillers.swapped.append(one < other)
+        assert result == evaluate_step(left_value, operator, right_value)
+        if operator in "+*" and left_value != right_value:
+            self.fillers.swapped.append(left_value < right_value)
         rest = list(pool)
-        rest.remove(one)
-        rest.remove(other)
+        rest.remove(left_value)
+        rest.remove(right_value)
         rest = sorted([*rest, result])
         if len(rest) > 1:
             linker, values = self.take(LEFT_OVER).groups()

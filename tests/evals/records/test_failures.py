@@ -72,8 +72,8 @@ class Failing:
         with self._lock:
             self.asked.append((call.sample.id, stage))
             fails = self.error is not None and stage == self.stage and self._chooses(call)
-        own = sum(call.sample.id.encode()) % M + 1 if stage == 1 else 1
-        size = call.account.granted if self.takes_all else min(own, call.account.granted)
+        num_wanted = sum(call.sample.id.encode()) % M + 1 if stage == 1 else 1
+        size = call.account.granted if self.takes_all else min(num_wanted, call.account.granted)
         call.account.commit(size)
         call.on_progress(TokenCounts(generated=5, prompt=10), size)
         if fails and self.error is not None:
@@ -171,13 +171,17 @@ def test_no_part_of_the_budget_is_spent_twice(
     assert run.main(arguments(tmp_path, "--methods", "eager_init,eager_adapt,eager")) == 3
     use(Failing(None))
     assert run.main(arguments(tmp_path, "--methods", "eager_init,eager_adapt,eager")) == 0
-    found = lines(tmp_path)
-    assert found[: len(before)] == before
-    assert len({key_of(line) for line in found}) == len(found) == 3 * NUM_PROMPTS
-    firsts = {line["sample_id"]: len(line["sequences"]) for line in found if not line["stage_two"]}
+    results = lines(tmp_path)
+    assert results[: len(before)] == before
+    assert len({key_of(line) for line in results}) == len(results) == 3 * NUM_PROMPTS
+    firsts = {
+        line["sample_id"]: len(line["sequences"]) for line in results if not line["stage_two"]
+    }
     surplus = M * NUM_PROMPTS - sum(firsts.values())
     for method in ("eager_adapt", "eager"):
-        granted = [line["stage_two"]["extra_granted"] for line in found if line["method"] == method]
+        granted = [
+            line["stage_two"]["extra_granted"] for line in results if line["method"] == method
+        ]
         assert 0 <= sum(granted) <= surplus
         assert max(granted) < M
 
@@ -185,25 +189,25 @@ def test_no_part_of_the_budget_is_spent_twice(
 def test_a_failed_first_stage_keeps_its_part_of_the_surplus(tmp_path: Path, use: Scripted) -> None:
     """Nobody waits for it, and tried again it gets what it would have got at once."""
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    own = ("--methods", "eager", "--concurrency", "1")
+    options = ("--methods", "eager", "--concurrency", "1")
     use(Failing(None))
-    assert run.main(arguments(whole, *own)) == 0
+    assert run.main(arguments(whole, *options)) == 0
     failing = Failing(RequestRejectedError("no"))
     use(failing)
-    assert run.main(arguments(pieces, *own)) == 3
+    assert run.main(arguments(pieces, *options)) == 3
     others = [line for line in lines(pieces) if line["method"] == "eager"]
     assert len(others) == NUM_PROMPTS - 1, "the second stages of the others were begun"
     use(Failing(None))
-    assert run.main(arguments(pieces, *own)) == 0
+    assert run.main(arguments(pieces, *options)) == 0
 
     def granted(folder: Path) -> dict[str, int]:
-        found = [line for line in lines(folder) if line["method"] == "eager"]
-        return {line["sample_id"]: line["stage_two"]["extra_granted"] for line in found}
+        results = [line for line in lines(folder) if line["method"] == "eager"]
+        return {line["sample_id"]: line["stage_two"]["extra_granted"] for line in results}
 
-    one, other = granted(whole), granted(pieces)
-    assert one.keys() == other.keys()
-    assert all(other[i] <= one[i] for i in one if i not in failing.chosen)
-    assert sum(other.values()) <= sum(one.values())
+    of_whole, other = granted(whole), granted(pieces)
+    assert of_whole.keys() == other.keys()
+    assert all(other[i] <= of_whole[i] for i in of_whole if i not in failing.chosen)
+    assert sum(other.values()) <= sum(of_whole.values())
     assert other[failing.chosen[0]] > 0
 
 
@@ -212,7 +216,7 @@ def test_prompts_that_share_tokens_leave_failed_prompts_their_share(
     tmp_path: Path, use: Scripted, num_failed: int
 ) -> None:
     budget = 50
-    own = ("--methods", "best_first", "--token-budget", str(budget), "--concurrency", "2")
+    options = ("--methods", "best_first", "--token-budget", str(budget), "--concurrency", "2")
 
     class Bidding(Failing):
         def __call__(self, call: Call) -> PromptResult:
@@ -225,7 +229,7 @@ def test_prompts_that_share_tokens_leave_failed_prompts_their_share(
             call.account.commit(size - len(first.sequences))
             return result(["no answer"] * call.account.spent, generated=spent, max_sequences=64)
 
-    more = (*own, "--max-sequences", "64", "--parallel-sequences", "64")
+    more = (*options, "--max-sequences", "64", "--parallel-sequences", "64")
     # With so large an M a prompt counts as one of stage two here, and takes a sequence at a time.
     use(Bidding(RequestRejectedError("no"), stage=2, number=num_failed))
     assert run.main(arguments(tmp_path, *more)) == 3
@@ -319,13 +323,13 @@ def test_prompts_that_do_not_fit_are_named_before_anything_is_generated(
     use: Scripted,
     words: str | None,
 ) -> None:
-    own = tmp_path / "own.jsonl"
+    task = tmp_path / "own.jsonl"
     texts = ["one", "two too-long", "three", "four too-long", "five"]
     prompts = [{"id": f"p{i}", "prompt": text, "answer": "4"} for i, text in enumerate(texts)]
-    own.write_text("\n\n".join(map(json.dumps, prompts)))
+    task.write_text("\n\n".join(map(json.dumps, prompts)))
     failing = Failing(None)
     use(failing, on=server(Endpoint(too_long=words)))
-    more = ("--task", str(own), "--theta", "0.5", "--methods", "parallel,eager_adapt")
+    more = ("--task", str(task), "--theta", "0.5", "--methods", "parallel,eager_adapt")
     code = run.main([*arguments(tmp_path / "run"), *more])
     asked = {sample_id for sample_id, _ in failing.asked}
     if words is None:
@@ -337,9 +341,12 @@ def test_prompts_that_do_not_fit_are_named_before_anything_is_generated(
     assert "'p3' (line 7)" in said
     notice = said.index("warning: 2 prompts cannot be given to the model: 'p")
     assert notice < said.index("failed: parallel, prompt 'p1' (line 3): the prompt")
-    found = failures(tmp_path / "run")
-    assert sorted({(each["sample_id"], each["line"]) for each in found}) == [("p1", 3), ("p3", 7)]
-    assert {each["generated"] for each in found} == {0}
+    results = failures(tmp_path / "run")
+    assert sorted({(failure["sample_id"], failure["line"]) for failure in results}) == [
+        ("p1", 3),
+        ("p3", 7),
+    ]
+    assert {failure["generated"] for failure in results} == {0}
     assert len(lines(tmp_path / "run")) == 3 * 3
 
 

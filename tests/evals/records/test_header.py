@@ -45,13 +45,13 @@ def broken(path: str, value: Any) -> dict[str, Any]:
     """The header with another value in one place, which is left out for `...`."""
     content: Any = json.loads(json.dumps(HEADER.to_json()))
     *names, last = path.split(".")
-    place = content
+    parent = content
     for name in names:
-        place = place[name]
+        parent = parent[name]
     if value is ...:
-        del place[last]
+        del parent[last]
     else:
-        place[last] = value
+        parent[last] = value
     return dict(content)
 
 

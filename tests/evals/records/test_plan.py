@@ -60,8 +60,8 @@ def test_control_temperatures_are_for_parallel_alone() -> None:
         for seed in (0, 1)
         for temperature in (1.0, 0.3)
     ]
-    own = {group for group in controlled.groups if group.first.temperature == 0.6}
-    assert own == {*plan.groups, *replace(plan, methods=("swor",)).groups}
+    at_one_temperature = {group for group in controlled.groups if group.first.temperature == 0.6}
+    assert at_one_temperature == {*plan.groups, *replace(plan, methods=("swor",)).groups}
     assert controlled.label(added[0]) == "parallel M=4 τ=1 seed=0"
 
 
@@ -75,8 +75,8 @@ def test_control_temperatures_need_parallel_and_differ_from_the_others() -> None
 def test_missing_results_are_counted() -> None:
     plan = replace(PLAN, max_sequences=(4,), thresholds=(0.7,), temperatures=(0.6,), seeds=(0,))
     parallel, init, adapt, eager = plan.cells
-    found = [parallel] * 3 + [init] * 2
-    assert plan.missing(found) == {init: 1, adapt: 3, eager: 3}
+    cells = [parallel] * 3 + [init] * 2
+    assert plan.missing(cells) == {init: 1, adapt: 3, eager: 3}
     assert plan.missing(plan.cells * 3) == {}
 
 

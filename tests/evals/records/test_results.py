@@ -142,7 +142,7 @@ def test_reading_leaves_a_file_that_another_process_writes(path: Path) -> None:
     write(path, "a")
     torn = path.read_bytes() + b'{"method": "par'
     path.write_bytes(torn)
-    assert [each.sample_id for each in read_records(path)] == ["a"]
+    assert [record.sample_id for record in read_records(path)] == ["a"]
     assert path.read_bytes() == torn
 
 
@@ -165,20 +165,20 @@ BAD_LINES = [
 @pytest.mark.parametrize(("line", "reason"), BAD_LINES)
 def test_a_bad_line_moves_aside_with_its_number(path: Path, line: bytes, reason: str) -> None:
     write(path, "a", "b")
-    one, other, end = path.read_bytes().split(b"\n")
-    content = b"\n".join([one, line, other, end])
+    line_a, other, end = path.read_bytes().split(b"\n")
+    content = b"\n".join([line_a, line, other, end])
     path.write_bytes(content)
     records, bad = read_results(path)
-    assert [each.sample_id for each in records] == ["a", "b"]
+    assert [record.sample_id for record in records] == ["a", "b"]
     assert path.read_bytes() == content, "a reader changes nothing"
     with ResultStore(path) as store:
         assert [sample_id for _, sample_id in store.records] == ["a", "b"]
-        assert [each.number for each in store.bad] == [each.number for each in bad] == [2]
+        assert [line.number for line in store.bad] == [line.number for line in bad] == [2]
         store.append(record([True], sample_id="c"))
     (aside,) = read(path.with_name("results.jsonl.bad"))
     assert (aside["line"], aside["reason"][: len(reason)]) == (2, reason)
     assert aside["content"].encode()[:20] == line.replace(b"\xff", b"\\xff")[:20]
-    assert [each["sample_id"] for each in read(path)] == ["a", "b", "c"]
+    assert [line["sample_id"] for line in read(path)] == ["a", "b", "c"]
     assert read_results(path)[1] == []
 
 
@@ -187,10 +187,10 @@ def changed(field: str, value: Any) -> dict[str, Any]:
     whole = record([True, False], method="eager_init", deferred=(DeferredBranch(0, BRANCH),))
     line: dict[str, Any] = json.loads(json.dumps(whole.to_json()))
     *names, last = [int(name) if name.isdigit() else name for name in field.split(".")]
-    place: Any = line
+    parent: Any = line
     for name in names:
-        place = place[name]
-    place[last] = value
+        parent = parent[name]
+    parent[last] = value
     return line
 
 
@@ -231,7 +231,7 @@ def test_reading_refuses_wrong_types_and_references(path: Path, field: str, valu
         json.dumps(changed("seed", 1)) + "\n" + json.dumps(changed(field, value)) + "\n"
     )
     with ResultStore(path) as store:
-        assert [(each.number, bool(each.reason)) for each in store.bad] == [(2, True)]
+        assert [(line.number, bool(line.reason)) for line in store.bad] == [(2, True)]
         assert len(store.records) == 1
 
 
@@ -242,25 +242,25 @@ def test_a_doubled_line_moves_aside_and_the_first_counts(path: Path) -> None:
     with ResultStore(path) as store:
         (kept,) = store.records.values()
         assert kept.seconds == 0.5
-        assert [each.reason for each in store.bad] == ["the result of line 1 again"]
+        assert [line.reason for line in store.bad] == ["the result of line 1 again"]
     assert path.read_bytes() == line
 
 
 def test_a_line_of_another_run_moves_aside(path: Path) -> None:
     write(path, "a", "b")
-    own = (record([True]).cell, "a")
-    with ResultStore(path, {own}) as store:
-        assert list(store.records) == [own]
-        assert [each.number for each in store.bad] == [2]
+    key = (record([True]).cell, "a")
+    with ResultStore(path, {key}) as store:
+        assert list(store.records) == [key]
+        assert [line.number for line in store.bad] == [2]
 
 
 def test_a_torn_line_and_a_bad_line_in_one_file(path: Path) -> None:
     write(path, "a", "b")
-    one, other, _ = path.read_bytes().split(b"\n")
-    path.write_bytes(one + b"\n\n" + other + b"\n" + one[:40])
+    line_a, other, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(line_a + b"\n\n" + other + b"\n" + line_a[:40])
     with ResultStore(path) as store:
         assert (len(store.records), len(store.bad), store.num_torn) == (2, 1, 40)
-    assert path.read_bytes() == one + b"\n" + other + b"\n"
+    assert path.read_bytes() == line_a + b"\n" + other + b"\n"
 
 
 def test_a_full_disk_gets_a_whole_line_or_nothing(

@@ -36,8 +36,8 @@ of_each = pytest.mark.parametrize("folder", NAMES, indirect=True)
 
 
 def content(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / name).read_text())
-    return found
+    stored: dict[str, Any] = json.loads((folder / name).read_text())
+    return stored
 
 
 def renamed(value: Any) -> Any:
@@ -151,12 +151,12 @@ def test_an_unfinished_run_is_continued_in_schema_2(folder: Path, scripted: Scri
     path.write_text("".join(whole[:-1]))
     (folder / "summary.json").unlink()
     assert run.main(command(folder)) == 0
-    found = lines(folder)
-    assert len(found) == len(whole)
-    assert [line["sample_id"] for line in found] == [
+    stored = lines(folder)
+    assert len(stored) == len(whole)
+    assert [line["sample_id"] for line in stored] == [
         json.loads(line)["sample_id"] for line in whole
     ]
-    assert all("deferred" in line and "forced" in line["counts"] for line in found)
+    assert all("deferred" in line and "forced" in line["counts"] for line in stored)
     assert content(folder, "summary.json")["schema"] == 2
 
 

@@ -27,8 +27,8 @@ def test_no_field_and_no_head_is_there_twice(columns: tuple[Column[Row, object],
         [column.head for column in columns],
         [column.page for column in columns],
     ):
-        shown = [name for name in names if name]
-        assert len(shown) == len(set(shown))
+        headed = [name for name in names if name]
+        assert len(headed) == len(set(headed))
 
 
 def test_a_mean_has_a_second_field_for_its_error() -> None:

@@ -64,18 +64,18 @@ def test_pieces_rebuild_every_text() -> None:
     """
     texts = ["xxabcd ef", "xxabzz", "xxabcd gh", "xxqq", "other"]
     parents = [(None, 0), (0, 2), (0, 4), (1, 3), (None, 0)]
-    sequences = [sequence(text, *place) for text, place in zip(texts, parents, strict=True)]
-    found = pieces(texts, sequences)
-    assert found == [["xx", "abcd ", "ef"], ["", "abzz"], ["gh"], ["qq"], ["other"]]
+    sequences = [sequence(text, *parent) for text, parent in zip(texts, parents, strict=True)]
+    parts = pieces(texts, sequences)
+    assert parts == [["xx", "abcd ", "ef"], ["", "abzz"], ["gh"], ["qq"], ["other"]]
 
 
 def test_pieces_rebuild_every_text_of_random_trees() -> None:
-    for one in run_records(plan(num_prompts=12)):
-        texts = [each.text for each in one.sequences]
-        assert rebuilt(one.sequences, pieces(texts, one.sequences)) == texts
+    for prompt in run_records(plan(num_prompts=12)):
+        texts = [s.text for s in prompt.sequences]
+        assert rebuilt(prompt.sequences, pieces(texts, prompt.sequences)) == texts
 
 
-def rebuilt(sequences: Sequence[SequenceRecord], found: Sequence[Sequence[str]]) -> list[str]:
+def rebuilt(sequences: Sequence[SequenceRecord], all_pieces: Sequence[Sequence[str]]) -> list[str]:
     """Whole texts: what a sequence shares with its parent, piece by piece, and its own."""
 
     def position(index: int) -> int:
@@ -86,11 +86,11 @@ def rebuilt(sequences: Sequence[SequenceRecord], found: Sequence[Sequence[str]])
         parent = sequences[index].parent
         if parent is None:
             return ""
-        siblings = [i for i, each in enumerate(sequences) if each.parent == parent]
-        place = sorted(siblings, key=position).index(index)
-        return before(parent) + "".join(found[parent][: place + 1])
+        siblings = [i for i, s in enumerate(sequences) if s.parent == parent]
+        rank = sorted(siblings, key=position).index(index)
+        return before(parent) + "".join(all_pieces[parent][: rank + 1])
 
-    return [before(index) + "".join(own) for index, own in enumerate(found)]
+    return [before(index) + "".join(of_sequence) for index, of_sequence in enumerate(all_pieces)]
 
 
 def test_texts_are_stored_once_and_shortened_to_a_budget() -> None:
@@ -119,13 +119,15 @@ def test_a_run_of_long_texts_stays_small() -> None:
     ]
     records = [
         replace(
-            one,
+            prompt,
             sequences=tuple(
-                replace(each, parent=None, branch=None, text=f"{one.cell}{one.sample_id}{i}" * 400)
-                for i, each in enumerate(one.sequences)
+                replace(
+                    s, parent=None, branch=None, text=f"{prompt.cell}{prompt.sample_id}{i}" * 400
+                )
+                for i, s in enumerate(prompt.sequences)
             ),
         )
-        for one in records
+        for prompt in records
     ]
     assert trees_of(a_plan, records).shortened_to is not None
     assert len(render_page(summary_of(a_plan, records), records)) < 15e6
@@ -155,7 +157,7 @@ RUNS: dict[str, tuple[Plan, list[PromptRecord]]] = {
     "controlled": (CONTROLLED, run_records(CONTROLLED)),
     "searches": (SEARCHES, run_records(SEARCHES)),
     "partial": (SIMPLE, run_records(SIMPLE)[::2]),
-    "no levels": (SIMPLE, [replace(one, level=None) for one in run_records(SIMPLE)]),
+    "no levels": (SIMPLE, [replace(prompt, level=None) for prompt in run_records(SIMPLE)]),
     "parallel only": (SIMPLE, run_records(SIMPLE)[:9]),
     "nothing": (SIMPLE, []),
     "unlabelled": (UNLABELLED, run_records(UNLABELLED)),
@@ -165,12 +167,12 @@ RUNS: dict[str, tuple[Plan, list[PromptRecord]]] = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A page of each of the runs."""
-    found = {}
+    folders = {}
     for name, (a_plan, records) in RUNS.items():
-        found[name] = tmp_path_factory.mktemp("run")
+        folders[name] = tmp_path_factory.mktemp("run")
         content = render_page(summary_of(a_plan, records), records)
-        (found[name] / "report.html").write_text(content, encoding="utf-8")
-    return found
+        (folders[name] / "report.html").write_text(content, encoding="utf-8")
+    return folders
 
 
 def test_the_browser_does_complain(page: Page, tmp_path: Path) -> None:
@@ -224,7 +226,9 @@ def test_the_tree_of_a_chosen_prompt_is_visible(page: Page, folders: dict[str, P
     assert page.evaluate(COUNT % ".segment") > 1, "the first view has several sequences"
     labels = page.evaluate("[...document.querySelectorAll('#cell option')].map(o => o.text)")
     chosen = next(
-        one for one in records if one.method == "eager" and one.stage_two and len(one.sequences) > 4
+        prompt
+        for prompt in records
+        if prompt.method == "eager" and prompt.stage_two and len(prompt.sequences) > 4
     )
     cell = next(i for i, label in enumerate(labels) if label.startswith("eager "))
     choose(page, "cell", cell)
@@ -233,14 +237,12 @@ def test_the_tree_of_a_chosen_prompt_is_visible(page: Page, folders: dict[str, P
         f".findIndex(o => o.text.startsWith('{chosen.sample_id}'))"
     )
     choose(page, "prompt", prompt)
-    branches = sum(each.branch is not None for each in chosen.sequences)
+    branches = sum(s.branch is not None for s in chosen.sequences)
     right = sum(chosen.correct)
     assert page.evaluate(COUNT % ".leaf") == len(chosen.sequences)
     assert page.evaluate(COUNT % ".leaf.right") == right
     assert page.evaluate(COUNT % ".branch") == branches
-    assert page.evaluate(COUNT % ".sequence.extra") == sum(
-        each.stage == 2 for each in chosen.sequences
-    )
+    assert page.evaluate(COUNT % ".sequence.extra") == sum(s.stage == 2 for s in chosen.sequences)
     page.point_at("svg.tree .segment")
     assert page.evaluate("tip.hidden") is False
     assert "tokens 0 to" in page.evaluate("tip.innerText")
@@ -252,18 +254,18 @@ def test_the_tree_of_a_chosen_prompt_is_visible(page: Page, folders: dict[str, P
 
 def test_every_sequence_can_be_read_in_full(page: Page, folders: dict[str, Path]) -> None:
     page.open(folders["simple"] / "report.html")
-    for one in RUNS["simple"][1]:
+    for prompt in RUNS["simple"][1]:
         page.evaluate(
-            f"drawTree(DATA.cells.findIndex(c => c.label.startsWith('{one.method} ')), "
-            f"DATA.prompts.findIndex(p => p[0] === '{one.sample_id}'))"
+            f"drawTree(DATA.cells.findIndex(c => c.label.startsWith('{prompt.method} ')), "
+            f"DATA.prompts.findIndex(p => p[0] === '{prompt.sample_id}'))"
         )
-        shown = page.evaluate(
+        readings = page.evaluate(
             "[...document.querySelectorAll('svg.tree .sequence')].map(g => { "
             "g.dispatchEvent(new MouseEvent('click')); "
             "return [g.textContent, document.querySelector('#reading code').textContent]; })"
         )
-        texts = {int(re.findall(r"#(\d+)", name)[0]) - 1: text for name, text in shown}
-        assert texts == dict(enumerate(each.text for each in one.sequences))
+        texts = {int(re.findall(r"#(\d+)", name)[0]) - 1: text for name, text in readings}
+        assert texts == dict(enumerate(s.text for s in prompt.sequences))
 
 
 # Elements of the tree that are there, have a size, and are not hidden.

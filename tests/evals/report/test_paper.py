@@ -42,8 +42,8 @@ def test_the_paper_s_figures_are_those_of_its_tables() -> None:
     lines = [line.split() for line in REPORTED.strip().splitlines()]
     assert len(lines) == len(PAPER)
     for task, model, method, pass_at_k, million_tokens in lines:
-        found = paper_row(run_of(task, model), method, 32)
-        assert found == PaperRow(float(pass_at_k), float(million_tokens)), (task, model, method)
+        row = paper_row(run_of(task, model), method, 32)
+        assert row == PaperRow(float(pass_at_k), float(million_tokens)), (task, model, method)
 
 
 def sampled(**sampling: Any) -> dict[str, Any]:
@@ -63,10 +63,10 @@ def sampled(**sampling: Any) -> dict[str, Any]:
 def test_what_a_run_does_otherwise_is_said(
     config: dict[str, Any], temperature: float, differs: tuple[str, ...]
 ) -> None:
-    found = paper_row(run_of("aime_2025", "Qwen/Qwen3-4B", **config), "eager", 32, temperature)
-    assert found is not None
-    assert found.differs == differs
-    assert asdict(found)["differs"] == differs
+    row = paper_row(run_of("aime_2025", "Qwen/Qwen3-4B", **config), "eager", 32, temperature)
+    assert row is not None
+    assert row.differs == differs
+    assert asdict(row)["differs"] == differs
 
 
 def test_the_paper_s_row_stands_beside_the_same() -> None:
@@ -75,9 +75,9 @@ def test_the_paper_s_row_stands_beside_the_same() -> None:
         assert preset in PRESETS
         assert method in METHODS
     aime = run_of("aime_2025", "Qwen/Qwen3-4B")
-    found = paper_row(aime, "eager", 32)
-    assert found is not None
-    assert asdict(found) == {
+    row = paper_row(aime, "eager", 32)
+    assert row is not None
+    assert asdict(row) == {
         "pass_at_k": 0.83,
         "million_tokens": 7,
         "differs": (),

@@ -93,10 +93,8 @@ def summarise(records: list[PromptRecord], a_plan: Plan | None = None, **swept: 
 
 def row_of(summary: Summary, method: str, **where: Any) -> dict[str, Any]:
     content = json.loads(to_line(summary_json(summary)))
-    (found,) = [
-        row for row in content["rows"] if row["method"] == method and where.items() <= row.items()
-    ]
-    return dict(found)
+    (row,) = [r for r in content["rows"] if r["method"] == method and where.items() <= r.items()]
+    return dict(row)
 
 
 def whole_run(**swept: Any) -> Summary:
@@ -203,8 +201,8 @@ def test_stage_two_is_added_up() -> None:
         StageTwo("restart", True, 2, 2, 0.7, generated=30),
     ]
     records = [
-        replace(one, method="eager", stage_two=stage)
-        for one, stage in zip(eager(), given, strict=True)
+        replace(prompt, method="eager", stage_two=stage)
+        for prompt, stage in zip(eager(), given, strict=True)
     ]
     row = row_of(summarise(records, methods=("eager_init", "eager")), "eager")
     assert row["stage_two"] == {
@@ -232,11 +230,11 @@ def test_levels_divide_a_row_and_are_matched_within() -> None:
 
 def test_entropy_is_correlated_with_the_pass_rate_of_eager_init() -> None:
     records = [
-        replace(one, peak_entropy=peak) for one, peak in zip(eager(), (1, 2, 3), strict=True)
+        replace(prompt, peak_entropy=peak) for prompt, peak in zip(eager(), (1, 2, 3), strict=True)
     ]
-    found = summary_json(summarise([*parallel(), *records]))["entropy_pass_rate"]
-    assert (found["spearman"], found["n"]) == (pytest.approx(-1), 3)
-    assert [level["level"] for level in found["levels"]] == [1]
+    correlation = summary_json(summarise([*parallel(), *records]))["entropy_pass_rate"]
+    assert (correlation["spearman"], correlation["n"]) == (pytest.approx(-1), 3)
+    assert [level["level"] for level in correlation["levels"]] == [1]
     assert summary_json(summarise(parallel()))["entropy_pass_rate"] is None
 
 
@@ -244,7 +242,7 @@ def test_a_partial_run_says_what_is_missing_and_compares_what_both_have() -> Non
     summary = summarise([*parallel()[1:], *eager()[:2]])
     content = summary_json(summary)
     assert content["partial"] is True
-    assert [(each["method"], each["num_missing"]) for each in content["missing"]] == [
+    assert [(entry["method"], entry["num_missing"]) for entry in content["missing"]] == [
         ("parallel", 1),
         ("eager_init", 1),
     ]
@@ -284,8 +282,8 @@ def test_findings_name_every_method_and_its_verdict() -> None:
 
 def test_few_prompts_decide_nothing() -> None:
     winner = [record([True], method="eager_init", sample_id=str(i)) for i in range(3)]
-    (found,) = summarise([*parallel(), *winner]).findings
-    assert "better nowhere; worse nowhere; undecided (under 10 prompts) at M=4" in found
+    (finding,) = summarise([*parallel(), *winner]).findings
+    assert "better nowhere; worse nowhere; undecided (under 10 prompts) at M=4" in finding
 
 
 def test_a_simple_run_has_a_column_per_method() -> None:
@@ -329,28 +327,28 @@ def test_a_second_stage_that_is_not_complete_is_not_compared() -> None:
     easy = [r for r in records if r.method != "eager" or any(r.correct)]
     assert len(easy) < len(records)
 
-    def matched(found: list[PromptRecord]) -> dict[str, bool]:
+    def matched(records: list[PromptRecord]) -> dict[str, bool]:
         seconds = dict.fromkeys(a_plan.cells, 1.0)
-        content = summary_json(summarise_run(sample_run.header(a_plan), found, a_plan, seconds))
+        content = summary_json(summarise_run(sample_run.header(a_plan), records, a_plan, seconds))
         return {row["method"]: row["matched_parallel_k"] is not None for row in content["rows"]}
 
     assert matched(records)["eager"]
     assert matched(easy) == matched(records) | {"eager": False}
 
 
-def test_a_report_says_where_walks_knew_too_few_tokens() -> None:
+def test_a_report_says_where_samples_had_too_few_tokens() -> None:
     a_plan = plan(methods=("parallel", "trie_parallel"), num_prompts=3)
-    walked = [
+    sampled = [
         record([True] * 4, method="trie_parallel", sample_id=name, threshold=None, inexact_steps=n)
         for name, n in {"a": 0, "b": 5, "c": 7}.items()
     ]
-    summary = summarise_run(header(a_plan), walked, a_plan, {})
+    summary = summarise_run(header(a_plan), sampled, a_plan, {})
     row = row_of(summary, "trie_parallel")
     assert row["inexact_samples"] == {"num_steps": 12, "num_trees": 2, "of_trees": 3}
     said = " ".join(render_table(summary).split())
     assert (
         "trie_parallel M=4 τ=0.6: at 12 stored steps, in 2 of 3 trees, the nucleus of top-p" in said
     )
-    exact = [replace(each, inexact_steps=0) for each in walked]
+    exact = [replace(prompt, inexact_steps=0) for prompt in sampled]
     assert "stored steps" not in render_table(summarise_run(header(a_plan), exact, a_plan, {}))
     assert row_of(summarise(eager()), "eager_init")["inexact_samples"] is None
