@@ -19,7 +19,7 @@ from eager_sgl.search.priorities import (
     usable_priority,
 )
 from eager_sgl.search.redundancy import Divergent, Novel
-from eager_sgl.search.rounds import IsEnough, MayCost, SearchSchedule, round_sizes
+from eager_sgl.search.rounds import IsEnough, MayCost, SearchConfig, SearchSchedule, round_sizes
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
@@ -42,6 +42,7 @@ __all__ = [
     "Novel",
     "Priority",
     "Reshaping",
+    "SearchConfig",
     "SearchSchedule",
     "Solved",
     "StepRecorder",
