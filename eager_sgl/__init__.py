@@ -23,7 +23,7 @@ from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.reallocation import RULES, Grant, Reallocation, StageOne
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder, TokenLedger
-from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import (
     BranchPoint,
     DeferredBranch,
@@ -42,6 +42,7 @@ from eager_sgl.methods import (
     TrieParallel,
     WithoutReplacement,
 )
+from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
 

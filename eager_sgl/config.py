@@ -1,4 +1,4 @@
-"""The hyper-parameters of sampling, of EAGer-init and of the searches, checked when built.
+"""The hyper-parameters of sampling and of EAGer-init, checked when built.
 
 Positions count generated tokens from 0, the first token after the prompt. Entropies are in nats.
 """
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["REASONING_END", "EagerConfig", "SamplingConfig", "SearchConfig", "require_whole"]
+__all__ = ["REASONING_END", "EagerConfig", "SamplingConfig", "require", "require_whole"]
 
 REASONING_END = "</think>"
 """The text that closes the reasoning of most models."""
@@ -32,16 +32,16 @@ class SamplingConfig:
     stop_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             _is_number(self.temperature)
             and (self.temperature == 0 or 1e-6 <= self.temperature < math.inf),
             "temperature",
             self.temperature,
             "0 (greedy) or a finite number of at least 1e-6",
         )
-        _require(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
+        require(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
         require_whole("max_new_tokens", self.max_new_tokens, 1)
-        _require(
+        require(
             isinstance(self.stop_token_ids, tuple) and all(map(_is_id, self.stop_token_ids)),
             "stop_token_ids",
             self.stop_token_ids,
@@ -90,13 +90,13 @@ class EagerConfig:
     def __post_init__(self) -> None:
         require_whole("top_k", self.top_k, 2)
         bound = math.log(self.top_k)
-        _require(
+        require(
             _is_number(self.threshold) and 0 < self.threshold <= bound,
             "threshold",
             self.threshold,
             f"in (0, ln {self.top_k} = {bound:.4f}]",
         )
-        _require(
+        require(
             self.deferred_threshold is None
             or (
                 _is_number(self.deferred_threshold)
@@ -107,7 +107,7 @@ class EagerConfig:
             f"None or in (0, threshold = {self.threshold:g}]",
         )
         require_whole("max_sequences", self.max_sequences, 1)
-        _require(
+        require(
             _is_number(self.entropy_temperature) and 0 < self.entropy_temperature < math.inf,
             "entropy_temperature",
             self.entropy_temperature,
@@ -116,39 +116,8 @@ class EagerConfig:
         require_whole("patience", self.patience, 1)
         require_whole("chunk_tokens", self.chunk_tokens, 1)
         monitors = ("auto", "gate", "chunk")
-        _require(self.monitor in monitors, "monitor", self.monitor, f"one of {monitors}")
-        _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """The limits of a search over the tree of a prompt.
-
-    Attributes:
-        max_sequences: M, the maximum number of sequences of a prompt.
-        width: maximum number of sequences that a round opens; 1 is the exact rule. A round opens at
-            most as many as the prompt has already: 1, 1, 2, 4, 8, 8, …
-        max_tokens: number of generated tokens at which the search ends; None for no limit.
-        top_k: K, the number of most likely tokens known of a step; the size of the vocabulary where
-            that is smaller.
-        reasoning_end: the text that closes the reasoning; best-first opens nothing after it.
-        sampling: how the rest of an opened sequence is sampled.
-    """
-
-    max_sequences: int = 32
-    width: int = 8
-    max_tokens: int | None = None
-    top_k: int = 20
-    reasoning_end: str | None = REASONING_END
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-
-    def __post_init__(self) -> None:
-        require_whole("top_k", self.top_k, 2)
-        require_whole("max_sequences", self.max_sequences, 1)
-        require_whole("width", self.width, 1)
-        if self.max_tokens is not None:
-            require_whole("max_tokens", self.max_tokens, 1)
-        _require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
+        require(self.monitor in monitors, "monitor", self.monitor, f"one of {monitors}")
+        require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
 
 
 def _is_number(value: object) -> bool:
@@ -167,9 +136,10 @@ def require_whole(name: str, value: object, lowest: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name} is {value}; it must be a whole number")
-    _require(value >= lowest, name, value, f"at least {lowest}")
+    require(value >= lowest, name, value, f"at least {lowest}")
 
 
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raises ValueError with the argument's name and value where a condition does not hold."""
     if not condition:
         raise ValueError(f"{name} is {value}; it must be {expected}")

@@ -24,7 +24,6 @@ from eager_sgl.config import (
     REASONING_END,
     EagerConfig,
     SamplingConfig,
-    SearchConfig,
     require_whole,
 )
 from eager_sgl.core import PromptResult, Sequence
@@ -33,7 +32,7 @@ from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
 from eager_sgl.search.priorities import usable_priority
-from eager_sgl.search.rounds import IsEnough, MayCost, SearchSchedule
+from eager_sgl.search.rounds import IsEnough, MayCost, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Stop
 from eager_sgl.search.trie import num_inexact_steps
@@ -244,14 +243,12 @@ class Search(_Configured[SearchConfig], ABC):
 
     @abstractmethod
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
-        """The constructor of the schedule; its limits are still to be given."""
+        """The constructor of the schedule; its configuration is still to be given."""
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
         tree.open_root()
         return self._rounds(tree)(
-            max_sequences=max_sequences,
-            width=self.config.width,
-            max_tokens=self.config.max_tokens,
+            config=replace(self.config, max_sequences=max_sequences),
             stop=self._is_enough(read),
             may_cost=self._may_cost(read),
         )
@@ -342,7 +339,7 @@ class TrieParallel(_SamplingSearch):
         return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
 
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
-        return partial(TrieParallelSchedule, sampling=self.sampling, rng=self._rng(tree))
+        return partial(TrieParallelSchedule, rng=self._rng(tree))
 
 
 @dataclass(frozen=True)
@@ -353,4 +350,4 @@ class WithoutReplacement(_SamplingSearch):
         return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
 
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
-        return partial(WithoutReplacementSchedule, sampling=self.sampling, rng=self._rng(tree))
+        return partial(WithoutReplacementSchedule, rng=self._rng(tree))

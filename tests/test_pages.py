@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 import eager_sgl
-from eager_sgl.config import EagerConfig
+from eager_sgl import EagerConfig, SamplingConfig, SearchConfig
 from eager_sgl.core import BranchPoint, PromptResult, TokenCounts
 from eager_sgl.search.priorities import PRIORITIES
 from evals.config.bidding import BIDS
 from evals.config.presets import PRESETS
+from evals.config.stopping import STOPS
 from evals.execution.methods import METHODS
 from evals.tasks import TASKS
 from tests.pages import PAGES, ROOT, page
@@ -131,7 +132,7 @@ def test_every_option_of_a_run_is_documented() -> None:
     [
         ("docs/evaluation.md", METHODS),
         ("docs/models.md", [*PRESETS, *(name for name in TASKS if "countdown" not in name)]),
-        ("docs/search.md", [*PRIORITIES, *BIDS]),
+        ("docs/search.md", [*PRIORITIES, *STOPS, *BIDS]),
     ],
 )
 def test_every_name_of_a_choice_is_documented(path: str, names: Iterable[str]) -> None:
@@ -181,7 +182,10 @@ def test_documented_signatures_are_the_real_ones() -> None:
             assert documented == list(inspect.signature(getattr(member, "func", member)).parameters)
 
 
-@pytest.mark.parametrize("kind", [EagerConfig, PromptResult, TokenCounts, BranchPoint])
+@pytest.mark.parametrize(
+    "kind",
+    [EagerConfig, SamplingConfig, SearchConfig, PromptResult, TokenCounts, BranchPoint],
+)
 def test_every_field_of_a_public_class_is_documented(kind: Any) -> None:
     text = page("docs/programs.md").text
     missing = [field.name for field in fields(kind) if f"`{field.name}`" not in text]

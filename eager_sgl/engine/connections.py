@@ -23,7 +23,7 @@ from eager_sgl.engine.limits import CLOSE_TIMEOUT, CONNECT_TIMEOUT
 from eager_sgl.engine.protocol import event_status
 from eager_sgl.engine.shapes import ShapeError
 
-__all__ = ["Connections", "Reply", "io_loop"]
+__all__ = ["Connections", "Reply"]
 
 _T = TypeVar("_T")
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from eager_sgl.config import REASONING_END, SamplingConfig, require, require_whole
 from eager_sgl.core import BranchPoint
 from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.signals import top_k_entropy
 from eager_sgl.steps import ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["IsEnough", "MayCost", "SearchSchedule", "round_sizes"]
+__all__ = ["IsEnough", "MayCost", "SearchConfig", "SearchSchedule", "round_sizes"]
 
 IsEnough = Callable[[TokenTree, Sequence[Leaf]], bool]
 """Whether the finished sequences are enough; asked before every round."""
@@ -28,24 +29,49 @@ MayCost = Callable[[TokenTree, Sequence[Leaf], float], bool]
 the search."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """The limits of a search over the tree of a prompt.
+
+    Attributes:
+        max_sequences: M, the maximum number of sequences of a prompt.
+        width: maximum number of sequences that a round opens; 1 is the exact rule. A round opens at
+            most as many as the prompt has already: 1, 1, 2, 4, 8, 8, …
+        max_tokens: number of generated tokens at which the search ends; None for no limit.
+        top_k: K, the number of most likely tokens known of a step; the size of the vocabulary where
+            that is smaller.
+        reasoning_end: the text that closes the reasoning; best-first opens nothing after it.
+        sampling: how the rest of an opened sequence is sampled.
+    """
+
+    max_sequences: int = 32
+    width: int = 8
+    max_tokens: int | None = None
+    top_k: int = 20
+    reasoning_end: str | None = REASONING_END
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        require_whole("top_k", self.top_k, 2)
+        require_whole("max_sequences", self.max_sequences, 1)
+        require_whole("width", self.width, 1)
+        if self.max_tokens is not None:
+            require_whole("max_tokens", self.max_tokens, 1)
+        require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
+
+
 @dataclass(kw_only=True)
 class SearchSchedule:
     """A search in rounds; subclasses implement `open_round`.
 
     Attributes:
-        max_sequences: M.
-        width: sequences that a round opens at most; never more than there are finished sequences,
-            on which the choice of the next ones rests.
-        max_tokens: number of generated tokens at which no further round is opened; None for no
-            limit.
+        config: its limits, with the M of the prompt.
         stop: ends the search early; None for never.
         may_cost: decides for searches that share a token budget; None for no shared budget.
         leaves: the sequences so far, in the order of opening.
     """
 
-    max_sequences: int
-    width: int = 1
-    max_tokens: int | None = None
+    config: SearchConfig
     stop: IsEnough | None = None
     may_cost: MayCost | None = None
     leaves: list[Leaf] = field(default_factory=list)
@@ -91,12 +117,13 @@ class SearchSchedule:
         return [leaf for leaf in self.leaves if leaf.segment.finish_reason is None]
 
     def _max_new(self) -> int:
-        return _round_limit(len(self.leaves), self.width, self.max_sequences)
+        return _round_limit(len(self.leaves), self.config.width, self.config.max_sequences)
 
     def _may_open(self, tree: TokenTree) -> bool:
         if self._max_new() < 1:
             return False
-        if self.max_tokens is not None and tree.spent.generated >= self.max_tokens:
+        max_tokens = self.config.max_tokens
+        if max_tokens is not None and tree.spent.generated >= max_tokens:
             return False
         if self.stop is not None and self.stop(tree, self.leaves):
             return False

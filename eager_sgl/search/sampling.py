@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eager_sgl.config import SamplingConfig
 from eager_sgl.schedule import Leaf
 from eager_sgl.search.rounds import SearchSchedule
 from eager_sgl.search.trie import Trie, TrieSegment
@@ -41,18 +40,16 @@ class _SamplingSchedule(SearchSchedule):
     """Samples through one tree.
 
     Attributes:
-        sampling: the distribution that is drawn from.
         rng: of all draws.
     """
 
-    sampling: SamplingConfig
     rng: random.Random
     _trie: Trie | None = None
 
     def trie(self, tree: TokenTree) -> Trie:
         """The up-to-date trie of the tree."""
         if self._trie is None:
-            self._trie = Trie(tree, self.sampling)
+            self._trie = Trie(tree, self.config.sampling)
         self._trie.update()
         return self._trie
 

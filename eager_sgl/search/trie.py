@@ -18,7 +18,7 @@ from eager_sgl.signals import Floats, retemper
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["Trie", "TrieSegment", "nucleus", "nucleus_exceeds_top_k", "num_inexact_steps"]
+__all__ = ["Trie", "TrieSegment", "nucleus", "num_inexact_steps"]
 
 
 def nucleus(

@@ -19,14 +19,7 @@ from evals.analysis.metrics import pass_curve
 from evals.records.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
 from evals.records.record import PromptRecord, SequenceRecord
 
-__all__ = [
-    "Curve",
-    "added_tokens",
-    "curve_of",
-    "decoded_tokens",
-    "drawn_tokens",
-    "tokens_to_first_correct",
-]
+__all__ = ["Curve", "added_tokens", "curve_of", "drawn_tokens", "tokens_to_first_correct"]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.search import round_sizes
-from eager_sgl.search.votes import vote_uncertainty
+from eager_sgl.search import round_sizes, vote_uncertainty
 from eager_sgl.signals import Floats
 from evals.analysis.curves import Curve, drawn_tokens
 from evals.analysis.groups import group_by

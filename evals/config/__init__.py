@@ -13,7 +13,6 @@ from evals.config.calibration import Calibration, MismatchError
 from evals.config.defaults import OF_TASK
 from evals.config.parse import parse_settings
 from evals.config.settings import (
-    BUNDLED_MODEL,
     Experiment,
     ServerSettings,
     Settings,
@@ -23,7 +22,6 @@ from evals.config.stopping import CONSENSUS, VERIFIER
 
 __all__ = [
     "BIDS",
-    "BUNDLED_MODEL",
     "CONSENSUS",
     "FRONTIER",
     "OF_TASK",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eager_sgl import BestEntry, Utility, VoteUncertainty
-from eager_sgl.search.priorities import Priority, usable_priority
+from eager_sgl.search import Priority, usable_priority
 from evals.config.stopping import Judgements
 from evals.records.plan import BEST_FIRST, SEARCHES
 from evals.tasks import Task

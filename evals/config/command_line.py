@@ -11,7 +11,7 @@ from pathlib import Path
 from eager_sgl import RULES, BestFirst, EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
-from eager_sgl.search.priorities import PRIORITIES
+from eager_sgl.search import PRIORITIES
 from evals.config.bidding import BIDS, VOTE_UNCERTAINTY
 from evals.config.option import Option
 from evals.config.presets import NO_PRESET, PRESETS

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from eager_sgl import RULES
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.search.priorities import usable_priority
+from eager_sgl.search import usable_priority
 from evals.config.calibration import Calibration
 from evals.records.plan import AUTO
 from evals.tasks import Sample

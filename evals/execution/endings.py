@@ -12,10 +12,7 @@ from evals.records.folder import RunFolder
 __all__ = [
     "BROKEN_OFF",
     "FAILED",
-    "INTERRUPTED",
     "REFUSED",
-    "TERMINATED",
-    "Terminated",
     "fail",
     "failed_note",
     "interruption",

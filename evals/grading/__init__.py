@@ -3,10 +3,5 @@
 `integers`, `letters`, `mathematics` and `plain` have `score(text, gold)`, `mathematics` also
 `classes(answers)` for votes; `programs` judges code in a sandbox. `notation` (text) and `equality`
 (SymPy) serve the mathematics, `workers` runs it in processes that can be killed. Tasks choose their
-judge in `evals.tasks.graders`; everyone else uses the names below.
+judge in `evals.tasks.graders`; others use `score.Score` and `votes.vote_classes`.
 """
-
-from evals.grading.score import Score, Status
-from evals.grading.votes import vote_classes
-
-__all__ = ["Score", "Status", "vote_classes"]

@@ -10,7 +10,7 @@ from evals.grading.notation import Quantity, links, read, tidy
 from evals.grading.notation.arithmetic import evaluate
 from evals.grading.score import Score
 
-__all__ = ["as_integer", "score"]
+__all__ = ["score"]
 
 LARGEST = 999
 MAX_CHARACTERS = 2000

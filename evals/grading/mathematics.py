@@ -55,7 +55,7 @@ from evals.grading.workers import CallTimeoutError, WorkerError
 if TYPE_CHECKING:
     from evals.grading.equality.equivalence import Finding
 
-__all__ = ["LIMIT_SECONDS", "classes", "extract", "judge", "problem", "score"]
+__all__ = ["classes", "extract", "judge", "problem", "score"]
 
 LIMIT_SECONDS = 10.0
 MAX_CHARACTERS = 2000

@@ -20,8 +20,6 @@ __all__ = [
     "Step",
     "generate_chain",
     "held_out_problems",
-    "random_attempt",
-    "random_problem",
     "write_chain",
 ]
 

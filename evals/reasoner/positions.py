@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "DECISIONS",
-    "FILLERS",
     "WrittenSequence",
     "chance_filler_above",
     "entropies_by_kind",

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-__all__ = ["SampledSequence", "SamplingSettings", "draw", "sample", "top_entropy"]
+__all__ = ["SampledSequence", "SamplingSettings", "sample"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from evals.reasoner.styles import PLAIN, Style
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["CHAT_TEMPLATE", "build_tokenizer"]
+__all__ = ["build_tokenizer"]
 
 BEGIN, END, USER, ASSISTANT = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>"
 THINK, THINK_END = "<think>", "</think>"

@@ -27,7 +27,6 @@ __all__ = [
     "Group",
     "Key",
     "Plan",
-    "method_name",
 ]
 
 PARALLEL, STAGE_ONE = "parallel", "eager_init"
@@ -75,8 +74,8 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """See `method_name`."""
-        return method_name(self.method, self.stage_two)
+        """The method in tables and plots: `eager`, and `eager+resume` where it resumes."""
+        return f"{self.method}+{RESUME}" if self.stage_two == RESUME else self.method
 
     def label(self, names: Iterable[str] = "Mθτ") -> str:
         """The method and its setting: `eager_init M=8 θ=0.7 τ=0.6`."""
@@ -96,11 +95,6 @@ class Cell(NamedTuple):
     def without_seed(self) -> Cell:
         """The cell that stands for all seeds of a setting."""
         return self._replace(seed=0)
-
-
-def method_name(method: str, stage_two: str | None) -> str:
-    """A method in tables and plots: `eager`, and `eager+resume` where it resumes."""
-    return f"{method}+{RESUME}" if stage_two == RESUME else method
 
 
 Key = tuple[Cell, str]

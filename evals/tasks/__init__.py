@@ -12,22 +12,10 @@ import pkgutil
 from pathlib import Path
 from typing import cast
 
-from evals.grading.score import Score
 from evals.tasks import public
-from evals.tasks.task import Defaults, Message, Sample, Task, choose, user_message
+from evals.tasks.task import Message, Sample, Task
 
-__all__ = [
-    "PROMPT_FILE",
-    "TASKS",
-    "Defaults",
-    "Message",
-    "Sample",
-    "Score",
-    "Task",
-    "choose",
-    "find_task",
-    "user_message",
-]
+__all__ = ["PROMPT_FILE", "TASKS", "Message", "Sample", "Task", "find_task"]
 
 TASKS = {
     "countdown": "evals.tasks.countdown",

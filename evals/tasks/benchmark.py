@@ -13,7 +13,7 @@ from evals.tasks.graders import GRADERS
 from evals.tasks.hub import DatasetRow, Source, load_rows
 from evals.tasks.task import Defaults, Sample, choose, user_message
 
-__all__ = ["BOXED", "DEFAULTS", "Benchmark", "MathBenchmark"]
+__all__ = ["DEFAULTS", "Benchmark", "MathBenchmark"]
 
 DEFAULTS = Defaults(threshold=None, max_new_tokens=32768, chunk_tokens=64)
 """The paper's 32k tokens; θ belongs to the model, so a preset or the command line gives it."""

@@ -11,7 +11,7 @@ from evals.tasks.graders import GRADERS
 from evals.tasks.hub import DatasetError, DatasetRow
 from evals.tasks.task import Sample, user_message
 
-__all__ = ["INSTRUCTION", "LETTERS", "ChoiceBenchmark"]
+__all__ = ["LETTERS", "ChoiceBenchmark"]
 
 LETTERS = "ABCD"
 INSTRUCTION = (

@@ -26,7 +26,7 @@ from evals.tasks.characters import require_characters
 from evals.tasks.graders import GRADERS
 from evals.tasks.task import Message, Sample, choose, user_message
 
-__all__ = ["FIELDS", "PromptFile", "Reference"]
+__all__ = ["PromptFile", "Reference"]
 
 FIELDS = ("id", "prompt", "answer", "level", "grader")
 

@@ -15,8 +15,18 @@ import pytest
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
-from eager_sgl import BestFirst, EagerInit, FullParallel, connect, generate, resume, set_prompt
-from eager_sgl.config import EagerConfig, SamplingConfig, SearchConfig
+from eager_sgl import (
+    BestFirst,
+    EagerConfig,
+    EagerInit,
+    FullParallel,
+    SamplingConfig,
+    SearchConfig,
+    connect,
+    generate,
+    resume,
+    set_prompt,
+)
 from eager_sgl.core import PromptResult
 from eager_sgl.engine import limits, probe
 from eager_sgl.engine.addresses import API_KEY_VARIABLE

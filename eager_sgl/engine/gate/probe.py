@@ -72,9 +72,11 @@ def _reports_all(transport: Transport, path: Sequence[int]) -> bool:
 
 
 def _read(answer: object) -> Generation | None:
-    """An answer or an event of its stream; None if its reports are malformed."""
+    """An answer or an event of its stream, complete or not; None if its reports are malformed."""
     field(answer, "meta_info", dict)
     try:
-        return parse_generation(answer, logprob_temperature=1.0, gate_top_k=_TOP_K)
+        return parse_generation(
+            answer, logprob_temperature=1.0, gate_top_k=_TOP_K, may_be_aborted=True
+        )
     except ShapeError:
         return None

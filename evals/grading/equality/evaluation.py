@@ -38,7 +38,7 @@ from sympy.functions.elementary.trigonometric import (
     TrigonometricFunction,
 )
 
-__all__ = ["MAX_DIGITS", "Point", "TooLargeError", "UndefinedError", "Values", "evaluate"]
+__all__ = ["Point", "TooLargeError", "UndefinedError", "Values", "evaluate"]
 
 Point = dict[Symbol, Expr]
 

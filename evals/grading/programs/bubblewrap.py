@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["SCRATCH", "closed_path", "command"]
+__all__ = ["closed_path", "command"]
 
 GUEST = Path(__file__).with_name("guest")
 SCRATCH = "/scratch"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-__all__ = ["SPARE_SECONDS", "serve"]
+__all__ = ["serve"]
 
 SPARE_SECONDS = 1.0
 """A worker ends itself this long after a call's limit, in case its parent is dead."""

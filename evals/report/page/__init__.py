@@ -1,7 +1,7 @@
 """The page of a run, `report.html`, and its plots as PNG files.
 
 `write_report` writes them; the commands know the page by its name, `REPORT`. `plot_data`, `trees`
-and `tables` hold what is shown, `data` puts them together as JSON, and `assets/` draws them.
+and `tables` hold what is shown, and the scripts in `assets/` draw it.
 """
 
 from evals.report.page.render import REPORT, write_report

@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from evals.records.files import replace_file, reported, to_line
 from evals.records.record import PromptRecord
-from evals.report.page.data import page_json
 from evals.report.page.plot_data import plots_of
+from evals.report.page.tables import level_table, row_table
 from evals.report.page.trees import trees_of
-from evals.report.summary import Summary
+from evals.report.summary import Summary, summary_json
 
 __all__ = ["REPORT", "render_page", "write_report"]
 
@@ -36,7 +37,14 @@ def write_report(folder: Path, summary: Summary, records: Sequence[PromptRecord]
 
 def render_page(summary: Summary, records: Sequence[PromptRecord]) -> str:
     """The page, which loads nothing."""
-    data = page_json(summary, plots_of(summary, records), trees_of(summary.plan, records))
+    # Named tuples become arrays.
+    data = {
+        "summary": summary_json(summary),
+        "rows": asdict(row_table(summary.rows)),
+        "levels": asdict(level_table(summary.rows)),
+        **asdict(plots_of(summary, records)),
+        **asdict(trees_of(summary.plan, records)),
+    }
     title = f"{summary.header.config.task}: {', '.join(summary.plan.methods)}"
     parts = {
         "TITLE": html.escape(title),

@@ -15,7 +15,7 @@ from evals.tasks.choices import LETTERS, ChoiceBenchmark
 from evals.tasks.hub import DatasetRow, Source
 from evals.tasks.task import Sample
 
-__all__ = ["CHOICE_SEED", "TASK", "ShuffledChoices"]
+__all__ = ["TASK", "ShuffledChoices"]
 
 CHOICE_SEED = 0
 RIGHT = "Correct Answer"

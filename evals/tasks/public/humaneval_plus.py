@@ -15,7 +15,7 @@ from evals.tasks.benchmark import Benchmark
 from evals.tasks.hub import DatasetRow, Source
 from evals.tasks.task import Sample, user_message
 
-__all__ = ["INSTRUCTION", "TASK", "CodeBenchmark"]
+__all__ = ["TASK", "CodeBenchmark"]
 
 INSTRUCTION = (
     "Complete this Python function. Give the whole function, with its signature and all imports "

@@ -4,9 +4,10 @@ from collections import Counter
 
 import pytest
 
-from evals.tasks import TASKS, Sample, choose, find_task
+from evals.tasks import TASKS, Sample, find_task
 from evals.tasks.countdown import TASK
 from evals.tasks.countdown_rules import Problem
+from evals.tasks.task import choose
 
 PROBLEM = Problem((3, 8, 3, 18), 16, 4)
 SAMPLE = Sample("x", [], 4, PROBLEM)

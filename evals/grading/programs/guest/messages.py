@@ -22,7 +22,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-__all__ = ["MAX_MESSAGE_BYTES", "ClosedError", "NotPlainError", "receive", "send"]
+__all__ = ["ClosedError", "NotPlainError", "receive", "send"]
 
 MAX_MESSAGE_BYTES = 512 << 20
 MAX_INTEGER_BYTES = 128 << 10  # the time to write an integer in digits grows with the square
