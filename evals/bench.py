@@ -93,7 +93,9 @@ def _time_client(folder: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evals/bench.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="evals/bench.py", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
     add, shown = parser.add_argument, "(default: %(default)s)"
     add("--server", help="URL of a running SGLang server (default: start one)")
     add("--api-key", default=os.environ.get(API_KEY_VARIABLE), help="of that server")

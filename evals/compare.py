@@ -34,7 +34,9 @@ OUTPUT, PLOT = "compare.json", "compare.png"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="evals/compare.py", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="evals/compare.py", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("folder", type=Path, help="folder of a finished run that includes parallel")
     parser.add_argument(
         "--output-dir",

@@ -41,6 +41,7 @@ def build_parser(methods: Sequence[str]) -> argparse.ArgumentParser:
     """
     parser = _Parser(
         prog="evals/run.py",
+        allow_abbrev=False,
         description="Run test-time scaling methods on a task and compare accuracy and cost.",
         epilog=EXIT_CODES,
     )

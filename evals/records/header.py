@@ -170,6 +170,8 @@ def read_header(folder: Path) -> RunHeader:
         StoreError: there is none, or a field is missing or of another type.
     """
     path = folder / CONFIG
+    if not path.exists():
+        raise StoreError(f"{folder} holds no run; give the folder of one")
     with reported(path):
         content = path.read_bytes()
     try:

@@ -174,6 +174,7 @@ def test_results_that_finish_together_with_a_failure_are_written(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--max-sequence", "8"], "unrecognized arguments: --max-sequence 8"),
         (["--theta", "0"], r"--theta is 0.0; it must be in (0, ln 20 = 2.9957]"),
         (["--theta", "3.0"], r"--theta is 3.0; it must be in (0, ln 20 = 2.9957]"),
         (["--theta", "nan"], r"--theta is nan; it must be in (0, ln 20 = 2.9957]"),

@@ -533,7 +533,7 @@ def test_programs_of_the_model_need_permission(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output-dir", "none"], "cannot use none/config.json: No such file"),
+        (["--output-dir", "none"], "none holds no run; give the folder of one"),
         (
             ["--output-dir", "run", "--report-only"],
             "--regrade and --report-only are mutually",

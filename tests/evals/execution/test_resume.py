@@ -294,7 +294,7 @@ def test_there_must_be_something_to_report_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run.main(["--report-only", "--output-dir", str(tmp_path / "none")]) == 2
-    assert "config.json: No such file" in capsys.readouterr().err
+    assert "none holds no run; give the folder of one" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
