@@ -1,4 +1,4 @@
-"""What a step's distribution says: pure functions of plain arrays, entropies in nats."""
+"""Signals of a step's distribution: pure functions of plain arrays, entropies in nats."""
 
 from __future__ import annotations
 

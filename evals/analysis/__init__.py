@@ -1,4 +1,4 @@
-"""What the records of a run say, as figures: pure functions of records, plans and plain numbers.
+"""Figures of the records of a run: pure functions of records, plans and plain numbers.
 
 `metrics` has the figures of one prompt and over prompts, `intervals` the only bootstrap, `groups`
 the records of a cell prompt by prompt, `curves` and `prompt_curves` what a method reaches with how

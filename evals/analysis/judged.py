@@ -69,7 +69,7 @@ def is_solved(record: PromptRecord) -> bool | None:
 
 @dataclass(frozen=True)
 class JudgedCounts:
-    """What became of a row's sequences, over all prompts and seeds.
+    """The judgements on a row's sequences, over all prompts and seeds.
 
     Attributes:
         num_judged: those with a judgement.

@@ -71,7 +71,7 @@ def prompt_curves(records: Iterable[PromptRecord]) -> list[PromptCurves]:
 
 
 def curve_cell(cell: Cell) -> Cell:
-    """What the cells of one curve have in common: not the seed, and M only where it is nested."""
+    """The key of a curve's cells: without the seed, and with M only where it is nested."""
     cell = cell.without_seed
     return cell if cell.method in NESTED else cell._replace(max_sequences=0)
 

@@ -24,7 +24,7 @@ Pace = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Needed:
-    """What a method needs to reach Full Parallel's pass@k over some prompts.
+    """Tokens and seconds to reach Full Parallel's pass@k over some prompts.
 
     Attributes:
         method: its name with θ and τ.

@@ -20,7 +20,7 @@ __all__ = ["read_run"]
 
 @dataclass(frozen=True)
 class ComparableRun:
-    """What a comparison needs of a run.
+    """The part of a run that a comparison reads.
 
     Attributes:
         records: of the prompts with a result in every cell.

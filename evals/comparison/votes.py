@@ -1,4 +1,4 @@
-"""What exploring costs the mean sequence and the vote, and what weights by probability regain."""
+"""The cost of exploring for the mean sequence and the vote, and the gain of weighted votes."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Judgements(Protocol):
 
 @dataclass(frozen=True)
 class StopContext:
-    """What the rule of one prompt is built from.
+    """The parts from which the rule of one prompt is built.
 
     Attributes:
         share: the number behind the name, or the default of the rule.

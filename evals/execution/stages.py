@@ -1,6 +1,6 @@
 """Runs a group of cells: the cell that generates from prompts, and the second stages after it.
 
-Every cell has a budget of its own, and no finished result is lost. The second stage of a prompt
+Every cell has a separate budget, and no finished result is lost. The second stage of a prompt
 begins as soon as no unfinished prompt can change its grant. For both rules that is before the
 slowest prompt has finished only for grants that reach the cap; all other grants are shares of a
 surplus that is known at the end of the first stage.

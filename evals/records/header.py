@@ -1,4 +1,4 @@
-"""`config.json`: what a run is, typed."""
+"""`config.json`: the identity and the configuration of a run, typed."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class StoredConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunHeader:
-    """What a run is: the content of `config.json`, and of `summary.json` before its rows.
+    """The identity of a run: the content of `config.json`, and of `summary.json` before its rows.
 
     Attributes:
         schema: of the file; `to_json` writes the present one.
@@ -164,7 +164,7 @@ def write_header(folder: Path, header: RunHeader) -> None:
 
 
 def read_header(folder: Path) -> RunHeader:
-    """What `config.json` says, also that of schema 1.
+    """The content of `config.json`, also of one in schema 1.
 
     Raises:
         StoreError: there is none, or a field is missing or of another type.
@@ -198,7 +198,7 @@ def _header(content: Any) -> RunHeader:
 
 
 def _complaint(text: str, content: Any) -> str:
-    """What msgspec says of JSON, with the value."""
+    """msgspec's complaint about JSON, with the value."""
     match = COMPLAINT.fullmatch(text)
     assert match is not None, text
     problem, path = match["problem"], match["path"] or ""

@@ -1,4 +1,4 @@
-"""What judgements rest on, and how that of stored ones differs from the present."""
+"""The basis of judgements, and how that of stored ones differs from the present."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_CHARACTERS = 40
 
 
 def judged_by(task: Task, sample: Sample) -> JudgedBy:
-    """What a judgement on a sample rests on at present."""
+    """The basis of a judgement on a sample at present."""
     fields = _fields(sample.reference)
     libraries = {name: library_version(name) for name in task.libraries(sample)}
     return JudgedBy(

@@ -53,7 +53,7 @@ class SequenceRecord:
 
 @dataclass(frozen=True)
 class JudgedBy:
-    """What the judgements on a prompt rest on, besides the sequences and the level.
+    """The basis of the judgements on a prompt, besides the sequences and the level.
 
     Attributes:
         reference: the fields of the reference answer; the digests of long ones.

@@ -1,7 +1,7 @@
 """The schema of a run's files, and how files of schema 1, of version 0.1.0, are read.
 
 Content of schema 1 gets the names and values of schema 2 before anything else sees it. Both
-functions return other content as it is, also what is not of a run: reading it says what is wrong.
+functions return other content unchanged, valid or not: the reader reports its errors.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ NEW_VALUES = {
 def upgrade_header(content: Any) -> Any:
     """The content of `config.json` in the present schema.
 
-    The fields of the plan were among those of the configuration, and what the server says of its
-    logprobs was as well; some fields were left out where they had no meaning.
+    In schema 1 the fields of the plan and the kind of the server's logprobs were fields of the
+    configuration, and fields without a meaning were omitted.
     """
     if not isinstance(content, dict) or content.get("schema") != 1:
         return content

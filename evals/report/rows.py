@@ -35,7 +35,7 @@ REALISED, UNBIASED = "realised", "unbiased"
 
 @dataclass(frozen=True)
 class StageTwoTotals:
-    """What reallocation did, over all prompts and seeds.
+    """The extra sequences of reallocation, over all prompts and seeds.
 
     Attributes:
         mode: "restart" or "resume".

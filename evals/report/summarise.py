@@ -31,7 +31,7 @@ __all__ = ["summarise_run"]
 
 @dataclass(frozen=True)
 class _Gaps:
-    """What a run lacks.
+    """The missing results of a run.
 
     Attributes:
         missing: prompts without a result, by cell.

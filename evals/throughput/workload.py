@@ -1,4 +1,4 @@
-"""What `evals/bench.py` times: trees of many prompts at once, and plain sampling of the same work.
+"""The workloads of `evals/bench.py`: trees of many prompts at once, and plain sampling of as much.
 
 A *delivered* token is one that a caller receives: of trees, a token that the server decoded and
 that is on a sequence (a shared prefix counts once, discarded and forced tokens do not count); of
