@@ -80,6 +80,7 @@ class TreeExecutor:
             policy=method.policy(),
             reasoning_end=endpoint.marker(method.observed_until),
             is_stop=lambda t: t in sampling.stop_token_ids or endpoint.is_stop_token(t),
+            seed=method.seed,
         )
         self._gate = endpoint.gate(method.monitoring) if method.monitoring else None
 
@@ -140,6 +141,7 @@ class TreeExecutor:
             sampling=self._method.sampling,
             top_k=top_k,
             gate=gate,
+            seed=segment.seed,
         )
         answers = self._answers
         handle = self._endpoint.start(request, lambda outcome: answers.put((segment, outcome)))
