@@ -2,8 +2,9 @@
 
 SGLang 0.5.23 honours `sampling_seed` under --enable-deterministic-inference and ignores it
 otherwise. The noise of a step is then a function of the seed, the position of the last token in the
-context, and the token or, under top-p, its rank: a request that continues another with its seed
-draws the tokens that the other would have drawn.
+context, and the rank of each token: a request that continues another with its seed draws the tokens
+that the other would have drawn. In a batch in which no request has a top-p, a top-k or temperature
+0 it is a function of the token id instead of the rank; so draws at top-p 1 depend on the batch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _NUM_TOKENS = 16
 _TEMPERATURE = 1e4
 """So high that all tokens of the vocabulary are about as likely: no two draws are equal by
 chance."""
+_TOP_P = 0.95
+"""Below 1, so that the draws do not depend on the rest of the batch."""
 
 Decoded = TypeVar("Decoded")
 
@@ -65,6 +68,7 @@ async def _draw(
     params = {
         "max_new_tokens": num_tokens,
         "temperature": _TEMPERATURE,
+        "top_p": _TOP_P,
         "ignore_eos": True,
         "sampling_seed": seed,
     }
