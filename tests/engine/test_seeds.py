@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from eager_sgl.config import SamplingConfig
 from eager_sgl.engine.limits import PROBE, Patience
 from eager_sgl.engine.protocol import Json
+from eager_sgl.engine.requests import Request
 from eager_sgl.engine.seeds import honours_seed
 from eager_sgl.errors import ServerError
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
+
+
+def test_a_request_has_a_seed_only_if_it_is_given() -> None:
+    request = Request((9,), 4, SamplingConfig())
+    assert "sampling_seed" not in request.params()
+    assert replace(request, seed=0).params()["sampling_seed"] == 0
 
 
 class AsyncServer:
