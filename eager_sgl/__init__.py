@@ -2,10 +2,11 @@
 
 Where to look for names:
 
-- to generate: `connect` or `EmbeddedRuntime`; a method (`EagerInit`, `FullParallel`, `BestFirst`,
-  `TrieParallel`, `WithoutReplacement`) with its configuration; `generate` and `generate_all`, or,
-  in an SGLang program, `set_prompt`, `eager_generate` and `continue_from`; `resume` for deferred
-  branches. The result is a `PromptResult`, see `eager_sgl.core`.
+- to generate: `Client` or `AsyncClient` on running servers, or on an `EmbeddedRuntime`; a method
+  (`EagerInit`, `FullParallel`, `BestFirst`, `TrieParallel`, `WithoutReplacement`) with its
+  configuration. The result is a `PromptResult`, see `eager_sgl.core`; events of streams are in
+  `eager_sgl.generate.events`.
+- in an SGLang program: `connect`, `set_prompt`, `eager_generate` and `continue_from`.
 - to share sequences or tokens between prompts: `eager_sgl.budget`.
 - to decide what a search opens and when it ends: `eager_sgl.search`.
 - exceptions: `eager_sgl.errors`.
@@ -48,25 +49,26 @@ from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
 
 if TYPE_CHECKING:
     from eager_sgl.embedded.runtime import EmbeddedRuntime
-    from eager_sgl.engine.endpoint import Prompt, TokenEndpoint, connect
-    from eager_sgl.program import (
-        OnProgress,
-        continue_from,
-        eager_generate,
-        generate,
-        generate_all,
-        resume,
-        set_prompt,
-    )
+    from eager_sgl.engine.client import Prompt
+    from eager_sgl.engine.endpoint import TokenEndpoint, connect
+    from eager_sgl.generate.blocking import BlockingStream, Client
+    from eager_sgl.generate.client import AsyncClient
+    from eager_sgl.generate.growth import OnProgress, partial_of
+    from eager_sgl.generate.mapping import MapItem
+    from eager_sgl.generate.stream import Stream
+    from eager_sgl.program import continue_from, eager_generate, set_prompt
 
 __all__ = [
     "RULES",
     "Account",
     "AdaptiveThreshold",
+    "AsyncClient",
     "BestEntry",
     "BestFirst",
     "Bidder",
+    "BlockingStream",
     "BranchPoint",
+    "Client",
     "Consensus",
     "DeferredBranch",
     "EagerConfig",
@@ -76,6 +78,7 @@ __all__ = [
     "FullParallel",
     "Grant",
     "Ledger",
+    "MapItem",
     "Method",
     "OnProgress",
     "Prompt",
@@ -90,6 +93,7 @@ __all__ = [
     "Solved",
     "StageOne",
     "Stop",
+    "Stream",
     "TokenCounts",
     "TokenEndpoint",
     "TokenLedger",
@@ -102,25 +106,26 @@ __all__ = [
     "connect",
     "continue_from",
     "eager_generate",
-    "generate",
-    "generate_all",
-    "resume",
+    "partial_of",
     "set_prompt",
 ]
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncClient": "eager_sgl.generate.client",
+    "BlockingStream": "eager_sgl.generate.blocking",
+    "Client": "eager_sgl.generate.blocking",
     "EmbeddedRuntime": "eager_sgl.embedded.runtime",
-    "OnProgress": "eager_sgl.program",
-    "Prompt": "eager_sgl.engine.endpoint",
+    "MapItem": "eager_sgl.generate.mapping",
+    "OnProgress": "eager_sgl.generate.growth",
+    "Prompt": "eager_sgl.engine.client",
+    "Stream": "eager_sgl.generate.stream",
     "TokenEndpoint": "eager_sgl.engine.endpoint",
     "connect": "eager_sgl.engine.endpoint",
     "continue_from": "eager_sgl.program",
     "eager_generate": "eager_sgl.program",
-    "generate": "eager_sgl.program",
-    "generate_all": "eager_sgl.program",
-    "resume": "eager_sgl.program",
+    "partial_of": "eager_sgl.generate.growth",
     "set_prompt": "eager_sgl.program",
 }
 

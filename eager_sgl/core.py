@@ -23,13 +23,15 @@ __all__ = [
     "Monitor",
     "PromptResult",
     "Sequence",
+    "Stopped",
     "TokenCounts",
     "TopLogprobs",
     "Verifier",
 ]
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "abort"]
 Monitor = Literal["gate", "chunk"]
+Stopped = Literal["timeout", "max_tokens", "cancelled", "error"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class TopLogprobs:
     def __post_init__(self) -> None:
         assert self.token_ids.shape == self.logprobs.shape, (
             f"{self.token_ids.shape} ids, {self.logprobs.shape} logprobs"
+        )
+
+    def after(self, num_steps: int) -> TopLogprobs:
+        """Without the first steps."""
+        return replace(
+            self, token_ids=self.token_ids[num_steps:], logprobs=self.logprobs[num_steps:]
         )
 
     def step(self, index: int) -> TopLogprobs:
@@ -89,6 +97,18 @@ class Generation:
         """Whether the request has ended."""
         return self.finish_reason is not None or self.interrupted is not None
 
+    def after(self, num_tokens: int) -> Generation:
+        """Without its first tokens; the gate's reports stay."""
+        if not num_tokens:
+            return self
+        has_rows = self.top is not None and self.reported is None
+        return replace(
+            self,
+            token_ids=self.token_ids[num_tokens:],
+            logprobs=None if self.logprobs is None else self.logprobs[num_tokens:],
+            top=self.top.after(num_tokens) if has_rows and self.top else self.top,
+        )
+
 
 @dataclass(frozen=True)
 class BranchPoint:
@@ -121,7 +141,7 @@ class Sequence:
     Attributes:
         token_ids: all generated tokens, forced ones and the stop token included.
         logprobs: of every token, as the server returned it; NaN where not requested.
-        finish_reason: "stop" or "length".
+        finish_reason: "stop" or "length"; "abort" of an unfinished sequence in a partial result.
         parent: index of the sequence it branched off; None for the first sequence of a tree.
         branch: the branch point where it left its parent; from `branch.position` on, its tokens are
             not shared with the parent.
@@ -226,6 +246,9 @@ class PromptResult:
             the K, so that samples through them are not exact; None except under `TrieParallel` and
             `WithoutReplacement`.
         entropy_histogram: at an adaptive θ, that θ and the prompt's entropies; else None.
+        stopped: why the result is partial, with sequences that have not finished: the prompt's
+            time or tokens were used up, its task was cancelled, or an error ended it; None for a
+            whole result.
     """
 
     prompt_ids: tuple[int, ...]
@@ -236,6 +259,7 @@ class PromptResult:
     monitor: Monitor | None = None
     inexact_steps: int | None = None
     entropy_histogram: EntropyHistogram | None = None
+    stopped: Stopped | None = None
 
     @property
     def branch_points(self) -> tuple[BranchPoint, ...]:

@@ -32,7 +32,7 @@ from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
 from eager_sgl.search.priorities import usable_priority
-from eager_sgl.search.rounds import IsEnough, MayCost, SearchConfig, SearchSchedule
+from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Stop
 from eager_sgl.search.trie import num_inexact_steps
@@ -87,6 +87,10 @@ class Method(Protocol):
         """How sequences are monitored for branches while they run; None if they are not."""
 
     @property
+    def decides_in_thread(self) -> bool:
+        """Whether its schedule runs functions of the user's, or numbers for long."""
+
+    @property
     def bidder(self) -> Bidder | None:
         """The prompt's part of tokens that several prompts share; None without sharing."""
 
@@ -122,6 +126,7 @@ class FullParallel:
     top_k: ClassVar[int] = 0
     observed_until: ClassVar[str | None] = None
     monitoring: ClassVar[EagerConfig | None] = None
+    decides_in_thread: ClassVar[bool] = False
     bidder: ClassVar[Bidder | None] = None
 
     def __post_init__(self) -> None:
@@ -180,6 +185,7 @@ class EagerInit(_Configured[EagerConfig]):
 
     adaptive_threshold: AdaptiveThreshold | None = None
 
+    decides_in_thread: ClassVar[bool] = False
     bidder: ClassVar[Bidder | None] = None
 
     def __post_init__(self) -> None:
@@ -234,6 +240,7 @@ class Search(_Configured[SearchConfig], ABC):
     bidder: Bidder | None = None
 
     monitoring: ClassVar[EagerConfig | None] = None
+    decides_in_thread: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._stop_rule()
@@ -250,7 +257,7 @@ class Search(_Configured[SearchConfig], ABC):
         return self._rounds(tree)(
             config=replace(self.config, max_sequences=max_sequences),
             stop=self._is_enough(read),
-            may_cost=self._may_cost(read),
+            bid=self._bid(read),
         )
 
     def _stop_rule(self) -> PlugIn | None:
@@ -262,12 +269,12 @@ class Search(_Configured[SearchConfig], ABC):
             return None
         return lambda tree, leaves: rule.boolean(tree, read(leaves), none=False)
 
-    def _may_cost(self, read: ReadSequences) -> MayCost | None:
+    def _bid(self, read: ReadSequences) -> Bid | None:
         bidder = self.bidder
         if bidder is None:
             return None
         utility = PlugIn("utility", bidder.utility, ("tree", "sequences"))
-        return lambda tree, leaves, expected: bidder.ask(
+        return lambda tree, leaves, expected: bidder.offer(
             tree.spent.generated, utility.number(tree, read(leaves)), expected
         )
 

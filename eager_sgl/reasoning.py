@@ -6,11 +6,11 @@ of the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 __all__ = ["decode_all", "final_text", "reasoning_ends_at"]
 
-Decode = Callable[[Sequence[Sequence[int]]], list[str]]
+Decode = Callable[[Sequence[Sequence[int]]], Awaitable[list[str]]]
 
 
 def reasoning_ends_at(token_ids: Sequence[int], marker: Sequence[int]) -> int | None:
@@ -30,7 +30,7 @@ def final_text(text: str, marker_text: str) -> str | None:
     return final if separator else None
 
 
-def decode_all(
+async def decode_all(
     sequences: Sequence[Sequence[int]], decode: Decode, marker: Sequence[int], marker_text: str
 ) -> list[tuple[str, str]]:
     """The texts of sequences, each with its part after the reasoning.
@@ -47,7 +47,7 @@ def decode_all(
     """
     ends = [reasoning_ends_at(ids, marker) for ids in sequences]
     tails = [ids[end:] for ids, end in zip(sequences, ends, strict=True) if end and ids[end:]]
-    decoded = iter(decode([*sequences, *tails]))
+    decoded = iter(await decode([*sequences, *tails]))
     texts = [next(decoded) for _ in sequences]
     pairs = []
     for ids, end, text in zip(sequences, ends, texts, strict=True):

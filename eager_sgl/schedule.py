@@ -17,6 +17,7 @@ import heapq
 import math
 from bisect import bisect_left
 from collections.abc import Sequence as Items
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,12 +79,14 @@ class Decision:
         monitored: segments that continue, and may branch.
         free: segments that continue, and can no longer branch.
         entropy_histogram: at an adaptive θ, once all sequences have ended; else None.
+        bid: whether the next round may begin, once that is decided; None if nothing waits for it.
     """
 
     leaves: tuple[Leaf, ...]
     monitored: tuple[Monitored, ...]
     free: tuple[Segment, ...]
     entropy_histogram: EntropyHistogram | None = None
+    bid: Future[bool] | None = None
 
     @property
     def num_alive(self) -> int:
@@ -196,17 +199,16 @@ def _split(tree: TokenTree, leaves: list[Leaf], parent: Leaf, point: BranchPoint
 
 
 def sequences_of(leaves: Items[Leaf]) -> tuple[Sequence, ...]:
-    """The sequences of finished leaves, without texts."""
+    """The sequences of leaves, without texts; unfinished ones end with "abort"."""
     return tuple(_sequence(leaf) for leaf in leaves)
 
 
 def _sequence(leaf: Leaf) -> Sequence:
-    assert leaf.segment.finish_reason is not None, f"sequence {leaf.index} has not ended"
     raw = sum(leaf.segment.path_raw_logprobs())
     return Sequence(
         token_ids=tuple(leaf.segment.path()),
         logprobs=tuple(leaf.segment.path_logprobs()),
-        finish_reason=leaf.segment.finish_reason,
+        finish_reason=leaf.segment.finish_reason or "abort",
         parent=leaf.parent,
         branch=leaf.branch,
         entropies=tuple(leaf.segment.path_entropies()),

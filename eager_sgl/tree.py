@@ -204,7 +204,7 @@ class TokenTree:
         start = segment.end if start is None else start
         tokens = generation.token_ids[segment.end - start :]
         if generation.reported is None:
-            self._append_read(segment, generation, tokens)
+            self._append_read(segment, generation.after(segment.end - start))
         else:
             self._extend(segment, tokens, _unknown(tokens), _unknown(tokens))
             segment.raw_logprobs += _unknown(tokens)
@@ -219,9 +219,10 @@ class TokenTree:
         elif generation.finish_reason == "length" and len(generation.token_ids) < num_asked:
             segment.finish_reason = "length"
 
-    def _append_read(self, segment: Segment, generation: Generation, tokens: Sequence[int]) -> None:
+    def _append_read(self, segment: Segment, generation: Generation) -> None:
         """Append tokens with the distributions of all their steps, or of none."""
-        start, logprobs = segment.end, _unknown(tokens)
+        start, tokens = segment.end, generation.token_ids
+        logprobs = _unknown(tokens)
         if generation.logprobs is not None:
             logprobs = generation.logprobs.tolist()
         signals = StepSignals(_unknown(tokens), [])

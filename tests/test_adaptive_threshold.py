@@ -18,10 +18,9 @@ from eager_sgl import (
     EagerInit,
     SamplingConfig,
     SearchConfig,
-    generate,
 )
 from eager_sgl.adaptive_threshold import BIN, NUM_CHAINS
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 entropy = st.floats(0, math.log(20))
@@ -78,10 +77,7 @@ def test_counts_of_many_threads_add_up() -> None:
 def draw(server: ScriptedServer, adaptive_threshold: AdaptiveThreshold, seed: int) -> Any:
     server.restart(seed)
     endpoint = endpoint_of(server)
-    state = generate.run(
-        prompt=(9,), method=EagerInit(CONFIG, adaptive_threshold), backend=endpoint
-    )
-    return state.ret_value
+    return run_method(EagerInit(CONFIG, adaptive_threshold), endpoint, (9,))
 
 
 def test_theta_is_constant_for_a_prompt_and_all_branches_reach_it() -> None:

@@ -23,14 +23,13 @@ from eager_sgl import (
     TokenCounts,
     TokenLedger,
     VoteUncertainty,
-    generate,
 )
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
 from programs.together import answer_together
 from programs.vote import tried
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
@@ -125,7 +124,7 @@ def test_a_valid_priority_searches(priority: Any) -> None:
     endpoint = endpoint_of(ScriptedServer(mixed_distribution(1)))
     config = SearchConfig(max_sequences=6, top_k=VOCABULARY, reasoning_end=None, sampling=SAMPLING)
     method = BestFirst(config, priority=priority)
-    generated = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
+    generated = run_method(method, endpoint, (9,))
     assert len(generated.sequences) > 1
 
 
@@ -159,7 +158,7 @@ def run(server: ScriptedServer | None = None, **arguments: Any) -> PromptResult:
         "sampling": SAMPLING,
     }
     method = BestFirst(SearchConfig(**config), **arguments)
-    result: PromptResult = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
+    result: PromptResult = run_method(method, endpoint, (9,))
     return result
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from eager_sgl import EagerInit, SamplingConfig, generate, resume
-from tests.fakes.endpoint import endpoint_of
+from eager_sgl import EagerInit, SamplingConfig
+from tests.fakes.endpoint import endpoint_of, resume_method, run_method
 from tests.fakes.runs import config_of, run
 from tests.fakes.scripted import ScriptedServer
 
@@ -15,7 +15,7 @@ def run_deferred(scripted: ScriptedServer, **arguments: Any) -> Any:
     endpoint = endpoint_of(scripted)
     scripted.restart(seed=0)
     config = config_of(threshold=0.8, max_sequences=2, deferred_threshold=0.4, **arguments)
-    return endpoint, generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
+    return endpoint, run_method(EagerInit(config), endpoint, (9,))
 
 
 def test_deferred_branches_lie_on_the_sequences_and_their_token_is_untried(
@@ -49,23 +49,20 @@ def test_branches_below_the_threshold_are_listed_but_never_taken(scripted: Scrip
     greedy = SamplingConfig(temperature=0, max_new_tokens=9)
     plain = config_of(threshold=1.3, max_sequences=16, sampling=greedy)
     keeping = replace(plain, deferred_threshold=0.3)
-    trees = [
-        generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
-        for config in (plain, keeping)
-    ]
+    trees = [run_method(EagerInit(config), endpoint, (9,)) for config in (plain, keeping)]
     assert [s.token_ids for s in trees[0].sequences] == [s.token_ids for s in trees[1].sequences]
     assert not trees[1].saturated
     assert trees[1].deferred
     assert all(0.3 <= deferred.point.entropy < 1.3 for deferred in trees[1].deferred)
-    state = resume.run(
-        prompt=(9,),
+    state = resume_method(
+        endpoint,
+        (9,),
         result=trees[1],
         num_sequences=2,
         sampling=greedy,
         threshold=trees[1].deferred[0].point.entropy,
-        backend=endpoint,
     )
-    assert len(state.ret_value.sequences) == 1
+    assert len(state.sequences) == 1
 
 
 def test_resuming_opens_the_best_deferred_branches_on_cached_prefixes(
@@ -74,10 +71,8 @@ def test_resuming_opens_the_best_deferred_branches_on_cached_prefixes(
     endpoint, result = run_deferred(scripted)
     sampling = config_of().sampling
     scripted.requests.clear()
-    state = resume.run(
-        prompt=(9,), result=result, num_sequences=3, sampling=sampling, backend=endpoint
-    )
-    extra = state.ret_value
+    state = resume_method(endpoint, (9,), result=result, num_sequences=3, sampling=sampling)
+    extra = state
     assert len(extra.sequences) == min(3, len(result.deferred))
     for sequence, deferred in zip(extra.sequences, result.deferred, strict=False):
         before = result.sequences[sequence.parent].token_ids[: sequence.branch.position]
@@ -92,9 +87,7 @@ def test_resuming_opens_the_best_deferred_branches_on_cached_prefixes(
 def test_without_deferred_branches_there_is_nothing_to_resume(scripted: ScriptedServer) -> None:
     endpoint = endpoint_of(scripted)
     config = config_of(threshold=1.6, max_sequences=4)
-    result = generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
+    result = run_method(EagerInit(config), endpoint, (9,))
     assert result.deferred == ()
-    state = resume.run(
-        prompt=(9,), result=result, num_sequences=3, sampling=config.sampling, backend=endpoint
-    )
-    assert state.ret_value.sequences == ()
+    state = resume_method(endpoint, (9,), result=result, num_sequences=3, sampling=config.sampling)
+    assert state.sequences == ()

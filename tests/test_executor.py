@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import EagerInit, FullParallel, SamplingConfig, generate
+from eager_sgl import EagerInit, FullParallel, SamplingConfig
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerUnreachableError
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.runs import config_of, run
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
@@ -22,9 +22,7 @@ def test_a_request_prefills_one_token_and_the_prompt_is_prefilled_once(model: in
     server = ScriptedServer(mixed_distribution(model), prompt=(9, 9, 9))
     endpoint = endpoint_of(server)
     server.restart(seed=0)
-    result = generate.run(
-        prompt=(9, 9, 9), method=EagerInit(config_of()), backend=endpoint
-    ).ret_value
+    result = run_method(EagerInit(config_of()), endpoint, (9, 9, 9))
     assert result.counts.prefilled == len(result.prompt_ids) + result.counts.requests - 1
 
 
@@ -56,7 +54,7 @@ def test_a_failure_reaches_the_caller_and_stops_the_others(
     monkeypatch.setattr(scripted, "post", fail_for_one_of_four)
     monkeypatch.setattr(scripted, "notify", notify)
     with pytest.raises(ServerUnreachableError, match="gone"):
-        generate.run(prompt=(9,), method=FullParallel(config_of().sampling, 4), backend=endpoint)
+        run_method(FullParallel(config_of().sampling, 4), endpoint, (9,))
     assert 1 <= len(scripted.notified) <= 4
     for thread in set(threading.enumerate()) - before:  # of the scripted server
         thread.join(10)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from eager_sgl.executor import MAX_FRUITLESS
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
@@ -14,14 +15,11 @@ from eager_sgl import (
     FullParallel,
     PromptResult,
     SamplingConfig,
-    generate,
-    resume,
 )
 from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
-from eager_sgl.executor import MAX_FRUITLESS
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, resume_method, run_method
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 from tests.fakes.searches import search_of
@@ -33,25 +31,23 @@ FIELDS: dict[str, Any] = {"top_k": VOCABULARY, "max_sequences": 6, "sampling": G
 
 
 def in_parallel(endpoint: TokenEndpoint) -> ProgramState:
-    return generate.run(prompt=(9,), method=FullParallel(GREEDY, 3), backend=endpoint)
+    return run_method(FullParallel(GREEDY, 3), endpoint, (9,))
 
 
 def with_extras(endpoint: TokenEndpoint) -> ProgramState:
     config = EagerConfig(threshold=1.4, deferred_threshold=0.7, **FIELDS | {"max_sequences": 2})
-    result = generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint).ret_value
-    return resume.run(
-        prompt=(9,), result=result, num_sequences=3, sampling=GREEDY, backend=endpoint
-    )
+    result = run_method(EagerInit(config), endpoint, (9,))
+    return resume_method(endpoint, (9,), result=result, num_sequences=3, sampling=GREEDY)
 
 
 def eager(**arguments: Any) -> Program:
     config = EagerConfig(threshold=0.9, **FIELDS, **arguments)
-    return lambda endpoint: generate.run(prompt=(9,), method=EagerInit(config), backend=endpoint)
+    return lambda endpoint: run_method(EagerInit(config), endpoint, (9,))
 
 
 def searching(order: str) -> Program:
     method = search_of(order, **FIELDS)
-    return lambda endpoint: generate.run(prompt=(9,), method=method, backend=endpoint)
+    return lambda endpoint: run_method(method, endpoint, (9,))
 
 
 PROGRAMS: dict[str, Program] = {

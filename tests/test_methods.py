@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from eager_sgl import EagerInit, FullParallel, SamplingConfig, generate
-from tests.fakes.endpoint import endpoint_of
+from eager_sgl import EagerInit, FullParallel, SamplingConfig
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.runs import config_of, run
 from tests.fakes.scripted import EOS, ScriptedServer, mixed_distribution
 
@@ -57,7 +57,7 @@ def test_full_parallel_shares_the_prompt_and_nothing_else(scripted: ScriptedServ
     endpoint = endpoint_of(scripted)
     scripted.restart(seed=0)
     sampling = SamplingConfig(temperature=0.8, top_p=0.8, max_new_tokens=9)
-    result = generate.run(prompt=(9,), method=FullParallel(sampling, 6), backend=endpoint).ret_value
+    result = run_method(FullParallel(sampling, 6), endpoint, (9,))
     counts = result.counts
     assert len({s.token_ids for s in result.sequences}) > 1
     assert counts.generated == counts.unique == counts.naive
@@ -67,9 +67,7 @@ def test_full_parallel_shares_the_prompt_and_nothing_else(scripted: ScriptedServ
 
 def test_full_parallel_needs_a_sequence(scripted: ScriptedServer) -> None:
     with pytest.raises(ValueError, match="max_sequences is 0"):
-        generate.run(
-            prompt=(9,), method=FullParallel(SamplingConfig(), 0), backend=endpoint_of(scripted)
-        )
+        run_method(FullParallel(SamplingConfig(), 0), endpoint_of(scripted), (9,))
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 2, 4])
@@ -83,6 +81,6 @@ def test_sequences_end_where_the_context_does(chunk_tokens: int) -> None:
         EagerInit(config_of(chunk_tokens=chunk_tokens)),
         FullParallel(config_of().sampling, 3),
     ):
-        result = generate.run(prompt=server.prompt, method=method, backend=endpoint).ret_value
+        result = run_method(method, endpoint, server.prompt)
         lengths = [len(s.token_ids) for s in result.sequences if s.finish_reason == "length"]
         assert set(lengths) == {4}

@@ -13,11 +13,10 @@ from eager_sgl import (
     Ledger,
     continue_from,
     eager_generate,
-    generate,
     set_prompt,
 )
 from eager_sgl.errors import RequestRejectedError
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.runs import config_of
 from tests.fakes.scripted import ScriptedServer
 
@@ -25,12 +24,7 @@ from tests.fakes.scripted import ScriptedServer
 def test_an_account_caps_and_records_the_sequences(scripted: ScriptedServer) -> None:
     ledger, endpoint = Ledger(10), endpoint_of(scripted)
     with ledger.reserve(3) as account:
-        state = generate.run(
-            prompt=(9,),
-            method=EagerInit(config_of(threshold=0.8)),
-            account=account,
-            backend=endpoint,
-        )
+        state = run_method(EagerInit(config_of(threshold=0.8)), endpoint, (9,), account=account)
         assert account.spent == len(state.ret_value.sequences) == 3
     assert (ledger.spent, ledger.reserved, ledger.free) == (3, 0, 7)
 
@@ -41,21 +35,18 @@ def test_one_account_serves_several_calls(scripted: ScriptedServer) -> None:
     method = EagerInit(config_of(threshold=0.8))
     arguments = {"prompt": (9,), "method": method, "backend": endpoint}
     with ledger.reserve(6) as account:
-        first = generate.run(**arguments, account=account).ret_value
-        second = generate.run(**arguments, account=account).ret_value
+        first = run_method(account=account, **arguments)
+        second = run_method(account=account, **arguments)
         assert (len(first.sequences), len(second.sequences)) == (4, 2)
         assert account.spent == 6
         with pytest.raises(ValueError, match="6 sequences are all spent"):
-            generate.run(**arguments, account=account)
+            run_method(account=account, **arguments)
 
 
 def test_progress_is_reported_until_all_sequences_have_ended(scripted: ScriptedServer) -> None:
     seen, endpoint = [], endpoint_of(scripted)
-    state = generate.run(
-        prompt=(9,),
-        method=EagerInit(config_of()),
-        on_progress=lambda *progress: seen.append(progress),
-        backend=endpoint,
+    state = run_method(
+        EagerInit(config_of()), endpoint, (9,), on_progress=lambda *progress: seen.append(progress)
     )
     generated = [counts.generated for counts, _ in seen]
     assert generated == sorted(generated)
@@ -65,11 +56,7 @@ def test_progress_is_reported_until_all_sequences_have_ended(scripted: ScriptedS
 
 def test_another_backend_is_refused() -> None:
     with pytest.raises(ValueError, match=r"eager_sgl\.connect"):
-        generate.run(
-            prompt="x",
-            method=EagerInit(config_of()),
-            backend=sgl.lang.backend.base_backend.BaseBackend(),
-        )
+        run_method(EagerInit(config_of()), sgl.lang.backend.base_backend.BaseBackend(), "x")
 
 
 def test_a_program_branches_from_its_state_and_continues_from_a_sequence(
@@ -146,11 +133,11 @@ def test_a_prompt_cannot_follow_text(scripted: ScriptedServer) -> None:
 @pytest.mark.parametrize("empty", ["", (), []])
 def test_an_empty_prompt_is_refused(scripted: ScriptedServer, empty: Any) -> None:
     with pytest.raises(ValueError, match="empty"):
-        generate.run(prompt=empty, method=EagerInit(config_of()), backend=endpoint_of(scripted))
+        run_method(EagerInit(config_of()), endpoint_of(scripted), empty)
 
 
 def test_a_prompt_that_fills_the_context_is_refused(scripted: ScriptedServer) -> None:
     endpoint = endpoint_of(scripted)
     prompt = (9,) * endpoint.profile.context_length
     with pytest.raises(RequestRejectedError, match=f"{len(prompt)} tokens.*{len(prompt)}"):
-        generate.run(prompt=prompt, method=EagerInit(config_of()), backend=endpoint)
+        run_method(EagerInit(config_of()), endpoint, prompt)

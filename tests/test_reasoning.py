@@ -12,10 +12,9 @@ from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.transport import Transport
 from eager_sgl.methods import EagerInit, FullParallel
-from eager_sgl.program import generate, resume
 from eager_sgl.reasoning import decode_all, reasoning_ends_at
 from eager_sgl.tree import TokenTree
-from tests.fakes.endpoint import endpoint_of
+from tests.fakes.endpoint import endpoint_of, resume_method, run_method
 from tests.fakes.scripted import CLOSE, ScriptedServer, mixed_distribution
 
 SPECIAL = {90: "", 91: ""}  # decoded, they leave nothing
@@ -123,12 +122,12 @@ def test_every_method_gives_final_texts(scripted: ScriptedServer) -> None:
         threshold=0.8, top_k=5, max_sequences=6, sampling=sampling, deferred_threshold=0.4
     )
     common = {"prompt": (9,), "backend": endpoint}
-    first = generate.run(**common, method=EagerInit(config)).ret_value
+    first = run_method(method=EagerInit(config), **common)
     again = {"sampling": sampling, "num_sequences": 6}
     results = [
         first,
-        generate.run(**common, method=FullParallel(sampling, 6)).ret_value,
-        resume.run(**common, **again, result=first).ret_value,
+        run_method(method=FullParallel(sampling, 6), **common),
+        resume_method(result=first, **common, **again),
     ]
     sequences = [sequence for result in results for sequence in result.sequences]
     assert [s.final_text for s in sequences] == [expected(s.token_ids) for s in sequences]
@@ -139,7 +138,7 @@ def test_without_a_marker_the_final_text_is_the_whole_text(scripted: ScriptedSer
     sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=24)
     method = FullParallel(sampling, 6, reasoning_end=None)
     endpoint = endpoint_of(scripted)
-    result = generate.run(prompt=(9,), method=method, backend=endpoint).ret_value
+    result = run_method(method, endpoint, (9,))
     assert all(sequence.final_text == sequence.text for sequence in result.sequences)
 
 

@@ -98,6 +98,7 @@ class TokenLedger:
             bidder.spent = spent
             self._yet_to_bid.discard(bidder)
             self._running.pop(bidder, None)
+            self._waiting.pop(bidder, None)
             if bid is not None:
                 self._waiting[bidder] = bid
             self._decide()
@@ -137,18 +138,14 @@ class Bidder:
         self.share = share
         self.spent = 0
 
-    def ask(self, spent: int, value: float, expected: float) -> bool:
-        """Bid for a round, and wait for the decision; a refusal is final.
+    def offer(self, spent: int, value: float, expected: float) -> Future[bool]:
+        """Bid for a round; the decision, once it is made. A refusal is final.
 
         Args:
             spent: tokens that the search has generated so far.
             value: of the round by `utility`.
             expected: tokens that the round is expected to cost.
         """
-        return self.offer(spent, value, expected).result()
-
-    def offer(self, spent: int, value: float, expected: float) -> Future[bool]:
-        """Bid as `ask` does, without waiting."""
         bid = _Bid(value, expected)
         self._ledger._settle(self, spent, bid)
         return bid.outcome

@@ -29,6 +29,7 @@ from eager_sgl.embedded.arguments import Arguments, plain_arguments
 from eager_sgl.embedded.environment import server_environment
 from eager_sgl.embedded.log import PORT_TAKEN, end_of_log, open_private, read_log, stages_in
 from eager_sgl.embedded.process import ARGUMENTS_FILE, DEATH_FILE, how_it_ended
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import RuntimeStartError, RuntimeStoppedError
 
@@ -160,7 +161,7 @@ class EmbeddedRuntime:
         transport, stage = Transport(self.url), "importing SGLang"
         self._report(stage)
         with self.log_path.open(errors="replace") as log:
-            while not transport.is_healthy():
+            while not run(transport.is_healthy()):
                 if process.poll() is not None:
                     raise self._start_error(f"stopped while {stage}: {self._death(process)}")
                 if time.monotonic() > deadline:

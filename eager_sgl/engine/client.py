@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any, TypeVar
 
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.gate.parameters import Gate
-from eager_sgl.engine.limits import UNREPEATED
+from eager_sgl.engine.limits import PATIENT, UNREPEATED, Patience
+from eager_sgl.engine.loop import spawn
+from eager_sgl.engine.pace import Pace
 from eager_sgl.engine.probe import ServerProfile, is_stop_token, probe
 from eager_sgl.engine.protocol import (
     Json,
@@ -23,9 +29,11 @@ from eager_sgl.engine.requests import Request, RequestHandle, Submission
 from eager_sgl.engine.shapes import shown
 from eager_sgl.engine.text_answers import TextAnswer, parse_score, parse_text_answer
 from eager_sgl.engine.transport import Transport
-from eager_sgl.errors import RequestRejectedError, ServerUnsuitableError
+from eager_sgl.errors import BrokenAnswerError, ServerUnsuitableError
 
 __all__ = ["Prompt", "TokenClient"]
+
+_T = TypeVar("_T")
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Plain text, token ids, or chat messages for the model's own template."""
@@ -36,25 +44,48 @@ class TokenClient:
 
     Args:
         transport: sends the requests.
-        profile: of the server; probed with real requests if None.
+        profile: of the server.
         chat_options: fields of `/tokenize` for chat messages, such as `reasoning_effort`.
+        patience: how often requests for tokens are tried.
+
+    Attributes:
+        pace: tokens per second of a running sequence.
     """
 
     def __init__(
         self,
         transport: Transport,
-        profile: ServerProfile | None = None,
+        profile: ServerProfile,
         chat_options: Mapping[str, object] | None = None,
+        patience: Patience = PATIENT,
     ) -> None:
         self.transport = transport
-        self.profile = profile or probe(transport)
+        self.profile = profile
+        self.pace = Pace()
         self._chat_options = dict(chat_options or {})
+        self._patience = patience
         self._markers: dict[str, tuple[int, ...]] = {}
         self._stop_tokens: dict[int, bool] = {}
+        self._asked: dict[tuple[object, ...], asyncio.Task[Any]] = {}
+
+    @classmethod
+    async def connect(
+        cls,
+        transport: Transport,
+        chat_options: Mapping[str, object] | None = None,
+        patience: Patience = PATIENT,
+    ) -> TokenClient:
+        """A client of a server that was probed with real requests.
+
+        Raises:
+            ServerUnsuitableError: the radix cache does not serve `input_ids` prefixes.
+            ServerError: the server does not answer, or not as SGLang does.
+        """
+        return cls(transport, await probe(transport), chat_options, patience)
 
     # Tokens and texts
 
-    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+    async def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """A prompt's token ids.
 
         Args:
@@ -66,49 +97,59 @@ class TokenClient:
             ValueError: the prompt is empty.
         """
         if isinstance(prompt, str):
-            ids = self._tokenize({"prompt": prompt}) if prompt else ()
+            ids = await self._tokenize({"prompt": prompt}) if prompt else ()
         elif isinstance(prompt, Mapping):
             raise ValueError(f"the prompt is {shown(prompt)}; put a message into a list")
         elif isinstance(prompt, list | tuple) and any(isinstance(m, Mapping) for m in prompt):
             if wrong := [m for m in prompt if not isinstance(m, Mapping)]:
                 raise ValueError(f"the prompt holds {shown(wrong[0])} among its chat messages")
-            ids = self._tokenize({"messages": list(prompt), **self._chat_options})
+            ids = await self._tokenize({"messages": list(prompt), **self._chat_options})
         else:
             ids = self.require_known("the prompt", prompt)
         if not ids:
             raise ValueError("the prompt is empty; it needs at least one token")
         return ids
 
-    def encode_more(self, text: str) -> tuple[int, ...]:
+    async def encode_more(self, text: str) -> tuple[int, ...]:
         """Token ids of text inside a prompt: no special tokens are added at its start."""
-        return self._tokenize({"prompt": text, "add_special_tokens": False})
+        return await self._tokenize({"prompt": text, "add_special_tokens": False})
 
-    def _tokenize(self, body: Json) -> tuple[int, ...]:
-        return self.transport.post("/tokenize", lambda: body, tokens_of)
+    async def _tokenize(self, body: Json) -> tuple[int, ...]:
+        return await self.transport.post("/tokenize", lambda: body, tokens_of)
 
-    def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+    async def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The texts of several token sequences, special tokens left out."""
         lists = [list(self.require_known("a sequence", ids)) for ids in sequences]
         body = {"tokens": lists, "skip_special_tokens": True}
-        return self.transport.post(
+        return await self.transport.post(
             "/detokenize", lambda: body, partial(texts_of, number=len(lists))
         )
 
-    def marker(self, text: str | None) -> tuple[int, ...]:
+    async def marker(self, text: str | None) -> tuple[int, ...]:
         """The tokens of a marker in the model's output, such as `</think>`."""
         if not text:
             return ()
         if text not in self._markers:
-            self._markers[text] = self.encode_more(text)
+            self._markers[text] = await self._once(text, lambda: self.encode_more(text))
         return self._markers[text]
+
+    async def _once(self, key: object, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """The answer to a question that several tasks may have at the same time."""
+        place = os.getpid(), asyncio.get_running_loop(), key
+        if place not in self._asked:
+            self._asked[place] = task = spawn(ask())
+            task.add_done_callback(lambda _: self._asked.pop(place))
+        # A task that stops waiting leaves the question to the others.
+        answer: _T = await asyncio.shield(self._asked[place])
+        return answer
 
     # Facts of the model
 
-    def is_answering(self) -> bool:
+    async def is_answering(self) -> bool:
         """Whether the server is up: one request with a short timeout, which is not repeated."""
-        return self.transport.is_answering()
+        return await self.transport.is_answering()
 
-    def is_stop_token(self, token_id: int) -> bool:
+    async def is_stop_token(self, token_id: int) -> bool:
         """Whether the model ends a sequence with this token; one request per token.
 
         Raises:
@@ -116,8 +157,14 @@ class TokenClient:
         """
         if token_id not in self._stop_tokens:
             self.require_known("the token", (token_id,))
-            self._stop_tokens[token_id] = is_stop_token(self.transport, token_id)
+            self._stop_tokens[token_id] = await self._once(
+                token_id, lambda: is_stop_token(self.transport, token_id)
+            )
         return self._stop_tokens[token_id]
+
+    def knows_stop_token(self, token_id: int) -> bool | None:
+        """The answer of `is_stop_token` without a request; None if it was not asked before."""
+        return self._stop_tokens.get(token_id)
 
     def require_known(self, noun: str, token_ids: object) -> tuple[int, ...]:
         """Token ids of the model; others may kill the server.
@@ -134,20 +181,6 @@ class TokenClient:
     def top_k(self, top_k: int) -> int:
         """K, capped at the size of the vocabulary."""
         return min(top_k, self.profile.vocabulary_size)
-
-    def room_for(self, num_prompt_tokens: int) -> int:
-        """The tokens that the context leaves after a prompt, at least 1.
-
-        Raises:
-            RequestRejectedError: the context leaves none.
-        """
-        room = self.profile.context_length - num_prompt_tokens
-        if room < 1:
-            raise RequestRejectedError(
-                f"the prompt has {num_prompt_tokens} tokens, which leaves no room in the model's "
-                f"context of {self.profile.context_length}; shorten it"
-            )
-        return room
 
     def gate(self, config: EagerConfig) -> Gate | None:
         """The entropy gate of a configuration; None if chunks are to be monitored.
@@ -168,46 +201,60 @@ class TokenClient:
 
     # Requests for tokens
 
-    def prefill(self, token_ids: tuple[int, ...]) -> Generation:
+    async def prefill(self, token_ids: tuple[int, ...]) -> Generation:
         """Put tokens into the radix tree."""
         request = Request(self.require_known("the prompt", token_ids), 0, SamplingConfig())
-        return self.transport.post(
+        return await self.transport.post(
             "/generate",
             lambda: request.payload(new_request_id()),
             partial(parse_generation, logprob_temperature=1.0),
         )
 
-    def start(
-        self, request: Request, done: Callable[[Generation | Exception], None]
-    ) -> RequestHandle:
-        """Submit a request for tokens, without waiting for its answer.
+    async def generate(
+        self,
+        request: Request,
+        handle: RequestHandle,
+        receive: Callable[[Generation], None] = lambda generation: None,
+    ) -> Generation:
+        """Wait for the tokens that continue a path.
 
         Args:
             request: its tokens are `require_known` ones.
-            done: receives the answer or the error, in the thread of the connections, which it
-                must not block; with a gate also any number of incomplete answers before. The
-                answer may be `interrupted`: the rest was not generated, or was lost.
+            handle: names the request, for `abort`.
+            receive: called with incomplete answers, of a request that is a stream.
+
+        Returns:
+            The answer; it may be `interrupted`: the rest was not generated, or was lost.
 
         Raises:
             ValueError: a parameter of the request is outside its range.
+            ServerError: no part of an answer has arrived.
         """
         params = {**request.params(), "top_logprobs_num": request.top_k}
         require_params(params, self.profile.vocabulary_size, len(request.token_ids))
-        submission = Submission(request, self.profile.logprobs, done)
-        self.transport.start(
-            "/generate", submission.build, submission.read, submission.finish, submission.receive
-        )
-        return submission.handle
+        submission = Submission(request, self.profile.logprobs, handle, receive)
+        try:
+            return await self.transport.post(
+                "/generate",
+                submission.build,
+                submission.read,
+                submission.receive,
+                self._patience,
+                may_be_partial=True,
+            )
+        except BrokenAnswerError as error:
+            assert submission.latest is not None, "an answer breaks off after a part of it"
+            return replace(submission.latest, interrupted=str(error))
 
-    def abort(self, handle: RequestHandle) -> None:
+    async def abort(self, handle: RequestHandle) -> None:
         """Ask the server to stop a request, whose answer then holds the tokens decoded so far."""
         handle.aborted = True
         if handle.request_id:
-            self.transport.notify("/abort_request", {"rid": handle.request_id})
+            await self.transport.notify("/abort_request", {"rid": handle.request_id})
 
     # Requests for texts
 
-    def generate_text(
+    async def generate_text(
         self,
         token_ids: tuple[int, ...],
         params: Mapping[str, object],
@@ -226,16 +273,16 @@ class TokenClient:
         given = {name: value for name, value in (options or {}).items() if value is not None}
         self.require_known("the state", token_ids)
         require_params({**params, **given}, self.profile.vocabulary_size, len(token_ids))
-        return self.transport.post(
+        return await self.transport.post(
             "/generate",
             lambda: generate_payload(token_ids, params, request_id=new_request_id()) | given,
             parse_text_answer,
             patience=UNREPEATED,
         )
 
-    def score(self, body: Json) -> Json:
+    async def score(self, body: Json) -> Json:
         """The answer to a request for a text's logprobs, as SGLang's `select` sends it."""
-        return self.transport.post(
+        return await self.transport.post(
             "/generate",
             lambda: body | {"rid": new_request_id()},
             partial(parse_score, has_logprobs="return_logprob" in body),

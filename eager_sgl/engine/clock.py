@@ -3,46 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from types import TracebackType
 
 __all__ = ["Clock"]
 
 
 class Clock:
-    """Measures the timeouts of one try.
+    """Ends the code in its context when a timeout expires.
 
     Args:
         total: seconds in total.
         silence: seconds without any byte.
+        grace: seconds that remain after the first expiry; 0 for none.
+        on_expiry: called at the first expiry.
+
+    Raises:
+        TimeoutError: at the end of the context, if a timeout has expired.
     """
 
-    def __init__(self, total: float, silence: float) -> None:
-        self._total, self._silence = total, silence
-        self._started = self._last_bytes = asyncio.get_running_loop().time()
+    def __init__(
+        self,
+        total: float,
+        silence: float,
+        grace: float = 0.0,
+        on_expiry: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._total, self._silence, self._grace = total, silence, grace
+        self._on_expiry = on_expiry
+        self._loop = asyncio.get_running_loop()
+        self._started = self._last_bytes = self._loop.time()
+        self._scope = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+        self.reason = ""
 
     def note_bytes(self) -> None:
         """Restart the timeout of silence: bytes have arrived."""
-        self._last_bytes = asyncio.get_running_loop().time()
+        self._last_bytes = self._loop.time()
 
-    @property
-    def reason(self) -> str:
+    async def __aenter__(self) -> Clock:
+        await self._scope.__aenter__()
+        self._arm()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._scope.__aexit__(kind, error, traceback)
+
+    def _arm(self) -> None:
+        end = min(self._last_bytes + self._silence, self._started + self._total)
+        if end > self._loop.time():
+            self._timer = self._loop.call_at(end, self._arm)
+            return
+        self.reason = self._describe()
+        self._on_expiry()
+        self._scope.reschedule(self._loop.time() + self._grace)
+
+    def _describe(self) -> str:
         """The timeout that expired, as a clause."""
-        if self._is_silent:
+        if self._last_bytes + self._silence < self._started + self._total:
             return f"gave no answer within {self._silence:g} s"
         return f"gave no complete answer within {self._total:g} s"
-
-    @property
-    def _is_silent(self) -> bool:
-        return self._last_bytes + self._silence < self._started + self._total
-
-    def _remaining(self) -> float:
-        end = min(self._last_bytes + self._silence, self._started + self._total)
-        return end - asyncio.get_running_loop().time()
-
-    async def expires_before(self, task: asyncio.Future[Any]) -> bool:
-        """Wait for a task; whether a timeout expired first."""
-        while (remaining := self._remaining()) > 0:
-            await asyncio.wait({task}, timeout=remaining)
-            if task.done():
-                return False
-        return True

@@ -1,8 +1,8 @@
-"""The HTTP connections of a process, served by one thread.
+"""The HTTP connections to a server.
 
-A waiting request costs a socket and a few objects. A forked process starts a new thread and new
-connections at its first request: threads do not survive a fork, and two processes that read from
-the same connection would take each other's answers.
+A waiting request costs a socket and a few objects. Every event loop has connections of its own, and
+so has a forked process: two processes that read from the same connection would take each other's
+answers.
 """
 
 from __future__ import annotations
@@ -11,25 +11,22 @@ import asyncio
 import contextlib
 import json
 import os
-import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 import aiohttp
 import orjson
 
 from eager_sgl.engine.limits import CLOSE_TIMEOUT, CONNECT_TIMEOUT
+from eager_sgl.engine.loop import io_loop, is_io_thread
 from eager_sgl.engine.protocol import event_status
 from eager_sgl.engine.shapes import ShapeError
 
 __all__ = ["Connections", "Reply"]
 
-_T = TypeVar("_T")
-
 _EVENT_START, _EVENT_END, _DONE = b"data: ", b"\n\n", b"data: [DONE]"
-_IO_THREAD = "eager_sgl.io"
-_running: set[asyncio.Task[None]] = set()
+_Loop = asyncio.AbstractEventLoop
 
 
 class Reply(NamedTuple):
@@ -40,7 +37,7 @@ class Reply(NamedTuple):
 
 
 class Connections:
-    """Kept-alive connections, usable from any thread and in forked processes.
+    """Kept-alive connections, usable from any event loop and in forked processes.
 
     Args:
         headers: sent with every request.
@@ -48,30 +45,29 @@ class Connections:
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
-        # By process: a child leaves its parent's session to the parent, which closes it.
-        self._sessions: dict[int, aiohttp.ClientSession] = {}
+        # A child process leaves its parent's session to the parent, which closes it.
+        self._sessions: dict[tuple[int, _Loop], aiohttp.ClientSession] = {}
         _raise_file_limit()
 
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine in the thread of the connections, and wait for its result."""
-        return asyncio.run_coroutine_threadsafe(work, io_loop()).result()
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start a coroutine in the thread of the connections."""
-        loop = io_loop()
-        loop.call_soon_threadsafe(_spawn, loop, work)
-
     def _session(self) -> aiohttp.ClientSession:
-        """The session of this process; for the thread of the connections only."""
-        process = os.getpid()
-        if process not in self._sessions:
-            self._sessions[process] = session = aiohttp.ClientSession(
+        """The session of the running loop."""
+        loop = asyncio.get_running_loop()
+        key = os.getpid(), loop
+        if key not in self._sessions:
+            self._sessions[key] = session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-            weakref.finalize(self, _close, session, asyncio.get_running_loop(), process)
-        return self._sessions[process]
+            if is_io_thread():
+                weakref.finalize(self, _close, session, loop, key[0])
+        return self._sessions[key]
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        session = self._sessions.pop((os.getpid(), asyncio.get_running_loop()), None)
+        if session is not None:
+            await session.close()
 
     async def exchange(
         self,
@@ -137,44 +133,12 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield event.removeprefix(_EVENT_START)
 
 
-# The thread
-
-
-_starting = threading.Lock()
-_loops: list[asyncio.AbstractEventLoop] = []
-
-
-def io_loop() -> asyncio.AbstractEventLoop:
-    """The event loop of the thread that serves all connections of this process."""
-    with _starting:
-        if not _loops:
-            _loops.append(asyncio.new_event_loop())
-            threading.Thread(target=_loops[0].run_forever, name=_IO_THREAD, daemon=True).start()
-        return _loops[0]
-
-
-def _forget_the_thread() -> None:
-    """A forked process inherits the loop, and perhaps a held lock, but no thread."""
-    global _starting, _loops
-    _starting, _loops = threading.Lock(), []
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_the_thread)
-
-
-def _spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
-    task = loop.create_task(work)
-    # The loop itself holds its tasks weakly.
-    _running.add(task)
-    task.add_done_callback(_running.discard)
-
-
-def _close(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop, process: int) -> None:
-    if process != os.getpid():
+def _close(session: aiohttp.ClientSession, loop: _Loop, process: int) -> None:
+    """Close a session of the thread of the connections."""
+    if process != os.getpid() or loop is not io_loop():
         return
     closing = asyncio.run_coroutine_threadsafe(session.close(), loop)
-    if threading.current_thread().name != _IO_THREAD:
+    if not is_io_thread():
         with contextlib.suppress(TimeoutError):
             closing.result(CLOSE_TIMEOUT)
 

@@ -15,9 +15,11 @@ from dataclasses import replace
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
-from eager_sgl.engine.client import Prompt
+from eager_sgl.engine.client import Prompt, TokenClient
 from eager_sgl.engine.interpreter import InterpreterBackend
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
+from eager_sgl.engine.loop import run
+from eager_sgl.engine.replicas import Replicas
 from eager_sgl.engine.states import StateTokens, keep_tokens, tokens_in
 from eager_sgl.engine.transport import Transport
 
@@ -61,7 +63,7 @@ def connect(
         silence_timeout=silence_timeout,
         router=router,
     )
-    return TokenEndpoint(transport, chat_options=chat_options)
+    return TokenEndpoint(run(TokenClient.connect(transport, chat_options)))
 
 
 def endpoint_of(state: ProgramState) -> TokenEndpoint:
@@ -82,13 +84,30 @@ class TokenEndpoint(InterpreterBackend):
     """The backend of SGLang programs on a connected server; made by `connect`.
 
     Attributes:
+        client: sends the requests.
         profile: facts about the server that `connect` probed.
     """
+
+    def __init__(self, client: TokenClient) -> None:
+        super().__init__(client)
+        self.replicas = Replicas([client])
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """The token ids of a prompt; see `TokenClient.encode`."""
+        return run(self.client.encode(prompt))
+
+    def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of several token sequences, special tokens left out."""
+        return run(self.client.decode(sequences))
+
+    def is_answering(self) -> bool:
+        """Whether the server is up: one request with a short timeout, which is not repeated."""
+        return run(self.client.is_answering())
 
     def token_ids(self, state: ProgramState) -> tuple[int, ...]:
         """The token ids of a state's whole text."""
         state.sync()
-        return tokens_in(state.stream_executor, self).ids
+        return tokens_in(state.stream_executor, self.client).ids
 
     def set_prompt(self, state: ProgramState, prompt: Prompt) -> None:
         """Start a state with the tokens of a prompt; its text starts after the prompt.
@@ -104,7 +123,7 @@ class TokenEndpoint(InterpreterBackend):
     def append_tokens(self, state: ProgramState, token_ids: Sequence[int], text: str) -> None:
         """Append generated tokens and their text to a state."""
         state.sync()
-        tokens = tokens_in(state.stream_executor, self).extended(token_ids, text)
+        tokens = tokens_in(state.stream_executor, self.client).extended(token_ids, text)
         state += text
         state.sync()
         keep_tokens(state.stream_executor, replace(tokens, from_text=False))

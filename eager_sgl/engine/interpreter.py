@@ -6,10 +6,11 @@ all come from its text.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sglang.lang.backend.runtime_endpoint import RuntimeEndpoint
@@ -20,17 +21,15 @@ from sglang.lang.ir import SglSamplingParams
 
 from eager_sgl.engine.checks import require_params
 from eager_sgl.engine.client import TokenClient
-from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.states import append_answer, keep_tokens, require_text, tokens_in
 from eager_sgl.engine.text_answers import TextAnswer
-from eager_sgl.engine.transport import Transport
 from eager_sgl.engine.workers import end_states_at_exit, join_worker, raising_in_program
 from eager_sgl.errors import ServerError, ServerUnreachableError
 
 __all__ = ["InterpreterBackend"]
 
-_MAX_CONCURRENT_TEXTS = 64
 _TEXT_OPTIONS = (
     "return_logprob",
     "logprob_start_len",
@@ -39,17 +38,17 @@ _TEXT_OPTIONS = (
 )
 
 
-class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
-    """A token client that SGLang's interpreter calls, in the worker thread of a state."""
+class InterpreterBackend(RuntimeEndpoint):  # type: ignore[misc]
+    """A backend that SGLang's interpreter calls, in the worker thread of a state.
 
-    def __init__(
-        self,
-        transport: Transport,
-        profile: ServerProfile | None = None,
-        chat_options: Mapping[str, object] | None = None,
-    ) -> None:
+    Args:
+        client: sends the requests, in the thread of the connections.
+    """
+
+    def __init__(self, client: TokenClient) -> None:
         # RuntimeEndpoint's constructor requests a deprecated route, through unpooled connections.
-        TokenClient.__init__(self, transport, profile, chat_options)
+        transport = client.transport
+        self.client, self.profile = client, client.profile
         self.support_concate_and_append = False
         self.base_url, self.api_key, self.verify = transport.url, transport.api_key, None
         self.model_info = {"model_path": self.profile.model_path}
@@ -71,7 +70,7 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
                     return super().generate(s, sampling_params)  # type: ignore[no-any-return]
             self._handle_dtype_to_regex(sampling_params)
             answers = self._answers(s, sampling_params, num)
-            append_answer(s, self, answers[0])
+            append_answer(s, self.client, answers[0])
             if num == 1:
                 return answers[0].text, answers[0].meta_info
             return [answer.text for answer in answers], [answer.meta_info for answer in answers]
@@ -82,7 +81,7 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
         """Several texts in concurrent requests, which all find the prefix cached."""
         if num > 1:
             self._prefill_state(s)
-        ids = tokens_in(s, self).ids
+        ids = tokens_in(s, self.client).ids
         params = {
             "skip_special_tokens": global_config.skip_special_tokens_in_output,
             "spaces_between_special_tokens": global_config.spaces_between_special_tokens_in_out,
@@ -90,9 +89,14 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
         }
         options = _text_options(sampling_params)
         if num == 1:
-            return [self.generate_text(ids, params, options)]
-        with ThreadPoolExecutor(min(num, _MAX_CONCURRENT_TEXTS)) as pool:
-            return list(pool.map(lambda _: self.generate_text(ids, params, options), range(num)))
+            return [run(self.client.generate_text(ids, params, options))]
+        return run(self._texts(ids, params, options, num))
+
+    async def _texts(
+        self, ids: tuple[int, ...], params: Json, options: Mapping[str, object], num: int
+    ) -> list[TextAnswer]:
+        ask = partial(self.client.generate_text, ids, params, options)
+        return await asyncio.gather(*(ask() for _ in range(num)))
 
     def _handle_dtype_to_regex(self, sampling_params: SglSamplingParams) -> None:
         # SGLang appends to the stop strings, whatever their type.
@@ -114,7 +118,7 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
     def select(self, s: StreamExecutor, *arguments: Any) -> Any:
         """SGLang's choice between texts, on the state's text."""
         with raising_in_program(s):
-            require_text(s, self, "sgl.select")
+            require_text(s, self.client, "sgl.select")
             return super().select(s, *arguments)
 
     def _generate_http_request(self, s: StreamExecutor, data: Json) -> Json | list[Json]:
@@ -122,8 +126,8 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
         self._add_images(s, data)
         name = "text" if "text" in data else "input_ids"
         if isinstance(data[name], str):
-            return self.score(data)
-        return [self.score(data | {name: value}) for value in data[name]]
+            return run(self.client.score(data))
+        return [run(self.client.score(data | {name: value})) for value in data[name]]
 
     def commit_lazy_operations(self, s: StreamExecutor) -> None:
         """Put the state's tokens into the radix tree, before a fork of several."""
@@ -135,9 +139,9 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
                 super().commit_lazy_operations(s)
 
     def _prefill_state(self, s: StreamExecutor) -> None:
-        tokens = tokens_in(s, self)
+        tokens = tokens_in(s, self.client)
         if tokens.num_prefilled < len(tokens.ids) - 1:
-            self.generate_text(tokens.ids, {"max_new_tokens": 0})
+            run(self.client.generate_text(tokens.ids, {"max_new_tokens": 0}))
             keep_tokens(s, replace(tokens, num_prefilled=len(tokens.ids)))
 
     def end_program(self, s: StreamExecutor) -> None:
@@ -147,9 +151,9 @@ class InterpreterBackend(TokenClient, RuntimeEndpoint):  # type: ignore[misc]
     def _require_text_and_params(
         self, s: StreamExecutor, sampling_params: SglSamplingParams, feature: str
     ) -> None:
-        require_text(s, self, feature)
+        require_text(s, self.client, feature)
         params = {**sampling_params.to_srt_kwargs(), **_text_options(sampling_params)}
-        require_params(params, self.profile.vocabulary_size, len(tokens_in(s, self).ids))
+        require_params(params, self.profile.vocabulary_size, len(tokens_in(s, self.client).ids))
 
 
 def _text_options(sampling_params: SglSamplingParams) -> dict[str, object]:

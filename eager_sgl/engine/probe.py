@@ -60,8 +60,22 @@ class ServerProfile:
     vocabulary_size: int
     no_gate: str | None = None
 
+    def room_for(self, num_prompt_tokens: int) -> int:
+        """The tokens that the context leaves after a prompt, at least 1.
 
-def probe(transport: Transport) -> ServerProfile:
+        Raises:
+            RequestRejectedError: the context leaves none.
+        """
+        room = self.context_length - num_prompt_tokens
+        if room < 1:
+            raise RequestRejectedError(
+                f"the prompt has {num_prompt_tokens} tokens, which leaves no room in the model's "
+                f"context of {self.context_length}; shorten it"
+            )
+        return room
+
+
+async def probe(transport: Transport) -> ServerProfile:
     """Request a server's facts, and check its behaviour.
 
     Raises:
@@ -69,31 +83,31 @@ def probe(transport: Transport) -> ServerProfile:
         ServerError: the server does not answer, or not as SGLang does.
     """
     try:
-        return _probe(transport)
+        return await _probe(transport)
     except (MalformedAnswerError, RequestRejectedError) as error:
         raise ServerUnsuitableError(
             f"{transport.url} answers, but not as an SGLang server does ({error})"
         ) from error
 
 
-def _probe(transport: Transport) -> ServerProfile:
-    model_path = served_model(transport, FIRST_CONTACT)
-    server_info = transport.get("/server_info", _server_info_of)
-    max_model_length = transport.get("/v1/models", _model_length_of)
+async def _probe(transport: Transport) -> ServerProfile:
+    model_path = await served_model(transport, FIRST_CONTACT)
+    server_info = await transport.get("/server_info", _server_info_of)
+    max_model_length = await transport.get("/v1/models", _model_length_of)
     page_size = server_info.get("page_size") or 1
-    path = _require_prefix_cache(transport, page_size)
+    path = await _require_prefix_cache(transport, page_size)
     return ServerProfile(
         model_path=model_path,
         version=server_info["version"],
         context_length=server_info.get("max_req_input_len") or max_model_length - _RESERVED,
         page_size=page_size,
-        logprobs="tempered" if _are_logprobs_tempered(transport, path) else "raw",
-        vocabulary_size=_vocabulary_size(transport),
-        no_gate=why_no_gate(transport, server_info, path),
+        logprobs="tempered" if await _are_logprobs_tempered(transport, path) else "raw",
+        vocabulary_size=await _vocabulary_size(transport),
+        no_gate=await why_no_gate(transport, server_info, path),
     )
 
 
-def served_model(transport: Transport, patience: Patience) -> str:
+async def served_model(transport: Transport, patience: Patience) -> str:
     """The path of the model, as the server names it.
 
     Args:
@@ -103,7 +117,7 @@ def served_model(transport: Transport, patience: Patience) -> str:
     Raises:
         ServerError: the server does not answer, or not as SGLang does.
     """
-    return transport.get("/model_info", partial(field, name="model_path", kind=str), patience)
+    return await transport.get("/model_info", partial(field, name="model_path", kind=str), patience)
 
 
 def _model_length_of(answer: object) -> int:
@@ -121,7 +135,7 @@ def _server_info_of(answer: object) -> Json:
     return as_object(answer)  # type: ignore[no-any-return]
 
 
-def _vocabulary_size(transport: Transport) -> int:
+async def _vocabulary_size(transport: Transport) -> int:
     """The size in the text of a refusal: no route gives it, and a tokenizer may know fewer tokens.
 
     A bias for a token that no model has is refused with the allowed range of token ids. The request
@@ -129,7 +143,7 @@ def _vocabulary_size(transport: Transport) -> int:
     the bias would.
     """
     try:
-        _generate(
+        await _generate(
             transport,
             [0],
             max_new_tokens=1,
@@ -146,12 +160,12 @@ def _vocabulary_size(transport: Transport) -> int:
     raise ServerUnsuitableError(f"{transport.url} accepted a token that no model has")
 
 
-def is_stop_token(transport: Transport, token_id: int) -> bool:
+async def is_stop_token(transport: Transport, token_id: int) -> bool:
     """Whether the server ends a sequence at this token, which a bias forces it to generate.
 
     No route gives a model's EOS tokens, and a model may have several.
     """
-    answer = _generate(
+    answer = await _generate(
         transport,
         [token_id],
         max_new_tokens=1,
@@ -165,10 +179,10 @@ def is_stop_token(transport: Transport, token_id: int) -> bool:
     return answer.finish_reason == "stop"
 
 
-def _generate(
+async def _generate(
     transport: Transport, ids: list[int], *, num_top: int = 0, **sampling_params: object
 ) -> Generation:
-    return transport.post(
+    return await transport.post(
         "/generate",
         lambda: generate_payload(
             ids, sampling_params, request_id=new_request_id(), top_logprobs=num_top
@@ -178,14 +192,16 @@ def _generate(
     )
 
 
-def _draw_path(transport: Transport, num_tokens: int) -> list[int]:
+async def _draw_path(transport: Transport, num_tokens: int) -> list[int]:
     """Tokens that the model generated, which are valid for any vocabulary."""
-    prompt = list(transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of))
-    answer = _generate(transport, prompt, max_new_tokens=num_tokens, temperature=1, ignore_eos=True)
+    prompt = list(await transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of))
+    answer = await _generate(
+        transport, prompt, max_new_tokens=num_tokens, temperature=1, ignore_eos=True
+    )
     return [*prompt, *answer.token_ids]
 
 
-def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
+async def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
     """A generated path that the cache served when it was sent again.
 
     Two of three paths must be served: under load one may be evicted, and with replicas that take
@@ -194,9 +210,9 @@ def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
     num_served = cached = expected = 0
     path: list[int] = []
     for _ in range(_NUM_PATHS):
-        path = _draw_path(transport, max(_NUM_TOKENS, 2 * page_size))
+        path = await _draw_path(transport, max(_NUM_TOKENS, 2 * page_size))
         expected = (len(path) - 1) // page_size * page_size
-        cached = _generate(transport, path, max_new_tokens=1).cached_tokens
+        cached = (await _generate(transport, path, max_new_tokens=1)).cached_tokens
         num_served += cached >= expected
     if 2 * num_served > _NUM_PATHS:
         return path
@@ -207,19 +223,20 @@ def _require_prefix_cache(transport: Transport, page_size: int) -> list[int]:
     )
 
 
-def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
+async def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
     """Whether halving the temperature doubles the gap between two logprobs."""
     for end in range(len(path), 0, -1):
-        warm, cold = (
-            _top_gap(transport, path[:end], temperature=temperature) for temperature in (1.0, 0.5)
-        )
+        warm, cold = [
+            await _top_gap(transport, path[:end], temperature=temperature)
+            for temperature in (1.0, 0.5)
+        ]
         if warm > 0.1:
             return cold > 1.5 * warm
     raise ServerError(f"{transport.url} returned equal logprobs for different tokens")
 
 
-def _top_gap(transport: Transport, ids: list[int], *, temperature: float) -> float:
-    answer = _generate(transport, ids, num_top=2, max_new_tokens=1, temperature=temperature)
+async def _top_gap(transport: Transport, ids: list[int], *, temperature: float) -> float:
+    answer = await _generate(transport, ids, num_top=2, max_new_tokens=1, temperature=temperature)
     assert answer.top is not None, "alternatives were requested"
     first, second = answer.top.logprobs[0, :2]
     return float(first - second)

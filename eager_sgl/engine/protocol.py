@@ -56,6 +56,7 @@ def generate_payload(
     request_id: str,
     top_logprobs: int = 0,
     processor: str | None = None,
+    is_stream: bool = False,
 ) -> Json:
     """The body of `/generate`.
 
@@ -65,7 +66,8 @@ def generate_payload(
         request_id: the `rid`, for `/abort_request`.
         top_logprobs: K; 0 requests no logprobs at all.
         processor: text of a custom logit processor, whose parameters are among the sampling
-            parameters; the answer is then a stream.
+            parameters.
+        is_stream: whether the answer is sent in parts.
     """
     payload: Json = {
         "rid": request_id,
@@ -73,7 +75,9 @@ def generate_payload(
         "sampling_params": dict(sampling_params),
     }
     if processor is not None:
-        payload |= {"custom_logit_processor": processor, "stream": True}
+        payload["custom_logit_processor"] = processor
+    if is_stream:
+        payload["stream"] = True
     if top_logprobs:
         # Flat base64 arrays are half the bytes of nested lists, and need no Python loop to read.
         payload |= {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from eager_sgl.config import SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.gate.parameters import Gate, processor_text
 from eager_sgl.engine.protocol import Json, generate_payload, new_request_id, parse_generation
-from eager_sgl.errors import BrokenAnswerError, ServerError
+from eager_sgl.errors import ServerError
 
 __all__ = ["Request", "RequestHandle", "Submission"]
 
@@ -24,6 +24,8 @@ class Request:
         sampling: how tokens are drawn.
         top_k: K, the alternatives to return at each step; 0 for none.
         gate: the steps to report while the request runs; with a gate `top_k` is 0.
+        stream_interval: tokens after which a part of the answer is sent; None for no parts but
+            those that a gate reports.
     """
 
     token_ids: tuple[int, ...]
@@ -31,6 +33,7 @@ class Request:
     sampling: SamplingConfig
     top_k: int = 0
     gate: Gate | None = None
+    stream_interval: int | None = None
 
     def params(self) -> dict[str, object]:
         """The sampling parameters of `/generate`."""
@@ -42,6 +45,8 @@ class Request:
         }
         if self.gate is not None:
             params["custom_params"] = self.gate.custom_params()
+        if self.stream_interval is not None:
+            params["stream_interval"] = self.stream_interval
         return params
 
     def payload(self, request_id: str) -> Json:
@@ -52,6 +57,7 @@ class Request:
             request_id=request_id,
             top_logprobs=self.top_k,
             processor=processor_text() if self.gate else None,
+            is_stream=self.gate is not None or self.stream_interval is not None,
         )
 
     def read(self, answer: object, logprobs: str, num_checked: int = 0) -> Generation:
@@ -87,40 +93,41 @@ class RequestHandle:
 
 
 class Submission:
-    """A request that was submitted: its tries, the latest part of its answer, its end.
+    """A request that was submitted: its tries, and the latest part of its answer.
 
     Args:
         request: to submit.
         logprobs: `ServerProfile.logprobs`.
-        done: receives parts of the answer and its end.
+        handle: receives the id of every try.
+        done: receives parts of the answer.
+
+    Attributes:
+        latest: the latest part of the answer; None without any.
     """
 
     def __init__(
-        self, request: Request, logprobs: str, done: Callable[[Generation | Exception], None]
+        self,
+        request: Request,
+        logprobs: str,
+        handle: RequestHandle,
+        done: Callable[[Generation], None],
     ) -> None:
-        self.handle = RequestHandle()
-        self._request, self._logprobs, self._done = request, logprobs, done
-        self._latest: Generation | None = None
+        self.latest: Generation | None = None
+        self._request, self._logprobs, self._handle, self._done = request, logprobs, handle, done
 
     def build(self) -> Json:
         """The body of a new try."""
-        if self.handle.aborted:
+        if self._handle.aborted:
             raise ServerError("the request was aborted before it was sent")
-        self.handle.request_id = new_request_id()
-        return self._request.payload(self.handle.request_id)
+        self._handle.request_id = new_request_id()
+        return self._request.payload(self._handle.request_id)
 
     def read(self, answer: object) -> Generation:
         """Parse an answer or an event."""
-        num_checked = len(self._latest.token_ids) if self._latest else 0
+        num_checked = len(self.latest.token_ids) if self.latest else 0
         return self._request.read(answer, self._logprobs, num_checked)
 
     def receive(self, generation: Generation) -> None:
         """Pass on an event of the stream."""
-        self._latest = generation
+        self.latest = generation
         self._done(generation)
-
-    def finish(self, outcome: Generation | Exception) -> None:
-        """Pass on the end; after a broken stream, the latest event as an interrupted answer."""
-        if isinstance(outcome, BrokenAnswerError) and self._latest is not None:
-            outcome = replace(self._latest, interrupted=str(outcome))
-        self._done(outcome)

@@ -13,6 +13,7 @@ from typing import Any
 from sglang.lang.interpreter import StreamExecutor
 
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.text_answers import TextAnswer
 from eager_sgl.errors import RequestRejectedError
 
@@ -65,14 +66,14 @@ def tokens_in(s: StreamExecutor, client: TokenClient) -> StateTokens:
     """
     known = _known_tokens(s)
     if known is None or (known.from_text and not s.text_.startswith(known.text)):
-        known = StateTokens(client.encode(s.text_), s.text_)
+        known = StateTokens(run(client.encode(s.text_)), s.text_)
     elif not s.text_.startswith(known.text):
         raise RequestRejectedError(
             f"the state's text no longer starts with {known.text!r}, whose tokens it continues; "
             "only append to a state that started with set_prompt"
         )
     elif added := s.text_[len(known.text) :]:
-        known = replace(known, ids=(*known.ids, *client.encode_more(added)), text=s.text_)
+        known = replace(known, ids=(*known.ids, *run(client.encode_more(added))), text=s.text_)
     keep_tokens(s, known)
     return known
 

@@ -21,6 +21,7 @@ from eager_sgl.engine.clock import Clock
 from eager_sgl.engine.connections import Connections, Reply
 from eager_sgl.engine.faults import LostError, decoded, failure_of, malformed
 from eager_sgl.engine.limits import PATIENT, REQUEST_TIMEOUT, SILENCE_TIMEOUT, Patience
+from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import ShapeError, as_object
 from eager_sgl.errors import BrokenAnswerError, ServerUnreachableError
@@ -34,7 +35,7 @@ _GENERATE, _ABORT = "/generate", "/abort_request"
 
 @dataclass(frozen=True)
 class _Call(Generic[_T]):
-    """The arguments of `Transport.post` and `Transport.start`."""
+    """The arguments of `Transport.post`."""
 
     method: str
     path: str
@@ -46,7 +47,7 @@ class _Call(Generic[_T]):
 
 
 class Transport:
-    """Requests to one server over kept-alive connections; safe to use from many threads.
+    """Requests to one server over kept-alive connections, from any event loop.
 
     Args:
         url: base URL of the server.
@@ -80,14 +81,18 @@ class Transport:
         self._silence_timeout = require_seconds("silence_timeout", silence_timeout)
         self._connections = Connections(headers)
 
-    def is_answering(self) -> bool:
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._connections.aclose()
+
+    async def is_answering(self) -> bool:
         """Whether the server and its router are up: one request each, with a short timeout."""
         urls = [f"{self.url}/model_info", *([f"{self._router}/health"] if self.has_router else [])]
-        return all(self._connections.run(self._status_of(url)) < 500 for url in urls)
+        return all([await self._status_of(url) < 500 for url in urls])
 
-    def is_healthy(self) -> bool:
+    async def is_healthy(self) -> bool:
         """Whether the server is ready to serve: one request with a short timeout."""
-        return self._connections.run(self._status_of(f"{self.url}/health")) == 200
+        return await self._status_of(f"{self.url}/health") == 200
 
     async def _status_of(self, url: str) -> int:
         """The HTTP status of a GET; 503 without an answer."""
@@ -97,32 +102,30 @@ class Transport:
         except (aiohttp.ClientError, OSError, ShapeError):
             return 503
 
-    def notify(self, path: str, body: Json) -> None:
+    async def notify(self, path: str, body: Json) -> None:
         """Send a POST whose answer is not used: one try with a short timeout."""
-        self._connections.run(self._notify(path, body))
-
-    async def _notify(self, path: str, body: Json) -> None:
         work = self._connections.exchange("POST", self.url + path, to_json(body))
         with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError):
             await asyncio.wait_for(work, limits.NOTIFY_TIMEOUT)
 
-    def get(
+    async def get(
         self,
         path: str,
         decode: Callable[[Any], _T] = as_object,
         patience: Patience = PATIENT,
     ) -> _T:
         """The answer to a GET; see `post`."""
-        call = _Call("GET", path, lambda: None, decode, patience)
-        return self._connections.run(self._retrying(call))
+        return await self._retrying(_Call("GET", path, lambda: None, decode, patience))
 
-    def post(
+    async def post(
         self,
         path: str,
         build: Callable[[], Json],
         decode: Callable[[Any], _T] = as_object,
         progress: Callable[[_T], None] | None = None,
         patience: Patience = PATIENT,
+        *,
+        may_be_partial: bool = False,
     ) -> _T:
         """The answer to a POST.
 
@@ -132,42 +135,15 @@ class Transport:
             decode: of the JSON value; raises `ShapeError` if the route gives no such answer.
             progress: receives the events of a stream before the last, which is returned.
             patience: how often the request is tried.
+            may_be_partial: whether the answer may be incomplete, after an abort or a broken stream
+                of which `progress` has received a part.
 
         Raises:
             ServerError: see the subclasses in `eager_sgl.errors`.
             ValueError: the body cannot be written as JSON.
         """
-        call = _Call("POST", path, build, decode, patience, progress)
-        return self._connections.run(self._retrying(call))
-
-    def start(
-        self,
-        path: str,
-        build: Callable[[], Json],
-        decode: Callable[[Any], _T],
-        done: Callable[[_T | Exception], None],
-        progress: Callable[[_T], None] | None = None,
-    ) -> None:
-        """Send a POST without waiting for its answer, which may be incomplete.
-
-        Args:
-            path: starts with a slash.
-            build: as of `post`.
-            decode: as of `post`; also of the answer after an abort.
-            done: receives the answer or the exception of `post`, in the thread of the
-                connections, which it must not block.
-            progress: as of `post`, in the same thread.
-        """
-        call = _Call("POST", path, build, decode, PATIENT, progress, may_be_partial=True)
-
-        async def work() -> None:
-            try:
-                answer: _T | Exception = await self._retrying(call)
-            except Exception as error:
-                answer = error
-            done(answer)
-
-        self._connections.spawn(work())
+        call = _Call("POST", path, build, decode, patience, progress, may_be_partial)
+        return await self._retrying(call)
 
     async def _retrying(self, call: _Call[_T]) -> _T:
         loop = asyncio.get_running_loop()
@@ -199,8 +175,8 @@ class Transport:
             reply = await self._reply_in_time(call, base, body, pass_on)
             return decoded(self.url, base + call.path, reply, call.decode)
         except LostError as lost:
-            if lost.may_run and body is not None and "rid" in body:
-                await self._notify(_ABORT, {"rid": body["rid"]})
+            if lost.may_run:
+                await self._abort(body)
             if not has_progressed:
                 raise
             raise BrokenAnswerError(f"an answer broke off: {lost.error}") from lost
@@ -212,34 +188,41 @@ class Transport:
         body: Json | None,
         pass_on: Callable[[object], None],
     ) -> Reply:
-        url, clock = base + call.path, self._clock_of(call)
+        url, clock = base + call.path, self._clock_of(call, body)
         data = None if body is None else to_json(body)
-        exchange = asyncio.ensure_future(
-            self._connections.exchange(call.method, url, data, clock.note_bytes, pass_on)
-        )
         try:
-            if await clock.expires_before(exchange) and not (
-                call.may_be_partial and body and await self._ends_after_abort(exchange, body)
-            ):
-                error = ServerUnreachableError(f"{url} {clock.reason}")
-                raise LostError(error, again=call.patience.redraws)
-            return exchange.result()
-        except (aiohttp.ClientError, OSError) as error:
+            async with clock:
+                return await self._connections.exchange(
+                    call.method, url, data, clock.note_bytes, pass_on
+                )
+        except aiohttp.ClientError as error:
+            raise failure_of(base, error) from error
+        except TimeoutError as error:
+            if not clock.reason:  # of the system
+                raise failure_of(base, error) from error
+            unreachable = ServerUnreachableError(f"{url} {clock.reason}")
+            raise LostError(unreachable, again=call.patience.redraws) from None
+        except OSError as error:
             raise failure_of(base, error) from error
         except ShapeError as error:
             raise malformed(url, str(error)) from error
-        finally:
-            exchange.cancel()
 
-    async def _ends_after_abort(self, exchange: asyncio.Future[Reply], body: Json) -> bool:
-        """Abort a request; whether it has answered with the tokens it decoded."""
-        await self._notify(_ABORT, {"rid": body["rid"]})
-        await asyncio.wait({exchange}, timeout=limits.ABORT_TIMEOUT)
-        return exchange.done()
+    async def _abort(self, body: Json | None) -> None:
+        if body is not None and "rid" in body:
+            await self.notify(_ABORT, {"rid": body["rid"]})
 
-    def _clock_of(self, call: _Call[Any]) -> Clock:
+    def _clock_of(self, call: _Call[Any], body: Json | None) -> Clock:
+        """A request for tokens that times out is aborted, and may answer with those it decoded."""
         if call.patience.timeout is not None:
-            return Clock(call.patience.timeout, math.inf)
-        if call.path == _GENERATE:
-            return Clock(self._request_timeout, self._silence_timeout)
-        return Clock(limits.SMALL_TIMEOUT, math.inf)
+            total, silence = call.patience.timeout, math.inf
+        elif call.path == _GENERATE:
+            total, silence = self._request_timeout, self._silence_timeout
+        else:
+            total, silence = limits.SMALL_TIMEOUT, math.inf
+        if not call.may_be_partial:
+            return Clock(total, silence)
+
+        def abort() -> None:
+            spawn(self._abort(body))
+
+        return Clock(total, silence, limits.ABORT_TIMEOUT, abort)

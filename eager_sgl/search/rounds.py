@@ -8,6 +8,7 @@ to be chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,14 +20,14 @@ from eager_sgl.signals import top_k_entropy
 from eager_sgl.steps import ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["IsEnough", "MayCost", "SearchConfig", "SearchSchedule", "round_sizes"]
+__all__ = ["Bid", "IsEnough", "SearchConfig", "SearchSchedule", "round_sizes"]
 
 IsEnough = Callable[[TokenTree, Sequence[Leaf]], bool]
 """Whether the finished sequences are enough; asked before every round."""
 
-MayCost = Callable[[TokenTree, Sequence[Leaf], float], bool]
-"""Whether the next round may cost the given number of tokens; asked before every round. False ends
-the search."""
+Bid = Callable[[TokenTree, Sequence[Leaf], float], "Future[bool]"]
+"""A bid for the next round, which is expected to cost the given number of tokens; made before every
+round. False ends the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +68,16 @@ class SearchSchedule:
     Attributes:
         config: its limits, with the M of the prompt.
         stop: ends the search early; None for never.
-        may_cost: decides for searches that share a token budget; None for no shared budget.
+        bid: bids for the tokens that searches share; None for no shared tokens.
         leaves: the sequences so far, in the order of opening.
     """
 
     config: SearchConfig
     stop: IsEnough | None = None
-    may_cost: MayCost | None = None
+    bid: Bid | None = None
     leaves: list[Leaf] = field(default_factory=list)
+    _made: Future[bool] | None = field(default=None, init=False)
+    _waiting: Future[bool] | None = field(default=None, init=False)
 
     def open_round(self, tree: TokenTree, max_new: int) -> int:
         """Add up to `max_new` sequences, new paths by `open`.
@@ -91,7 +94,8 @@ class SearchSchedule:
         alive = self._alive()
         while not alive and self._may_open(tree) and self.open_round(tree, self._max_new()):
             alive = self._alive()
-        return Decision(tuple(self.leaves), (), tuple(leaf.segment for leaf in alive))
+        segments = tuple(leaf.segment for leaf in alive)
+        return Decision(tuple(self.leaves), (), segments, bid=None if alive else self._waiting)
 
     def open(
         self,
@@ -122,12 +126,26 @@ class SearchSchedule:
     def _may_open(self, tree: TokenTree) -> bool:
         if self._max_new() < 1:
             return False
+        if self._made is not None:
+            return self._is_granted()
         max_tokens = self.config.max_tokens
         if max_tokens is not None and tree.spent.generated >= max_tokens:
             return False
         if self.stop is not None and self.stop(tree, self.leaves):
             return False
-        return self.may_cost is None or self.may_cost(tree, self.leaves, self._expected_cost(tree))
+        if self.bid is None:
+            return True
+        self._made = self.bid(tree, self.leaves, self._expected_cost(tree))
+        return self._is_granted()
+
+    def _is_granted(self) -> bool:
+        """Whether the bid that was made is granted; the next round needs another."""
+        assert self._made is not None, "no bid was made"
+        self._waiting = None if self._made.done() else self._made
+        if self._waiting is not None or not self._made.result():
+            return False  # a refusal is final
+        self._made = None
+        return True
 
     def _expected_cost(self, tree: TokenTree) -> float:
         """Tokens of the next round, if its sequences cost as much as those so far on average."""

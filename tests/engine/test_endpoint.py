@@ -23,8 +23,6 @@ from eager_sgl import (
     SamplingConfig,
     SearchConfig,
     connect,
-    generate,
-    resume,
     set_prompt,
 )
 from eager_sgl.core import PromptResult
@@ -44,6 +42,7 @@ from eager_sgl.errors import (
     ServerUnreachableError,
     ServerUnsuitableError,
 )
+from tests.fakes.endpoint import resume_method, run_method
 from tests.fakes.http_server import Spoil, hanging, scripted_sglang, serving
 from tests.fakes.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -58,7 +57,7 @@ def run_parallel(
     sampling: SamplingConfig = SAMPLING,
 ) -> PromptResult:
     method = FullParallel(sampling, num)  # type: ignore[arg-type]
-    result: PromptResult = generate.run(prompt=prompt, method=method, backend=endpoint).ret_value
+    result: PromptResult = run_method(method, endpoint, prompt)
     return result
 
 
@@ -66,7 +65,7 @@ def run_config(
     endpoint: TokenEndpoint, config: EagerConfig | SearchConfig, prompt: Any = (9,)
 ) -> PromptResult:
     method = EagerInit(config) if isinstance(config, EagerConfig) else BestFirst(config)
-    result: PromptResult = generate.run(prompt=prompt, method=method, backend=endpoint).ret_value
+    result: PromptResult = run_method(method, endpoint, prompt)
     return result
 
 
@@ -403,9 +402,9 @@ def test_an_invalid_number_of_sequences_is_refused(endpoint: TokenEndpoint, numb
     result = run_parallel(endpoint, 1)
     arguments = {"prompt": (9,), "result": result, "sampling": SAMPLING, "backend": endpoint}
     with pytest.raises(ValueError, match="num_sequences is"):
-        resume.run(num_sequences=number, **arguments)
+        resume_method(num_sequences=number, **arguments)
     with pytest.raises(ValueError, match="threshold is nan"):
-        resume.run(num_sequences=1, threshold=float("nan"), **arguments)
+        resume_method(num_sequences=1, threshold=float("nan"), **arguments)
 
 
 class Small(ScriptedServer):

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
-from eager_sgl import Method, PromptResult, generate
-from eager_sgl.engine.endpoint import TokenEndpoint
-from eager_sgl.engine.transport import Transport
+from eager_sgl import Method, PromptResult, SamplingConfig
+from eager_sgl.config import REASONING_END
+from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.endpoint import Prompt, TokenEndpoint
+from eager_sgl.engine.loop import run
+from eager_sgl.generate.growth import grow
+from eager_sgl.generate.resuming import resume
 from tests.fakes.scripted import ScriptedServer
 
-__all__ = ["endpoint_of", "run_method"]
+__all__ = ["endpoint_of", "resume_method", "run_method"]
 
 
-def endpoint_of(server: ScriptedServer) -> TokenEndpoint:
-    return TokenEndpoint(cast(Transport, server))
+def endpoint_of(server: ScriptedServer, **options: Any) -> TokenEndpoint:
+    return TokenEndpoint(run(TokenClient.connect(server, **options)))
 
 
 def run_method(
-    method: Method, backend: TokenEndpoint, prompt: tuple[int, ...] = (9,)
+    method: Method, backend: TokenEndpoint, prompt: Prompt = (9,), **options: Any
 ) -> PromptResult:
-    result: PromptResult = generate.run(prompt=prompt, method=method, backend=backend).ret_value
-    return result
+    return run(grow(backend.replicas, prompt, method, **options))
+
+
+def resume_method(
+    backend: TokenEndpoint,
+    prompt: Prompt,
+    result: PromptResult,
+    num_sequences: int,
+    sampling: SamplingConfig,
+    *,
+    threshold: float = 0.0,
+    **options: Any,
+) -> PromptResult:
+    given: Any = {"threshold": threshold, "reasoning_end": REASONING_END} | options
+    return run(resume(backend.replicas, prompt, result, num_sequences, sampling, **given))

@@ -19,21 +19,7 @@ class Interrupting(ScriptedServer):
     probability = 0.0
     """Of an interruption per request; 0 while a client connects."""
 
-    def start(
-        self,
-        path: str,
-        build: Callable[[], Json],
-        decode: Callable[[Json], Any],
-        done: Callable[[Any], None],
-        progress: Callable[[Any], None] | None = None,
-    ) -> None:
-        def end(outcome: Any) -> None:
-            broken = isinstance(outcome, Exception)
-            done(BrokenAnswerError("broken off") if broken else outcome)
-
-        super().start(path, build, decode, end, progress)
-
-    def post(
+    async def post(
         self,
         path: str,
         build: Callable[[], Json],
@@ -45,11 +31,11 @@ class Interrupting(ScriptedServer):
         params = body.get("sampling_params", {})
         is_cut = self._order.random() < self.probability
         if path != "/generate" or "custom_params" in params or "stop_token_ids" not in params:
-            return super().post(path, lambda: body, decode, *options, **more)
+            return await super().post(path, lambda: body, decode, *options, **more)
         asked = params["max_new_tokens"]
         number = self.random_number(asked) if is_cut and asked else asked
         body = body | {"sampling_params": params | {"max_new_tokens": number}}
-        answer = super().post(path, lambda: body)
+        answer = await super().post(path, lambda: body)
         # As SGLang does, even if the last token is a stop token.
         if number < asked and len(answer["output_ids"]) == number:
             answer["meta_info"]["finish_reason"] = {"type": "abort", "message": "told to stop"}
@@ -59,7 +45,7 @@ class Interrupting(ScriptedServer):
         """The number of tokens that an answer is cut to."""
         return self._order.randrange(limit)
 
-    def parts(self, answer: Json) -> Iterator[Json]:
+    def parts(self, answer: Json, body: Json) -> Iterator[Json]:
         """The stream: every step that the gate reports, with the tokens up to it."""
         reports = answer["meta_info"].get(GATE_REPORT, [])
         left = self._order.randint(1, 3) if self._order.random() < self.probability else -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 import random
@@ -89,57 +90,13 @@ class ScriptedServer(Transport):
         self._asked: Counter[tuple[int, ...]] = Counter()
         self._lock = threading.Lock()
         self._order = random.Random(0)
-        self._pending: list[Iterator[None]] = []
 
-    def start(
-        self,
-        path: str,
-        build: Callable[[], Json],
-        decode: Callable[[Json], Any],
-        done: Callable[[Any], None],
-        progress: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Answers in any order, as a busy server does."""
-        self._continue_later(self._answer(path, build, decode, done, progress))
+    async def _turn(self) -> None:
+        """Let others go first, a random number of times, as a busy server does."""
+        for _ in range(self._order.randrange(5)):
+            await asyncio.sleep(0)
 
-    def _answer(
-        self,
-        path: str,
-        build: Callable[[], Json],
-        decode: Callable[[Json], Any],
-        done: Callable[[Any], None],
-        progress: Callable[[Any], None] | None,
-    ) -> Iterator[None]:
-        """Answers one part at a time."""
-        try:
-            body = build()
-            answer = self.post(path, lambda: body)
-            for part in self.parts(answer):
-                if {"rid": body["rid"]} in [notice for _, notice in self.notified]:
-                    reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
-                    answer = part | {"meta_info": part["meta_info"] | reason}
-                    break
-                assert progress is not None
-                progress(decode(part))
-                yield
-            outcome: Any = self._decoded(answer, decode)
-        except Exception as error:
-            outcome = error
-        done(outcome)
-
-    def _continue_later(self, work: Iterator[None]) -> None:
-        with self._lock:
-            self._pending.append(work)
-        threading.Thread(target=self._continue_any).start()
-
-    def _continue_any(self) -> None:
-        with self._lock:
-            work = self._pending.pop(self._order.randrange(len(self._pending)))
-        for _ in work:
-            self._continue_later(work)
-            return
-
-    def notify(self, path: str, body: Json) -> None:
+    async def notify(self, path: str, body: Json) -> None:
         self.notified.append((path, body))
 
     def restart(self, seed: int) -> None:
@@ -149,10 +106,13 @@ class ScriptedServer(Transport):
         self._asked.clear()
         self.requests.clear()
 
-    def is_answering(self) -> bool:
+    async def aclose(self) -> None:
+        pass
+
+    async def is_answering(self) -> bool:
         return True
 
-    def get(
+    async def get(
         self,
         path: str,
         decode: Callable[[Json], Any] = lambda answer: answer,
@@ -179,19 +139,32 @@ class ScriptedServer(Transport):
         }
         return answers[path]
 
-    def post(
+    async def post(
         self,
         path: str,
         build: Callable[[], Json],
         decode: Callable[[Json], Any] = lambda answer: answer,
         progress: Callable[[Any], None] | None = None,
         patience: Patience = PATIENT,
+        *,
+        may_be_partial: bool = False,
     ) -> Any:
-        answer = self.answer(path, build())
-        if progress is not None:
-            for part in self.parts(answer):
-                progress(decode(part))
+        body = build()
+        await self._turn()
+        answer = self.answer(path, body)
+        for part in self.parts(answer, body) if progress is not None else ():
+            await self._turn()
+            if may_be_partial and self._is_aborted(body):
+                reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
+                answer = part | {"meta_info": part["meta_info"] | reason}
+                break
+            assert progress is not None
+            progress(decode(part))
+        await self._turn()
         return self._decoded(answer, decode)
+
+    def _is_aborted(self, body: Json) -> bool:
+        return {"rid": body["rid"]} in [notice for _, notice in self.notified]
 
     def answer(self, path: str, body: Json | None = None) -> Json:
         """The JSON value of an answer; tests replace it."""
@@ -256,8 +229,11 @@ class ScriptedServer(Transport):
             self._asked[ids] += 1
             return self._asked[ids]
 
-    def parts(self, answer: Json) -> Iterator[Json]:
+    def parts(self, answer: Json, body: Json) -> Iterator[Json]:
         """The parts of a stream before its end, sent after reported steps or later."""
+        params = body.get("sampling_params", {})
+        if body.get("stream") and "custom_params" not in params:
+            yield from _parts_of_tokens(answer, params["stream_interval"])
         reports = answer.get("meta_info", {}).get(GATE_REPORT, ())
         number = len(answer.get("output_ids", ()))
         for num_reported in range(1, len(reports) + 1):
@@ -279,6 +255,26 @@ class ScriptedServer(Transport):
                 whole = (*ids, *output)[: len(ids) + max(len(output) - 1, 0)]
                 self._cached |= {whole[:n] for n in range(1, len(whole) + 1)}
         return max(hits, default=0)
+
+
+def _parts_of_tokens(answer: Json, interval: int) -> Iterator[Json]:
+    """The parts after every `interval` tokens, each with all tokens so far."""
+    meta = answer["meta_info"]
+    for length in range(interval, len(answer["output_ids"]), interval):
+        part = {"finish_reason": None}
+        if "output_top_logprobs_shape" in meta:
+            part |= _first_rows(meta, length)
+        yield {"output_ids": answer["output_ids"][:length], "text": "", "meta_info": meta | part}
+
+
+def _first_rows(meta: Json, length: int) -> Json:
+    shape = [length, meta["output_top_logprobs_shape"][1]]
+    rows: Json = {"output_top_logprobs_shape": shape}
+    rows["output_token_logprobs"] = meta["output_token_logprobs"][:length]
+    for name in ("val", "idx"):
+        key = f"output_top_logprobs_{name}_flat_b64"
+        rows[key] = base64.b64encode(base64.b64decode(meta[key])[: 4 * math.prod(shape)]).decode()
+    return rows
 
 
 def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[list[Any]] | None:

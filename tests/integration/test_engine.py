@@ -21,12 +21,12 @@ from eager_sgl import (
     connect,
     continue_from,
     eager_generate,
-    generate,
 )
 from eager_sgl.errors import AuthenticationError, RequestRejectedError, ServerUnsuitableError
 from eager_sgl.signals import retemper, top_k_entropy
 from evals.tasks.countdown_rules import Problem, instruction
 from tests.conftest import API_KEY
+from tests.fakes.endpoint import run_method
 
 pytestmark = pytest.mark.integration
 
@@ -78,9 +78,7 @@ def test_the_profile_is_that_of_the_runtime(endpoint: TokenEndpoint) -> None:
 
 def test_every_request_prefills_one_token_and_the_prompt_once(endpoint: TokenEndpoint) -> None:
     flush(endpoint)
-    result = generate.run(
-        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
-    ).ret_value
+    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     assert len(result.sequences) > 1
     assert result.counts.prefilled == len(result.prompt_ids) + result.counts.requests - 1
 
@@ -88,16 +86,12 @@ def test_every_request_prefills_one_token_and_the_prompt_once(endpoint: TokenEnd
 def test_full_parallel_prefills_the_prompt_once(endpoint: TokenEndpoint) -> None:
     flush(endpoint)
     sampling = SamplingConfig(max_new_tokens=300)
-    result = generate.run(
-        prompt=MESSAGES, method=FullParallel(sampling, 8), backend=endpoint
-    ).ret_value
+    result = run_method(FullParallel(sampling, 8), endpoint, MESSAGES)
     assert result.counts.prefilled == len(result.prompt_ids) + 8
 
 
 def test_unique_tokens_are_the_distinct_prefixes(endpoint: TokenEndpoint) -> None:
-    result = generate.run(
-        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
-    ).ret_value
+    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     paths = [s.token_ids for s in result.sequences]
     assert result.counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
 
@@ -105,7 +99,7 @@ def test_unique_tokens_are_the_distinct_prefixes(endpoint: TokenEndpoint) -> Non
 def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint: TokenEndpoint) -> None:
     def tree(chunk_tokens: int) -> Any:
         config = config_of(chunk_tokens, temperature=0.0)
-        result = generate.run(prompt=MESSAGES, method=EagerInit(config), backend=endpoint).ret_value
+        result = run_method(EagerInit(config), endpoint, MESSAGES)
         return [(s.token_ids, s.parent) for s in result.sequences]
 
     trees = [tree(chunk_tokens) for chunk_tokens in (5, 16, 300)]
@@ -116,7 +110,7 @@ def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint: TokenEndpoint)
 def test_sequences_read_again_give_the_recorded_logprobs(endpoint: TokenEndpoint) -> None:
     """At temperature 1, where the logprobs of inputs and outputs are both the model's."""
     config = config_of(temperature=1.0)
-    result = generate.run(prompt=MESSAGES, method=EagerInit(config), backend=endpoint).ret_value
+    result = run_method(EagerInit(config), endpoint, MESSAGES)
     compared = 0
     for sequence in result.sequences:
         logprobs, _ = reread(endpoint, result.prompt_ids, sequence.token_ids)
@@ -129,9 +123,7 @@ def test_sequences_read_again_give_the_recorded_logprobs(endpoint: TokenEndpoint
 
 def test_branch_points_read_again_give_the_recorded_evidence(endpoint: TokenEndpoint) -> None:
     """At τ = 0.6 too: the conversion to temperature 1 is exact over the top K."""
-    result = generate.run(
-        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
-    ).ret_value
+    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     for sequence in result.sequences[1:]:
         point = sequence.branch
         _, tops = reread(endpoint, result.prompt_ids, sequence.token_ids)
@@ -142,9 +134,7 @@ def test_branch_points_read_again_give_the_recorded_evidence(endpoint: TokenEndp
 
 
 def test_reasoning_is_closed_and_the_answer_follows(endpoint: TokenEndpoint) -> None:
-    result = generate.run(
-        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
-    ).ret_value
+    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     finished = [s for s in result.sequences if s.finish_reason == "stop"]
     assert finished
     for sequence in finished:
@@ -158,9 +148,7 @@ def test_reasoning_is_closed_and_the_answer_follows(endpoint: TokenEndpoint) -> 
 
 
 def test_stop_tokens_are_known(endpoint: TokenEndpoint) -> None:
-    result = generate.run(
-        prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint
-    ).ret_value
+    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     (eos,) = {s.token_ids[-1] for s in result.sequences if s.finish_reason == "stop"}
     assert endpoint.is_stop_token(eos)
     assert not endpoint.is_stop_token(result.sequences[0].token_ids[0])
@@ -168,8 +156,8 @@ def test_stop_tokens_are_known(endpoint: TokenEndpoint) -> None:
 
 def test_token_ids_and_messages_are_the_same_prompt(endpoint: TokenEndpoint) -> None:
     ids = endpoint.encode(MESSAGES)
-    result = generate.run(prompt=ids, method=EagerInit(config_of()), backend=endpoint).ret_value
-    again = generate.run(prompt=MESSAGES, method=EagerInit(config_of()), backend=endpoint).ret_value
+    result = run_method(EagerInit(config_of()), endpoint, ids)
+    again = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     assert result.prompt_ids == again.prompt_ids == ids
 
 
@@ -200,14 +188,14 @@ def test_sequences_run_to_the_end_of_the_context(endpoint: TokenEndpoint, kind: 
     sampling = SamplingConfig(max_new_tokens=500)
     config = EagerConfig(threshold=0.5, max_sequences=8, chunk_tokens=3, sampling=sampling)
     method = FullParallel(sampling, 8) if kind is FullParallel else EagerInit(config)
-    result = generate.run(prompt=prompt, method=method, backend=endpoint).ret_value
+    result = run_method(method, endpoint, prompt)
     assert {len(s.token_ids) for s in result.sequences} == {10}
 
 
 def test_a_prompt_longer_than_the_context_is_one_sentence(endpoint: TokenEndpoint) -> None:
     ids = endpoint.encode(MESSAGES) * endpoint.profile.context_length
     with pytest.raises(RequestRejectedError, match=f"{len(ids)} tokens"):
-        generate.run(prompt=ids, method=EagerInit(config_of()), backend=endpoint)
+        run_method(EagerInit(config_of()), endpoint, ids)
 
 
 @pytest.mark.parametrize("api_key", ["", "wrong"])

@@ -21,12 +21,12 @@ from eager_sgl import (
     SearchConfig,
     TokenEndpoint,
     connect,
-    generate,
     generate_all,
     set_prompt,
 )
 from evals.tasks import find_task
 from tests.conftest import API_KEY
+from tests.fakes.endpoint import run_method
 from tests.faults.proxy import fault_proxy
 
 pytestmark = pytest.mark.integration
@@ -115,11 +115,7 @@ def gen(s: ProgramState, options: Any) -> Any:
         lambda e: e.encode("make \ud83d"),
         lambda e: e.decode([[10**9]]),
         lambda e: e.is_stop_token(SIZE),
-        lambda e: generate.run(
-            prompt=(1, 2),
-            method=FullParallel(SamplingConfig(stop_token_ids=(10**9,)), 1),
-            backend=e,
-        ),
+        lambda e: run_method(FullParallel(SamplingConfig(stop_token_ids=(10**9,)), 1), e, (1, 2)),
     ],
 )
 def test_tokens_that_would_end_the_server_are_refused(endpoint: TokenEndpoint, give: Any) -> None:
@@ -162,9 +158,7 @@ def test_k_above_the_vocabulary_is_all_of_it(endpoint: TokenEndpoint, method: Me
 
 
 def _grow_one(endpoint: TokenEndpoint, answers: Any) -> Any:
-    result = generate.run(
-        prompt=PROMPTS[0], method=FullParallel(GREEDY, 2), backend=endpoint
-    ).ret_value
+    result = run_method(FullParallel(GREEDY, 2), endpoint, PROMPTS[0])
     answers.put([s.token_ids for s in result.sequences])
 
 

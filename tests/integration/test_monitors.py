@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, ttest_rel
 
-from eager_sgl import EagerConfig, EagerInit, SamplingConfig, TokenCounts, TokenEndpoint, generate
+from eager_sgl import EagerConfig, EagerInit, SamplingConfig, TokenCounts, TokenEndpoint
 from evals.tasks import Sample, find_task
+from tests.fakes.endpoint import run_method
 
 pytestmark = pytest.mark.integration
 
@@ -25,9 +26,7 @@ def run(
 ) -> Any:
     sampling = SamplingConfig(max_new_tokens=256, **options)
     config = EagerConfig(threshold=0.7, max_sequences=8, monitor=monitor, sampling=sampling)
-    result = generate.run(
-        prompt=sample.prompt, method=EagerInit(config), backend=endpoint
-    ).ret_value
+    result = run_method(EagerInit(config), endpoint, sample.prompt)
     assert result.monitor == monitor
     return result
 

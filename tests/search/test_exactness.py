@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, EagerInit, SamplingConfig, executor, schedule
+from eager_sgl import EagerConfig, EagerInit, SamplingConfig, schedule
 from eager_sgl.core import BranchPoint, Generation
+from eager_sgl.generate import executor
 from eager_sgl.schedule import Leaf, OnlineSchedule
 from eager_sgl.tree import Segment, TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method

@@ -23,7 +23,7 @@ _NUM_TOKENS = 64
 _TOP_K = 2
 
 
-def why_no_gate(transport: Transport, server_info: Json, path: Sequence[int]) -> str | None:
+async def why_no_gate(transport: Transport, server_info: Json, path: Sequence[int]) -> str | None:
     """The reason in a clause; None if the server has a gate.
 
     Args:
@@ -39,12 +39,12 @@ def why_no_gate(transport: Transport, server_info: Json, path: Sequence[int]) ->
         return "a router passes no aborts on, so discarded sequences would run to their end"
     if server_info.get("incremental_streaming_output"):
         return "--incremental-streaming-output leaves out tokens that were sent before"
-    if not _reports_all(transport, path):
+    if not await _reports_all(transport, path):
         return "its custom logit processors do not report the steps that reach θ"
     return None
 
 
-def _reports_all(transport: Transport, path: Sequence[int]) -> bool:
+async def _reports_all(transport: Transport, path: Sequence[int]) -> bool:
     """Whether every step is reported at θ = 0, the first ones before the last is drawn."""
     params = {
         "max_new_tokens": _NUM_TOKENS,
@@ -53,10 +53,14 @@ def _reports_all(transport: Transport, path: Sequence[int]) -> bool:
         "custom_params": Gate(0.0, _TOP_K, 1.0).custom_params(),
     }
     early: list[Generation | None] = []
-    whole = transport.post(
+    whole = await transport.post(
         "/generate",
         lambda: generate_payload(
-            path, params, request_id=new_request_id(), processor=processor_text()
+            path,
+            params,
+            request_id=new_request_id(),
+            processor=processor_text(),
+            is_stream=True,
         ),
         _read,
         early.append,

@@ -17,7 +17,7 @@ __all__ = ["EntropyGate"]
 INFO_KEY = "eager_gate"
 """The field of a request's `meta_info` that holds its reports."""
 NEVER = 2**31
-"""A `stream_interval` that sends nothing before the request's end."""
+"""A `stream_interval` that sends nothing before the request's end; where the request has none."""
 MIN_LOGPROB = -1e9
 """Stands for a logprob of −∞, which JSON has no form for."""
 
@@ -138,7 +138,9 @@ class _Report:
         )
         self._last = -1
         self._unsent: list[list[Any]] = []
-        self._request.sampling_params.stream_interval = NEVER
+        sampling_params = self._request.sampling_params
+        self._interval = sampling_params.stream_interval or NEVER
+        sampling_params.stream_interval = self._interval
 
     @classmethod
     def of(cls, params: Any) -> "_Report | None":
@@ -176,5 +178,5 @@ class _Report:
         ready = [report for report in self._unsent if report[0] < tokens.stop]
         self._unsent = self._unsent[len(ready) :]
         if not self._unsent:
-            self._request.sampling_params.stream_interval = NEVER
+            self._request.sampling_params.stream_interval = self._interval
         return ready

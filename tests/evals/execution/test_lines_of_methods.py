@@ -15,7 +15,6 @@ from eager_sgl import (
     SearchConfig,
     TrieParallel,
     WithoutReplacement,
-    generate,
 )
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.core import PromptResult
@@ -24,6 +23,7 @@ from evals.records.files import to_line
 from evals.records.plan import BEST_FIRST, SWOR, TRIE_PARALLEL
 from evals.records.record import PromptRecord, SequenceRecord
 from tests.evals.fakes.build import record
+from tests.fakes.endpoint import run_method
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=6)
@@ -31,15 +31,13 @@ EAGER = EagerConfig(threshold=0.4, max_sequences=5, top_k=4, chunk_tokens=2, sam
 SEARCH = SearchConfig(max_sequences=6, width=2, top_k=5, sampling=SAMPLING)
 SEARCHES = {BEST_FIRST: BestFirst, SWOR: WithoutReplacement, TRIE_PARALLEL: TrieParallel}
 RUNS: dict[str, Any] = {
-    "parallel": lambda end: generate.run(prompt="p", method=FullParallel(SAMPLING, 4), backend=end),
-    "eager_init": lambda end: generate.run(
-        prompt="p", method=EagerInit(replace(EAGER, deferred_threshold=0.3)), backend=end
+    "parallel": lambda end: run_method(FullParallel(SAMPLING, 4), end, "p"),
+    "eager_init": lambda end: run_method(
+        EagerInit(replace(EAGER, deferred_threshold=0.3)), end, "p"
     ),
-    "adaptive": lambda end: generate.run(
-        prompt="p", method=EagerInit(EAGER, AdaptiveThreshold()), backend=end
-    ),
+    "adaptive": lambda end: run_method(EagerInit(EAGER, AdaptiveThreshold()), end, "p"),
     **{
-        name: lambda end, kind=kind: generate.run(prompt="p", method=kind(SEARCH), backend=end)
+        name: lambda end, kind=kind: run_method(kind(SEARCH), end, "p")
         for name, kind in SEARCHES.items()
     },
 }

@@ -1,0 +1,295 @@
+"""The asynchronous client: `AsyncClient`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from eager_sgl.budget.sequences import Account, Ledger
+from eager_sgl.config import REASONING_END, SamplingConfig, require, require_whole
+from eager_sgl.core import PromptResult
+from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.engine.client import Prompt
+from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
+from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.engine.replicas import Replicas
+from eager_sgl.engine.transport import Transport
+from eager_sgl.generate.growth import Limits, Observer, OnProgress, grow, progress_of
+from eager_sgl.generate.mapping import Budget, MapItem, map_prompts, methods_of
+from eager_sgl.generate.resuming import resume
+from eager_sgl.generate.stream import Stream
+from eager_sgl.methods import Method
+from eager_sgl.search.utility import Utility
+
+__all__ = ["AsyncClient"]
+
+CONCURRENCY = 64
+STREAM_INTERVAL = 8
+
+
+class AsyncClient:
+    """Generates from prompts on one or several SGLang servers of the same model.
+
+        async with AsyncClient("http://localhost:30000") as client:
+            result = await client.generate(prompt, EagerInit(EagerConfig(threshold=2.2)))
+
+    It connects when its context begins, or with its first request, and belongs to the event loop
+    that it connects in.
+
+    Args:
+        servers: base URL of a server, or of several: the tree of a prompt lives on one of them, and
+            continues on another if that fails.
+        api_key: of the servers; the environment variable EAGER_SGL_API_KEY if None.
+        timeout: seconds that a prompt may take; its result is then partial. None for no limit.
+        request_timeout: seconds in total for one request. A request for a sequence's tokens is then
+            aborted: the tokens it has decoded stay, and the rest is requested anew.
+        silence_timeout: seconds without any byte of an answer, with the same effect.
+        chat_options: how the server renders chat messages: fields of its `/tokenize` such as
+            `reasoning_effort`, and `chat_template_kwargs` with variables of the template.
+        router: base URL of SGLang's router in front of a single server's replicas; see `connect`.
+
+    Raises:
+        ValueError: a URL, the key or a timeout is invalid.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str],
+        *,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        request_timeout: float = REQUEST_TIMEOUT,
+        silence_timeout: float = SILENCE_TIMEOUT,
+        chat_options: Mapping[str, object] | None = None,
+        router: str | None = None,
+    ) -> None:
+        urls = [servers] if isinstance(servers, str) else list(servers)
+        require(bool(urls), "servers", servers, "the URL of a server, or of several")
+        key = os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key
+        self._transports = [
+            Transport(
+                url,
+                api_key=key,
+                request_timeout=request_timeout,
+                silence_timeout=silence_timeout,
+                router=router,
+            )
+            for url in urls
+        ]
+        self._limits = Limits(timeout=timeout)
+        self._chat_options = chat_options
+        self._connecting = asyncio.Lock()
+        self._replicas: Replicas | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.replicas()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; prompts that still run fail."""
+        replicas, self._replicas = self._replicas, None
+        if replicas is not None:
+            await replicas.aclose()
+
+    async def replicas(self) -> Replicas:
+        """The connected servers.
+
+        Raises:
+            ServerUnreachableError: no server answers.
+            AuthenticationError: the API key is missing or wrong.
+            ServerUnsuitableError: a radix cache does not serve `input_ids` prefixes, or the servers
+                have different models.
+        """
+        async with self._connecting:
+            if self._replicas is None:
+                self._replicas = await Replicas.connect(self._transports, self._chat_options)
+            return self._replicas
+
+    @property
+    def profile(self) -> ServerProfile:
+        """Facts about the servers and their model, once the client is connected."""
+        if self._replicas is None:
+            raise RuntimeError("the client is not connected; enter its context first")
+        return self._replicas.profile
+
+    async def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """The token ids of a prompt; see `TokenClient.encode`."""
+        replicas = await self.replicas()
+        return await replicas.call(lambda client: client.encode(prompt))
+
+    async def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of several token sequences, special tokens left out."""
+        replicas = await self.replicas()
+        return await replicas.call(lambda client: client.decode(sequences))
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        method: Method,
+        *,
+        account: Account | None = None,
+        timeout: float | None = None,
+        max_tokens: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> PromptResult:
+        """The sequences of a prompt.
+
+        Args:
+            prompt: plain text, chat messages, or token ids.
+            method: an `EagerInit`, for example.
+            account: this prompt's part of a ledger; what is left of it caps M, and what is used is
+                committed.
+            timeout: seconds that the prompt may take; the client's if None.
+            max_tokens: generated tokens at which the prompt ends, discarded ones included.
+            on_progress: called with the cost whenever a part of an answer has arrived.
+
+        Returns:
+            The sequences with their tokens, texts and cost. After `timeout` or `max_tokens` it is
+            partial: `stopped` says why, and nothing runs on the servers any more.
+
+        Raises:
+            ValueError: the prompt is empty, or a stop rule or utility returns something else than
+                its role requires.
+            RequestRejectedError: the prompt leaves no room in the model's context.
+            ServerError: no server answers. What was generated is `partial_of(error)`, as for a
+                cancelled task.
+        """
+        observers = [] if on_progress is None else [progress_of(on_progress)]
+        return await grow(
+            await self.replicas(),
+            prompt,
+            method,
+            account=account,
+            limits=self._limits_of(timeout, max_tokens, 0 if on_progress else None),
+            observers=observers,
+        )
+
+    def _limits_of(
+        self, timeout: float | None, max_tokens: int | None, interval: int | None
+    ) -> Limits:
+        seconds = self._limits.timeout if timeout is None else timeout
+        return Limits(timeout=seconds, max_tokens=max_tokens, stream_interval=interval)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        method: Method,
+        *,
+        account: Account | None = None,
+        timeout: float | None = None,
+        max_tokens: int | None = None,
+        interval: int = STREAM_INTERVAL,
+    ) -> Stream:
+        """The growth of a prompt's tree as events.
+
+            async for event in client.stream(prompt, method):
+                if isinstance(event, TokensAppended): ...
+
+        Leaving the iteration ends all requests of the tree on the server.
+
+        Args:
+            interval: tokens of a sequence between two events; SGLang sends all tokens of a request
+                with each, so that small intervals are costly for long sequences.
+        """
+        limits = self._limits_of(timeout, max_tokens, interval)
+
+        async def run(observer: Observer) -> PromptResult:
+            replicas = await self.replicas()
+            observers = [observer]
+            return await grow(
+                replicas, prompt, method, account=account, limits=limits, observers=observers
+            )
+
+        return Stream(run, self.decode)
+
+    async def map(
+        self,
+        prompts: Sequence[Prompt],
+        method: Method | Sequence[Method],
+        *,
+        budget: Budget | None = None,
+        utility: Utility | None = None,
+        concurrency: int | None = None,
+        timeout: float | None = None,
+        max_tokens: int | None = None,
+    ) -> AsyncGenerator[MapItem, None]:
+        """The results of many prompts, as they finish; a prompt that fails does not end the others.
+
+        Args:
+            method: of all prompts, or one per prompt.
+            budget: a `Ledger` of sequences, of which each prompt takes up to its M and returns
+                those it does not use; or a `TokenLedger`, for whose tokens searches bid.
+            utility: by which the searches bid.
+            concurrency: prompts that run at the same time; all where they share tokens, else 64.
+            timeout, max_tokens: of each prompt, as of `generate`.
+
+        Raises:
+            ValueError: the arguments do not fit together.
+        """
+        methods = methods_of(prompts, method, budget, utility)
+        ledger = budget if isinstance(budget, Ledger) else None
+        if concurrency is None:
+            concurrency = CONCURRENCY if budget is ledger else max(1, len(prompts))
+        require_whole("concurrency", concurrency, 1)
+        await self.replicas()
+
+        async def generate(prompt: Prompt, method: Method, account: Account | None) -> PromptResult:
+            return await self.generate(
+                prompt, method, account=account, timeout=timeout, max_tokens=max_tokens
+            )
+
+        async for item in map_prompts(prompts, methods, generate, ledger, concurrency):
+            yield item
+
+    async def resume(
+        self,
+        prompt: Prompt,
+        result: PromptResult,
+        num_sequences: int,
+        sampling: SamplingConfig,
+        *,
+        threshold: float = 0.0,
+        reasoning_end: str | None = REASONING_END,
+        on_progress: OnProgress | None = None,
+    ) -> PromptResult:
+        """Take the deferred branches of highest entropy; the radix cache serves their prefixes.
+
+        Args:
+            prompt: as in the run that gave `result`.
+            result: of `EagerInit` with a `deferred_threshold`.
+            num_sequences: maximum number of branches to take.
+            sampling: how the new sequences continue; they do not branch again.
+            threshold: lowest entropy in nats of a branch to take.
+            reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
+            on_progress: called with the cost.
+
+        Returns:
+            The new sequences; their parents are indices in `result`, and the counts do not contain
+            the tokens that `result` has counted. There may be none.
+
+        Raises:
+            ValueError: an argument is outside its range, or `result` is of another model.
+            ServerError: as of `generate`.
+        """
+        return await resume(
+            await self.replicas(),
+            prompt,
+            result,
+            num_sequences,
+            sampling,
+            threshold=threshold,
+            reasoning_end=reasoning_end,
+            limits=self._limits_of(None, None, 0 if on_progress else None),
+            observers=[progress_of(on_progress)] if on_progress else [],
+        )

@@ -1,0 +1,143 @@
+"""Many prompts at once, in a budget that they share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from eager_sgl.budget.sequences import Account, Ledger
+from eager_sgl.budget.tokens import TokenLedger
+from eager_sgl.core import PromptResult
+from eager_sgl.engine.client import Prompt
+from eager_sgl.methods import Method, Search
+from eager_sgl.search.utility import Utility
+
+__all__ = ["Budget", "Generate", "MapItem", "map_prompts", "methods_of"]
+
+Budget = Ledger | TokenLedger
+Generate = Callable[[Prompt, Method, Account | None], Awaitable[PromptResult]]
+
+
+@dataclass(frozen=True)
+class MapItem:
+    """A prompt of `map` that has ended.
+
+    Attributes:
+        index: of the prompt.
+        prompt: as it was given.
+        outcome: its result, or the error that ended it.
+    """
+
+    index: int
+    prompt: Prompt
+    outcome: PromptResult | Exception
+
+    @property
+    def result(self) -> PromptResult:
+        """The result.
+
+        Raises:
+            EagerError, ValueError: the error that ended the prompt.
+        """
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def methods_of(
+    prompts: Sequence[Prompt],
+    method: Method | Sequence[Method],
+    budget: Budget | None,
+    utility: Utility | None,
+) -> list[Method]:
+    """The method of every prompt; searches that share tokens have joined their ledger.
+
+    Raises:
+        ValueError: the arguments do not fit together.
+    """
+    methods = list(method) if isinstance(method, Sequence) else [method] * len(prompts)
+    if len(methods) != len(prompts):
+        raise ValueError(f"{len(methods)} methods for {len(prompts)} prompts; give one per prompt")
+    if not isinstance(budget, TokenLedger):
+        if utility is not None:
+            raise ValueError("a utility values rounds that share tokens; pass a TokenLedger too")
+        return methods
+    if utility is None:
+        raise ValueError("prompts that share tokens bid for them; pass a utility by which they do")
+    # All join before the first starts: nothing is granted before all have bid.
+    return [_bidding(method, budget, utility) for method in methods]
+
+
+def _bidding(method: Method, ledger: TokenLedger, utility: Utility) -> Method:
+    if not isinstance(method, Search):
+        name = type(method).__name__
+        raise ValueError(f"{name} does not bid for tokens; share them between searches")
+    bidding: Method = replace(method, bidder=ledger.join(utility))
+    return bidding
+
+
+async def map_prompts(
+    prompts: Sequence[Prompt],
+    methods: Sequence[Method],
+    generate: Generate,
+    ledger: Ledger | None,
+    concurrency: int,
+) -> AsyncGenerator[MapItem, None]:
+    """Results as they finish.
+
+    Args:
+        generate: runs one prompt.
+        ledger: of sequences; prompts take what they may still use from it.
+        concurrency: number of prompts that run at the same time.
+    """
+    ended: asyncio.Queue[MapItem] = asyncio.Queue()
+    running: set[asyncio.Task[None]] = set()
+    free = asyncio.Semaphore(concurrency)
+    shares = None if ledger is None else _Shares(ledger, len(prompts))
+
+    async def run(index: int) -> None:
+        prompt, method = prompts[index], methods[index]
+        try:
+            with shares.take(method) if shares else nullcontext() as account:
+                outcome: PromptResult | Exception = await generate(prompt, method, account)
+        except Exception as error:
+            outcome = error
+        free.release()
+        ended.put_nowait(MapItem(index, prompt, outcome))
+
+    async def start_all() -> None:
+        for index in range(len(prompts)):
+            await free.acquire()
+            task = asyncio.create_task(run(index))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+    starting = asyncio.create_task(start_all())
+    try:
+        for _ in prompts:
+            yield await ended.get()
+    finally:
+        unfinished = [starting, *running]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+
+
+class _Shares:
+    """Gives each prompt up to M sequences of a ledger, and leaves one for every later prompt."""
+
+    def __init__(self, ledger: Ledger, num_prompts: int) -> None:
+        self._ledger, self._num_later = ledger, num_prompts
+
+    def take(self, method: Method) -> Account:
+        """The sequences of the next prompt.
+
+        Raises:
+            ValueError: the ledger has fewer sequences than prompts.
+        """
+        self._num_later -= 1
+        return self._ledger.reserve(
+            max(1, min(method.max_sequences, self._ledger.free - self._num_later))
+        )

@@ -1,0 +1,41 @@
+"""The tokens that end sequences, as far as a tree has to know them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from eager_sgl.engine.replicas import Replicas
+
+__all__ = ["StopTokens"]
+
+
+class StopTokens:
+    """Answers for a tree whether a token ends sequences.
+
+    Args:
+        replicas: asked about tokens, each once.
+        given: tokens that end sequences besides the model's.
+    """
+
+    def __init__(self, replicas: Replicas, given: Iterable[int]) -> None:
+        self._replicas = replicas
+        self._known = dict.fromkeys(given, True)
+        self._loop = asyncio.get_running_loop()
+
+    async def learn(self, token_ids: Iterable[int]) -> None:
+        """Ask about tokens before the tree depends on them."""
+        unknown = {token for token in token_ids if token not in self._known}
+        await asyncio.gather(*map(self._ask, unknown))
+
+    async def _ask(self, token_id: int) -> None:
+        self._known[token_id] = await self._replicas.call(
+            lambda client: client.is_stop_token(token_id)
+        )
+
+    def __call__(self, token_id: int) -> bool:
+        """Whether a token ends sequences; of a token not learned, in another thread than the loop's
+        only."""
+        if token_id not in self._known:
+            asyncio.run_coroutine_threadsafe(self._ask(token_id), self._loop).result()
+        return self._known[token_id]

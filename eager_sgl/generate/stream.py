@@ -1,0 +1,129 @@
+"""The growth of a prompt's tree as a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from eager_sgl.core import PromptResult, TokenCounts
+from eager_sgl.generate.events import Completed, CostChanged, Event
+from eager_sgl.generate.growth import Observer, partial_of
+from eager_sgl.generate.narration import Narrator
+from eager_sgl.generate.text import Decode, Detokenizer
+from eager_sgl.schedule import Decision
+
+__all__ = ["Stream"]
+
+
+class _Feed:
+    """The latest decision of a growing tree; events are made when the consumer asks for them."""
+
+    def __init__(self) -> None:
+        self.latest: tuple[Decision, TokenCounts] | None = None
+        self.has_news = asyncio.Event()
+
+    def __call__(self, decision: Decision, counts: TokenCounts) -> None:
+        self.latest = decision, counts
+        self.has_news.set()
+
+
+class Stream:
+    """The events of a prompt, see `eager_sgl.generate.events`: an asynchronous iterator.
+
+    Leaving the iteration ends all requests of the tree on the server. As a context manager it waits
+    until that is done.
+
+    Args:
+        run: generates, and calls an observer.
+        decode: token sequences -> their texts.
+
+    Raises:
+        EagerError, ValueError: while it is iterated, the error that ended the prompt.
+    """
+
+    def __init__(self, run: Callable[[Observer], Awaitable[PromptResult]], decode: Decode) -> None:
+        self._run, self._detokenizer, self._narrator = run, Detokenizer(decode), Narrator()
+        self._feed = _Feed()
+        self._task: asyncio.Task[PromptResult] | None = None
+        self._events: deque[Event] = deque()
+        self._is_complete = False
+
+    @property
+    def result(self) -> PromptResult | None:
+        """The result once the stream has ended, partial if it was left; None before that."""
+        task = self._task
+        if task is None or not task.done():
+            return None
+        try:
+            return task.result()
+        except (Exception, asyncio.CancelledError) as error:
+            return partial_of(error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all requests of the tree, and wait until they have ended."""
+        self._is_complete = True
+        self._events.clear()
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await self._task
+
+    def __del__(self) -> None:
+        task = self._task
+        if task is not None and not task.done() and not task.get_loop().is_closed():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._is_complete:
+                raise StopAsyncIteration
+            await self._refill()
+        return self._events.popleft()
+
+    async def _refill(self) -> None:
+        """Wait for news of the tree, and make the events of all of them."""
+        if self._task is None:
+            self._task = asyncio.create_task(_observed(self._run, self._feed))
+        await self._feed.has_news.wait()
+        self._feed.has_news.clear()
+        is_done, latest = self._task.done(), self._feed.latest
+        if latest is not None:
+            decision, counts = latest
+            events = self._narrator.update(decision.leaves)
+            events.append(CostChanged(counts, decision.num_alive))
+            self._events += await self._detokenizer.add_texts(events)
+        if is_done:
+            self._is_complete = True
+            self._events.append(self._completed(self._task.result()))
+
+    def _completed(self, result: PromptResult) -> Completed:
+        assert self._feed.latest is not None, "every prompt has a first decision"
+        leaves = self._feed.latest[0].leaves
+        kept = [leaf for leaf in leaves if leaf.segment.end or not result.stopped]
+        return Completed(result, self._narrator.sequence_ids(kept))
+
+
+async def _observed(
+    run: Callable[[Observer], Awaitable[PromptResult]], feed: _Feed
+) -> PromptResult:
+    """Generate; not a method, so that a stream that was left can be collected."""
+    asyncio.current_task().add_done_callback(lambda _: feed.has_news.set())  # type: ignore[union-attr]
+    return await run(feed)
