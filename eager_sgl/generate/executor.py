@@ -104,7 +104,7 @@ class TreeExecutor:
 
     async def prefill(self) -> None:
         """Put the prompt into the radix tree, before several requests with it start at once."""
-        self.tree.record(await self._lease.client.prefill(self.tree.prompt_ids))
+        self.tree.record(await self._lease.call(lambda c: c.prefill(self.tree.prompt_ids)))
 
     async def open_deferred(self, result: PromptResult, deferred: DeferredBranch) -> Segment:
         """The segment of a deferred branch of an earlier result."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from eager_sgl.engine import limits
+from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.replicas import Lease, Replicas
-from eager_sgl.engine.replicas.servers import TokenClient
 from eager_sgl.engine.replicas.weights import MAX_DIFFERENCE
-from eager_sgl.errors import RequestRejectedError, ServerUnreachableError, ServerUnsuitableError
-from tests.fakes.replicas import FakeServer, connected, servers
+from eager_sgl.errors import (
+    RequestRejectedError,
+    ServerError,
+    ServerUnreachableError,
+    ServerUnsuitableError,
+)
+from tests.fakes.replicas import Replica, connected, servers
 
 FAILED = ServerUnreachableError("a request failed")
 
@@ -28,7 +32,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -46,11 +50,9 @@ def test_equal_trees_are_spread_evenly(number: int) -> None:
         fakes = servers(number)
         replicas = await connected(*fakes)
         counts = Counter({fake.url: 0 for fake in fakes})
-        async with AsyncExitStack() as stack:
-            for _ in range(5 * number + 1):
-                lease = await stack.enter_async_context(replicas.lease(1000))
-                counts[url_of(lease)] += 1
-                assert max(counts.values()) - min(counts.values()) <= 1
+        for _ in range(5 * number + 1):
+            counts[url_of(replicas.lease(1000))] += 1
+            assert max(counts.values()) - min(counts.values()) <= 1
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -59,7 +61,7 @@ def test_equal_trees_are_spread_evenly(number: int) -> None:
 class Walk:
     """Random events of trees and servers, beside a second account of the loads."""
 
-    def __init__(self, seed: int, fakes: list[FakeServer], replicas: Replicas) -> None:
+    def __init__(self, seed: int, fakes: list[Replica], replicas: Replicas) -> None:
         self.random, self.fakes, self.replicas = Random(seed), fakes, replicas
         self.leases: list[Lease] = []
         self.expected: dict[Lease, int] = {}
@@ -76,13 +78,12 @@ class Walk:
         expected = self.random.randint(1, 100)
         lease = self.replicas.lease(expected)
         self.expected[lease], self.outstanding[lease] = expected, 0
-        self.leases.append(await lease.__aenter__())
+        self.leases.append(lease)
         self.require_least_loaded(lease)
 
     async def close(self) -> None:
         if self.leases:
-            lease = self.leases.pop(self.random.randrange(len(self.leases)))
-            await lease.__aexit__(None, None, None)
+            self.leases.pop(self.random.randrange(len(self.leases))).close()
 
     async def ask(self) -> None:
         if self.leases:
@@ -93,9 +94,9 @@ class Walk:
     async def receive(self) -> None:
         if self.leases:
             lease = self.random.choice(self.leases)
-            tokens = self.random.choice([1, self.random.random()]) * self.outstanding[lease]
-            lease.remove(int(tokens))
-            self.outstanding[lease] -= int(tokens)
+            tokens = int(self.random.choice([1, self.random.random()]) * self.outstanding[lease])
+            lease.remove(tokens)
+            self.outstanding[lease] -= tokens
             assert lease.outstanding == self.outstanding[lease] >= 0
 
     async def fail(self) -> None:
@@ -133,11 +134,10 @@ def test_a_tree_lives_on_the_least_loaded_server_that_is_up(seed: int) -> None:
         await walk.settle()
         for lease in walk.leases:
             lease.remove(lease.outstanding)
-            await lease.__aexit__(None, None, None)
+            lease.close()
         # Without trees all loads are 0 again: three new ones are spread over three servers.
-        async with AsyncExitStack() as stack:
-            new = [await stack.enter_async_context(walk.replicas.lease(1)) for _ in fakes]
-            assert [url_of(lease) for lease in new] == [fake.url for fake in fakes]
+        new = [walk.replicas.lease(1) for _ in fakes]
+        assert [url_of(lease) for lease in new] == [fake.url for fake in fakes]
         await walk.replicas.aclose()
 
     asyncio.run(scenario())
@@ -145,10 +145,10 @@ def test_a_tree_lives_on_the_least_loaded_server_that_is_up(seed: int) -> None:
 
 def test_more_tokens_than_were_asked_for_do_not_arrive() -> None:
     async def scenario() -> None:
-        async with (await connected(*servers(1))).lease(10) as lease:
-            lease.add(3)
-            with pytest.raises(AssertionError, match="4 of 3 tokens"):
-                lease.remove(4)
+        lease = (await connected(*servers(1))).lease(10)
+        lease.add(3)
+        with pytest.raises(AssertionError, match="4 of 3 tokens"):
+            lease.remove(4)
 
     asyncio.run(scenario())
 
@@ -170,23 +170,20 @@ def test_trees_of_a_server_that_fails_are_notified_and_continue_on_another() -> 
         fakes = servers(2)
         replicas = await connected(*fakes)
         notified: list[int] = []
-        async with (
-            replicas.lease(10, lambda: notified.append(0)) as first,
-            replicas.lease(10, lambda: notified.append(1)) as second,
-        ):
-            assert [url_of(first), url_of(second)] == [fake.url for fake in fakes]
-            fakes[0].is_up = False
-            await until(lambda: bool(replicas.down))
-            assert notified == [0]
-            await first.move()
-            assert url_of(first) == fakes[1].url
-            assert "replica-0 does not answer" in str(replicas.down[fakes[0].url])
+        first, second = (replicas.lease(10, lambda i=i: notified.append(i)) for i in range(2))  # type: ignore[misc]
+        assert [url_of(first), url_of(second)] == [fake.url for fake in fakes]
+        fakes[0].is_up = False
+        await until(lambda: bool(replicas.down))
+        assert notified == [0]
+        await first.move()
+        assert url_of(first) == fakes[1].url
+        assert str(replicas.down[fakes[0].url]) == "it does not answer"
         await replicas.aclose()
 
     asyncio.run(scenario())
 
 
-def test_a_server_is_down_once_a_failed_request_is_reported(
+def test_a_server_is_down_once_a_request_reports_that_it_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "PING_PAUSE", 60)
@@ -194,28 +191,16 @@ def test_a_server_is_down_once_a_failed_request_is_reported(
     async def scenario() -> None:
         fakes = servers(2)
         replicas = await connected(*fakes)
-        async with replicas.lease(10) as lease:
-            client = lease.client
-            replicas.report(client, FAILED)
-            assert replicas.down == {fakes[0].url: FAILED}
-            await lease.move()
-            # A late failure of a request on the first server is not one of the second.
-            replicas.report(client, FAILED)
-            assert set(replicas.down) == {fakes[0].url}
-        await replicas.aclose()
-
-    asyncio.run(scenario())
-
-
-def test_a_report_from_before_a_recovery_is_ignored() -> None:
-    async def scenario() -> None:
-        replicas = await connected(*servers(2))
-        async with replicas.lease(10) as lease:
-            client = lease.client
-            replicas.report(client, FAILED)
-            await until(lambda: not replicas.down)
-            replicas.report(client, FAILED)
-            assert not replicas.down
+        notified: list[str] = []
+        reporting = replicas.lease(10)
+        replicas.lease(10)
+        replicas.lease(10, lambda: notified.append("the other tree"))
+        assert not reporting.report(RequestRejectedError("too long"))
+        assert not reporting.report(ServerError("HTTP 500"))
+        assert not replicas.down
+        assert reporting.report(FAILED)
+        assert replicas.down == {fakes[0].url: FAILED}
+        assert notified == ["the other tree"]
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -225,16 +210,19 @@ def test_requests_that_were_left_on_a_server_are_aborted_before_it_is_taken_in()
     async def scenario() -> None:
         fakes = servers(2)
         replicas = await connected(*fakes)
-        async with replicas.lease(10) as lease:
-            fakes[0].is_up = False
-            await until(lambda: bool(replicas.down))
-            await lease.move(abandoned=["a", "b"])
-            generated = fakes[0].num_generated
-            fakes[0].is_up = True
-            await until(lambda: not replicas.down)
-        assert sorted(fakes[0].aborted) == ["a", "b"]
-        assert fakes[1].aborted == []
-        assert fakes[0].num_generated > generated, "it was not tried whether it generates"
+        lease = replicas.lease(10)
+        fakes[0].is_up = False
+        await until(lambda: bool(replicas.down))
+        await lease.move(running=["a", "b"])
+        num_requests = len(fakes[0].requests)
+        fakes[0].is_up = True
+        await until(lambda: bool(fakes[0].notified))
+        assert replicas.down, "it was taken in before the aborts"
+        await until(lambda: not replicas.down)
+        assert {path for path, _ in fakes[0].notified} == {"/abort_request"}
+        assert sorted(body["rid"] for _, body in fakes[0].notified) == ["a", "b"]
+        assert fakes[1].notified == []
+        assert len(fakes[0].requests) > num_requests, "it was not tried whether it generates"
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -247,11 +235,15 @@ def test_a_tree_waits_for_a_server_if_all_are_down() -> None:
         for fake in fakes:
             fake.is_up = False
         await until(lambda: len(replicas.down) == 2)
-        entering = asyncio.create_task(replicas.lease(10).__aenter__())
+        notified = asyncio.Event()
+        lease = replicas.lease(10, notified.set)
+        await asyncio.wait_for(notified.wait(), 20)
+        moving = asyncio.create_task(lease.move())
         await asyncio.sleep(0.01)
-        assert not entering.done()
+        assert not moving.done()
         fakes[1].is_up = True
-        assert url_of(await asyncio.wait_for(entering, 5)) == fakes[1].url
+        await asyncio.wait_for(moving, 20)
+        assert url_of(lease) == fakes[1].url
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -265,12 +257,13 @@ def test_an_outage_of_all_servers_is_an_error_that_names_them(
     async def scenario() -> None:
         fakes = servers(2)
         replicas = await connected(*fakes)
-        async with replicas.lease(10) as lease:
-            for fake in fakes:
-                fake.is_up = False
-            await until(lambda: len(replicas.down) == 2)
-            with pytest.raises(ServerUnreachableError, match="replica-0.*replica-1"):
-                await lease.move()
+        lease = replicas.lease(10)
+        for fake in fakes:
+            fake.is_up = False
+        await until(lambda: len(replicas.down) == 2)
+        with pytest.raises(ServerUnreachableError, match="replica-0.*replica-1"):
+            await lease.move()
+        lease.close()
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -279,7 +272,10 @@ def test_an_outage_of_all_servers_is_an_error_that_names_them(
 def test_with_one_server_errors_of_requests_are_raised_as_they_are() -> None:
     async def scenario() -> None:
         fake = servers(1)[0]
+        await TokenClient.connect(fake)
+        num_requests = len(fake.requests)
         replicas = await connected(fake)
+        assert len(fake.requests) == 2 * num_requests, "one server needs no comparison"
 
         async def fail(client: TokenClient) -> None:
             raise FAILED
@@ -287,8 +283,8 @@ def test_with_one_server_errors_of_requests_are_raised_as_they_are() -> None:
         with pytest.raises(ServerUnreachableError) as raised:
             await replicas.call(fail)
         assert raised.value is FAILED
+        assert not replicas.lease(10).report(FAILED)
         assert replicas.down == {}
-        assert fake.num_generated == 0, "one server needs no comparison"
         assert len(asyncio.all_tasks()) == 1, "one server needs no monitor"
 
     asyncio.run(scenario())
@@ -297,7 +293,11 @@ def test_with_one_server_errors_of_requests_are_raised_as_they_are() -> None:
 # Facts of the model
 
 
-def test_a_fact_is_asked_of_another_server_if_the_first_does_not_answer() -> None:
+def test_a_fact_is_asked_of_another_server_if_the_first_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "PING_PAUSE", 60)
+
     async def scenario() -> None:
         fakes = servers(3)
         replicas = await connected(*fakes)
@@ -309,7 +309,9 @@ def test_a_fact_is_asked_of_another_server_if_the_first_does_not_answer() -> Non
                 raise ServerUnreachableError("reset")
             return client.transport.url
 
-        assert await replicas.call(url) == fakes[2].url == asked[-1]
+        assert await replicas.call(url) == fakes[2].url
+        assert asked == [fake.url for fake in fakes]
+        assert url_of(replicas.lease(10)) == fakes[2].url
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -326,7 +328,7 @@ def test_a_fact_is_not_awaited_from_a_server_that_hangs() -> None:
                 await asyncio.Event().wait()
             return client.transport.url
 
-        assert await asyncio.wait_for(replicas.call(url), 5) == fakes[1].url
+        assert await asyncio.wait_for(replicas.call(url), 20) == fakes[1].url
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -359,12 +361,11 @@ def test_a_server_that_does_not_answer_at_connect_is_taken_in_later() -> None:
         fakes[0].is_up = False
         replicas = await connected(*fakes)
         assert set(replicas.down) == {fakes[0].url}
-        async with replicas.lease(10) as first, replicas.lease(10) as second:
-            assert url_of(first) == url_of(second) == fakes[1].url
+        leases = [replicas.lease(10) for _ in range(2)]
+        assert {url_of(lease) for lease in leases} == {fakes[1].url}
         fakes[0].is_up = True
         await until(lambda: not replicas.down)
-        async with replicas.lease(10) as lease:
-            assert url_of(lease) == fakes[0].url
+        assert url_of(replicas.lease(10)) == fakes[0].url
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -379,44 +380,45 @@ def test_one_server_must_answer_at_connect(number: int) -> None:
         asyncio.run(connected(*fakes))
 
 
+def test_an_unsuitable_server_is_refused() -> None:
+    with pytest.raises(ServerUnsuitableError, match="replica-0 served 0 of .* radix cache"):
+        asyncio.run(connected(*servers(1, radix_cache=False), Replica("http://other")))
+
+
 @pytest.mark.parametrize("urls", [[], ["http://a", "http://b", "http://a"]])
 def test_servers_are_distinct(urls: list[str]) -> None:
     with pytest.raises(ValueError, match="http://a is named 2 times" if urls else "no server"):
-        asyncio.run(connected(*map(FakeServer, urls)))
-
-
-def differing(field: str, value: object) -> FakeServer:
-    other = FakeServer("http://other")
-    if field == "vocabulary_size":
-        other.profile = replace(other.profile, vocabulary_size=50)
-    else:
-        setattr(other, field, value)
-    return other
+        asyncio.run(connected(*map(Replica, urls)))
 
 
 OTHER_WEIGHTS = pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("logprob", -1 - 1.1 * MAX_DIFFERENCE, r"differ by 0\.11 nats"),
-        ("logprob", float("nan"), "differ by nan nats"),
+        ("distribution", Replica("", model=43).distribution, r"differ by \d.* nats on average"),
+        ("shift", 1.1 * MAX_DIFFERENCE, r"differ by 0\.11 nats"),
+        ("shift", float("nan"), "differ by nan nats"),
         ("version", "step-2", "weight_version is 'step-2', not 'default'"),
-        ("vocabulary_size", 50, "vocabulary has 50 tokens, not 100"),
+        ("vocabulary_size", 900, "vocabulary has 900 tokens, not 1000"),
     ],
 )
 
 
 @OTHER_WEIGHTS
 def test_other_weights_are_refused(field: str, value: object, message: str) -> None:
+    other = Replica("http://other")
+    setattr(other, field, value)
     with pytest.raises(
         ServerUnsuitableError,
         match=f"http://other serves other weights than http://replica-0: .*{message}",
     ):
-        asyncio.run(connected(*servers(2), differing(field, value)))
+        asyncio.run(connected(*servers(2), other))
 
 
-def test_rounding_is_no_other_model() -> None:
+def test_another_rounding_is_no_other_model() -> None:
     async def scenario() -> None:
-        replicas = await connected(*servers(1), differing("logprob", -1 - 0.9 * MAX_DIFFERENCE))
+        fakes = servers(2)
+        fakes[1].shift = 0.9 * MAX_DIFFERENCE
+        replicas = await connected(*fakes)
         assert not replicas.down
         await replicas.aclose()
 
@@ -430,16 +432,16 @@ def test_a_server_that_returns_with_other_weights_stays_down(
     async def scenario() -> None:
         fakes = servers(2)
         replicas = await connected(*fakes)
+        url, before = fakes[1].url, getattr(fakes[1], field)
         fakes[1].is_up = False
         await until(lambda: bool(replicas.down))
-        first = replicas.down[fakes[1].url]
-        vars(fakes[1]).update(vars(differing(field, value)) | {"url": fakes[1].url})
-        await until(lambda: replicas.down[fakes[1].url] is not first)
-        failure = replicas.down[fakes[1].url]
-        assert isinstance(failure, ServerUnsuitableError)
-        assert "serves other weights" in str(failure)
-        async with replicas.lease(10) as one, replicas.lease(10) as two:
-            assert url_of(one) == url_of(two) == fakes[0].url
+        setattr(fakes[1], field, value)
+        fakes[1].is_up = True
+        await until(lambda: "serves other weights" in str(replicas.down[url]))
+        assert isinstance(replicas.down[url], ServerUnsuitableError)
+        assert {url_of(replicas.lease(10)) for _ in range(2)} == {fakes[0].url}
+        setattr(fakes[1], field, before)
+        await until(lambda: not replicas.down)
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -447,38 +449,37 @@ def test_a_server_that_returns_with_other_weights_stays_down(
 
 def test_the_smallest_context_counts_and_a_missing_gate_is_missing_everywhere() -> None:
     async def scenario() -> None:
-        fakes = servers(3)
-        fakes[1].profile = replace(fakes[1].profile, context_length=400, logprobs="raw")
-        fakes[2].profile = replace(fakes[2].profile, no_gate="it has no flag")
+        fakes = [*servers(2, allows_gate=True), Replica("http://without")]
+        fakes[1].context_length = 400
+        fakes[1].logprobs_are_raw = True
         replicas = await connected(*fakes)
-        assert replicas.profile.context_length == 400
-        assert replicas.profile.no_gate == "its replica http://replica-2 has none (it has no flag)"
-        async with replicas.lease(10) as first, replicas.lease(10) as second:
-            assert first.client.profile == replicas.profile
-            # How a server's logprobs are to be read is its own affair.
-            assert second.client.profile == replace(replicas.profile, logprobs="raw")
+        assert replicas.profile.context_length == 394
+        assert str(replicas.profile.no_gate).startswith("its replica http://without has none (")
+        first, second = replicas.lease(10).client, replicas.lease(10).client
+        assert first.profile == replicas.profile
+        # How a server's logprobs are to be read is its own affair.
+        assert second.profile == replace(replicas.profile, logprobs="raw")
         await replicas.aclose()
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [({"context_length": 999}, "a context of 999"), ({"no_gate": "no flag"}, "no entropy gate")],
+    ("field", "less", "message"),
+    [("context_length", 999, "a context of 993"), ("allows_gate", False, "no entropy gate")],
 )
-def test_a_server_that_returns_with_less_stays_down(
-    change: dict[str, object], message: str
-) -> None:
+def test_a_server_that_returns_with_less_stays_down(field: str, less: object, message: str) -> None:
     async def scenario() -> None:
-        fakes = servers(2)
+        fakes = servers(2, allows_gate=True)
         replicas = await connected(*fakes)
+        assert replicas.profile.no_gate is None
         fakes[0].is_up = False
         await until(lambda: bool(replicas.down))
-        before = fakes[0].profile
-        fakes[0].profile = replace(before, **change)  # type: ignore[arg-type]
+        before = getattr(fakes[0], field)
+        setattr(fakes[0], field, less)
         fakes[0].is_up = True
         await until(lambda: message in str(replicas.down[fakes[0].url]))
-        fakes[0].profile = before
+        setattr(fakes[0], field, before)
         await until(lambda: not replicas.down)
         await replicas.aclose()
 

@@ -1,90 +1,68 @@
-"""Servers that are up or down at a test's wish, in place of transports and token clients."""
+"""Scripted servers of the same model that are up or down at a test's wish."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+import math
+from typing import Any
 
-from eager_sgl.engine.limits import Patience
-from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.engine.replicas.servers import Transport
-from eager_sgl.errors import ServerUnreachableError
-
-_T = TypeVar("_T")
+from eager_sgl.errors import RequestRejectedError, ServerUnreachableError
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 
-class FakeServer:
-    """A server that answers what connecting asks for.
+class Replica(ScriptedServer):
+    """A scripted server.
 
     Attributes:
         is_up: whether it answers; if not, requests fail at once.
-        logprob: of every input token.
-        num_generated: requests that it generated tokens for.
-        aborted: request ids that it was asked to abort.
+        shift: added to the logprobs of input tokens, as another rounding does.
+        version: of its weights.
+        vocabulary_size: as it reports it.
     """
 
-    def __init__(self, url: str, logprob: float = -1.0, version: str = "default") -> None:
+    def __init__(self, url: str, *, model: int = 42, **options: Any) -> None:
+        super().__init__(mixed_distribution(model), **options)
         self.url = url
         self.is_up = True
-        self.logprob, self.version = logprob, version
-        self.profile = ServerProfile("model", "0.5.23", 1000, 1, "tempered", 100)
-        self.num_generated = 0
-        self.aborted: list[str] = []
+        self.shift, self.version, self.vocabulary_size = 0.0, "default", 1000
 
     async def is_answering(self) -> bool:
         return self.is_up
 
     async def notify(self, path: str, body: Json) -> None:
-        assert path == "/abort_request", path
         if self.is_up:
-            self.aborted.append(body["rid"])
+            await super().notify(path, body)
 
-    async def get(self, path: str, decode: Callable[[Any], _T], patience: Patience) -> _T:
-        self.require_up()
-        return decode({"weight_version": self.version})
-
-    async def post(
-        self,
-        path: str,
-        build: Callable[[], Json],
-        decode: Callable[[Any], _T],
-        *,
-        patience: Patience,
-    ) -> _T:
-        await asyncio.sleep(0)
-        self.require_up()
-        return decode({"tokens": [1]} if path == "/tokenize" else self._generate(build()))
-
-    def _generate(self, body: Json) -> Json:
-        self.num_generated += 1
-        inputs = [[self.logprob, token, None] for token in body["input_ids"]]
-        meta = {"finish_reason": {"type": "length"}, "input_token_logprobs": inputs}
-        return {"output_ids": [1] * body["sampling_params"]["max_new_tokens"], "meta_info": meta}
-
-    def require_up(self) -> None:
+    def answer(self, path: str, body: Json | None = None) -> Json:
         if not self.is_up:
             raise ServerUnreachableError(f"cannot reach an SGLang server at {self.url}: refused")
+        if path == "/model_info":
+            return super().answer(path) | {"weight_version": self.version}
+        if body is not None and "logprob_start_len" in body:
+            return self._with_input_logprobs(body)
+        try:
+            return super().answer(path, body)
+        except RequestRejectedError as error:
+            size = f"[0, {self.vocabulary_size - 1}]"
+            raise RequestRejectedError(str(error).replace("[0, 999]", size)) from error
+
+    def _with_input_logprobs(self, body: Json) -> Json:
+        names = ("return_logprob", "logprob_start_len")
+        answer = super().answer("/generate", {n: v for n, v in body.items() if n not in names})
+        ids, prompt = tuple(body["input_ids"]), len(self.prompt)
+        rows: list[list[Any]] = [[None, token, None] for token in ids[:1]]
+        for index in range(1, len(ids)):
+            probabilities = self.distribution(ids[prompt:index])
+            is_drawn = index >= prompt and ids[index] < VOCABULARY
+            logprob = math.log(probabilities[ids[index]]) if is_drawn else 0.0
+            rows.append([logprob + self.shift, ids[index], None])
+        return answer | {"meta_info": answer["meta_info"] | {"input_token_logprobs": rows}}
 
 
-class FakeClient:
-    """The token client of such a server."""
-
-    def __init__(self, server: FakeServer) -> None:
-        self.transport, self.profile = server, server.profile
+def servers(number: int, **options: Any) -> list[Replica]:
+    return [Replica(f"http://replica-{index}", **options) for index in range(number)]
 
 
-async def connect_fake(transport: Transport) -> FakeClient:
-    assert isinstance(transport, FakeServer)
-    transport.require_up()
-    return FakeClient(transport)
-
-
-def servers(number: int) -> list[FakeServer]:
-    return [FakeServer(f"http://replica-{index}") for index in range(number)]
-
-
-async def connected(*replicas: FakeServer) -> Replicas:
-    return await Replicas.connect(replicas, connect_fake)
+async def connected(*fakes: Replica) -> Replicas:
+    return await Replicas.connect(fakes)

@@ -4,7 +4,7 @@ A tree lives on one replica, whose radix cache holds its prefixes: `Lease`. A mo
 replicas; the trees of one that fails continue on another, and it is taken in again once it answers.
 
 Low to high: `weights` and `agreement` (what all replicas must have in common), `lease` (`Replica`,
-`Lease`: load), `health` (pings), `pool` (`Replicas`).
+`Lease`), `health` (pings), `pool` (`Replicas`).
 """
 
 from eager_sgl.engine.replicas.lease import Lease

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.probe import ServerProfile
-from eager_sgl.engine.replicas.servers import TokenClient
 from eager_sgl.engine.replicas.weights import Fingerprint, fingerprint_of, require_same_weights
 from eager_sgl.errors import ServerUnsuitableError
 

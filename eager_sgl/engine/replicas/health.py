@@ -6,53 +6,53 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from eager_sgl.engine import limits
-from eager_sgl.engine.replicas.lease import Replica
+from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.replicas.lease import Fleet, Replica
 from eager_sgl.errors import ServerError, ServerUnreachableError
 
-__all__ = ["take_down", "watch"]
+__all__ = ["watch"]
+
+Admit = Callable[[Replica], Awaitable[TokenClient]]
 
 
-def take_down(replica: Replica, failure: ServerError) -> None:
-    """Place no tree on a replica any more, and notify the trees on it."""
-    replica.failure = failure
-    for lease in list(replica.leases):
-        lease.on_down()
-
-
-async def watch(replica: Replica, admit: Callable[[Replica], Awaitable[None]]) -> None:
-    """Ping a replica for ever.
+async def watch(fleet: Fleet, admit: Admit) -> None:
+    """Ping all replicas for ever.
 
     Args:
-        replica: taken down at the first ping that fails.
-        admit: takes it in again, if it is as it must be; called at the first ping that succeeds
-            after that.
+        fleet: a replica is taken down at the first ping that fails.
+        admit: connects to a replica whose pings succeed again, to take it in; raises `ServerError`
+            if it is not as it must be.
 
     A replica that answers and is not admitted stays down for this reason, and is probed again
     after a longer pause: a probe is a number of requests.
     """
+    await asyncio.gather(*(_watch(fleet, replica, admit) for replica in fleet.replicas))
+
+
+async def _watch(fleet: Fleet, replica: Replica, admit: Admit) -> None:
     while True:
         await asyncio.sleep(limits.PING_PAUSE)
         if not await replica.transport.is_answering():
             if replica.is_up:
-                url = replica.transport.url
-                take_down(replica, ServerUnreachableError(f"{url} does not answer"))
+                fleet.take_down(replica, ServerUnreachableError("it does not answer"))
             continue
         await _abort_orphans(replica)
-        if not replica.is_up and (failure := await _failure_of(admit(replica))):
-            replica.failure = failure
-            await asyncio.sleep(limits.ADMISSION_PAUSE)
+        if not replica.is_up:
+            await _take_in(fleet, replica, admit)
 
 
-async def _failure_of(admission: Awaitable[None]) -> ServerError | None:
+async def _take_in(fleet: Fleet, replica: Replica, admit: Admit) -> None:
     try:
-        await asyncio.wait_for(admission, limits.ADMISSION_TIMEOUT)
+        client = await asyncio.wait_for(admit(replica), limits.ADMISSION_TIMEOUT)
     except TimeoutError:
-        return ServerUnreachableError(
-            f"its probe did not end within {limits.ADMISSION_TIMEOUT:g} s"
-        )
+        seconds = f"{limits.ADMISSION_TIMEOUT:g} s"
+        replica.failure = ServerUnreachableError(f"its probe did not end within {seconds}")
     except ServerError as error:
-        return error
-    return None
+        replica.failure = error
+    else:
+        fleet.take_in(replica, client)
+        return
+    await asyncio.sleep(limits.ADMISSION_PAUSE)
 
 
 async def _abort_orphans(replica: Replica) -> None:

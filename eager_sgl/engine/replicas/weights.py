@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.limits import PROBE
 from eager_sgl.engine.protocol import (
     Json,
@@ -21,8 +22,8 @@ from eager_sgl.engine.protocol import (
     parse_generation,
     tokens_of,
 )
-from eager_sgl.engine.replicas.servers import TokenClient, Transport
 from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of, shown
+from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import ServerUnsuitableError
 
 __all__ = ["MAX_DIFFERENCE", "Fingerprint", "fingerprint_of", "require_same_weights"]
