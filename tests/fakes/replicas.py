@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 from eager_sgl.engine.protocol import Json
@@ -16,6 +18,8 @@ class Replica(ScriptedServer):
 
     Attributes:
         is_up: whether it answers; if not, requests fail at once.
+        hangs: whether requests wait until it does not hang any more.
+        running: ids of requests for tokens that it has not answered.
         shift: added to the logprobs of input tokens, as another rounding does.
         version: of its weights.
         vocabulary_size: as it reports it.
@@ -24,14 +28,28 @@ class Replica(ScriptedServer):
     def __init__(self, url: str, *, model: int = 42, **options: Any) -> None:
         super().__init__(mixed_distribution(model), **options)
         self.url = url
-        self.is_up = True
+        self.is_up, self.hangs = True, False
+        self.running: set[str] = set()
         self.shift, self.version, self.vocabulary_size = 0.0, "default", 1000
 
     async def is_answering(self) -> bool:
-        return self.is_up
+        return self.is_up and not self.hangs
+
+    async def _turn(self) -> None:
+        await super()._turn()
+        while self.hangs:
+            await asyncio.sleep(0.001)
+
+    async def post(self, path: str, build: Callable[[], Json], *rest: Any, **options: Any) -> Any:
+        body = build()
+        if path == "/generate" and "stop_token_ids" in body["sampling_params"]:
+            self.running.add(body["rid"])
+        answer = await super().post(path, lambda: body, *rest, **options)
+        self.running.discard(body.get("rid", ""))
+        return answer
 
     async def notify(self, path: str, body: Json) -> None:
-        if self.is_up:
+        if self.is_up and not self.hangs:
             await super().notify(path, body)
 
     def answer(self, path: str, body: Json | None = None) -> Json:

@@ -66,14 +66,7 @@ class Replicas:
         if len(transports) == 1:
             return cls.of(await TokenClient.connect(transports[0], chat_options))
         fleet = Fleet([Replica(transport) for transport in transports])
-        contacts = (_contact(replica, chat_options) for replica in fleet.replicas)
-        for error in await asyncio.gather(*contacts, return_exceptions=True):
-            if error is not None:
-                raise error
-        clients = [replica.client for replica in fleet.replicas if replica.client is not None]
-        if not clients:
-            raise ServerUnreachableError(f"no server answers: {fleet.failures}")
-        agreement = await Agreement.of(clients)
+        agreement = await Agreement.of(await _contact_all(fleet, chat_options))
 
         async def admit(replica: Replica) -> TokenClient:
             # Anew: it may have been restarted with other options.
@@ -127,6 +120,20 @@ class Replicas:
             await replica.transport.aclose()
         if monitor is not None and not monitor.cancelled():
             monitor.result()
+
+
+async def _contact_all(
+    fleet: Fleet, chat_options: Mapping[str, object] | None
+) -> list[TokenClient]:
+    """The clients of the servers that answer; at least one."""
+    contacts = (_contact(replica, chat_options) for replica in fleet.replicas)
+    for error in await asyncio.gather(*contacts, return_exceptions=True):
+        if error is not None:
+            raise error
+    clients = [replica.client for replica in fleet.replicas if replica.client is not None]
+    if not clients:
+        raise ServerUnreachableError(f"no server answers: {fleet.failures}")
+    return clients
 
 
 async def _contact(replica: Replica, chat_options: Mapping[str, object] | None) -> None:
