@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 import pytest
 
@@ -14,7 +13,7 @@ from eager_sgl.generate.growth import grow
 from tests.fakes.replicas import Replica, connected, servers
 
 SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=40)
-METHODS = {
+METHODS: dict[str, Method] = {
     "parallel": FullParallel(SAMPLING, 8),
     "chunks": EagerInit(
         EagerConfig(
@@ -51,11 +50,13 @@ async def trees(replicas: Replicas, method: Method) -> list[PromptResult]:
     return await asyncio.wait_for(asyncio.gather(*growing), 60)
 
 
-def requests_for_trees(fake: Replica, before: int) -> Iterable[dict[str, object]]:
-    """Requests since then, without those that probe the server or its stop tokens."""
-    for request in fake.requests[before:]:
-        if "stop_token_ids" in request["sampling_params"]:
-            yield request
+def num_decoded(fake: Replica, before: int) -> int:
+    """Tokens decoded since then, without those of requests that probe a server or its tokens."""
+    return sum(
+        len(request["output_ids"])
+        for request in fake.requests[before:]
+        if "stop_token_ids" in request["sampling_params"]
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -79,11 +80,7 @@ def test_trees_survive_servers_that_fail_in_turn(name: str, num_generated: int) 
                 result.counts.generated
             )
         delivered = sum(result.counts.generated for result in results)
-        decoded = sum(
-            len(request["output_ids"])  # type: ignore[arg-type]
-            for fake, number in zip(fakes, before, strict=True)
-            for request in requests_for_trees(fake, number)
-        )
+        decoded = sum(map(num_decoded, fakes, before))
         # What a server decoded when it failed was never delivered; nothing is counted twice.
         assert 0 < delivered <= decoded
 
