@@ -145,7 +145,8 @@ class Worker:
         with _reserved_if_failed(account):
             on_progress = partial(meter.report, sample.id)
             config = replace(self.experiment.config(cell), max_sequences=grant.extra)
-            call = Call(self.server.endpoint, sample, EagerInit(config), account, on_progress)
+            method = EagerInit(config, seed=cell.seed)
+            call = Call(self.server.endpoint, sample, method, account, on_progress)
             return self._second_record(cell, first, grant, call)
 
     def _second_record(
