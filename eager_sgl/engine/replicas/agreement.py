@@ -21,7 +21,7 @@ class Agreement:
     Attributes:
         fingerprint: of the first one's weights.
         profile: of the first one, with the smallest context of all, and without a gate if one
-            replica has none, which `no_gate` names.
+            replica has none, which `no_gate` names; it honours seeds if all replicas do.
     """
 
     fingerprint: Fingerprint
@@ -82,4 +82,5 @@ def _common_profile(clients: Sequence[TokenClient]) -> ServerProfile:
         clients[0].profile,
         context_length=min(client.profile.context_length for client in clients),
         no_gate=no_gates[0] if no_gates else None,
+        honours_seed=all(client.profile.honours_seed for client in clients),
     )
