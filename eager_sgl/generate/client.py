@@ -68,6 +68,11 @@ class AsyncClient:
     ) -> None:
         urls = [servers] if isinstance(servers, str) else list(servers)
         require(bool(urls), "servers", servers, "the URL of a server, or of several")
+        if router is not None and len(urls) > 1:
+            raise ValueError(
+                f"router is {router} beside {len(urls)} servers; give the router and one server "
+                "behind it, or the servers without a router"
+            )
         key = os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key
         self._transports = [
             Transport(

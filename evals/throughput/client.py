@@ -87,7 +87,7 @@ async def _grow_all(
     from eager_sgl.generate.growth import grow
 
     profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100)
-    replicas = Replicas([TokenClient(Transport(url), profile)])
+    replicas = Replicas.of(TokenClient(Transport(url), profile))
     config = EagerConfig(
         threshold=2.5,
         max_sequences=PER_PROMPT + 1,
