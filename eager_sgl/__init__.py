@@ -4,8 +4,9 @@ Where to look for names:
 
 - to generate: `connect` or `EmbeddedRuntime`; a method (`EagerInit`, `FullParallel`, `BestFirst`,
   `TrieParallel`, `WithoutReplacement`) with its configuration; `generate` and `generate_all`, or,
-  in an SGLang program, `set_prompt`, `eager_generate` and `continue_from`; `resume` for deferred
-  branches. The result is a `PromptResult`, see `eager_sgl.core`.
+  in an SGLang program, `set_prompt`, `eager_generate`, `continue_from` and `fork`; `resume` for
+  deferred branches. The result is a `PromptResult`, see `eager_sgl.core`.
+- to branch in a program of your own: `read_chunk`, `append_tokens`, and `eager_sgl.signals`.
 - to share sequences or tokens between prompts: `eager_sgl.budget`.
 - to decide what a search opens and when it ends: `eager_sgl.search`.
 - exceptions: `eager_sgl.errors`.
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         resume,
         set_prompt,
     )
+    from eager_sgl.states import SequenceStates, append_tokens, fork, read_chunk
 
 __all__ = [
     "RULES",
@@ -86,6 +88,7 @@ __all__ = [
     "Search",
     "SearchConfig",
     "Sequence",
+    "SequenceStates",
     "ServerError",
     "Solved",
     "StageOne",
@@ -99,11 +102,14 @@ __all__ = [
     "Verifier",
     "VoteUncertainty",
     "WithoutReplacement",
+    "append_tokens",
     "connect",
     "continue_from",
     "eager_generate",
+    "fork",
     "generate",
     "generate_all",
+    "read_chunk",
     "resume",
     "set_prompt",
 ]
@@ -114,12 +120,16 @@ _LAZY = {
     "EmbeddedRuntime": "eager_sgl.embedded.runtime",
     "OnProgress": "eager_sgl.program",
     "Prompt": "eager_sgl.engine.endpoint",
+    "SequenceStates": "eager_sgl.states",
     "TokenEndpoint": "eager_sgl.engine.endpoint",
+    "append_tokens": "eager_sgl.states",
     "connect": "eager_sgl.engine.endpoint",
     "continue_from": "eager_sgl.program",
     "eager_generate": "eager_sgl.program",
+    "fork": "eager_sgl.states",
     "generate": "eager_sgl.program",
     "generate_all": "eager_sgl.program",
+    "read_chunk": "eager_sgl.states",
     "resume": "eager_sgl.program",
     "set_prompt": "eager_sgl.program",
 }

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sglang.lang.interpreter import ProgramState
 
@@ -102,9 +101,9 @@ class TokenEndpoint(InterpreterBackend):
         keep_tokens(state.stream_executor, tokens)
 
     def append_tokens(self, state: ProgramState, token_ids: Sequence[int], text: str) -> None:
-        """Append generated tokens and their text to a state."""
+        """Append tokens of the model and their text to a state."""
         state.sync()
-        tokens = tokens_in(state.stream_executor, self).extended(token_ids, text)
+        tokens = tokens_in(state.stream_executor, self)
         state += text
         state.sync()
-        keep_tokens(state.stream_executor, replace(tokens, from_text=False))
+        keep_tokens(state.stream_executor, tokens.extended(token_ids, text))
