@@ -16,16 +16,16 @@ from eager_sgl import EagerConfig, Prompt, append_tokens, read_chunk, set_prompt
 from eager_sgl.signals import retemper, top_k_entropy
 
 
-class Budget:
-    """Sequences of concurrent prompts: M each, and a number of branches in all."""
+class Branches:
+    """The budget of concurrent prompts: M sequences each, and a number of branches in all."""
 
-    def __init__(self, max_sequences: int, branches: int) -> None:
-        self.max_sequences, self.branches, self._lock = max_sequences, branches, threading.Lock()
+    def __init__(self, max_sequences: int, num_left: int) -> None:
+        self.max_sequences, self.num_left, self._lock = max_sequences, num_left, threading.Lock()
 
     def take(self, num_sequences: int) -> bool:
         with self._lock:
-            may_branch = num_sequences < self.max_sequences and self.branches > 0
-            self.branches -= may_branch
+            may_branch = num_sequences < self.max_sequences and self.num_left > 0
+            self.num_left -= may_branch
             return may_branch
 
 
@@ -56,7 +56,7 @@ def grow(paths: list[Path], until: int, top_k: int, config: EagerConfig, think_e
 
 @sgl.function  # type: ignore[untyped-decorator]
 def eager_by_hand(
-    s: ProgramState, prompt: Prompt, config: EagerConfig, budget: Budget, eos: int, think_end: int
+    s: ProgramState, prompt: Prompt, config: EagerConfig, budget: Branches, eos: int, think_end: int
 ) -> list[ProgramState]:
     """A state at the end of every sequence, in the order of opening."""
     set_prompt(s, prompt)

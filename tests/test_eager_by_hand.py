@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from eager_sgl import EagerConfig, EagerInit, SamplingConfig, TokenEndpoint
 from programs import eager_by_hand as program
-from programs.eager_by_hand import Budget
+from programs.eager_by_hand import Branches
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.per_token import tree_distribution
 from tests.fakes.scripted import CLOSE, EOS, VOCABULARY, ScriptedServer, mixed_distribution
@@ -54,7 +54,7 @@ def paths_by_hand(endpoint: TokenEndpoint, config: EagerConfig) -> Paths:
     states = program.eager_by_hand.run(
         prompt=(9,),
         config=config,
-        budget=Budget(config.max_sequences, branches=100),
+        budget=Branches(config.max_sequences, num_left=100),
         eos=EOS,
         think_end=CLOSE,
         backend=endpoint,
@@ -117,7 +117,7 @@ def test_concurrent_prompts_share_the_branches_of_a_budget(branches: int) -> Non
     config = replace(config_of("races", 3), threshold=0.1)
     arguments = {
         "config": config,
-        "budget": Budget(config.max_sequences, branches),
+        "budget": Branches(config.max_sequences, branches),
         "eos": EOS,
         "think_end": CLOSE,
     }

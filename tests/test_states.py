@@ -131,7 +131,7 @@ def test_the_threads_of_a_fork_end_with_its_join(scripted: ScriptedServer) -> No
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("are_raw", [False, True])
-def test_a_chunk_has_the_model_s_distributions(temperature: float, are_raw: bool) -> None:
+def test_a_chunk_has_the_distributions_of_the_model(temperature: float, are_raw: bool) -> None:
     scripted = ScriptedServer(mixed_distribution(42))
     scripted.logprobs_are_raw = are_raw
 

@@ -68,8 +68,10 @@ def parse_chunk(meta: Json) -> tuple[tuple[int, ...], TopLogprobs]:
         )
     sampled = list_of(list, meta, "output_token_logprobs")
     rows = list_of(list, meta, "output_top_logprobs")
-    if len(rows) != len(sampled):
-        raise ShapeError(f"it has the most likely tokens of {len(rows)} steps of {len(sampled)}")
+    # A request for no tokens has the logprobs of the step that it would have sampled.
+    rows = rows[: len(sampled)]
+    if len(rows) < len(sampled):
+        raise ShapeError(f"it has the most likely tokens of {len(rows)} of {len(sampled)} steps")
     try:
         token_ids = tuple(int(token) for _, token, _ in sampled)
         ids = np.array([[entry[1] for entry in row] for row in rows], np.int32)
