@@ -36,8 +36,8 @@ from tests.integration.test_states import (
     CONFIG,
     MESSAGES,
     assert_one_uncached,
-    begin_with_a_sequence,
     greedy,
+    text_of,
 )
 
 pytestmark = pytest.mark.integration
@@ -49,8 +49,28 @@ METHODS: dict[str, Method] = {
 }
 
 
+def beginning(target: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": instruction(Problem((7, 5, 20, 4), target, 3))}]
+
+
+def begin_hard_with_text(s: ProgramState, endpoint: TokenEndpoint) -> None:
+    s += text_of(endpoint, beginning(83))
+
+
+def begin_hard_with_messages(s: ProgramState, endpoint: TokenEndpoint) -> None:
+    set_prompt(s, beginning(83))
+
+
+def begin_hard_with_token_ids(s: ProgramState, endpoint: TokenEndpoint) -> None:
+    set_prompt(s, endpoint.encode(beginning(83)))
+
+
+HARD = [begin_hard_with_text, begin_hard_with_messages, begin_hard_with_token_ids]
+"""Prompts on which every method has several sequences."""
+
+
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("begin", BEGINNINGS)
+@pytest.mark.parametrize("begin", [*BEGINNINGS, *HARD])
 def test_a_branch_has_a_single_uncached_token(
     endpoint: TokenEndpoint, begin: Any, method: str
 ) -> None:
@@ -59,7 +79,7 @@ def test_a_branch_has_a_single_uncached_token(
         begin(s, endpoint)
         before, text = endpoint.token_ids(s), s.text()
         states = fork(s, METHODS[method])
-        assert len(states) > 1 or begin is begin_with_a_sequence
+        assert len(states) > 1 or begin not in HARD
         for state, sequence in zip(states, states.result.sequences, strict=True):
             assert endpoint.token_ids(state) == (*before, *sequence.open_token_ids)
             assert state.text() == text + sequence.text
@@ -115,10 +135,6 @@ def test_32_sequences_cost_32_threads_until_their_join(endpoint: TokenEndpoint) 
         assert {meta["prompt_tokens"] - meta["cached_tokens"] for meta in metas} == {1}
 
     assert program.run(backend=endpoint).error() is None
-
-
-def beginning(target: int) -> list[dict[str, str]]:
-    return [{"role": "user", "content": instruction(Problem((7, 5, 20, 4), target, 3))}]
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 64])
