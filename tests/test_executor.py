@@ -61,7 +61,7 @@ def test_a_failure_reaches_the_caller_and_stops_the_others(
 ) -> None:
     async def tasks() -> set[str]:
         await asyncio.sleep(0)
-        others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        others = asyncio.all_tasks() - {asyncio.current_task()}
         return {task.get_name() for task in others}
 
     server = FailingForOneOfFour()

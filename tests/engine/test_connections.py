@@ -14,6 +14,7 @@ import pytest
 from eager_sgl import errors
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.protocol import Json
+from eager_sgl.engine.shapes import as_object
 from eager_sgl.engine.transport import Transport
 from tests.engine.outcomes import outcome_of, without_aborts
 from tests.fakes.http_server import ABORT, serving, streaming
@@ -23,7 +24,7 @@ def test_waiting_requests_share_a_thread() -> None:
     number = 50
 
     async def ask_all(transport: Transport) -> list[Json]:
-        asking = (transport.post("/generate", dict) for _ in range(number))
+        asking = (transport.post("/generate", dict, as_object) for _ in range(number))
         answers = asyncio.gather(*asking)
         await asyncio.sleep(0.3)
         assert len([t for t in threading.enumerate() if t.name == "eager_sgl.io"]) == 1

@@ -13,6 +13,7 @@ from eager_sgl.engine import limits
 from eager_sgl.engine.limits import PATIENT, PAUSE_JITTER
 from eager_sgl.engine.loop import io_loop, run
 from eager_sgl.engine.protocol import Json
+from eager_sgl.engine.shapes import as_object
 from eager_sgl.engine.transport import Transport
 from tests.engine.outcomes import outcome_of, without_aborts
 from tests.fakes.http_server import ABORT, Handler, Seen, hanging, listening, serving
@@ -119,7 +120,7 @@ def test_a_server_that_restarts_is_reached_again(monkeypatch: pytest.MonkeyPatch
         def reply(self, request: Seen) -> None:
             self.send(200, b'{"done": 1}')
 
-    asking = Transport(f"http://127.0.0.1:{port}").post("/generate", dict)
+    asking = Transport(f"http://127.0.0.1:{port}").post("/generate", dict, as_object)
     answer = asyncio.run_coroutine_threadsafe(asking, io_loop())
     time.sleep(0.3)
     with listening(Server, port):
