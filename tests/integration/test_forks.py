@@ -24,13 +24,13 @@ from eager_sgl import (
     append_tokens,
     continue_from,
     fork,
-    generate,
     read_chunk,
     set_prompt,
 )
 from eager_sgl.signals import retemper
 from evals.tasks.countdown_rules import Problem, instruction
 from programs.eager_by_hand import Branches, eager_by_hand
+from tests.fakes.endpoint import run_method
 from tests.integration.test_states import (
     BEGINNINGS,
     CONFIG,
