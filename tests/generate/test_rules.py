@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Any
@@ -43,7 +44,7 @@ def slow_utility(tree: TokenTree, sequences: Items[Sequence]) -> float:
     return 1.0
 
 
-SLOW = {
+SLOW: dict[str, Callable[[], Any]] = {
     "stop": lambda: replace(SEARCH, stop=slow_stop),
     "priority": lambda: BestFirst(SEARCH.config, priority=SlowPriority()),
     "utility": lambda: replace(SEARCH, bidder=TokenLedger(1000).join(slow_utility)),
