@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from eager_sgl import Bidder, StageOne, TokenLedger
 from evals.analysis.judged import Verdicts
@@ -30,7 +32,7 @@ MAX_PRINTED = 5
 
 @dataclass(frozen=True)
 class _Pending:
-    """A prompt in one cell, while a future generates it.
+    """A prompt in one cell, while a task generates it.
 
     Attributes:
         num_reserved: sequences of the cell's budget that stay reserved for it if it fails.
@@ -45,8 +47,16 @@ class _Pending:
     bidder: Bidder | None = None
 
 
+Outcome = PromptRecord | BaseException
+"""The result of a prompt in a cell, or its error."""
+
+
 class GroupRun:
-    """Runs what is missing of a group; used by one thread."""
+    """Runs what is missing of a group; used in one event loop.
+
+    Attributes:
+        pending: the prompts that run.
+    """
 
     def __init__(
         self,
@@ -56,13 +66,11 @@ class GroupRun:
         store: ResultStore,
         failures: FailureLog,
         view: View,
-        pool: ThreadPoolExecutor,
     ) -> None:
         self._worker = worker
         self._store = store
         self._failures = failures
         self._view = view
-        self._pool = pool
         self._started = time.monotonic()
         samples = worker.experiment.samples
         self._samples = {sample.id: sample for sample in samples}
@@ -71,10 +79,13 @@ class GroupRun:
         self._runs: Mapping[Cell, CellRun] = {
             run.cell: run for run in (self._first, *self._followers)
         }
-        self.pending: dict[Future[PromptRecord], _Pending] = {}
+        self.pending: dict[asyncio.Task[Outcome], _Pending] = {}
+        self._waiting: deque[tuple[_Pending, Callable[[], Awaitable[PromptRecord]]]] = deque()
+        self._max_running = worker.experiment.concurrency
         self._tokens: TokenLedger | None = None
         self._failed_bidders: list[Bidder] = []
         self._num_printed = 0
+        self._num_granted_by = -1
         self._replay()
 
     def _replay(self) -> None:
@@ -111,18 +122,21 @@ class GroupRun:
             assert spent == generated + kept, f"{spent} ≠ {generated} + {kept} tokens"
 
     def begin(self) -> None:
-        """Submit the first stage of all prompts that lack it."""
+        """Submit the first stage of all prompts that lack it; `advance` begins them."""
         run = self._first
         missing = [sample for sample in self._samples.values() if sample.id not in run.records]
         self._tokens = tokens = self._shared_tokens(len(missing))
+        if tokens is not None:  # each prompt has to bid
+            self._max_running = len(missing)
         experiment, ledger = self._worker.experiment, run.ledger
         verdicts = [Verdicts(experiment.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.
         bidders = [self._join(tokens, judge) if tokens else None for judge in verdicts]
         for sample, judge, bidder in zip(missing, verdicts, bidders, strict=True):
-            task = _Pending(run, sample, run.cell.max_sequences, bidder=bidder)
+            prompt = _Pending(run, sample, run.cell.max_sequences, bidder=bidder)
+            first_stage = self._worker.first_stage
             arguments = (run.cell, sample, judge, ledger, run.meter, bidder)
-            self._submit(task, self._worker.first_stage, *arguments)
+            self._submit(prompt, partial(first_stage, *arguments))
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
         experiment = self._worker.experiment
@@ -141,37 +155,47 @@ class GroupRun:
             spent=sum(record.counts.generated for record in run.records.values()),
         )
 
-    def close(self) -> None:
-        """End all waiting for tokens."""
-        if self._tokens is not None:
-            self._tokens.close()
+    def _submit(self, prompt: _Pending, work: Callable[[], Awaitable[PromptRecord]]) -> None:
+        self._waiting.append((prompt, work))
 
-    def _submit(
-        self, task: _Pending, function: Callable[..., PromptRecord], *arguments: object
-    ) -> None:
-        self.pending[self._pool.submit(function, *arguments)] = task
+    def _start_waiting(self) -> None:
+        while self._waiting and len(self.pending) < self._max_running:
+            prompt, work = self._waiting.popleft()
+            self.pending[asyncio.create_task(_outcome(work()))] = prompt
 
-    def collect(self, future: Future[PromptRecord]) -> None:
+    async def collect(self, task: asyncio.Task[Outcome]) -> None:
         """Write the result of a prompt, or its failure.
 
         Raises:
             BaseException: the error of a prompt that ends the run.
         """
-        error = future.exception()
-        if error is None:
-            self._write(future.result())
+        outcome = task.result()
+        if isinstance(outcome, PromptRecord):
+            self._write(outcome)
         else:
-            self._worker.server.require_alive(error)
-            self._fail(self.pending[future], error)
-        del self.pending[future]
+            await self._worker.server.require_alive(outcome)
+            self._fail(self.pending[task], outcome)
+        del self.pending[task]
 
     def keep_finished(self) -> None:
         """Write the results that have finished, at the end of a run that is broken off."""
-        for future in list(self.pending):
-            if future.done() and not future.cancelled() and not future.exception():
-                record = future.result()
-                if record.key not in self._store.records:
-                    self._store.append(self._dated(record))
+        for task in self.pending:
+            if task.done() and not task.cancelled():
+                outcome = task.result()
+                if isinstance(outcome, PromptRecord) and outcome.key not in self._store.records:
+                    self._store.append(self._dated(outcome))
+
+    async def cancel(self) -> None:
+        """End the prompts that run, and their requests on the servers."""
+        for task in self.pending:
+            task.cancel()
+        self.close()
+        await asyncio.gather(*self.pending, return_exceptions=True)
+
+    def close(self) -> None:
+        """End all waiting for tokens."""
+        if self._tokens is not None:
+            self._tokens.close()
 
     def _dated(self, record: PromptRecord) -> PromptRecord:
         elapsed = time.monotonic() - self._started
@@ -186,16 +210,16 @@ class GroupRun:
         if run is self._first:
             self._settle(record)
 
-    def _fail(self, task: _Pending, error: BaseException) -> None:
+    def _fail(self, prompt: _Pending, error: BaseException) -> None:
         """A prompt has failed in one of the cells, after all retries."""
-        run, sample = task.run, task.sample
-        counts = run.fail(sample.id, task.num_reserved, task.num_spent)
+        run, sample = prompt.run, prompt.sample
+        counts = run.fail(sample.id, prompt.num_reserved, prompt.num_spent)
         is_first = run is self._first
         if is_first:
             for follower in self._followers:
                 follower.lose(sample.id)
-        if task.bidder is not None:
-            self._failed_bidders.append(task.bidder)
+        if prompt.bidder is not None:
+            self._failed_bidders.append(prompt.bidder)
         failure = Failure.of(
             error,
             run.cell,
@@ -210,9 +234,13 @@ class GroupRun:
             self._view.say(f"failed: {run.label}, prompt {failure.prompt}: {failure.sentence}")
 
     def advance(self) -> None:
-        """Begin all second stages whose grants are certain."""
-        for follower in self._followers:
-            self._grant(follower)
+        """Grant extra sequences where that is certain, and begin as many prompts as may run."""
+        num_ended = len(self._first.records) + len(self._first.failed)
+        if num_ended > self._num_granted_by:
+            self._num_granted_by = num_ended
+            for follower in self._followers:
+                self._grant(follower)
+        self._start_waiting()
 
     def _grant(self, run: FollowerRun) -> None:
         firsts, cell = self._first.records, run.cell
@@ -232,9 +260,9 @@ class GroupRun:
                 continue
             account = run.ledger.reserve(grant.extra)
             sample = self._samples[sample_id]
-            task = _Pending(run, sample, grant.extra, len(first.sequences))
+            prompt = _Pending(run, sample, grant.extra, len(first.sequences))
             arguments = (cell, sample, first, grant, account, run.meter)
-            self._submit(task, self._worker.second_stage, *arguments)
+            self._submit(prompt, partial(self._worker.second_stage, *arguments))
 
     def _stage_ones(self) -> dict[str, StageOne]:
         """The first stages that have ended.
@@ -254,3 +282,15 @@ class GroupRun:
 
 def _stage_one(record: PromptRecord) -> StageOne:
     return StageOne(len(record.sequences), record.max_sequences, record.solved)
+
+
+async def _outcome(work: Awaitable[PromptRecord]) -> Outcome:
+    """What a prompt ends with. A task that raised the SystemExit of a user's function would end the
+    event loop.
+    """
+    try:
+        return await work
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return error

@@ -8,11 +8,11 @@ surplus that is known at the end of the first stage.
 
 from __future__ import annotations
 
+from asyncio import FIRST_COMPLETED, Task, wait
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from evals.execution.connection import Server
-from evals.execution.group_run import GroupRun
+from evals.execution.group_run import GroupRun, Outcome
 from evals.execution.meter import Silence, Snapshot
 from evals.execution.progress import View
 from evals.execution.worker import Worker
@@ -26,7 +26,7 @@ __all__ = ["run_group", "wall_seconds"]
 REFRESH_SECONDS = 0.25
 
 
-def run_group(
+async def run_group(
     group: Group,
     plan: Plan,
     worker: Worker,
@@ -37,59 +37,63 @@ def run_group(
     """Generate the missing results of a group, several prompts at a time.
 
     Each result is written when its prompt finishes. Prompts that share tokens all begin, since each
-    has to bid. A prompt that fails is written as failed. An error that all prompts would meet ends
-    the run: finished results are written, waiting prompts do not begin.
+    has to bid. A prompt that fails is written as failed. An error that all prompts would meet, or a
+    cancellation, ends the run: finished results are written, waiting prompts do not begin, and the
+    requests of the others are aborted.
 
     Raises:
         ServerError: the server does not answer, or refuses the key.
         StoreError: nothing can be written.
     """
-    experiment = worker.experiment
-    shares = experiment.shared_tokens(group.first) is not None
-    pool = ThreadPoolExecutor(len(experiment.samples) if shares else experiment.concurrency)
-    run = GroupRun(group, plan, worker, store, failures, view, pool)
+    run = GroupRun(group, plan, worker, store, failures, view)
     try:
         run.begin()
         run.advance()
-        _collect_all(run, worker.server, view)
+        await _collect_all(run, worker.server, view)
     except BaseException:
         run.keep_finished()
+        await run.cancel()
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         run.close()
     run.check()
 
 
-def _collect_all(run: GroupRun, server: Server, view: View) -> None:
+async def _collect_all(run: GroupRun, server: Server, view: View) -> None:
     silence = Silence()
     while run.pending:
         server.check()
         snapshots = run.snapshots()
         view.show(snapshots)
         if seconds := silence.due(run.last_report):
-            view.say(_silence_note(seconds, snapshots, server))
-        done, _ = wait(run.pending, REFRESH_SECONDS, FIRST_COMPLETED)
-        for future in sorted(done, key=_has_failed):
-            run.collect(future)
+            view.say(await _silence_note(seconds, snapshots, server))
+        done, _ = await wait(run.pending, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
+        for task in sorted(done, key=_has_failed):
+            await run.collect(task)
         run.advance()
     view.show(run.snapshots())
 
 
-def _silence_note(seconds: float, snapshots: Sequence[Snapshot], server: Server) -> str:
+async def _silence_note(seconds: float, snapshots: Sequence[Snapshot], server: Server) -> str:
     num_alive = sum(snapshot.num_alive for snapshot in snapshots)
     num_running = sum(snapshot.num_running for snapshot in snapshots)
     if num_running and not num_alive:
         return f"no prompt has finished for {seconds:.0f} s; {num_running} are being judged"
-    answers = "answers" if server.endpoint.is_answering() else "does not answer"
     return (
-        f"no answer from {server.endpoint.base_url} for {seconds:.0f} s; {num_alive} "
-        f"sequences of {num_running} prompts are under way, and it {answers} a short request"
+        f"no answer from {server} for {seconds:.0f} s; {num_alive} sequences of {num_running} "
+        f"prompts are under way, and {await _answers(server)} a short request"
     )
 
 
-def _has_failed(future: Future[PromptRecord]) -> bool:
-    return future.exception() is not None
+async def _answers(server: Server) -> str:
+    is_answering = await server.client.is_answering()
+    if len(server.urls) == 1:
+        return "it answers" if is_answering else "it does not answer"
+    return "one of them answers" if is_answering else "none of them answers"
+
+
+def _has_failed(task: Task[Outcome]) -> bool:
+    return not isinstance(task.result(), PromptRecord)
 
 
 def wall_seconds(records: Sequence[PromptRecord], plan: Plan) -> dict[Cell, float]:
