@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from eager_sgl import Bidder, StageOne, TokenLedger
@@ -15,12 +14,12 @@ from evals.config import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
 from evals.execution.meter import Snapshot
 from evals.execution.progress import View
+from evals.execution.prompt_tasks import Outcome, PromptInCell, PromptTasks
 from evals.execution.worker import Worker, without_extra
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan
 from evals.records.record import PromptRecord
 from evals.records.results import ResultStore
-from evals.tasks import Sample
 
 __all__ = ["GroupRun"]
 
@@ -30,32 +29,11 @@ MAX_PRINTED = 5
 """Failures of a group that are printed as they happen; the file has all of them."""
 
 
-@dataclass(frozen=True)
-class _Pending:
-    """A prompt in one cell, while a task generates it.
-
-    Attributes:
-        num_reserved: sequences of the cell's budget that stay reserved for it if it fails.
-        num_spent: sequences of its first stage, if this is the second.
-        bidder: the prompt's part of the tokens that a search shares.
-    """
-
-    run: CellRun
-    sample: Sample
-    num_reserved: int
-    num_spent: int = 0
-    bidder: Bidder | None = None
-
-
-Outcome = PromptRecord | BaseException
-"""The result of a prompt in a cell, or its error."""
-
-
 class GroupRun:
     """Runs what is missing of a group; used in one event loop.
 
     Attributes:
-        pending: the prompts that run.
+        prompts: those that run, or wait.
     """
 
     def __init__(
@@ -79,9 +57,7 @@ class GroupRun:
         self._runs: Mapping[Cell, CellRun] = {
             run.cell: run for run in (self._first, *self._followers)
         }
-        self.pending: dict[asyncio.Task[Outcome], _Pending] = {}
-        self._waiting: deque[tuple[_Pending, Callable[[], Awaitable[PromptRecord]]]] = deque()
-        self._max_running = worker.experiment.concurrency
+        self.prompts = PromptTasks(worker.experiment.concurrency)
         self._tokens: TokenLedger | None = None
         self._failed_bidders: list[Bidder] = []
         self._num_printed = 0
@@ -127,16 +103,16 @@ class GroupRun:
         missing = [sample for sample in self._samples.values() if sample.id not in run.records]
         self._tokens = tokens = self._shared_tokens(len(missing))
         if tokens is not None:  # each prompt has to bid
-            self._max_running = len(missing)
+            self.prompts.max_running = len(missing)
         experiment, ledger = self._worker.experiment, run.ledger
         verdicts = [Verdicts(experiment.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.
         bidders = [self._join(tokens, judge) if tokens else None for judge in verdicts]
         for sample, judge, bidder in zip(missing, verdicts, bidders, strict=True):
-            prompt = _Pending(run, sample, run.cell.max_sequences, bidder=bidder)
+            prompt = PromptInCell(run, sample, run.cell.max_sequences, bidder=bidder)
             first_stage = self._worker.first_stage
             arguments = (run.cell, sample, judge, ledger, run.meter, bidder)
-            self._submit(prompt, partial(first_stage, *arguments))
+            self.prompts.submit(prompt, partial(first_stage, *arguments))
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
         experiment = self._worker.experiment
@@ -155,14 +131,6 @@ class GroupRun:
             spent=sum(record.counts.generated for record in run.records.values()),
         )
 
-    def _submit(self, prompt: _Pending, work: Callable[[], Awaitable[PromptRecord]]) -> None:
-        self._waiting.append((prompt, work))
-
-    def _start_waiting(self) -> None:
-        while self._waiting and len(self.pending) < self._max_running:
-            prompt, work = self._waiting.popleft()
-            self.pending[asyncio.create_task(_outcome(work()))] = prompt
-
     async def collect(self, task: asyncio.Task[Outcome]) -> None:
         """Write the result of a prompt, or its failure.
 
@@ -174,23 +142,20 @@ class GroupRun:
             self._write(outcome)
         else:
             await self._worker.server.require_alive(outcome)
-            self._fail(self.pending[task], outcome)
-        del self.pending[task]
+            self._fail(self.prompts.running[task], outcome)
+        del self.prompts.running[task]
 
     def keep_finished(self) -> None:
         """Write the results that have finished, at the end of a run that is broken off."""
-        for task in self.pending:
-            if task.done() and not task.cancelled():
-                outcome = task.result()
-                if isinstance(outcome, PromptRecord) and outcome.key not in self._store.records:
-                    self._store.append(self._dated(outcome))
+        for record in self.prompts.results():
+            if record.key not in self._store.records:
+                self._store.append(self._dated(record))
 
     async def cancel(self) -> None:
         """End the prompts that run, and their requests on the servers."""
-        for task in self.pending:
-            task.cancel()
+        cancelled = self.prompts.cancel()
         self.close()
-        await asyncio.gather(*self.pending, return_exceptions=True)
+        await cancelled
 
     def close(self) -> None:
         """End all waiting for tokens."""
@@ -210,7 +175,7 @@ class GroupRun:
         if run is self._first:
             self._settle(record)
 
-    def _fail(self, prompt: _Pending, error: BaseException) -> None:
+    def _fail(self, prompt: PromptInCell, error: BaseException) -> None:
         """A prompt has failed in one of the cells, after all retries."""
         run, sample = prompt.run, prompt.sample
         counts = run.fail(sample.id, prompt.num_reserved, prompt.num_spent)
@@ -240,7 +205,7 @@ class GroupRun:
             self._num_granted_by = num_ended
             for follower in self._followers:
                 self._grant(follower)
-        self._start_waiting()
+        self.prompts.start()
 
     def _grant(self, run: FollowerRun) -> None:
         firsts, cell = self._first.records, run.cell
@@ -260,9 +225,9 @@ class GroupRun:
                 continue
             account = run.ledger.reserve(grant.extra)
             sample = self._samples[sample_id]
-            prompt = _Pending(run, sample, grant.extra, len(first.sequences))
+            prompt = PromptInCell(run, sample, grant.extra, len(first.sequences))
             arguments = (cell, sample, first, grant, account, run.meter)
-            self._submit(prompt, partial(self._worker.second_stage, *arguments))
+            self.prompts.submit(prompt, partial(self._worker.second_stage, *arguments))
 
     def _stage_ones(self) -> dict[str, StageOne]:
         """The first stages that have ended.
@@ -282,15 +247,3 @@ class GroupRun:
 
 def _stage_one(record: PromptRecord) -> StageOne:
     return StageOne(len(record.sequences), record.max_sequences, record.solved)
-
-
-async def _outcome(work: Awaitable[PromptRecord]) -> Outcome:
-    """What a prompt ends with. A task that raised the SystemExit of a user's function would end the
-    event loop.
-    """
-    try:
-        return await work
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        return error

@@ -12,9 +12,10 @@ from asyncio import FIRST_COMPLETED, Task, wait
 from collections.abc import Sequence
 
 from evals.execution.connection import Server
-from evals.execution.group_run import GroupRun, Outcome
+from evals.execution.group_run import GroupRun
 from evals.execution.meter import Silence, Snapshot
 from evals.execution.progress import View
+from evals.execution.prompt_tasks import Outcome
 from evals.execution.worker import Worker
 from evals.records.failures import FailureLog
 from evals.records.plan import Cell, Group, Plan
@@ -61,13 +62,13 @@ async def run_group(
 
 async def _collect_all(run: GroupRun, server: Server, view: View) -> None:
     silence = Silence()
-    while run.pending:
+    while running := run.prompts.running:
         server.check()
         snapshots = run.snapshots()
         view.show(snapshots)
         if seconds := silence.due(run.last_report):
             view.say(await _silence_note(seconds, snapshots, server))
-        done, _ = await wait(run.pending, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
+        done, _ = await wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
         for task in sorted(done, key=_has_failed):
             await run.collect(task)
         run.advance()

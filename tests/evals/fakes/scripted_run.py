@@ -63,6 +63,8 @@ def server(
 class ScriptedHost(Host):
     """A running server that is connected already."""
 
+    server: Server
+
     def __init__(self, server: Server) -> None:
         object.__setattr__(self, "server", server)
 

@@ -233,7 +233,7 @@ def test_prompts_that_share_tokens_leave_failed_prompts_their_share(
             first = super().__call__(call)
             spent, size = 10, 1
             assert call.method.bidder is not None
-            while size < call.account.granted and call.method.bidder.ask(spent, 1.0, 10):
+            while size < call.account.granted and call.method.bidder.offer(spent, 1.0, 10).result():
                 spent, size = spent + 10, size + 1
             call.method.bidder.leave(spent)
             call.account.commit(size - len(first.sequences))
