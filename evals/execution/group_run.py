@@ -12,9 +12,9 @@ from eager_sgl import Bidder, StageOne, TokenLedger
 from evals.analysis.judged import Verdicts
 from evals.config import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
-from evals.execution.meter import Snapshot
 from evals.execution.progress import View
 from evals.execution.prompt_tasks import Outcome, PromptInCell, PromptTasks
+from evals.execution.snapshot import Snapshot
 from evals.execution.worker import Worker, without_extra
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan
@@ -52,8 +52,10 @@ class GroupRun:
         self._started = time.monotonic()
         samples = worker.experiment.samples
         self._samples = {sample.id: sample for sample in samples}
-        self._first = CellRun(group.first, plan.label(group.first), samples)
-        self._followers = [FollowerRun(c, plan.label(c), samples) for c in group.followers]
+        sampling, profile = worker.experiment.base.sampling, worker.server.client.profile
+        limit = min(sampling.max_new_tokens, profile.context_length)
+        self._first = CellRun(group.first, plan.label(group.first), samples, limit)
+        self._followers = [FollowerRun(c, plan.label(c), samples, limit) for c in group.followers]
         self._runs: Mapping[Cell, CellRun] = {
             run.cell: run for run in (self._first, *self._followers)
         }
@@ -102,8 +104,9 @@ class GroupRun:
         run = self._first
         missing = [sample for sample in self._samples.values() if sample.id not in run.records]
         self._tokens = tokens = self._shared_tokens(len(missing))
-        if tokens is not None:  # each prompt has to bid
-            self.prompts.max_running = len(missing)
+        if tokens is not None:
+            self.prompts.max_running = len(missing)  # each has to bid
+            run.meter.share(tokens.total - tokens.spent)
         experiment, ledger = self._worker.experiment, run.ledger
         verdicts = [Verdicts(experiment.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.

@@ -51,6 +51,7 @@ class PromptTasks:
 
     def submit(self, prompt: PromptInCell, work: Work) -> None:
         """Let a prompt wait for its turn."""
+        prompt.run.meter.expect(prompt.sample.id, prompt.num_reserved)
         self._waiting.append((prompt, work))
 
     def start(self) -> None:
