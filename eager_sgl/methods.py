@@ -3,6 +3,11 @@
 The executor and the programs know the protocol `Method` alone. An object has no state of a prompt
 and can run any number of prompts in any threads; with a stop rule that has state, or with a bidder,
 it belongs to a single prompt.
+
+The seed of a method, together with the prompt's tokens, is that of all draws: of the walks through
+the tree, which are made here, and of the tokens where the server honours the seed of a request
+(`eager_sgl.engine.seeds`). So the same prompt gives the same tree again. Without a seed nothing is
+repeated.
 """
 
 from __future__ import annotations
@@ -55,6 +60,11 @@ ReadSequences = Callable[[Iterable[Leaf]], Items[Sequence]]
 """Finished leaves -> their sequences, with texts."""
 
 
+def _require_seed(seed: int | None) -> None:
+    if seed is not None:
+        require_whole("seed", seed, 0)
+
+
 class Method(Protocol):
     """A way to generate sequences from a prompt.
 
@@ -73,6 +83,10 @@ class Method(Protocol):
     @property
     def reasoning_end(self) -> str | None:
         """The text that closes the reasoning, for `Sequence.final_text`; None if nothing does."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of all draws, together with the prompt's tokens; None repeats nothing."""
 
     @property
     def top_k(self) -> int:
@@ -117,11 +131,14 @@ class FullParallel:
         sampling: how tokens are sampled.
         max_sequences: M.
         reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
+        seed: of all draws; None repeats nothing.
     """
 
     sampling: SamplingConfig
     max_sequences: int
     reasoning_end: str | None = REASONING_END
+    _: KW_ONLY
+    seed: int | None = None
 
     top_k: ClassVar[int] = 0
     observed_until: ClassVar[str | None] = None
@@ -131,6 +148,7 @@ class FullParallel:
 
     def __post_init__(self) -> None:
         require_whole("max_sequences", self.max_sequences, 1)
+        _require_seed(self.seed)
 
     def policy(self) -> None:
         return None
@@ -147,6 +165,11 @@ class _Configured(Generic[Config]):
     """A method whose configuration has the sampling and the limits."""
 
     config: Config
+    _: KW_ONLY
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_seed(self.seed)
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -178,6 +201,7 @@ class EagerInit(_Configured[EagerConfig]):
         adaptive_threshold: sets the θ of every prompt, `config.threshold` is then ignored, and
             counts the prompt's entropies; one object for all prompts of a model. The monitor is
             "chunk", since the gate reports no entropy below θ.
+        seed: of all draws; None repeats nothing.
 
     Raises:
         ValueError: the monitor is "gate" at an adaptive θ.
@@ -189,6 +213,7 @@ class EagerInit(_Configured[EagerConfig]):
     bidder: ClassVar[Bidder | None] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.adaptive_threshold is not None and self.config.monitor == "gate":
             raise ValueError(
                 "monitor is gate, which reports no entropy below θ; an adaptive θ needs monitor "
@@ -227,6 +252,7 @@ class Search(_Configured[SearchConfig], ABC):
 
     Attributes:
         config: limits and sampling.
+        seed: of all draws; None repeats nothing.
         stop: ends the search early; None for no such rule.
         bidder: the prompt's part of tokens that several searches share. The program that runs the
             method leaves it at the end, and on errors.
@@ -243,6 +269,7 @@ class Search(_Configured[SearchConfig], ABC):
     decides_in_thread: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._stop_rule()
 
     @abstractmethod
@@ -309,23 +336,15 @@ class BestFirst(Search):
 
 @dataclass(frozen=True)
 class _SamplingSearch(Search):
-    """Draws whole paths, answers included, from the distribution that the server samples from.
-
-    Attributes:
-        seed: of the draws, together with the prompt's tokens.
-    """
-
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_whole("seed", self.seed, 0)
+    """Draws whole paths, answers included, from the distribution that the server samples from."""
 
     @property
     def observed_until(self) -> None:
         return None
 
     def _rng(self, tree: TokenTree) -> random.Random:
+        if self.seed is None:
+            return random.Random()
         return random.Random(f"{self.seed} {list(tree.prompt_ids)}")
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:

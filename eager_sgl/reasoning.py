@@ -6,6 +6,7 @@ of the answer.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 __all__ = ["decode_all", "final_text", "reasoning_ends_at"]
@@ -15,12 +16,15 @@ Decode = Callable[[Sequence[Sequence[int]]], Awaitable[list[str]]]
 
 def reasoning_ends_at(token_ids: Sequence[int], marker: Sequence[int]) -> int | None:
     """The position after the first occurrence of the marker; None if it does not occur."""
-    size, wanted = len(marker), tuple(marker)
+    size = len(marker)
     if not size:
         return None
-    for end in range(size, len(token_ids) + 1):
-        if tuple(token_ids[end - size : end]) == wanted:
-            return end
+    ids, wanted, start = list(token_ids), list(marker), 0
+    with contextlib.suppress(ValueError):  # of `index`, where the first token is not there
+        while True:
+            start = ids.index(wanted[0], start) + 1
+            if ids[start - 1 : start - 1 + size] == wanted:
+                return start - 1 + size
     return None
 
 

@@ -3,6 +3,12 @@
 A *segment* is a run of tokens sampled one after another. Branching does not cut a segment: a new
 segment leaves it at a position, and the later tokens are kept. The schedule's replay decides which
 of them a sequence holds.
+
+Every segment has a seed. SGLang's noise is a function of the seed, the position and the token, so
+two branches with the same seed would be drawn with common noise, while the requests that continue a
+segment need its seed to draw what a single request would. A segment's seed follows from that of the
+tree, the prompt and the branches on its path. So it does not depend on the order of answers, nor on
+the lengths of requests.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from typing import TypeVar
 from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
 from eager_sgl.policy import Policy, StepSignals
 from eager_sgl.reasoning import reasoning_ends_at
+from eager_sgl.seeds import derived_seed, fresh_seed
 from eager_sgl.steps import Steps
 
 __all__ = ["Segment", "TokenTree"]
@@ -28,6 +35,7 @@ class Segment:
 
     Attributes:
         index: in `TokenTree.segments`.
+        seed: of its draws on the server, for all of its requests; in [0, 2^63).
         parent: the segment it left; None at the prompt.
         start: position of its first token.
         token_ids: its tokens; the first of a segment with a parent is forced.
@@ -42,6 +50,7 @@ class Segment:
     """
 
     index: int
+    seed: int
     parent: Segment | None = None
     start: int = 0
     token_ids: list[int] = field(default_factory=list)
@@ -82,6 +91,12 @@ class Segment:
         """All tokens from the prompt (not included) to the end of this segment."""
         return self._along(lambda segment: segment.token_ids)
 
+    def last_tokens(self, number: int) -> list[int]:
+        """The last tokens of `path()`, at most `number`."""
+        if len(self.token_ids) >= number:
+            return self.token_ids[len(self.token_ids) - number :]
+        return self.path()[-number:]
+
     def path_raw_logprobs(self) -> list[float]:
         """The raw logprobs of `path()`."""
         return self._along(lambda segment: segment.raw_logprobs)
@@ -95,9 +110,10 @@ class Segment:
         return self._along(lambda segment: segment.entropies)
 
     def _along(self, column: Callable[[Segment], list[Value]]) -> list[Value]:
-        return [
-            x for segment, end in self.lineage() for x in column(segment)[: end - segment.start]
-        ]
+        values: list[Value] = []
+        for segment, end in self.lineage():
+            values += column(segment)[: end - segment.start]
+        return values
 
 
 class TokenTree:
@@ -109,6 +125,8 @@ class TokenTree:
         policy: reads the distributions of steps; None where there are none.
         reasoning_end: the tokens that close the reasoning; empty if nothing does.
         is_stop: whether a token ends a sequence.
+        seed: of all draws on the server, together with the prompt; None for one that is not
+            repeated.
 
     Attributes:
         spent: the cost of the requests so far; `counts` adds the tokens of sequences.
@@ -122,8 +140,11 @@ class TokenTree:
         policy: Policy | None = None,
         reasoning_end: Sequence[int] = (),
         is_stop: Callable[[int], bool] = lambda token_id: False,
+        seed: int | None = None,
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
+        self._seed = derived_seed(fresh_seed() if seed is None else seed, *self.prompt_ids)
+        self._num_roots = 0
         self.segments: list[Segment] = []
         self._max_new_tokens = max_new_tokens
         self._policy = policy
@@ -134,7 +155,9 @@ class TokenTree:
 
     def open_root(self) -> Segment:
         """A new segment at the end of the prompt."""
-        return self._add(Segment(len(self.segments)))
+        seed = derived_seed(self._seed, self._num_roots)
+        self._num_roots += 1
+        return self._add(Segment(len(self.segments), seed))
 
     def branch(self, segment: Segment, point: BranchPoint, choice: int) -> Segment:
         """The segment that holds token 0 or 1 of a branch point of `segment`.
@@ -155,14 +178,16 @@ class TokenTree:
         Args:
             token_ids: the sequence's tokens before `point`.
         """
-        given = self._add(Segment(len(self.segments), is_given=True))
+        seed = derived_seed(self._seed, -1, *token_ids)
+        given = self._add(Segment(len(self.segments), seed, is_given=True))
         self._extend(given, token_ids, _unknown(token_ids), _unknown(token_ids))
         given.raw_logprobs += _unknown(token_ids)
         return self._open(given, point, choice)
 
     def _open(self, parent: Segment, point: BranchPoint, choice: int) -> Segment:
-        segment = self._add(Segment(len(self.segments), parent, point.position))
         token_id = point.token_ids[choice]
+        seed = derived_seed(parent.seed, point.position, token_id)
+        segment = self._add(Segment(len(self.segments), seed, parent, point.position))
         self._extend(segment, [token_id], [point.logprobs[choice]], [point.entropy])
         probability = point.probabilities[choice]
         segment.raw_logprobs.append(math.log(probability) if probability else -math.inf)
@@ -275,7 +300,7 @@ class TokenTree:
     def _find_reasoning_end(self, segment: Segment, tokens: Sequence[int]) -> int | None:
         """The number of new tokens after which the reasoning is closed; None if it stays open."""
         marker = self._reasoning_end
-        overlap = segment.path()[1 - len(marker) :] if len(marker) > 1 else []
+        overlap = segment.last_tokens(len(marker) - 1) if len(marker) > 1 else []
         end = reasoning_ends_at((*overlap, *tokens), marker)
         return None if end is None else end - len(overlap)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 
 from eager_sgl import (
+    BestFirst,
     EagerConfig,
+    EagerInit,
+    FullParallel,
     SamplingConfig,
     SearchConfig,
     TokenCounts,
@@ -93,11 +97,19 @@ def test_a_wrong_search_is_refused(arguments: Any) -> None:
         SearchConfig(**arguments)
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, "0"])
-@pytest.mark.parametrize("kind", [TrieParallel, WithoutReplacement])
+@pytest.mark.parametrize("seed", [-1, 0.5, "0", True])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        partial(FullParallel, SamplingConfig(), 4),
+        partial(EagerInit, EagerConfig(threshold=1.0)),
+        *(partial(kind, SearchConfig()) for kind in (BestFirst, TrieParallel, WithoutReplacement)),
+    ],
+    ids=lambda kind: kind.func.__name__,
+)
 def test_a_wrong_seed_is_refused(kind: Any, seed: int) -> None:
     with pytest.raises(ValueError, match="seed is .*; it must be"):
-        kind(SearchConfig(), seed=seed)
+        kind(seed=seed)
 
 
 def test_the_largest_possible_threshold_is_allowed() -> None:

@@ -35,7 +35,7 @@ def test_a_module_defines_the_names_of_its_all(path: Path) -> None:
 
 def names_of(node: ast.stmt) -> list[str]:
     """The names that a statement of a module defines."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name for alias in node.names]

@@ -55,6 +55,7 @@ FOREIGN = {
     "--dp-aware",
     "--dp-size",
     "--enable-custom-logit-processor",
+    "--enable-deterministic-inference",
     "--incremental-streaming-output",
     "--load-balance-method",
     "--model-path",

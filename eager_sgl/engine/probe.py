@@ -17,6 +17,7 @@ from eager_sgl.engine.protocol import (
     parse_generation,
     tokens_of,
 )
+from eager_sgl.engine.seeds import honours_seed
 from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import (
@@ -50,6 +51,7 @@ class ServerProfile:
         vocabulary_size: number of logits, one above the highest token id; the tokenizer may know
             fewer tokens.
         no_gate: why the server has no entropy gate, in a clause; None if it has one.
+        honours_seed: whether a request with a seed draws the same tokens again.
     """
 
     model_path: str
@@ -59,6 +61,7 @@ class ServerProfile:
     logprobs: Literal["tempered", "raw"]
     vocabulary_size: int
     no_gate: str | None = None
+    honours_seed: bool = False
 
     def room_for(self, num_prompt_tokens: int) -> int:
         """The tokens that the context leaves after a prompt, at least 1.
@@ -104,6 +107,7 @@ async def _probe(transport: Transport) -> ServerProfile:
         logprobs="tempered" if await _are_logprobs_tempered(transport, path) else "raw",
         vocabulary_size=await _vocabulary_size(transport),
         no_gate=await why_no_gate(transport, server_info, path),
+        honours_seed=await honours_seed(transport, path),
     )
 
 
@@ -192,12 +196,11 @@ async def _generate(
     )
 
 
-async def _draw_path(transport: Transport, num_tokens: int) -> list[int]:
+async def _draw_path(transport: Transport, num_tokens: int, seed: int) -> list[int]:
     """Tokens that the model generated, which are valid for any vocabulary."""
     prompt = list(await transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of))
-    answer = await _generate(
-        transport, prompt, max_new_tokens=num_tokens, temperature=1, ignore_eos=True
-    )
+    params = {"max_new_tokens": num_tokens, "temperature": 1, "sampling_seed": seed}
+    answer = await _generate(transport, prompt, ignore_eos=True, **params)
     return [*prompt, *answer.token_ids]
 
 
@@ -209,8 +212,8 @@ async def _require_prefix_cache(transport: Transport, page_size: int) -> list[in
     """
     num_served = cached = expected = 0
     path: list[int] = []
-    for _ in range(_NUM_PATHS):
-        path = await _draw_path(transport, max(_NUM_TOKENS, 2 * page_size))
+    for seed in range(_NUM_PATHS):
+        path = await _draw_path(transport, max(_NUM_TOKENS, 2 * page_size), seed)
         expected = (len(path) - 1) // page_size * page_size
         cached = (await _generate(transport, path, max_new_tokens=1)).cached_tokens
         num_served += cached >= expected

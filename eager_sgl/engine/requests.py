@@ -24,6 +24,8 @@ class Request:
         sampling: how tokens are drawn.
         top_k: K, the alternatives to return at each step; 0 for none.
         gate: the steps to report while the request runs; with a gate `top_k` is 0.
+        seed: of the draws, in [−2^63, 2^63); None for the server's, which is the same for all
+            requests under --enable-deterministic-inference.
         stream_interval: tokens after which a part of the answer is sent; None for no parts but
             those that a gate reports.
     """
@@ -33,6 +35,7 @@ class Request:
     sampling: SamplingConfig
     top_k: int = 0
     gate: Gate | None = None
+    seed: int | None = None
     stream_interval: int | None = None
 
     def params(self) -> dict[str, object]:
@@ -45,6 +48,8 @@ class Request:
         }
         if self.gate is not None:
             params["custom_params"] = self.gate.custom_params()
+        if self.seed is not None:
+            params["sampling_seed"] = self.seed
         if self.stream_interval is not None:
             params["stream_interval"] = self.stream_interval
         return params

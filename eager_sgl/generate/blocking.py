@@ -173,6 +173,7 @@ class Client:
         *,
         threshold: float = 0.0,
         reasoning_end: str | None = REASONING_END,
+        seed: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> PromptResult:
         """Take the deferred branches of highest entropy; see `AsyncClient.resume`."""
@@ -184,6 +185,7 @@ class Client:
                 sampling,
                 threshold=threshold,
                 reasoning_end=reasoning_end,
+                seed=seed,
                 on_progress=on_progress,
             )
         )

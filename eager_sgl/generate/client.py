@@ -266,6 +266,7 @@ class AsyncClient:
         *,
         threshold: float = 0.0,
         reasoning_end: str | None = REASONING_END,
+        seed: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> PromptResult:
         """Take the deferred branches of highest entropy; the radix cache serves their prefixes.
@@ -277,6 +278,7 @@ class AsyncClient:
             sampling: how the new sequences continue; they do not branch again.
             threshold: lowest entropy in nats of a branch to take.
             reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
+            seed: of the draws, where the servers honour it.
             on_progress: called with the cost.
 
         Returns:
@@ -295,6 +297,7 @@ class AsyncClient:
             sampling,
             threshold=threshold,
             reasoning_end=reasoning_end,
+            seed=seed,
             limits=self._limits_of(None, None, 0 if on_progress else None),
             observers=[progress_of(on_progress)] if on_progress else [],
         )

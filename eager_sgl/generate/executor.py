@@ -152,19 +152,21 @@ class TreeExecutor:
         gate: Gate | None = None,
         is_chunk: bool = False,
     ) -> None:
-        pace = self._lease.client.pace.interval if self._interval == 0 else self._interval
+        client = self._lease.client
+        pace = client.pace.interval if self._interval == 0 else self._interval
         request = Request(
             token_ids=(*self.tree.prompt_ids, *segment.path()),
             num_tokens=num_tokens,
             sampling=self._method.sampling,
             top_k=top_k,
             gate=gate,
+            seed=segment.seed if client.profile.honours_seed else None,
             stream_interval=None if is_chunk else pace,
         )
         flight = InFlight(segment, num_tokens)
         self._in_flight[segment] = flight
         self._lease.add(num_tokens)
-        flight.task = spawn(flight.run(self._lease.client, request, self._put))
+        flight.task = spawn(flight.run(client, request, self._put))
 
     def _put(self, flight: InFlight, outcome: Outcome) -> None:
         self._outcomes.append((flight, outcome))

@@ -200,6 +200,7 @@ async def planted(
         policy=method.policy(),
         reasoning_end=await marker(method.observed_until),
         is_stop=stops,
+        seed=method.seed,
     )
     reader = Reader(replicas, await marker(method.reasoning_end), method.reasoning_end or "")
     executor = TreeExecutor(replicas, tree, stops, method, limits.interval_of(method))

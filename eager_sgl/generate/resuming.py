@@ -25,13 +25,14 @@ async def resume(
     *,
     threshold: float,
     reasoning_end: str | None,
+    seed: int | None = None,
     limits: Limits = UNLIMITED,
     observers: Sequence[Observer] = (),
 ) -> PromptResult:
     """The new sequences; see `AsyncClient.resume`."""
     require_whole("num_sequences", num_sequences, 1)
     require(0 <= threshold < math.inf, "threshold", threshold, "a finite number, at least 0")
-    method = FullParallel(sampling, num_sequences, reasoning_end)
+    method = FullParallel(sampling, num_sequences, reasoning_end, seed=seed)
     prompt_ids = await replicas.call(lambda client: client.encode(prompt))
     chosen = [d for d in result.deferred[:num_sequences] if d.point.entropy >= threshold]
     async with planted(replicas, prompt_ids, method, limits) as (executor, reader):

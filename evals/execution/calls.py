@@ -10,6 +10,7 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from eager_sgl import Account, EagerInit, Method, PromptResult
+from eager_sgl.seeds import derived_seed
 from evals.records.plan import PARALLEL, RESTART, RESUME, SEARCHES, STAGE_ONE
 from evals.records.record import PromptRecord
 from evals.tasks import Sample
@@ -58,7 +59,10 @@ async def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) ->
             break
         assert call.method.monitoring is not None, f"{call.method} has no θ"
         config = replace(call.method.monitoring, threshold=threshold, deferred_threshold=None)
-        result = await FIRST_STAGES[STAGE_ONE](replace(call, method=EagerInit(config)))
+        # With the seed of an earlier try its first chain would be drawn again.
+        seed = None if call.method.seed is None else derived_seed(call.method.seed, len(results))
+        method = EagerInit(config, seed=seed)
+        result = await FIRST_STAGES[STAGE_ONE](replace(call, method=method))
         results.append(_shifted(result, offset))
         offset += len(result.sequences)
     return replace(
@@ -85,6 +89,7 @@ async def _resume(call: Call, first: PromptRecord, thresholds: Items[float]) -> 
         call.method.sampling,
         threshold=thresholds[-1],
         reasoning_end=call.method.reasoning_end,
+        seed=call.method.seed,
         on_progress=call.on_progress,
     )
     call.account.commit(len(result.sequences))

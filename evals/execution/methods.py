@@ -37,12 +37,13 @@ def method_of(
         bidder: the prompt's part of the tokens that a search shares with others.
         adaptive_threshold: gives EAGer-init its θ; None where that is fixed.
     """
-    config, search = experiment.config(cell), experiment.search_config(cell)
+    config, search, seed = experiment.config(cell), experiment.search_config(cell), cell.seed
     if cell.method == PARALLEL:
-        return FullParallel(config.sampling, config.max_sequences, config.reasoning_end)
+        limits = config.max_sequences, config.reasoning_end
+        return FullParallel(config.sampling, *limits, seed=seed)
     if cell.method == STAGE_ONE:
-        return EagerInit(config, adaptive_threshold)
+        return EagerInit(config, adaptive_threshold, seed=seed)
     if cell.method in SAMPLING_SEARCHES:
         kind = SAMPLING_SEARCHES[cell.method]
-        return kind(search, seed=cell.seed, stop=stop, bidder=bidder)
-    return BestFirst(search, priority=experiment.priority, stop=stop, bidder=bidder)
+        return kind(search, seed=seed, stop=stop, bidder=bidder)
+    return BestFirst(search, priority=experiment.priority, seed=seed, stop=stop, bidder=bidder)

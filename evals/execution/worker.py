@@ -154,7 +154,8 @@ class Worker:
         with _reserved_if_failed(account):
             on_progress = partial(meter.report, sample.id)
             config = replace(self.experiment.config(cell), max_sequences=grant.extra)
-            call = Call(self.server.client, sample, EagerInit(config), account, on_progress)
+            method = EagerInit(config, seed=cell.seed)
+            call = Call(self.server.client, sample, method, account, on_progress)
             assert cell.stage_two is not None, f"{cell.method} has no second stage"
             thresholds = self.experiment.rules[cell.method].thresholds(grant.threshold)
             started = time.monotonic()

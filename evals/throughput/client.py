@@ -6,12 +6,12 @@ is measured, so that the figures are those of one core whatever else the machine
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Literal
 
 import psutil
@@ -72,12 +72,22 @@ def _time(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> ClientS
 
 
 def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[PromptResult]:
-    from eager_sgl import TokenEndpoint, generate_all
+    from eager_sgl.engine.loop import run
+
+    return run(_grow_all(url, monitor, num_live // PER_PROMPT))
+
+
+async def _grow_all(
+    url: str, monitor: Literal["gate", "chunk"], num_prompts: int
+) -> list[PromptResult]:
+    from eager_sgl.engine.client import TokenClient
     from eager_sgl.engine.probe import ServerProfile
+    from eager_sgl.engine.replicas import Replicas
     from eager_sgl.engine.transport import Transport
+    from eager_sgl.generate.growth import grow
 
     profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100)
-    endpoint = TokenEndpoint(Transport(url), profile)
+    replicas = Replicas([TokenClient(Transport(url), profile)])
     config = EagerConfig(
         threshold=2.5,
         max_sequences=PER_PROMPT + 1,
@@ -85,9 +95,10 @@ def _grow(url: str, monitor: Literal["gate", "chunk"], num_live: int) -> list[Pr
         monitor=monitor,
         sampling=SamplingConfig(max_new_tokens=NUM_TOKENS),
     )
-
-    num_prompts = num_live // PER_PROMPT
-    return generate_all([PROMPT] * num_prompts, repeat(EagerInit(config)), endpoint, num_prompts)
+    growing = (grow(replicas, PROMPT, EagerInit(config)) for _ in range(num_prompts))
+    results = await asyncio.gather(*growing)
+    await replicas.aclose()
+    return results
 
 
 def _resident() -> int:

@@ -62,7 +62,8 @@ class ScriptedServer(Transport):
     """Answers as SGLang 0.5.23 does, from a scripted distribution.
 
     A draw depends on the seed, the tokens sent and how often they were sent, not on the order in
-    which threads ask.
+    which threads ask. Under `honours_seed`, as under --enable-deterministic-inference, it depends
+    on the request's `sampling_seed` and the position instead.
     """
 
     url = "http://scripted"
@@ -76,6 +77,7 @@ class ScriptedServer(Transport):
         prompt: tuple[int, ...] = (9,),
         radix_cache: bool = True,
         allows_gate: bool = False,
+        honours_seed: bool = False,
     ) -> None:
         self.distribution = distribution
         self.prompt = prompt
@@ -85,6 +87,7 @@ class ScriptedServer(Transport):
         self.requests: list[Json] = []
         self.notified: list[tuple[str, Json]] = []
         self.allows_gate = allows_gate
+        self.honours_seed = honours_seed
         self._radix_cache = radix_cache
         self._cached: set[tuple[int, ...]] = set()
         self._asked: Counter[tuple[int, ...]] = Counter()
@@ -185,7 +188,7 @@ class ScriptedServer(Transport):
         ids, params = tuple(body["input_ids"]), body["sampling_params"]
         if any(int(token) >= NUM_IDS for token in params.get("logit_bias", ())):
             raise RequestRejectedError(f"logit_bias must has keys in [0, {NUM_IDS - 1}]")
-        generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
+        generator = self._generator(ids, params)
         temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
         path, rows = ids[len(self.prompt) :], []
         reason: Json = {"type": "length"}
@@ -201,7 +204,7 @@ class ScriptedServer(Transport):
                 token = int(next(iter(bias)))
             else:
                 weights = tempered(probabilities, temperature, top_p)
-                token = generator.choices(range(VOCABULARY), weights.tolist())[0]
+                token = generator(step).choices(range(VOCABULARY), weights.tolist())[0]
             raw = self.logprobs_are_raw or temperature == 0
             rows.append(np.log(tempered(probabilities, 1.0 if raw else temperature, 1.0)))
             path = (*path, token)
@@ -223,6 +226,14 @@ class ScriptedServer(Transport):
         elif body.get("return_logprob"):
             meta |= _logprob_fields(body, rows, output)
         return {"output_ids": list(output), "text": "", "meta_info": meta}
+
+    def _generator(self, ids: tuple[int, ...], params: Json) -> Callable[[int], random.Random]:
+        """The random generator of each step of a request."""
+        if self.honours_seed:
+            seed = params.get("sampling_seed", 42)
+            return lambda step: random.Random(hash((seed, len(ids) + step)))
+        generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
+        return lambda _: generator
 
     def _num_asked(self, ids: tuple[int, ...]) -> int:
         with self._lock:
