@@ -154,11 +154,16 @@ class GroupRun:
             if record.key not in self._store.records:
                 self._store.append(self._dated(record))
 
-    async def cancel(self) -> None:
-        """End the prompts that run, and their requests on the servers."""
-        cancelled = self.prompts.cancel()
+    async def cancel(self, timeout: float | None = None) -> None:
+        """End the prompts that run, and their requests on the servers.
+
+        Args:
+            timeout: seconds to wait for that; None to wait until all have ended.
+        """
+        self.prompts.cancel()
         self.close()
-        await cancelled
+        if self.prompts.running:
+            await asyncio.wait(self.prompts.running, timeout=timeout)
 
     def close(self) -> None:
         """End all waiting for tokens."""

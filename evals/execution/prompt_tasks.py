@@ -68,11 +68,10 @@ class PromptTasks:
                 if isinstance(outcome, PromptRecord):
                     yield outcome
 
-    def cancel(self) -> Awaitable[object]:
-        """Cancel all tasks; done once they have ended."""
+    def cancel(self) -> None:
+        """Cancel all tasks."""
         for task in self.running:
             task.cancel()
-        return asyncio.gather(*self.running, return_exceptions=True)
 
 
 async def _outcome(work: Awaitable[PromptRecord]) -> Outcome:

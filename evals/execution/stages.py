@@ -11,6 +11,7 @@ from __future__ import annotations
 from asyncio import FIRST_COMPLETED, Task, wait
 from collections.abc import Sequence
 
+from eager_sgl import ServerError
 from evals.execution.connection import Server
 from evals.execution.group_run import GroupRun
 from evals.execution.meter import Silence
@@ -26,6 +27,8 @@ from evals.records.results import ResultStore
 __all__ = ["run_group", "wall_seconds"]
 
 REFRESH_SECONDS = 0.25
+LAST_SECONDS = 1.0
+"""A server that has failed may not answer the aborts of its requests."""
 
 
 async def run_group(
@@ -52,9 +55,11 @@ async def run_group(
         run.begin()
         run.advance()
         await _collect_all(run, worker.server, view)
-    except BaseException:
-        run.keep_finished()
-        await run.cancel()
+    except BaseException as error:
+        try:
+            run.keep_finished()
+        finally:
+            await run.cancel(LAST_SECONDS if isinstance(error, ServerError) else None)
         raise
     finally:
         run.close()

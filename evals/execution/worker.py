@@ -80,10 +80,10 @@ class Worker:
                 result = await FIRST_STAGES[cell.method](call)
             seconds = time.monotonic() - started
             record = partial(self._first_record, cell, sample, verdicts, result, seconds)
-            return await self._judged(record)
+            return await self._in_judges(record)
 
-    async def _judged(self, record: Callable[[], PromptRecord]) -> PromptRecord:
-        """The record of a prompt, made in a thread."""
+    async def _in_judges(self, record: Callable[[], PromptRecord]) -> PromptRecord:
+        """The record of a prompt, judged in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.judges, record)
 
     def _first_call(
@@ -162,7 +162,7 @@ class Worker:
             result = await SECOND_STAGES[cell.stage_two](call, first, thresholds)
             seconds = time.monotonic() - started
             record = partial(self._second_record, cell, sample, first, grant, result, seconds)
-            return await self._judged(record)
+            return await self._in_judges(record)
 
     def _second_record(
         self,
