@@ -24,7 +24,7 @@ from evals.records.plan import Cell, Group, Plan
 from evals.records.record import PromptRecord
 from evals.records.results import ResultStore
 
-__all__ = ["run_group", "wall_seconds"]
+__all__ = ["answers", "run_group", "wall_seconds"]
 
 REFRESH_SECONDS = 0.25
 LAST_SECONDS = 1.0
@@ -88,11 +88,12 @@ async def _silence_note(seconds: float, snapshots: Sequence[Snapshot], server: S
         return f"no prompt has finished for {seconds:.0f} s; {num_running} are being judged"
     return (
         f"no answer from {server} for {seconds:.0f} s; {num_alive} sequences of {num_running} "
-        f"prompts are under way, and {await _answers(server)} a short request"
+        f"prompts are under way, and {await answers(server)} a short request"
     )
 
 
-async def _answers(server: Server) -> str:
+async def answers(server: Server) -> str:
+    """Subject and verb: whether servers answer a short request."""
     is_answering = await server.client.is_answering()
     if len(server.urls) == 1:
         return "it answers" if is_answering else "it does not answer"
