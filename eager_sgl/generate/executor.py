@@ -43,6 +43,8 @@ __all__ = ["TreeExecutor"]
 
 MAX_CHUNK_FACTOR = 8
 """Length of the longest chunk in `chunk_tokens`."""
+MIN_OBSERVED_PART = 64
+"""Tokens of a request with alternatives, where its tokens are to be reported while it runs."""
 MAX_FRUITLESS = 7
 """Interrupted requests without a token, in a row, after which a prompt fails."""
 SECONDS_BETWEEN_ABORTS = 0.5
@@ -57,8 +59,8 @@ class TreeExecutor:
         tree: of the prompt.
         stops: the tokens that end sequences, for the tree.
         method: how sequences are sampled and observed.
-        stream_interval: tokens between two parts of an answer; 0 for the replica's pace, None for
-            whole answers.
+        stream_interval: tokens between two parts of an answer; 0 for the replica's pace where the
+            server can stream, None for whole answers.
     """
 
     def __init__(
@@ -128,7 +130,15 @@ class TreeExecutor:
         top_k = 0 if self._method.monitoring else self._top_k
         for segment in decision.free:
             if segment not in self._in_flight:
-                self._start(segment, self.tree.remaining(segment), top_k=top_k)
+                self._start(segment, self._num_free(segment, top_k), top_k=top_k)
+
+    def _num_free(self, segment: Segment, top_k: int) -> int:
+        """The tokens to request of a segment that does not branch while it runs."""
+        remaining = self.tree.remaining(segment)
+        if not top_k or not self._interval:
+            return remaining
+        # SGLang streams no alternatives in the compact form, so their parts are requests.
+        return min(remaining, max(self._interval, MIN_OBSERVED_PART))
 
     def _submit_monitored(self, monitored: Monitored) -> None:
         config, segment = self._method.monitoring, monitored.segment
@@ -141,7 +151,7 @@ class TreeExecutor:
             longest = MAX_CHUNK_FACTOR * config.chunk_tokens if config.chunk_tokens > 1 else 1
             chunk = max(config.chunk_tokens, monitored.steps_since_branch)
             num_tokens = min(chunk, longest, remaining)
-            self._start(segment, num_tokens, top_k=self._top_k, is_chunk=True)
+            self._start(segment, num_tokens, top_k=self._top_k)
 
     def _start(
         self,
@@ -150,7 +160,6 @@ class TreeExecutor:
         *,
         top_k: int = 0,
         gate: Gate | None = None,
-        is_chunk: bool = False,
     ) -> None:
         client = self._lease.client
         pace = client.pace.interval if self._interval == 0 else self._interval
@@ -161,7 +170,7 @@ class TreeExecutor:
             top_k=top_k,
             gate=gate,
             seed=segment.seed if client.profile.honours_seed else None,
-            stream_interval=None if is_chunk else pace,
+            stream_interval=None if top_k else pace,
         )
         flight = InFlight(segment, num_tokens)
         self._in_flight[segment] = flight

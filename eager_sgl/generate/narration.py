@@ -88,7 +88,7 @@ class Narrator:
         reported = self._reported.get(_identity(leaf))
         if reported is None or reported.segment is leaf.segment:
             return
-        num_shared = min(_num_shared(reported.segment, leaf.segment), reported.end)
+        num_shared = _num_shared(reported.segment, leaf.segment)
         reported.segment = leaf.segment
         if num_shared < reported.end:
             reported.end, reported.is_finished = num_shared, False
