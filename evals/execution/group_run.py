@@ -27,6 +27,8 @@ BIDDERS_PER_ROUND = 4
 """Prompts that share tokens per running round: with fewer, bids have little to choose between."""
 MAX_PRINTED = 5
 """Failures of a group that are printed as they happen; the file has all of them."""
+GRANT_SECONDS = 1.0
+"""Between two looks at all prompts for certain grants."""
 
 
 class GroupRun:
@@ -63,7 +65,7 @@ class GroupRun:
         self._tokens: TokenLedger | None = None
         self._failed_bidders: list[Bidder] = []
         self._num_printed = 0
-        self._num_granted_by = -1
+        self._num_granted_by, self._next_grants = -1, 0.0
         self._replay()
 
     def _replay(self) -> None:
@@ -209,8 +211,11 @@ class GroupRun:
     def advance(self) -> None:
         """Grant extra sequences where that is certain, and begin as many prompts as may run."""
         num_ended = len(self._first.records) + len(self._first.failed)
-        if num_ended > self._num_granted_by:
+        has_news = num_ended > self._num_granted_by
+        is_due = num_ended == len(self._samples) or time.monotonic() >= self._next_grants
+        if has_news and is_due:
             self._num_granted_by = num_ended
+            self._next_grants = time.monotonic() + GRANT_SECONDS
             for follower in self._followers:
                 self._grant(follower)
         self.prompts.start()
