@@ -90,7 +90,7 @@ class TokenEndpoint(InterpreterBackend):
 
     def __init__(self, client: TokenClient) -> None:
         super().__init__(client)
-        self.replicas = Replicas([client])
+        self.replicas = Replicas.of(client)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt; see `TokenClient.encode`."""

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 
 __all__ = [
     "ABORT_TIMEOUT",
+    "ADMISSION_PAUSE",
+    "ADMISSION_TIMEOUT",
     "ALIVE_TIMEOUT",
     "CLOSE_TIMEOUT",
     "CONNECT_TIMEOUT",
     "FIRST_CONTACT",
     "NOTIFY_TIMEOUT",
     "ONCE",
+    "OUTAGE_TIMEOUT",
     "PATIENT",
     "PAUSE_JITTER",
+    "PING_PAUSE",
     "PROBE",
     "REQUEST_TIMEOUT",
     "SILENCE_TIMEOUT",
@@ -42,6 +46,15 @@ NOTIFY_TIMEOUT = 2.0
 """For a notice such as /abort_request, whose answer is not used."""
 ALIVE_TIMEOUT = 5.0
 """For the check that a server is up."""
+PING_PAUSE = 2.0
+"""Between two checks that one of several servers is up. One that hangs is down after
+PING_PAUSE + ALIVE_TIMEOUT at the latest."""
+ADMISSION_TIMEOUT = 120.0
+"""For probing a server that answers again."""
+ADMISSION_PAUSE = 10.0
+"""Before the next probe of a server that was not admitted."""
+OUTAGE_TIMEOUT = 32.0
+"""For one of several servers to answer again when all are down: as long as `PATIENT` waits."""
 CLOSE_TIMEOUT = 2.0
 """For closing the connections at exit."""
 PAUSE_JITTER = (0.75, 1.25)

@@ -106,7 +106,7 @@ class TreeExecutor:
 
     async def prefill(self) -> None:
         """Put the prompt into the radix tree, before several requests with it start at once."""
-        self.tree.record(await self._lease.client.prefill(self.tree.prompt_ids))
+        self.tree.record(await self._lease.call(lambda c: c.prefill(self.tree.prompt_ids)))
 
     async def open_deferred(self, result: PromptResult, deferred: DeferredBranch) -> Segment:
         """The segment of a deferred branch of an earlier result."""
@@ -207,7 +207,8 @@ class TreeExecutor:
                 is_decisive |= await self._take(flight, outcome)
         if self._is_down:
             await self._move()
-        return is_decisive or self._is_down
+            return True
+        return is_decisive
 
     async def _take(self, flight: InFlight, outcome: Outcome) -> bool:
         """Put an outcome into the tree; whether decisions may depend on it."""
@@ -273,10 +274,14 @@ class TreeExecutor:
     async def _move(self) -> None:
         """Keep what the running requests have reported, and change the replica."""
         running = [flight.handle.request_id for flight in self._in_flight.values()]
+        for flight in self._in_flight.values():
+            flight.task.cancel()  # so that nothing arrives while stop tokens are asked for
         while self._outcomes:
             flight, outcome = self._outcomes.popleft()
             if not isinstance(outcome, Exception):
                 await self._take(flight, outcome)
+        latest = (flight.latest for flight in self._in_flight.values() if flight.latest)
+        await self._stops.learn(token for part in latest for token in part.token_ids[-1:])
         self._end_all("its server has failed")
         await self._lease.move(running)
         self._is_down = False

@@ -34,8 +34,20 @@ class StopTokens:
         )
 
     def __call__(self, token_id: int) -> bool:
-        """Whether a token ends sequences; of a token not learned, in another thread than the loop's
-        only."""
+        """Whether a token ends sequences.
+
+        Another thread than the loop's waits for the answer about a token that was not learned. The
+        loop cannot wait; there such a token is the last one of a request that was given up, and
+        counts as one that ends nothing.
+        """
         if token_id not in self._known:
+            if self._is_in_loop():
+                return False
             asyncio.run_coroutine_threadsafe(self._ask(token_id), self._loop).result()
         return self._known[token_id]
+
+    def _is_in_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False

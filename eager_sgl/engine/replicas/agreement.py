@@ -1,0 +1,86 @@
+"""What all replicas of a client must have in common: weights, a context, perhaps the gate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.engine.replicas.weights import Fingerprint, fingerprint_of, require_same_weights
+from eager_sgl.errors import ServerUnsuitableError
+
+__all__ = ["Agreement"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the replicas that were up at connect have in common.
+
+    Attributes:
+        fingerprint: of the first one's weights.
+        profile: of the first one, with the smallest context of all, and without a gate if one
+            replica has none, which `no_gate` names; it honours seeds if all replicas do.
+    """
+
+    fingerprint: Fingerprint
+    profile: ServerProfile
+
+    @classmethod
+    async def of(cls, clients: Sequence[TokenClient]) -> Agreement:
+        """The agreement of replicas; their profiles are reduced to the common one.
+
+        Raises:
+            ServerUnsuitableError: one serves other weights than the first.
+            ServerError: one has stopped answering.
+        """
+        first = await fingerprint_of(clients[0])
+        await asyncio.gather(*(require_same_weights(first, client) for client in clients[1:]))
+        agreement = cls(first, _common_profile(clients))
+        for client in clients:
+            agreement._reduce(client)
+        return agreement
+
+    async def admit(self, client: TokenClient) -> None:
+        """Admit a replica that answers again; its profile is reduced to the common one.
+
+        Raises:
+            ServerUnsuitableError: it serves other weights, or less than trees count on.
+            ServerError: it does not answer, or not as SGLang does.
+        """
+        await require_same_weights(self.fingerprint, client)
+        self._require_enough(client)
+        self._reduce(client)
+
+    def _reduce(self, client: TokenClient) -> None:
+        common = self.profile
+        client.profile = replace(
+            client.profile, context_length=common.context_length, no_gate=common.no_gate
+        )
+
+    def _require_enough(self, client: TokenClient) -> None:
+        url, profile, common = client.transport.url, client.profile, self.profile
+        if profile.context_length < common.context_length:
+            raise ServerUnsuitableError(
+                f"{url} has a context of {profile.context_length} tokens, the other replicas one "
+                f"of {common.context_length}; start it with the same options"
+            )
+        if profile.no_gate is not None and common.no_gate is None:
+            raise ServerUnsuitableError(
+                f"{url} has no entropy gate, unlike the other replicas: {profile.no_gate}"
+            )
+
+
+def _common_profile(clients: Sequence[TokenClient]) -> ServerProfile:
+    no_gates = [
+        f"its replica {client.transport.url} has none ({client.profile.no_gate})"
+        for client in clients
+        if client.profile.no_gate is not None
+    ]
+    return replace(
+        clients[0].profile,
+        context_length=min(client.profile.context_length for client in clients),
+        no_gate=no_gates[0] if no_gates else None,
+        honours_seed=all(client.profile.honours_seed for client in clients),
+    )
