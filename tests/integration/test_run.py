@@ -252,6 +252,19 @@ def test_the_results_outlive_the_server(server_url: str, tmp_path: Path, driver:
     assert relay.url in message
 
 
+def test_a_run_on_two_servers_outlives_one(server_url: str, tmp_path: Path, driver: Driver) -> None:
+    relays = Relay(server_url), Relay(server_url)
+    urls = ",".join(relay.url for relay in relays)
+    few = ("--methods", "eager_init", "--concurrency", "4", "--limit", "40")
+    driver.start("--server", urls, *few, output_dir=tmp_path, pauses=(0.1, 0.2))
+    await_result(tmp_path)
+    relays[1].cut()
+    ended = driver.end()
+    assert (ended.code, ended.errors) == (0, "")
+    assert len(lines(tmp_path)) == 40
+    assert f"connecting to {relays[0].url}, {relays[1].url}" in ended.output
+
+
 def test_a_server_that_is_not_there_gets_one_sentence(tmp_path: Path) -> None:
     done = evaluate("--server", "http://127.0.0.1:9", "--output-dir", str(tmp_path / "run"))
     assert done.returncode == 1
