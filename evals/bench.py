@@ -8,6 +8,7 @@ makes it equal, is described in `evals/throughput/workload.py`.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MODEL = Path(__file__).parent / "reasoner" / "model"
 LIVE_BRANCHES = (64, 512, 2048)
+GC_THRESHOLD = 50_000
+"""The collector walks through the tokens of all trees; by default it does so very often."""
 PROMPTS_IN_FLIGHT = (64, 512, 2048)
 QUICK_SHAPES, QUICK_REPEATS = "1x32,8x8", 2
 MODES_HELP = (
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     options.output_dir.mkdir(parents=True, exist_ok=True)
+    gc.set_threshold(GC_THRESHOLD)
     if options.small_runs:
         print_rows(time_small_runs(options.small_runs))
         return 0
