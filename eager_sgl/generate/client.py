@@ -133,7 +133,7 @@ class AsyncClient:
 
     async def is_answering(self) -> bool:
         """Whether a server is up: one request to each, with a short timeout."""
-        states = (transport.is_answering() for transport in self._transports)
+        states = (transport.is_answering() for transport in self.transports)
         return any(await asyncio.gather(*states))
 
     async def encode(self, prompt: Prompt) -> tuple[int, ...]:

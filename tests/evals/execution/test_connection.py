@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from eager_sgl import AsyncClient
 from eager_sgl.errors import AuthenticationError
 from evals import run
 from evals.execution import connection
@@ -69,6 +72,38 @@ def test_a_notice_says_whether_servers_answer(num_servers: int, is_alive: bool, 
     whole = server(ScriptedClient(is_alive=is_alive))
     urls = ("http://a", "http://b")[:num_servers]
     assert asyncio.run(answers(Server(whole.client, urls, whole.check))) == said
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A server that is up."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_one_server_that_answers_is_enough() -> None:
+    async def is_answering(*urls: str) -> bool:
+        client = AsyncClient(urls)
+        try:
+            return await client.is_answering()
+        finally:
+            for transport in client.transports:
+                await transport.aclose()
+
+    dead = "http://127.0.0.1:9"
+    listening = HTTPServer(("127.0.0.1", 0), Answering)
+    Thread(target=listening.serve_forever, daemon=True).start()
+    try:
+        up = f"http://127.0.0.1:{listening.server_port}"
+        assert asyncio.run(is_answering(dead, up))
+        assert not asyncio.run(is_answering(dead))
+    finally:
+        listening.shutdown()
+        listening.server_close()
 
 
 def test_given_servers_are_named_and_connected_in_their_order(tmp_path: Path) -> None:
