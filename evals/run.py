@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 
 from eager_sgl import EagerError
@@ -40,8 +39,6 @@ __all__ = ["METHODS", "main", "parse_settings"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     settings = parse_settings(arguments, METHODS)
-    # The library raises the error of a worker thread itself; SGLang adds a traceback as a warning.
-    warnings.filterwarnings("ignore", message="Error in stream_executor")
     try:
         if settings.report_only:
             return _report_only(settings)
@@ -79,7 +76,7 @@ def _open_folder(settings: Settings) -> RunFolder:
         settings.stored(),
         experiment.task,
         experiment.samples,
-        model=None if settings.server.url else settings.server.model,
+        model=None if settings.server.urls else settings.server.model,
         set_aside=settings.set_aside,
     )
 

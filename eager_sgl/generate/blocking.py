@@ -89,6 +89,10 @@ class Client:
         """Facts about the servers and their model, once the client is connected."""
         return self._client.profile
 
+    def is_answering(self) -> bool:
+        """Whether a server is up: one request to each, with a short timeout."""
+        return run(self._client.is_answering())
+
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt."""
         return run(self._client.encode(prompt))

@@ -131,6 +131,11 @@ class AsyncClient:
             raise RuntimeError("the client is not connected; enter its context first")
         return self._replicas.profile
 
+    async def is_answering(self) -> bool:
+        """Whether a server is up: one request to each, with a short timeout."""
+        states = (transport.is_answering() for transport in self.transports)
+        return any(await asyncio.gather(*states))
+
     async def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt; see `TokenClient.encode`."""
         replicas = await self.replicas()

@@ -203,7 +203,11 @@ SEARCHING = (
 )
 
 SERVER = (
-    Option("--server", "URL of a running SGLang server (default: start one)"),
+    Option(
+        "--server",
+        "URL of a running SGLang server, or of several of the same model with commas: each prompt "
+        "runs on one of them, and on another if that fails (default: start one)",
+    ),
     Option(
         "--router",
         "URL of SGLang's router before several replicas of the model, one of which is --server",

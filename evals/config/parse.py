@@ -31,6 +31,7 @@ from evals.config.readers import (
     read_names,
     read_priority,
     read_quantile,
+    read_servers,
     read_thresholds,
     read_values,
     read_verifier,
@@ -122,7 +123,7 @@ def _take_from_run(options: argparse.Namespace, folder: Path) -> None:
 
 def _server(options: argparse.Namespace, model: str, choices: Choices) -> ServerSettings:
     return ServerSettings(
-        url=options.server,
+        urls=read_servers(options.server),
         router=options.router,
         model=options.model or model,
         api_key=options.api_key,
@@ -169,7 +170,7 @@ def _require_calibrated(
     calibration: Calibration, base: EagerConfig, server: ServerSettings
 ) -> None:
     calibration.check_config(base)
-    if not server.url:
+    if not server.urls:
         calibration.check_model(server.model)
 
 

@@ -100,11 +100,11 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """The server of a run, and how it is talked to.
+    """The servers of a run, and how requests are sent to them.
 
     Attributes:
-        url: of an existing server; None starts one.
-        router: URL of the router before several servers, of which `url` is one.
+        urls: of existing servers of the same model; without any, one is started.
+        router: URL of the router before several servers, of which the only URL is one.
         model: of the server that is started: a folder or a hub id.
         api_key: never written anywhere.
         request_timeout: seconds in total for one request.
@@ -112,7 +112,7 @@ class ServerSettings:
         chat_options: how the server renders chat messages.
     """
 
-    url: str | None
+    urls: tuple[str, ...]
     router: str | None
     model: str
     api_key: str | None
@@ -198,7 +198,7 @@ class Settings:
             calibration=asdict(self.calibration) if self.calibration else None,
             adaptive_quantile=experiment.quantile,
             concurrency=experiment.concurrency,
-            server=self.server.url,
+            server=",".join(self.server.urls) or None,
         )
 
     def _search(self) -> SearchFields:

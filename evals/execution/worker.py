@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
+from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,19 +45,21 @@ __all__ = ["Worker", "without_extra"]
 
 @dataclass(frozen=True)
 class Worker:
-    """Runs prompts on a server; its methods are called from several threads.
+    """Runs prompts on the servers of a run.
 
     Attributes:
+        judges: threads in which sequences are judged.
         adaptive_threshold: of every cell with an adaptive θ, with the prompts of earlier sessions.
         unfit: the errors of prompts that the model cannot take, by id.
     """
 
     experiment: Experiment
     server: Server
+    judges: Executor
     adaptive_threshold: Mapping[Cell, AdaptiveThreshold] = field(default_factory=dict)
     unfit: Mapping[str, Exception] = field(default_factory=dict)
 
-    def first_stage(
+    async def first_stage(
         self,
         cell: Cell,
         sample: Sample,
@@ -73,9 +77,14 @@ class Worker:
             with bidder or nullcontext():  # left even if the prompt cannot start
                 call = self._first_call(cell, sample, verdicts, account, on_progress, bidder)
                 started = time.monotonic()
-                result = FIRST_STAGES[cell.method](call)
+                result = await FIRST_STAGES[cell.method](call)
             seconds = time.monotonic() - started
-            return self._first_record(cell, sample, verdicts, result, seconds)
+            record = partial(self._first_record, cell, sample, verdicts, result, seconds)
+            return await self._in_judges(record)
+
+    async def _in_judges(self, record: Callable[[], PromptRecord]) -> PromptRecord:
+        """The record of a prompt, judged in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.judges, record)
 
     def _first_call(
         self,
@@ -92,7 +101,7 @@ class Worker:
         if experiment.stop is not None:
             stop = experiment.stop.rule(sample, verdicts, experiment.verifier)
         method = method_of(cell, experiment, stop, bidder, self.adaptive_threshold.get(cell))
-        return Call(self.server.endpoint, sample, method, account, on_progress)
+        return Call(self.server.client, sample, method, account, on_progress)
 
     def _first_record(
         self, cell: Cell, sample: Sample, verdicts: Verdicts, result: PromptResult, seconds: float
@@ -129,7 +138,7 @@ class Worker:
         rules = self.experiment.rules.values()
         return max(rule.max_extra(cell.max_sequences) for rule in rules)
 
-    def second_stage(
+    async def second_stage(
         self,
         cell: Cell,
         sample: Sample,
@@ -146,18 +155,25 @@ class Worker:
             on_progress = partial(meter.report, sample.id)
             config = replace(self.experiment.config(cell), max_sequences=grant.extra)
             method = EagerInit(config, seed=cell.seed)
-            call = Call(self.server.endpoint, sample, method, account, on_progress)
-            return self._second_record(cell, first, grant, call)
+            call = Call(self.server.client, sample, method, account, on_progress)
+            assert cell.stage_two is not None, f"{cell.method} has no second stage"
+            thresholds = self.experiment.rules[cell.method].thresholds(grant.threshold)
+            started = time.monotonic()
+            result = await SECOND_STAGES[cell.stage_two](call, first, thresholds)
+            seconds = time.monotonic() - started
+            record = partial(self._second_record, cell, sample, first, grant, result, seconds)
+            return await self._in_judges(record)
 
     def _second_record(
-        self, cell: Cell, first: PromptRecord, grant: Grant, call: Call
+        self,
+        cell: Cell,
+        sample: Sample,
+        first: PromptRecord,
+        grant: Grant,
+        result: PromptResult,
+        seconds: float,
     ) -> PromptRecord:
         assert cell.stage_two is not None, f"{cell.method} has no second stage"
-        sample = call.sample
-        thresholds = self.experiment.rules[cell.method].thresholds(grant.threshold)
-        started = time.monotonic()
-        result = SECOND_STAGES[cell.stage_two](call, first, thresholds)
-        seconds = time.monotonic() - started
         extra = _judged(Verdicts(self.experiment.task, sample), result, stage=2)
         return replace(
             without_extra(first, cell, grant),
