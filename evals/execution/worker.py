@@ -28,11 +28,12 @@ from evals.analysis.judged import Verdicts, classes_of
 from evals.config import Experiment
 from evals.execution.calls import FIRST_STAGES, SECOND_STAGES, Call
 from evals.execution.connection import Server
+from evals.execution.journal import packed_steps, untaken_steps
 from evals.execution.meter import Meter
 from evals.execution.methods import method_of
 from evals.records.judging import judged_by
 from evals.records.plan import STAGE_ONE, Cell
-from evals.records.record import PromptRecord, SequenceRecord, StageTwo
+from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
@@ -117,7 +118,17 @@ class Worker:
             inexact_steps=result.inexact_steps,
             entropy_histogram=result.entropy_histogram,
             judged_by=judged_by(self.experiment.task, sample),
+            journal=self._journal(cell, sample, result),
         )
+
+    def _journal(self, cell: Cell, sample: Sample, result: PromptResult) -> Journal:
+        threshold = None
+        if cell.method == STAGE_ONE:
+            config, histogram = self.experiment.config(cell), result.entropy_histogram
+            lowest = config.deferred_threshold or config.threshold
+            threshold = histogram.threshold if histogram else lowest
+        untaken = tuple(untaken_steps(result.sequences, threshold))
+        return Journal(self.experiment.order[sample.id], untaken, packed_steps(result))
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
         """Whether a sequence is correct, by the verifier if there is one, else by the labels."""
@@ -158,6 +169,7 @@ class Worker:
         result = SECOND_STAGES[cell.stage_two](call, first, thresholds)
         seconds = time.monotonic() - started
         extra = _judged(Verdicts(self.experiment.task, sample), result, stage=2)
+        untaken = untaken_steps(result.sequences, thresholds[-1], len(first.sequences))
         return replace(
             without_extra(first, cell, grant),
             sequences=_with_votes(self.experiment.task, sample, (*first.sequences, *extra)),
@@ -171,6 +183,7 @@ class Worker:
                 threshold=grant.threshold,
                 generated=result.counts.generated,
             ),
+            journal=first.journal and first.journal.extended(untaken),
         )
 
 
