@@ -91,17 +91,15 @@ def _can_open(method: Search, steps: Steps) -> NDArray[np.bool_]:
 
 
 def untaken_steps(
-    sequences: Sequence[Generated], threshold: float | None, num_before: int = 0
+    sequences: Sequence[Generated], threshold: float, num_before: int = 0
 ) -> Iterator[UntakenStep]:
     """The steps of at least a threshold at which no sequence branched off, each once.
 
     Args:
         sequences: of EAGer-init, each with the entropies of its steps.
-        threshold: in nats; None for a method without θ.
+        threshold: in nats.
         num_before: index of the first of the sequences; parents count from it.
     """
-    if threshold is None:
-        return
     branched = {(s.parent, s.branch.position) for s in sequences if s.branch is not None}
     for index, sequence in enumerate(sequences, num_before):
         start = sequence.branch.position + 1 if sequence.branch else 0

@@ -32,7 +32,7 @@ from evals.execution.journal import packed_steps, untaken_steps
 from evals.execution.meter import Meter
 from evals.execution.methods import method_of
 from evals.records.judging import judged_by
-from evals.records.plan import STAGE_ONE, Cell
+from evals.records.plan import PARALLEL, STAGE_ONE, Cell
 from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 
@@ -121,14 +121,20 @@ class Worker:
             journal=self._journal(cell, sample, result),
         )
 
-    def _journal(self, cell: Cell, sample: Sample, result: PromptResult) -> Journal:
-        threshold = None
-        if cell.method == STAGE_ONE:
-            config, histogram = self.experiment.config(cell), result.entropy_histogram
-            lowest = config.deferred_threshold or config.threshold
-            threshold = histogram.threshold if histogram else lowest
-        untaken = tuple(untaken_steps(result.sequences, threshold))
-        return Journal(self.experiment.order[sample.id], untaken, packed_steps(result))
+    def _journal(self, cell: Cell, sample: Sample, result: PromptResult) -> Journal | None:
+        if cell.method == PARALLEL:
+            return None
+        if cell.method != STAGE_ONE:
+            return Journal(steps=packed_steps(result))
+        experiment, histogram = self.experiment, result.entropy_histogram
+        config = experiment.config(cell)
+        lowest = config.deferred_threshold or config.threshold
+        threshold = histogram.threshold if histogram else lowest
+        is_shared = bool(set(experiment.plan.methods) & set(experiment.rules))
+        return Journal(
+            prompt=experiment.order[sample.id] if is_shared else None,
+            untaken=tuple(untaken_steps(result.sequences, threshold)),
+        )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
         """Whether a sequence is correct, by the verifier if there is one, else by the labels."""

@@ -104,13 +104,14 @@ class Journal:
     """What the decisions on a prompt's tree depended on besides its sequences, for `--replay`.
 
     Attributes:
-        prompt: number of prompts before this one in the run's order.
+        prompt: number of prompts before this one in the run's order; None where nothing depends on
+            it, without methods of two stages.
         untaken: of EAGer-init, in both stages; none lies behind the end of the reasoning.
         steps: of a search, the steps of each sequence behind its branch, packed
             (`evals.records.steps`); empty where it has none.
     """
 
-    prompt: int
+    prompt: int | None = None
     untaken: tuple[UntakenStep, ...] = ()
     steps: tuple[str, ...] = ()
 
@@ -138,7 +139,8 @@ class PromptRecord(Entry):
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
         judged_by: what the judgements rest on; None in lines of earlier versions.
-        journal: what the decisions depended on; None in lines of earlier versions.
+        journal: what the decisions depended on; None for Full Parallel, and in lines of earlier
+            versions.
     """
 
     level: int | None

@@ -24,7 +24,7 @@ def replay_extra(record: PromptRecord, first: PromptRecord, experiment: Experime
 
     Args:
         record: of a method of two stages.
-        first: the first stage, which has a replay of its own.
+        first: the first stage, which is replayed apart.
 
     Raises:
         DisagreementError: a decision differs from the record.

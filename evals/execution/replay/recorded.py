@@ -151,7 +151,7 @@ def journal_of(record: PromptRecord) -> Journal:
     if record.journal is not None:
         return record.journal
     if record.method == PARALLEL:
-        return Journal(prompt=0)
+        return Journal()
     raise NotRecordedError(NO_JOURNAL)
 
 

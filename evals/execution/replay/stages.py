@@ -27,6 +27,7 @@ from evals.records.record import PromptRecord
 __all__ = ["Replay"]
 
 NO_FIRST = "their first stages are not in the folder"
+NO_ORDER = "the journals of their first stages lack the order of the prompts"
 FAILED_FIRSTS = "grants depended on when other prompts failed, which is not recorded"
 
 
@@ -67,8 +68,8 @@ class Replay:
         first = self._records.get((_first_cell(record.cell), record.sample_id))
         if first is None:
             raise NotRecordedError(NO_FIRST)
-        replay_extra(record, first, self._experiment)
         require_grant(record, self._grants(record.cell).get(record.sample_id))
+        replay_extra(record, first, self._experiment)
 
     def _first_stage(self, record: PromptRecord) -> None:
         cell, number = record.cell, len(record.sequences)
@@ -100,7 +101,7 @@ class Replay:
             if first_cell in self._failed:
                 raise NotRecordedError(FAILED_FIRSTS)
             firsts = [record for record in self._records.values() if record.cell == first_cell]
-            firsts.sort(key=lambda first: journal_of(first).prompt)
+            firsts.sort(key=_order)
             rule = self._experiment.rules[cell.method]
             num_prompts = self._experiment.plan.num_prompts
             self._granted[cell] = grants_of(cell, firsts, rule, num_prompts)
@@ -109,6 +110,14 @@ class Replay:
 
 def _first_cell(cell: Cell) -> Cell:
     return cell._replace(method=STAGE_ONE, stage_two=None)
+
+
+def _order(first: PromptRecord) -> int:
+    """Number of prompts before this one in the run's order."""
+    prompt = journal_of(first).prompt
+    if prompt is None:
+        raise NotRecordedError(NO_ORDER)
+    return prompt
 
 
 def _require_deferred(record: PromptRecord, decided: Sequence[DeferredBranch]) -> None:

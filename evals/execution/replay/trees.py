@@ -71,7 +71,7 @@ def _empty_tree(recorded: RecordedTree) -> TokenTree:
     reasons = {sequence.finish_reason for sequence in recorded.sequences}
     stops = {s.token_ids[-1] for s in recorded.sequences if s.finish_reason == "stop"}
     # A prompt that nearly fills the context leaves less room than the limit.
-    longest = max(len(sequence.token_ids) for sequence in recorded.sequences)
+    longest = max((len(sequence.token_ids) for sequence in recorded.sequences), default=0)
     return TokenTree(
         recorded.prompt_ids,
         max_new_tokens=longest if "length" in reasons else recorded.max_new_tokens,
@@ -175,7 +175,11 @@ def _append(
 
 
 def _store(leaf: Leaf, packed: str) -> None:
-    segment, steps = leaf.segment, unpack_steps(packed)
+    segment = leaf.segment
+    try:
+        steps = unpack_steps(packed)
+    except ValueError as error:
+        raise DisagreementError(f"the journal of sequence {leaf.index}: {error}") from error
     if len(steps.positions) and not segment.start <= steps.positions[-1] < segment.end:
         raise DisagreementError(
             f"the journal has steps up to position {steps.positions[-1]} of a segment from "
