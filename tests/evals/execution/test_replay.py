@@ -277,3 +277,10 @@ def test_a_folder_without_a_run_is_refused(
 ) -> None:
     assert replay(tmp_path) == 2
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_replay_does_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run.main(["--replay", "--regrade", "--output-dir", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "error: --regrade and --replay are mutually exclusive\n"
