@@ -127,13 +127,14 @@ class Worker:
         if cell.method != STAGE_ONE:
             return Journal(steps=packed_steps(result))
         experiment, histogram = self.experiment, result.entropy_histogram
-        config = experiment.config(cell)
-        lowest = config.deferred_threshold or config.threshold
-        threshold = histogram.threshold if histogram else lowest
+        threshold = histogram.threshold if histogram else experiment.config(cell).threshold
+        # A step of lower entropy can neither branch nor be among the best deferred ones.
+        listed = [branch.point.entropy for branch in result.deferred[: self._max_extra(cell)]]
+        lowest = min([threshold, *listed[-1:]])
         is_shared = bool(set(experiment.plan.methods) & set(experiment.rules))
         return Journal(
             prompt=experiment.order[sample.id] if is_shared else None,
-            untaken=tuple(untaken_steps(result.sequences, threshold)),
+            untaken=tuple(untaken_steps(result.sequences, lowest)),
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
@@ -189,7 +190,7 @@ class Worker:
                 threshold=grant.threshold,
                 generated=result.counts.generated,
             ),
-            journal=first.journal and first.journal.extended(untaken),
+            journal=Journal(untaken=tuple(untaken)),
         )
 
 
@@ -216,7 +217,7 @@ def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> Promp
     assert cell.stage_two is not None, f"{cell.method} has no second stage"
     extra, threshold = (grant.extra, grant.threshold) if grant else (0, cell.threshold)
     stage_two = StageTwo(cell.stage_two, grant is not None, extra, 0, threshold)
-    return replace(first, method=cell.method, stage_two=stage_two, deferred=())
+    return replace(first, method=cell.method, stage_two=stage_two, deferred=(), journal=Journal())
 
 
 def _peak(sequence: Sequence, monitor: str | None, cell: Cell) -> float | None:

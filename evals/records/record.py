@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple, Self
 
 import msgspec
@@ -91,7 +91,7 @@ class UntakenStep(NamedTuple):
     Attributes:
         sequence: index of the first sequence that holds it.
         position: of the step.
-        entropy: in nats, of at least θ; or, where branches are deferred, their lowest entropy.
+        entropy: in nats, at least θ; where branches are deferred, at least the lowest of theirs.
     """
 
     sequence: int
@@ -106,7 +106,8 @@ class Journal:
     Attributes:
         prompt: number of prompts before this one in the run's order; None where nothing depends on
             it, without methods of two stages.
-        untaken: of EAGer-init, in both stages; none lies behind the end of the reasoning.
+        untaken: of EAGer-init; in a method of two stages those of the extra sequences alone. None
+            lies behind the end of the reasoning.
         steps: of a search, the steps of each sequence behind its branch, packed
             (`evals.records.steps`); empty where it has none.
     """
@@ -114,10 +115,6 @@ class Journal:
     prompt: int | None = None
     untaken: tuple[UntakenStep, ...] = ()
     steps: tuple[str, ...] = ()
-
-    def extended(self, untaken: Iterable[UntakenStep]) -> Self:
-        """With the steps of a second stage."""
-        return replace(self, untaken=(*self.untaken, *untaken))
 
 
 @dataclass(frozen=True, kw_only=True)

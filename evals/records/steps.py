@@ -4,6 +4,8 @@ Of every step those of the K most likely tokens are kept that the search may ope
 probability, and the token that was taken. A step at which only the taken token is left decides
 nothing and is dropped. The text is base64 of zlib of: K and the number n of steps (int32), the n
 positions (int32) and numbers of tokens (int32), then all token ids (int32) and logprobs (float32).
+Before zlib, the first bytes of all these numbers come first, then the second, third and fourth ones
+(a quarter less text).
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from eager_sgl.steps import Steps
 
 __all__ = ["pack_steps", "unpack_steps"]
+
+BYTES = 4
+"""Of every number."""
 
 
 def pack_steps(steps: Steps, taken: Sequence[int], can_open: NDArray[np.bool_]) -> str:
@@ -40,7 +45,8 @@ def pack_steps(steps: Steps, taken: Sequence[int], can_open: NDArray[np.bool_]) 
     header = np.array([steps.token_ids.shape[1], len(rows)], "<i4")
     columns = (steps.positions[rows], is_kept.sum(axis=1), token_ids)
     parts = [header, *(column.astype("<i4") for column in columns), logprobs.astype("<f4")]
-    packed = zlib.compress(b"".join(part.tobytes() for part in parts), level=9)
+    numbers = np.frombuffer(b"".join(part.tobytes() for part in parts), np.uint8)
+    packed = zlib.compress(numbers.reshape(-1, BYTES).T.tobytes(), level=9)
     return base64.b64encode(packed).decode()
 
 
@@ -59,7 +65,7 @@ def unpack_steps(text: str) -> Steps:
         content = zlib.decompress(base64.b64decode(text))
     except zlib.error as error:
         raise ValueError(f"packed steps cannot be read: {error}") from error
-    whole = np.frombuffer(content, "<i4")
+    whole = np.frombuffer(content, np.uint8).reshape(BYTES, -1).T.copy().view("<i4")[:, 0]
     top_k, num_steps = whole[:2].tolist()
     positions, counts = whole[2 : 2 + 2 * num_steps].reshape(2, num_steps).astype(np.int32)
     kept = whole[2 + 2 * num_steps :]
