@@ -176,7 +176,8 @@ class Worker:
         result = SECOND_STAGES[cell.stage_two](call, first, thresholds)
         seconds = time.monotonic() - started
         extra = _judged(Verdicts(self.experiment.task, sample), result, stage=2)
-        untaken = untaken_steps(result.sequences, thresholds[-1], len(first.sequences))
+        lowest = self.experiment.rules[cell.method].thresholds(grant.threshold)[-1]
+        untaken = untaken_steps(result.sequences, lowest, len(first.sequences))
         return replace(
             without_extra(first, cell, grant),
             sequences=_with_votes(self.experiment.task, sample, (*first.sequences, *extra)),
