@@ -32,7 +32,7 @@ from evals.records.files import StoreError, reported
 
 __all__ = ["main", "with_last_prompts"]
 
-CHOSEN_HERE = ("--theta", "--methods", "--report-only", "--regrade", "--stage-two")
+CHOSEN_HERE = ("--theta", "--methods", "--report-only", "--regrade", "--replay", "--stage-two")
 DEFAULTS = ("--methods", "eager_init", "--limit", "10", "--output-dir", "runs/calibration")
 
 

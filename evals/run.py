@@ -30,6 +30,7 @@ from evals.execution.methods import METHODS
 from evals.execution.permission import obstacle
 from evals.execution.progress import View, open_view
 from evals.execution.publishing import regrade_and_publish, report_again
+from evals.execution.replay.folder import replay_folder
 from evals.records.files import RefusedError, StoreError
 from evals.records.folder import RunFolder
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if settings.report_only:
             return _report_only(settings)
+        if settings.replay:
+            return _replay(settings)
         if refusal := obstacle(settings.task, may_run_code=settings.may_run_code):
             return fail(refusal, REFUSED)
         if settings.regrade:
@@ -57,6 +60,12 @@ def _report_only(settings: Settings) -> int:
     with open_view(sys.stdout) as view:
         report_again(settings.output_dir, view)
     return 0
+
+
+def _replay(settings: Settings) -> int:
+    with open_view(sys.stdout) as view:
+        failure = replay_folder(settings.output_dir, settings.experiment, view)
+    return fail(failure, FAILED) if failure else 0
 
 
 def _regrade(settings: Settings) -> int:

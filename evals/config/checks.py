@@ -22,11 +22,13 @@ __all__ = [
     "require_search",
     "require_servers",
     "require_shared_budget",
+    "require_single_mode",
 ]
 
 NEEDS_LABELS = "eager"
 MAX_WHOLE = 2**31 - 1
 MAX_TRIES = 1000
+STARTING_NOTHING = ("regrade", "report_only", "replay")
 
 
 def require_amounts(options: argparse.Namespace) -> None:
@@ -40,6 +42,15 @@ def require_amounts(options: argparse.Namespace) -> None:
     for name, value in vars(options).items():
         if isinstance(value, int):
             require_range(name, value, -MAX_WHOLE)
+
+
+def require_single_mode(options: argparse.Namespace) -> None:
+    """At most one option that starts nothing."""
+    given = [name for name in STARTING_NOTHING if getattr(options, name)]
+    if len(given) > 1:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        also = "; --regrade reports too" if given == ["regrade", "report_only"] else ""
+        raise ValueError(f"{names} are mutually exclusive{also}")
 
 
 def require_range(name: str, value: int, min_value: int = 0) -> None:

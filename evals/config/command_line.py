@@ -71,6 +71,12 @@ RUN = (
         bool,
     ),
     Option(
+        "--replay",
+        "let the schedules of the run in the output folder decide again on its recorded tokens, "
+        "and compare; start nothing",
+        bool,
+    ),
+    Option(
         "--seeds",
         f"comma-separated repeats of everything {SHOWN}; the first chooses the prompts and seeds "
         "the embedded server; the sampling of a server given by --server cannot be seeded",

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,11 @@ class Experiment:
     verifier: TextVerifier | None
     quantile: float | None
     concurrency: int
+
+    @cached_property
+    def order(self) -> Mapping[str, int]:
+        """Number of samples before each one, by id."""
+        return {sample.id: index for index, sample in enumerate(self.samples)}
 
     def config(self, cell: Cell) -> EagerConfig:
         """EAGer-init in one cell; without a fixed θ it keeps the base's."""
@@ -139,6 +145,7 @@ class Settings:
             renamed, not refused.
         report_only: whether only to report on the results in the output folder.
         regrade: whether only to judge the results in the output folder again.
+        replay: whether only to decide again on the results in the output folder.
     """
 
     experiment: Experiment
@@ -153,6 +160,7 @@ class Settings:
     set_aside: bool
     report_only: bool
     regrade: bool
+    replay: bool
 
     @property
     def task(self) -> Task:

@@ -30,11 +30,12 @@ from evals.analysis.judged import Verdicts, classes_of
 from evals.config import Experiment
 from evals.execution.calls import FIRST_STAGES, SECOND_STAGES, Call
 from evals.execution.connection import Server
+from evals.execution.journal import packed_steps, untaken_steps
 from evals.execution.meter import Meter
 from evals.execution.methods import method_of
 from evals.records.judging import judged_by
-from evals.records.plan import STAGE_ONE, Cell
-from evals.records.record import PromptRecord, SequenceRecord, StageTwo
+from evals.records.plan import PARALLEL, STAGE_ONE, Cell
+from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
@@ -126,6 +127,23 @@ class Worker:
             inexact_steps=result.inexact_steps,
             entropy_histogram=result.entropy_histogram,
             judged_by=judged_by(self.experiment.task, sample),
+            journal=self._journal(cell, sample, result),
+        )
+
+    def _journal(self, cell: Cell, sample: Sample, result: PromptResult) -> Journal | None:
+        if cell.method == PARALLEL:
+            return None
+        if cell.method != STAGE_ONE:
+            return Journal(steps=packed_steps(result))
+        experiment, histogram = self.experiment, result.entropy_histogram
+        threshold = histogram.threshold if histogram else experiment.config(cell).threshold
+        # A step of lower entropy can neither branch nor be among the best deferred ones.
+        listed = [branch.point.entropy for branch in result.deferred[: self._max_extra(cell)]]
+        lowest = min([threshold, *listed[-1:]])
+        is_shared = bool(set(experiment.plan.methods) & set(experiment.rules))
+        return Journal(
+            prompt=experiment.order[sample.id] if is_shared else None,
+            untaken=tuple(untaken_steps(result.sequences, lowest)),
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
@@ -175,6 +193,8 @@ class Worker:
     ) -> PromptRecord:
         assert cell.stage_two is not None, f"{cell.method} has no second stage"
         extra = _judged(Verdicts(self.experiment.task, sample), result, stage=2)
+        lowest = self.experiment.rules[cell.method].thresholds(grant.threshold)[-1]
+        untaken = untaken_steps(result.sequences, lowest, len(first.sequences))
         return replace(
             without_extra(first, cell, grant),
             sequences=_with_votes(self.experiment.task, sample, (*first.sequences, *extra)),
@@ -188,6 +208,7 @@ class Worker:
                 threshold=grant.threshold,
                 generated=result.counts.generated,
             ),
+            journal=Journal(untaken=tuple(untaken)),
         )
 
 
@@ -214,7 +235,7 @@ def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> Promp
     assert cell.stage_two is not None, f"{cell.method} has no second stage"
     extra, threshold = (grant.extra, grant.threshold) if grant else (0, cell.threshold)
     stage_two = StageTwo(cell.stage_two, grant is not None, extra, 0, threshold)
-    return replace(first, method=cell.method, stage_two=stage_two, deferred=())
+    return replace(first, method=cell.method, stage_two=stage_two, deferred=(), journal=Journal())
 
 
 def _peak(sequence: Sequence, monitor: str | None, cell: Cell) -> float | None:

@@ -45,6 +45,7 @@ def test_the_best_trial_counts_not_the_last() -> None:
     [
         (["--theta", "1"], "--theta has no meaning in a calibration"),
         (["--regrade"], "--regrade has no meaning in a calibration"),
+        (["--replay"], "--replay has no meaning in a calibration"),
         (
             ["--seeds=0,1", "--output", "x"],
             "--seeds is 0,1; give one seed, which chooses the prompts",
