@@ -27,7 +27,7 @@ from evals.execution.endings import (
     run_interruptible,
     terminable,
 )
-from evals.execution.progress import View, open_view
+from evals.execution.progress.view import View, open_view
 from evals.records.files import StoreError, reported
 
 __all__ = ["main", "with_last_prompts"]

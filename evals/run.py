@@ -28,7 +28,7 @@ from evals.execution.endings import (
 from evals.execution.evaluation import evaluate
 from evals.execution.methods import METHODS
 from evals.execution.permission import obstacle
-from evals.execution.progress import View, open_view
+from evals.execution.progress.view import View, open_view
 from evals.execution.publishing import regrade_and_publish, report_again
 from evals.execution.replay.folder import replay_folder
 from evals.records.files import RefusedError, StoreError

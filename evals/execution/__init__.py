@@ -3,7 +3,7 @@
 The doors use `evaluation.evaluate`, `publishing`, `calibrating` and `endings`. From the outside in:
 `evaluation` connects and runs each group of cells, `stages` and `group_run` decide which prompt
 starts when, `worker.Worker` runs one prompt in one cell by the object that `methods` makes of the
-cell and the function that `calls` has for its stage, `cell_runs` and `meter` keep the counts,
-`snapshot` makes a line and an estimate of the time left from them, `progress` prints it. `journal`
+cell and the function that `calls` has for its stage, `cell_runs` keeps the counts,
+`progress` prints a line with an estimate of the time left. `journal`
 keeps what `replay` needs to decide again without a server.
 """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eager_sgl import EagerConfig, EagerError, EagerInit, PromptResult
 from evals.config import Calibration, Experiment, Settings
 from evals.config.calibration import SCHEMA
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.records.files import write_whole
 from evals.records.identity import weights_digest
 

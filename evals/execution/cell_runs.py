@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eager_sgl import Ledger, TokenCounts
 from evals.analysis.judged import is_solved
-from evals.execution.meter import Meter
+from evals.execution.progress.meter import Meter
 from evals.records.plan import Cell
 from evals.records.record import PromptRecord
 from evals.tasks import Sample

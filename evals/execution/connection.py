@@ -17,7 +17,7 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 from evals.config import ServerSettings
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.tasks import Sample
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from evals.analysis.adaptive_threshold import restored
 from evals.config import OF_TASK, Experiment, Settings
 from evals.execution.connection import Host, Server, find_unfit, hosted
 from evals.execution.endings import run_interruptible
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.execution.publishing import is_published, publish
 from evals.execution.stages import run_group
 from evals.execution.worker import Worker

@@ -12,9 +12,9 @@ from eager_sgl import Bidder, StageOne, TokenLedger
 from evals.analysis.judged import Verdicts
 from evals.config import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
-from evals.execution.progress import View
+from evals.execution.progress.snapshot import Snapshot
+from evals.execution.progress.view import View
 from evals.execution.prompt_tasks import Outcome, PromptInCell, PromptTasks
-from evals.execution.snapshot import Snapshot
 from evals.execution.worker import Worker, without_extra
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan

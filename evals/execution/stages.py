@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from eager_sgl import ServerError
 from evals.execution.connection import Server
 from evals.execution.group_run import GroupRun
-from evals.execution.meter import Silence
-from evals.execution.progress import View
+from evals.execution.progress.meter import Silence
+from evals.execution.progress.snapshot import Snapshot
+from evals.execution.progress.view import View
 from evals.execution.prompt_tasks import Outcome
-from evals.execution.snapshot import Snapshot
 from evals.execution.worker import Worker
 from evals.records.failures import FailureLog
 from evals.records.plan import Cell, Group, Plan

@@ -31,8 +31,8 @@ from evals.config import Experiment
 from evals.execution.calls import FIRST_STAGES, SECOND_STAGES, Call
 from evals.execution.connection import Server
 from evals.execution.journal import packed_steps, untaken_steps
-from evals.execution.meter import Meter
 from evals.execution.methods import method_of
+from evals.execution.progress.meter import Meter
 from evals.records.judging import judged_by
 from evals.records.plan import PARALLEL, STAGE_ONE, Cell
 from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo

@@ -14,7 +14,7 @@ from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import EagerInit, continue_from, eager_generate, set_prompt
 from eager_sgl.config import EagerConfig, SamplingConfig
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnreachableError
 from tests.fakes.scripted import ScriptedServer
@@ -313,7 +313,7 @@ def test_a_request_that_the_server_aborted_is_no_text(
 
 FAILING_PROGRAM = """
 import sglang as sgl
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 @sgl.function  # type: ignore[untyped-decorator]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sglang as sgl
+from programs.together import answer_together
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
@@ -23,7 +24,6 @@ from eager_sgl import (
 from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
 from programs import countdown
 from programs.countdown import solve
-from programs.together import answer_together
 from programs.vote import vote
 from tests.conftest import API_KEY
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evals.config import Experiment
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.execution.replay.methods import experiment_of, is_end_recorded
 from evals.execution.replay.recorded import DisagreementError, NotRecordedError
 from evals.execution.replay.stages import Replay

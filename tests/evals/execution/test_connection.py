@@ -15,7 +15,7 @@ from eager_sgl.errors import AuthenticationError
 from evals import run
 from evals.execution import connection
 from evals.execution.connection import Server, find_unfit, hosted
-from evals.execution.progress import PlainView
+from evals.execution.progress.view import PlainView
 from evals.execution.stages import answers
 from evals.tasks import Sample
 from tests.evals.fakes.scripted_run import PROFILE, ScriptedClient, server

@@ -7,9 +7,9 @@ import pytest
 
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.core import TokenCounts
-from evals.execution.meter import Meter, Silence
-from evals.execution.progress import PLAIN_SECONDS, PlainView, TerminalView, open_view
-from evals.execution.snapshot import Snapshot
+from evals.execution.progress.meter import Meter, Silence
+from evals.execution.progress.snapshot import Snapshot
+from evals.execution.progress.view import PLAIN_SECONDS, PlainView, TerminalView, open_view
 from tests.evals.fakes.clock import Clock
 
 LIMIT = 1000

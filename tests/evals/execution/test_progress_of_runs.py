@@ -8,8 +8,8 @@ import pytest
 from eager_sgl.core import PromptResult, TokenCounts
 from evals import run
 from evals.execution.calls import Call
-from evals.execution.progress import PlainView
-from evals.execution.snapshot import Snapshot
+from evals.execution.progress.snapshot import Snapshot
+from evals.execution.progress.view import PlainView
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import PROFILE, Scripted, lines
 

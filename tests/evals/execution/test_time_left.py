@@ -10,8 +10,8 @@ import pytest
 
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.core import TokenCounts
-from evals.execution.meter import RECENT_SECONDS, Meter
-from evals.execution.snapshot import Snapshot, TimeLeft
+from evals.execution.progress.meter import RECENT_SECONDS, Meter
+from evals.execution.progress.snapshot import Snapshot, TimeLeft
 from tests.evals.fakes.clock import Clock
 
 LIMIT = 4000

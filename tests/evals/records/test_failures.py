@@ -21,8 +21,9 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 from evals import compare, run
-from evals.execution import calls, meter, publishing, stages
+from evals.execution import calls, publishing, stages
 from evals.execution.calls import Call
+from evals.execution.progress import meter
 from evals.records.record import PromptRecord
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import (

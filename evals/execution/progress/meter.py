@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from eager_sgl import Ledger, TokenCounts
-from evals.execution.snapshot import Snapshot
+from evals.execution.progress.snapshot import Snapshot
 
 __all__ = ["Meter", "Silence"]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from evals.execution.snapshot import Snapshot
+from evals.execution.progress.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.live import Live
