@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from eager_sgl import EagerError
 from eager_sgl.engine.addresses import API_KEY_VARIABLE, require_key, require_url
+from evals.config.defaults import GC_THRESHOLD
 from evals.records.files import write_whole
 from evals.throughput.client import time_client, time_small_runs
 from evals.throughput.server import circumstances, connected
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 MODEL = Path(__file__).parent / "reasoner" / "model"
 LIVE_BRANCHES = (64, 512, 2048)
-GC_THRESHOLD = 50_000
-"""The collector walks through the tokens of all trees; by default it does so very often."""
 PROMPTS_IN_FLIGHT = (64, 512, 2048)
 QUICK_SHAPES, QUICK_REPEATS = "1x32,8x8", 2
 MODES_HELP = (

@@ -8,6 +8,7 @@ command continues where an earlier one stopped, and retries the prompts that fai
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 
 from eager_sgl import EagerError
 from evals.config import MismatchError, Settings, parse_settings
+from evals.config.defaults import GC_THRESHOLD
 from evals.execution.endings import (
     BROKEN_OFF,
     FAILED,
@@ -39,6 +41,7 @@ __all__ = ["METHODS", "main", "parse_settings"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
+    gc.set_threshold(GC_THRESHOLD)
     settings = parse_settings(arguments, METHODS)
     try:
         if settings.report_only:
