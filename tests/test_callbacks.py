@@ -27,9 +27,9 @@ from eager_sgl import (
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
-from programs.together import answer_together
+from programs.shared_budget import answer_together
 from programs.vote import tried
-from tests.fakes.endpoint import endpoint_of, run_method
+from tests.fakes.endpoint import client_of, endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
@@ -276,10 +276,8 @@ def test_a_verifier_whose_value_is_no_truth_value_is_named(value: Any) -> None:
 )
 def test_an_extractor_is_tried_before_anything_is_sent(extract: Any, message: str) -> None:
     server = ScriptedServer(mixed_distribution(1))
-    endpoint = endpoint_of(server)
-    server.requests.clear()
     with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
-        answer_together([(9,)], BestFirst(SearchConfig()), extract, 9, endpoint)
+        answer_together([(9,)], BestFirst(SearchConfig()), extract, 9, client_of(server))
     assert server.requests == []
     assert tried(len)("four") == 4
 

@@ -1,10 +1,10 @@
-"""Methods on an endpoint whose requests a scripted server answers."""
+"""Endpoints, clients and methods whose requests a scripted server answers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from eager_sgl import Method, PromptResult, SamplingConfig
+from eager_sgl import Client, Method, PromptResult, SamplingConfig
 from eager_sgl.config import REASONING_END
 from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.endpoint import Prompt, TokenEndpoint
@@ -13,11 +13,17 @@ from eager_sgl.generate.growth import grow
 from eager_sgl.generate.resuming import resume
 from tests.fakes.scripted import ScriptedServer
 
-__all__ = ["endpoint_of", "resume_method", "run_method"]
+__all__ = ["client_of", "endpoint_of", "resume_method", "run_method"]
 
 
 def endpoint_of(server: ScriptedServer, **options: Any) -> TokenEndpoint:
     return TokenEndpoint(run(TokenClient.connect(server, **options)))
+
+
+def client_of(server: ScriptedServer) -> Client:
+    client = Client(server.url)
+    client._client._transports = [server]
+    return client
 
 
 def run_method(
