@@ -28,7 +28,7 @@ from eager_sgl.callbacks import PlugIn
 from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
 from programs.shared_budget import answer_together
-from programs.vote import tried
+from programs.vote import tried, vote
 from tests.fakes.endpoint import client_of, endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -276,6 +276,10 @@ def test_a_verifier_whose_value_is_no_truth_value_is_named(value: Any) -> None:
 )
 def test_an_extractor_is_tried_before_anything_is_sent(extract: Any, message: str) -> None:
     server = ScriptedServer(mixed_distribution(1))
+    endpoint = endpoint_of(server)
+    server.requests.clear()
+    with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
+        vote.run((9,), BestFirst(SearchConfig()), extract, backend=endpoint)
     with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
         answer_together([(9,)], BestFirst(SearchConfig()), extract, 9, client_of(server))
     assert server.requests == []
