@@ -52,7 +52,7 @@ def fork_and_verify(
     for _ in range(max_tries):
         states = fork(s, method)
         states += CLOSING + sgl.gen("answer", max_tokens=256, temperature=0)
-        answers = [state["answer"] for state in states]
+        answers: list[str] = [state["answer"] for state in states]
         states.join()
         for answer, sequence in zip(answers, states.result.sequences, strict=True):
             if verify(answer):

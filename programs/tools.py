@@ -3,8 +3,6 @@
 .venv/bin/python programs/tools.py "make 02 from 03 08 03 18"
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -26,9 +24,6 @@ from eager_sgl import (
 )
 from programs._demo import command, messages
 
-__all__ = ["agent"]
-
-MAX_STEPS = 32
 Parse = Callable[[str], tuple[str, ...]]
 
 
@@ -44,15 +39,16 @@ def agent(
         tool: the parts of a call -> the text to continue with, as the model expects a result.
     """
     set_prompt(s, prompt)
-    steps, call = list[PromptResult](), None
-    while call != () and len(steps) < MAX_STEPS:
+    steps = []
+    for _ in range(32):
         steps.append(eager_generate(s, method))
         sequences = steps[-1].sequences
         calls = [parse(s.text() + sequence.text) for sequence in sequences]
         call, _ = Counter(calls).most_common(1)[0]
         continue_from(s, sequences[calls.index(call)])
-        if call:
-            s += tool(*call)
+        if not call:
+            break
+        s += tool(*call)
     return steps
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from eager_sgl import (
     BestFirst,
+    Client,
     Consensus,
     EagerError,
     PromptResult,
@@ -29,7 +30,7 @@ from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
 from programs.shared_budget import answer_together
 from programs.vote import tried, vote
-from tests.fakes.endpoint import client_of, endpoint_of, run_method
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
@@ -281,7 +282,7 @@ def test_an_extractor_is_tried_before_anything_is_sent(extract: Any, message: st
     with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
         vote.run((9,), BestFirst(SearchConfig()), extract, backend=endpoint)
     with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
-        answer_together([(9,)], BestFirst(SearchConfig()), extract, 9, client_of(server))
+        answer_together([(9,)], BestFirst(SearchConfig()), extract, 9, Client("http://nobody"))
     assert server.requests == []
     assert tried(len)("four") == 4
 

@@ -23,6 +23,8 @@ from programs.streaming import Screen, watch
 from tests.pages import ROOT, page
 
 PROGRAMS = sorted(path for path in (ROOT / "programs").glob("*.py") if path.stem[0] != "_")
+COMMANDS = [path for path in PROGRAMS if path.stem != "eager_by_hand"]
+"""All but the method itself, which has no other lines."""
 MAX_LINES = 79
 
 
@@ -32,7 +34,7 @@ def test_a_program_is_short_and_has_a_line_on_the_page(path: Path) -> None:
     assert f"[{path.name}](../programs/{path.name})" in page("docs/programs.md").text
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
 def test_a_program_names_its_command(path: Path) -> None:
     module = ast.parse(path.read_text())
     assert f".venv/bin/python programs/{path.name}" in (ast.get_docstring(module) or "")

@@ -1,4 +1,4 @@
-"""Endpoints, clients and methods whose requests a scripted server answers."""
+"""Methods on an endpoint whose requests a scripted server answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from eager_sgl import Client, Method, PromptResult, SamplingConfig
+from eager_sgl import Method, PromptResult, SamplingConfig
 from eager_sgl.config import REASONING_END
 from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.endpoint import Prompt, TokenEndpoint
@@ -15,17 +15,11 @@ from eager_sgl.generate.growth import grow
 from eager_sgl.generate.resuming import resume
 from tests.fakes.scripted import ScriptedServer
 
-__all__ = ["client_of", "endpoint_of", "resume_method", "run_method", "run_together"]
+__all__ = ["endpoint_of", "resume_method", "run_method", "run_together"]
 
 
 def endpoint_of(server: ScriptedServer, **options: Any) -> TokenEndpoint:
     return TokenEndpoint(run(TokenClient.connect(server, **options)))
-
-
-def client_of(server: ScriptedServer) -> Client:
-    client = Client(server.url)
-    client._client._transports = [server]
-    return client
 
 
 def run_method(
