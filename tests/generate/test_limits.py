@@ -88,17 +88,23 @@ def test_limits_that_are_not_reached_change_nothing() -> None:
     assert whole.stopped is None
 
 
+async def decoded(server: DecodingServer, number: int) -> None:
+    """Wait until a number of tokens are decoded, and a request runs."""
+    while server.num_decoded < number or not server.running:
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_cancelled_task_has_a_partial_result(name: str, seed: int) -> None:
     server = DecodingServer(seed, allows_gate=name == "gate")
-    seconds = random.Random(seed).uniform(0.005, 0.12)
+    number = random.Random(seed).randint(1, 40)
     limits = PromptLimits(stream_interval=random.Random(seed).choice([None, 1, 5]))
 
     async def cancel() -> PromptResult | None:
         replicas = await replicas_of(server)
         task = asyncio.create_task(grow(replicas, (9,), METHODS[name], limits=limits))
-        await asyncio.sleep(seconds)
+        await decoded(server, number)
         assert not task.done()
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
@@ -143,7 +149,7 @@ def test_a_second_cancellation_does_not_wait_for_the_server(name: str) -> None:
 
     async def cancel_twice() -> None:
         task = asyncio.create_task(grow(await replicas_of(server), (9,), METHODS[name]))
-        await asyncio.sleep(0.04)
+        await decoded(server, 3)
         task.cancel()
         await asyncio.sleep(0.01)
         assert not task.done()

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from eager_sgl import BranchPoint, TokenCounts
 from eager_sgl import Sequence as Generated
-from eager_sgl import TokenCounts
-from eager_sgl.core import BranchPoint
 from eager_sgl.schedule import Leaf
 from evals.records.plan import PARALLEL
 from evals.records.record import Journal, PromptRecord, SequenceRecord, UntakenStep

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from eager_sgl import Grant
-from eager_sgl.core import DeferredBranch
+from eager_sgl import DeferredBranch, Grant
 from eager_sgl.schedule import Schedule, deferred_branches
 from eager_sgl.tree import TokenTree
 from evals.config import Experiment

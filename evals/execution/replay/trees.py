@@ -6,7 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from eager_sgl.core import BranchPoint, FinishReason, Generation
+from eager_sgl import BranchPoint
+from eager_sgl.core import FinishReason, Generation
 from eager_sgl.schedule import Leaf, Schedule
 from eager_sgl.tree import Segment, TokenTree
 from evals.execution.replay.recorded import DisagreementError, RecordedTree
