@@ -23,7 +23,7 @@ from eager_sgl import (
     eager_generate,
     set_prompt,
 )
-from eager_sgl.engine.endpoint import endpoint_of
+from eager_sgl.engine.frontend.endpoint import endpoint_of
 from programs._demo import command, final_answer, messages
 from programs.vote import Extract, majority
 

@@ -14,7 +14,7 @@ from eager_sgl import (
     PromptResult,
     SamplingConfig,
 )
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
 from eager_sgl.generate import executor
 from eager_sgl.generate.executor import MAX_FRUITLESS

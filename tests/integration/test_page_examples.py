@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,11 @@ from tests.conftest import API_KEY
 from tests.pages import Block, blocks_of
 
 pytestmark = pytest.mark.integration
+
+
+def on_server(client: Callable[..., object], url: str) -> Callable[..., object]:
+    """A client of the shared server, whatever URLs it is given."""
+    return lambda servers, **options: client(url, **{"api_key": API_KEY} | options)
 
 
 @pytest.mark.parametrize("block", [b for b in blocks_of("python") if b.needs_server], ids=str)
@@ -30,4 +35,6 @@ def test_it_runs(block: Block, server_url: str, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(eager_sgl, "EmbeddedRuntime", runtime)
     monkeypatch.setattr(eager_sgl, "connect", connected)
+    for name in ("AsyncClient", "Client"):
+        monkeypatch.setattr(eager_sgl, name, on_server(getattr(eager_sgl, name), server_url))
     exec(compile(block.text, str(block), "exec"), {"__name__": "page_example"})
