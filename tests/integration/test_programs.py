@@ -168,7 +168,7 @@ def test_every_turn_of_a_chat_continues_from_cached_tokens(endpoint: TokenEndpoi
     written = f"<|end|><|user|>{instruction(SECOND)}<|assistant|><think>"
     assert turn == endpoint.encode(written)
     questions = [instruction(EASY), instruction(SECOND)]
-    state = chat.run(questions, method(threshold=0.2), parse_answer, backend=endpoint)
+    state = chat.run(endpoint, questions, method(threshold=0.2), parse_answer, backend=endpoint)
     first, second = state.ret_value
     assert second.prompt_ids[: len(first.prompt_ids)] == first.prompt_ids
     assert second.prompt_ids[-len(turn) :] == turn
