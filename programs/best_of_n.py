@@ -42,7 +42,7 @@ def best_of_n(
 def closeness(sequence: Sequence) -> float:
     """How close the bundled model came to the target, by its own verdict: "~94=03 no" is -3."""
     verdicts = re.findall(r"~\d+=(\d+)", sequence.text)
-    return -float(verdicts[-1]) if verdicts else -100.0
+    return -int(verdicts[-1]) if verdicts else -100
 
 
 def main() -> None:

@@ -3,10 +3,6 @@
 .venv/bin/python programs/chat.py "make 12 from 07 05" "make 24 from 20 04"
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
 import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
@@ -23,7 +19,6 @@ from eager_sgl import (
     eager_generate,
     set_prompt,
 )
-from eager_sgl.engine.frontend.endpoint import endpoint_of
 from programs._demo import command, final_answer, messages
 from programs.vote import Extract, majority
 
@@ -32,7 +27,11 @@ __all__ = ["chat", "next_turn"]
 
 @sgl.function  # type: ignore[untyped-decorator]
 def chat(
-    s: ProgramState, questions: Sequence[str], method: Method, extract: Extract
+    s: ProgramState,
+    server: TokenEndpoint,
+    questions: list[str],
+    method: Method,
+    extract: Extract,
 ) -> list[PromptResult]:
     """Ask one question after the other; `s["answers"]` are those of the majorities.
 
@@ -43,7 +42,7 @@ def chat(
     results, answers = [], []
     for number, question in enumerate(questions):
         if number:
-            append_tokens(s, next_turn(endpoint_of(s), question))
+            append_tokens(s, next_turn(server, question))
         results.append(eager_generate(s, method))
         answer, chosen = majority(results[-1], extract)
         answers.append(answer)
@@ -52,13 +51,13 @@ def chat(
     return results
 
 
-def next_turn(endpoint: TokenEndpoint, question: str) -> tuple[int, ...]:
+def next_turn(server: TokenEndpoint, question: str) -> tuple[int, ...]:
     """The tokens between an answer and the next one, by the model's chat template.
 
     Two chats whose answers are different tokens differ there for the last time.
     """
     chats = [
-        endpoint.encode([*messages("1"), {"role": "assistant", "content": c}, *messages(question)])
+        server.encode([*messages("1"), {"role": "assistant", "content": c}, *messages(question)])
         for c in "01"
     ]
     pairs = enumerate(zip(*chats, strict=True))
@@ -67,10 +66,10 @@ def next_turn(endpoint: TokenEndpoint, question: str) -> tuple[int, ...]:
 
 def main() -> None:
     with command(__doc__, "make 12 from 07 05", "make 24 from 20 04") as (url, api_key, questions):
-        endpoint = connect(url, api_key=api_key)
+        server = connect(url, api_key=api_key)
         sampling = SamplingConfig(max_new_tokens=256)
         method = EagerInit(EagerConfig(threshold=0.5, max_sequences=8, sampling=sampling))
-        state = chat.run(questions, method, final_answer, backend=endpoint)
+        state = chat.run(server, questions, method, final_answer, backend=server)
         for question, answer in zip(questions, state["answers"], strict=True):
             print(f"{question}: {answer}")
 

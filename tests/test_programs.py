@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from eager_sgl import PromptResult, TokenCounts
 from eager_sgl.generate import events as e
+from evals.config.parse import parse_settings
+from evals.execution.methods import METHODS
 from evals.tasks.countdown_rules import Problem, instruction, is_correct
 from programs import _demo
 from programs.streaming import Screen, watch
@@ -73,6 +75,13 @@ ANSWERS = ["07+05", "7+5", "(7+5)", "05+07", "7*5", "12", "7+5+0", "7**5", "7//5
 def test_an_answer_is_judged_as_by_the_evaluation(answer: str) -> None:
     problem = Problem((7, 5), 12, level=1)
     assert _demo.solves(instruction(problem), answer) == is_correct(problem, answer)
+
+
+def test_the_priority_is_taken_by_the_command_line() -> None:
+    name = "programs.own_priority:TIES"
+    assert name in (ROOT / "programs" / "own_priority.py").read_text()
+    options = ["--methods", "parallel,best_first", "--priority", name]
+    assert parse_settings(options, METHODS).experiment.priority == name
 
 
 def test_withdrawn_sequences_and_tokens_leave_the_lines() -> None:
