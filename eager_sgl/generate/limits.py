@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eager_sgl.config import require, require_whole
 from eager_sgl.methods import Method
 
 __all__ = ["UNLIMITED", "PromptLimits"]
 
+MOMENT = 0.001
 PARTS_OF_MAX_TOKENS = 16
 """A running request reports its tokens so often that `max_tokens` is exceeded by a part at most."""
 
@@ -42,6 +43,12 @@ class PromptLimits:
             require_whole("max_tokens", self.max_tokens, 1)
         if self.stream_interval is not None:
             require_whole("stream_interval", self.stream_interval, 0)
+
+    def after(self, seconds: float) -> PromptLimits:
+        """The limits that are left after some seconds; at least a moment of time."""
+        if self.timeout is None:
+            return self
+        return replace(self, timeout=max(self.timeout - seconds, MOMENT))
 
     def interval_of(self, method: Method) -> int | None:
         """The stream interval of a method's requests."""

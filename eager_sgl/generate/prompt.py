@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from eager_sgl.budget.sequences import Account
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.replicas import Replicas
+from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.generate.growth import Growth, planted
 from eager_sgl.generate.limits import UNLIMITED, PromptLimits
 from eager_sgl.generate.observers import Observer
@@ -41,12 +43,31 @@ async def grow(
     """
     with method.bidder or contextlib.nullcontext():  # left even if the prompt is refused
         max_sequences = _max_sequences(method, account)
-        prompt_ids = await replicas.call(lambda client: client.encode(prompt))
+        started = asyncio.get_running_loop().time()
+        prompt_ids = await _tokens_in_time(replicas, prompt, limits)
+        limits = limits.after(asyncio.get_running_loop().time() - started)
         async with planted(replicas, prompt_ids, method, limits) as (executor, reader):
             schedule = await _schedule(method, executor.tree, max_sequences, reader)
             prefills = len(executor.tree.segments) > 1
             growth = Growth(executor, schedule, method, account, observers, prefills=prefills)
             return await finished(growth, reader, method, max_sequences, limits)
+
+
+async def _tokens_in_time(
+    replicas: Replicas, prompt: Prompt, limits: PromptLimits
+) -> tuple[int, ...]:
+    """The token ids of a prompt.
+
+    Raises:
+        ServerUnreachableError: they have not arrived within the time of the prompt.
+    """
+    try:
+        async with asyncio.timeout(limits.timeout):
+            return await replicas.call(lambda client: client.encode(prompt))
+    except TimeoutError:
+        raise ServerUnreachableError(
+            f"the prompt was not tokenised within its timeout of {limits.timeout:g} s"
+        ) from None
 
 
 async def _schedule(

@@ -164,6 +164,29 @@ def test_a_second_cancellation_does_not_wait_for_the_server(name: str) -> None:
     in_loop(cancel_twice)
 
 
+class Silent(DecodingServer):
+    """Does not answer requests to tokenise a text."""
+
+    is_silent = False
+
+    async def post(self, path: str, *arguments: Any, **options: Any) -> Any:
+        if self.is_silent and path == "/tokenize":
+            await asyncio.sleep(60)
+        return await super().post(path, *arguments, **options)
+
+
+def test_the_time_of_a_prompt_includes_its_tokenising() -> None:
+    server = Silent()
+
+    async def generate() -> None:
+        replicas = await replicas_of(server)
+        server.is_silent = True
+        with pytest.raises(ServerUnreachableError, match="timeout of 0.05 s"):
+            await grow(replicas, "a text", METHODS["chunk"], limits=PromptLimits(timeout=0.05))
+
+    in_loop(generate)
+
+
 class Breaking(DecodingServer):
     """Fails a request for tokens after a number of them were asked."""
 
