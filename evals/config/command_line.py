@@ -79,7 +79,7 @@ RUN = (
     Option(
         "--seeds",
         f"comma-separated repeats of everything {SHOWN}; the first chooses the prompts and seeds "
-        "the embedded server; the sampling of a server given by --server cannot be seeded",
+        "the embedded server; other servers repeat their draws only if they honour seeds",
         default="0",
     ),
     Option("--concurrency", f"number of prompts that run at the same time {SHOWN}", int, 32),

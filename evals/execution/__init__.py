@@ -1,4 +1,4 @@
-"""A run at work: server, prompts in threads, budgets, progress, endings, judging again, replaying.
+"""A run at work: server, prompts in tasks, budgets, progress, endings, judging again, replaying.
 
 The doors use `evaluation.evaluate`, `publishing`, `calibrating` and `endings`. From the outside in:
 `evaluation` connects and runs each group of cells, `stages` and `group_run` decide which prompt
