@@ -48,14 +48,15 @@ def watch(events: Iterable[e.Event], draw: Callable[[Sequence[str]], None]) -> P
 
 
 class Screen:
-    """The last lines of a terminal, drawn in place; the end of each line is shown."""
+    """The last lines of a terminal, drawn in place; of long lines the mark and the end."""
 
     def __init__(self, out: TextIO) -> None:
         self._out, self._height = out, 0
 
     def draw(self, lines: Sequence[str]) -> None:
         columns, rows = shutil.get_terminal_size()
-        shown = [line.replace("\n", " | ")[-columns + 1 :] for line in lines[-rows + 1 :]]
+        lines = [line.replace("\n", " | ") for line in lines[-rows + 1 :]]
+        shown = [line if len(line) < columns else line[:2] + line[3 - columns :] for line in lines]
         back = f"\x1b[{self._height}F\x1b[J" if self._height else ""
         self._out.write(back + "".join(f"{line}\n" for line in shown))
         self._out.flush()

@@ -108,7 +108,7 @@ def test_a_screen_draws_over_its_last_lines(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LINES", "4")
     out = io.StringIO()
     screen = Screen(out)
-    screen.draw(["x" * 30 + "the end", "b"])
-    assert out.getvalue() == "xxthe end\nb\n"
+    screen.draw(["■ " + "x" * 30 + "the end", "b"])
+    assert out.getvalue() == "■ the end\nb\n"
     screen.draw(["1", "2", "3", "4"])
     assert out.getvalue().endswith("\x1b[2F\x1b[J2\n3\n4\n")

@@ -64,11 +64,12 @@ def messages(problem: Problem) -> Any:
 
 
 def assert_cached_but(num_new: int, result: PromptResult) -> None:
-    """The first request has that many uncached tokens, each continuation has one.
+    """The first request has at most that many uncached tokens, each continuation has one.
 
-    A continuation that was aborted before it started has none.
+    There are fewer where another test has had the same text, or a continuation was aborted before
+    it started.
     """
-    assert num_new <= result.counts.prefilled <= num_new + result.counts.requests - 1
+    assert result.counts.prefilled <= num_new + result.counts.requests - 1
 
 
 @pytest.fixture(scope="module")
