@@ -55,6 +55,8 @@ def fork(
     method: Method,
     *,
     account: Account | None = None,
+    timeout: float | None = None,
+    max_tokens: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> SequenceStates:
     """Fork a state into the sequences that a method generates from it.
@@ -66,7 +68,14 @@ def fork(
         One state per sequence, at its end, as after `continue_from`: a stop token at the end is
         omitted, and the next request of the state has a single uncached token.
     """
-    result = eager_generate(s, method, account=account, on_progress=on_progress)
+    result = eager_generate(
+        s,
+        method,
+        account=account,
+        timeout=timeout,
+        max_tokens=max_tokens,
+        on_progress=on_progress,
+    )
     endpoint = endpoint_of(s)
     paths = [sequence.open_token_ids for sequence in result.sequences]
     # A fork of several would request the prompt again, which is cached.

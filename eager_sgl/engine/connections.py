@@ -22,6 +22,7 @@ from eager_sgl.engine.limits import CLOSE_TIMEOUT, CONNECT_TIMEOUT
 from eager_sgl.engine.loop import io_loop, is_io_thread
 from eager_sgl.engine.protocol import event_status
 from eager_sgl.engine.shapes import ShapeError
+from eager_sgl.errors import ServerUnreachableError
 
 __all__ = ["Connections", "Reply"]
 
@@ -47,10 +48,17 @@ class Connections:
         self._headers = headers
         # A child process leaves its parent's session to the parent, which closes it.
         self._sessions: dict[tuple[int, _Loop], aiohttp.ClientSession] = {}
+        self._is_closed = False
         _raise_file_limit()
 
     def _session(self) -> aiohttp.ClientSession:
-        """The session of the running loop."""
+        """The session of the running loop.
+
+        Raises:
+            ServerUnreachableError: the connections are closed.
+        """
+        if self._is_closed:
+            raise ServerUnreachableError("the client is closed; make another one")
         loop = asyncio.get_running_loop()
         key = os.getpid(), loop
         if key not in self._sessions:
@@ -64,7 +72,8 @@ class Connections:
         return self._sessions[key]
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop."""
+        """Close the connections of the running loop; later requests are refused."""
+        self._is_closed = True
         session = self._sessions.pop((os.getpid(), asyncio.get_running_loop()), None)
         if session is not None:
             await session.close()

@@ -15,7 +15,7 @@ Retries leave the distribution of answers as it is:
   there, which is exact. A server that does not answer the abort within some seconds hangs, its
   answer is lost, and the request is tried again.
 - *A stream that breaks off* after a part was passed on is not tried again: the part stays, and
-  `eager_sgl.executor` requests the rest.
+  `eager_sgl.generate.executor` requests the rest.
 
 Other statuses are no faults, and are not tried again: 400, 401, 403, 404, 413, 422 and the like.
 

@@ -63,7 +63,11 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         KeyboardInterrupt: Ctrl-C has cancelled the coroutine, whose error is the cause. A second
             Ctrl-C does not wait for its clean-up.
     """
-    assert not is_io_thread(), "the thread of the connections cannot wait for itself"
+    if is_io_thread():
+        raise RuntimeError(
+            "a synchronous client was called from the thread of its connections, which cannot wait "
+            "for itself; call it from another thread"
+        )
     loop, outcome = io_loop(), Future[_T]()
     tasks: list[asyncio.Task[None]] = []
     loop.call_soon_threadsafe(lambda: tasks.append(spawn(_settle(work, outcome))))

@@ -24,7 +24,7 @@ from eager_sgl.engine.limits import PATIENT, REQUEST_TIMEOUT, SILENCE_TIMEOUT, P
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import ShapeError, as_object
-from eager_sgl.errors import BrokenAnswerError, ServerUnreachableError
+from eager_sgl.errors import BrokenAnswerError, ServerError, ServerUnreachableError
 
 __all__ = ["Transport"]
 
@@ -105,7 +105,7 @@ class Transport:
     async def notify(self, path: str, body: Json) -> None:
         """Send a POST whose answer is not used: one try with a short timeout."""
         work = self._connections.exchange("POST", self.url + path, to_json(body))
-        with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError):
+        with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError, ServerError):
             await asyncio.wait_for(work, limits.NOTIFY_TIMEOUT)
 
     async def get(
@@ -180,6 +180,9 @@ class Transport:
             if not has_progressed:
                 raise
             raise BrokenAnswerError(f"an answer broke off: {lost.error}") from lost
+        except asyncio.CancelledError:
+            spawn(self._abort(body))
+            raise
 
     async def _reply_in_time(
         self,

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from eager_sgl.budget.sequences import Account, Ledger
+from eager_sgl.budget.tokens import TokenLedger
 from eager_sgl.config import REASONING_END, SamplingConfig, require, require_whole
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
@@ -18,7 +19,7 @@ from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.replicas import Replicas
 from eager_sgl.engine.transport import Transport
 from eager_sgl.generate.limits import PromptLimits
-from eager_sgl.generate.mapping import Budget, MapItem, map_prompts, methods_of
+from eager_sgl.generate.mapping import Budget, MapItem, joined, map_prompts, methods_of
 from eager_sgl.generate.observers import Observer, OnProgress, progress_of
 from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.resuming import resume
@@ -93,9 +94,14 @@ class AsyncClient:
         self._chat_options = chat_options
         self._connecting = asyncio.Lock()
         self._replicas: Replicas | None = None
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
 
     async def __aenter__(self) -> Self:
-        await self.replicas()
+        try:
+            await self.replicas()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -111,6 +117,8 @@ class AsyncClient:
         replicas, self._replicas = self._replicas, None
         if replicas is not None:
             await replicas.aclose()
+        for transport in self.transports:
+            await transport.aclose()
 
     async def replicas(self) -> Replicas:
         """The connected servers.
@@ -121,8 +129,17 @@ class AsyncClient:
             ServerUnsuitableError: a radix cache does not serve `input_ids` prefixes, or the servers
                 have different models.
         """
+        home = os.getpid(), asyncio.get_running_loop()
+        if self._home is not None and self._home[0] != home[0]:
+            # A forked process has no connections, and no monitor of the servers.
+            self._home, self._replicas, self._connecting = None, None, asyncio.Lock()
+        if self._home not in (None, home):
+            raise RuntimeError(
+                "the client is connected in another event loop; make a client for every loop"
+            )
         async with self._connecting:
             if self._replicas is None:
+                self._home = home
                 self._replicas = await Replicas.connect(self.transports, self._chat_options)
             return self._replicas
 
@@ -209,7 +226,8 @@ class AsyncClient:
             async for event in client.stream(prompt, method):
                 if isinstance(event, TokensAppended): ...
 
-        Leaving the iteration ends all requests of the tree on the server.
+        Leaving its context, or the loop if nothing else holds the stream, ends all requests of the
+        tree on the server.
 
         Args:
             interval: tokens of a sequence between two events; SGLang sends all tokens of a request
@@ -255,7 +273,14 @@ class AsyncClient:
         if concurrency is None:
             concurrency = CONCURRENCY if budget is ledger else max(1, len(prompts))
         require_whole("concurrency", concurrency, 1)
+        if isinstance(budget, TokenLedger) and concurrency < len(prompts):
+            raise ValueError(
+                f"concurrency is {concurrency} for {len(prompts)} prompts that share tokens; they "
+                "all have to run, since nothing is granted before all have bid"
+            )
         await self.replicas()
+        if isinstance(budget, TokenLedger) and utility is not None:
+            methods = joined(methods, budget, utility)
 
         async def generate(prompt: Prompt, method: Method, account: Account | None) -> PromptResult:
             return await self.generate(

@@ -106,7 +106,10 @@ class TreeExecutor:
 
     async def prefill(self) -> None:
         """Put the prompt into the radix tree, before several requests with it start at once."""
+        client = self._lease.client
         self.tree.record(await self._lease.call(lambda c: c.prefill(self.tree.prompt_ids)))
+        if self._lease.client is not client:
+            self._is_down = False  # the tree has moved already
 
     async def open_deferred(self, result: PromptResult, deferred: DeferredBranch) -> Segment:
         """The segment of a deferred branch of an earlier result."""
@@ -278,7 +281,8 @@ class TreeExecutor:
 
     async def _move(self) -> None:
         """Keep what the running requests have reported, and change the replica."""
-        running = [flight.handle.request_id for flight in self._in_flight.values()]
+        handles = [flight.handle for flight in self._in_flight.values()]
+        running = [handle.request_id for handle in handles if handle.request_id]
         for flight in self._in_flight.values():
             flight.task.cancel()  # so that nothing arrives while stop tokens are asked for
         while self._outcomes:

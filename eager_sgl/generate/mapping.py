@@ -14,7 +14,7 @@ from eager_sgl.engine.client import Prompt
 from eager_sgl.methods import Method, Search
 from eager_sgl.search.utility import Utility
 
-__all__ = ["Budget", "Generate", "MapItem", "map_prompts", "methods_of"]
+__all__ = ["Budget", "Generate", "MapItem", "joined", "map_prompts", "methods_of"]
 
 Budget = Ledger | TokenLedger
 Generate = Callable[[Prompt, Method, Account | None], Awaitable[PromptResult]]
@@ -52,7 +52,7 @@ def methods_of(
     budget: Budget | None,
     utility: Utility | None,
 ) -> list[Method]:
-    """The method of every prompt; searches that share tokens have joined their ledger.
+    """The method of every prompt.
 
     Raises:
         ValueError: the arguments do not fit together.
@@ -66,16 +66,20 @@ def methods_of(
         return methods
     if utility is None:
         raise ValueError("prompts that share tokens bid for them; pass a utility by which they do")
-    # All join before the first starts: nothing is granted before all have bid.
-    return [_bidding(method, budget, utility) for method in methods]
+    for method in methods:
+        if not isinstance(method, Search):
+            name = type(method).__name__
+            raise ValueError(f"{name} does not bid for tokens; share them between searches")
+    return methods
 
 
-def _bidding(method: Method, ledger: TokenLedger, utility: Utility) -> Method:
-    if not isinstance(method, Search):
-        name = type(method).__name__
-        raise ValueError(f"{name} does not bid for tokens; share them between searches")
-    bidding: Method = replace(method, bidder=ledger.join(utility))
-    return bidding
+def joined(methods: Sequence[Method], ledger: TokenLedger, utility: Utility) -> list[Method]:
+    """Searches that bid for the tokens of a ledger.
+
+    All join before the first starts: nothing is granted before all have bid.
+    """
+    bidders = [ledger.join(utility) for _ in methods]
+    return [replace(m, bidder=b) for m, b in zip(methods, bidders, strict=True)]  # type: ignore[type-var]
 
 
 async def map_prompts(
@@ -102,6 +106,9 @@ async def map_prompts(
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
+        for method in methods:
+            if method.bidder is not None:
+                method.bidder.leave()  # of prompts that never started
 
 
 class _Mapping:

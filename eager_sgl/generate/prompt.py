@@ -44,7 +44,7 @@ async def grow(
     with method.bidder or contextlib.nullcontext():  # left even if the prompt is refused
         max_sequences = _max_sequences(method, account)
         started = asyncio.get_running_loop().time()
-        prompt_ids = await _tokens_in_time(replicas, prompt, limits)
+        prompt_ids = await _tokens_in_time(replicas, prompt, method, limits)
         limits = limits.after(asyncio.get_running_loop().time() - started)
         async with planted(replicas, prompt_ids, method, limits) as (executor, reader):
             schedule = await _schedule(method, executor.tree, max_sequences, reader)
@@ -54,15 +54,17 @@ async def grow(
 
 
 async def _tokens_in_time(
-    replicas: Replicas, prompt: Prompt, limits: PromptLimits
+    replicas: Replicas, prompt: Prompt, method: Method, limits: PromptLimits
 ) -> tuple[int, ...]:
-    """The token ids of a prompt.
+    """The token ids of a prompt; the server's clients then also know those of the method's texts.
 
     Raises:
         ServerUnreachableError: they have not arrived within the time of the prompt.
     """
     try:
         async with asyncio.timeout(limits.timeout):
+            for text in (method.observed_until, method.reasoning_end):
+                await replicas.call(lambda client, text=text: client.marker(text))  # type: ignore[misc]
             return await replicas.call(lambda client: client.encode(prompt))
     except TimeoutError:
         raise ServerUnreachableError(

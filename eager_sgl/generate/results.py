@@ -30,12 +30,13 @@ async def finished(
         try:
             async with asyncio.timeout(limits.timeout) as scope:
                 stopped = await growth.run(limits.max_tokens)
+                if stopped is None:
+                    return await _result(growth, reader, method, max_sequences, None)
         except TimeoutError:
             if not scope.expired():
                 raise
             stopped = "timeout"
-        if stopped:
-            await growth.stop()
+        await growth.stop()
         return await _result(growth, reader, method, max_sequences, stopped)
     except (Exception, asyncio.CancelledError) as error:
         await growth.executor.stop()  # without a report: the error may be an observer's

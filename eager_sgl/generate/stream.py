@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from eager_sgl.core import PromptResult, TokenCounts
+from eager_sgl.errors import EagerError
 from eager_sgl.generate.events import Completed, CostChanged, Event
 from eager_sgl.generate.narration import Narrator
 from eager_sgl.generate.observers import Observer
@@ -34,8 +35,8 @@ class _Feed:
 class Stream:
     """The events of a prompt, see `eager_sgl.generate.events`: an asynchronous iterator.
 
-    Leaving the iteration ends all requests of the tree on the server. As a context manager it waits
-    until that is done.
+    As a context manager it ends all requests of the tree on the server when it is left, and waits
+    until that is done. Without one, the requests end when the stream is collected.
 
     Args:
         run: generates, and calls an observer.
@@ -50,7 +51,8 @@ class Stream:
         self._feed = _Feed()
         self._task: asyncio.Task[PromptResult] | None = None
         self._events: deque[Event] = deque()
-        self._is_complete = False
+        self._pending: list[Event] = []
+        self._is_over = self._is_complete = False
 
     @property
     def result(self) -> PromptResult | None:
@@ -105,17 +107,28 @@ class Stream:
         """Wait for news of the tree, and make the events of all of them."""
         if self._task is None:
             self._task = asyncio.create_task(_observed(self._run, self._feed))
-        await self._feed.has_news.wait()
-        self._feed.has_news.clear()
-        is_done, latest = self._task.done(), self._feed.latest
-        if latest is not None:
-            decision, counts = latest
-            events = self._narrator.update(decision.leaves)
-            events.append(CostChanged(counts, decision.num_alive))
-            self._events += await self._detokenizer.add_texts(events)
-        if is_done:
+        if not self._pending:
+            await self._feed.has_news.wait()
+            self._feed.has_news.clear()
+            self._is_over = self._task.done()
+            self._pending = self._news()
+        try:
+            self._events += await self._detokenizer.add_texts(self._pending)
+        except EagerError:
+            await self.aclose()
+            raise
+        self._pending = []  # not before: the caller may have given up waiting for the texts
+        if self._is_over:
             self._is_complete = True
             self._events.append(self._completed(self._task.result()))
+
+    def _news(self) -> list[Event]:
+        """The events since the last ones, without texts."""
+        if self._feed.latest is None:
+            return []
+        decision, counts = self._feed.latest
+        cost = CostChanged(counts, decision.num_alive)
+        return [*self._narrator.update(decision.leaves), cost]
 
     def _completed(self, result: PromptResult) -> Completed:
         assert self._feed.latest is not None, "every prompt has a first decision"

@@ -12,7 +12,7 @@ from eager_sgl.budget.sequences import Account
 from eager_sgl.core import Sequence
 from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.generate.mapping import Budget, MapItem, map_prompts, methods_of
+from eager_sgl.generate.mapping import Budget, MapItem, joined, map_prompts, methods_of
 from eager_sgl.generate.prompt import grow
 from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
@@ -52,6 +52,8 @@ async def mapped(
     mapping = Mapping(await replicas_of(server))
     utility = constant if isinstance(budget, TokenLedger) else None
     methods = methods_of(prompts, method, budget, utility)
+    if isinstance(budget, TokenLedger):
+        methods = joined(methods, budget, constant)
     ledger = budget if isinstance(budget, Ledger) else None
     mapped = map_prompts(prompts, methods, mapping.generate, ledger, concurrency)
     items: list[MapItem] = []

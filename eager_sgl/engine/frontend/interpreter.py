@@ -98,7 +98,12 @@ class InterpreterBackend(RuntimeEndpoint):  # type: ignore[misc]
         self, ids: tuple[int, ...], params: Json, options: Mapping[str, object], num: int
     ) -> list[TextAnswer]:
         ask = partial(self.client.generate_text, ids, params, options)
-        return await asyncio.gather(*(ask() for _ in range(num)))
+        tasks = [asyncio.ensure_future(ask()) for _ in range(num)]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # of those that still run after an error
+                task.cancel()
 
     def _note_temperature(self, answers: list[TextAnswer], temperature: float) -> None:
         """Note the temperature of logprobs beside them, for `read_chunk`."""

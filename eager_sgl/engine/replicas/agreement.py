@@ -66,6 +66,11 @@ class Agreement:
                 f"{url} has a context of {profile.context_length} tokens, the other replicas one "
                 f"of {common.context_length}; start it with the same options"
             )
+        if common.honours_seed and not profile.honours_seed:
+            raise ServerUnsuitableError(
+                f"{url} does not honour seeds, unlike the other replicas; start it with the same "
+                "options"
+            )
         if profile.no_gate is not None and common.no_gate is None:
             raise ServerUnsuitableError(
                 f"{url} has no entropy gate, unlike the other replicas: {profile.no_gate}"
