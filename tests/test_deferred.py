@@ -75,6 +75,7 @@ def test_resuming_opens_the_best_deferred_branches_on_cached_prefixes(
     extra = state
     assert len(extra.sequences) == min(3, len(result.deferred))
     for sequence, deferred in zip(extra.sequences, result.deferred, strict=False):
+        assert sequence.branch is not None
         before = result.sequences[sequence.parent].token_ids[: sequence.branch.position]
         assert sequence.token_ids[: len(before)] == before
         assert sequence.token_ids[len(before)] == deferred.point.token_ids[deferred.choice]

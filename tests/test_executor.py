@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from eager_sgl import EagerInit, FullParallel, SamplingConfig
+from eager_sgl.engine import loop
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerUnreachableError
 from tests.fakes.endpoint import endpoint_of, run_method
@@ -33,32 +35,41 @@ def test_a_saturated_prompt_takes_one_request_without_logprobs(scripted: Scripte
     assert not any("return_logprob" in request for request in scripted.requests)
 
 
-def test_a_failure_reaches_the_caller_and_stops_the_others(
-    scripted: ScriptedServer, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    endpoint, answer = endpoint_of(scripted), scripted.post
-    before, blocked = set(threading.enumerate()), threading.Barrier(4)
-    released = threading.Event()
+class FailingForOneOfFour(ScriptedServer):
+    """Refuses the last of four concurrent requests; the others wait until they are aborted."""
 
-    def fail_for_one_of_four(path: str, build: Any, progress: Any = None) -> Any:
-        if path == "/generate" and build()["sampling_params"]["max_new_tokens"] > 0:
-            if blocked.wait() == 0:
+    def __init__(self) -> None:
+        super().__init__(mixed_distribution(42))
+        self.num_waiting, self.aborted = 0, asyncio.Event()
+
+    async def post(self, path: str, build: Callable[[], Json], *options: Any, **more: Any) -> Any:
+        body = build()
+        if path == "/generate" and body["sampling_params"]["max_new_tokens"] == 9:
+            self.num_waiting += 1
+            if self.num_waiting == 4:
                 raise ServerUnreachableError("gone")
-            released.wait(10)
-        return answer(path, build, progress)
+            await self.aborted.wait()
+        return await super().post(path, lambda: body, *options, **more)
 
-    def notify(path: str, body: Json) -> None:
-        scripted.notified.append((path, body))
-        released.set()
+    async def notify(self, path: str, body: Json) -> None:
+        await super().notify(path, body)
+        self.aborted.set()
 
-    monkeypatch.setattr(scripted, "post", fail_for_one_of_four)
-    monkeypatch.setattr(scripted, "notify", notify)
+
+def test_a_failure_reaches_the_caller_and_stops_the_others(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async def tasks() -> set[str]:
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return {task.get_name() for task in others}
+
+    server = FailingForOneOfFour()
+    endpoint, before = endpoint_of(server), loop.run(tasks())
     with pytest.raises(ServerUnreachableError, match="gone"):
-        run_method(FullParallel(config_of().sampling, 4), endpoint, (9,))
-    assert 1 <= len(scripted.notified) <= 4
-    for thread in set(threading.enumerate()) - before:  # of the scripted server
-        thread.join(10)
-    assert set(threading.enumerate()) == before
+        run_method(FullParallel(config_of().sampling, 4), endpoint)
+    assert len(server.notified) == 3
+    assert loop.run(tasks()) <= before
     assert not recwarn.list
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from eager_sgl.executor import MAX_FRUITLESS
-from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
     EagerConfig,
@@ -16,25 +14,26 @@ from eager_sgl import (
     PromptResult,
     SamplingConfig,
 )
-from eager_sgl import executor as executor
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
+from eager_sgl.generate import executor
+from eager_sgl.generate.executor import MAX_FRUITLESS
 from tests.fakes.endpoint import endpoint_of, resume_method, run_method
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 from tests.fakes.searches import search_of
 
-Program = Callable[[TokenEndpoint], ProgramState]
+Program = Callable[[TokenEndpoint], PromptResult]
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24)
 FIELDS: dict[str, Any] = {"top_k": VOCABULARY, "max_sequences": 6, "sampling": GREEDY}
 
 
-def in_parallel(endpoint: TokenEndpoint) -> ProgramState:
+def in_parallel(endpoint: TokenEndpoint) -> PromptResult:
     return run_method(FullParallel(GREEDY, 3), endpoint, (9,))
 
 
-def with_extras(endpoint: TokenEndpoint) -> ProgramState:
+def with_extras(endpoint: TokenEndpoint) -> PromptResult:
     config = EagerConfig(threshold=1.4, deferred_threshold=0.7, **FIELDS | {"max_sequences": 2})
     result = run_method(EagerInit(config), endpoint, (9,))
     return resume_method(endpoint, (9,), result=result, num_sequences=3, sampling=GREEDY)
@@ -67,8 +66,7 @@ def run(program: str, server: ScriptedServer, probability: float = 0.0) -> Promp
     server.restart(0)
     if isinstance(server, Interrupting):
         server.probability = probability
-    result: PromptResult = PROGRAMS[program](endpoint).ret_value
-    return result
+    return PROGRAMS[program](endpoint)
 
 
 @pytest.mark.parametrize("model", [1, 7, 42])

@@ -76,7 +76,7 @@ def test_sequences_end_where_the_context_does(chunk_tokens: int) -> None:
     endpoint = endpoint_of(server)
     server.restart(seed=0)
     server.context_length = 30 + 4 + 6
-    endpoint.profile = replace(endpoint.profile, context_length=30 + 4)
+    endpoint.client.profile = replace(endpoint.profile, context_length=30 + 4)
     for method in (
         EagerInit(config_of(chunk_tokens=chunk_tokens)),
         FullParallel(config_of().sampling, 3),

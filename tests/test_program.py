@@ -11,11 +11,13 @@ from sglang.lang.interpreter import ProgramState
 from eager_sgl import (
     EagerInit,
     Ledger,
+    TokenCounts,
     continue_from,
     eager_generate,
     set_prompt,
 )
 from eager_sgl.errors import RequestRejectedError
+from eager_sgl.generate.growth import progress_of
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.runs import config_of
 from tests.fakes.scripted import ScriptedServer
@@ -24,8 +26,8 @@ from tests.fakes.scripted import ScriptedServer
 def test_an_account_caps_and_records_the_sequences(scripted: ScriptedServer) -> None:
     ledger, endpoint = Ledger(10), endpoint_of(scripted)
     with ledger.reserve(3) as account:
-        state = run_method(EagerInit(config_of(threshold=0.8)), endpoint, (9,), account=account)
-        assert account.spent == len(state.ret_value.sequences) == 3
+        result = run_method(EagerInit(config_of(threshold=0.8)), endpoint, account=account)
+        assert account.spent == len(result.sequences) == 3
     assert (ledger.spent, ledger.reserved, ledger.free) == (3, 0, 7)
 
 
@@ -33,30 +35,32 @@ def test_one_account_serves_several_calls(scripted: ScriptedServer) -> None:
     ledger = Ledger(8)
     endpoint = endpoint_of(scripted)
     method = EagerInit(config_of(threshold=0.8))
-    arguments = {"prompt": (9,), "method": method, "backend": endpoint}
     with ledger.reserve(6) as account:
-        first = run_method(account=account, **arguments)
-        second = run_method(account=account, **arguments)
+        first = run_method(method, endpoint, account=account)
+        second = run_method(method, endpoint, account=account)
         assert (len(first.sequences), len(second.sequences)) == (4, 2)
         assert account.spent == 6
         with pytest.raises(ValueError, match="6 sequences are all spent"):
-            run_method(account=account, **arguments)
+            run_method(method, endpoint, account=account)
 
 
 def test_progress_is_reported_until_all_sequences_have_ended(scripted: ScriptedServer) -> None:
-    seen, endpoint = [], endpoint_of(scripted)
-    state = run_method(
-        EagerInit(config_of()), endpoint, (9,), on_progress=lambda *progress: seen.append(progress)
-    )
+    seen: list[tuple[TokenCounts, int]] = []
+    observer = progress_of(lambda *progress: seen.append(progress))
+    result = run_method(EagerInit(config_of()), endpoint_of(scripted), observers=[observer])
     generated = [counts.generated for counts, _ in seen]
     assert generated == sorted(generated)
-    assert generated[-1] == state.ret_value.counts.generated
+    assert generated[-1] == result.counts.generated
     assert seen[-1][1] == 0
 
 
 def test_another_backend_is_refused() -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def branching(s: ProgramState) -> Any:
+        eager_generate(s, EagerInit(config_of()))
+
     with pytest.raises(ValueError, match=r"eager_sgl\.connect"):
-        run_method(EagerInit(config_of()), sgl.lang.backend.base_backend.BaseBackend(), "x")
+        branching.run(backend=sgl.lang.backend.base_backend.BaseBackend())
 
 
 def test_a_program_branches_from_its_state_and_continues_from_a_sequence(

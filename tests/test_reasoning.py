@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
 
 import pytest
 
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import Generation
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.protocol import Json
-from eager_sgl.engine.transport import Transport
 from eager_sgl.methods import EagerInit, FullParallel
 from eager_sgl.reasoning import decode_all, reasoning_ends_at
 from eager_sgl.tree import TokenTree
@@ -20,8 +19,8 @@ from tests.fakes.scripted import CLOSE, ScriptedServer, mixed_distribution
 SPECIAL = {90: "", 91: ""}  # decoded, they leave nothing
 
 
-def decode(sequences: object) -> list[str]:
-    return ["".join(SPECIAL.get(i, chr(i)) for i in ids) for ids in sequences]  # type: ignore[attr-defined]
+async def decode(sequences: Sequence[Sequence[int]]) -> list[str]:
+    return ["".join(SPECIAL.get(i, chr(i)) for i in ids) for ids in sequences]
 
 
 def ids(text: str) -> tuple[int, ...]:
@@ -50,13 +49,13 @@ def test_the_first_marker_ends_the_reasoning(
 
 def test_a_marker_of_special_tokens_is_found_without_text() -> None:
     sequence = (*ids("thought"), 90, *ids("final"), 91, *ids("answer"))
-    assert decode_all([sequence], decode, (90, *ids("final"), 91), "<final>") == [
+    assert run(decode_all([sequence], decode, (90, *ids("final"), 91), "<final>")) == [
         ("thoughtfinalanswer", "answer")
     ]
 
 
 def test_a_marker_that_shares_a_token_with_the_answer_is_found_in_the_text() -> None:
-    assert decode_all([ids("a</t>b")], decode, (7,), "</t>") == [("a</t>b", "b")]
+    assert run(decode_all([ids("a</t>b")], decode, (7,), "</t>")) == [("a</t>b", "b")]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_a_marker_that_shares_a_token_with_the_answer_is_found_in_the_text() -> 
 def test_reasoning_ends_where_it_first_closes(text: str, final: str) -> None:
     """The same whether the marker is found among the tokens or in the text."""
     for marker in (ids("</think>"), (7,)):
-        assert decode_all([ids(text)], decode, marker, "</think>") == [(text, final)]
+        assert run(decode_all([ids(text)], decode, marker, "</think>")) == [(text, final)]
 
 
 def test_the_monitor_and_the_judge_agree_where_reasoning_ends() -> None:
@@ -90,22 +89,22 @@ def test_the_monitor_and_the_judge_agree_where_reasoning_ends() -> None:
 
 
 def test_without_a_marker_all_of_the_text_is_final() -> None:
-    assert decode_all([ids("abc")], decode, (7,), "</t>") == [("abc", "abc")]
-    assert decode_all([ids("abc")], decode, (), "") == [("abc", "abc")]
+    assert run(decode_all([ids("abc")], decode, (7,), "</t>")) == [("abc", "abc")]
+    assert run(decode_all([ids("abc")], decode, (), "")) == [("abc", "abc")]
 
 
 def test_nothing_after_the_marker_is_an_empty_text() -> None:
-    assert decode_all([ids("a/")], decode, ids("/"), "/") == [("a/", "")]
+    assert run(decode_all([ids("a/")], decode, ids("/"), "/")) == [("a/", "")]
 
 
 def test_all_sequences_are_decoded_with_one_request() -> None:
     asked = []
 
-    def count(sequences: object) -> list[str]:
+    async def count(sequences: Sequence[Sequence[int]]) -> list[str]:
         asked.append(sequences)
-        return decode(sequences)
+        return await decode(sequences)
 
-    texts = decode_all([ids("a/b"), ids("cd"), ids("e/"), ids("f/g/h")], count, ids("/"), "/")
+    texts = run(decode_all([ids("a/b"), ids("cd"), ids("e/"), ids("f/g/h")], count, ids("/"), "/"))
     assert texts == [("a/b", "b"), ("cd", "cd"), ("e/", ""), ("f/g/h", "g/h")]
     assert len(asked) == 1
 
@@ -121,13 +120,11 @@ def test_every_method_gives_final_texts(scripted: ScriptedServer) -> None:
     config = EagerConfig(
         threshold=0.8, top_k=5, max_sequences=6, sampling=sampling, deferred_threshold=0.4
     )
-    common = {"prompt": (9,), "backend": endpoint}
-    first = run_method(method=EagerInit(config), **common)
-    again = {"sampling": sampling, "num_sequences": 6}
+    first = run_method(EagerInit(config), endpoint)
     results = [
         first,
-        run_method(method=FullParallel(sampling, 6), **common),
-        resume_method(result=first, **common, **again),
+        run_method(FullParallel(sampling, 6), endpoint),
+        resume_method(endpoint, (9,), first, num_sequences=6, sampling=sampling),
     ]
     sequences = [sequence for result in results for sequence in result.sequences]
     assert [s.final_text for s in sequences] == [expected(s.token_ids) for s in sequences]
@@ -159,7 +156,7 @@ class Recording(ScriptedServer):
 def test_chat_options_reach_the_template_and_nothing_else() -> None:
     server, messages = Recording(), [{"role": "user", "content": "x"}]
     options = {"reasoning_effort": "high", "chat_template_kwargs": {"enable_thinking": True}}
-    endpoint = TokenEndpoint(cast(Transport, server), chat_options=options)
+    endpoint = endpoint_of(server, chat_options=options)
     assert endpoint.encode(messages) == (9,)
     assert server.rendered == [{"messages": messages, **options}]
     assert endpoint.encode("text") == (9,)

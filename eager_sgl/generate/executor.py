@@ -196,24 +196,28 @@ class TreeExecutor:
         Raises:
             ServerError: a request failed.
         """
-        await self._has_news.wait()
-        self._has_news.clear()
+        if not self._outcomes and not self._is_down:
+            self._has_news.clear()
+            await self._has_news.wait()
         is_decisive = False
         while self._outcomes and not self._is_down:
-            flight, outcome = self._outcomes.popleft()
-            if isinstance(outcome, Exception) and self._lease.report(outcome):
-                self._is_down = True
-            else:
-                is_decisive |= await self._take(flight, outcome)
+            is_decisive |= await self._take_next()
         if self._is_down:
             await self._move()
             return True
         return is_decisive
 
-    async def _take(self, flight: InFlight, outcome: Outcome) -> bool:
-        """Put an outcome into the tree; whether decisions may depend on it."""
-        if not isinstance(outcome, Exception) and outcome.interrupted:
+    async def _take_next(self) -> bool:
+        """Put the next outcome into the tree; whether decisions may depend on it."""
+        flight, outcome = self._outcomes[0]
+        if isinstance(outcome, Exception):
+            if self._lease.report(outcome):
+                self._outcomes.popleft()
+                self._is_down = True
+                return True
+        elif outcome.interrupted:
             await self._stops.learn(outcome.token_ids[-1:])
+        self._outcomes.popleft()  # not before: the question may be cancelled
         num_known = len(flight.segment.branch_points)
         has_ended = self._receive(flight, outcome)
         new = flight.segment.branch_points[num_known:]
@@ -238,7 +242,8 @@ class TreeExecutor:
             self._receive_discarded(flight, outcome)
         else:
             self.tree.append(flight.segment, outcome, flight.num_tokens, flight.start)
-            self._require_progress(flight, outcome)
+            if not flight.handle.aborted:
+                self._require_progress(flight, outcome)
         return has_ended
 
     def _end(self, flight: InFlight) -> None:
@@ -277,9 +282,10 @@ class TreeExecutor:
         for flight in self._in_flight.values():
             flight.task.cancel()  # so that nothing arrives while stop tokens are asked for
         while self._outcomes:
-            flight, outcome = self._outcomes.popleft()
-            if not isinstance(outcome, Exception):
-                await self._take(flight, outcome)
+            if isinstance(self._outcomes[0][1], Exception):
+                self._outcomes.popleft()
+            else:
+                await self._take_next()
         latest = (flight.latest for flight in self._in_flight.values() if flight.latest)
         await self._stops.learn(token for part in latest for token in part.token_ids[-1:])
         self._end_all("its server has failed")
@@ -292,7 +298,7 @@ class TreeExecutor:
 
         A server that does not answer the aborts in time has its connections closed.
         """
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ServerError):
             async with asyncio.timeout(ABORT_TIMEOUT):
                 while self._in_flight and not self._is_down:
                     for flight in self._in_flight.values():
@@ -313,6 +319,11 @@ class TreeExecutor:
 
     def _end_all(self, reason: str) -> None:
         """Close the connections of the running requests, which end with their latest parts."""
+        while self._outcomes:
+            flight, outcome = self._outcomes.popleft()
+            if not isinstance(outcome, Exception):
+                # Whether its last token ends the sequence can no longer be asked.
+                self._receive(flight, replace(outcome, interrupted=None))
         for flight in list(self._in_flight.values()):
             flight.task.cancel()
             if flight.latest is None:

@@ -9,18 +9,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from eager_sgl import core
 from eager_sgl.budget.sequences import Account
 from eager_sgl.config import require, require_whole
 from eager_sgl.core import PromptResult, Stopped, TokenCounts
 from eager_sgl.engine.client import Prompt
+from eager_sgl.engine.limits import ABORT_TIMEOUT
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.errors import EagerError
+from eager_sgl.errors import ServerError
 from eager_sgl.generate.executor import TreeExecutor
 from eager_sgl.generate.reading import Reader
 from eager_sgl.generate.stops import StopTokens
 from eager_sgl.generate.workers import in_worker
 from eager_sgl.methods import Method
-from eager_sgl.schedule import Decision, Schedule, deferred_branches
+from eager_sgl.schedule import Decision, Leaf, Schedule, deferred_branches, sequences_of
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -98,7 +100,12 @@ def progress_of(on_progress: OnProgress) -> Observer:
 
 
 class Growth:
-    """A prompt while it is generated."""
+    """A prompt while it is generated.
+
+    Args:
+        prefills: whether the prompt is put into the radix tree first, for several requests that
+            start at once.
+    """
 
     def __init__(
         self,
@@ -107,7 +114,10 @@ class Growth:
         method: Method,
         account: Account | None,
         observers: Sequence[Observer],
+        *,
+        prefills: bool = False,
     ) -> None:
+        self._prefills = prefills
         self.executor, self._schedule, self._method = executor, schedule, method
         self._account, self._observers = account, observers
         self._spent_before = account.spent if account else 0
@@ -116,6 +126,8 @@ class Growth:
     async def run(self, max_tokens: int | None) -> Stopped | None:
         """Generate until all sequences have ended, or the tokens are used up."""
         executor = self.executor
+        if self._prefills:
+            await executor.prefill()
         await self._decide()
         while self.decision.num_alive or self.decision.bid:
             if max_tokens is not None and executor.counts.generated >= max_tokens:
@@ -177,9 +189,8 @@ async def grow(
         prompt_ids = await replicas.call(lambda client: client.encode(prompt))
         async with planted(replicas, prompt_ids, method, limits) as (executor, reader):
             schedule = method.schedule(executor.tree, max_sequences, reader.read)
-            if len(executor.tree.segments) > 1:
-                await executor.prefill()
-            growth = Growth(executor, schedule, method, account, observers)
+            prefills = len(executor.tree.segments) > 1
+            growth = Growth(executor, schedule, method, account, observers, prefills=prefills)
             return await finished(growth, reader, method, max_sequences, limits)
 
 
@@ -230,12 +241,11 @@ async def finished(
         if stopped:
             await growth.stop()
         return await _result(growth, reader, method, max_sequences, stopped)
-    except (EagerError, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError) as error:
         await growth.stop()
-        stopped = "error" if isinstance(error, EagerError) else "cancelled"
-        with contextlib.suppress(EagerError):
-            partial = await _result(growth, reader, method, max_sequences, stopped)
-            error.partial = partial  # type: ignore[union-attr]
+        stopped = "error" if isinstance(error, Exception) else "cancelled"
+        partial = await _result(growth, reader, method, max_sequences, stopped)
+        error.partial = partial  # type: ignore[union-attr]
         raise
 
 
@@ -254,7 +264,7 @@ async def _result(
     keeps_deferred = monitoring is not None and monitoring.deferred_threshold is not None
     result = PromptResult(
         prompt_ids=tree.prompt_ids,
-        sequences=await reader.sequences(leaves),
+        sequences=await _sequences(reader, leaves, stopped),
         counts=tree.counts(leaf.segment for leaf in leaves),
         max_sequences=max_sequences,
         deferred=deferred_branches(leaves) if keeps_deferred else (),
@@ -263,6 +273,19 @@ async def _result(
         stopped=stopped,
     )
     return method.annotate(result, tree)
+
+
+async def _sequences(
+    reader: Reader, leaves: Sequence[Leaf], stopped: Stopped | None
+) -> tuple[core.Sequence, ...]:
+    """The sequences of leaves; of a partial result without texts if no server decodes them."""
+    if not stopped:
+        return await reader.sequences(leaves)
+    try:
+        async with asyncio.timeout(ABORT_TIMEOUT):
+            return await reader.sequences(leaves)
+    except (ServerError, TimeoutError):
+        return sequences_of(leaves)
 
 
 def _max_sequences(method: Method, account: Account | None) -> int:
@@ -277,8 +300,8 @@ def partial_of(error: BaseException) -> PromptResult | None:
     """The partial result of a prompt that an exception has ended; None without any.
 
     Args:
-        error: an `EagerError`, an `asyncio.CancelledError`, a `TimeoutError` that a cancellation
-            became, or a `KeyboardInterrupt`.
+        error: that ended the prompt; an `asyncio.CancelledError`, a `TimeoutError` that a
+            cancellation became, and a `KeyboardInterrupt` among them.
     """
     seen: BaseException | None = error
     while seen is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -80,8 +79,11 @@ class Stream:
         self._events.clear()
         if self._task is not None and not self._task.done():
             self._task.cancel()
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await self._task
+            try:
+                await asyncio.wait([self._task])  # raises its own cancellation alone
+            except asyncio.CancelledError:
+                self._task.cancel()
+                raise
 
     def __del__(self) -> None:
         task = self._task

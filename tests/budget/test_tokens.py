@@ -28,7 +28,6 @@ from eager_sgl import (
 )
 from eager_sgl.search.priorities import find_priority
 from eager_sgl.tree import TokenTree
-from programs.together import answer_together
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 from tests.fakes.searches import search_of
@@ -80,10 +79,10 @@ def test_a_search_that_fails_is_charged_its_share() -> None:
 def test_a_round_is_charged_with_its_true_cost() -> None:
     ledger = TokenLedger(100)
     with ledger.join(constant) as bidder:
-        assert bidder.ask(30, value=0.0, expected=70)
+        assert bidder.offer(30, value=0.0, expected=70).result(HANGS)
         assert (ledger.spent, ledger.reserved) == (30, 70)
-        assert bidder.ask(40, value=0.0, expected=60), "the first round cost 10"
-        assert not bidder.ask(120, value=0.0, expected=1)
+        assert bidder.offer(40, value=0.0, expected=60).result(HANGS), "the first round cost 10"
+        assert not bidder.offer(120, value=0.0, expected=1).result(HANGS)
     assert (ledger.spent, ledger.reserved) == (120, 0)
 
 
@@ -112,7 +111,7 @@ def test_a_closed_ledger_refuses_all_bids() -> None:
     waiting = first.offer(0, value=1.0, expected=5)
     ledger.close()
     assert not waiting.result(0)
-    assert not second.ask(0, value=1.0, expected=5)
+    assert not second.offer(0, value=1.0, expected=5).result(HANGS)
 
 
 def test_a_failed_search_keeps_no_other_waiting() -> None:
@@ -254,7 +253,7 @@ def test_all_of_many_threads_finish(max_running: int) -> None:
         generator, spent = random.Random(bidder.order), 20
         with bidder:
             for _ in range(generator.randrange(60)):
-                if not bidder.ask(spent, generator.gauss(0, 1), expected=10):
+                if not bidder.offer(spent, generator.gauss(0, 1), expected=10).result(HANGS):
                     break
                 spent += generator.randint(5, 15)
             bidder.leave(spent)
@@ -333,9 +332,11 @@ class GrantingAll(nullcontext[None]):
         assert all(sequence.finish_reason for sequence in sequences), "all have finished"
         return float(len(sequences))
 
-    def ask(self, spent: int, value: float, expected: float) -> bool:
+    def offer(self, spent: int, value: float, expected: float) -> Future[bool]:
         self.bids.append((spent, value, expected))
-        return True
+        granted = Future[bool]()
+        granted.set_result(True)
+        return granted
 
     def leave(self, spent: int | None = None) -> None:
         self.spent.append(spent)
@@ -393,20 +394,6 @@ def test_a_refused_prompt_keeps_no_other_waiting() -> None:
     with pytest.raises(ValueError, match="empty"):
         run_method(BestFirst(SearchConfig(), bidder=failing), endpoint, prompt=())
     assert waiting.result(0)
-
-
-def test_prompts_answered_together_share_tokens_and_report_a_failure() -> None:
-    endpoint = endpoint_of(ScriptedServer(mixed_distribution(3)))
-    search = search_of(
-        "trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
-    )
-    prompts = [(9,), (9, 9), (9, 9, 9)]
-    results = answer_together(prompts, search, hash, 8, endpoint)
-    assert [result.prompt_ids for result in results] == prompts
-    spent = [result.counts.generated for result in results]
-    assert 24 - 8 <= sum(spent) <= 24 + 8
-    with pytest.raises(ValueError, match="empty"):
-        answer_together([(9,), (), (9, 9)], search, hash, 20, endpoint)
 
 
 def test_eager_init_cannot_bid() -> None:

@@ -20,6 +20,7 @@ import pytest
 from eager_sgl.embedded.address import url_of
 from eager_sgl.embedded.runtime import EmbeddedRuntime
 from eager_sgl.engine.limits import ONCE
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.probe import served_model
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import RuntimeStartError, RuntimeStoppedError, ServerUnreachableError
@@ -193,7 +194,7 @@ def test_a_runtime_at_a_named_address_ends_with_any_of_its_processes(
         port = int(runtime.url.rpartition(":")[2])
         assert runtime.url == url_of(host, port)
         transport = Transport(runtime.url, api_key=runtime.api_key)
-        assert served_model(transport, ONCE) == str(REASONER)
+        assert run(served_model(transport, ONCE)) == str(REASONER)
         runtime.check()
         server = psutil.Process(runtime.pid)
         processes = [server, *server.children(recursive=True)]
@@ -204,7 +205,7 @@ def test_a_runtime_at_a_named_address_ends_with_any_of_its_processes(
         assert str(runtime.log_path) in str(stopped(runtime))
         assert wait_until(lambda: not running(processes), NOTICED_SECONDS), running(processes)
         with pytest.raises(ServerUnreachableError, match="cannot reach"):
-            served_model(transport, ONCE)
+            run(served_model(transport, ONCE))
     assert "closed" in str(stopped(runtime))
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from eager_sgl.engine import limits
 from eager_sgl.engine.endpoint import TokenEndpoint
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import ScriptedServer
 
 
@@ -16,4 +17,4 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def endpoint(scripted: ScriptedServer) -> TokenEndpoint:
-    return TokenEndpoint(scripted)
+    return endpoint_of(scripted)

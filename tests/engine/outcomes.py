@@ -1,17 +1,15 @@
-"""The outcome of a request that is not waited for."""
+"""The outcome of a request for tokens, whichever it is."""
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import as_object
 from eager_sgl.engine.transport import Transport
 from tests.fakes.http_server import ABORT, Seen
-
-Outcomes = queue.SimpleQueue[Any]
 
 
 def outcome_of(
@@ -19,10 +17,12 @@ def outcome_of(
     build: Callable[[], Json] = dict,
     progress: Callable[[Any], None] | None = None,
 ) -> Any:
-    """The answer or the exception that `start` passes to `done`."""
-    outcomes: Outcomes = queue.SimpleQueue()
-    transport.start("/generate", build, as_object, outcomes.put, progress)
-    return outcomes.get(timeout=30)
+    """The answer, which may be partial, or the exception in its place."""
+    work = transport.post("/generate", build, as_object, progress, may_be_partial=True)
+    try:
+        return run(work)
+    except Exception as error:
+        return error
 
 
 def without_aborts(seen: Sequence[Seen]) -> list[Seen]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
-import queue
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -12,36 +12,39 @@ from typing import Any
 import pytest
 
 from eager_sgl import errors
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import as_object
 from eager_sgl.engine.transport import Transport
-from tests.engine.outcomes import Outcomes, outcome_of, without_aborts
+from tests.engine.outcomes import outcome_of, without_aborts
 from tests.fakes.http_server import ABORT, serving, streaming
 
 
 def test_waiting_requests_share_a_thread() -> None:
-    answers: Outcomes = queue.SimpleQueue()
     number = 50
+
+    async def ask_all(transport: Transport) -> list[Json]:
+        asking = (transport.post("/generate", dict, as_object) for _ in range(number))
+        answers = asyncio.gather(*asking)
+        await asyncio.sleep(0.3)
+        assert len([t for t in threading.enumerate() if t.name == "eager_sgl.io"]) == 1
+        return await answers
+
     with serving((200, '{"done": 1}'), delay=0.5) as (url, _):
-        transport = Transport(url)
-        for _ in range(number):
-            transport.start("/generate", dict, as_object, answers.put)
-        io_threads = [t for t in threading.enumerate() if t.name == "eager_sgl.io"]
-        assert len(io_threads) == 1
-        assert [answers.get(timeout=30) for _ in range(number)] == [{"done": 1}] * number
+        assert run(ask_all(Transport(url))) == [{"done": 1}] * number
 
 
 def test_the_connection_is_kept_and_the_key_is_sent() -> None:
     with serving((200, "{}")) as (url, seen):
         transport = Transport(url, api_key="secret")
-        transport.post("/generate", dict)
-        transport.post("/generate", dict)
+        run(transport.post("/generate", dict))
+        run(transport.post("/generate", dict))
     assert len({request.client_port for request in seen}) == 1
     assert {request.key for request in seen} == {"Bearer secret"}
 
 
 def _tokenize(transport: Transport, answers: Any) -> None:
-    answers.put(transport.post("/tokenize", dict))
+    answers.put(run(transport.post("/tokenize", dict)))
 
 
 def test_a_forked_child_opens_new_connections() -> None:
@@ -49,7 +52,7 @@ def test_a_forked_child_opens_new_connections() -> None:
     answers = context.SimpleQueue()
     with serving((200, '{"done": 1}')) as (url, seen):
         transport = Transport(url)
-        transport.post("/tokenize", dict)
+        run(transport.post("/tokenize", dict))
         children = [
             context.Process(target=_tokenize, args=(transport, answers), daemon=True)
             for _ in range(3)
@@ -59,7 +62,7 @@ def test_a_forked_child_opens_new_connections() -> None:
         for child in children:
             child.join(20)
         assert [child.exitcode for child in children] == [0, 0, 0]
-        assert transport.post("/tokenize", dict) == {"done": 1}
+        assert run(transport.post("/tokenize", dict)) == {"done": 1}
     assert [answers.get() for _ in children] == [{"done": 1}] * 3
     parents = {seen[0].client_port, seen[-1].client_port}
     assert len(parents) == 1
@@ -68,7 +71,7 @@ def test_a_forked_child_opens_new_connections() -> None:
 
 def test_a_notice_reaches_the_server() -> None:
     with serving((200, "{}")) as (url, seen):
-        Transport(url).notify(ABORT, {"rid": "mine"})
+        run(Transport(url).notify(ABORT, {"rid": "mine"}))
     assert [request.body for request in seen] == [{"rid": "mine"}]
 
 
@@ -96,7 +99,7 @@ def test_events_are_passed_on_at_once_and_the_last_is_the_answer() -> None:
             release()
             release()
 
-        answer = Transport(url).post("/generate", dict, progress=receive)
+        answer = run(Transport(url).post("/generate", dict, progress=receive))
     assert received == [[3]]
     assert answer["output_ids"] == [3, 4, 0]
 
@@ -104,7 +107,7 @@ def test_events_are_passed_on_at_once_and_the_last_is_the_answer() -> None:
 def test_an_event_may_be_longer_than_any_buffer() -> None:
     tokens = list(range(100_000))
     with streaming(event("stop", tokens=tokens) + DONE) as (url, _):
-        assert Transport(url).post("/generate", dict)["output_ids"] == tokens
+        assert run(Transport(url).post("/generate", dict))["output_ids"] == tokens
 
 
 @pytest.mark.parametrize(
@@ -145,11 +148,11 @@ def test_a_server_that_is_too_busy_to_start_a_stream_is_tried_again() -> None:
     with serving(
         (200, busy + DONE), (200, busy + DONE), (200, event("stop", tokens=[7]) + DONE), kind=EVENTS
     ) as (url, seen):
-        assert Transport(url).post("/generate", dict)["output_ids"] == [7]
+        assert run(Transport(url).post("/generate", dict))["output_ids"] == [7]
     assert len(seen) == 3
     full = pytest.raises(errors.ServerError, match="queue full")
     with serving((200, busy + DONE), kind=EVENTS) as (url, _), full:
-        Transport(url).post("/generate", dict)
+        run(Transport(url).post("/generate", dict))
 
 
 @pytest.mark.parametrize(
@@ -165,4 +168,4 @@ def test_a_refusal_inside_a_stream_is_a_refusal(error: object, kind: type[Except
     refusal = f"data: {json.dumps({'error': error})}\n\n"
     refused = pytest.raises(kind, match="too long")
     with serving((200, refusal + DONE), kind=EVENTS) as (url, _), refused:
-        Transport(url).post("/generate", dict)
+        run(Transport(url).post("/generate", dict))

@@ -28,8 +28,10 @@ from eager_sgl import (
 from eager_sgl.core import PromptResult
 from eager_sgl.engine import limits, probe
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.endpoint import TokenEndpoint
 from eager_sgl.engine.limits import Patience
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.transport import Transport
@@ -42,7 +44,7 @@ from eager_sgl.errors import (
     ServerUnreachableError,
     ServerUnsuitableError,
 )
-from tests.fakes.endpoint import resume_method, run_method
+from tests.fakes.endpoint import endpoint_of, resume_method, run_method
 from tests.fakes.http_server import Spoil, hanging, scripted_sglang, serving
 from tests.fakes.scripted import EOS, NUM_IDS, VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -57,16 +59,14 @@ def run_parallel(
     sampling: SamplingConfig = SAMPLING,
 ) -> PromptResult:
     method = FullParallel(sampling, num)  # type: ignore[arg-type]
-    result: PromptResult = run_method(method, endpoint, prompt)
-    return result
+    return run_method(method, endpoint, prompt)
 
 
 def run_config(
     endpoint: TokenEndpoint, config: EagerConfig | SearchConfig, prompt: Any = (9,)
 ) -> PromptResult:
     method = EagerInit(config) if isinstance(config, EagerConfig) else BestFirst(config)
-    result: PromptResult = run_method(method, endpoint, prompt)
-    return result
+    return run_method(method, endpoint, prompt)
 
 
 # Answers of another shape
@@ -114,12 +114,12 @@ USES: dict[str, dict[str, Callable[[TokenEndpoint], object]]] = {
     "/tokenize": {
         "encode": lambda e: e.encode("text"),
         "messages": lambda e: e.encode([{"role": "user", "content": "x"}]),
-        "marker": lambda e: e.marker("</think>"),
+        "marker": lambda e: run(e.client.marker("</think>")),
     },
     "/detokenize": {"decode": lambda e: e.decode([[1]])},
     "/generate": {
-        "prefill": lambda e: e.prefill((9,)),
-        "stop token": lambda e: e.is_stop_token(3),
+        "prefill": lambda e: run(e.client.prefill((9,))),
+        "stop token": lambda e: run(e.client.is_stop_token(3)),
         "gen": lambda e: raise_error(talk.run(backend=e)),
         "parallel": lambda e: run_parallel(e, num=1),
         "chunks": lambda e: run_config(e, EAGER),
@@ -140,9 +140,9 @@ USES: dict[str, dict[str, Callable[[TokenEndpoint], object]]] = {
 def test_an_answer_of_another_shape_is_reported_later(
     scripted: ScriptedServer, route: str, use: str, value: str
 ) -> None:
-    profile = TokenEndpoint(scripted).profile
+    profile = endpoint_of(scripted).profile
     with scripted_sglang(scripted, spoiling(route, value)) as url:
-        endpoint = TokenEndpoint(Transport(url), profile)
+        endpoint = TokenEndpoint(TokenClient(Transport(url), profile))
         with pytest.raises(MalformedAnswerError, match=f"{route} is not an SGLang.*tried 7 times"):
             USES[route][use](endpoint)
 
@@ -186,7 +186,8 @@ def select(url: str) -> object:
         s += sgl.gen("a", choices=["b", "c"])
         return s["a"]
 
-    endpoint = TokenEndpoint(Transport(url), ServerProfile("m", "0", 99, 1, "tempered", 10))
+    profile = ServerProfile("m", "0", 99, 1, "tempered", 10)
+    endpoint = TokenEndpoint(TokenClient(Transport(url), profile))
     return program.run(backend=endpoint).ret_value
 
 
@@ -264,7 +265,7 @@ def test_a_server_that_hides_its_vocabulary_is_refused(scripted: ScriptedServer)
 
     scripted.answer = vague  # type: ignore[method-assign]
     with pytest.raises(ServerUnsuitableError, match="accepted a token that no model has"):
-        TokenEndpoint(scripted)
+        endpoint_of(scripted)
 
 
 def test_an_endpoint_reports_that_its_server_answers(endpoint: TokenEndpoint) -> None:
@@ -315,7 +316,7 @@ def test_a_text_that_cannot_be_encoded_is_refused_and_quoted(
         uses: tuple[Callable[[], object], ...] = (
             lambda: endpoint.encode(text),
             lambda: endpoint.encode([{"role": "user", "content": text}]),
-            lambda: endpoint.marker(text),
+            lambda: run(endpoint.client.marker(text)),
             lambda: run_config(endpoint, EAGER, prompt=text),
         )
         for use in uses:
@@ -380,7 +381,7 @@ def test_the_parameters_of_a_stream_are_checked(endpoint: TokenEndpoint) -> None
 @pytest.mark.parametrize("token_id", [NUM_IDS, -1, 2**40, True, 1.5, "1"])
 def test_a_token_outside_the_vocabulary_is_not_sent(endpoint: TokenEndpoint, token_id: Any) -> None:
     with pytest.raises(ValueError, match="token"):
-        endpoint.is_stop_token(token_id)
+        run(endpoint.client.is_stop_token(token_id))
 
 
 @pytest.mark.parametrize("ids", [[[NUM_IDS]], [[1], [-1]], [b"ab"], [[1.5]], [3]])
@@ -400,11 +401,10 @@ def test_an_invalid_number_of_sequences_is_refused(endpoint: TokenEndpoint, numb
     with pytest.raises(ValueError, match="max_sequences is"):
         run_parallel(endpoint, number)
     result = run_parallel(endpoint, 1)
-    arguments = {"prompt": (9,), "result": result, "sampling": SAMPLING, "backend": endpoint}
     with pytest.raises(ValueError, match="num_sequences is"):
-        resume_method(num_sequences=number, **arguments)
+        resume_method(endpoint, (9,), result, number, SAMPLING)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="threshold is nan"):
-        resume_method(num_sequences=1, threshold=float("nan"), **arguments)
+        resume_method(endpoint, (9,), result, 1, SAMPLING, threshold=float("nan"))
 
 
 class Small(ScriptedServer):
@@ -427,7 +427,7 @@ def test_k_above_the_vocabulary_is_the_whole_vocabulary(
 ) -> None:
     monkeypatch.setattr("tests.fakes.scripted.NUM_IDS", VOCABULARY + 5)
     server = Small(mixed_distribution(42), allows_gate=True)
-    endpoint = TokenEndpoint(server)
+    endpoint = endpoint_of(server)
     assert endpoint.profile.vocabulary_size == VOCABULARY + 5
     configs: tuple[EagerConfig | SearchConfig, ...] = (
         EagerConfig(threshold=1.0, top_k=top_k, monitor=monitor, sampling=SAMPLING),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from eager_sgl.engine.gate.probe import why_no_gate
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.protocol import GATE_REPORT, Json
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
@@ -27,7 +28,7 @@ class SpoilingServer(ScriptedServer):
 
 
 def test_a_server_that_reports_every_step_has_a_gate() -> None:
-    assert why_no_gate(SpoilingServer(lambda meta: None), ALLOWED, (9,)) is None
+    assert run(why_no_gate(SpoilingServer(lambda meta: None), ALLOWED, (9,))) is None
 
 
 @pytest.mark.parametrize(
@@ -44,5 +45,5 @@ def test_a_server_that_reports_every_step_has_a_gate() -> None:
     ids=["none", "one less", "no logprobs", "no such step", "aborted"],
 )
 def test_a_server_that_reports_otherwise_has_no_gate(spoil: Callable[[Json], object]) -> None:
-    reason = why_no_gate(SpoilingServer(spoil), ALLOWED, (9,))
+    reason = run(why_no_gate(SpoilingServer(spoil), ALLOWED, (9,)))
     assert reason == "its custom logit processors do not report the steps that reach θ"

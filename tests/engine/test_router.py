@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import ServerUnreachableError
 from evals.config.parse import parse_settings
@@ -30,16 +31,16 @@ def urls() -> Iterator[tuple[str, str]]:
 def test_generation_alone_goes_through_the_router(urls: tuple[str, str]) -> None:
     replica, router = (int(url.rpartition(":")[2]) for url in urls)
     transport = Transport(urls[0], router=f"{urls[1]}/")
-    assert transport.post("/generate", dict) == {"port": router}
+    assert run(transport.post("/generate", dict)) == {"port": router}
     for path in ("/tokenize", "/detokenize"):
-        assert transport.post(path, dict) == {"port": replica}
-    assert transport.get("/model_info") == {"port": replica}
+        assert run(transport.post(path, dict)) == {"port": replica}
+    assert run(transport.get("/model_info")) == {"port": replica}
 
 
 def test_an_unreachable_router_is_named(urls: tuple[str, str]) -> None:
     transport = Transport(urls[0], router="http://127.0.0.1:9")
     with pytest.raises(ServerUnreachableError, match=r"http://127\.0\.0\.1:9"):
-        transport.post("/generate", dict)
+        run(transport.post("/generate", dict))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from eager_sgl import errors
 from eager_sgl.engine import limits
 from eager_sgl.engine.limits import UNREPEATED, Patience
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.transport import Transport
 from tests.engine.outcomes import outcome_of, without_aborts
 from tests.fakes.http_server import ABORT, Handler, Seen, hanging, listening, serving
@@ -26,9 +27,9 @@ def test_a_route_that_generates_nothing_has_a_short_timeout(
             errors.ServerUnreachableError, match=r"no complete answer within 0\.05"
         )
         with late:
-            Transport(url).get("/server_info")
+            run(Transport(url).get("/server_info"))
         with late:
-            Transport(url).post("/detokenize", dict)
+            run(Transport(url).post("/detokenize", dict))
 
 
 def trickle(piece: bytes = b" ", pause: float = 0.02) -> type[Handler]:
@@ -56,7 +57,7 @@ def test_the_timeout_of_a_request_is_total() -> None:
         with pytest.raises(
             errors.ServerUnreachableError, match=r"no complete answer within 0\.3 s"
         ):
-            Transport(url, request_timeout=0.3).post("/generate", dict, patience=UNREPEATED)
+            run(Transport(url, request_timeout=0.3).post("/generate", dict, patience=UNREPEATED))
         assert time.monotonic() - started < 5
 
 
@@ -65,19 +66,23 @@ def test_silence_has_a_separate_timeout() -> None:
         hanging() as url,
         pytest.raises(errors.ServerUnreachableError, match=r"answer within 0\.2 s"),
     ):
-        Transport(url, silence_timeout=0.2).post("/generate", dict, patience=UNREPEATED)
+        run(Transport(url, silence_timeout=0.2).post("/generate", dict, patience=UNREPEATED))
     handler = trickle()
     with listening(handler) as url, pytest.raises(errors.ServerError, match=r"within 0\.8 s"):
-        Transport(url, request_timeout=0.8, silence_timeout=0.4).post(
-            "/generate", dict, patience=UNREPEATED
+        run(
+            Transport(url, request_timeout=0.8, silence_timeout=0.4).post(
+                "/generate", dict, patience=UNREPEATED
+            )
         )
 
 
 def test_a_request_that_draws_tokens_is_aborted_after_a_timeout_and_not_repeated() -> None:
     with serving((200, "{}"), delay=1.0) as (url, seen):
         with pytest.raises(errors.ServerUnreachableError, match=r"within 0\.2 s"):
-            Transport(url, silence_timeout=0.2).post(
-                "/generate", lambda: {"rid": "mine"}, patience=UNREPEATED
+            run(
+                Transport(url, silence_timeout=0.2).post(
+                    "/generate", lambda: {"rid": "mine"}, patience=UNREPEATED
+                )
             )
         assert [request.path for request in seen] == ["/generate", ABORT]
         assert seen[1].body == {"rid": "mine"}
@@ -85,7 +90,7 @@ def test_a_request_that_draws_tokens_is_aborted_after_a_timeout_and_not_repeated
 
 def test_a_request_that_draws_nothing_is_repeated_after_a_timeout() -> None:
     with hanging() as url, pytest.raises(errors.ServerUnreachableError, match="tried 3 times"):
-        Transport(url).post("/generate", dict, patience=Patience((1.0, 1.0), timeout=0.1))
+        run(Transport(url).post("/generate", dict, patience=Patience((1.0, 1.0), timeout=0.1)))
 
 
 @pytest.mark.parametrize("limit", ["request_timeout", "silence_timeout"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import queue
+import asyncio
 import socket
 import time
 
@@ -11,10 +11,11 @@ import pytest
 from eager_sgl import errors
 from eager_sgl.engine import limits
 from eager_sgl.engine.limits import PATIENT, PAUSE_JITTER
+from eager_sgl.engine.loop import io_loop, run
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import as_object
 from eager_sgl.engine.transport import Transport
-from tests.engine.outcomes import Outcomes, outcome_of, without_aborts
+from tests.engine.outcomes import outcome_of, without_aborts
 from tests.fakes.http_server import ABORT, Handler, Seen, hanging, listening, serving
 
 NUM_TRIES = len(PATIENT.pauses) + 1
@@ -37,7 +38,7 @@ def test_a_refusal_has_its_exception_and_is_not_repeated(
 ) -> None:
     with serving((status, body)) as (url, seen):
         with pytest.raises(error, match=said):
-            Transport(url).post("/generate", dict)
+            run(Transport(url).post("/generate", dict))
         assert isinstance(outcome_of(Transport(url)), error)
     assert len(seen) == 2
 
@@ -62,7 +63,7 @@ LOST = {
 def test_a_lost_request_is_repeated_with_a_new_id(kind: str) -> None:
     ids = iter("abc")
     with serving(LOST[kind], LOST[kind], (200, '{"done": 1}')) as (url, seen):
-        assert Transport(url).post("/generate", lambda: {"rid": next(ids)}) == {"done": 1}
+        assert run(Transport(url).post("/generate", lambda: {"rid": next(ids)})) == {"done": 1}
     assert [request.body["rid"] for request in without_aborts(seen)] == ["a", "b", "c"]
     aborted = [request.body["rid"] for request in seen if request.path == ABORT]
     assert aborted == ([] if kind in ("too many requests", "overloaded") else ["a", "b"])
@@ -82,7 +83,7 @@ def test_the_error_of_the_last_try_has_the_number_of_tries(
 ) -> None:
     with serving(LOST[kind]) as (url, seen):
         with pytest.raises(error, match=f"{said}.*tried {NUM_TRIES} times in 0 s"):
-            Transport(url).post("/tokenize", dict)
+            run(Transport(url).post("/tokenize", dict))
         assert isinstance(outcome_of(Transport(url)), error)
     assert len(without_aborts(seen)) == 2 * NUM_TRIES
 
@@ -96,7 +97,7 @@ def test_a_body_shorter_than_its_content_length_is_lost() -> None:
             self.send(200, b'{"done": 1}', length=next(lengths))
 
     with listening(Server) as url:
-        assert Transport(url).post("/generate", dict) == {"done": 1}
+        assert run(Transport(url).post("/generate", dict)) == {"done": 1}
 
 
 def test_seven_tries_take_about_half_a_minute() -> None:
@@ -119,11 +120,11 @@ def test_a_server_that_restarts_is_reached_again(monkeypatch: pytest.MonkeyPatch
         def reply(self, request: Seen) -> None:
             self.send(200, b'{"done": 1}')
 
-    answers: Outcomes = queue.SimpleQueue()
-    Transport(f"http://127.0.0.1:{port}").start("/generate", dict, as_object, answers.put)
+    asking = Transport(f"http://127.0.0.1:{port}").post("/generate", dict, as_object)
+    answer = asyncio.run_coroutine_threadsafe(asking, io_loop())
     time.sleep(0.3)
     with listening(Server, port):
-        assert answers.get(timeout=30) == {"done": 1}
+        assert answer.result(timeout=30) == {"done": 1}
 
 
 def test_a_closed_port_is_reported_in_one_sentence() -> None:
@@ -132,8 +133,8 @@ def test_a_closed_port_is_reported_in_one_sentence() -> None:
         port = free.getsockname()[1]
     closed = Transport(f"http://127.0.0.1:{port}")
     with pytest.raises(errors.ServerUnreachableError, match=f":{port}.*refused; tried 7 times"):
-        closed.get("/model_info")
-    assert not closed.is_answering()
+        run(closed.get("/model_info"))
+    assert not run(closed.is_answering())
 
 
 @pytest.mark.parametrize(
@@ -151,14 +152,14 @@ def test_a_server_is_checked_with_a_single_request(
     reply: tuple[int | None, str], answers: bool
 ) -> None:
     with serving(reply) as (url, seen):
-        assert Transport(url).is_answering() is answers
+        assert run(Transport(url).is_answering()) is answers
     assert len(seen) <= 2  # aiohttp itself sends a GET again whose connection was closed
 
 
 def test_a_hanging_server_is_not_answering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ALIVE_TIMEOUT", 0.2)
     with hanging() as url:
-        assert not Transport(url).is_answering()
+        assert not run(Transport(url).is_answering())
 
 
 def test_a_server_of_another_protocol_is_named_on_one_line() -> None:
@@ -169,7 +170,7 @@ def test_a_server_of_another_protocol_is_named_on_one_line() -> None:
 
     unreachable = pytest.raises(errors.ServerUnreachableError, match="is no readable HTTP")
     with listening(Shell) as url, unreachable as caught:
-        Transport(url).get("/model_info")
+        run(Transport(url).get("/model_info"))
     assert "\n" not in str(caught.value)
 
 
@@ -177,7 +178,7 @@ def test_tls_to_a_plain_server_is_reported_at_once() -> None:
     with serving((200, "{}")) as (url, _):
         secure = Transport(url.replace("http", "https"))
         with pytest.raises(errors.ServerUnreachableError, match="does not speak TLS.*http://"):
-            secure.get("/model_info")
+            run(secure.get("/model_info"))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +196,6 @@ def test_tls_to_a_plain_server_is_reported_at_once() -> None:
 def test_a_body_that_json_cannot_hold_is_refused(body: Json, said: str) -> None:
     with serving((200, "{}")) as (url, seen):
         with pytest.raises(ValueError, match=said):
-            Transport(url).post("/tokenize", lambda: body)
+            run(Transport(url).post("/tokenize", lambda: body))
         assert isinstance(outcome_of(Transport(url), lambda: body), ValueError)
     assert seen == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from eager_sgl import Method, PromptResult, SamplingConfig
@@ -13,7 +15,7 @@ from eager_sgl.generate.growth import grow
 from eager_sgl.generate.resuming import resume
 from tests.fakes.scripted import ScriptedServer
 
-__all__ = ["endpoint_of", "resume_method", "run_method"]
+__all__ = ["endpoint_of", "resume_method", "run_method", "run_together"]
 
 
 def endpoint_of(server: ScriptedServer, **options: Any) -> TokenEndpoint:
@@ -24,6 +26,17 @@ def run_method(
     method: Method, backend: TokenEndpoint, prompt: Prompt = (9,), **options: Any
 ) -> PromptResult:
     return run(grow(backend.replicas, prompt, method, **options))
+
+
+def run_together(
+    method: Method, backend: TokenEndpoint, prompts: Sequence[Prompt]
+) -> list[PromptResult]:
+    """The results of prompts that run at the same time."""
+
+    async def gathered() -> list[PromptResult]:
+        return await asyncio.gather(*(grow(backend.replicas, prompt, method) for prompt in prompts))
+
+    return run(gathered())
 
 
 def resume_method(

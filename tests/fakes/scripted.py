@@ -274,11 +274,11 @@ def _parts_of_tokens(answer: Json, interval: int) -> Iterator[Json]:
     for length in range(interval, len(answer["output_ids"]), interval):
         part = {"finish_reason": None}
         if "output_top_logprobs_shape" in meta:
-            part |= _first_rows(meta, length)
+            part |= first_rows(meta, length)
         yield {"output_ids": answer["output_ids"][:length], "text": "", "meta_info": meta | part}
 
 
-def _first_rows(meta: Json, length: int) -> Json:
+def first_rows(meta: Json, length: int) -> Json:
     shape = [length, meta["output_top_logprobs_shape"][1]]
     rows: Json = {"output_top_logprobs_shape": shape}
     rows["output_token_logprobs"] = meta["output_token_logprobs"][:length]

@@ -27,6 +27,7 @@ import psutil
 
 from eager_sgl import EmbeddedRuntime
 from eager_sgl.engine.limits import SMALL_TIMEOUT, Patience
+from eager_sgl.engine.loop import run
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import ServerError
 from tests.faults.proxy import QUICK, fault_proxy
@@ -46,12 +47,12 @@ LIMIT_SECONDS = 10
 LIMITS = ("--request-timeout", str(LIMIT_SECONDS), "--silence-timeout", str(LIMIT_SECONDS))
 
 _TOKENS = """
-from eager_sgl import EagerConfig, EagerInit, connect, generate
-endpoint, outcomes = connect("{url}", api_key="{key}"), []
+from eager_sgl import Client, EagerConfig, EagerInit
+client, outcomes = Client("{url}", api_key="{key}"), []
 for prompt in ([120], [-1], [10**9], b"abc"):
     try:
         config = EagerConfig(threshold=0.7, max_sequences=2)
-        generate.run(prompt=prompt, method=EagerInit(config), backend=endpoint).ret_value
+        client.generate(prompt, EagerInit(config))
         outcomes.append(f"{{prompt}} is accepted")
     except Exception as error:
         outcomes.append(f"{{type(error).__name__}}: {{error}}")
@@ -253,7 +254,7 @@ class Server:
         body = {"input_ids": [1], "sampling_params": {"max_new_tokens": 1}}
         once = Patience((), timeout=SMALL_TIMEOUT)
         try:
-            Transport(self.url, api_key=API_KEY).post("/generate", lambda: body, patience=once)
+            run(Transport(self.url, api_key=API_KEY).post("/generate", lambda: body, patience=once))
             return True
         except ServerError:
             self.close()

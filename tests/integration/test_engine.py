@@ -22,6 +22,7 @@ from eager_sgl import (
     continue_from,
     eager_generate,
 )
+from eager_sgl.engine.loop import run
 from eager_sgl.errors import AuthenticationError, RequestRejectedError, ServerUnsuitableError
 from eager_sgl.signals import retemper, top_k_entropy
 from evals.tasks.countdown_rules import Problem, instruction
@@ -54,15 +55,17 @@ def reread(
     endpoint: TokenEndpoint, prompt_ids: Sequence[int], token_ids: Sequence[int], num_top: int = 20
 ) -> Any:
     """The model's logprobs of a sequence sent as a prompt: one (logprob, top) per token."""
-    answer: Any = endpoint.transport.post(
-        "/generate",
-        lambda: {
-            "input_ids": [*prompt_ids, *token_ids],
-            "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
-            "return_logprob": True,
-            "logprob_start_len": len(prompt_ids) - 1,
-            "top_logprobs_num": num_top,
-        },
+    answer: Any = run(
+        endpoint.client.transport.post(
+            "/generate",
+            lambda: {
+                "input_ids": [*prompt_ids, *token_ids],
+                "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
+                "return_logprob": True,
+                "logprob_start_len": len(prompt_ids) - 1,
+                "top_logprobs_num": num_top,
+            },
+        )
     )
     meta = answer["meta_info"]
     logprobs = [row[0] for row in meta["input_token_logprobs"]][-len(token_ids) :]
@@ -126,6 +129,7 @@ def test_branch_points_read_again_give_the_recorded_evidence(endpoint: TokenEndp
     result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     for sequence in result.sequences[1:]:
         point = sequence.branch
+        assert point is not None
         _, tops = reread(endpoint, result.prompt_ids, sequence.token_ids)
         probabilities = retemper(tops[point.position], taken_at=1.0, wanted=1.0)
         assert point.entropy == pytest.approx(float(top_k_entropy(probabilities)), abs=2e-3)
@@ -142,16 +146,17 @@ def test_reasoning_is_closed_and_the_answer_follows(endpoint: TokenEndpoint) -> 
         assert reasoning
         assert mark
         assert answer.strip()
-    (close,) = endpoint.marker("</think>")
+    (close,) = run(endpoint.client.marker("</think>"))
     for sequence in result.sequences[1:]:
+        assert sequence.branch is not None
         assert close not in sequence.token_ids[: sequence.branch.position]
 
 
 def test_stop_tokens_are_known(endpoint: TokenEndpoint) -> None:
     result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
     (eos,) = {s.token_ids[-1] for s in result.sequences if s.finish_reason == "stop"}
-    assert endpoint.is_stop_token(eos)
-    assert not endpoint.is_stop_token(result.sequences[0].token_ids[0])
+    assert run(endpoint.client.is_stop_token(eos))
+    assert not run(endpoint.client.is_stop_token(result.sequences[0].token_ids[0]))
 
 
 def test_token_ids_and_messages_are_the_same_prompt(endpoint: TokenEndpoint) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from itertools import repeat
 from typing import Any, Literal
 
 import pytest
@@ -21,12 +20,12 @@ from eager_sgl import (
     SearchConfig,
     TokenEndpoint,
     connect,
-    generate_all,
     set_prompt,
 )
+from eager_sgl.engine.loop import run
 from evals.tasks import find_task
 from tests.conftest import API_KEY
-from tests.fakes.endpoint import run_method
+from tests.fakes.endpoint import run_method, run_together
 from tests.faults.proxy import fault_proxy
 
 pytestmark = pytest.mark.integration
@@ -45,8 +44,8 @@ def eager(monitor: Literal["gate", "chunk"], sampling: Any = GREEDY) -> Any:
     )
 
 
-def grow(endpoint: TokenEndpoint, method: Method) -> Any:
-    return generate_all(PROMPTS, repeat(method), endpoint, num_threads=len(PROMPTS))
+def grow(endpoint: TokenEndpoint, method: Method) -> list[PromptResult]:
+    return run_together(method, endpoint, PROMPTS)
 
 
 def trees_of(results: list[PromptResult]) -> Any:
@@ -114,14 +113,14 @@ def gen(s: ProgramState, options: Any) -> Any:
         lambda e: e.encode([True]),
         lambda e: e.encode("make \ud83d"),
         lambda e: e.decode([[10**9]]),
-        lambda e: e.is_stop_token(SIZE),
+        lambda e: run(e.client.is_stop_token(SIZE)),
         lambda e: run_method(FullParallel(SamplingConfig(stop_token_ids=(10**9,)), 1), e, (1, 2)),
     ],
 )
 def test_tokens_that_would_end_the_server_are_refused(endpoint: TokenEndpoint, give: Any) -> None:
     with pytest.raises(ValueError, match=r"token|bytes|surrogate"):
         give(endpoint)
-    assert endpoint.prefill((1, 2)).prompt_tokens == 2
+    assert run(endpoint.client.prefill((1, 2))).prompt_tokens == 2
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_tokens_that_would_end_the_server_are_refused(endpoint: TokenEndpoint, g
 )
 def test_options_of_a_program_do_not_end_the_server(endpoint: TokenEndpoint, options: Any) -> None:
     assert isinstance(gen.run(options, backend=endpoint).error(), ValueError)
-    assert endpoint.prefill((1, 2)).prompt_tokens == 2
+    assert run(endpoint.client.prefill((1, 2))).prompt_tokens == 2
 
 
 @pytest.mark.parametrize(

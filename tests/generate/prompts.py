@@ -1,0 +1,61 @@
+"""Prompts that are generated in tasks of the loop of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from eager_sgl import (
+    BestFirst,
+    EagerConfig,
+    EagerInit,
+    FullParallel,
+    Method,
+    SamplingConfig,
+    SearchConfig,
+)
+from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.loop import run
+from eager_sgl.engine.replicas import Replicas
+from tests.fakes.decoding import DecodingServer
+from tests.fakes.scripted import VOCABULARY
+from tests.fakes.searches import search_of
+
+__all__ = ["METHODS", "in_loop", "replicas_of"]
+
+_T = TypeVar("_T")
+
+SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=40)
+FIELDS: dict[str, Any] = {
+    "max_sequences": 5,
+    "top_k": VOCABULARY,
+    "reasoning_end": None,
+    "sampling": SAMPLING,
+}
+METHODS: dict[str, Method] = {
+    "parallel": FullParallel(SAMPLING, 5, reasoning_end=None),
+    "chunk": EagerInit(EagerConfig(threshold=1.0, monitor="chunk", chunk_tokens=6, **FIELDS)),
+    "gate": EagerInit(EagerConfig(threshold=1.0, monitor="gate", **FIELDS)),
+    "best_first": BestFirst(SearchConfig(**FIELDS)),
+    "trie_parallel": search_of("trie_parallel", **FIELDS),
+}
+
+
+async def replicas_of(server: DecodingServer) -> Replicas:
+    replicas = Replicas([await TokenClient.connect(server)])
+    server.num_decoded = 0
+    return replicas
+
+
+def in_loop(work: Callable[[], Awaitable[_T]]) -> _T:
+    """The value of a coroutine, which must leave no task behind."""
+
+    async def watched() -> _T:
+        before = asyncio.all_tasks()
+        value = await work()
+        await asyncio.sleep(0.02)  # notices that nothing waits for
+        assert asyncio.all_tasks() <= before
+        return value
+
+    return run(asyncio.wait_for(watched(), 60))
