@@ -1,0 +1,173 @@
+"""The prompts of the faults, and whether their results are whole, sound, and the same as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Literal
+
+from eager_sgl import (
+    EagerConfig,
+    EagerInit,
+    FullParallel,
+    Method,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    TrieParallel,
+    partial_of,
+)
+from evals.tasks import find_task
+
+__all__ = ["METHODS", "PROMPTS", "Outcome", "Tally", "Trees"]
+
+NUM_PROMPTS = 32
+MAX_SEQUENCES = 4
+PROMPTS = [sample.prompt for sample in find_task("countdown").load(NUM_PROMPTS, None, 1)]
+GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=400)
+SAMPLED = SamplingConfig(temperature=1.0, max_new_tokens=400)
+
+Outcome = PromptResult | BaseException
+"""What a prompt ended with."""
+Tree = list[tuple[tuple[int, ...], int | None]]
+Trees = dict[int, Tree]
+"""The tokens and parents of the sequences of undisturbed greedy prompts, by prompt."""
+
+
+def _eager(monitor: Literal["gate", "chunk"], sampling: SamplingConfig) -> Method:
+    return EagerInit(
+        EagerConfig(
+            threshold=0.7,
+            max_sequences=MAX_SEQUENCES,
+            monitor=monitor,
+            chunk_tokens=16,
+            sampling=sampling,
+        )
+    )
+
+
+KINDS: tuple[Method, ...] = (
+    _eager("gate", GREEDY),
+    _eager("chunk", GREEDY),
+    FullParallel(GREEDY, MAX_SEQUENCES),
+    _eager("gate", SAMPLED),
+    _eager("chunk", SAMPLED),
+    FullParallel(SAMPLED, MAX_SEQUENCES),
+    TrieParallel(SearchConfig(max_sequences=MAX_SEQUENCES, sampling=SAMPLED)),
+)
+METHODS = list(islice(cycle(KINDS), NUM_PROMPTS))
+"""The method of every prompt."""
+
+
+def tree_of(result: PromptResult) -> Tree:
+    return [(sequence.token_ids, sequence.parent) for sequence in result.sequences]
+
+
+@dataclass
+class Tally:
+    """Counts the outcomes of prompts.
+
+    Attributes:
+        undisturbed: the trees that greedy prompts must have; empty to collect them.
+        num_prompts: that were started.
+        whole, partial, failed: results, partial results, and errors without any.
+        doubled: outcomes after the first of a prompt, and tokens that a sequence holds twice.
+        num_counted: generated tokens, by the results.
+        faults: in words, of results that are not as they must be.
+    """
+
+    undisturbed: Mapping[int, Tree]
+    num_prompts: int = 0
+    whole: int = 0
+    partial: int = 0
+    failed: int = 0
+    doubled: int = 0
+    num_counted: int = 0
+    faults: list[str] = field(default_factory=list)
+    trees: Trees = field(default_factory=dict)
+    results: list[PromptResult] = field(default_factory=list)
+    errors: set[str] = field(default_factory=set)
+
+    @property
+    def lost(self) -> int:
+        """Prompts without an outcome."""
+        return self.num_prompts - self.whole - self.partial - self.failed
+
+    def add(self, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Count the outcomes of all prompts, each with the index of its prompt."""
+        self.num_prompts += len(PROMPTS)
+        seen: set[int] = set()
+        for index, outcome in outcomes:
+            if index in seen:
+                self.doubled += 1
+            else:
+                self._add(index, outcome)
+            seen.add(index)
+
+    def _add(self, index: int, outcome: Outcome) -> None:
+        result = outcome if isinstance(outcome, PromptResult) else partial_of(outcome)
+        if isinstance(outcome, BaseException):
+            self.errors.add(f"{type(outcome).__name__}: {outcome}"[:200])
+        if result is None:
+            self.failed += 1
+            return
+        self.whole += not result.stopped
+        self.partial += bool(result.stopped)
+        self.num_counted += result.counts.generated
+        self.results.append(result)
+        self.faults += [f"prompt {index}: {fault}" for fault in faults_of(result)]
+        if METHODS[index].sampling is GREEDY:
+            self._compare(index, result)
+
+    def _compare(self, index: int, result: PromptResult) -> None:
+        tree = tree_of(result)
+        self.trees[index] = tree
+        if (expected := self.undisturbed.get(index)) is None:
+            return
+        if tree != expected and not result.stopped:
+            self.faults.append(f"prompt {index}: another tree than undisturbed")
+        paths = [path for path, _ in expected]
+        for path, _ in tree:
+            if not any(path == whole[: len(path)] for whole in paths):
+                self.faults.append(f"prompt {index}: a sequence that the undisturbed tree lacks")
+
+    def check_texts(self, decode: Callable[[list[tuple[int, ...]]], list[str]]) -> None:
+        """Compare the texts of all sequences with those of their tokens."""
+        sequences = [s for result in self.results for s in result.sequences if s.text]
+        texts = decode([sequence.token_ids for sequence in sequences])
+        for sequence, text in zip(sequences, texts, strict=True):
+            if sequence.text != text:
+                self.faults.append(f"text {sequence.text!r} of the tokens of {text!r}")
+        whole = [s for r in self.results if not r.stopped for s in r.sequences]
+        self.faults += ["a whole sequence without text" for s in whole if not s.text]
+
+
+def faults_of(result: PromptResult) -> list[str]:
+    """What is wrong with a result, in words."""
+    paths = [sequence.token_ids for sequence in result.sequences]
+    counts = result.counts
+    faults = []
+    if len(paths) > result.max_sequences or not (paths or result.stopped):
+        faults.append(f"{len(paths)} sequences")
+    if counts.discarded < 0:
+        faults.append(f"{counts.discarded} discarded tokens")
+    if counts.naive != sum(map(len, paths)):
+        faults.append(f"naive is {counts.naive}, not {sum(map(len, paths))}")
+    if counts.unique != (num_unique := _num_unique(result)):
+        faults.append(f"unique is {counts.unique}, not {num_unique}")
+    if not result.stopped and any(s.finish_reason == "abort" for s in result.sequences):
+        faults.append("an unfinished sequence in a whole result")
+    return faults
+
+
+def _num_unique(result: PromptResult) -> int:
+    """The tokens of a tree, each root with nodes of its own."""
+    roots: list[int] = []
+    prefixes = set()
+    for number, sequence in enumerate(result.sequences):
+        parent = sequence.parent
+        roots.append(number if parent is None else roots[parent])
+        path = sequence.token_ids
+        prefixes |= {(roots[-1], path[:n]) for n in range(1, len(path) + 1)}
+    return len(prefixes)
