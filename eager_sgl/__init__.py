@@ -6,7 +6,8 @@ Where to look for names:
   (`EagerInit`, `FullParallel`, `BestFirst`, `TrieParallel`, `WithoutReplacement`) with its
   configuration. The result is a `PromptResult`, see `eager_sgl.core`; events of streams are in
   `eager_sgl.generate.events`.
-- in an SGLang program: `connect`, `set_prompt`, `eager_generate` and `continue_from`.
+- in an SGLang program: `connect`, `set_prompt`, `eager_generate`, `continue_from` and `fork`.
+- to branch in a program of your own: `read_chunk`, `append_tokens`, and `eager_sgl.signals`.
 - to share sequences or tokens between prompts: `eager_sgl.budget`.
 - to decide what a search opens and when it ends: `eager_sgl.search`.
 - exceptions: `eager_sgl.errors`.
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from eager_sgl.generate.mapping import MapItem
     from eager_sgl.generate.stream import Stream
     from eager_sgl.program import continue_from, eager_generate, set_prompt
+    from eager_sgl.states import SequenceStates, append_tokens, fork, read_chunk
 
 __all__ = [
     "RULES",
@@ -89,6 +91,7 @@ __all__ = [
     "Search",
     "SearchConfig",
     "Sequence",
+    "SequenceStates",
     "ServerError",
     "Solved",
     "StageOne",
@@ -103,10 +106,13 @@ __all__ = [
     "Verifier",
     "VoteUncertainty",
     "WithoutReplacement",
+    "append_tokens",
     "connect",
     "continue_from",
     "eager_generate",
+    "fork",
     "partial_of",
+    "read_chunk",
     "set_prompt",
 ]
 
@@ -120,12 +126,16 @@ _LAZY = {
     "MapItem": "eager_sgl.generate.mapping",
     "OnProgress": "eager_sgl.generate.growth",
     "Prompt": "eager_sgl.engine.client",
+    "SequenceStates": "eager_sgl.states",
     "Stream": "eager_sgl.generate.stream",
     "TokenEndpoint": "eager_sgl.engine.endpoint",
+    "append_tokens": "eager_sgl.states",
     "connect": "eager_sgl.engine.endpoint",
     "continue_from": "eager_sgl.program",
     "eager_generate": "eager_sgl.program",
+    "fork": "eager_sgl.states",
     "partial_of": "eager_sgl.generate.growth",
+    "read_chunk": "eager_sgl.states",
     "set_prompt": "eager_sgl.program",
 }
 

@@ -162,6 +162,11 @@ class Sequence:
     raw_logprob: float | None = None
 
     @property
+    def open_token_ids(self) -> tuple[int, ...]:
+        """The tokens without a stop token at the end, after which the same turn can continue."""
+        return self.token_ids[:-1] if self.finish_reason == "stop" else self.token_ids
+
+    @property
     def peak_entropy(self) -> float | None:
         """Mean of the entropies at or above their 99.9th percentile, in nats; None without any."""
         return mean_peak(np.array(self.entropies))

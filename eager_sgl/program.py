@@ -77,6 +77,5 @@ def continue_from(s: ProgramState, sequence: Sequence) -> None:
 
     A stop token at its end is omitted, so that the program can continue in the same turn.
     """
-    token_ids = sequence.token_ids[:-1] if sequence.finish_reason == "stop" else sequence.token_ids
-    endpoint = endpoint_of(s)
+    endpoint, token_ids = endpoint_of(s), sequence.open_token_ids
     endpoint.append_tokens(s, token_ids, endpoint.decode([token_ids])[0])

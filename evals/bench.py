@@ -8,6 +8,7 @@ makes it equal, is described in `evals/throughput/workload.py`.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -19,16 +20,20 @@ from typing import TYPE_CHECKING
 from eager_sgl import EagerError
 from eager_sgl.engine.addresses import API_KEY_VARIABLE, require_key, require_url
 from evals.records.files import write_whole
+from evals.throughput.client import time_client, time_small_runs
 from evals.throughput.server import circumstances, connected
 from evals.throughput.shapes import Shape, Throughput, contenders, time_shape
-from evals.throughput.table import print_client_speed, print_heads, print_throughput
+from evals.throughput.table import print_heads, print_rows, print_throughput
 from evals.throughput.workload import Observer
 
 if TYPE_CHECKING:
-    from eager_sgl import TokenEndpoint
+    from eager_sgl import Client
 
 MODEL = Path(__file__).parent / "reasoner" / "model"
 LIVE_BRANCHES = (64, 512, 2048)
+GC_THRESHOLD = 50_000
+"""The collector walks through the tokens of all trees; by default it does so very often."""
+PROMPTS_IN_FLIGHT = (64, 512, 2048)
 QUICK_SHAPES, QUICK_REPEATS = "1x32,8x8", 2
 MODES_HELP = (
     "comma-separated: natural (θ = 0.7, that of the bundled reasoner), eager (θ = 0.05, M is "
@@ -48,25 +53,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     options.output_dir.mkdir(parents=True, exist_ok=True)
+    gc.set_threshold(GC_THRESHOLD)
+    if options.small_runs:
+        print_rows(time_small_runs(options.small_runs))
+        return 0
     if options.client_only:
         return _time_client(options.output_dir)
     if options.quick:
         options.shapes, options.repeats = QUICK_SHAPES, QUICK_REPEATS
     with connected(
         options.server, options.api_key, options.model, options.server_args, options.output_dir
-    ) as (endpoint, observer):
+    ) as (client, observer):
         rows = []
         print_heads()
-        for row in _time_shapes(options, endpoint, observer):
+        for row in _time_shapes(options, client, observer):
             print_throughput(row)
             rows.append(asdict(row))
-        write_whole(options.output_dir / "bench.json", {"rows": rows, **circumstances(endpoint)})
+        write_whole(options.output_dir / "bench.json", {"rows": rows, **circumstances(client)})
     print(f"\nresults: {options.output_dir / 'bench.json'}")
     return 0
 
 
 def _time_shapes(
-    options: argparse.Namespace, endpoint: TokenEndpoint, observer: Observer
+    options: argparse.Namespace, client: Client, observer: Observer
 ) -> Iterator[Throughput]:
     ways = contenders(options.monitors.split(","), [int(n) for n in options.chunks.split(",")])
     for mode in options.modes.split(","):
@@ -75,7 +84,7 @@ def _time_shapes(
             yield from time_shape(
                 Shape(mode, num_prompts, max_sequences, options.rounds),
                 ways,
-                endpoint,
+                client,
                 observer,
                 repeats=options.repeats,
                 max_new_tokens=options.max_new_tokens,
@@ -83,10 +92,8 @@ def _time_shapes(
 
 
 def _time_client(folder: Path) -> int:
-    from evals.throughput.client import time_client
-
-    rows = time_client(LIVE_BRANCHES)
-    print_client_speed(rows)
+    rows = time_client(LIVE_BRANCHES, PROMPTS_IN_FLIGHT)
+    print_rows(rows)
     content = {"rows": [asdict(row) for row in rows], **circumstances(None)}
     write_whole(folder / "bench_client.json", content)
     return 0
@@ -110,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-new-tokens", type=int, default=256, help=f"length limit {shown}")
     add("--output-dir", type=Path, default=Path("runs/bench"), help=f"for bench.json {shown}")
     add("--client-only", action="store_true", help="time the client alone; no model")
+    add("--small-runs", type=int, help="run so many small prompts, and show what they leave behind")
     add("--quick", action="store_true", help="two passes over the smaller shapes")
     return parser
 

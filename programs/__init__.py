@@ -1,1 +1,5 @@
-"""SGLang programs to copy: a verifier (`countdown`), a vote (`vote`), many prompts (`together`)."""
+"""SGLang programs to copy.
+
+A verifier (`countdown`), a vote (`vote`), many prompts (`together`), EAGer-init in plain SGLang
+(`eager_by_hand`).
+"""

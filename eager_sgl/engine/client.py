@@ -119,10 +119,14 @@ class TokenClient:
 
     async def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The texts of several token sequences, special tokens left out."""
-        lists = [list(self.require_known("a sequence", ids)) for ids in sequences]
-        body = {"tokens": lists, "skip_special_tokens": True}
+        known = [self.require_known("a sequence", ids) for ids in sequences]
+        return await self.decode_known(known)
+
+    async def decode_known(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of token sequences that the model has generated, special tokens left out."""
+        body = {"tokens": sequences, "skip_special_tokens": True}
         return await self.transport.post(
-            "/detokenize", lambda: body, partial(texts_of, number=len(lists))
+            "/detokenize", lambda: body, partial(texts_of, number=len(sequences))
         )
 
     async def marker(self, text: str | None) -> tuple[int, ...]:

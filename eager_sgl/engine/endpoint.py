@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from sglang.lang.interpreter import ProgramState
 
@@ -100,6 +99,10 @@ class TokenEndpoint(InterpreterBackend):
         """The texts of several token sequences, special tokens left out."""
         return run(self.client.decode(sequences))
 
+    def require_known(self, noun: str, token_ids: object) -> tuple[int, ...]:
+        """Token ids of the model; see `TokenClient.require_known`."""
+        return self.client.require_known(noun, token_ids)
+
     def is_answering(self) -> bool:
         """Whether the server is up: one request with a short timeout, which is not repeated."""
         return run(self.client.is_answering())
@@ -121,9 +124,9 @@ class TokenEndpoint(InterpreterBackend):
         keep_tokens(state.stream_executor, tokens)
 
     def append_tokens(self, state: ProgramState, token_ids: Sequence[int], text: str) -> None:
-        """Append generated tokens and their text to a state."""
+        """Append tokens of the model and their text to a state."""
         state.sync()
-        tokens = tokens_in(state.stream_executor, self.client).extended(token_ids, text)
+        tokens = tokens_in(state.stream_executor, self.client)
         state += text
         state.sync()
-        keep_tokens(state.stream_executor, replace(tokens, from_text=False))
+        keep_tokens(state.stream_executor, tokens.extended(token_ids, text))

@@ -22,10 +22,10 @@ from sglang.lang.ir import SglSamplingParams
 from eager_sgl.engine.checks import require_params
 from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.loop import run
-from eager_sgl.engine.protocol import Json
+from eager_sgl.engine.protocol import Json, logprob_temperature
 from eager_sgl.engine.states import append_answer, keep_tokens, require_text, tokens_in
-from eager_sgl.engine.text_answers import TextAnswer
-from eager_sgl.engine.workers import end_states_at_exit, join_worker, raising_in_program
+from eager_sgl.engine.text_answers import LOGPROB_TEMPERATURE, TextAnswer
+from eager_sgl.engine.workers import end_states_at_exit, end_worker, raising_in_program
 from eager_sgl.errors import ServerError, ServerUnreachableError
 
 __all__ = ["InterpreterBackend"]
@@ -71,6 +71,8 @@ class InterpreterBackend(RuntimeEndpoint):  # type: ignore[misc]
             self._handle_dtype_to_regex(sampling_params)
             answers = self._answers(s, sampling_params, num)
             append_answer(s, self.client, answers[0])
+            if sampling_params.return_logprob:
+                self._note_temperature(answers, sampling_params.temperature)
             if num == 1:
                 return answers[0].text, answers[0].meta_info
             return [answer.text for answer in answers], [answer.meta_info for answer in answers]
@@ -97,6 +99,12 @@ class InterpreterBackend(RuntimeEndpoint):  # type: ignore[misc]
     ) -> list[TextAnswer]:
         ask = partial(self.client.generate_text, ids, params, options)
         return await asyncio.gather(*(ask() for _ in range(num)))
+
+    def _note_temperature(self, answers: list[TextAnswer], temperature: float) -> None:
+        """Note the temperature of logprobs beside them, for `read_chunk`."""
+        for answer in answers:
+            kind = self.profile.logprobs
+            answer.meta_info[LOGPROB_TEMPERATURE] = logprob_temperature(kind, temperature)
 
     def _handle_dtype_to_regex(self, sampling_params: SglSamplingParams) -> None:
         # SGLang appends to the stop strings, whatever their type.
@@ -146,7 +154,7 @@ class InterpreterBackend(RuntimeEndpoint):  # type: ignore[misc]
 
     def end_program(self, s: StreamExecutor) -> None:
         """Wait for the worker thread of a state that ends."""
-        join_worker(s)
+        end_worker(s)
 
     def _require_text_and_params(
         self, s: StreamExecutor, sampling_params: SglSamplingParams, feature: str

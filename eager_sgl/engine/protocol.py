@@ -27,6 +27,7 @@ __all__ = [
     "event_status",
     "finish_of",
     "generate_payload",
+    "logprob_temperature",
     "new_request_id",
     "parse_generation",
     "texts_of",
@@ -132,6 +133,16 @@ def finish_of(meta: Json) -> Finish:
         raise ShapeError(f"its 'finish_reason' is {shown(finish)}")
     message = str(finish.get("message", "no reason"))
     return Finish(kind, message, finish.get("matched"), finish.get("status_code") or 200)
+
+
+def logprob_temperature(kind: str, temperature: float) -> float:
+    """Temperature of the distribution that a request's logprobs belong to.
+
+    Args:
+        kind: `ServerProfile.logprobs`.
+        temperature: of the request; 0 is greedy, and has the logprobs of temperature 1.
+    """
+    return (temperature if kind == "tempered" else 1.0) or 1.0
 
 
 def parse_generation(

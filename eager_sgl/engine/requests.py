@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from eager_sgl.config import SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.gate.parameters import Gate, processor_text
-from eager_sgl.engine.protocol import Json, generate_payload, new_request_id, parse_generation
+from eager_sgl.engine.protocol import (
+    Json,
+    generate_payload,
+    logprob_temperature,
+    new_request_id,
+    parse_generation,
+)
 from eager_sgl.errors import ServerError
 
 __all__ = ["Request", "RequestHandle", "Submission"]
@@ -73,10 +79,9 @@ class Request:
             logprobs: `ServerProfile.logprobs`.
             num_checked: as of `parse_generation`.
         """
-        temperature = self.sampling.temperature if logprobs == "tempered" else 1.0
         return parse_generation(
             answer,
-            logprob_temperature=temperature or 1.0,
+            logprob_temperature=logprob_temperature(logprobs, self.sampling.temperature),
             top_k=self.top_k,
             gate_top_k=self.gate.top_k if self.gate else 0,
             may_be_aborted=True,

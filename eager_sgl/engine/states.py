@@ -40,9 +40,20 @@ class StateTokens:
     from_text: bool = True
 
     def extended(self, ids: Sequence[int], text: str) -> StateTokens:
+        """After tokens that the program has appended, which the text does not stand for."""
+        return replace(self, ids=(*self.ids, *ids), text=self.text + text, from_text=False)
+
+    def generated(self, ids: Sequence[int], text: str) -> StateTokens:
         """After a generation: the model has processed all tokens but the last."""
         ids = (*self.ids, *ids)
         return replace(self, ids=ids, text=self.text + text, num_prefilled=len(ids) - 1)
+
+    def append(self, of_fork: object) -> None:
+        """Ignore the tokens of a fork.
+
+        SGLang's `join` appends a variable of a fork to that of its parent if the parent has first
+        filled it since `join` began to wait: the parent was generating, too.
+        """
 
 
 def keep_tokens(s: StreamExecutor, tokens: StateTokens) -> None:
@@ -84,7 +95,7 @@ def append_answer(s: StreamExecutor, client: TokenClient, answer: TextAnswer) ->
     Where a stop string cut the text inside a token, `tokens_in` tokenises the text instead.
     """
     if answer.token_ids is not None:
-        keep_tokens(s, tokens_in(s, client).extended(answer.token_ids, answer.text))
+        keep_tokens(s, tokens_in(s, client).generated(answer.token_ids, answer.text))
 
 
 def require_text(s: StreamExecutor, client: TokenClient, feature: str) -> None:
@@ -98,6 +109,6 @@ def require_text(s: StreamExecutor, client: TokenClient, feature: str) -> None:
     """
     if not tokens_in(s, client).from_text:
         raise RequestRejectedError(
-            f"{feature} works on text alone, and this state started with set_prompt or holds a "
-            "sequence of continue_from; begin it with text"
+            f"{feature} works on text alone, and this state started with set_prompt or holds "
+            "tokens of continue_from, fork or append_tokens; begin it with text"
         )

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from eager_sgl.core import TopLogprobs
 from eager_sgl.engine.protocol import Json, finish_of
 from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of
 
-__all__ = ["TextAnswer", "parse_score", "parse_text_answer"]
+__all__ = ["LOGPROB_TEMPERATURE", "TextAnswer", "parse_chunk", "parse_score", "parse_text_answer"]
+
+LOGPROB_TEMPERATURE = "eager_sgl.logprob_temperature"
+"""The field that a state's `meta_info` has beside the server's: temperature of its logprobs."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,39 @@ def parse_text_answer(answer: object) -> TextAnswer:
     if isinstance(finish.matched, int):
         return TextAnswer(text, token_ids[:-1], meta)
     return TextAnswer(text, token_ids if finish.kind == "length" else None, meta)
+
+
+def parse_chunk(meta: Json) -> tuple[tuple[int, ...], TopLogprobs]:
+    """The C tokens of a generated text, a stop token included, and the K most likely at each step.
+
+    Args:
+        meta: `meta_info` of a state's request for logprobs, with `LOGPROB_TEMPERATURE`.
+
+    Raises:
+        ValueError: a stop string ended the text, perhaps inside a token.
+        ShapeError: the logprobs have another shape.
+    """
+    finish = finish_of(meta)
+    if finish.kind == "stop" and not isinstance(finish.matched, int):
+        raise ValueError(
+            f"the text ended at the stop string {finish.matched!r}, perhaps inside a token; use "
+            "stop_token_ids instead"
+        )
+    sampled = list_of(list, meta, "output_token_logprobs")
+    rows = list_of(list, meta, "output_top_logprobs")
+    # A request for no tokens has the logprobs of the step that it would have sampled.
+    rows = rows[: len(sampled)]
+    if len(rows) < len(sampled):
+        raise ShapeError(f"it has the most likely tokens of {len(rows)} of {len(sampled)} steps")
+    try:
+        token_ids = tuple(int(token) for _, token, _ in sampled)
+        ids = np.array([[entry[1] for entry in row] for row in rows], np.int32)
+        logprobs = np.array([[entry[0] for entry in row] for row in rows], np.float32)
+        shape = (len(token_ids), len(rows[0]) if rows else 0)
+        top = TopLogprobs(ids.reshape(shape), logprobs.reshape(shape), meta[LOGPROB_TEMPERATURE])
+    except (IndexError, TypeError, ValueError) as error:
+        raise ShapeError(f"its logprobs cannot be read ({error!r})") from error
+    return token_ids, top
 
 
 def parse_score(answer: object, *, has_logprobs: bool) -> Json:

@@ -12,8 +12,9 @@ from typing import NoReturn
 from sglang.lang.interpreter import StreamExecutor
 
 from eager_sgl.engine.states import TOKENS
+from eager_sgl.errors import RequestRejectedError
 
-__all__ = ["end_states_at_exit", "join_worker", "raising_in_program"]
+__all__ = ["end_states_at_exit", "end_worker", "raising_in_program"]
 
 _SEEN = "eager_sgl.seen"
 
@@ -59,8 +60,8 @@ def raising_in_program(s: StreamExecutor) -> Iterator[None]:
         raise
 
 
-def join_worker(s: StreamExecutor) -> None:
-    """Wait for the worker thread of a state that ends.
+def end_worker(s: StreamExecutor) -> None:
+    """Wait for the worker thread of a state that ends; the state then refuses expressions.
 
     SGLang's states end again when they are deleted, and call `is_alive` of a thread that was not
     joined. Where the garbage collector deletes them while another thread starts, CPython 3.11
@@ -73,8 +74,21 @@ def join_worker(s: StreamExecutor) -> None:
     if s.use_thread and s.worker is not threading.current_thread():
         s.worker.join()
     is_fork, variables = s.fork_start_text_pos is not None, s.variables
-    if is_fork and isinstance(variables, _FailedVariables) and not variables.is_seen:
+    if not isinstance(variables, _FailedVariables):
+        if s.use_thread:
+            s.queue.put = _refuse_expression
+    elif is_fork and not variables.is_seen:
         variables.fail()
+
+
+def _refuse_expression(expression: object) -> None:
+    """Refuse what no thread would execute; SGLang would wait for its result for ever."""
+    # None is how SGLang ends the thread, which has ended already.
+    if expression is not None:
+        raise RequestRejectedError(
+            "the state has ended, with its program or in a join; append to the joined state, "
+            "or before the join"
+        )
 
 
 @functools.cache

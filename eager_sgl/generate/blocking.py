@@ -13,6 +13,7 @@ from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.engine.transport import Transport
 from eager_sgl.generate.client import STREAM_INTERVAL, AsyncClient
 from eager_sgl.generate.events import Event
 from eager_sgl.generate.growth import OnProgress
@@ -77,6 +78,11 @@ class Client:
     def close(self) -> None:
         """Close the connections; prompts that still run fail."""
         run(self._client.aclose())
+
+    @property
+    def transports(self) -> list[Transport]:
+        """Send the requests, one per server."""
+        return self._client.transports
 
     @property
     def profile(self) -> ServerProfile:

@@ -51,6 +51,9 @@ class AsyncClient:
             `reasoning_effort`, and `chat_template_kwargs` with variables of the template.
         router: base URL of SGLang's router in front of a single server's replicas; see `connect`.
 
+    Attributes:
+        transports: send the requests, one per server.
+
     Raises:
         ValueError: a URL, the key or a timeout is invalid.
     """
@@ -74,7 +77,7 @@ class AsyncClient:
                 "behind it, or the servers without a router"
             )
         key = os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key
-        self._transports = [
+        self.transports = [
             Transport(
                 url,
                 api_key=key,
@@ -118,7 +121,7 @@ class AsyncClient:
         """
         async with self._connecting:
             if self._replicas is None:
-                self._replicas = await Replicas.connect(self._transports, self._chat_options)
+                self._replicas = await Replicas.connect(self.transports, self._chat_options)
             return self._replicas
 
     @property

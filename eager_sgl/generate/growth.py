@@ -188,7 +188,7 @@ async def grow(
         max_sequences = _max_sequences(method, account)
         prompt_ids = await replicas.call(lambda client: client.encode(prompt))
         async with planted(replicas, prompt_ids, method, limits) as (executor, reader):
-            schedule = method.schedule(executor.tree, max_sequences, reader.read)
+            schedule = await _schedule(method, executor.tree, max_sequences, reader)
             prefills = len(executor.tree.segments) > 1
             growth = Growth(executor, schedule, method, account, observers, prefills=prefills)
             return await finished(growth, reader, method, max_sequences, limits)
@@ -242,7 +242,7 @@ async def finished(
             await growth.stop()
         return await _result(growth, reader, method, max_sequences, stopped)
     except (Exception, asyncio.CancelledError) as error:
-        await growth.stop()
+        await growth.executor.stop()  # without a report: the error may be an observer's
         stopped = "error" if isinstance(error, Exception) else "cancelled"
         partial = await _result(growth, reader, method, max_sequences, stopped)
         error.partial = partial  # type: ignore[union-attr]
@@ -286,6 +286,17 @@ async def _sequences(
             return await reader.sequences(leaves)
     except (ServerError, TimeoutError):
         return sequences_of(leaves)
+
+
+async def _schedule(
+    method: Method, tree: TokenTree, max_sequences: int, reader: Reader
+) -> Schedule:
+    """The schedule of a method; searches try the functions of the user's."""
+
+    def make() -> Schedule:
+        return method.schedule(tree, max_sequences, reader.read)
+
+    return await in_worker(make) if method.decides_in_thread else make()
 
 
 def _max_sequences(method: Method, account: Account | None) -> int:

@@ -39,7 +39,7 @@ class Reader:
             bare = sequences_of(new)
             texts = await decode_all(
                 [sequence.token_ids for sequence in bare],
-                lambda ids: self._replicas.call(lambda client: client.decode(ids)),
+                lambda ids: self._replicas.call(lambda client: client.decode_known(ids)),
                 self._marker,
                 self._reasoning_end,
             )

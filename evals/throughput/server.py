@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evals.throughput.workload import Observer
 
 if TYPE_CHECKING:
-    from eager_sgl import TokenEndpoint
+    from eager_sgl import Client
 
 __all__ = ["circumstances", "connected"]
 
@@ -26,7 +26,7 @@ def connected(
     model: str | Path,
     server_args: Mapping[str, Any],
     log_folder: Path,
-) -> Iterator[tuple[TokenEndpoint, Observer]]:
+) -> Iterator[tuple[Client, Observer]]:
     """A client of a running server, or of one that is started for the context.
 
     Args:
@@ -34,19 +34,24 @@ def connected(
         server_args: further `ServerArgs` of a server that is started.
         log_folder: for its log.
     """
-    from eager_sgl import connect
+    from eager_sgl import Client
 
     if url:
-        yield connect(url, api_key=api_key), Observer()
+        with Client(url, api_key=api_key) as client:
+            yield client, Observer()
         return
     from eager_sgl import EmbeddedRuntime
 
     args = {"random_seed": 0, **server_args}
-    with EmbeddedRuntime(model, log_path=log_folder / "runtime.log", server_args=args) as runtime:
-        yield connect(runtime.url, api_key=runtime.api_key), Observer(runtime)
+    log_path = log_folder / "runtime.log"
+    with (
+        EmbeddedRuntime(model, log_path=log_path, server_args=args) as runtime,
+        Client(runtime.url, api_key=runtime.api_key) as client,
+    ):
+        yield client, Observer(runtime)
 
 
-def circumstances(endpoint: TokenEndpoint | None) -> dict[str, Any]:
+def circumstances(client: Client | None) -> dict[str, Any]:
     """Device, server and versions, as `bench.json` has them."""
     import torch
 
@@ -54,7 +59,7 @@ def circumstances(endpoint: TokenEndpoint | None) -> dict[str, Any]:
     device = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
     return {
         "device": f"{device}, {len(os.sched_getaffinity(0))} CPU cores",
-        "profile": asdict(endpoint.profile) if endpoint else None,
+        "profile": asdict(client.profile) if client else None,
         "versions": {name: version(name) for name in ("sglang", "torch", "eager_sgl")}
         | {"python": platform.python_version()},
     }

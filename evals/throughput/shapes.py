@@ -19,7 +19,7 @@ from evals.throughput.workload import (
 )
 
 if TYPE_CHECKING:
-    from eager_sgl import TokenEndpoint
+    from eager_sgl import Client
 
 __all__ = ["Shape", "Throughput", "contenders", "time_shape"]
 
@@ -169,7 +169,7 @@ class _Passes:
 def time_shape(
     shape: Shape,
     ways: Sequence[Contender],
-    endpoint: TokenEndpoint,
+    client: Client,
     observer: Observer,
     *,
     repeats: int,
@@ -177,24 +177,22 @@ def time_shape(
 ) -> Iterator[Throughput]:
     """Plain sampling and the contenders on one shape, interleaved."""
     samples = find_task(TASK).load(shape.total, None, 0)
-    prompts = [endpoint.encode(sample.prompt) for sample in samples]
+    prompts = [client.encode(sample.prompt) for sample in samples]
     configs = {way: way.config(shape, max_new_tokens) for way in ways}
     passes = {way: _Passes(way) for way in ways}
     plain, config = _Passes(Contender("plain")), configs[ways[0]]
-    _, trees = grow_trees(endpoint, prompts, config, shape.num_prompts, observer)
+    _, trees = grow_trees(client, prompts, config, shape.num_prompts, observer)
     segments, plain.num_live = segments_of(trees), concurrency_of(trees, shape.num_prompts)
 
     def sample() -> Cost:
-        return sample_plainly(endpoint.transport, segments, config, plain.num_live, observer)
+        return sample_plainly(client, segments, config, plain.num_live, observer)
 
     sample()  # the first passes of either kind warm the server up
     for repeat in range(repeats):
         plain.costs.append(sample())
         for way in ways:
             if repeat == 0 or not way.once:
-                cost, trees = grow_trees(
-                    endpoint, prompts, configs[way], shape.num_prompts, observer
-                )
+                cost, trees = grow_trees(client, prompts, configs[way], shape.num_prompts, observer)
                 passes[way].costs.append(cost)
                 passes[way].num_live = concurrency_of(trees, shape.num_prompts)
     for timed in (plain, *passes.values()):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from evals.throughput.client import ClientSpeed
+from evals.throughput.client import ClientSpeed, Residue
 from evals.throughput.shapes import Throughput
 
-__all__ = ["print_client_speed", "print_heads", "print_throughput"]
+__all__ = ["print_heads", "print_rows", "print_throughput"]
 
 HEADS = (
     *("mode", "prompts", "M", "monitor", "chunk", "token/s", "spread", "efficiency", "req/1k"),
@@ -46,7 +46,7 @@ def print_throughput(row: Throughput) -> None:
     )
 
 
-def print_client_speed(rows: Iterable[ClientSpeed]) -> None:
+def print_rows(rows: Iterable[ClientSpeed | Residue]) -> None:
     """The client alone, with heads."""
     for index, row in enumerate(rows):
         fields = asdict(row)

@@ -13,22 +13,20 @@ unique tokens divided by the longest path, times the prompts that run at once.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from eager_sgl import EagerConfig, EagerInit, PromptResult, TokenCounts
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
-from eager_sgl.engine.transport import Transport
 
 if TYPE_CHECKING:
-    from eager_sgl import EmbeddedRuntime, TokenEndpoint
+    from eager_sgl import Client, EmbeddedRuntime
 
 __all__ = [
     "Cost",
@@ -41,8 +39,6 @@ __all__ = [
 ]
 
 PREFILL_MARK = "Prefill batch"
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -119,36 +115,47 @@ class Observer:
 
 
 def grow_trees(
-    endpoint: TokenEndpoint,
+    client: Client,
     prompts: Sequence[Sequence[int]],
     config: EagerConfig,
     num_at_once: int,
     observer: Observer,
 ) -> tuple[Cost, list[PromptResult]]:
     """EAGer-init on all prompts."""
-    from eager_sgl import generate_all
-
     with observer.measured() as measure:
-        results = generate_all(prompts, repeat(EagerInit(config)), endpoint, num_at_once)
+        items = list(client.map(prompts, EagerInit(config), concurrency=num_at_once))
+    results = [item.result for item in sorted(items, key=lambda item: item.index)]
     counts = sum((result.counts for result in results), TokenCounts())
     return measure(counts.unique - counts.forced, counts), results
 
 
 def sample_plainly(
-    transport: Transport,
+    client: Client,
     segments: Sequence[PlainSegment],
     config: EagerConfig,
     num_at_once: int,
     observer: Observer,
 ) -> Cost:
     """One request per segment, to its whole length, without logprobs."""
+    from eager_sgl.engine.loop import run
 
-    def run(segment: PlainSegment) -> TokenCounts:
-        answer = transport.post(
-            "/generate",
-            lambda: _plain_request(segment, config),
-            partial(parse_generation, logprob_temperature=1.0),
-        )
+    with observer.measured() as measure:
+        counts = run(_sample_all(client, segments, config, num_at_once))
+    return measure(counts.generated, counts)
+
+
+async def _sample_all(
+    client: Client, segments: Sequence[PlainSegment], config: EagerConfig, num_at_once: int
+) -> TokenCounts:
+    free, transport = asyncio.Semaphore(num_at_once), client.transports[0]
+
+    async def sample(segment: PlainSegment) -> TokenCounts:
+        async with free:
+            answer = await transport.post(
+                "/generate",
+                lambda: _plain_request(segment, config),
+                partial(parse_generation, logprob_temperature=1.0),
+            )
         return TokenCounts(
             generated=len(answer.token_ids),
             prompt=answer.prompt_tokens,
@@ -156,9 +163,7 @@ def sample_plainly(
             requests=1,
         )
 
-    with observer.measured() as measure:
-        counts = sum(_at_once(run, segments, num_at_once), TokenCounts())
-    return measure(counts.generated, counts)
+    return sum(await asyncio.gather(*map(sample, segments)), TokenCounts())
 
 
 def _plain_request(segment: PlainSegment, config: EagerConfig) -> Json:
@@ -188,8 +193,3 @@ def concurrency_of(results: Sequence[PromptResult], num_at_once: int) -> int:
     unique = sum(result.counts.unique for result in results)
     longest = sum(max(len(s.token_ids) for s in result.sequences) for result in results)
     return max(1, round(num_at_once * unique / longest))
-
-
-def _at_once(run: Callable[[Item], Result], items: Iterable[Item], number: int) -> list[Result]:
-    with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(run, items))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -331,3 +332,134 @@ def test_a_process_exits_after_a_program_that_failed_between_fork_and_join() -> 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert "between a fork and its join" in ended.stderr
+
+
+def wait_before(scripted: ScriptedServer, events: dict[object, threading.Event]) -> None:
+    """Answer requests for a number of tokens, or about a text, after an event."""
+    answer = scripted.answer
+
+    def waiting(path: str, body: Json | None = None) -> Json:
+        params = (body or {}).get("sampling_params", {})
+        about = {params.get("max_new_tokens"), (body or {}).get("prompt", "")[-4:]}
+        for name in about & events.keys():
+            assert events[name].wait(timeout=10)
+        return answer(path, body)
+
+    scripted.answer = waiting  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("begin", ["text", "", PROMPT], ids=str)
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_a_state_may_generate_while_its_forks_do(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, begin: Any, num: int
+) -> None:
+    """The state first has tokens when `join` gathers those of its forks."""
+    parent_has_generated, join_waits = threading.Event(), threading.Event()
+    wait_before(scripted, {3: parent_has_generated, "else": join_waits})
+
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
+        set_prompt(s, begin) if isinstance(begin, tuple) else s.__iadd__(begin)
+        forks = s.fork(num)
+        forks += "more" + sgl.gen("a", max_tokens=3, ignore_eos=True)
+        s += "else" + sgl.gen("b", max_tokens=5, ignore_eos=True)
+        sync = forks[0].stream_executor.sync
+
+        def waiting_sync() -> None:
+            join_waits.set()
+            sync()
+
+        def release_forks() -> None:
+            s.sync()
+            parent_has_generated.set()
+
+        forks[0].stream_executor.sync = waiting_sync
+        threading.Thread(target=release_forks).start()
+        forks.join()
+        assert len(s["a"]) == num
+        held = endpoint.token_ids(s)
+        s += sgl.gen("c", max_tokens=6)
+        s.sync()
+        assert requests_of(scripted, 6) == [list(held)]
+
+    assert program.run(backend=endpoint).error() is None
+
+
+@pytest.mark.parametrize("num_texts", [None, 3])
+@pytest.mark.parametrize("begin", ["text", PROMPT], ids=str)
+@pytest.mark.parametrize("mode", ["gather_variable", "concate_and_append"])
+def test_forks_follow_joins_and_gathered_variables(
+    scripted: ScriptedServer, endpoint: TokenEndpoint, mode: str, begin: Any, num_texts: int | None
+) -> None:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> None:
+        set_prompt(s, begin) if isinstance(begin, tuple) else s.__iadd__(begin)
+        for turn in range(3):
+            outer = s.fork(2)
+            outer += sgl.gen(f"a{turn}", max_tokens=2, n=num_texts)
+            inner = outer[0].fork(3)
+            inner += sgl.gen(f"b{turn}", max_tokens=2, n=num_texts)
+            inner.join(mode)
+            outer[0] += sgl.gen(f"c{turn}", max_tokens=2)
+            outer.join(mode)
+            outer.join(mode)
+            s += sgl.gen(f"d{turn}", max_tokens=2)
+            assert isinstance(s[f"d{turn}"], str)
+            if mode == "gather_variable":
+                assert len(s[f"a{turn}"]) == 2
+                assert [len(texts) for texts in s[f"b{turn}"]] == [3]
+
+    assert program.run(backend=endpoint).error() is None
+
+
+def after_its_program(endpoint: TokenEndpoint) -> Any:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
+        s += "text"
+
+    return program.run(backend=endpoint)
+
+
+def after_a_join(endpoint: TokenEndpoint) -> Any:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
+        s += "text"
+        forks = s.fork(2)
+        forks += sgl.gen("a", max_tokens=2)
+        forks.join()
+        return forks[1]
+
+    return program.run(backend=endpoint).ret_value
+
+
+def after_its_copy(endpoint: TokenEndpoint) -> Any:
+    @sgl.function  # type: ignore[untyped-decorator]
+    def program(s: ProgramState) -> Any:
+        s += "text"
+        with s.copy() as copy:
+            copy += sgl.gen("a", max_tokens=2)
+        return copy
+
+    return program.run(backend=endpoint).ret_value
+
+
+USES: list[Any] = [
+    lambda s: s.__iadd__("more"),
+    lambda s: s.__iadd__(sgl.gen("b", max_tokens=1)),
+    lambda s: s.fork(2),
+    lambda s: s.user("x"),
+]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("end", [after_its_program, after_a_join, after_its_copy])
+def test_a_state_that_has_ended_refuses_expressions_and_can_be_read(
+    endpoint: TokenEndpoint, end: Any, use: Any
+) -> None:
+    """SGLang would wait for ever for the results."""
+    state = end(endpoint)
+    text = state.text()
+    with pytest.raises(RequestRejectedError, match="the state has ended"):
+        use(state)
+    assert state.text() == text
+    assert endpoint.token_ids(state)

@@ -309,18 +309,19 @@ def _asked_fields(candidates: list[int], rows: list[Floats]) -> Json:
 
 
 def _logprob_fields(body: Json, rows: list[Floats], output: tuple[int, ...]) -> Json:
-    k = body["top_logprobs_num"]
+    k = body.get("top_logprobs_num", 0)
+    sampled = [[float(row[t]), t, None] for row, t in zip(rows, output, strict=True)]
     orders = [np.argsort(-row, kind="stable")[:k] for row in rows]
     values = np.array([row[order] for row, order in zip(rows, orders, strict=True)], np.float32)
-    if not body["return_flat_raw_output_top_logprobs"]:
+    if not k:
+        return {"output_token_logprobs": sampled}
+    if not body.get("return_flat_raw_output_top_logprobs"):
         top = [
             [[float(row[t]), int(t), None] for t in o] for row, o in zip(rows, orders, strict=True)
         ]
-        return {"output_top_logprobs": top}
+        return {"output_token_logprobs": sampled, "output_top_logprobs": top}
     return {
-        "output_token_logprobs": [
-            [float(row[t]), t, None] for row, t in zip(rows, output, strict=True)
-        ],
+        "output_token_logprobs": sampled,
         "output_top_logprobs_val_flat_b64": base64.b64encode(values.tobytes()).decode(),
         "output_top_logprobs_idx_flat_b64": base64.b64encode(
             np.array(orders, np.int32).tobytes()

@@ -43,7 +43,7 @@ METHODS: dict[str, Method] = {
 
 
 async def replicas_of(server: DecodingServer) -> Replicas:
-    replicas = Replicas([await TokenClient.connect(server)])
+    replicas = Replicas.of(await TokenClient.connect(server))
     server.num_decoded = 0
     return replicas
 

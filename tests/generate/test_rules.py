@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from eager_sgl import BestFirst, PromptResult, TokenLedger
 from eager_sgl.core import Sequence
-from eager_sgl.generate.growth import grow, partial_of
+from eager_sgl.generate.growth import Limits, grow, partial_of
 from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
@@ -43,7 +44,7 @@ def slow_utility(tree: TokenTree, sequences: Items[Sequence]) -> float:
     return 1.0
 
 
-SLOW = {
+SLOW: dict[str, Callable[[], Any]] = {
     "stop": lambda: replace(SEARCH, stop=slow_stop),
     "priority": lambda: BestFirst(SEARCH.config, priority=SlowPriority()),
     "utility": lambda: replace(SEARCH, bidder=TokenLedger(1000).join(slow_utility)),
@@ -52,10 +53,12 @@ SLOW = {
 
 @pytest.mark.parametrize("role", SLOW)
 def test_a_slow_function_does_not_delay_the_loop(role: str) -> None:
+    method = SLOW[role]()
+
     async def measure() -> tuple[float, float]:
         replicas, loop = await replicas_of(DecodingServer()), asyncio.get_running_loop()
         started = loop.time()
-        task = asyncio.create_task(grow(replicas, (9,), SLOW[role]()))
+        task = asyncio.create_task(grow(replicas, (9,), method))
         delays = []
         while not task.done():
             before = loop.time()
@@ -101,10 +104,13 @@ def test_the_requests_of_a_prompt_whose_observer_raises_are_aborted() -> None:
 
     async def generate() -> PromptResult | None:
         replicas = await replicas_of(server)
+        limits = Limits(stream_interval=2)
         with pytest.raises(RuntimeError, match="no progress") as caught:
-            await grow(replicas, (9,), METHODS["chunk"], observers=[raises])
+            await grow(replicas, (9,), METHODS["parallel"], limits=limits, observers=[raises])
         return partial_of(caught.value)
 
-    in_loop(generate)
+    partial = in_loop(generate)
+    assert partial is not None
+    assert partial.counts.generated == server.num_decoded
     assert server.running == set()
     assert server.aborted

@@ -62,8 +62,14 @@ def begin_with_tokens_and_text(s: ProgramState, endpoint: TokenEndpoint) -> Any:
     s += "12 = 7"
 
 
+def begin_with_roles(s: ProgramState, endpoint: TokenEndpoint) -> Any:
+    s += sgl.user(MESSAGES[0]["content"])
+    s += sgl.assistant_begin()
+
+
 BEGINNINGS = [
     begin_with_text,
+    begin_with_roles,
     begin_with_messages,
     begin_with_token_ids,
     begin_with_a_sequence,

@@ -1,0 +1,144 @@
+"""Streams: their events give the result's sequences, and leaving them ends the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+from eager_sgl import PromptResult
+from eager_sgl.generate.events import (
+    Completed,
+    Event,
+    SequenceOpened,
+    SequenceWithdrawn,
+    TokensAppended,
+    TokensWithdrawn,
+)
+from eager_sgl.generate.growth import Limits, Observer, grow
+from eager_sgl.generate.stream import Stream
+from tests.fakes.decoding import DecodingServer
+from tests.generate.prompts import METHODS, in_loop, replicas_of
+
+Table = dict[int, tuple[tuple[int, ...], str]]
+
+
+async def stream_of(server: DecodingServer, name: str, interval: int = 3) -> Stream:
+    replicas = await replicas_of(server)
+
+    async def generate(observer: Observer) -> PromptResult:
+        limits = Limits(stream_interval=interval)
+        return await grow(replicas, (9,), METHODS[name], limits=limits, observers=[observer])
+
+    async def decode(sequences: Any) -> list[str]:
+        return await replicas.call(lambda client: client.decode(sequences))
+
+    return Stream(generate, decode)
+
+
+def apply(table: Table, event: Event) -> None:
+    match event:
+        case SequenceOpened(sequence, parent, position, num_characters):
+            token_ids, text = table[parent] if parent is not None else ((), "")
+            table[sequence] = token_ids[:position], text[:num_characters]
+        case TokensAppended(sequence, position, new_ids, new_text):
+            token_ids, text = table[sequence]
+            assert position == len(token_ids)
+            table[sequence] = (*token_ids, *new_ids), text + new_text
+        case TokensWithdrawn(sequence, position, num_characters):
+            token_ids, text = table[sequence]
+            table[sequence] = token_ids[:position], text[:num_characters]
+        case SequenceWithdrawn(sequence):
+            del table[sequence]
+
+
+@pytest.mark.parametrize("model", range(4))
+@pytest.mark.parametrize("name", METHODS)
+def test_the_events_give_the_sequences_of_the_result(name: str, model: int) -> None:
+    server = DecodingServer(model, allows_gate=name == "gate")
+
+    async def follow() -> tuple[Table, Event]:
+        table: Table = {}
+        async for event in await stream_of(server, name):
+            apply(table, event)
+        return table, event
+
+    table, last = in_loop(follow)
+    assert isinstance(last, Completed)
+    sequences = last.result.sequences
+    assert [table[i][0] for i in last.sequences] == [s.token_ids for s in sequences]
+    assert len(table) == len(sequences)
+
+
+async def breaking(stream: Stream) -> None:
+    async with stream:
+        async for event in stream:
+            if isinstance(event, TokensAppended):
+                break
+
+
+async def closing(stream: Stream) -> None:
+    await anext(stream)
+    await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def raising(stream: Stream) -> None:
+    async def consume() -> None:
+        async with stream:
+            async for _ in stream:
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        await consume()
+
+
+@pytest.mark.parametrize("name", ["parallel", "chunk", "gate", "best_first"])
+@pytest.mark.parametrize("leave", [breaking, closing, raising])
+def test_leaving_a_stream_ends_its_requests_and_keeps_the_partial(leave: Any, name: str) -> None:
+    server = DecodingServer(allows_gate=name == "gate")
+
+    async def run() -> PromptResult | None:
+        stream = await stream_of(server, name, interval=1)
+        await leave(stream)
+        assert server.running == set()
+        return stream.result
+
+    result = in_loop(run)
+    assert result is not None
+    assert result.stopped == "cancelled"
+    assert result.counts.generated == server.num_decoded
+
+
+def test_a_stream_that_is_dropped_ends_its_requests() -> None:
+    server = DecodingServer()
+
+    async def run() -> None:
+        async for event in await stream_of(server, "parallel", interval=1):
+            if isinstance(event, TokensAppended):
+                break
+        del event
+        gc.collect()
+        await asyncio.sleep(0.2)
+
+    in_loop(run)
+    assert server.running == set()
+
+
+class Deaf(DecodingServer):
+    """Ignores aborts."""
+
+    async def notify(self, path: str, body: Any) -> None: ...
+
+
+def test_closing_a_stream_may_be_cancelled() -> None:
+    async def run() -> None:
+        stream = await stream_of(Deaf(), "parallel", interval=1)
+        await anext(stream)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream.aclose(), 0.02)
+
+    in_loop(run)
