@@ -21,7 +21,6 @@ from tests.faults.subject import API_KEY
 __all__ = ["Server"]
 
 _TIMEOUT = 5.0
-_DECODED = re.compile(r'^sglang:realtime_tokens_total\{[^}]*mode="decode"[^}]*\} (\S+)$', re.M)
 _FINISHED = re.compile(r"^sglang:generation_tokens_total\{[^}]*\} (\S+)$", re.M)
 
 
@@ -30,26 +29,27 @@ class Server:
 
     Args:
         log_path: of its output.
+        api_key: that it requires.
     """
 
-    def __init__(self, log_path: Path) -> None:
-        self._log_path = log_path
+    def __init__(self, log_path: Path, api_key: str = API_KEY) -> None:
+        self._log_path, self._api_key = log_path, api_key
         self._runtime = self._start({})
         self.url = self._runtime.url
 
-    def _start(self, arguments: dict[str, object]) -> EmbeddedRuntime:
-        server_args = {"random_seed": 0, "api_key": API_KEY, "enable_metrics": True, **arguments}
-        return EmbeddedRuntime(REASONER, log_path=self._log_path, server_args=server_args)
+    def _start(self, arguments: dict[str, object], model: Path = REASONER) -> EmbeddedRuntime:
+        own = {"random_seed": 0, "api_key": self._api_key, "enable_metrics": True}
+        return EmbeddedRuntime(model, log_path=self._log_path, server_args=own | arguments)
 
     @property
     def pid(self) -> int:
         """Of the process that is the group of the whole server."""
         return self._runtime.pid
 
-    def restart(self) -> None:
-        """Start it again at its port."""
+    def restart(self, model: Path = REASONER) -> None:
+        """Start it again at its port, perhaps with another model."""
         self._runtime.close()
-        self._runtime = self._start({"port": urlsplit(self.url).port})
+        self._runtime = self._start({"port": urlsplit(self.url).port}, model)
 
     def kill(self) -> None:
         """End all of its processes at once."""
@@ -70,7 +70,7 @@ class Server:
         if answer is None:
             return None
         loads = json.loads(answer)["loads"]
-        return sum(load["num_running_reqs"] + load["num_waiting_reqs"] for load in loads)
+        return sum(int(load["num_running_reqs"] + load["num_waiting_reqs"]) for load in loads)
 
     def num_decoded(self) -> int | None:
         """Tokens of all requests that have ended on it since its start; None without an answer."""
@@ -91,7 +91,7 @@ class Server:
         self._runtime.close()
 
     def _get(self, path: str) -> str | None:
-        headers = {"Authorization": f"Bearer {API_KEY}"}
+        headers = {"Authorization": f"Bearer {self._api_key}"}
         request = urllib.request.Request(self.url + path, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as reply:
