@@ -32,6 +32,8 @@ from tests.faults.work import METHODS, PROMPTS, SAMPLED, Outcome
 NUM_CANCELLED = 20
 NUM_INTERRUPTED = 128
 STOPPED_SECONDS = 30.0
+SECONDS_BEFORE = 1.0
+"""From the start of all prompts to a fault in the middle of their trees."""
 TAKEN_IN_LIMIT = 60.0
 Outcomes = list[tuple[int, Outcome]]
 Scenario = Callable[[Bench], Row]
@@ -62,9 +64,8 @@ def _grown(urls: Sequence[str], row: Row, fault: Fault | None = None, **limits: 
 
 def undisturbed(bench: Bench) -> Row:
     row = Row(bench)
-    began = time.monotonic()
     _grown(row.urls, row)
-    bench.trees, bench.seconds = row.tally.trees, time.monotonic() - began
+    bench.trees, bench.seconds = row.tally.trees, row.seconds
     return row
 
 
@@ -146,7 +147,7 @@ def interrupted(bench: Bench) -> Row:
             asyncio.run(row.before_fault())
             os.kill(os.getpid(), signal.SIGINT)
 
-        threading.Timer(1.0, press).start()
+        threading.Timer(SECONDS_BEFORE, press).start()
         outcome: Outcome
         try:
             outcome = client.generate(PROMPTS[5], FullParallel(SAMPLED, NUM_INTERRUPTED))
@@ -165,7 +166,7 @@ def killed(bench: Bench) -> Row:
     row = Row(bench)
 
     async def fault(client: AsyncClient) -> None:
-        await asyncio.sleep(bench.seconds / 3)
+        await asyncio.sleep(SECONDS_BEFORE)
         await row.before_fault()
         row.servers[0].kill()
 
@@ -180,7 +181,7 @@ def replica_killed(bench: Bench) -> Row:
     async def scenario() -> None:
         async with row.client() as client:
             growing = asyncio.create_task(_mapped(client))
-            await asyncio.sleep(bench.seconds / 3)
+            await asyncio.sleep(SECONDS_BEFORE)
             row.notes.append(f"{await _num_trees(client, victim.url)} trees on it")
             await row.before_fault()
             victim.kill()
@@ -189,7 +190,7 @@ def replica_killed(bench: Bench) -> Row:
             await asyncio.to_thread(victim.restart)
             await _until_taken_in(client, row)
             again = asyncio.create_task(_mapped(client))
-            await asyncio.sleep(bench.seconds / 3)
+            await asyncio.sleep(SECONDS_BEFORE)
             row.notes.append(f"then {await _num_trees(client, victim.url)} trees on it")
             row.tally.add(await again)
 
@@ -219,12 +220,15 @@ def replica_stopped(bench: Bench) -> Row:
     async def scenario() -> None:
         async with row.client() as client:
             growing = asyncio.create_task(_mapped(client))
-            await asyncio.sleep(bench.seconds / 3)
+            await asyncio.sleep(SECONDS_BEFORE)
             row.notes.append(f"{await _num_trees(client, victim.url)} trees on it")
             await row.before_fault()
             with victim.stopped():
-                await asyncio.sleep(STOPPED_SECONDS)
-                row.notes.append(f"{'all' if growing.done() else 'not all'} ended while stopped")
+                began = time.monotonic()
+                await asyncio.wait({growing}, timeout=STOPPED_SECONDS)
+                ended = time.monotonic() - began
+                row.notes.append(f"{'all' if growing.done() else 'not all'} ended in {ended:.1f} s")
+                await asyncio.sleep(STOPPED_SECONDS - ended)
             row.tally.add(await growing)
             await _until_taken_in(client, row)
             row.ends()
@@ -267,7 +271,10 @@ SCENARIOS: dict[str, tuple[str, Scenario]] = {
     "interrupt": ("Ctrl-C", interrupted),
     "replica_kill": ("one of two replicas killed", replica_killed),
     "replica_stop": (f"one of two replicas stopped for {STOPPED_SECONDS:.0f} s", replica_stopped),
-    "cut": ("half of the answers are cut", _proxied(0.5, "broken_stream", max_tokens=2000)),
+    "cut": (
+        "30% of the answers: cut inside a stream",
+        _proxied(0.3, "broken_stream", max_tokens=2000),
+    ),
     **_shares("500", "HTTP 500"),
     **_shares("503", "HTTP 503"),
     **_shares("garbage", "garbage"),

@@ -59,6 +59,7 @@ class Row:
 
     Attributes:
         tally: of the outcomes.
+        seconds: from the fault, or from the start, to the end; the longest.
         decoded: tokens that the servers decoded meanwhile; None where one of them has ended.
         notes: further facts, in words.
     """
@@ -71,7 +72,7 @@ class Row:
         self.decoded: int | None = 0
         self._decoded_before: int | None = None
         self._began = time.monotonic()
-        self._seconds = 0.0
+        self.seconds = 0.0
         self._num_ran, self._num_left = 0, 0
         self._idle_after: float | None = 0.0
 
@@ -98,7 +99,7 @@ class Row:
 
     def ends(self) -> None:
         """The client has returned: nothing of it may run any more."""
-        self._seconds = max(self._seconds, time.monotonic() - self._began)
+        self.seconds = max(self.seconds, time.monotonic() - self._began)
         self._num_left = max(self._num_left, self._running())
         waits = [server.seconds_until_idle(IDLE_LIMIT) for server in self.servers]
         known = [wait for wait in [self._idle_after, *waits] if wait is not None]
@@ -140,7 +141,7 @@ class Row:
             tally.num_counted,
             "–" if self.decoded is None else self.decoded,
             f"{self._num_ran or '–'}, {self._num_left}, {self._running()}",
-            f"{self._seconds:.1f}",
+            f"{self.seconds:.1f}",
             still,
             "; ".join(notes).replace("|", "/"),
         )
