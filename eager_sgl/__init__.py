@@ -51,11 +51,12 @@ from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
 if TYPE_CHECKING:
     from eager_sgl.embedded.runtime import EmbeddedRuntime
     from eager_sgl.engine.client import Prompt
-    from eager_sgl.engine.endpoint import TokenEndpoint, connect
+    from eager_sgl.engine.frontend.endpoint import TokenEndpoint, connect
     from eager_sgl.generate.blocking import BlockingStream, Client
     from eager_sgl.generate.client import AsyncClient
-    from eager_sgl.generate.growth import OnProgress, partial_of
     from eager_sgl.generate.mapping import MapItem
+    from eager_sgl.generate.observers import OnProgress
+    from eager_sgl.generate.results import partial_of
     from eager_sgl.generate.stream import Stream
     from eager_sgl.program import continue_from, eager_generate, set_prompt
     from eager_sgl.states import SequenceStates, append_tokens, fork, read_chunk
@@ -124,17 +125,17 @@ _LAZY = {
     "Client": "eager_sgl.generate.blocking",
     "EmbeddedRuntime": "eager_sgl.embedded.runtime",
     "MapItem": "eager_sgl.generate.mapping",
-    "OnProgress": "eager_sgl.generate.growth",
+    "OnProgress": "eager_sgl.generate.observers",
     "Prompt": "eager_sgl.engine.client",
     "SequenceStates": "eager_sgl.states",
     "Stream": "eager_sgl.generate.stream",
-    "TokenEndpoint": "eager_sgl.engine.endpoint",
+    "TokenEndpoint": "eager_sgl.engine.frontend.endpoint",
     "append_tokens": "eager_sgl.states",
-    "connect": "eager_sgl.engine.endpoint",
+    "connect": "eager_sgl.engine.frontend.endpoint",
     "continue_from": "eager_sgl.program",
     "eager_generate": "eager_sgl.program",
     "fork": "eager_sgl.states",
-    "partial_of": "eager_sgl.generate.growth",
+    "partial_of": "eager_sgl.generate.results",
     "read_chunk": "eager_sgl.states",
     "set_prompt": "eager_sgl.program",
 }

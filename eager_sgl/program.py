@@ -17,9 +17,11 @@ from sglang.lang.interpreter import ProgramState
 from eager_sgl.budget.sequences import Account
 from eager_sgl.core import PromptResult, Sequence
 from eager_sgl.engine.client import Prompt
-from eager_sgl.engine.endpoint import endpoint_of
+from eager_sgl.engine.frontend.endpoint import endpoint_of
 from eager_sgl.engine.loop import run
-from eager_sgl.generate.growth import Limits, OnProgress, grow, progress_of
+from eager_sgl.generate.limits import PromptLimits
+from eager_sgl.generate.observers import OnProgress, progress_of
+from eager_sgl.generate.prompt import grow
 from eager_sgl.methods import Method
 
 __all__ = ["continue_from", "eager_generate", "set_prompt"]
@@ -56,7 +58,7 @@ def eager_generate(
         endpoint.token_ids(s),
         method,
         account=account,
-        limits=Limits(
+        limits=PromptLimits(
             timeout=timeout, max_tokens=max_tokens, stream_interval=0 if on_progress else None
         ),
         observers=[progress_of(on_progress)] if on_progress else [],

@@ -17,12 +17,12 @@ from sglang.lang.interpreter import ProgramState, ProgramStateGroup
 
 from eager_sgl.budget.sequences import Account
 from eager_sgl.core import PromptResult, TopLogprobs
-from eager_sgl.engine.endpoint import endpoint_of
+from eager_sgl.engine.frontend.endpoint import endpoint_of
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import ShapeError
 from eager_sgl.engine.text_answers import LOGPROB_TEMPERATURE, parse_chunk
 from eager_sgl.errors import MalformedAnswerError
-from eager_sgl.generate.growth import OnProgress
+from eager_sgl.generate.observers import OnProgress
 from eager_sgl.methods import Method
 from eager_sgl.program import eager_generate
 

@@ -19,20 +19,19 @@ from typing import TYPE_CHECKING
 
 from eager_sgl import EagerError
 from eager_sgl.engine.addresses import API_KEY_VARIABLE, require_key, require_url
+from evals.config.defaults import GC_THRESHOLD
 from evals.records.files import write_whole
 from evals.throughput.client import time_client, time_small_runs
 from evals.throughput.server import circumstances, connected
 from evals.throughput.shapes import Shape, Throughput, contenders, time_shape
 from evals.throughput.table import print_heads, print_rows, print_throughput
-from evals.throughput.workload import Observer
+from evals.throughput.workload import Stopwatch
 
 if TYPE_CHECKING:
     from eager_sgl import Client
 
 MODEL = Path(__file__).parent / "reasoner" / "model"
 LIVE_BRANCHES = (64, 512, 2048)
-GC_THRESHOLD = 50_000
-"""The collector walks through the tokens of all trees; by default it does so very often."""
 PROMPTS_IN_FLIGHT = (64, 512, 2048)
 QUICK_SHAPES, QUICK_REPEATS = "1x32,8x8", 2
 MODES_HELP = (
@@ -63,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.shapes, options.repeats = QUICK_SHAPES, QUICK_REPEATS
     with connected(
         options.server, options.api_key, options.model, options.server_args, options.output_dir
-    ) as (client, observer):
+    ) as (client, stopwatch):
         rows = []
         print_heads()
-        for row in _time_shapes(options, client, observer):
+        for row in _time_shapes(options, client, stopwatch):
             print_throughput(row)
             rows.append(asdict(row))
         write_whole(options.output_dir / "bench.json", {"rows": rows, **circumstances(client)})
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _time_shapes(
-    options: argparse.Namespace, client: Client, observer: Observer
+    options: argparse.Namespace, client: Client, stopwatch: Stopwatch
 ) -> Iterator[Throughput]:
     ways = contenders(options.monitors.split(","), [int(n) for n in options.chunks.split(",")])
     for mode in options.modes.split(","):
@@ -85,7 +84,7 @@ def _time_shapes(
                 Shape(mode, num_prompts, max_sequences, options.rounds),
                 ways,
                 client,
-                observer,
+                stopwatch,
                 repeats=options.repeats,
                 max_new_tokens=options.max_new_tokens,
             )

@@ -18,15 +18,21 @@ from pathlib import Path
 
 from eager_sgl import EagerConfig, EagerError
 from evals.config import Settings, parse_settings
-from evals.execution.calibrating import EagerRuns, calibrate, write_theta
-from evals.execution.connection import connected
-from evals.execution.endings import BROKEN_OFF, fail, interruption, terminable
-from evals.execution.progress import View, open_view
+from evals.execution.calibrating import EagerRuns, ThetaSearch, calibrate, write_theta
+from evals.execution.connection import Host, hosted
+from evals.execution.endings import (
+    BROKEN_OFF,
+    fail,
+    interruption,
+    run_interruptible,
+    terminable,
+)
+from evals.execution.progress.view import View, open_view
 from evals.records.files import StoreError, reported
 
 __all__ = ["main", "with_last_prompts"]
 
-CHOSEN_HERE = ("--theta", "--methods", "--report-only", "--regrade", "--stage-two")
+CHOSEN_HERE = ("--theta", "--methods", "--report-only", "--regrade", "--replay", "--stage-two")
 DEFAULTS = ("--methods", "eager_init", "--limit", "10", "--output-dir", "runs/calibration")
 
 
@@ -92,11 +98,20 @@ def _calibrate(
     output: Path, target: float, settings: Settings, config: EagerConfig, view: View
 ) -> None:
     log_path, seed = settings.output_dir / "runtime.log", settings.plan.seeds[0]
-    with connected(settings.server, seed, 0, log_path, view) as server:
-        runs = EagerRuns(settings.experiment, config, server.endpoint)
-        chosen = calibrate(runs, config.top_k, target, view)
-        write_theta(output, chosen, settings, config, server.endpoint.profile.model_path)
+    with hosted(settings.server, seed, 0, log_path, view) as host:
+        chosen, model = run_interruptible(_calibrate_on(host, target, settings, config, view))
+    write_theta(output, chosen, settings, config, model)
     view.say(f"θ = {chosen.theta} is closest to {target:g} sequences per prompt; see {output}")
+
+
+async def _calibrate_on(
+    host: Host, target: float, settings: Settings, config: EagerConfig, view: View
+) -> tuple[ThetaSearch, str]:
+    """The chosen θ, and the model as the server names it."""
+    async with host.connected() as server:
+        runs = EagerRuns(settings.experiment, config, server.client)
+        chosen = await calibrate(runs, config.top_k, target, view)
+        return chosen, server.client.profile.model_path
 
 
 if __name__ == "__main__":

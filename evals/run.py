@@ -8,14 +8,15 @@ command continues where an earlier one stopped, and retries the prompts that fai
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 
 from eager_sgl import EagerError
 from evals.config import MismatchError, Settings, parse_settings
+from evals.config.defaults import GC_THRESHOLD
 from evals.execution.endings import (
     BROKEN_OFF,
     FAILED,
@@ -29,8 +30,9 @@ from evals.execution.endings import (
 from evals.execution.evaluation import evaluate
 from evals.execution.methods import METHODS
 from evals.execution.permission import obstacle
-from evals.execution.progress import View, open_view
+from evals.execution.progress.view import View, open_view
 from evals.execution.publishing import regrade_and_publish, report_again
+from evals.execution.replay.folder import replay_folder
 from evals.records.files import RefusedError, StoreError
 from evals.records.folder import RunFolder
 
@@ -39,12 +41,13 @@ __all__ = ["METHODS", "main", "parse_settings"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
+    gc.set_threshold(GC_THRESHOLD)
     settings = parse_settings(arguments, METHODS)
-    # The library raises the error of a worker thread itself; SGLang adds a traceback as a warning.
-    warnings.filterwarnings("ignore", message="Error in stream_executor")
     try:
         if settings.report_only:
             return _report_only(settings)
+        if settings.replay:
+            return _replay(settings)
         if refusal := obstacle(settings.task, may_run_code=settings.may_run_code):
             return fail(refusal, REFUSED)
         if settings.regrade:
@@ -60,6 +63,12 @@ def _report_only(settings: Settings) -> int:
     with open_view(sys.stdout) as view:
         report_again(settings.output_dir, view)
     return 0
+
+
+def _replay(settings: Settings) -> int:
+    with open_view(sys.stdout) as view:
+        failure = replay_folder(settings.output_dir, settings.experiment, view)
+    return fail(failure, FAILED) if failure else 0
 
 
 def _regrade(settings: Settings) -> int:
@@ -79,7 +88,7 @@ def _open_folder(settings: Settings) -> RunFolder:
         settings.stored(),
         experiment.task,
         experiment.samples,
-        model=None if settings.server.url else settings.server.model,
+        model=None if settings.server.urls else settings.server.model,
         set_aside=settings.set_aside,
     )
 

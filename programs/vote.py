@@ -1,4 +1,7 @@
-"""An agent's step: branch, take a majority vote, and continue from a winning sequence."""
+"""Branch, take a majority vote, and continue from a winning sequence.
+
+.venv/bin/python programs/vote.py "make 02 from 03 08 03 18"
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,20 @@ import sglang as sgl
 from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import (
+    EagerConfig,
+    EagerInit,
     Method,
     Prompt,
     PromptResult,
     Sequence,
+    connect,
     continue_from,
     eager_generate,
     set_prompt,
 )
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.search import vote_winner
+from programs._demo import command, final_answer, messages
 
 __all__ = ["Extract", "majority", "tried", "vote"]
 
@@ -57,3 +64,16 @@ def majority(result: PromptResult, extract: Extract) -> tuple[Hashable | None, S
     answers = [extract(sequence.text) for sequence in result.sequences]
     winner = vote_winner(answers)
     return winner, result.sequences[answers.index(winner)]
+
+
+def main() -> None:
+    with command(__doc__, "make 02 from 03 08 03 18") as (url, api_key, questions):
+        endpoint = connect(url, api_key=api_key)
+        method = EagerInit(EagerConfig(threshold=0.5, max_sequences=8))
+        for question in questions:
+            arguments = {"prompt": messages(question), "method": method, "extract": final_answer}
+            print(f"{question}: {vote.run(**arguments, backend=endpoint)['answer']}")
+
+
+if __name__ == "__main__":
+    main()

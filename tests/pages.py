@@ -42,7 +42,7 @@ class Block:
 
     @property
     def needs_server(self) -> bool:
-        return "EmbeddedRuntime(" in self.text or "connect(" in self.text
+        return re.search(r"\b(EmbeddedRuntime|Client|AsyncClient|connect)\(", self.text) is not None
 
     def __str__(self) -> str:
         return f"{self.page}, block {self.number}"

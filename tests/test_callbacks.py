@@ -12,6 +12,7 @@ import pytest
 
 from eager_sgl import (
     BestFirst,
+    Client,
     Consensus,
     EagerError,
     PromptResult,
@@ -27,6 +28,7 @@ from eager_sgl import (
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
+from programs.shared_budget import answer_together
 from programs.vote import tried, vote
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
@@ -279,6 +281,8 @@ def test_an_extractor_is_tried_before_anything_is_sent(extract: Any, message: st
     server.requests.clear()
     with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
         vote.run((9,), BestFirst(SearchConfig()), extract, backend=endpoint)
+    with pytest.raises(ValueError, match=f"extract '.*' .*{message}"):
+        answer_together([(9,)], BestFirst(SearchConfig()), extract, 9, Client("http://nobody"))
     assert server.requests == []
     assert tried(len)("four") == 4
 

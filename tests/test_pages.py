@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import eager_sgl
-from eager_sgl import EagerConfig, SamplingConfig, SearchConfig
-from eager_sgl.core import BranchPoint, PromptResult, TokenCounts
+from eager_sgl import AsyncClient, Client, EagerConfig, MapItem, SamplingConfig, SearchConfig
+from eager_sgl.core import BranchPoint, FinishReason, PromptResult, Sequence, Stopped, TokenCounts
+from eager_sgl.generate import events
 from eager_sgl.search.priorities import PRIORITIES
 from evals.config.bidding import BIDS
 from evals.config.presets import PRESETS
@@ -185,12 +186,50 @@ def test_documented_signatures_are_the_real_ones() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [EagerConfig, SamplingConfig, SearchConfig, PromptResult, TokenCounts, BranchPoint],
+    [
+        EagerConfig,
+        SamplingConfig,
+        SearchConfig,
+        PromptResult,
+        Sequence,
+        TokenCounts,
+        BranchPoint,
+        MapItem,
+    ],
 )
 def test_every_field_of_a_public_class_is_documented(kind: Any) -> None:
     text = page("docs/programs.md").text
     missing = [field.name for field in fields(kind) if f"`{field.name}`" not in text]
     assert not missing
+
+
+@pytest.mark.parametrize("client", [AsyncClient, Client])
+def test_the_methods_of_clients_are_documented_with_their_arguments(client: type) -> None:
+    """All but those that a context manager calls."""
+    code = page("docs/programs.md").inline
+    for name, member in inspect.getmembers(client, inspect.isroutine):
+        if name.startswith("_") or name in {"close", "aclose", "replicas"}:
+            continue
+        parameters = list(inspect.signature(member).parameters.values())[1:]
+        given = [parameter.name for parameter in parameters]
+        options = [p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters]
+        if any(options):
+            given.insert(options.index(True), "*")
+        assert f"{name}({', '.join(given)})" in code
+
+
+@pytest.mark.parametrize("name", [name for name in events.__all__ if name != "Event"])
+def test_every_event_is_documented_with_its_fields(name: str) -> None:
+    (row,) = (
+        line for line in page("docs/programs.md").text.splitlines() if f"| `{name}` |" in line
+    )
+    named = re.findall(r"`(\w+)`", row)
+    assert not [field.name for field in fields(getattr(events, name)) if field.name not in named]
+
+
+@pytest.mark.parametrize("value", [*get_args(FinishReason), *get_args(Stopped)])
+def test_every_reason_of_an_end_is_documented(value: str) -> None:
+    assert f'"{value}"' in page("docs/programs.md").inline
 
 
 def test_the_changelog_keeps_its_form() -> None:

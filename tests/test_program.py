@@ -17,7 +17,7 @@ from eager_sgl import (
     set_prompt,
 )
 from eager_sgl.errors import RequestRejectedError
-from eager_sgl.generate.growth import progress_of
+from eager_sgl.generate.observers import progress_of
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.runs import config_of
 from tests.fakes.scripted import ScriptedServer

@@ -4,14 +4,15 @@ Low to high:
     addresses, limits      URL, API key, timeouts and retries, as users and commands configure them
     checks, shapes         validation of requests before they are sent, and of answers
     protocol, text_answers SGLang's JSON formats; no dictionary of a server passes them unchecked
-    connections, faults    the HTTP connections of a process; the errors of a request
-    transport              `Transport`: requests with timeouts and retries
+    loop                   the event loop of the synchronous faces
+    connections, faults    the HTTP connections of an event loop; the errors of a request
+    transport              `Transport`: requests with timeouts (`clock`) and retries
     gate                   the entropy gate: branch points that the server reports
-    requests, probe        `Request`, `RequestHandle`; `ServerProfile`
-    client                 `TokenClient`: tokens, texts and facts of a model, without a frontend
-    states, workers        token ids of a program's state; errors of its worker thread
-    interpreter, endpoint  SGLang programs on a token client: `TokenEndpoint`, `connect`
+    requests, probe        `Request`, `RequestHandle`; `ServerProfile` (`seeds` probes a part of it)
+    client                 `TokenClient`: tokens, texts and facts of a model (`pace`: its speed)
+    replicas               `Replicas`: the servers of one client, which share its trees
+    frontend               SGLang programs on a token client: `TokenEndpoint`, `connect`
 
-The executor and programs use `endpoint`, `client`, `requests` and `gate.parameters`; commands use
-`addresses` and `limits`, whose import costs nothing. Nothing here knows trees or searches.
+Trees use `replicas`, `client`, `requests` and `gate.parameters`; commands use `addresses` and
+`limits`, whose import costs nothing. Nothing here knows trees or searches.
 """

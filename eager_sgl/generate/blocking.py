@@ -16,8 +16,8 @@ from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.transport import Transport
 from eager_sgl.generate.client import STREAM_INTERVAL, AsyncClient
 from eager_sgl.generate.events import Event
-from eager_sgl.generate.growth import OnProgress
 from eager_sgl.generate.mapping import Budget, MapItem
+from eager_sgl.generate.observers import OnProgress
 from eager_sgl.generate.stream import Stream
 from eager_sgl.methods import Method
 from eager_sgl.search.utility import Utility
@@ -88,6 +88,10 @@ class Client:
     def profile(self) -> ServerProfile:
         """Facts about the servers and their model, once the client is connected."""
         return self._client.profile
+
+    def is_answering(self) -> bool:
+        """Whether a server is up: one request to each, with a short timeout."""
+        return run(self._client.is_answering())
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt."""

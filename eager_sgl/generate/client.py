@@ -17,8 +17,10 @@ from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.replicas import Replicas
 from eager_sgl.engine.transport import Transport
-from eager_sgl.generate.growth import Limits, Observer, OnProgress, grow, progress_of
+from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.mapping import Budget, MapItem, map_prompts, methods_of
+from eager_sgl.generate.observers import Observer, OnProgress, progress_of
+from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.resuming import resume
 from eager_sgl.generate.stream import Stream
 from eager_sgl.methods import Method
@@ -87,7 +89,7 @@ class AsyncClient:
             )
             for url in urls
         ]
-        self._limits = Limits(timeout=timeout)
+        self._limits = PromptLimits(timeout=timeout)
         self._chat_options = chat_options
         self._connecting = asyncio.Lock()
         self._replicas: Replicas | None = None
@@ -131,6 +133,11 @@ class AsyncClient:
             raise RuntimeError("the client is not connected; enter its context first")
         return self._replicas.profile
 
+    async def is_answering(self) -> bool:
+        """Whether a server is up: one request to each, with a short timeout."""
+        states = (transport.is_answering() for transport in self.transports)
+        return any(await asyncio.gather(*states))
+
     async def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt; see `TokenClient.encode`."""
         replicas = await self.replicas()
@@ -154,8 +161,6 @@ class AsyncClient:
         """The sequences of a prompt.
 
         Args:
-            prompt: plain text, chat messages, or token ids.
-            method: an `EagerInit`, for example.
             account: this prompt's part of a ledger; what is left of it caps M, and what is used is
                 committed.
             timeout: seconds that the prompt may take; the client's if None.
@@ -185,9 +190,9 @@ class AsyncClient:
 
     def _limits_of(
         self, timeout: float | None, max_tokens: int | None, interval: int | None
-    ) -> Limits:
+    ) -> PromptLimits:
         seconds = self._limits.timeout if timeout is None else timeout
-        return Limits(timeout=seconds, max_tokens=max_tokens, stream_interval=interval)
+        return PromptLimits(timeout=seconds, max_tokens=max_tokens, stream_interval=interval)
 
     def stream(
         self,
@@ -280,9 +285,7 @@ class AsyncClient:
             num_sequences: maximum number of branches to take.
             sampling: how the new sequences continue; they do not branch again.
             threshold: lowest entropy in nats of a branch to take.
-            reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
-            seed: of the draws, where the servers honour it.
-            on_progress: called with the cost.
+            reasoning_end, seed, on_progress: as of `FullParallel` and `generate`.
 
         Returns:
             The new sequences; their parents are indices in `result`, and the counts do not contain
@@ -290,7 +293,6 @@ class AsyncClient:
 
         Raises:
             ValueError: an argument is outside its range, or `result` is of another model.
-            ServerError: as of `generate`.
         """
         return await resume(
             await self.replicas(),

@@ -92,37 +92,57 @@ async def map_prompts(
         ledger: of sequences; prompts take what they may still use from it.
         concurrency: number of prompts that run at the same time.
     """
-    ended: asyncio.Queue[MapItem] = asyncio.Queue()
-    running: set[asyncio.Task[None]] = set()
-    free = asyncio.Semaphore(concurrency)
-    shares = None if ledger is None else _Shares(ledger, len(prompts))
-
-    async def run(index: int) -> None:
-        prompt, method = prompts[index], methods[index]
-        try:
-            with shares.take(method) if shares else nullcontext() as account:
-                outcome: PromptResult | Exception = await generate(prompt, method, account)
-        except Exception as error:
-            outcome = error
-        free.release()
-        ended.put_nowait(MapItem(index, prompt, outcome))
-
-    async def start_all() -> None:
-        for index in range(len(prompts)):
-            await free.acquire()
-            task = asyncio.create_task(run(index))
-            running.add(task)
-            task.add_done_callback(running.discard)
-
-    starting = asyncio.create_task(start_all())
+    mapping = _Mapping(prompts, methods, generate, ledger, concurrency)
+    starting = asyncio.create_task(mapping.start_all())
     try:
         for _ in prompts:
-            yield await ended.get()
+            yield await mapping.ended.get()
     finally:
-        unfinished = [starting, *running]
+        unfinished = [starting, *mapping.running]
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
+
+
+class _Mapping:
+    """The prompts of a `map`, while they run.
+
+    Attributes:
+        ended: prompts in the order in which they ended.
+        running: a task per prompt.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        methods: Sequence[Method],
+        generate: Generate,
+        ledger: Ledger | None,
+        concurrency: int,
+    ) -> None:
+        self.ended: asyncio.Queue[MapItem] = asyncio.Queue()
+        self.running: set[asyncio.Task[None]] = set()
+        self._prompts, self._methods, self._generate = prompts, methods, generate
+        self._shares = None if ledger is None else _Shares(ledger, len(prompts))
+        self._free = asyncio.Semaphore(concurrency)
+
+    async def start_all(self) -> None:
+        """Start every prompt as soon as fewer than `concurrency` run."""
+        for index in range(len(self._prompts)):
+            await self._free.acquire()
+            task = asyncio.create_task(self._run(index))
+            self.running.add(task)
+            task.add_done_callback(self.running.discard)
+
+    async def _run(self, index: int) -> None:
+        prompt, method = self._prompts[index], self._methods[index]
+        try:
+            with self._shares.take(method) if self._shares else nullcontext() as account:
+                outcome: PromptResult | Exception = await self._generate(prompt, method, account)
+        except Exception as error:
+            outcome = error
+        self._free.release()
+        self.ended.put_nowait(MapItem(index, prompt, outcome))
 
 
 class _Shares:

@@ -9,7 +9,10 @@ from eager_sgl.config import SamplingConfig, require, require_whole
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.generate.growth import UNLIMITED, Growth, Limits, Observer, finished, planted
+from eager_sgl.generate.growth import Growth, planted
+from eager_sgl.generate.limits import UNLIMITED, PromptLimits
+from eager_sgl.generate.observers import Observer
+from eager_sgl.generate.results import finished
 from eager_sgl.methods import FullParallel
 from eager_sgl.schedule import FixedSchedule, Leaf
 
@@ -26,7 +29,7 @@ async def resume(
     threshold: float,
     reasoning_end: str | None,
     seed: int | None = None,
-    limits: Limits = UNLIMITED,
+    limits: PromptLimits = UNLIMITED,
     observers: Sequence[Observer] = (),
 ) -> PromptResult:
     """The new sequences; see `AsyncClient.resume`."""

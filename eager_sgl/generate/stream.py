@@ -10,8 +10,9 @@ from typing import Self
 
 from eager_sgl.core import PromptResult, TokenCounts
 from eager_sgl.generate.events import Completed, CostChanged, Event
-from eager_sgl.generate.growth import Observer, partial_of
 from eager_sgl.generate.narration import Narrator
+from eager_sgl.generate.observers import Observer
+from eager_sgl.generate.results import partial_of
 from eager_sgl.generate.text import Decode, Detokenizer
 from eager_sgl.schedule import Decision
 

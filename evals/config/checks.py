@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from eager_sgl import RULES, Reallocation
 from eager_sgl.engine.addresses import require_key, require_seconds, require_url
+from evals.config.readers import read_servers
 from evals.config.stopping import NO_STOP
 from evals.records.plan import SEARCHES, STAGE_ONE
 from evals.tasks import Task
@@ -21,11 +22,13 @@ __all__ = [
     "require_search",
     "require_servers",
     "require_shared_budget",
+    "require_single_mode",
 ]
 
 NEEDS_LABELS = "eager"
 MAX_WHOLE = 2**31 - 1
 MAX_TRIES = 1000
+STARTING_NOTHING = ("regrade", "report_only", "replay")
 
 
 def require_amounts(options: argparse.Namespace) -> None:
@@ -41,6 +44,15 @@ def require_amounts(options: argparse.Namespace) -> None:
             require_range(name, value, -MAX_WHOLE)
 
 
+def require_single_mode(options: argparse.Namespace) -> None:
+    """At most one option that starts nothing."""
+    given = [name for name in STARTING_NOTHING if getattr(options, name)]
+    if len(given) > 1:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        also = "; --regrade reports too" if given == ["regrade", "report_only"] else ""
+        raise ValueError(f"{names} are mutually exclusive{also}")
+
+
 def require_range(name: str, value: int, min_value: int = 0) -> None:
     """Whole numbers become 32 bits on the server.
 
@@ -52,19 +64,23 @@ def require_range(name: str, value: int, min_value: int = 0) -> None:
 
 
 def require_servers(options: argparse.Namespace) -> None:
-    """The server, the model, the key and the router fit together."""
+    """The servers, the model, the key and the router fit together."""
     if options.server and options.model:
         raise ValueError(
             "--model and --server are mutually exclusive: an existing server has its model"
         )
-    if options.server:
-        require_url(options.server)
-        if options.api_key:
-            require_key(options.api_key)
+    urls = read_servers(options.server)
+    if urls and options.api_key:
+        require_key(options.api_key)
     if options.router:
         require_url(options.router)
-        if not options.server:
+        if not urls:
             raise ValueError("--router needs --server, the URL of one of its replicas")
+        if len(urls) > 1:
+            raise ValueError(
+                f"--router passes requests on to its replicas, and --server is {options.server}; "
+                "give one of them, or all without --router"
+            )
 
 
 def require_labels(methods: Sequence[str], task: Task) -> None:

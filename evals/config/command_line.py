@@ -71,6 +71,12 @@ RUN = (
         bool,
     ),
     Option(
+        "--replay",
+        "let the schedules of the run in the output folder decide again on its recorded tokens, "
+        "and compare; start nothing",
+        bool,
+    ),
+    Option(
         "--seeds",
         f"comma-separated repeats of everything {SHOWN}; the first chooses the prompts and seeds "
         "the embedded server; the sampling of a server given by --server cannot be seeded",
@@ -203,7 +209,11 @@ SEARCHING = (
 )
 
 SERVER = (
-    Option("--server", "URL of a running SGLang server (default: start one)"),
+    Option(
+        "--server",
+        "URL of a running SGLang server, or of several of the same model with commas: each prompt "
+        "runs on one of them, and on another if that fails (default: start one)",
+    ),
     Option(
         "--router",
         "URL of SGLang's router before several replicas of the model, one of which is --server",

@@ -10,12 +10,16 @@ from typing import TypeVar
 
 from eager_sgl import EagerConfig
 from evals.config.presets import DEFAULT_THRESHOLD, Preset, find_preset, preset_for
-from evals.config.readers import read_object
+from evals.config.readers import read_object, read_servers
 from evals.records.files import StoreError
 from evals.records.header import read_header
 from evals.tasks import Task
 
-__all__ = ["NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
+__all__ = ["GC_THRESHOLD", "NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
+
+GC_THRESHOLD = 50_000
+"""Of `gc.set_threshold`: the collector walks through the tokens of all trees, by default so often
+that it costs a third of the client's time at 2,048 prompts."""
 
 NO_REASONING = "none"
 GIVEN, OF_PRESET, OF_TASK, BY_DEFAULT = "given", "preset", "task", "default"
@@ -121,22 +125,30 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
     if not options.server:
         return str(options.model or bundled)
     if not options.report_only:
-        model = _ask(options.server, options.api_key)
-        if model is not None:
-            return model
+        for url in read_servers(options.server):
+            model = _ask(url, options.api_key)
+            if model is not None:
+                return model
     try:
         return read_header(folder).model
     except StoreError:
         return None
 
 
-def _ask(server: str, api_key: str | None) -> str | None:
+def _ask(url: str, api_key: str | None) -> str | None:
     """The model of a server; None if there is no answer, which is an error later if it matters."""
     from eager_sgl import ServerError
-    from eager_sgl.engine import limits, probe
+    from eager_sgl.engine import limits, loop, probe
     from eager_sgl.engine.transport import Transport
 
+    async def ask() -> str:
+        transport = Transport(url, api_key=api_key)
+        try:
+            return await probe.served_model(transport, limits.ONCE)
+        finally:
+            await transport.aclose()
+
     try:
-        return probe.served_model(Transport(server, api_key=api_key), limits.ONCE)
+        return loop.run(ask())
     except (ServerError, ValueError):
         return None

@@ -22,6 +22,7 @@ from evals.config.checks import (
     require_search,
     require_servers,
     require_shared_budget,
+    require_single_mode,
 )
 from evals.config.command_line import EAGER, FIRST_TASK, QUICKSTART, SEARCH
 from evals.config.defaults import NO_REASONING, Choices, choose_values, served_model
@@ -31,6 +32,7 @@ from evals.config.readers import (
     read_names,
     read_priority,
     read_quantile,
+    read_servers,
     read_thresholds,
     read_values,
     read_verifier,
@@ -67,9 +69,12 @@ def parse_settings(arguments: Sequence[str] | None, methods: Sequence[str]) -> S
 
 def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Settings:
     options.api_key = options.api_key or os.environ.get(API_KEY_VARIABLE)
+    require_single_mode(options)
     require_servers(options)
     require_amounts(options)
     folder = options.output_dir or QUICKSTART
+    if options.regrade or options.replay:
+        options.server = None
     if options.regrade:
         _take_from_run(options, folder)
     task = find_task(options.task or FIRST_TASK, options.dataset)
@@ -98,15 +103,12 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         set_aside=options.output_dir is None,
         report_only=options.report_only,
         regrade=options.regrade,
+        replay=options.replay,
     )
 
 
 def _take_from_run(options: argparse.Namespace, folder: Path) -> None:
-    """Judging again takes options that are not given from the run, and asks no server."""
-    if options.report_only:
-        raise ValueError(
-            "--regrade and --report-only are mutually exclusive; --regrade reports too"
-        )
+    """Judging again takes options that are not given from the run."""
     try:
         config = read_header(folder).config
     except StoreError as error:
@@ -115,14 +117,13 @@ def _take_from_run(options: argparse.Namespace, folder: Path) -> None:
         options.task, copy = config.task, config.dataset_copy
         if options.dataset is None and not config.task.endswith(PROMPT_FILE) and copy:
             options.dataset = Path(copy)
-    options.server = None
     if options.reasoning_end is None:
         options.reasoning_end = config.eager.reasoning_end or NO_REASONING
 
 
 def _server(options: argparse.Namespace, model: str, choices: Choices) -> ServerSettings:
     return ServerSettings(
-        url=options.server,
+        urls=read_servers(options.server),
         router=options.router,
         model=options.model or model,
         api_key=options.api_key,
@@ -133,7 +134,7 @@ def _server(options: argparse.Namespace, model: str, choices: Choices) -> Server
 
 
 def _generates(options: argparse.Namespace) -> bool:
-    return not (options.report_only or options.regrade)
+    return not (options.report_only or options.regrade or options.replay)
 
 
 def _samples(
@@ -169,7 +170,7 @@ def _require_calibrated(
     calibration: Calibration, base: EagerConfig, server: ServerSettings
 ) -> None:
     calibration.check_config(base)
-    if not server.url:
+    if not server.urls:
         calibration.check_model(server.model)
 
 

@@ -21,7 +21,7 @@ EXIT_CODES = (
     "before, a full disk); 2, the command line or the output folder was refused; 3, some prompts "
     "failed, all others have finished; 130 and 143, interrupted by ctrl-C or SIGTERM. After 3, 130 "
     "and 143, and after 1 once its cause is gone, the same command continues the run and retries "
-    "the prompts that failed."
+    "the prompts that failed. With --replay 3 means that some results do not agree."
 )
 
 

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,11 @@ class Experiment:
     quantile: float | None
     concurrency: int
 
+    @cached_property
+    def order(self) -> Mapping[str, int]:
+        """Number of samples before each one, by id."""
+        return {sample.id: index for index, sample in enumerate(self.samples)}
+
     def config(self, cell: Cell) -> EagerConfig:
         """EAGer-init in one cell; without a fixed θ it keeps the base's."""
         threshold = self.base.threshold if cell.threshold is None else cell.threshold
@@ -100,11 +106,11 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """The server of a run, and how it is talked to.
+    """The servers of a run, and how requests are sent to them.
 
     Attributes:
-        url: of an existing server; None starts one.
-        router: URL of the router before several servers, of which `url` is one.
+        urls: of existing servers of the same model; without any, one is started.
+        router: URL of the router before several servers, of which the only URL is one.
         model: of the server that is started: a folder or a hub id.
         api_key: never written anywhere.
         request_timeout: seconds in total for one request.
@@ -112,7 +118,7 @@ class ServerSettings:
         chat_options: how the server renders chat messages.
     """
 
-    url: str | None
+    urls: tuple[str, ...]
     router: str | None
     model: str
     api_key: str | None
@@ -139,6 +145,7 @@ class Settings:
             renamed, not refused.
         report_only: whether only to report on the results in the output folder.
         regrade: whether only to judge the results in the output folder again.
+        replay: whether only to decide again on the results in the output folder.
     """
 
     experiment: Experiment
@@ -153,6 +160,7 @@ class Settings:
     set_aside: bool
     report_only: bool
     regrade: bool
+    replay: bool
 
     @property
     def task(self) -> Task:
@@ -198,7 +206,7 @@ class Settings:
             calibration=asdict(self.calibration) if self.calibration else None,
             adaptive_quantile=experiment.quantile,
             concurrency=experiment.concurrency,
-            server=self.server.url,
+            server=",".join(self.server.urls) or None,
         )
 
     def _search(self) -> SearchFields:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
-from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl import EagerConfig, EagerError, EagerInit, PromptResult, TokenEndpoint
+from eager_sgl import EagerConfig, EagerError, EagerInit, PromptResult
 from evals.config import Calibration, Experiment, Settings
 from evals.config.calibration import SCHEMA
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.records.files import write_whole
 from evals.records.identity import weights_digest
+
+if TYPE_CHECKING:
+    from eager_sgl import AsyncClient
 
 __all__ = ["EagerRuns", "ThetaSearch", "ThetaTrial", "calibrate", "choose_theta", "write_theta"]
 
@@ -64,8 +68,8 @@ class ThetaSearch:
     trials: Sequence[ThetaTrial]
 
 
-def choose_theta(
-    run: Callable[[float], ThetaTrial], low: float, high: float, target: float
+async def choose_theta(
+    run: Callable[[float], Awaitable[ThetaTrial]], low: float, high: float, target: float
 ) -> tuple[float, list[ThetaTrial]]:
     """Halve an interval towards a mean number of sequences; the best θ tried, and all trials.
 
@@ -76,7 +80,7 @@ def choose_theta(
     """
     trials: list[ThetaTrial] = []
     for _ in range(NUM_TRIALS):
-        trials.append(run((low + high) / 2))
+        trials.append(await run((low + high) / 2))
         if trials[-1].mean_sequences > target:
             low = trials[-1].theta
         else:
@@ -88,26 +92,23 @@ def choose_theta(
 class EagerRuns:
     """EAGer-init on all prompts at once, at any θ."""
 
-    def __init__(
-        self, experiment: Experiment, config: EagerConfig, endpoint: TokenEndpoint
-    ) -> None:
+    def __init__(self, experiment: Experiment, config: EagerConfig, client: AsyncClient) -> None:
         self._experiment = experiment
         # The gate gives no entropies below θ.
         self._config = replace(config, monitor="chunk")
-        self._endpoint = endpoint
+        self._client = client
 
-    def entropies(self) -> NDArray[np.float64]:
+    async def entropies(self) -> NDArray[np.float64]:
         """Of every monitored step of one sequence per prompt, in nats."""
         # A second slot keeps the prompt monitored; nothing but a uniform step could take it.
         unbranched = replace(self._config, max_sequences=2, threshold=math.log(self._config.top_k))
-        steps = np.concatenate(
-            [np.array(result.sequences[0].entropies) for result in self._run(unbranched)]
-        )
+        results = await self._run(unbranched)
+        steps = np.concatenate([np.array(result.sequences[0].entropies) for result in results])
         return np.asarray(steps[~np.isnan(steps)])
 
-    def trial(self, theta: float) -> ThetaTrial:
+    async def trial(self, theta: float) -> ThetaTrial:
         """The number of sequences at one θ."""
-        results = self._run(replace(self._config, threshold=theta))
+        results = await self._run(replace(self._config, threshold=theta))
         counts = np.array([len(result.sequences) for result in results])
         return ThetaTrial(
             theta=theta,
@@ -116,21 +117,22 @@ class EagerRuns:
             share_saturated=float((counts == self._config.max_sequences).mean()),
         )
 
-    def _run(self, config: EagerConfig) -> list[PromptResult]:
-        from eager_sgl import generate_all
-
+    async def _run(self, config: EagerConfig) -> list[PromptResult]:
+        """The results of all prompts, in the order in which they have finished."""
         prompts = [sample.prompt for sample in self._experiment.samples]
-        methods = repeat(EagerInit(config))
-        return generate_all(prompts, methods, self._endpoint, self._experiment.concurrency)
+        concurrency = self._experiment.concurrency
+        items = self._client.map(prompts, EagerInit(config), concurrency=concurrency)
+        async with aclosing(items):
+            return [item.result async for item in items]
 
 
-def calibrate(runs: EagerRuns, top_k: int, target: float, view: View) -> ThetaSearch:
+async def calibrate(runs: EagerRuns, top_k: int, target: float, view: View) -> ThetaSearch:
     """Try θ between the 90th percentile of the entropies and their maximum.
 
     Raises:
         EagerError: the entropies are too low for any step to branch.
     """
-    entropies = runs.entropies()
+    entropies = await runs.entropies()
     quantiles = {str(q): float(np.quantile(entropies, q)) for q in QUANTILES}
     view.say(f"{entropies.size:,} steps; quantiles of their entropy in nats:")
     view.say("  " + "  ".join(f"{q}: {entropy:.3f}" for q, entropy in quantiles.items()))
@@ -138,12 +140,12 @@ def calibrate(runs: EagerRuns, top_k: int, target: float, view: View) -> ThetaSe
     if bound < MIN_THETA:
         raise EagerError(f"no step has an entropy of {MIN_THETA} nats, so that nothing branches")
 
-    def run(theta: float) -> ThetaTrial:
-        trial = runs.trial(theta)
+    async def run(theta: float) -> ThetaTrial:
+        trial = await runs.trial(theta)
         view.say(str(trial))
         return trial
 
-    theta, trials = choose_theta(run, quantiles["0.9"], bound, target)
+    theta, trials = await choose_theta(run, quantiles["0.9"], bound, target)
     return ThetaSearch(theta, target, quantiles, trials)
 
 

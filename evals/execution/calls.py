@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -16,7 +16,7 @@ from evals.records.record import PromptRecord
 from evals.tasks import Sample
 
 if TYPE_CHECKING:
-    from eager_sgl import OnProgress, TokenEndpoint
+    from eager_sgl import AsyncClient, OnProgress
 
 __all__ = ["FIRST_STAGES", "SECOND_STAGES", "Call"]
 
@@ -31,34 +31,26 @@ class Call:
         on_progress: called with the cost so far.
     """
 
-    endpoint: TokenEndpoint
+    client: AsyncClient
     sample: Sample
     method: Method
     account: Account
     on_progress: OnProgress
 
 
-def _generate(call: Call) -> PromptResult:
-    from eager_sgl import generate
-
-    state = generate.run(
-        prompt=call.sample.prompt,
-        method=call.method,
-        account=call.account,
-        on_progress=call.on_progress,
-        backend=call.endpoint,
+async def _generate(call: Call) -> PromptResult:
+    return await call.client.generate(
+        call.sample.prompt, call.method, account=call.account, on_progress=call.on_progress
     )
-    result: PromptResult = state.ret_value
-    return result
 
 
-FIRST_STAGES: dict[str, Callable[[Call], PromptResult]] = dict.fromkeys(
+FIRST_STAGES: dict[str, Callable[[Call], Awaitable[PromptResult]]] = dict.fromkeys(
     (PARALLEL, STAGE_ONE, *SEARCHES), _generate
 )
-"""By method, the function that generates from the prompt; it is called from several threads."""
+"""By method, the function that generates from the prompt."""
 
 
-def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
+async def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
     """From the prompt at the first θ, then at the next ones while extra sequences are left."""
     results: list[PromptResult] = []
     offset = len(first.sequences)
@@ -70,7 +62,7 @@ def _restart(call: Call, first: PromptRecord, thresholds: Items[float]) -> Promp
         # With the seed of an earlier try its first chain would be drawn again.
         seed = None if call.method.seed is None else derived_seed(call.method.seed, len(results))
         method = EagerInit(config, seed=seed)
-        result = FIRST_STAGES[STAGE_ONE](replace(call, method=method))
+        result = await FIRST_STAGES[STAGE_ONE](replace(call, method=method))
         results.append(_shifted(result, offset))
         offset += len(result.sequences)
     return replace(
@@ -89,20 +81,17 @@ def _shifted(result: PromptResult, offset: int) -> PromptResult:
     return replace(result, sequences=tuple(shifted))
 
 
-def _resume(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
-    from eager_sgl import resume
-
-    state = resume.run(
-        prompt=call.sample.prompt,
-        result=first.to_result(),
-        num_sequences=call.method.max_sequences,
-        sampling=call.method.sampling,
+async def _resume(call: Call, first: PromptRecord, thresholds: Items[float]) -> PromptResult:
+    result = await call.client.resume(
+        call.sample.prompt,
+        first.to_result(),
+        call.method.max_sequences,
+        call.method.sampling,
         threshold=thresholds[-1],
-        on_progress=call.on_progress,
         reasoning_end=call.method.reasoning_end,
-        backend=call.endpoint,
+        seed=call.method.seed,
+        on_progress=call.on_progress,
     )
-    result: PromptResult = state.ret_value
     call.account.commit(len(result.sequences))
     return result
 

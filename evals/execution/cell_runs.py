@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eager_sgl import Ledger, TokenCounts
 from evals.analysis.judged import is_solved
-from evals.execution.meter import Meter
+from evals.execution.progress.meter import Meter
 from evals.records.plan import Cell
 from evals.records.record import PromptRecord
 from evals.tasks import Sample
@@ -19,16 +19,19 @@ class CellRun:
 
     The sequences of a failed prompt stay reserved for it, until another session retries it.
 
+    Args:
+        max_length: length limit of a sequence in tokens.
+
     Attributes:
         records: results, by sample id.
         failed: ids of the prompts that failed in this session.
     """
 
-    def __init__(self, cell: Cell, label: str, samples: Sequence[Sample]) -> None:
+    def __init__(self, cell: Cell, label: str, samples: Sequence[Sample], max_length: int) -> None:
         self.cell = cell
         self.label = label
         self.ledger = Ledger(cell.max_sequences * len(samples))
-        self.meter = Meter(label, len(samples), self.ledger)
+        self.meter = Meter(label, len(samples), self.ledger, max_length)
         self.records: dict[str, PromptRecord] = {}
         self.failed: set[str] = set()
         self._num_kept = self._num_spent_on_failed = 0
@@ -81,8 +84,8 @@ class FollowerRun(CellRun):
         begun: ids of the prompts whose second stage has begun, or is empty.
     """
 
-    def __init__(self, cell: Cell, label: str, samples: Sequence[Sample]) -> None:
-        super().__init__(cell, label, samples)
+    def __init__(self, cell: Cell, label: str, samples: Sequence[Sample], max_length: int) -> None:
+        super().__init__(cell, label, samples, max_length)
         self._awaited = {s.id: self.ledger.reserve(cell.max_sequences) for s in samples}
         self.begun: set[str] = set()
 

@@ -1,17 +1,15 @@
-"""The server of a run: connected or started, and checked while the run lasts."""
+"""The servers of a run: given or started, connected, and checked while the run lasts."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import importlib
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eager_sgl import ServerError
+from eager_sgl import EagerConfig, ServerError
 from eager_sgl.errors import (
     AuthenticationError,
     RequestRejectedError,
@@ -19,13 +17,14 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 from evals.config import ServerSettings
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.tasks import Sample
 
 if TYPE_CHECKING:
-    from eager_sgl import TokenEndpoint
+    from eager_sgl import AsyncClient
+    from eager_sgl.engine.client import TokenClient
 
-__all__ = ["Server", "connected", "find_unfit"]
+__all__ = ["Host", "Server", "find_unfit", "hosted"]
 
 SESSION_STRIDE = 7919
 NUM_TOKENISING = 16
@@ -33,103 +32,138 @@ NUM_TOKENISING = 16
 
 @dataclass(frozen=True)
 class Server:
-    """A server that prompts are run on.
+    """The connected server that prompts are run on, or several of the same model.
 
     Attributes:
-        endpoint: sends the requests.
+        client: sends the requests.
+        urls: of the servers.
         check: raises RuntimeStoppedError once a process of a server that this run started has died.
     """
 
-    endpoint: TokenEndpoint
+    client: AsyncClient
+    urls: tuple[str, ...]
     check: Callable[[], None]
 
-    def require_alive(self, error: BaseException) -> None:
+    def __str__(self) -> str:
+        return ", ".join(self.urls)
+
+    async def require_alive(self, error: BaseException) -> None:
         """Raise the error of one prompt if all others would meet it too: it ends the run."""
         self.check()
         if isinstance(error, KeyboardInterrupt | AuthenticationError | RuntimeStoppedError):
             raise error
-        if isinstance(error, ServerUnreachableError) and not self.endpoint.is_answering():
+        if isinstance(error, ServerUnreachableError) and not await self.client.is_answering():
             raise error
+
+    async def has_gate(self, config: EagerConfig) -> bool:
+        """Whether branch points are found by the entropy gate.
+
+        Raises:
+            ServerUnsuitableError: the configuration requires the gate, and the server has none.
+        """
+
+        async def ask(client: TokenClient) -> bool:
+            return client.gate(config) is not None
+
+        return await (await self.client.replicas()).call(ask)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Servers that run.
+
+    Attributes:
+        settings: with their URLs.
+        check: as of `Server`.
+    """
+
+    settings: ServerSettings
+    check: Callable[[], None]
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[Server]:
+        """The servers, connected in the running event loop as long as the context lasts."""
+        from eager_sgl import AsyncClient
+
+        settings = self.settings
+        async with AsyncClient(
+            settings.urls,
+            api_key=settings.api_key,
+            request_timeout=settings.request_timeout,
+            silence_timeout=settings.silence_timeout,
+            chat_options=settings.chat_options,
+            router=settings.router,
+        ) as client:
+            yield Server(client, settings.urls, self.check)
 
 
 @contextlib.contextmanager
-def connected(
+def hosted(
     settings: ServerSettings, seed: int, session: int, log_path: Path, view: View
-) -> Iterator[Server]:
-    """The given server, or one that lives as long as the context.
+) -> Iterator[Host]:
+    """The given servers, or one that lives as long as the context.
 
     Args:
         seed: of the server that is started.
         session: varies that seed, so that no session repeats the draws of another.
         log_path: where the server that is started writes its log.
     """
-    if settings.url is not None:
-        view.say(f"connecting to {settings.url}")
-        yield Server(_connect(settings), _no_check)
+    if settings.urls:
+        view.say(f"connecting to {', '.join(settings.urls)}")
+        yield Host(settings, _no_check)
         return
     from eager_sgl import EmbeddedRuntime
 
-    # Importing SGLang takes about as long as starting the server: do both at once.
-    name = "eager_sgl.program"
-    importing = threading.Thread(target=importlib.import_module, args=(name,), daemon=True)
-    importing.start()
     with EmbeddedRuntime(
         settings.model,
         log_path=log_path,
         server_args={"random_seed": seed + SESSION_STRIDE * session},
         on_progress=lambda stage: view.say(f"runtime: {stage}"),
     ) as runtime:
-        # Python lets a second thread into modules that the first is still importing.
-        importing.join()
-        started = replace(settings, url=runtime.url, api_key=runtime.api_key, router=None)
+        urls = (runtime.url,)
+        started = replace(settings, urls=urls, api_key=runtime.api_key, router=None)
         try:
-            yield Server(_connect(started), runtime.check)
+            yield Host(started, runtime.check)
         except ServerUnreachableError as error:
             runtime.check()
             raise ServerUnreachableError(f"{error}; its log is {runtime.log_path}") from error
-
-
-def _connect(settings: ServerSettings) -> TokenEndpoint:
-    from eager_sgl import connect
-
-    assert settings.url is not None, "no server was started"
-    return connect(
-        settings.url,
-        api_key=settings.api_key,
-        request_timeout=settings.request_timeout,
-        silence_timeout=settings.silence_timeout,
-        chat_options=settings.chat_options,
-        router=settings.router,
-    )
 
 
 def _no_check() -> None:
     """The state of a server that the run did not start shows in its answers alone."""
 
 
-def find_unfit(samples: Iterable[Sample], server: Server) -> dict[str, Exception]:
+async def find_unfit(samples: Iterable[Sample], server: Server) -> dict[str, Exception]:
     """The prompts that do not fit the model, by id, and why; nothing is generated.
 
     Raises:
         ServerError: the server does not answer, or refuses the key.
     """
-    unfit: dict[str, Exception] = {}
+    free = asyncio.Semaphore(NUM_TOKENISING)
 
-    def refusal(sample: Sample) -> Exception | None:
-        try:
-            server.endpoint.room_for(len(server.endpoint.encode(sample.prompt)))
-        except (RequestRejectedError, ValueError) as error:
-            return error
-        except ServerError as error:
-            server.require_alive(error)  # if it is alive, the requests of the prompt will fail
-        return None
+    async def refusal(sample: Sample) -> Exception | None:
+        async with free:
+            return await _refusal(sample, server)
 
     samples = list(samples)
-    pool = ThreadPoolExecutor(NUM_TOKENISING)
+    asked = [asyncio.create_task(refusal(sample)) for sample in samples]
     try:
-        for sample, error in zip(samples, pool.map(refusal, samples), strict=True):
-            if error is not None:
-                unfit[sample.id] = error
+        errors = await asyncio.gather(*asked)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return unfit
+        for task in asked:
+            task.cancel()
+    return {
+        sample.id: error for sample, error in zip(samples, errors, strict=True) if error is not None
+    }
+
+
+async def _refusal(sample: Sample, server: Server) -> Exception | None:
+    """Why a prompt does not fit the model; None if it does."""
+    client = server.client
+    try:
+        client.profile.room_for(len(await client.encode(sample.prompt)))
+    except (RequestRejectedError, ValueError) as error:
+        return error
+    except ServerError as error:
+        await server.require_alive(error)  # if it is alive, the requests of the prompt will fail
+    return None

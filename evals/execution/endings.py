@@ -1,11 +1,13 @@
-"""How a run ends: its exit codes, its last sentence, and SIGTERM as an interruption."""
+"""How a run ends: its exit codes, its last sentence, and its interruption by Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
 
 from evals.records.folder import RunFolder
 
@@ -17,8 +19,11 @@ __all__ = [
     "failed_note",
     "interruption",
     "kept_note",
+    "run_interruptible",
     "terminable",
 ]
+
+_T = TypeVar("_T")
 
 BROKEN_OFF, REFUSED, FAILED = 1, 2, 3
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -65,5 +70,38 @@ def terminable() -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def run_interruptible(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine in an event loop of the main thread.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM has cancelled the coroutine, which has ended. A second
+            one does not wait for that.
+    """
+    return asyncio.run(_cancelled_by_sigterm(work))
+
+
+async def _cancelled_by_sigterm(work: Coroutine[Any, Any, _T]) -> _T:
+    """Ctrl-C needs nothing of the kind: `asyncio.run` cancels its coroutine."""
+    loop, task, is_terminated = asyncio.get_running_loop(), asyncio.current_task(), False
+    assert task is not None, "a coroutine runs in a task"
+
+    def cancel(number: int, frame: object) -> None:
+        nonlocal is_terminated
+        if is_terminated:
+            raise Terminated
+        is_terminated = True
+        loop.call_soon_threadsafe(task.cancel)
+
+    previous = signal.signal(signal.SIGTERM, cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if is_terminated:
+            raise Terminated from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from evals.analysis.adaptive_threshold import restored
 from evals.config import OF_TASK, Experiment, Settings
-from evals.execution.connection import Server, connected, find_unfit
-from evals.execution.progress import View
+from evals.execution.connection import Host, Server, find_unfit, hosted
+from evals.execution.endings import run_interruptible
+from evals.execution.progress.view import View
 from evals.execution.publishing import is_published, publish
 from evals.execution.stages import run_group
 from evals.execution.worker import Worker
 from evals.records.failures import failed_per_cell
 from evals.records.folder import RunFolder
 from evals.records.header import RunHeader
-from evals.records.plan import Cell
+from evals.records.plan import Cell, Plan
 from evals.records.results import ResultStore
 from evals.tasks import Sample
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 MAX_NAMED = 5
+MAX_JUDGES = 32
 FOREIGN_THETA = (
     "θ = {theta} is the task's, calibrated for the bundled reasoner, K = 20 and entropies at "
     "temperature 1, which this run does not use (evals/calibrate.py chooses one)"
@@ -51,24 +54,42 @@ def evaluate(settings: Settings, folder: RunFolder, view: View) -> int:
 
 def _generate(settings: Settings, folder: RunFolder, view: View) -> RunHeader:
     """Run all groups that lack results; the content of `config.json`."""
-    experiment, plan, store = settings.experiment, settings.plan, folder.store
+    seed, session = settings.plan.seeds[0], folder.store.session
     log_path = settings.output_dir / "runtime.log"
-    with connected(settings.server, plan.seeds[0], store.session, log_path, view) as server:
-        header = _introduce(settings, folder, server, view)
-        unfit = find_unfit(_lacking(experiment, store), server)
-        if unfit:
-            view.say(_unfit_note(experiment, unfit))
-        worker = Worker(experiment, server, _adaptive_thresholds(experiment, store), unfit)
-        for group in plan.groups:
-            if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
-                run_group(group, plan, worker, store, folder.failures, view)
+    with hosted(settings.server, seed, session, log_path, view) as host:
+        return run_interruptible(_generate_on(host, settings, folder, view))
+
+
+async def _generate_on(host: Host, settings: Settings, folder: RunFolder, view: View) -> RunHeader:
+    experiment, store = settings.experiment, folder.store
+    judges = ThreadPoolExecutor(min(experiment.concurrency, MAX_JUDGES))
+    try:
+        async with host.connected() as server:
+            header = await _introduce(settings, folder, server, view)
+            unfit = await find_unfit(_lacking(experiment, store), server)
+            if unfit:
+                view.say(_unfit_note(experiment, unfit))
+            thresholds = _adaptive_thresholds(experiment, store)
+            worker = Worker(experiment, server, judges, thresholds, unfit)
+            await _run_groups(settings.plan, worker, folder, view)
+    finally:
+        judges.shutdown(wait=False, cancel_futures=True)
     return header
 
 
-def _introduce(settings: Settings, folder: RunFolder, server: Server, view: View) -> RunHeader:
+async def _run_groups(plan: Plan, worker: Worker, folder: RunFolder, view: View) -> None:
+    store = folder.store
+    for group in plan.groups:
+        if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
+            await run_group(group, plan, worker, store, folder.failures, view)
+
+
+async def _introduce(
+    settings: Settings, folder: RunFolder, server: Server, view: View
+) -> RunHeader:
     """Check the server's model, settle `config.json`, and print notices."""
-    experiment, profile = settings.experiment, server.endpoint.profile
-    monitor = "gate" if server.endpoint.gate(experiment.base) else "chunk"
+    experiment, profile = settings.experiment, server.client.profile
+    monitor = "gate" if await server.has_gate(experiment.base) else "chunk"
     adaptive = ", chunk at the adaptive θ" if None in settings.plan.thresholds else ""
     view.say(f"monitor: {monitor}{adaptive}")
     if settings.calibration is not None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from eager_sgl import Bidder, StageOne, TokenLedger
 from evals.analysis.judged import Verdicts
 from evals.config import utility_by
 from evals.execution.cell_runs import CellRun, FollowerRun
-from evals.execution.meter import Snapshot
-from evals.execution.progress import View
+from evals.execution.progress.snapshot import Snapshot
+from evals.execution.progress.view import View
+from evals.execution.prompt_tasks import Outcome, PromptInCell, PromptTasks
 from evals.execution.worker import Worker, without_extra
 from evals.records.failures import Failure, FailureLog
 from evals.records.plan import Cell, Group, Plan
 from evals.records.record import PromptRecord
 from evals.records.results import ResultStore
-from evals.tasks import Sample
 
 __all__ = ["GroupRun"]
 
@@ -26,27 +27,16 @@ BIDDERS_PER_ROUND = 4
 """Prompts that share tokens per running round: with fewer, bids have little to choose between."""
 MAX_PRINTED = 5
 """Failures of a group that are printed as they happen; the file has all of them."""
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A prompt in one cell, while a future generates it.
-
-    Attributes:
-        num_reserved: sequences of the cell's budget that stay reserved for it if it fails.
-        num_spent: sequences of its first stage, if this is the second.
-        bidder: the prompt's part of the tokens that a search shares.
-    """
-
-    run: CellRun
-    sample: Sample
-    num_reserved: int
-    num_spent: int = 0
-    bidder: Bidder | None = None
+GRANT_SECONDS = 1.0
+"""Between two looks at all prompts for certain grants."""
 
 
 class GroupRun:
-    """Runs what is missing of a group; used by one thread."""
+    """Runs what is missing of a group; used in one event loop.
+
+    Attributes:
+        prompts: those that run, or wait.
+    """
 
     def __init__(
         self,
@@ -56,25 +46,26 @@ class GroupRun:
         store: ResultStore,
         failures: FailureLog,
         view: View,
-        pool: ThreadPoolExecutor,
     ) -> None:
         self._worker = worker
         self._store = store
         self._failures = failures
         self._view = view
-        self._pool = pool
         self._started = time.monotonic()
         samples = worker.experiment.samples
         self._samples = {sample.id: sample for sample in samples}
-        self._first = CellRun(group.first, plan.label(group.first), samples)
-        self._followers = [FollowerRun(c, plan.label(c), samples) for c in group.followers]
+        sampling, profile = worker.experiment.base.sampling, worker.server.client.profile
+        limit = min(sampling.max_new_tokens, profile.context_length)
+        self._first = CellRun(group.first, plan.label(group.first), samples, limit)
+        self._followers = [FollowerRun(c, plan.label(c), samples, limit) for c in group.followers]
         self._runs: Mapping[Cell, CellRun] = {
             run.cell: run for run in (self._first, *self._followers)
         }
-        self.pending: dict[Future[PromptRecord], _Pending] = {}
+        self.prompts = PromptTasks(worker.experiment.concurrency)
         self._tokens: TokenLedger | None = None
         self._failed_bidders: list[Bidder] = []
         self._num_printed = 0
+        self._num_granted_by, self._next_grants = -1, 0.0
         self._replay()
 
     def _replay(self) -> None:
@@ -111,18 +102,22 @@ class GroupRun:
             assert spent == generated + kept, f"{spent} ≠ {generated} + {kept} tokens"
 
     def begin(self) -> None:
-        """Submit the first stage of all prompts that lack it."""
+        """Submit the first stage of all prompts that lack it; `advance` begins them."""
         run = self._first
         missing = [sample for sample in self._samples.values() if sample.id not in run.records]
         self._tokens = tokens = self._shared_tokens(len(missing))
+        if tokens is not None:
+            self.prompts.max_running = len(missing)  # each has to bid
+            run.meter.share(tokens.total - tokens.spent)
         experiment, ledger = self._worker.experiment, run.ledger
         verdicts = [Verdicts(experiment.task, sample) for sample in missing]
         # All join before the first begins: nothing is granted before all of them have bid.
         bidders = [self._join(tokens, judge) if tokens else None for judge in verdicts]
         for sample, judge, bidder in zip(missing, verdicts, bidders, strict=True):
-            task = _Pending(run, sample, run.cell.max_sequences, bidder=bidder)
+            prompt = PromptInCell(run, sample, run.cell.max_sequences, bidder=bidder)
+            first_stage = self._worker.first_stage
             arguments = (run.cell, sample, judge, ledger, run.meter, bidder)
-            self._submit(task, self._worker.first_stage, *arguments)
+            self.prompts.submit(prompt, partial(first_stage, *arguments))
 
     def _join(self, tokens: TokenLedger, verdicts: Verdicts) -> Bidder:
         experiment = self._worker.experiment
@@ -141,37 +136,41 @@ class GroupRun:
             spent=sum(record.counts.generated for record in run.records.values()),
         )
 
-    def close(self) -> None:
-        """End all waiting for tokens."""
-        if self._tokens is not None:
-            self._tokens.close()
-
-    def _submit(
-        self, task: _Pending, function: Callable[..., PromptRecord], *arguments: object
-    ) -> None:
-        self.pending[self._pool.submit(function, *arguments)] = task
-
-    def collect(self, future: Future[PromptRecord]) -> None:
+    async def collect(self, task: asyncio.Task[Outcome]) -> None:
         """Write the result of a prompt, or its failure.
 
         Raises:
             BaseException: the error of a prompt that ends the run.
         """
-        error = future.exception()
-        if error is None:
-            self._write(future.result())
+        outcome = task.result()
+        if isinstance(outcome, PromptRecord):
+            self._write(outcome)
         else:
-            self._worker.server.require_alive(error)
-            self._fail(self.pending[future], error)
-        del self.pending[future]
+            await self._worker.server.require_alive(outcome)
+            self._fail(self.prompts.running[task], outcome)
+        del self.prompts.running[task]
 
     def keep_finished(self) -> None:
         """Write the results that have finished, at the end of a run that is broken off."""
-        for future in list(self.pending):
-            if future.done() and not future.cancelled() and not future.exception():
-                record = future.result()
-                if record.key not in self._store.records:
-                    self._store.append(self._dated(record))
+        for record in self.prompts.results():
+            if record.key not in self._store.records:
+                self._store.append(self._dated(record))
+
+    async def cancel(self, timeout: float | None = None) -> None:
+        """End the prompts that run, and their requests on the servers.
+
+        Args:
+            timeout: seconds to wait for that; None to wait until all have ended.
+        """
+        self.prompts.cancel()
+        self.close()
+        if self.prompts.running:
+            await asyncio.wait(self.prompts.running, timeout=timeout)
+
+    def close(self) -> None:
+        """End all waiting for tokens."""
+        if self._tokens is not None:
+            self._tokens.close()
 
     def _dated(self, record: PromptRecord) -> PromptRecord:
         elapsed = time.monotonic() - self._started
@@ -186,16 +185,16 @@ class GroupRun:
         if run is self._first:
             self._settle(record)
 
-    def _fail(self, task: _Pending, error: BaseException) -> None:
+    def _fail(self, prompt: PromptInCell, error: BaseException) -> None:
         """A prompt has failed in one of the cells, after all retries."""
-        run, sample = task.run, task.sample
-        counts = run.fail(sample.id, task.num_reserved, task.num_spent)
+        run, sample = prompt.run, prompt.sample
+        counts = run.fail(sample.id, prompt.num_reserved, prompt.num_spent)
         is_first = run is self._first
         if is_first:
             for follower in self._followers:
                 follower.lose(sample.id)
-        if task.bidder is not None:
-            self._failed_bidders.append(task.bidder)
+        if prompt.bidder is not None:
+            self._failed_bidders.append(prompt.bidder)
         failure = Failure.of(
             error,
             run.cell,
@@ -210,9 +209,16 @@ class GroupRun:
             self._view.say(f"failed: {run.label}, prompt {failure.prompt}: {failure.sentence}")
 
     def advance(self) -> None:
-        """Begin all second stages whose grants are certain."""
-        for follower in self._followers:
-            self._grant(follower)
+        """Grant extra sequences where that is certain, and begin as many prompts as may run."""
+        num_ended = len(self._first.records) + len(self._first.failed)
+        has_news = num_ended > self._num_granted_by
+        is_due = num_ended == len(self._samples) or time.monotonic() >= self._next_grants
+        if has_news and is_due:
+            self._num_granted_by = num_ended
+            self._next_grants = time.monotonic() + GRANT_SECONDS
+            for follower in self._followers:
+                self._grant(follower)
+        self.prompts.start()
 
     def _grant(self, run: FollowerRun) -> None:
         firsts, cell = self._first.records, run.cell
@@ -232,9 +238,9 @@ class GroupRun:
                 continue
             account = run.ledger.reserve(grant.extra)
             sample = self._samples[sample_id]
-            task = _Pending(run, sample, grant.extra, len(first.sequences))
+            prompt = PromptInCell(run, sample, grant.extra, len(first.sequences))
             arguments = (cell, sample, first, grant, account, run.meter)
-            self._submit(task, self._worker.second_stage, *arguments)
+            self.prompts.submit(prompt, partial(self._worker.second_stage, *arguments))
 
     def _stage_ones(self) -> dict[str, StageOne]:
         """The first stages that have ended.

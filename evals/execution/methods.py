@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from eager_sgl import (
-    RULES,
-    AdaptiveThreshold,
-    BestFirst,
-    Bidder,
-    EagerInit,
-    FullParallel,
-    Method,
-    Stop,
-    TrieParallel,
-    WithoutReplacement,
-)
+from eager_sgl import RULES, AdaptiveThreshold, Bidder, EagerInit, FullParallel, Method, Stop
 from evals.config import Experiment
+from evals.execution.journal import (
+    JournaledBestFirst,
+    JournaledTrieParallel,
+    JournaledWithoutReplacement,
+)
 from evals.records.plan import PARALLEL, SEARCHES, STAGE_ONE, SWOR, TRIE_PARALLEL, Cell
 
 __all__ = ["METHODS", "method_of"]
 
 METHODS = (PARALLEL, STAGE_ONE, *RULES, *SEARCHES)
-SAMPLING_SEARCHES = {SWOR: WithoutReplacement, TRIE_PARALLEL: TrieParallel}
+SAMPLING_SEARCHES = {SWOR: JournaledWithoutReplacement, TRIE_PARALLEL: JournaledTrieParallel}
 
 
 def method_of(
@@ -46,4 +40,6 @@ def method_of(
     if cell.method in SAMPLING_SEARCHES:
         kind = SAMPLING_SEARCHES[cell.method]
         return kind(search, seed=seed, stop=stop, bidder=bidder)
-    return BestFirst(search, priority=experiment.priority, seed=seed, stop=stop, bidder=bidder)
+    return JournaledBestFirst(
+        search, priority=experiment.priority, seed=seed, stop=stop, bidder=bidder
+    )

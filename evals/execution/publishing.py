@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evals.analysis.diagnostics import diagnose
 from evals.config import Settings
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.execution.stages import wall_seconds
 from evals.records.failures import FAILURES, Failure, read_failures
 from evals.records.files import reported, write_whole

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from eager_sgl import RULES
 from evals.config import CONSENSUS, VERIFIER, VOTE_UNCERTAINTY, digest_prompts
-from evals.execution.progress import View
+from evals.execution.progress.view import View
 from evals.execution.rejudge import Rejudge, granted_by_labels, is_solved_at_first
 from evals.records.files import StoreError, reported
 from evals.records.folder import notices_of

@@ -8,25 +8,30 @@ surplus that is known at the end of the first stage.
 
 from __future__ import annotations
 
+from asyncio import FIRST_COMPLETED, Task, wait
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+from eager_sgl import ServerError
 from evals.execution.connection import Server
 from evals.execution.group_run import GroupRun
-from evals.execution.meter import Silence, Snapshot
-from evals.execution.progress import View
+from evals.execution.progress.meter import Silence
+from evals.execution.progress.snapshot import Snapshot
+from evals.execution.progress.view import View
+from evals.execution.prompt_tasks import Outcome
 from evals.execution.worker import Worker
 from evals.records.failures import FailureLog
 from evals.records.plan import Cell, Group, Plan
 from evals.records.record import PromptRecord
 from evals.records.results import ResultStore
 
-__all__ = ["run_group", "wall_seconds"]
+__all__ = ["answers", "run_group", "wall_seconds"]
 
 REFRESH_SECONDS = 0.25
+LAST_SECONDS = 1.0
+"""A server that has failed may not answer the aborts of its requests."""
 
 
-def run_group(
+async def run_group(
     group: Group,
     plan: Plan,
     worker: Worker,
@@ -37,59 +42,66 @@ def run_group(
     """Generate the missing results of a group, several prompts at a time.
 
     Each result is written when its prompt finishes. Prompts that share tokens all begin, since each
-    has to bid. A prompt that fails is written as failed. An error that all prompts would meet ends
-    the run: finished results are written, waiting prompts do not begin.
+    has to bid. A prompt that fails is written as failed. An error that all prompts would meet, or a
+    cancellation, ends the run: finished results are written, waiting prompts do not begin, and the
+    requests of the others are aborted.
 
     Raises:
         ServerError: the server does not answer, or refuses the key.
         StoreError: nothing can be written.
     """
-    experiment = worker.experiment
-    shares = experiment.shared_tokens(group.first) is not None
-    pool = ThreadPoolExecutor(len(experiment.samples) if shares else experiment.concurrency)
-    run = GroupRun(group, plan, worker, store, failures, view, pool)
+    run = GroupRun(group, plan, worker, store, failures, view)
     try:
         run.begin()
         run.advance()
-        _collect_all(run, worker.server, view)
-    except BaseException:
-        run.keep_finished()
+        await _collect_all(run, worker.server, view)
+    except BaseException as error:
+        try:
+            run.keep_finished()
+        finally:
+            await run.cancel(LAST_SECONDS if isinstance(error, ServerError) else None)
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         run.close()
     run.check()
 
 
-def _collect_all(run: GroupRun, server: Server, view: View) -> None:
+async def _collect_all(run: GroupRun, server: Server, view: View) -> None:
     silence = Silence()
-    while run.pending:
+    while running := run.prompts.running:
         server.check()
         snapshots = run.snapshots()
         view.show(snapshots)
         if seconds := silence.due(run.last_report):
-            view.say(_silence_note(seconds, snapshots, server))
-        done, _ = wait(run.pending, REFRESH_SECONDS, FIRST_COMPLETED)
-        for future in sorted(done, key=_has_failed):
-            run.collect(future)
+            view.say(await _silence_note(seconds, snapshots, server))
+        done, _ = await wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
+        for task in sorted(done, key=_has_failed):
+            await run.collect(task)
         run.advance()
     view.show(run.snapshots())
 
 
-def _silence_note(seconds: float, snapshots: Sequence[Snapshot], server: Server) -> str:
+async def _silence_note(seconds: float, snapshots: Sequence[Snapshot], server: Server) -> str:
     num_alive = sum(snapshot.num_alive for snapshot in snapshots)
     num_running = sum(snapshot.num_running for snapshot in snapshots)
     if num_running and not num_alive:
         return f"no prompt has finished for {seconds:.0f} s; {num_running} are being judged"
-    answers = "answers" if server.endpoint.is_answering() else "does not answer"
     return (
-        f"no answer from {server.endpoint.base_url} for {seconds:.0f} s; {num_alive} "
-        f"sequences of {num_running} prompts are under way, and it {answers} a short request"
+        f"no answer from {server} for {seconds:.0f} s; {num_alive} sequences of {num_running} "
+        f"prompts are under way, and {await answers(server)} a short request"
     )
 
 
-def _has_failed(future: Future[PromptRecord]) -> bool:
-    return future.exception() is not None
+async def answers(server: Server) -> str:
+    """Subject and verb: whether servers answer a short request."""
+    is_answering = await server.client.is_answering()
+    if len(server.urls) == 1:
+        return "it answers" if is_answering else "it does not answer"
+    return "one of them answers" if is_answering else "none of them answers"
+
+
+def _has_failed(task: Task[Outcome]) -> bool:
+    return not isinstance(task.result(), PromptRecord)
 
 
 def wall_seconds(records: Sequence[PromptRecord], plan: Plan) -> dict[Cell, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
+from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,11 +30,12 @@ from evals.analysis.judged import Verdicts, classes_of
 from evals.config import Experiment
 from evals.execution.calls import FIRST_STAGES, SECOND_STAGES, Call
 from evals.execution.connection import Server
-from evals.execution.meter import Meter
+from evals.execution.journal import packed_steps, untaken_steps
 from evals.execution.methods import method_of
+from evals.execution.progress.meter import Meter
 from evals.records.judging import judged_by
-from evals.records.plan import STAGE_ONE, Cell
-from evals.records.record import PromptRecord, SequenceRecord, StageTwo
+from evals.records.plan import PARALLEL, STAGE_ONE, Cell
+from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
@@ -43,19 +46,21 @@ __all__ = ["Worker", "without_extra"]
 
 @dataclass(frozen=True)
 class Worker:
-    """Runs prompts on a server; its methods are called from several threads.
+    """Runs prompts on the servers of a run.
 
     Attributes:
+        judges: threads in which sequences are judged.
         adaptive_threshold: of every cell with an adaptive θ, with the prompts of earlier sessions.
         unfit: the errors of prompts that the model cannot take, by id.
     """
 
     experiment: Experiment
     server: Server
+    judges: Executor
     adaptive_threshold: Mapping[Cell, AdaptiveThreshold] = field(default_factory=dict)
     unfit: Mapping[str, Exception] = field(default_factory=dict)
 
-    def first_stage(
+    async def first_stage(
         self,
         cell: Cell,
         sample: Sample,
@@ -73,9 +78,14 @@ class Worker:
             with bidder or nullcontext():  # left even if the prompt cannot start
                 call = self._first_call(cell, sample, verdicts, account, on_progress, bidder)
                 started = time.monotonic()
-                result = FIRST_STAGES[cell.method](call)
+                result = await FIRST_STAGES[cell.method](call)
             seconds = time.monotonic() - started
-            return self._first_record(cell, sample, verdicts, result, seconds)
+            record = partial(self._first_record, cell, sample, verdicts, result, seconds)
+            return await self._in_judges(record)
+
+    async def _in_judges(self, record: Callable[[], PromptRecord]) -> PromptRecord:
+        """The record of a prompt, judged in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.judges, record)
 
     def _first_call(
         self,
@@ -92,7 +102,7 @@ class Worker:
         if experiment.stop is not None:
             stop = experiment.stop.rule(sample, verdicts, experiment.verifier)
         method = method_of(cell, experiment, stop, bidder, self.adaptive_threshold.get(cell))
-        return Call(self.server.endpoint, sample, method, account, on_progress)
+        return Call(self.server.client, sample, method, account, on_progress)
 
     def _first_record(
         self, cell: Cell, sample: Sample, verdicts: Verdicts, result: PromptResult, seconds: float
@@ -117,6 +127,23 @@ class Worker:
             inexact_steps=result.inexact_steps,
             entropy_histogram=result.entropy_histogram,
             judged_by=judged_by(self.experiment.task, sample),
+            journal=self._journal(cell, sample, result),
+        )
+
+    def _journal(self, cell: Cell, sample: Sample, result: PromptResult) -> Journal | None:
+        if cell.method == PARALLEL:
+            return None
+        if cell.method != STAGE_ONE:
+            return Journal(steps=packed_steps(result))
+        experiment, histogram = self.experiment, result.entropy_histogram
+        threshold = histogram.threshold if histogram else experiment.config(cell).threshold
+        # A step of lower entropy can neither branch nor be among the best deferred ones.
+        listed = [branch.point.entropy for branch in result.deferred[: self._max_extra(cell)]]
+        lowest = min([threshold, *listed[-1:]])
+        is_shared = bool(set(experiment.plan.methods) & set(experiment.rules))
+        return Journal(
+            prompt=experiment.order[sample.id] if is_shared else None,
+            untaken=tuple(untaken_steps(result.sequences, lowest)),
         )
 
     def _solved(self, sample: Sample, result: PromptResult, judged: Items[SequenceRecord]) -> bool:
@@ -129,7 +156,7 @@ class Worker:
         rules = self.experiment.rules.values()
         return max(rule.max_extra(cell.max_sequences) for rule in rules)
 
-    def second_stage(
+    async def second_stage(
         self,
         cell: Cell,
         sample: Sample,
@@ -146,19 +173,28 @@ class Worker:
             on_progress = partial(meter.report, sample.id)
             config = replace(self.experiment.config(cell), max_sequences=grant.extra)
             method = EagerInit(config, seed=cell.seed)
-            call = Call(self.server.endpoint, sample, method, account, on_progress)
-            return self._second_record(cell, first, grant, call)
+            call = Call(self.server.client, sample, method, account, on_progress)
+            assert cell.stage_two is not None, f"{cell.method} has no second stage"
+            thresholds = self.experiment.rules[cell.method].thresholds(grant.threshold)
+            started = time.monotonic()
+            result = await SECOND_STAGES[cell.stage_two](call, first, thresholds)
+            seconds = time.monotonic() - started
+            record = partial(self._second_record, cell, sample, first, grant, result, seconds)
+            return await self._in_judges(record)
 
     def _second_record(
-        self, cell: Cell, first: PromptRecord, grant: Grant, call: Call
+        self,
+        cell: Cell,
+        sample: Sample,
+        first: PromptRecord,
+        grant: Grant,
+        result: PromptResult,
+        seconds: float,
     ) -> PromptRecord:
         assert cell.stage_two is not None, f"{cell.method} has no second stage"
-        sample = call.sample
-        thresholds = self.experiment.rules[cell.method].thresholds(grant.threshold)
-        started = time.monotonic()
-        result = SECOND_STAGES[cell.stage_two](call, first, thresholds)
-        seconds = time.monotonic() - started
         extra = _judged(Verdicts(self.experiment.task, sample), result, stage=2)
+        lowest = self.experiment.rules[cell.method].thresholds(grant.threshold)[-1]
+        untaken = untaken_steps(result.sequences, lowest, len(first.sequences))
         return replace(
             without_extra(first, cell, grant),
             sequences=_with_votes(self.experiment.task, sample, (*first.sequences, *extra)),
@@ -172,6 +208,7 @@ class Worker:
                 threshold=grant.threshold,
                 generated=result.counts.generated,
             ),
+            journal=Journal(untaken=tuple(untaken)),
         )
 
 
@@ -198,7 +235,7 @@ def without_extra(first: PromptRecord, cell: Cell, grant: Grant | None) -> Promp
     assert cell.stage_two is not None, f"{cell.method} has no second stage"
     extra, threshold = (grant.extra, grant.threshold) if grant else (0, cell.threshold)
     stage_two = StageTwo(cell.stage_two, grant is not None, extra, 0, threshold)
-    return replace(first, method=cell.method, stage_two=stage_two, deferred=())
+    return replace(first, method=cell.method, stage_two=stage_two, deferred=(), journal=Journal())
 
 
 def _peak(sequence: Sequence, monitor: str | None, cell: Cell) -> float | None:

@@ -96,7 +96,7 @@ class StoredConfig:
         calibration: the content of the file that θ was read from; None without one.
         adaptive_quantile: of an adaptive θ; None where θ is fixed or the quantile follows from M.
         concurrency: prompts at a time.
-        server: URL; None where the run starts its own.
+        server: URL, or several with commas; None where the run starts its own.
     """
 
     plan: Plan

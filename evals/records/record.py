@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -17,7 +17,7 @@ from evals.records.plan import Entry
 from evals.records.schema import upgrade_line
 from evals.tasks import Message
 
-__all__ = ["JudgedBy", "PromptRecord", "SequenceRecord", "StageTwo"]
+__all__ = ["Journal", "JudgedBy", "PromptRecord", "SequenceRecord", "StageTwo", "UntakenStep"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,38 @@ class StageTwo:
     generated: int = 0
 
 
+class UntakenStep(NamedTuple):
+    """A step at which a sequence might have branched, and did not.
+
+    Attributes:
+        sequence: index of the first sequence that holds it.
+        position: of the step.
+        entropy: in nats, at least θ; where branches are deferred, at least the lowest of theirs.
+    """
+
+    sequence: int
+    position: int
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What the decisions on a prompt's tree depended on besides its sequences, for `--replay`.
+
+    Attributes:
+        prompt: number of prompts before this one in the run's order; None where nothing depends on
+            it, without methods of two stages.
+        untaken: of EAGer-init; in a method of two stages those of the extra sequences alone. None
+            lies behind the end of the reasoning.
+        steps: of a search, the steps of each sequence behind its branch, packed
+            (`evals.records.steps`); empty where it has none.
+    """
+
+    prompt: int | None = None
+    untaken: tuple[UntakenStep, ...] = ()
+    steps: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class PromptRecord(Entry):
     """A line of `results.jsonl`: the sequences of one prompt by one method, judged.
@@ -104,6 +136,8 @@ class PromptRecord(Entry):
         session: of the run that wrote the line; 0 for the first, 1 after an interruption.
         elapsed: seconds that this session had worked on the line's group of cells.
         judged_by: what the judgements rest on; None in lines of earlier versions.
+        journal: what the decisions depended on; None for Full Parallel, and in lines of earlier
+            versions.
     """
 
     level: int | None
@@ -121,6 +155,7 @@ class PromptRecord(Entry):
     session: int = 0
     elapsed: float = 0.0
     judged_by: JudgedBy | None = None
+    journal: Journal | None = None
 
     @property
     def stage_two_mode(self) -> str | None:
@@ -168,6 +203,7 @@ class PromptRecord(Entry):
             point["logprobs"] = [-math.inf if x is None else x for x in point["logprobs"]]
         record = msgspec.convert(line, cls)
         _require_references(record)
+        _require_steps(record)
         return record
 
 
@@ -188,3 +224,10 @@ def _require_references(record: PromptRecord) -> None:
     for deferred in record.deferred:
         if deferred.sequence not in indices:
             raise ValueError(f"a branch of sequence {deferred.sequence} was deferred")
+
+
+def _require_steps(record: PromptRecord) -> None:
+    """Raise ValueError for a step of no sequence of the record."""
+    for step in record.journal.untaken if record.journal else ():
+        if step.sequence not in range(len(record.sequences)):
+            raise ValueError(f"a step of sequence {step.sequence} was not taken")

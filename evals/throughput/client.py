@@ -143,7 +143,7 @@ async def _grow_all(url: str, config: EagerConfig, num_prompts: int) -> list[Pro
     from eager_sgl.engine.probe import ServerProfile
     from eager_sgl.engine.replicas import Replicas
     from eager_sgl.engine.transport import Transport
-    from eager_sgl.generate.growth import grow
+    from eager_sgl.generate.prompt import grow
 
     profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100)
     replicas = Replicas.of(TokenClient(Transport(url), profile))

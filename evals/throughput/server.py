@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.throughput.workload import Observer
+from evals.throughput.workload import Stopwatch
 
 if TYPE_CHECKING:
     from eager_sgl import Client
@@ -26,7 +26,7 @@ def connected(
     model: str | Path,
     server_args: Mapping[str, Any],
     log_folder: Path,
-) -> Iterator[tuple[Client, Observer]]:
+) -> Iterator[tuple[Client, Stopwatch]]:
     """A client of a running server, or of one that is started for the context.
 
     Args:
@@ -38,7 +38,7 @@ def connected(
 
     if url:
         with Client(url, api_key=api_key) as client:
-            yield client, Observer()
+            yield client, Stopwatch()
         return
     from eager_sgl import EmbeddedRuntime
 
@@ -48,7 +48,7 @@ def connected(
         EmbeddedRuntime(model, log_path=log_path, server_args=args) as runtime,
         Client(runtime.url, api_key=runtime.api_key) as client,
     ):
-        yield client, Observer(runtime)
+        yield client, Stopwatch(runtime)
 
 
 def circumstances(client: Client | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from eager_sgl import EagerConfig, SamplingConfig
 from evals.tasks import find_task
 from evals.throughput.workload import (
     Cost,
-    Observer,
+    Stopwatch,
     concurrency_of,
     grow_trees,
     sample_plainly,
@@ -170,7 +170,7 @@ def time_shape(
     shape: Shape,
     ways: Sequence[Contender],
     client: Client,
-    observer: Observer,
+    stopwatch: Stopwatch,
     *,
     repeats: int,
     max_new_tokens: int,
@@ -181,18 +181,20 @@ def time_shape(
     configs = {way: way.config(shape, max_new_tokens) for way in ways}
     passes = {way: _Passes(way) for way in ways}
     plain, config = _Passes(Contender("plain")), configs[ways[0]]
-    _, trees = grow_trees(client, prompts, config, shape.num_prompts, observer)
+    _, trees = grow_trees(client, prompts, config, shape.num_prompts, stopwatch)
     segments, plain.num_live = segments_of(trees), concurrency_of(trees, shape.num_prompts)
 
     def sample() -> Cost:
-        return sample_plainly(client, segments, config, plain.num_live, observer)
+        return sample_plainly(client, segments, config, plain.num_live, stopwatch)
 
     sample()  # the first passes of either kind warm the server up
     for repeat in range(repeats):
         plain.costs.append(sample())
         for way in ways:
             if repeat == 0 or not way.once:
-                cost, trees = grow_trees(client, prompts, configs[way], shape.num_prompts, observer)
+                cost, trees = grow_trees(
+                    client, prompts, configs[way], shape.num_prompts, stopwatch
+                )
                 passes[way].costs.append(cost)
                 passes[way].num_live = concurrency_of(trees, shape.num_prompts)
     for timed in (plain, *passes.values()):

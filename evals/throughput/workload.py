@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cost",
-    "Observer",
     "PlainSegment",
+    "Stopwatch",
     "concurrency_of",
     "grow_trees",
     "sample_plainly",
@@ -75,7 +75,7 @@ class Cost:
     prefill_steps: int | None
 
 
-class Observer:
+class Stopwatch:
     """Reads clocks and counters around a pass.
 
     Args:
@@ -119,10 +119,10 @@ def grow_trees(
     prompts: Sequence[Sequence[int]],
     config: EagerConfig,
     num_at_once: int,
-    observer: Observer,
+    stopwatch: Stopwatch,
 ) -> tuple[Cost, list[PromptResult]]:
     """EAGer-init on all prompts."""
-    with observer.measured() as measure:
+    with stopwatch.measured() as measure:
         items = list(client.map(prompts, EagerInit(config), concurrency=num_at_once))
     results = [item.result for item in sorted(items, key=lambda item: item.index)]
     counts = sum((result.counts for result in results), TokenCounts())
@@ -134,12 +134,12 @@ def sample_plainly(
     segments: Sequence[PlainSegment],
     config: EagerConfig,
     num_at_once: int,
-    observer: Observer,
+    stopwatch: Stopwatch,
 ) -> Cost:
     """One request per segment, to its whole length, without logprobs."""
     from eager_sgl.engine.loop import run
 
-    with observer.measured() as measure:
+    with stopwatch.measured() as measure:
         counts = run(_sample_all(client, segments, config, num_at_once))
     return measure(counts.generated, counts)
 

@@ -18,6 +18,7 @@ from eager_sgl import (
     BestEntry,
     BestFirst,
     Bidder,
+    Client,
     EagerConfig,
     EagerInit,
     PromptResult,
@@ -28,7 +29,9 @@ from eager_sgl import (
 )
 from eager_sgl.search.priorities import find_priority
 from eager_sgl.tree import TokenTree
+from programs.shared_budget import answer_together
 from tests.fakes.endpoint import endpoint_of, run_method
+from tests.fakes.http_server import scripted_sglang
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 from tests.fakes.searches import search_of
 
@@ -394,6 +397,21 @@ def test_a_refused_prompt_keeps_no_other_waiting() -> None:
     with pytest.raises(ValueError, match="empty"):
         run_method(BestFirst(SearchConfig(), bidder=failing), endpoint, prompt=())
     assert waiting.result(0)
+
+
+def test_prompts_answered_together_share_tokens_and_report_a_failure() -> None:
+    search = search_of(
+        "trie_parallel", max_sequences=20, top_k=VOCABULARY, sampling=SAMPLING, width=2
+    )
+    prompts = [(9,), (9, 9), (9, 9, 9)]
+    server = ScriptedServer(mixed_distribution(3))
+    with scripted_sglang(server) as url, Client(url) as client:
+        results = answer_together(prompts, search, hash, 8, client)
+        with pytest.raises(ValueError, match="empty"):
+            answer_together([(9,), (), (9, 9)], search, hash, 20, client)
+    assert [result.prompt_ids for result in results] == prompts
+    spent = [result.counts.generated for result in results]
+    assert 24 - 8 <= sum(spent) <= 24 + 8
 
 
 def test_eager_init_cannot_bid() -> None:

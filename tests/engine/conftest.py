@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eager_sgl.engine import limits
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import ScriptedServer
 

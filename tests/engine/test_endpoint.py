@@ -29,7 +29,7 @@ from eager_sgl.core import PromptResult
 from eager_sgl.engine import limits, probe
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.client import TokenClient
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.engine.limits import Patience
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.probe import ServerProfile

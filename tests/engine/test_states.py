@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from sglang.lang.interpreter import ProgramState
 
 from eager_sgl import EagerInit, continue_from, eager_generate, set_prompt
 from eager_sgl.config import EagerConfig, SamplingConfig
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import RequestRejectedError, ServerError, ServerUnreachableError
 from tests.fakes.scripted import ScriptedServer
@@ -313,7 +314,7 @@ def test_a_request_that_the_server_aborted_is_no_text(
 
 FAILING_PROGRAM = """
 import sglang as sgl
-from eager_sgl.engine.endpoint import TokenEndpoint
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 @sgl.function  # type: ignore[untyped-decorator]
@@ -322,7 +323,7 @@ def program(s):
     forks = s.fork(3)
     raise ValueError("between a fork and its join")
 
-program.run(backend=TokenEndpoint(ScriptedServer(mixed_distribution(42))))
+program.run(backend=endpoint_of(ScriptedServer(mixed_distribution(42))))
 """
 
 
@@ -336,16 +337,16 @@ def test_a_process_exits_after_a_program_that_failed_between_fork_and_join() -> 
 
 def wait_before(scripted: ScriptedServer, events: dict[object, threading.Event]) -> None:
     """Answer requests for a number of tokens, or about a text, after an event."""
-    answer = scripted.answer
+    post = scripted.post
 
-    def waiting(path: str, body: Json | None = None) -> Json:
-        params = (body or {}).get("sampling_params", {})
-        about = {params.get("max_new_tokens"), (body or {}).get("prompt", "")[-4:]}
+    async def waiting(path: str, build: Any, *arguments: Any, **options: Any) -> Any:
+        body = build()
+        about = {body.get("sampling_params", {}).get("max_new_tokens"), body.get("prompt", "")[-4:]}
         for name in about & events.keys():
-            assert events[name].wait(timeout=10)
-        return answer(path, body)
+            assert await asyncio.to_thread(events[name].wait, 10)
+        return await post(path, lambda: body, *arguments, **options)
 
-    scripted.answer = waiting  # type: ignore[method-assign]
+    scripted.post = waiting  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("begin", ["text", "", PROMPT], ids=str)

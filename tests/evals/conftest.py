@@ -6,9 +6,17 @@ from collections.abc import Iterator
 import pytest
 
 from evals.execution import calls, evaluation
-from evals.execution.connection import Server
+from evals.execution.connection import Host, Server
 from evals.report.page import plots
-from tests.evals.fakes.scripted_run import Generate, Scripted, generate, generate_all, server
+from tests.evals.fakes.scripted_run import (
+    Generate,
+    Scripted,
+    ScriptedHost,
+    generate,
+    generate_all,
+    in_thread,
+    server,
+)
 
 
 @pytest.fixture
@@ -16,10 +24,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Replaces generation by a function of the test, and the connection by a fake server."""
 
     @contextlib.contextmanager
-    def connected(*arguments: object) -> Iterator[Server]:
-        yield servers[0]
+    def hosted(*arguments: object) -> Iterator[Host]:
+        yield ScriptedHost(servers[0])
 
-    monkeypatch.setattr(evaluation, "connected", connected)
+    monkeypatch.setattr(evaluation, "hosted", hosted)
     # Plots take longer than all else together, and have tests of their own.
     monkeypatch.setattr(plots, "draw_plots", lambda data, folder: None)
 
@@ -28,8 +36,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     def use(function: Generate, on: Server | None = None) -> None:
         servers[:] = [on or server()]
         for name in calls.FIRST_STAGES:
-            monkeypatch.setitem(calls.FIRST_STAGES, name, function)
+            monkeypatch.setitem(calls.FIRST_STAGES, name, in_thread(function))
 
     use(generate)
-    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", generate_all)
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", in_thread(generate_all))
     return use

@@ -1,12 +1,12 @@
 """`evals/run.py` with hand-made methods: its files, its messages and its exit codes."""
 
+import asyncio
 import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from evals.execution.calls import Call
 from tests.evals.fakes.build import result
 from tests.evals.fakes.scripted_run import (
     PROFILE,
-    Endpoint,
     Scripted,
+    ScriptedClient,
     generate,
     key_of,
     lines,
@@ -136,7 +136,7 @@ def test_a_failure_keeps_finished_results(
     message: str,
 ) -> None:
     failing = FailsAt(4, error)
-    scripted(failing, on=server(Endpoint(is_alive=False)))
+    scripted(failing, on=server(ScriptedClient(is_alive=False)))
     arguments = ["--limit", "20", "--concurrency", "1", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == code
     path = tmp_path / "results.jsonl"
@@ -165,7 +165,7 @@ def test_results_that_finish_together_with_a_failure_are_written(
         return generate(*arguments)
 
     scripted(one_of_all_fails)
-    monkeypatch.setattr(stages, "wait", lambda pending, *when: wait(pending))
+    monkeypatch.setattr(stages, "wait", lambda pending, **when: asyncio.wait(pending))
     arguments = ["--limit", "16", "--concurrency", "16", "--output-dir", str(tmp_path)]
     assert run.main(arguments) == 1
     assert len(lines(tmp_path)) == 15

@@ -9,9 +9,9 @@ from typing import Any
 from eager_sgl import Method, PromptResult, SamplingConfig
 from eager_sgl.config import REASONING_END
 from eager_sgl.engine.client import TokenClient
-from eager_sgl.engine.endpoint import Prompt, TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import Prompt, TokenEndpoint
 from eager_sgl.engine.loop import run
-from eager_sgl.generate.growth import grow
+from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.resuming import resume
 from tests.fakes.scripted import ScriptedServer
 

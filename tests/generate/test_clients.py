@@ -89,7 +89,7 @@ def test_a_blocking_map_shares_tokens(url: str) -> None:
 PROGRAM = """
 import json, sys, threading
 from eager_sgl import Client
-from eager_sgl.generate.growth import partial_of
+from eager_sgl.generate.results import partial_of
 from tests.generate.prompts import METHODS
 
 with Client(sys.argv[1]) as client:

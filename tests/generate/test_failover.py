@@ -9,7 +9,7 @@ import pytest
 from eager_sgl import EagerConfig, EagerInit, FullParallel, Method, PromptResult, SamplingConfig
 from eager_sgl.engine import limits
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.generate.growth import grow
+from eager_sgl.generate.prompt import grow
 from tests.fakes.replicas import Replica, connected, servers
 
 SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=40)

@@ -13,7 +13,9 @@ from eager_sgl import PromptResult
 from eager_sgl.core import Stopped
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerError, ServerUnreachableError
-from eager_sgl.generate.growth import Limits, grow, partial_of
+from eager_sgl.generate.limits import PromptLimits
+from eager_sgl.generate.prompt import grow
+from eager_sgl.generate.results import partial_of
 from tests.fakes.decoding import DecodingServer
 from tests.generate.prompts import METHODS, in_loop, replicas_of
 
@@ -42,7 +44,7 @@ def test_a_timeout_gives_a_partial_result(name: str) -> None:
 
     async def generate() -> PromptResult:
         replicas = await replicas_of(server)
-        return await grow(replicas, (9,), METHODS[name], limits=Limits(timeout=0.06))
+        return await grow(replicas, (9,), METHODS[name], limits=PromptLimits(timeout=0.06))
 
     result = in_loop(generate)
     require_partial(result, server, "timeout")
@@ -55,7 +57,7 @@ def test_a_timeout_gives_a_partial_result(name: str) -> None:
 def test_max_tokens_gives_a_partial_result(name: str, max_tokens: int) -> None:
     """It is exceeded by at most a part, and a step until the abort, of every running request."""
     server, method = DecodingServer(allows_gate=name == "gate"), METHODS[name]
-    limits = Limits(max_tokens=max_tokens)
+    limits = PromptLimits(max_tokens=max_tokens)
 
     async def generate() -> PromptResult:
         return await grow(await replicas_of(server), (9,), method, limits=limits)
@@ -72,29 +74,37 @@ def test_max_tokens_gives_a_partial_result(name: str, max_tokens: int) -> None:
 
 
 def test_limits_that_are_not_reached_change_nothing() -> None:
-    async def generate(limits: Limits) -> PromptResult:
+    async def generate(limits: PromptLimits) -> PromptResult:
         return await grow(
             await replicas_of(DecodingServer()), (9,), METHODS["chunk"], limits=limits
         )
 
-    whole = in_loop(lambda: generate(Limits()))
-    limited = in_loop(lambda: generate(Limits(timeout=30, max_tokens=10_000, stream_interval=3)))
+    whole = in_loop(lambda: generate(PromptLimits()))
+    limited = in_loop(
+        lambda: generate(PromptLimits(timeout=30, max_tokens=10_000, stream_interval=3))
+    )
     assert limited.stopped is None
     assert [s.finish_reason for s in limited.sequences] == ["length"] * 5
     assert whole.stopped is None
+
+
+async def decoded(server: DecodingServer, number: int) -> None:
+    """Wait until a number of tokens are decoded, and a request runs."""
+    while server.num_decoded < number or not server.running:
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_cancelled_task_has_a_partial_result(name: str, seed: int) -> None:
     server = DecodingServer(seed, allows_gate=name == "gate")
-    seconds = random.Random(seed).uniform(0.005, 0.12)
-    limits = Limits(stream_interval=random.Random(seed).choice([None, 1, 5]))
+    number = random.Random(seed).randint(1, 40)
+    limits = PromptLimits(stream_interval=random.Random(seed).choice([None, 1, 5]))
 
     async def cancel() -> PromptResult | None:
         replicas = await replicas_of(server)
         task = asyncio.create_task(grow(replicas, (9,), METHODS[name], limits=limits))
-        await asyncio.sleep(seconds)
+        await decoded(server, number)
         assert not task.done()
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
@@ -139,7 +149,7 @@ def test_a_second_cancellation_does_not_wait_for_the_server(name: str) -> None:
 
     async def cancel_twice() -> None:
         task = asyncio.create_task(grow(await replicas_of(server), (9,), METHODS[name]))
-        await asyncio.sleep(0.04)
+        await decoded(server, 3)
         task.cancel()
         await asyncio.sleep(0.01)
         assert not task.done()

@@ -12,8 +12,8 @@ from eager_sgl.budget.sequences import Account
 from eager_sgl.core import Sequence
 from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.generate.growth import grow
 from eager_sgl.generate.mapping import Budget, MapItem, map_prompts, methods_of
+from eager_sgl.generate.prompt import grow
 from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
 from tests.generate.prompts import METHODS, in_loop, replicas_of

@@ -13,7 +13,9 @@ import pytest
 
 from eager_sgl import BestFirst, PromptResult, TokenLedger
 from eager_sgl.core import Sequence
-from eager_sgl.generate.growth import Limits, grow, partial_of
+from eager_sgl.generate.limits import PromptLimits
+from eager_sgl.generate.prompt import grow
+from eager_sgl.generate.results import partial_of
 from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
@@ -104,7 +106,7 @@ def test_the_requests_of_a_prompt_whose_observer_raises_are_aborted() -> None:
 
     async def generate() -> PromptResult | None:
         replicas = await replicas_of(server)
-        limits = Limits(stream_interval=2)
+        limits = PromptLimits(stream_interval=2)
         with pytest.raises(RuntimeError, match="no progress") as caught:
             await grow(replicas, (9,), METHODS["parallel"], limits=limits, observers=[raises])
         return partial_of(caught.value)

@@ -17,7 +17,9 @@ from eager_sgl.generate.events import (
     TokensAppended,
     TokensWithdrawn,
 )
-from eager_sgl.generate.growth import Limits, Observer, grow
+from eager_sgl.generate.limits import PromptLimits
+from eager_sgl.generate.observers import Observer
+from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.stream import Stream
 from tests.fakes.decoding import DecodingServer
 from tests.generate.prompts import METHODS, in_loop, replicas_of
@@ -29,7 +31,7 @@ async def stream_of(server: DecodingServer, name: str, interval: int = 3) -> Str
     replicas = await replicas_of(server)
 
     async def generate(observer: Observer) -> PromptResult:
-        limits = Limits(stream_interval=interval)
+        limits = PromptLimits(stream_interval=interval)
         return await grow(replicas, (9,), METHODS[name], limits=limits, observers=[observer])
 
     async def decode(sequences: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs `evals/run.py` again and again, each in a fork: SGLang takes 10 s and more to import.
+"""Runs `evals/run.py` again and again, each in a fork: its imports take seconds.
 
 Reads an order per line (`driver.Driver.start`) and answers with the exit code. Nothing of ours
 starts a thread here, so that a fork is a process like any other.
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import eager_sgl.program
+import eager_sgl.generate.client
 from eager_sgl.engine import limits
 from evals import run
 from evals.report import page, summarise, table
@@ -23,7 +23,7 @@ __all__ = ["page", "plots", "summarise", "table"]
 
 
 def main() -> None:
-    assert eager_sgl.program
+    assert eager_sgl.generate.client
     print("ready", flush=True)
     for line in sys.stdin:
         print(_fork(json.loads(line)), flush=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from eager_sgl.engine.endpoint import connect
+from eager_sgl.engine.frontend.endpoint import connect
 from evals.tasks import find_task
 from tests.faults.proxy import FaultProxy, serving
 from tests.integration.driver import Driver, Ended, lines

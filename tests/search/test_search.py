@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from eager_sgl import EagerConfig, EagerInit, PromptResult, SamplingConfig, SearchConfig
-from eager_sgl.engine.endpoint import TokenEndpoint
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.search import round_sizes, trie
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Items
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -48,8 +49,10 @@ class GrantingFour:
         self.values.append(self.rule(tree, sequences))
         return self.values[-1]
 
-    def ask(self, spent: int, value: float, expected: float) -> bool:
-        return len(self.values) <= 4
+    def offer(self, spent: int, value: float, expected: float) -> Future[bool]:
+        outcome: Future[bool] = Future()
+        outcome.set_result(len(self.values) <= 4)
+        return outcome
 
     def leave(self, spent: int | None = None) -> None:
         pass

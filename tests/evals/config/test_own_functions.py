@@ -91,7 +91,7 @@ def test_a_wrong_function_is_refused_before_anything_starts(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was started")
 
-    monkeypatch.setattr(evaluation, "connected", refuse)
+    monkeypatch.setattr(evaluation, "hosted", refuse)
     with pytest.raises(SystemExit) as exit_:
         run.main([f"--{option}", f"{module}:{name}", "--output-dir", "run"])
     error = capsys.readouterr().err

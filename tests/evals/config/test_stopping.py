@@ -1,14 +1,14 @@
 """`--stop`: the rules, the judgements that they use, and one rule for every prompt of a run."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from eager_sgl import BestFirst, EagerInit, Ledger, SearchConfig, program
+from eager_sgl import BestFirst, EagerInit, Ledger, Method, SearchConfig
 from eager_sgl.core import PromptResult
 from eager_sgl.search.priorities import EarlyPeaks, find_priority
 from eager_sgl.search.stopping import Consensus, Solved, Unexplored
@@ -121,25 +121,27 @@ def test_without_labels_a_verifier_has_to_be_given(tmp_path: Path) -> None:
     assert read_stop("verifier", task, has_verifier=True) == StopOption("verifier")
 
 
-def test_the_program_gets_the_rule_and_the_budget_of_a_search(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_client_gets_the_rule_and_the_budget_of_a_search() -> None:
     asked: dict[str, Any] = {}
 
-    def fake(**given: Any) -> Any:
-        asked.update(given)
-        return SimpleNamespace(ret_value=result(["1"]))
+    class Client:
+        async def generate(self, prompt: object, method: Method, **given: Any) -> PromptResult:
+            asked.update(given, method=method)
+            return result(["1"])
 
-    monkeypatch.setattr(program, "generate", SimpleNamespace(run=fake))
     with Ledger(3).reserve(3) as account:
         call = Call(
-            endpoint=SimpleNamespace(),  # type: ignore[arg-type]
+            client=Client(),  # type: ignore[arg-type]
             sample=SAMPLE,
             method=BestFirst(SearchConfig()),
             account=account,
             on_progress=lambda counts, alive: None,
         )
-        calls.FIRST_STAGES["best_first"](call)
+
+        async def generate() -> PromptResult:
+            return await calls.FIRST_STAGES["best_first"](call)
+
+        asyncio.run(generate())
     wanted = {"account": account, "method": call.method}
     assert asked.items() >= wanted.items()
 

@@ -18,12 +18,11 @@ from eager_sgl import (
 )
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.core import PromptResult
-from eager_sgl.engine.endpoint import TokenEndpoint
 from evals.records.files import to_line
 from evals.records.plan import BEST_FIRST, SWOR, TRIE_PARALLEL
 from evals.records.record import PromptRecord, SequenceRecord
 from tests.evals.fakes.build import record
-from tests.fakes.endpoint import run_method
+from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=6)
@@ -74,5 +73,5 @@ def line_of(result: PromptResult) -> PromptRecord:
 def test_the_line_of_a_method_is_read_as_it_was_written(name: str, allows_gate: bool) -> None:
     for model in range(6):
         server = ScriptedServer(mixed_distribution(model), allows_gate=allows_gate)
-        written = line_of(RUNS[name](TokenEndpoint(server)).ret_value)
+        written = line_of(RUNS[name](endpoint_of(server)))
         assert PromptRecord.from_json(json.loads(to_line(written.to_json()))) == written

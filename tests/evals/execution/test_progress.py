@@ -7,16 +7,12 @@ import pytest
 
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.core import TokenCounts
-from evals.execution.meter import Meter, Silence, Snapshot
-from evals.execution.progress import PLAIN_SECONDS, PlainView, TerminalView, open_view
+from evals.execution.progress.meter import Meter, Silence
+from evals.execution.progress.snapshot import Snapshot
+from evals.execution.progress.view import PLAIN_SECONDS, PlainView, TerminalView, open_view
+from tests.evals.fakes.clock import Clock
 
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+LIMIT = 1000
 
 
 class Terminal(io.StringIO):
@@ -24,31 +20,36 @@ class Terminal(io.StringIO):
         return True
 
 
-def snapshot(num_done: int, label: str = "parallel", **more: float) -> Snapshot:
+def snapshot(num_done: int, label: str = "parallel", **more: Any) -> Snapshot:
     fields: dict[str, Any] = {
         "num_failed": 0,
         "num_ran": num_done,
         "num_running": 2,
         "seconds": 2.0,
+        "generated": 500,
+        "max_sequences": 16 * (10 - num_done),
+        "shared_tokens": None,
     } | more
     return Snapshot(
         label=label,
         num_done=num_done,
         **fields,
+        prompt_seconds=fields["seconds"] * fields["num_running"],
         num_prompts=10,
         num_solved=num_done // 2,
         num_alive=3,
+        max_length=LIMIT,
         spent=40,
         reserved=8,
         free=112,
-        generated=500,
+        recent_rate=250.0,
         cached_share=0.75,
     )
 
 
 def test_a_meter_counts_each_prompt_once() -> None:
     clock = Clock()
-    meter = Meter("eager_init", 3, Ledger(12), clock)
+    meter = Meter("eager_init", 3, Ledger(12), LIMIT, clock)
     meter.report("a", TokenCounts(generated=10, prompt=20, cached=10), 2)
     meter.report("b", TokenCounts(generated=1, prompt=20, cached=20), 1)
     meter.report("a", TokenCounts(generated=30, prompt=60, cached=40), 4)  # cumulative
@@ -65,21 +66,21 @@ def test_a_meter_counts_each_prompt_once() -> None:
 
 
 def test_prompts_of_an_earlier_session_are_done_and_cost_nothing() -> None:
-    meter = Meter("eager_init", 3, Ledger(12), Clock())
+    meter = Meter("eager_init", 3, Ledger(12), LIMIT, Clock())
     meter.finish("a", solved=False)
     now = meter.snapshot()
     assert (now.num_done, now.num_solved, now.generated) == (1, 0, 0)
 
 
 def test_nothing_is_divided_by_nothing() -> None:
-    now = Meter("eager_init", 3, Ledger(12), Clock()).snapshot()
+    now = Meter("eager_init", 3, Ledger(12), LIMIT, Clock()).snapshot()
     assert (now.cached_share, now.tokens_per_second) == (0, 0)
     assert "Pass@k –" in now.describe()
 
 
 def test_the_budget_is_the_ledger_s() -> None:
     ledger = Ledger(12)
-    meter = Meter("eager_init", 3, ledger, Clock())
+    meter = Meter("eager_init", 3, ledger, LIMIT, Clock())
     with ledger.reserve(4) as account:
         account.commit(1)
         now = meter.snapshot()
@@ -106,13 +107,17 @@ def test_a_line_has_all_numbers() -> None:
         (5, {"seconds": 36_000.0}, "about 6 h 40 min left"),
         (2, {"seconds": 864_000.0}, "about 560 h left"),
         (4, {"num_failed": 4, "num_ran": 8}, "about 0 s left"),
-        (0, {}, None),  # nothing has ended yet
-        (4, {"num_ran": 0}, None),  # in an earlier session
+        (0, {}, "at most about 11 min left"),  # 160,000 tokens at 250 token/s
+        (4, {"num_ran": 0}, "at most about 6 min left"),  # ended in an earlier session
+        (0, {"generated": 0}, None),  # the pace is unknown
+        (4, {"max_sequences": None}, None),  # grants are unknown
+        (0, {"shared_tokens": 3000}, "about 10 s left"),  # 2,500 tokens are left
+        (4, {"shared_tokens": 400}, "about 0 s left"),  # the last rounds cost more than expected
         (10, {"num_running": 0}, None),  # nothing is left
         (7, {"num_failed": 3, "num_running": 0}, None),
     ],
 )
-def test_an_estimate_of_the_time_left_needs_prompts_that_have_ended(
+def test_the_time_left_is_estimated_from_what_has_ended(
     num_done: int, fields: dict[str, Any], left: str | None
 ) -> None:
     line = snapshot(num_done, **fields).describe()
@@ -120,7 +125,7 @@ def test_an_estimate_of_the_time_left_needs_prompts_that_have_ended(
 
 
 def test_failures_are_shown_and_complete_a_cell() -> None:
-    meter = Meter("eager_init", 2, Ledger(8), Clock())
+    meter = Meter("eager_init", 2, Ledger(8), LIMIT, Clock())
     meter.report("a", TokenCounts(generated=30), 2)
     assert meter.fail("a").generated == 30
     meter.finish("b", solved=True)
@@ -135,7 +140,7 @@ def test_failures_are_shown_and_complete_a_cell() -> None:
 
 def test_silence_is_due_after_a_minute_and_then_ever_more_rarely() -> None:
     clock = Clock()
-    meter, silence = Meter("parallel", 2, Ledger(8), clock), Silence(clock)
+    meter, silence = Meter("parallel", 2, Ledger(8), LIMIT, clock), Silence(clock)
     reported = []
     for second in range(1, 1000):
         clock.now += 1
@@ -158,9 +163,9 @@ def test_silence_is_due_after_a_minute_and_then_ever_more_rarely() -> None:
 def test_plain_lines_are_printed_every_few_seconds_and_once_at_the_end() -> None:
     clock, stream = Clock(), io.StringIO()
     view = PlainView(stream, clock)
-    for _ in range(int(2.5 * PLAIN_SECONDS / 0.25)):
+    for generated in range(int(2.5 * PLAIN_SECONDS / 0.25)):
         clock.now += 0.25
-        view.show([snapshot(4)])
+        view.show([snapshot(4, generated=generated)])
     assert stream.getvalue().count("\n") == 2
     for _ in range(2):
         view.show([snapshot(10), snapshot(3, "eager")])
@@ -169,6 +174,32 @@ def test_plain_lines_are_printed_every_few_seconds_and_once_at_the_end() -> None
     clock.now += PLAIN_SECONDS
     view.show([snapshot(10), snapshot(3, "eager")])
     assert "eager: 3/10" in stream.getvalue().splitlines()[-1]
+
+
+def test_a_log_has_a_line_only_for_what_has_changed() -> None:
+    clock, stream = Clock(), io.StringIO()
+    meter, view = Meter("parallel", 2, Ledger(4), LIMIT, clock), PlainView(stream, clock)
+
+    def watch(seconds: float) -> list[str]:
+        num_written = len(stream.getvalue())
+        for _ in range(int(seconds / 0.25)):
+            clock.now += 0.25
+            view.show([meter.snapshot()])
+        return stream.getvalue()[num_written:].splitlines()
+
+    meter.report("a", TokenCounts(), 2)
+    assert len(watch(PLAIN_SECONDS)) == 1
+    assert watch(10 * PLAIN_SECONDS) == []  # the server is frozen
+    meter.report("a", TokenCounts(generated=1), 2)
+    assert len(watch(0.25)) == 1
+    meter.report("a", TokenCounts(generated=2), 2)
+    assert watch(PLAIN_SECONDS - 0.25) == []
+    assert len(watch(0.25)) == 1
+    meter.report("a", TokenCounts(generated=2), 1)  # a sequence has ended
+    meter.report("b", TokenCounts(), 2)
+    assert len(watch(PLAIN_SECONDS)) == 1
+    lines = stream.getvalue().splitlines()
+    assert len(set(lines)) == len(lines)
 
 
 @pytest.mark.parametrize(

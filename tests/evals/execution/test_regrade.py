@@ -178,7 +178,7 @@ def test_regrading_starts_no_server(user_run: Run, monkeypatch: pytest.MonkeyPat
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was asked for")
 
-    monkeypatch.setattr(evaluation, "connected", refuse)
+    monkeypatch.setattr(evaluation, "hosted", refuse)
     assert user_run.regrade() == 0
     assert user_run("--regrade", "--server", "http://127.0.0.1:9") == 0
 

@@ -82,7 +82,7 @@ def test_a_finished_run_only_prints(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a server was asked for")
 
-    monkeypatch.setattr(evaluation, "connected", refuse)
+    monkeypatch.setattr(evaluation, "hosted", refuse)
     assert run.main(arguments) == 0
     assert capsys.readouterr().out[-500:] == table
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir() if p.is_file()}

@@ -49,7 +49,8 @@ class Bidding:
         else:
             utility = sum(call.sample.id.encode()) % 7
             while num_sequences < call.account.granted:
-                if not bidder.ask(ROUND * num_sequences, float(utility), expected=ROUND):
+                spent = ROUND * num_sequences
+                if not bidder.offer(spent, float(utility), expected=ROUND).result():
                     break
                 self._count()
                 num_sequences += 1

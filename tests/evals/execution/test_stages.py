@@ -1,14 +1,14 @@
 """Two stages and their budgets: the prompts that get extra sequences, and their result lines."""
 
+import asyncio
 import json
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from eager_sgl import EagerInit, program
+from eager_sgl import EagerInit
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import DeferredBranch, PromptResult
@@ -20,7 +20,7 @@ from evals.records.record import PromptRecord, StageTwo
 from evals.tasks import Sample
 from tests.evals.fakes import sample_run
 from tests.evals.fakes.build import BRANCH, record, result
-from tests.evals.fakes.scripted_run import Scripted, key_of, lines
+from tests.evals.fakes.scripted_run import Scripted, in_thread, key_of, lines
 
 THETA = 0.5
 NOTHING = StageTwo("restart", False, 0, 0, THETA)
@@ -139,8 +139,8 @@ def test_resume_gets_the_tree_and_its_best_deferred_branches(
         return tree(1, config_of(call))
 
     seen_first: list[int] = []
-    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", first)
-    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
+    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", in_thread(first))
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", in_thread(resume))
     more = ("--max-sequences", "2", "--stage-two", "resume", "--extra-cap", "1.5")
     assert run.main(arguments(tmp_path, "eager_adapt", 2, *more)) == 0
     (again,) = seen
@@ -254,7 +254,7 @@ def test_both_second_stages_continue_the_same_first_stage(
         call.account.commit(1)
         return tree(1, config_of(call))
 
-    monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
+    monkeypatch.setitem(calls.SECOND_STAGES, "resume", in_thread(resume))
     more = ("--max-sequences", "4", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, "eager", 2, *more)) == 0
     assert len(of(tmp_path, "eager_init")) == 2
@@ -266,28 +266,39 @@ def test_both_second_stages_continue_the_same_first_stage(
     assert contrast["num_extra"] == 2
 
 
-def test_a_resumed_prompt_asks_for_its_grant_down_to_the_last_theta(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: dict[str, Any] = {}
+class Resuming:
+    """A client that is asked for deferred branches; two are left."""
 
-    def fake(**given: Any) -> Any:
-        asked.update(given)
-        return SimpleNamespace(ret_value=tree(2, _any()))
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
 
-    monkeypatch.setattr(program, "resume", SimpleNamespace(run=fake))
-    ledger = Ledger(3)
+    async def resume(
+        self,
+        prompt: object,
+        result: PromptResult,
+        num_sequences: int,
+        sampling: object,
+        *,
+        threshold: float,
+        **more: object,
+    ) -> PromptResult:
+        self.asked = {"num_sequences": num_sequences, "threshold": threshold}
+        return tree(2, _any())
+
+
+def test_a_resumed_prompt_asks_for_its_grant_down_to_the_last_theta() -> None:
+    ledger, client = Ledger(3), Resuming()
     with ledger.reserve(3) as account:
         call = Call(
-            endpoint=SimpleNamespace(),  # type: ignore[arg-type]
+            client=client,  # type: ignore[arg-type]
             sample=Sample("a", [], None, None),
             method=EagerInit(EagerConfig(threshold=THETA, max_sequences=3)),
             account=account,
             on_progress=lambda counts, alive: None,
         )
         first = record([False], method="eager_init")
-        calls.SECOND_STAGES["resume"](call, first, [0.5, 0.4])
-    assert (asked["num_sequences"], asked["threshold"]) == (3, 0.4)
+        asyncio.run(calls.SECOND_STAGES["resume"](call, first, [0.5, 0.4]))
+    assert client.asked == {"num_sequences": 3, "threshold": 0.4}
     assert (ledger.spent, ledger.free) == (2, 1)
 
 

@@ -1,17 +1,19 @@
 """A run whose sequences come from a function of the test, and what it wrote."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jsonlines
 
 from eager_sgl.core import PromptResult, TokenCounts
 from eager_sgl.engine.probe import ServerProfile
-from eager_sgl.errors import RequestRejectedError
 from evals.config.settings import BUNDLED_MODEL
 from evals.execution.calls import Call
-from evals.execution.connection import Server
+from evals.execution.connection import Host, Server
 from tests.evals.fakes.build import result
 
 PROFILE = ServerProfile(str(BUNDLED_MODEL), "0.5.23", 1024, 1, "tempered", 1000)
@@ -20,40 +22,71 @@ Scripted = Callable[..., None]
 """Takes what generates and, with `on`, the server that it is connected to."""
 
 
-class Endpoint:
-    """What a run asks of a server besides generating.
+class ScriptedClient:
+    """What a run asks of a client besides generating.
 
     Args:
-        is_alive: whether it answers a short request.
+        is_alive: whether its server answers a short request.
         too_long: words of a prompt that does not fit, and all prompts with them.
     """
 
-    base_url = "http://scripted"
     profile = PROFILE
 
     def __init__(self, *, is_alive: bool = True, too_long: str | None = None) -> None:
         self.is_alive, self.too_long = is_alive, too_long
 
+    async def replicas(self) -> Self:
+        return self
+
+    async def call(self, operation: Callable[[Self], Awaitable[Any]]) -> Any:
+        return await operation(self)
+
     def gate(self, config: object) -> None:
         """No gate."""
 
-    def is_answering(self) -> bool:
+    async def is_answering(self) -> bool:
         return self.is_alive
 
-    def encode(self, prompt: list[dict[str, str]]) -> tuple[int, ...]:
+    async def encode(self, prompt: list[dict[str, str]]) -> tuple[int, ...]:
         text = prompt[0]["content"]
         return (1,) * (9_999 if self.too_long and self.too_long in text else 7)
 
-    def room_for(self, num_prompt_tokens: int) -> int:
-        room = PROFILE.context_length - num_prompt_tokens
-        if room < 1:
-            raise RequestRejectedError(f"the prompt has {num_prompt_tokens} tokens")
-        return room
 
-
-def server(endpoint: Endpoint | None = None, check: Callable[[], None] = lambda: None) -> Server:
+def server(
+    client: ScriptedClient | None = None, check: Callable[[], None] = lambda: None
+) -> Server:
     """A connected server that nothing is sent to."""
-    return Server(endpoint or Endpoint(), check)  # type: ignore[arg-type]
+    scripted: Any = client or ScriptedClient()
+    return Server(scripted, ("http://scripted",), check)
+
+
+class ScriptedHost(Host):
+    """A running server that is connected already."""
+
+    server: Server
+
+    def __init__(self, server: Server) -> None:
+        object.__setattr__(self, "server", server)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Server]:
+        yield self.server
+
+
+def in_thread(function: Generate) -> Callable[..., Awaitable[PromptResult]]:
+    """A function of a test in place of an asynchronous one; its calls may wait for each other.
+
+    A run that is broken off does not wait for them.
+    """
+
+    async def generate(*arguments: Any) -> PromptResult:
+        pool = ThreadPoolExecutor(1)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
+        finally:
+            pool.shutdown(wait=False)
+
+    return generate
 
 
 def generate(call: Call) -> PromptResult:

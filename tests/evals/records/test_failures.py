@@ -1,5 +1,6 @@
 """Prompts that fail: written down, tried again, and never the end of the others."""
 
+import asyncio
 import json
 import os
 import re
@@ -20,11 +21,19 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 from evals import compare, run
-from evals.execution import calls, meter, publishing, stages
+from evals.execution import calls, publishing, stages
 from evals.execution.calls import Call
+from evals.execution.progress import meter
 from evals.records.record import PromptRecord
 from tests.evals.fakes.build import result
-from tests.evals.fakes.scripted_run import Endpoint, Scripted, key_of, lines, server
+from tests.evals.fakes.scripted_run import (
+    Scripted,
+    ScriptedClient,
+    in_thread,
+    key_of,
+    lines,
+    server,
+)
 
 METHODS = "parallel,eager_init,eager_adapt,eager"
 M, NUM_PROMPTS = 4, 6
@@ -92,7 +101,9 @@ def use(monkeypatch: pytest.MonkeyPatch, scripted: Scripted) -> Scripted:
 
     def install(function: Any, on: Any = None) -> None:
         scripted(function, on)
-        monkeypatch.setitem(calls.FIRST_STAGES, "parallel", Failing(None, takes_all=True))
+        monkeypatch.setitem(
+            calls.FIRST_STAGES, "parallel", in_thread(Failing(None, takes_all=True))
+        )
 
     return install
 
@@ -121,7 +132,7 @@ def test_a_failed_prompt_is_recorded_and_the_others_finish(
 ) -> None:
     use(Failing(None))
     failing = Failing(error, takes_all=method == "parallel")
-    monkeypatch.setitem(calls.FIRST_STAGES, method, failing)
+    monkeypatch.setitem(calls.FIRST_STAGES, method, in_thread(failing))
     assert run.main(arguments(tmp_path)) == 3
     said = capsys.readouterr()
     (failure,) = failures(tmp_path)
@@ -149,7 +160,7 @@ def test_a_failed_prompt_is_recorded_and_the_others_finish(
     assert (tmp_path / "report.html").exists()
     again = Failing(None)
     use(again)
-    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", again)
+    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", in_thread(again))
     again.takes_all = method == "parallel"
     assert run.main(arguments(tmp_path)) == 0
     assert {sample_id for sample_id, _ in again.asked} == {chosen}
@@ -223,7 +234,7 @@ def test_prompts_that_share_tokens_leave_failed_prompts_their_share(
             first = super().__call__(call)
             spent, size = 10, 1
             assert call.method.bidder is not None
-            while size < call.account.granted and call.method.bidder.ask(spent, 1.0, 10):
+            while size < call.account.granted and call.method.bidder.offer(spent, 1.0, 10).result():
                 spent, size = spent + 10, size + 1
             call.method.bidder.leave(spent)
             call.account.commit(size - len(first.sequences))
@@ -258,7 +269,7 @@ def test_an_unreachable_server_ends_the_run_unless_it_answers_a_probe(
     tmp_path: Path, use: Scripted
 ) -> None:
     for is_alive, code in ((False, 1), (True, 3)):
-        use(Failing(ServerUnreachableError("reset")), on=server(Endpoint(is_alive=is_alive)))
+        use(Failing(ServerUnreachableError("reset")), on=server(ScriptedClient(is_alive=is_alive)))
         assert run.main(arguments(tmp_path / str(is_alive))) == code
 
 
@@ -304,9 +315,8 @@ def test_results_that_finished_before_the_server_died_are_written(
         if next(checks, "dead"):
             raise RuntimeStoppedError("dead")
 
-    def wait(pending: Any, *when: Any) -> tuple[set[Any], None]:
-        while not all(future.done() for future in pending):
-            time.sleep(0.01)
+    async def wait(pending: Any, **when: Any) -> tuple[set[Any], None]:
+        await asyncio.wait(pending)
         return set(), None
 
     monkeypatch.setattr(stages, "wait", wait)
@@ -328,7 +338,7 @@ def test_prompts_that_do_not_fit_are_named_before_anything_is_generated(
     prompts = [{"id": f"p{i}", "prompt": text, "answer": "4"} for i, text in enumerate(texts)]
     task.write_text("\n\n".join(map(json.dumps, prompts)))
     failing = Failing(None)
-    use(failing, on=server(Endpoint(too_long=words)))
+    use(failing, on=server(ScriptedClient(too_long=words)))
     more = ("--task", str(task), "--theta", "0.5", "--methods", "parallel,eager_adapt")
     code = run.main([*arguments(tmp_path / "run"), *more])
     asked = {sample_id for sample_id, _ in failing.asked}
@@ -358,14 +368,16 @@ def test_methods_are_compared_on_the_prompts_that_both_have(
 ) -> None:
     use(Failing(None))
     rejected = RequestRejectedError("no")
-    monkeypatch.setitem(calls.FIRST_STAGES, "parallel", Failing(rejected, number=2, takes_all=True))
+    monkeypatch.setitem(
+        calls.FIRST_STAGES, "parallel", in_thread(Failing(rejected, number=2, takes_all=True))
+    )
 
-    def resume(call: Call, first: PromptRecord, thresholds: list[float]) -> PromptResult:
-        return calls.FIRST_STAGES["eager_init"](call)
+    async def resume(call: Call, first: PromptRecord, thresholds: list[float]) -> PromptResult:
+        return await calls.FIRST_STAGES["eager_init"](call)
 
     monkeypatch.setitem(calls.SECOND_STAGES, "resume", resume)
     failing = Failing(RequestRejectedError("no"), stage=2)
-    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", failing)
+    monkeypatch.setitem(calls.FIRST_STAGES, "eager_init", in_thread(failing))
     both = ("--methods", "parallel,eager_init,eager", "--stage-two", "restart,resume")
     assert run.main(arguments(tmp_path, *both)) == 3
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -442,7 +454,7 @@ def test_a_notice_appears_while_the_server_is_silent(
         call.account.commit(1)
         return result(["no answer"], max_sequences=M)
 
-    use(generate, on=server(Endpoint(is_alive=is_alive)))
+    use(generate, on=server(ScriptedClient(is_alive=is_alive)))
     assert run.main(arguments(tmp_path, "--methods", "swor", "--limit", "2")) == 0
     said = capsys.readouterr().out
     notices = [line for line in said.splitlines() if line.startswith("no answer from")]

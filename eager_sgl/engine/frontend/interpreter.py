@@ -21,11 +21,11 @@ from sglang.lang.ir import SglSamplingParams
 
 from eager_sgl.engine.checks import require_params
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.frontend.states import append_answer, keep_tokens, require_text, tokens_in
+from eager_sgl.engine.frontend.workers import end_states_at_exit, end_worker, raising_in_program
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.protocol import Json, logprob_temperature
-from eager_sgl.engine.states import append_answer, keep_tokens, require_text, tokens_in
 from eager_sgl.engine.text_answers import LOGPROB_TEMPERATURE, TextAnswer
-from eager_sgl.engine.workers import end_states_at_exit, end_worker, raising_in_program
 from eager_sgl.errors import ServerError, ServerUnreachableError
 
 __all__ = ["InterpreterBackend"]

@@ -2,8 +2,8 @@
 
 SGLang's frontend sends text, and text does not round-trip to the tokens it was decoded from: the
 radix tree misses, and the sequence may change. This endpoint sends the token ids of a state
-(`eager_sgl.engine.states`) as `input_ids`, and tokenises only text that was appended since. Any
-`@sgl.function` can run on it.
+(`eager_sgl.engine.frontend.states`) as `input_ids`, and tokenises only text that was appended
+since. Any `@sgl.function` can run on it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sglang.lang.interpreter import ProgramState
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.client import Prompt, TokenClient
-from eager_sgl.engine.interpreter import InterpreterBackend
+from eager_sgl.engine.frontend.interpreter import InterpreterBackend
+from eager_sgl.engine.frontend.states import StateTokens, keep_tokens, tokens_in
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.engine.states import StateTokens, keep_tokens, tokens_in
 from eager_sgl.engine.transport import Transport
 
 __all__ = ["Prompt", "TokenEndpoint", "connect", "endpoint_of"]

@@ -5,100 +5,49 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from eager_sgl import Ledger, TokenCounts
+from evals.execution.progress.snapshot import Snapshot
 
-__all__ = ["Meter", "Silence", "Snapshot"]
+__all__ = ["Meter", "Silence"]
 
+RECENT_SECONDS = 30.0
 SILENT_SECONDS = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """The progress of a cell.
+class _Pace:
+    """The seconds during which prompts run, and the rate of their tokens."""
 
-    Attributes:
-        label: the method, and the values that differ between cells.
-        num_done: prompts that have finished, in earlier sessions too.
-        num_failed: prompts that failed in this session.
-        num_ran: of both, prompts that were run in this session.
-        num_running: prompts that have begun and not finished.
-        num_solved: finished prompts with a correct sequence; None if nothing was judged.
-        num_alive: sequences still running.
-        spent, reserved, free: sequences of the cell's budget.
-        generated: tokens decoded in this session, by running prompts too.
-        cached_share: of the prompt tokens sent so far, served by the radix tree; 0 before any.
-        seconds: since the first prompt began.
-    """
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._num_running = 0
+        self.seconds = self.prompt_seconds = 0.0
+        self._points = deque([(0.0, 0)])
 
-    label: str
-    num_done: int
-    num_failed: int
-    num_ran: int
-    num_running: int
-    num_prompts: int
-    num_solved: int | None
-    num_alive: int
-    spent: int
-    reserved: int
-    free: int
-    generated: int
-    cached_share: float
-    seconds: float
+    def advance(self, now: float) -> None:
+        """Count the time until now."""
+        elapsed, self._now = now - self._now, now
+        self.seconds += elapsed if self._num_running else 0.0
+        self.prompt_seconds += elapsed * self._num_running
 
-    @property
-    def complete(self) -> bool:
-        """Whether all prompts have finished or failed."""
-        return self.num_left == 0
+    def change(self, now: float, num_running: int) -> None:
+        """A prompt has begun or ended; how many run from now on."""
+        self.advance(now)
+        self._num_running = num_running
 
-    @property
-    def num_left(self) -> int:
-        """Prompts that have neither finished nor failed."""
-        return self.num_prompts - self.num_done - self.num_failed
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Decoded, on average since the first prompt began."""
-        return self.generated / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """An estimate at the pace so far; None before a prompt was run in this session.
-
-        A running prompt counts as half run, which it is on average: without that the pace would
-        seem too low as long as most of the prompts are running.
-        """
-        if not self.num_ran:
-            return None
-        half_run = self.num_running / 2
-        return self.seconds * max(self.num_left - half_run, 0) / (self.num_ran + half_run)
-
-    def describe(self) -> str:
-        """One line."""
-        is_known = self.num_done and self.num_solved is not None
-        pass_at_k = f"{(self.num_solved or 0) / self.num_done:.2f}" if is_known else "–"
-        failed = f"{self.num_failed} failed, " if self.num_failed else ""
-        is_known = self.seconds_left is not None and not self.complete
-        left = f", about {_duration(self.seconds_left or 0)} left" if is_known else ""
-        return (
-            f"{self.label}: {self.num_done}/{self.num_prompts} prompts, {failed}"
-            f"{self.num_running} running, Pass@k {pass_at_k}, {self.num_alive} sequences alive, "
-            f"budget {self.spent} spent + {self.reserved} reserved + {self.free} free, "
-            f"{self.tokens_per_second:,.0f} token/s, cache {self.cached_share:.1%}, "
-            f"{self.seconds:.0f} s{left}"
-        )
-
-
-def _duration(seconds: float) -> str:
-    """Two units at the most."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours} h"
+    def recent_rate(self, generated: int) -> float:
+        """Tokens per second, back to the last call that is `RECENT_SECONDS` ago."""
+        if not self._num_running:
+            return 0.0
+        points = self._points
+        points.append((self.seconds, generated))
+        while points[1][0] <= self.seconds - RECENT_SECONDS:
+            points.popleft()
+        start, before = points[0]
+        # The tokens of an answer that was lost are not counted any more.
+        return max(generated - before, 0) / (self.seconds - start) if self.seconds > start else 0.0
 
 
 class Meter:
@@ -107,6 +56,7 @@ class Meter:
     Args:
         label: of the cell.
         ledger: its budget.
+        max_length: length limit of a sequence in tokens.
         clock: seconds that never go back.
     """
 
@@ -115,26 +65,40 @@ class Meter:
         label: str,
         num_prompts: int,
         ledger: Ledger,
+        max_length: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._label = label
         self._num_prompts = num_prompts
         self._ledger = ledger
+        self._max_length = max_length
         self._clock = clock
-        self._started: float | None = None
         self._lock = threading.Lock()
+        self._max_sequences: dict[str, int] = {}
+        self._shared_tokens: int | None = None
         self._running: dict[str, tuple[TokenCounts, int]] = {}
         self._num_done = self._num_failed = self._num_ran = 0
         self._last_report = clock()
         self._num_solved: int | None = None
         self._finished = TokenCounts()
+        self._pace = _Pace(self._last_report)
+
+    def share(self, num_tokens: int) -> None:
+        """The prompts share a number of tokens, those of earlier sessions left out."""
+        with self._lock:
+            self._shared_tokens = num_tokens
+
+    def expect(self, sample_id: str, max_sequences: int) -> None:
+        """A prompt will run, and generate a number of sequences at most."""
+        with self._lock:
+            self._max_sequences[sample_id] = max_sequences
 
     def report(self, sample_id: str, counts: TokenCounts, num_alive: int) -> None:
         """A running prompt's counts so far, and its sequences that have not ended."""
         with self._lock:
             self._last_report = self._clock()
-            if self._started is None:
-                self._started = self._last_report
+            if sample_id not in self._running:
+                self._pace.change(self._last_report, len(self._running) + 1)
             self._running[sample_id] = (counts, num_alive)
 
     def finish(self, sample_id: str, *, solved: bool | None) -> None:
@@ -158,8 +122,10 @@ class Meter:
 
     def _end(self, sample_id: str) -> TokenCounts:
         self._last_report = self._clock()
+        self._max_sequences.pop(sample_id, None)
         self._num_ran += sample_id in self._running
         counts, _ = self._running.pop(sample_id, (TokenCounts(), 0))
+        self._pace.change(self._last_report, len(self._running))
         self._finished += counts
         return counts
 
@@ -172,11 +138,9 @@ class Meter:
     def snapshot(self) -> Snapshot:
         """The present progress of the cell."""
         with self._lock:
-            counts, num_alive = self._finished, 0
-            for running_counts, alive in self._running.values():
-                counts += running_counts
-                num_alive += alive
-            now = self._clock()
+            self._pace.advance(self._clock())
+            counts = [self._finished, *(counts for counts, _ in self._running.values())]
+            generated, num_sent = sum(c.generated for c in counts), sum(c.prompt for c in counts)
             # Spent is read first, so that sequences taken in between count as reserved.
             spent, free = self._ledger.spent, self._ledger.free
             return Snapshot(
@@ -187,14 +151,25 @@ class Meter:
                 num_running=len(self._running),
                 num_prompts=self._num_prompts,
                 num_solved=self._num_solved,
-                num_alive=num_alive,
+                num_alive=sum(num_alive for _, num_alive in self._running.values()),
+                max_sequences=self._known_max_sequences(),
+                max_length=self._max_length,
+                shared_tokens=self._shared_tokens,
                 spent=spent,
                 reserved=self._ledger.total - spent - free,
                 free=free,
-                generated=counts.generated,
-                cached_share=counts.cached / counts.prompt if counts.prompt else 0.0,
-                seconds=now - (now if self._started is None else self._started),
+                generated=generated,
+                recent_rate=self._pace.recent_rate(generated),
+                cached_share=sum(c.cached for c in counts) / num_sent if num_sent else 0.0,
+                seconds=self._pace.seconds,
+                prompt_seconds=self._pace.prompt_seconds,
             )
+
+    def _known_max_sequences(self) -> int | None:
+        """Of all prompts that have not ended; None while some have no limit yet."""
+        num_left = self._num_prompts - self._num_done - self._num_failed
+        known = self._max_sequences
+        return sum(known.values()) if len(known) == num_left else None
 
 
 class Silence:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from evals.execution.meter import Snapshot
+from evals.execution.progress.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -32,12 +32,13 @@ class View(Protocol):
 
 
 class PlainView:
-    """Lines for files and pipes, every few seconds and one at the end of a cell."""
+    """Lines for files and pipes: every few seconds if a cell has changed, and once at its end."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
         self._last = clock()
+        self._shown: dict[str, Snapshot] = {}
         self._ended: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -51,11 +52,16 @@ class PlainView:
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         _say_ends(self, self._ended, snapshots)
-        if self._clock() - self._last >= PLAIN_SECONDS:
-            self._last = self._clock()
-            for snapshot in snapshots:
-                if snapshot.num_running and not snapshot.complete:
-                    self.say(snapshot.describe())
+        if self._clock() - self._last < PLAIN_SECONDS:
+            return
+        for snapshot in snapshots:
+            if snapshot.num_running and not snapshot.complete and self._has_changed(snapshot):
+                self._last = self._clock()
+                self._shown[snapshot.label] = snapshot.without_time
+                self.say(snapshot.describe())
+
+    def _has_changed(self, snapshot: Snapshot) -> bool:
+        return self._shown.get(snapshot.label) != snapshot.without_time
 
 
 class TerminalView:

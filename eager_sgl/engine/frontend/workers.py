@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from sglang.lang.interpreter import StreamExecutor
 
-from eager_sgl.engine.states import TOKENS
+from eager_sgl.engine.frontend.states import TOKENS
 from eager_sgl.errors import RequestRejectedError
 
 __all__ = ["end_states_at_exit", "end_worker", "raising_in_program"]
@@ -99,7 +99,7 @@ def end_states_at_exit() -> None:
     expressions; Python would wait for them, and never exit.
     """
     threading.Thread(
-        target=_end_states_after_main, name="eager_sgl.engine.workers", daemon=True
+        target=_end_states_after_main, name="eager_sgl.engine.frontend.workers", daemon=True
     ).start()
 
 

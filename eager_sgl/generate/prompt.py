@@ -1,0 +1,68 @@
+"""One prompt by a method, from its text to its result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from eager_sgl.budget.sequences import Account
+from eager_sgl.core import PromptResult
+from eager_sgl.engine.client import Prompt
+from eager_sgl.engine.replicas import Replicas
+from eager_sgl.generate.growth import Growth, planted
+from eager_sgl.generate.limits import UNLIMITED, PromptLimits
+from eager_sgl.generate.observers import Observer
+from eager_sgl.generate.reading import Reader
+from eager_sgl.generate.results import finished
+from eager_sgl.generate.workers import in_worker
+from eager_sgl.methods import Method
+from eager_sgl.schedule import Schedule
+from eager_sgl.tree import TokenTree
+
+__all__ = ["grow"]
+
+
+async def grow(
+    replicas: Replicas,
+    prompt: Prompt,
+    method: Method,
+    *,
+    account: Account | None = None,
+    limits: PromptLimits = UNLIMITED,
+    observers: Sequence[Observer] = (),
+) -> PromptResult:
+    """The sequences of a prompt by a method.
+
+    Raises:
+        ValueError: the prompt is empty, the account is spent, or a rule of the user's returns
+            something else than its role requires.
+        RequestRejectedError: the prompt leaves no room in the model's context.
+        ServerError: no server answers, or one refused a request.
+    """
+    with method.bidder or contextlib.nullcontext():  # left even if the prompt is refused
+        max_sequences = _max_sequences(method, account)
+        prompt_ids = await replicas.call(lambda client: client.encode(prompt))
+        async with planted(replicas, prompt_ids, method, limits) as (executor, reader):
+            schedule = await _schedule(method, executor.tree, max_sequences, reader)
+            prefills = len(executor.tree.segments) > 1
+            growth = Growth(executor, schedule, method, account, observers, prefills=prefills)
+            return await finished(growth, reader, method, max_sequences, limits)
+
+
+async def _schedule(
+    method: Method, tree: TokenTree, max_sequences: int, reader: Reader
+) -> Schedule:
+    """The schedule of a method; searches try the functions of the user's."""
+
+    def make() -> Schedule:
+        return method.schedule(tree, max_sequences, reader.read)
+
+    return await in_worker(make) if method.decides_in_thread else make()
+
+
+def _max_sequences(method: Method, account: Account | None) -> int:
+    if account is None:
+        return method.max_sequences
+    if account.granted <= account.spent:
+        raise ValueError(f"the account's {account.granted} sequences are all spent")
+    return min(method.max_sequences, account.granted - account.spent)

@@ -1,0 +1,6 @@
+"""`--replay`: the schedules of a run decide again on its recorded tokens, without a server.
+
+From the outside in: `folder` replays a run's folder and reports, `stages` replays one result, stage
+by stage, and `grants` the grants of a cell; `methods` makes the method of a result, `trees` runs
+its schedule on the recorded sequences, and `recorded` has these and compares the leaves with them.
+"""
