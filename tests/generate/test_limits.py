@@ -151,7 +151,7 @@ def test_a_second_cancellation_does_not_wait_for_the_server(name: str) -> None:
         task = asyncio.create_task(grow(await replicas_of(server), (9,), METHODS[name]))
         await decoded(server, 3)
         task.cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.001)
         assert not task.done()
         task.cancel()
         done, _ = await asyncio.wait([task], timeout=0.02)
