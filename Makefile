@@ -4,7 +4,7 @@
 # make format       put the formatting right
 # make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make null         how often the intervals of reports err where nothing differs (half an hour)
-# make faults       what becomes of runs when something goes wrong (half an hour)
+# make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
 # make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -34,7 +34,8 @@ null: .venv/installed
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/comparison/null_simulation.py $(ARGS)
 
 faults: .venv/installed
-	$(BIN)/python -m tests.faults.table $(ARGS)
+	$(BIN)/python -m tests.faults.table
+	$(BIN)/python -m tests.faults.client_table
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)

@@ -50,6 +50,7 @@ class Stream:
         self._run, self._detokenizer, self._narrator = run, Detokenizer(decode), Narrator()
         self._feed = _Feed()
         self._task: asyncio.Task[PromptResult] | None = None
+        self._result: PromptResult | None = None
         self._events: deque[Event] = deque()
         self._pending: list[Event] = []
         self._is_over = self._is_complete = False
@@ -58,12 +59,12 @@ class Stream:
     def result(self) -> PromptResult | None:
         """The result once the stream has ended, partial if it was left; None before that."""
         task = self._task
-        if task is None or not task.done():
-            return None
-        try:
-            return task.result()
-        except (Exception, asyncio.CancelledError) as error:
-            return partial_of(error)
+        if self._result is None and task is not None and task.done():
+            try:
+                self._result = task.result()
+            except (Exception, asyncio.CancelledError) as error:  # a cancellation: only once
+                self._result = partial_of(error)
+        return self._result
 
     async def __aenter__(self) -> Self:
         return self

@@ -39,6 +39,7 @@ class FaultProxy:
         kinds: of faults, drawn uniformly.
 
     Attributes:
+        probability: may be changed while it serves.
         injected: faults so far, by kind.
         num_requests: so far, faults included.
     """
@@ -49,7 +50,7 @@ class FaultProxy:
         if wrong := set(kinds) - {*QUICK, *SLOW}:
             raise ValueError(f"unknown faults {sorted(wrong)}; choose from {(*QUICK, *SLOW)}")
         self._upstream = upstream.rstrip("/")
-        self._probability = probability
+        self.probability = probability
         self._kinds = tuple(kinds)
         self._random = random.Random(seed)
         self.injected: Counter[str] = Counter()
@@ -93,7 +94,7 @@ class FaultProxy:
             return await self._answer_never(request, "reset")
 
     def _draw(self) -> str | None:
-        if self._random.random() >= self._probability:
+        if self._random.random() >= self.probability:
             return None
         kind = self._random.choice(self._kinds)
         self.injected[kind] += 1

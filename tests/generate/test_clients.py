@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import signal
@@ -14,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import aiohttp
 import pytest
 
-from eager_sgl import Client, TokenLedger
-from eager_sgl.errors import RequestRejectedError
+from eager_sgl import AsyncClient, Client, TokenLedger
+from eager_sgl.errors import RequestRejectedError, ServerUnreachableError
 from eager_sgl.generate.events import Completed
 from tests.fakes.decoding import endless
 from tests.fakes.http_server import Handler, Seen, listening, scripted_sglang
@@ -39,6 +42,24 @@ def test_several_threads_share_a_client(url: str) -> None:
         results = list(pool.map(lambda p: client.generate(p, METHODS["chunk"]), prompts))
         assert [result.prompt_ids for result in results] == prompts
         assert all(result.sequences for result in results)
+
+
+def open_sessions() -> set[int]:
+    sessions = (thing for thing in gc.get_objects() if type(thing) is aiohttp.ClientSession)
+    return {id(session) for session in sessions if not session.closed}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_client_that_cannot_connect_leaves_no_connection_open(number: int) -> None:
+    async def connect() -> None:
+        with pytest.raises(ServerUnreachableError):
+            await AsyncClient(
+                [f"http://127.0.0.1:{port}" for port in range(1, 1 + number)]
+            ).replicas()
+
+    before = open_sessions()
+    asyncio.run(connect())
+    assert open_sessions() <= before
 
 
 def test_a_blocking_stream_ends_with_the_result(url: str) -> None:

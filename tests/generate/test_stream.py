@@ -107,6 +107,7 @@ def test_leaving_a_stream_ends_its_requests_and_keeps_the_partial(leave: Any, na
         stream = await stream_of(server, name, interval=1)
         await leave(stream)
         assert server.running == set()
+        assert stream.result is stream.result, "a result can be read twice"
         return stream.result
 
     result = in_loop(run)

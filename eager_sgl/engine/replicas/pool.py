@@ -63,6 +63,16 @@ class Replicas:
             ValueError: a server is named twice, or there is none.
         """
         _require_distinct([transport.url for transport in transports])
+        try:
+            return await cls._connect(transports, chat_options)
+        except BaseException:
+            await _close_all(transports)
+            raise
+
+    @classmethod
+    async def _connect(
+        cls, transports: Sequence[Transport], chat_options: Mapping[str, object] | None
+    ) -> Self:
         if len(transports) == 1:
             return cls.of(await TokenClient.connect(transports[0], chat_options))
         fleet = Fleet([Replica(transport) for transport in transports])
@@ -116,10 +126,14 @@ class Replicas:
         if monitor is not None:
             monitor.cancel()
             await asyncio.wait({monitor})
-        for replica in self._fleet.replicas:
-            await replica.transport.aclose()
+        await _close_all([replica.transport for replica in self._fleet.replicas])
         if monitor is not None and not monitor.cancelled():
             monitor.result()
+
+
+async def _close_all(transports: Sequence[Transport]) -> None:
+    for transport in transports:
+        await transport.aclose()
 
 
 async def _contact_all(

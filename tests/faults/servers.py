@@ -1,0 +1,101 @@
+"""Embedded servers of the bundled reasoner that are killed, stopped and restarted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from eager_sgl import EmbeddedRuntime
+from tests.conftest import REASONER
+from tests.faults.subject import API_KEY
+
+__all__ = ["Server"]
+
+_TIMEOUT = 5.0
+_FINISHED = re.compile(r"^sglang:generation_tokens_total\{[^}]*\} (\S+)$", re.M)
+
+
+class Server:
+    """A server that keeps its port when it is restarted.
+
+    Args:
+        log_path: of its output.
+        api_key: that it requires.
+    """
+
+    def __init__(self, log_path: Path, api_key: str = API_KEY) -> None:
+        self._log_path, self._api_key = log_path, api_key
+        self._runtime = self._start({})
+        self.url = self._runtime.url
+
+    def _start(self, arguments: dict[str, object], model: Path = REASONER) -> EmbeddedRuntime:
+        own = {"random_seed": 0, "api_key": self._api_key, "enable_metrics": True}
+        return EmbeddedRuntime(model, log_path=self._log_path, server_args=own | arguments)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that is the group of the whole server."""
+        return self._runtime.pid
+
+    def restart(self, model: Path = REASONER) -> None:
+        """Start it again at its port, perhaps with another model."""
+        self._runtime.close()
+        self._runtime = self._start({"port": urlsplit(self.url).port}, model)
+
+    def kill(self) -> None:
+        """End all of its processes at once."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It accepts connections, and does nothing."""
+        os.killpg(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.pid, signal.SIGCONT)
+
+    def num_running(self) -> int | None:
+        """Requests that run or wait on it, by its own count; None if it does not answer."""
+        answer = self._get("/v1/loads?include=core")
+        if answer is None:
+            return None
+        loads = json.loads(answer)["loads"]
+        return sum(int(load["num_running_reqs"] + load["num_waiting_reqs"]) for load in loads)
+
+    def num_decoded(self) -> int | None:
+        """Tokens of all requests that have ended on it since its start; None without an answer."""
+        answer = self._get("/metrics")
+        return None if answer is None else round(sum(map(float, _FINISHED.findall(answer))))
+
+    def seconds_until_idle(self, limit: float) -> float | None:
+        """Seconds until it runs nothing; None if it still does after the limit."""
+        began = time.monotonic()
+        while self.num_running():
+            if time.monotonic() - began > limit:
+                return None
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        """End it."""
+        self._runtime.close()
+
+    def _get(self, path: str) -> str | None:
+        headers = {"Authorization": f"Bearer {self._api_key}"}
+        request = urllib.request.Request(self.url + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as reply:
+                text: str = reply.read().decode()
+                return text
+        except (urllib.error.URLError, OSError):
+            return None

@@ -1,0 +1,99 @@
+"""Two real servers of one client: one is stopped, killed, and returns with other weights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from eager_sgl import AsyncClient, EagerConfig, EagerInit, SamplingConfig
+from eager_sgl.errors import ServerUnsuitableError
+from evals.tasks import find_task
+from tests.conftest import API_KEY, REASONER
+from tests.faults.servers import Server
+
+pytestmark = pytest.mark.integration
+
+WORDY = REASONER.parent / "wordy_model"
+OTHER_WEIGHTS = "serves other weights than"
+PROMPTS = [sample.prompt for sample in find_task("countdown").load(16, None, 1)]
+SAMPLING = SamplingConfig(temperature=0.0, max_new_tokens=200)
+METHOD = EagerInit(EagerConfig(threshold=0.7, max_sequences=4, sampling=SAMPLING))
+
+Tree = list[tuple[tuple[int, ...], int | None]]
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A second server of the same model."""
+    server = Server(tmp_path_factory.mktemp("other") / "runtime.log", API_KEY)
+    yield server
+    server.close()
+
+
+async def trees(client: AsyncClient) -> dict[int, Tree]:
+    """The trees of all prompts, which are greedy."""
+    grown: dict[int, Tree] = {}
+    async for item in client.map(PROMPTS, METHOD):
+        assert item.index not in grown
+        assert not item.result.stopped
+        grown[item.index] = [(s.token_ids, s.parent) for s in item.result.sequences]
+    return grown
+
+
+async def begun(client: AsyncClient, server: Server) -> asyncio.Task[dict[int, Tree]]:
+    """The trees of all prompts, once some of them live on a server."""
+    growing = asyncio.create_task(trees(client))
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(server.num_running):
+            assert not growing.done(), f"no tree lives on {server.url}"
+    return growing
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server_url: str) -> dict[int, Tree]:
+    async def grown() -> dict[int, Tree]:
+        async with AsyncClient(server_url, api_key=API_KEY) as client:
+            return await trees(client)
+
+    return asyncio.run(grown())
+
+
+def test_trees_of_a_stopped_replica_move_and_it_is_taken_in_again(
+    server_url: str, other: Server, undisturbed: dict[int, Tree]
+) -> None:
+    async def scenario() -> None:
+        async with AsyncClient([other.url, server_url], api_key=API_KEY) as client:
+            replicas = await client.replicas()
+            growing = await begun(client, other)
+            with other.stopped():
+                assert await asyncio.wait_for(growing, 60) == undisturbed
+                assert set(replicas.down) == {other.url}
+            async with asyncio.timeout(60):
+                while replicas.down:
+                    await asyncio.sleep(0.05)
+            assert other.seconds_until_idle(5.0) is not None, "requests were left running"
+            assert await (await begun(client, other)) == undisturbed
+
+    asyncio.run(scenario())
+
+
+def test_trees_of_a_killed_replica_move_and_other_weights_are_refused(
+    server_url: str, other: Server, undisturbed: dict[int, Tree]
+) -> None:
+    async def scenario() -> None:
+        async with AsyncClient([other.url, server_url], api_key=API_KEY) as client:
+            replicas = await client.replicas()
+            growing = await begun(client, other)
+            other.kill()
+            assert await asyncio.wait_for(growing, 60) == undisturbed
+            assert set(replicas.down) == {other.url}
+            await asyncio.to_thread(other.restart, WORDY)
+            async with asyncio.timeout(30):
+                while OTHER_WEIGHTS not in str(replicas.down[other.url]):
+                    await asyncio.sleep(0.05)
+
+    asyncio.run(scenario())
+    with pytest.raises(ServerUnsuitableError, match=OTHER_WEIGHTS):
+        asyncio.run(AsyncClient([server_url, other.url], api_key=API_KEY).__aenter__())
