@@ -27,6 +27,7 @@ from eager_sgl import (
     read_chunk,
     set_prompt,
 )
+from eager_sgl.engine.loop import run
 from eager_sgl.signals import retemper
 from evals.tasks.countdown_rules import Problem, instruction
 from programs.eager_by_hand import Branches, eager_by_hand
@@ -148,7 +149,7 @@ def test_the_program_by_hand_grows_the_trees_of_the_library(
         monitor="chunk",
         sampling=SamplingConfig(temperature=0, max_new_tokens=100),
     )
-    (think_end,) = endpoint.marker("</think>")
+    (think_end,) = run(endpoint.client.marker("</think>"))
     prompts = [beginning(target) for target in (12, 31, 60, 83)]
     arguments = {
         "config": config,
@@ -168,7 +169,9 @@ def test_the_program_by_hand_grows_the_trees_of_the_library(
 
 def eos_of(endpoint: TokenEndpoint) -> int:
     (eos,) = (
-        token for token in range(endpoint.profile.vocabulary_size) if endpoint.is_stop_token(token)
+        token
+        for token in range(endpoint.profile.vocabulary_size)
+        if run(endpoint.client.is_stop_token(token))
     )
     return eos
 
@@ -243,7 +246,7 @@ def test_appended_tokens_are_sent_as_they_are(endpoint: TokenEndpoint) -> None:
     @sgl.function  # type: ignore[untyped-decorator]
     def program(s: ProgramState) -> None:
         set_prompt(s, MESSAGES)
-        ids = endpoint.encode_more("12 = 7")
+        ids = run(endpoint.client.encode_more("12 = 7"))
         append_tokens(s, ids)
         append_tokens(s, ())
         append_tokens(s, (eos_of(endpoint),))
