@@ -49,7 +49,7 @@ def test_all_prompts_that_share_tokens_have_to_run() -> None:
 
 def test_a_ledger_serves_again_after_a_map_that_failed_or_was_left() -> None:
     async def use() -> int:
-        ledger, options = TokenLedger(10_000), {"utility": BY_VOTES}
+        ledger, options = TokenLedger(10_000), dict[str, Any](utility=BY_VOTES)
         nowhere = AsyncClient("http://127.0.0.1:9")
         with pytest.raises(ServerUnreachableError):
             await anext(nowhere.map([(9,)] * 2, SEARCH, budget=ledger, **options))
@@ -78,7 +78,7 @@ def test_a_client_belongs_to_a_loop() -> None:
     client = client_of(DecodingServer())
     in_loop(client.replicas)
     with pytest.raises(RuntimeError, match="another event loop"):
-        asyncio.run(client.replicas())  # type: ignore[arg-type]
+        asyncio.run(client.replicas())
 
 
 def test_a_closed_client_refuses_requests_at_once() -> None:
