@@ -96,17 +96,18 @@ class Transport:
 
     async def _status_of(self, url: str) -> int:
         """The HTTP status of a GET; 503 without an answer."""
-        work = self._connections.exchange("GET", url)
         try:
-            return (await asyncio.wait_for(work, limits.ALIVE_TIMEOUT)).status
+            async with asyncio.timeout(limits.ALIVE_TIMEOUT):
+                return (await self._connections.exchange("GET", url)).status
         except (aiohttp.ClientError, OSError, ShapeError):
             return 503
 
     async def notify(self, path: str, body: Json) -> None:
         """Send a POST whose answer is not used: one try with a short timeout."""
-        work = self._connections.exchange("POST", self.url + path, to_json(body))
+        url, data = self.url + path, to_json(body)
         with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError, ServerError):
-            await asyncio.wait_for(work, limits.NOTIFY_TIMEOUT)
+            async with asyncio.timeout(limits.NOTIFY_TIMEOUT):  # `wait_for` may lose a cancellation
+                await self._connections.exchange("POST", url, data)
 
     async def get(
         self,

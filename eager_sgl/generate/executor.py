@@ -181,8 +181,9 @@ class TreeExecutor:
         flight.task = spawn(flight.run(client, request, self._put))
 
     def _put(self, flight: InFlight, outcome: Outcome) -> None:
-        self._outcomes.append((flight, outcome))
-        self._has_news.set()
+        if self._in_flight.get(flight.segment) is flight:  # its cancellation may have come too late
+            self._outcomes.append((flight, outcome))
+            self._has_news.set()
 
     def _abort(self, flight: InFlight) -> None:
         flight.handle.aborted = True

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 
+import aiohttp
 import pytest
 
 from eager_sgl import errors
@@ -199,3 +200,31 @@ def test_a_body_that_json_cannot_hold_is_refused(body: Json, said: str) -> None:
             run(Transport(url).post("/tokenize", lambda: body))
         assert isinstance(outcome_of(Transport(url), lambda: body), ValueError)
     assert seen == []
+
+
+@pytest.mark.parametrize("num_turns", range(1, 8))
+def test_a_cancelled_notice_is_cancelled_even_as_it_fails(
+    num_turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that goes on after its cancellation would be repeated, and counted, elsewhere."""
+    transport = Transport("http://127.0.0.1:1")
+
+    async def refuse(*request: object) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        raise aiohttp.ClientConnectionError
+
+    async def notify_and_wait() -> None:
+        await transport.notify(ABORT, {"rid": "a"})
+        await asyncio.sleep(60)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(notify_and_wait())
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=0.5)
+        assert task.cancelled()
+
+    monkeypatch.setattr(transport._connections, "exchange", refuse)
+    run(scenario())

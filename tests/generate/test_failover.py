@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from eager_sgl import EagerConfig, EagerInit, FullParallel, Method, PromptResult, SamplingConfig
 from eager_sgl.engine import limits
 from eager_sgl.engine.replicas import Replicas
+from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.generate.prompt import grow
 from tests.fakes.replicas import Replica, connected, servers
 
@@ -104,6 +106,32 @@ def test_all_trees_of_a_server_that_hangs_move() -> None:
                 await asyncio.sleep(0.001)
         aborted = {body["rid"] for _, body in fakes[0].notified}
         assert aborted >= left, "requests were left running"
+        await replicas.aclose()
+
+    asyncio.run(scenario())
+
+
+class Stubborn(Replica):
+    """Answers requests that were cancelled, as if the cancellation had come too late."""
+
+    async def post(self, *request: Any, **options: Any) -> Any:
+        try:
+            return await super().post(*request, **options)
+        except asyncio.CancelledError:
+            raise ServerUnreachableError(f"{self.url} closed the connection") from None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_answers_after_the_move_are_not_used(name: str) -> None:
+    async def scenario() -> None:
+        fakes = [Stubborn(f"http://replica-{index}", allows_gate=True) for index in range(2)]
+        replicas = await connected(*fakes)
+        growing = asyncio.create_task(trees(replicas, METHODS[name]))
+        while not fakes[0].running:
+            await asyncio.sleep(0)
+        fakes[0].hangs = True
+        assert [result.stopped for result in await growing] == [None] * NUM_TREES
+        fakes[0].hangs = False
         await replicas.aclose()
 
     asyncio.run(scenario())
