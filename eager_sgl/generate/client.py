@@ -139,8 +139,8 @@ class AsyncClient:
             )
         async with self._connecting:
             if self._replicas is None:
-                self._home = home
                 self._replicas = await Replicas.connect(self.transports, self._chat_options)
+                self._home = home
             return self._replicas
 
     @property

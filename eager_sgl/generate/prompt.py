@@ -56,17 +56,19 @@ async def grow(
 async def _tokens_in_time(
     replicas: Replicas, prompt: Prompt, method: Method, limits: PromptLimits
 ) -> tuple[int, ...]:
-    """The token ids of a prompt; the server's clients then also know those of the method's texts.
+    """The token ids of a prompt; those of the method's texts are asked for in the same time.
 
     Raises:
         ServerUnreachableError: they have not arrived within the time of the prompt.
     """
     try:
-        async with asyncio.timeout(limits.timeout):
+        async with asyncio.timeout(limits.timeout) as scope:
             for text in (method.observed_until, method.reasoning_end):
                 await replicas.call(lambda client, text=text: client.marker(text))  # type: ignore[misc]
             return await replicas.call(lambda client: client.encode(prompt))
     except TimeoutError:
+        if not scope.expired():
+            raise
         raise ServerUnreachableError(
             f"the prompt was not tokenised within its timeout of {limits.timeout:g} s"
         ) from None
