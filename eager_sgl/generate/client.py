@@ -10,7 +10,7 @@ from typing import Self
 
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import TokenLedger
-from eager_sgl.config import REASONING_END, SamplingConfig, require, require_whole
+from eager_sgl.config import REASONING_END, SamplingConfig, require
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.client import Prompt
@@ -19,7 +19,14 @@ from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.replicas import Replicas
 from eager_sgl.engine.transport import Transport
 from eager_sgl.generate.limits import PromptLimits
-from eager_sgl.generate.mapping import Budget, MapItem, joined, map_prompts, methods_of
+from eager_sgl.generate.mapping import (
+    Budget,
+    MapItem,
+    joined,
+    map_prompts,
+    methods_of,
+    num_running,
+)
 from eager_sgl.generate.observers import Observer, OnProgress, progress_of
 from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.resuming import resume
@@ -29,7 +36,6 @@ from eager_sgl.search.utility import Utility
 
 __all__ = ["AsyncClient"]
 
-CONCURRENCY = 64
 STREAM_INTERVAL = 8
 
 
@@ -270,14 +276,7 @@ class AsyncClient:
         """
         methods = methods_of(prompts, method, budget, utility)
         ledger = budget if isinstance(budget, Ledger) else None
-        if concurrency is None:
-            concurrency = CONCURRENCY if budget is ledger else max(1, len(prompts))
-        require_whole("concurrency", concurrency, 1)
-        if isinstance(budget, TokenLedger) and concurrency < len(prompts):
-            raise ValueError(
-                f"concurrency is {concurrency} for {len(prompts)} prompts that share tokens; they "
-                "all have to run, since nothing is granted before all have bid"
-            )
+        num_at_once = num_running(len(prompts), budget, concurrency)
         await self.replicas()
         if isinstance(budget, TokenLedger) and utility is not None:
             methods = joined(methods, budget, utility)
@@ -287,7 +286,7 @@ class AsyncClient:
                 prompt, method, account=account, timeout=timeout, max_tokens=max_tokens
             )
 
-        async for item in map_prompts(prompts, methods, generate, ledger, concurrency):
+        async for item in map_prompts(prompts, methods, generate, ledger, num_at_once):
             yield item
 
     async def resume(
@@ -306,8 +305,7 @@ class AsyncClient:
 
         Args:
             prompt: as in the run that gave `result`.
-            result: of `EagerInit` with a `deferred_threshold`.
-            num_sequences: maximum number of branches to take.
+            result, num_sequences: of `EagerInit` with a `deferred_threshold`; the maximum.
             sampling: how the new sequences continue; they do not branch again.
             threshold: lowest entropy in nats of a branch to take.
             reasoning_end, seed, on_progress: as of `FullParallel` and `generate`.

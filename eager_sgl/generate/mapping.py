@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import TokenLedger
+from eager_sgl.config import require_whole
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
 from eager_sgl.methods import Method, Search
 from eager_sgl.search.utility import Utility
 
-__all__ = ["Budget", "Generate", "MapItem", "joined", "map_prompts", "methods_of"]
+__all__ = ["Budget", "Generate", "MapItem", "joined", "map_prompts", "methods_of", "num_running"]
+
+CONCURRENCY = 64
 
 Budget = Ledger | TokenLedger
 Generate = Callable[[Prompt, Method, Account | None], Awaitable[PromptResult]]
@@ -71,6 +74,24 @@ def methods_of(
             name = type(method).__name__
             raise ValueError(f"{name} does not bid for tokens; share them between searches")
     return methods
+
+
+def num_running(num_prompts: int, budget: Budget | None, concurrency: int | None) -> int:
+    """Number of prompts to run at the same time.
+
+    Raises:
+        ValueError: fewer than 1, or fewer than there are prompts that share tokens.
+    """
+    shares_tokens = isinstance(budget, TokenLedger)
+    if concurrency is None:
+        return max(1, num_prompts) if shares_tokens else CONCURRENCY
+    require_whole("concurrency", concurrency, 1)
+    if shares_tokens and concurrency < num_prompts:
+        raise ValueError(
+            f"concurrency is {concurrency} for {num_prompts} prompts that share tokens; they all "
+            "have to run, since nothing is granted before all have bid"
+        )
+    return concurrency
 
 
 def joined(methods: Sequence[Method], ledger: TokenLedger, utility: Utility) -> list[Method]:
