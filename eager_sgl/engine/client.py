@@ -13,7 +13,7 @@ from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.gate.parameters import Gate
-from eager_sgl.engine.limits import PATIENT, UNREPEATED, Patience
+from eager_sgl.engine.limits import UNREPEATED
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.pace import Pace
 from eager_sgl.engine.probe import ServerProfile, is_stop_token, probe
@@ -46,7 +46,6 @@ class TokenClient:
         transport: sends the requests.
         profile: of the server.
         chat_options: fields of `/tokenize` for chat messages, such as `reasoning_effort`.
-        patience: how often requests for tokens are tried.
 
     Attributes:
         pace: tokens per second of a running sequence.
@@ -57,13 +56,11 @@ class TokenClient:
         transport: Transport,
         profile: ServerProfile,
         chat_options: Mapping[str, object] | None = None,
-        patience: Patience = PATIENT,
     ) -> None:
         self.transport = transport
         self.profile = profile
         self.pace = Pace()
         self._chat_options = dict(chat_options or {})
-        self._patience = patience
         self._markers: dict[str, tuple[int, ...]] = {}
         self._stop_tokens: dict[int, bool] = {}
         self._asked: dict[tuple[object, ...], asyncio.Task[Any]] = {}
@@ -73,7 +70,6 @@ class TokenClient:
         cls,
         transport: Transport,
         chat_options: Mapping[str, object] | None = None,
-        patience: Patience = PATIENT,
     ) -> TokenClient:
         """A client of a server that was probed with real requests.
 
@@ -81,7 +77,7 @@ class TokenClient:
             ServerUnsuitableError: the radix cache does not serve `input_ids` prefixes.
             ServerError: the server does not answer, or not as SGLang does.
         """
-        return cls(transport, await probe(transport), chat_options, patience)
+        return cls(transport, await probe(transport), chat_options)
 
     # Tokens and texts
 
@@ -166,10 +162,6 @@ class TokenClient:
             )
         return self._stop_tokens[token_id]
 
-    def knows_stop_token(self, token_id: int) -> bool | None:
-        """The answer of `is_stop_token` without a request; None if it was not asked before."""
-        return self._stop_tokens.get(token_id)
-
     def require_known(self, noun: str, token_ids: object) -> tuple[int, ...]:
         """Token ids of the model; others may kill the server.
 
@@ -243,7 +235,6 @@ class TokenClient:
                 submission.build,
                 submission.read,
                 submission.receive,
-                self._patience,
                 may_be_partial=True,
             )
         except BrokenAnswerError as error:

@@ -305,7 +305,7 @@ class AsyncClient:
 
         Args:
             prompt: as in the run that gave `result`.
-            result, num_sequences: of `EagerInit` with a `deferred_threshold`; the maximum.
+            result: of `EagerInit` with a `deferred_threshold`; `num_sequences` at most are taken.
             sampling: how the new sequences continue; they do not branch again.
             threshold: lowest entropy in nats of a branch to take.
             reasoning_end, seed, on_progress: as of `FullParallel` and `generate`.
@@ -315,7 +315,7 @@ class AsyncClient:
             the tokens that `result` has counted. There may be none.
 
         Raises:
-            ValueError: an argument is outside its range, or `result` is of another model.
+            ValueError: an argument is invalid, or `result` is of another model.
         """
         return await resume(
             await self.replicas(),

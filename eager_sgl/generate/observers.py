@@ -11,7 +11,7 @@ from eager_sgl.schedule import Decision
 __all__ = ["Observer", "OnProgress", "progress_of"]
 
 OnProgress = Callable[[TokenCounts, int], None]
-"""(cost so far, number of running sequences) -> None; called whenever a part of an answer comes."""
+"""(cost so far, number of running sequences) -> None; called when a part of an answer arrives."""
 
 
 class Observer(Protocol):

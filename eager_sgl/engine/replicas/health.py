@@ -43,7 +43,8 @@ async def _watch(fleet: Fleet, replica: Replica, admit: Admit) -> None:
 
 async def _take_in(fleet: Fleet, replica: Replica, admit: Admit) -> None:
     try:
-        client = await asyncio.wait_for(admit(replica), limits.ADMISSION_TIMEOUT)
+        async with asyncio.timeout(limits.ADMISSION_TIMEOUT):
+            client = await admit(replica)
     except TimeoutError:
         seconds = f"{limits.ADMISSION_TIMEOUT:g} s"
         replica.failure = ServerUnreachableError(f"its probe did not end within {seconds}")
