@@ -1,5 +1,5 @@
 # make run          set everything up, evaluate four methods on a task (ARGS="--help")
-# make test         set everything up, run the tests
+# make test         set everything up, run the tests in two processes (in one: ARGS="tests/search -x")
 # make check        formatting, lint, layers, types
 # make format       put the formatting right
 # make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
@@ -9,13 +9,17 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# A server's three processes import SGLang, which takes twice as long where no bytecode is kept.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test check format fuzz null faults train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
+# A type of SWIG's would be warned of after pytest's summary.
+test: export PYTHONWARNINGS := ignore:builtin type
 test: .venv/installed
-	$(BIN)/python -W "ignore:builtin type" -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadgroup --no-loadscope-reorder)
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -15,6 +15,22 @@ API_KEY = "the-key-of-the-tests"
 REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests that a process of pytest-xdist runs together, the longest group first.
+
+    All tests on the shared server are a group; so are the other tests of a file, which may share
+    fixtures.
+    """
+    for item in items:
+        group = "server" if _on_server(item) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (not _on_server(item), not item.get_closest_marker("integration")))
+
+
+def _on_server(item: pytest.Item) -> bool:
+    return "server_url" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded runtime with the bundled reasoner, seeded, behind an API key."""

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, ttest_rel
 
-from eager_sgl import EagerConfig, EagerInit, SamplingConfig, TokenCounts, TokenEndpoint
+from eager_sgl import (
+    EagerConfig,
+    EagerInit,
+    PromptResult,
+    SamplingConfig,
+    TokenCounts,
+    TokenEndpoint,
+)
 from evals.tasks import Sample, find_task
 from tests.fakes.endpoint import run_method
 
@@ -35,9 +42,22 @@ def test_the_embedded_runtime_has_a_gate(endpoint: TokenEndpoint) -> None:
     assert endpoint.profile.no_gate is None
 
 
-@pytest.mark.parametrize("sample", SAMPLES[:8], ids=lambda sample: sample.id)
-def test_greedy_trees_are_the_same(endpoint: TokenEndpoint, sample: Sample) -> None:
-    gate, chunk = (run(endpoint, sample, monitor, temperature=0.0) for monitor in ("gate", "chunk"))
+@pytest.fixture(scope="module")
+def greedy(endpoint: TokenEndpoint) -> dict[tuple[str, str], PromptResult]:
+    """Greedy trees by prompt and monitor, which have grown at the same time."""
+    monitors: tuple[Literal["gate", "chunk"], ...] = ("gate", "chunk")
+    with ThreadPoolExecutor(16) as pool:
+        growing = {
+            (sample.id, monitor): pool.submit(run, endpoint, sample, monitor, temperature=0.0)
+            for sample in SAMPLES[:8]
+            for monitor in monitors
+        }
+    return {key: future.result() for key, future in growing.items()}
+
+
+@pytest.mark.parametrize("name", [sample.id for sample in SAMPLES[:8]])
+def test_greedy_trees_are_the_same(greedy: dict[tuple[str, str], PromptResult], name: str) -> None:
+    gate, chunk = greedy[name, "gate"], greedy[name, "chunk"]
     assert [(s.token_ids, s.parent) for s in gate.sequences] == [
         (s.token_ids, s.parent) for s in chunk.sequences
     ]
