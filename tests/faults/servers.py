@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from eager_sgl import EmbeddedRuntime
+from eager_sgl.embedded.address import DEFAULT_HOST
 from tests.conftest import REASONER
 from tests.faults.subject import API_KEY
 
@@ -25,31 +26,36 @@ _FINISHED = re.compile(r"^sglang:generation_tokens_total\{[^}]*\} (\S+)$", re.M)
 
 
 class Server:
-    """A server that keeps its port when it is restarted.
+    """A server that keeps its address when it is restarted.
 
     Args:
         log_path: of its output.
         api_key: that it requires.
+        host: where it listens.
+
+    Attributes:
+        runtime: another one after a restart.
     """
 
-    def __init__(self, log_path: Path, api_key: str = API_KEY) -> None:
-        self._log_path, self._api_key = log_path, api_key
-        self._runtime = self._start({})
-        self.url = self._runtime.url
+    def __init__(self, log_path: Path, api_key: str = API_KEY, host: str = DEFAULT_HOST) -> None:
+        self._log_path, self._api_key, self._host = log_path, api_key, host
+        self.runtime = self._start({})
+        self.url = self.runtime.url
 
     def _start(self, arguments: dict[str, object], model: Path = REASONER) -> EmbeddedRuntime:
-        own = {"random_seed": 0, "api_key": self._api_key, "enable_metrics": True}
+        own: dict[str, object] = {"host": self._host, "api_key": self._api_key}
+        own |= {"random_seed": 0, "enable_metrics": True}
         return EmbeddedRuntime(model, log_path=self._log_path, server_args=own | arguments)
 
     @property
     def pid(self) -> int:
         """Of the process that is the group of the whole server."""
-        return self._runtime.pid
+        return self.runtime.pid
 
     def restart(self, model: Path = REASONER) -> None:
         """Start it again at its port, perhaps with another model."""
-        self._runtime.close()
-        self._runtime = self._start({"port": urlsplit(self.url).port}, model)
+        self.runtime.close()
+        self.runtime = self._start({"port": urlsplit(self.url).port}, model)
 
     def kill(self) -> None:
         """End all of its processes at once."""
@@ -88,7 +94,7 @@ class Server:
 
     def close(self) -> None:
         """End it."""
-        self._runtime.close()
+        self.runtime.close()
 
     def _get(self, path: str) -> str | None:
         headers = {"Authorization": f"Bearer {self._api_key}"}

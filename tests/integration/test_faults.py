@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
@@ -22,6 +23,7 @@ from eager_sgl import (
     connect,
     set_prompt,
 )
+from eager_sgl.engine.limits import PATIENT, PROBE, UNREPEATED
 from eager_sgl.engine.loop import run
 from evals.tasks import find_task
 from tests.conftest import API_KEY
@@ -62,6 +64,18 @@ def require_counts_hold(results: list[PromptResult], max_sequences: int) -> Any:
         assert result.counts.naive == sum(map(len, paths))
 
 
+@pytest.fixture
+def short_pauses() -> Iterator[None]:
+    """A tenth of the pauses between the tries of a request, which are tested with the transport."""
+    pauses = PATIENT.pauses
+    for patience in (PATIENT, PROBE, UNREPEATED):
+        object.__setattr__(patience, "pauses", tuple(pause / 10 for pause in pauses))
+    yield
+    for patience in (PATIENT, PROBE, UNREPEATED):
+        object.__setattr__(patience, "pauses", pauses)
+
+
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("monitor", ["gate", "chunk"])
 def test_greedy_trees_are_the_same_through_faults(
     endpoint: TokenEndpoint, server_url: str, monitor: Literal["gate", "chunk"]
@@ -73,6 +87,7 @@ def test_greedy_trees_are_the_same_through_faults(
     require_counts_hold(through, 4)
 
 
+@pytest.mark.usefixtures("short_pauses")
 def test_everything_finishes_through_faults(server_url: str) -> None:
     sampling = SamplingConfig(temperature=1.0, max_new_tokens=120)
     with fault_proxy(server_url, PROBABILITY, seed=4) as (url, proxy):

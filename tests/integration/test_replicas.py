@@ -1,4 +1,8 @@
-"""Two real servers of one client: one is stopped, killed, and returns with other weights."""
+"""Two real servers of one client: one is stopped, killed, and returns with other weights.
+
+The second server also takes the part of a runtime at a host's name that loses a process, since a
+start takes a minute of a core.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from eager_sgl import AsyncClient, EagerConfig, EagerInit, SamplingConfig
 from eager_sgl.errors import ServerUnsuitableError
 from evals.tasks import find_task
 from tests.conftest import API_KEY, REASONER
+from tests.embedded.test_starts import assert_it_ends_with, assert_it_serves_at
 from tests.faults.servers import Server
 
 pytestmark = pytest.mark.integration
@@ -27,7 +32,7 @@ Tree = list[tuple[tuple[int, ...], int | None]]
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A second server of the same model."""
-    server = Server(tmp_path_factory.mktemp("other") / "runtime.log", API_KEY)
+    server = Server(tmp_path_factory.mktemp("other") / "runtime.log", API_KEY, "localhost")
     yield server
     server.close()
 
@@ -97,3 +102,8 @@ def test_trees_of_a_killed_replica_move_and_other_weights_are_refused(
     asyncio.run(scenario())
     with pytest.raises(ServerUnsuitableError, match=OTHER_WEIGHTS):
         asyncio.run(AsyncClient([server_url, other.url], api_key=API_KEY).__aenter__())
+
+
+def test_a_runtime_at_a_hosts_name_ends_with_its_detokenizer(other: Server) -> None:
+    assert_it_serves_at("localhost", other.runtime)
+    assert_it_ends_with("sglang::detokenizer", "the detokenizer", other.runtime)
