@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from eager_sgl import EmbeddedRuntime, TokenEndpoint, connect
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 API_KEY = "the-key-of-the-tests"
 REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
+
+# How long an example takes depends on what else runs.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
