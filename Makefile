@@ -19,7 +19,7 @@ run: .venv/installed
 # A type of SWIG's would be warned of after pytest's summary.
 test: export PYTHONWARNINGS := ignore:builtin type
 test: .venv/installed
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadgroup --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --no-loadscope-reorder)
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from eager_sgl import EmbeddedRuntime, TokenEndpoint, connect
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 API_KEY = "the-key-of-the-tests"
+INTEGRATION = "tests/integration/"
 REASONER = Path(__file__).parents[1] / "evals" / "reasoner" / "model"
 
 # How long an example takes depends on what else runs.
@@ -20,21 +23,28 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of this name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests that a process of pytest-xdist runs together, the longest group first.
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests that a process of pytest-xdist runs together: all of `integration`, or of a file.
 
-    All tests on the shared server are a group; so are the other tests of a file, which may share
-    fixtures.
+    The former share a server, the latter may share fixtures.
     """
-    for item in items:
-        group = "server" if _on_server(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: (not _on_server(item), not item.get_closest_marker("integration")))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return INTEGRATION if nodeid.startswith(INTEGRATION) else nodeid.partition("::")[0]
 
 
-def _on_server(item: pytest.Item) -> bool:
-    return "server_url" in getattr(item, "fixturenames", ())
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: the shared server, then other servers."""
+    items.sort(
+        key=lambda item: (
+            not item.nodeid.startswith(INTEGRATION),
+            item.get_closest_marker("integration") is None,
+        )
+    )
 
 
 @pytest.fixture(scope="session")
