@@ -18,6 +18,8 @@ run: .venv/installed
 
 # A type of SWIG's would be warned of after pytest's summary.
 test: export PYTHONWARNINGS := ignore:builtin type
+# Threads of several processes that wait for each other cost more than they gain.
+test: export OMP_NUM_THREADS := 1
 test: .venv/installed
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --no-loadscope-reorder)
 
