@@ -1,4 +1,4 @@
-"""The gate inside an SGLang server: an SGLang plugin, found by its entry point when installed there.
+"""The gate inside an SGLang server: a plugin that SGLang finds by its entry point.
 
 A request asks for it by plain numbers (`vocabulary`), and gets its reports in `meta_info`
 (`blocks`); both are shared with the client. `register` hooks SGLang's functions (`hooks`) in the
