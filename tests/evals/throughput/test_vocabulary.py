@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from evals.bench import MODEL
 from evals.throughput.vocabulary import make_model
 
-VOCABULARY = 20_000
-NUM_STEPS, NUM_SEQUENCES = 60, 32
+VOCABULARY = 8_000
+NUM_STEPS, NUM_SEQUENCES = 40, 32
 
 
-def test_entropies_are_those_of_a_real_model(tmp_path: Path) -> None:
-    folder = make_model(VOCABULARY, MODEL, tmp_path / "model")
-    drawn, entropies = _sampled(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32))
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(VOCABULARY, MODEL, tmp_path_factory.mktemp("large") / "model")
+
+
+def test_entropies_are_those_of_a_real_model(model: Path) -> None:
+    drawn, entropies = _sampled(LlamaForCausalLM.from_pretrained(model, dtype=torch.float32))
     assert 0.03 < (entropies >= 1).float().mean() < 0.08
     assert entropies.median() < 0.01
     num_reserved = len(AutoTokenizer.from_pretrained(MODEL))
     assert drawn.min() >= num_reserved, "a sequence would end early"
 
 
-def test_every_token_has_a_text(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(make_model(VOCABULARY, MODEL, tmp_path / "model"))
+def test_every_token_has_a_text(model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
     bundled = AutoTokenizer.from_pretrained(MODEL)
     assert len(tokenizer) == VOCABULARY
     assert tokenizer.decode([VOCABULARY - 1]).strip()
