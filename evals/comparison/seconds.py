@@ -93,15 +93,20 @@ def seconds_to_targets(
         seconds: wall time of each cell.
 
     Raises:
-        StoreError: the run has no Full Parallel, or no times.
+        StoreError: the run has no Full Parallel, too few sequences of it, or no times.
     """
     nested = [record for record in records if record.method in NESTED]
     curves = prompt_curves(nested)
     parallels = [curve for curve in curves if curve.cell.method == PARALLEL]
     if not parallels:
         raise StoreError("the run has no parallel to compare with")
+    longest = parallels[0].passes.shape[1] - 1
+    if longest < TARGETS[0]:
+        raise StoreError(
+            f"parallel has {longest} sequences; pass@{TARGETS[0]} is of at least {TARGETS[0]}"
+        )
     paces = _paces(nested, seconds)
-    for k in (k for k in TARGETS if k < parallels[0].passes.shape[1]):
+    for k in (k for k in TARGETS if k <= longest):
         best = max(parallels, key=lambda curve: float(curve.passes[:, k].mean()))
         for curve in curves:
             yield _compared(curve, best, paces[curve.cell], paces[best.cell], k)
@@ -183,6 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = parser.parse_args(arguments).folder
     try:
         run = read_run(folder)
+        if run.has_shared:
+            raise StoreError(
+                f"{folder} was run with --token-budget; its searches are not parts of longer ones"
+            )
         rows = list(seconds_to_targets(run.records, wall_seconds(run.records, run.plan)))
         write_whole(folder / OUTPUT, {"seconds": [asdict(row) for row in rows]})
     except StoreError as error:

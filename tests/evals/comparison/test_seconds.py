@@ -94,3 +94,8 @@ def test_a_run_is_read_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "best_first" in said
     assert (tmp_path / "seconds.json").exists()
     assert main([str(tmp_path / "none")]) == 2
+    few = sample_run.plan(
+        methods=("parallel",), max_sequences=(15,), parallel_sequences=15, num_prompts=9
+    )
+    with pytest.raises(StoreError, match="parallel has 15 sequences"):
+        list(seconds_to_targets(sample_run.run_records(few), {}))
