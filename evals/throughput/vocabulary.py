@@ -2,7 +2,7 @@
 
 Random weights have nearly uniform distributions, and larger ones have too few certain steps. So the
 two tables of tokens are not independent. Tokens are in families of four. The row of a token in the
-output table is the direction of its family plus one of its own, orthogonal to it. Its row in the
+output table is the direction of its family plus an individual one, orthogonal to it. Its row in the
 input table is the output row of another token, its successor; for `UNCERTAIN` of the tokens it is
 the direction of a family alone, whose four tokens are then equally likely: ln 4 = 1.39 nats, before
 two random layers add a part that depends on the tokens before. Other steps are all but certain.
