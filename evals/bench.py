@@ -85,13 +85,12 @@ def _time_server(options: argparse.Namespace, profile: Profile) -> None:
     with connected(
         options.server, options.api_key, _model(options, profile), options.server_args, folder
     ) as (client, stopwatch):
-        rows = []
+        content = {"rows": [], "settings": asdict(profile), **circumstances(client)}
         print_heads()
         for row in _time_shapes(profile, client, stopwatch, until):
             print_throughput(row)
-            rows.append(asdict(row))
-        content = {"rows": rows, "settings": asdict(profile), **circumstances(client)}
-        write_whole(folder / "bench.json", content)
+            content["rows"].append(asdict(row))
+            write_whole(folder / "bench.json", content)
     print(f"\nresults: {folder / 'bench.json'}")
 
 
