@@ -4,6 +4,8 @@
 # make format       put the formatting right
 # make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make null         how often the intervals of reports err where nothing differs (half an hour)
+# make bench        tokens per second while branching, of plain sampling (ARGS="--help")
+# make seconds      seconds until searches pass as many prompts as Full Parallel (ten minutes)
 # make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
 # make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -12,7 +14,7 @@ BIN := .venv/bin
 # A server's three processes import SGLang, which takes twice as long where no bytecode is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check format fuzz null faults train
+.PHONY: run test check format fuzz null bench seconds faults train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -38,6 +40,14 @@ fuzz: .venv/installed
 
 null: .venv/installed
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/comparison/null_simulation.py $(ARGS)
+
+bench: .venv/installed
+	$(BIN)/python evals/bench.py $(ARGS)
+
+seconds: .venv/installed
+	$(BIN)/python evals/run.py --methods parallel,best_first,trie_parallel --temperature 1 \
+		--max-sequences 48 --limit 80 --seeds 45,46,47 --output-dir runs/seconds $(ARGS)
+	$(BIN)/python evals/comparison/seconds.py runs/seconds
 
 faults: .venv/installed
 	$(BIN)/python -m tests.faults.table

@@ -153,10 +153,14 @@ def ratio_interval(
     parallel: PromptCurves,
     reference: PromptCurves,
     k: int,
+    scale: Floats | float = 1.0,
 ) -> tuple[float, float]:
     """90 % interval of the ratio in `needed_tokens`, from its arguments.
 
     The unseen run is one that Full Parallel solves and the method does not, or the reverse.
+
+    Args:
+        scale: float64 [R], which multiplies the ratio in each resample.
     """
     targets = drawn.weights @ parallel.passes[:, k]
     reference_tokens = _tokens_to(drawn.weights, reference, targets)
@@ -168,5 +172,5 @@ def ratio_interval(
         ratios = np.where(np.isfinite(tokens), 1.0, np.inf)
         ratios[is_known] = tokens[is_known] / reference_tokens[is_known]
         # Without interpolation, which is undefined between a number and infinity.
-        ends.append(float(np.quantile(ratios, quantile, method="nearest")))
+        ends.append(float(np.quantile(ratios * scale, quantile, method="nearest")))
     return ends[0], ends[1]

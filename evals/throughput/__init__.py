@@ -1,6 +1,8 @@
 """How fast sequences are generated while branching: what `evals/bench.py` times.
 
-`shapes` times the ways to generate on one workload, `workload` says what the work is and what makes
-it equal, `client` times the client alone on `instant_server`, and `table` prints a line per result.
-Only the command uses this folder.
+`profiles` has what is timed by default, `contenders` the ways to generate by name, `workload` says
+what the work is and what it is compared with, `shapes` times the ways on a workload, `rows` makes
+figures of the passes, with the server's `steps`, and `table` prints a line per result. `vocabulary`
+makes a model of a large one, and `client` times the client alone on `instant_server`. Only the
+command uses this folder.
 """

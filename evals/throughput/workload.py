@@ -2,13 +2,16 @@
 
 A *delivered* token is one that a caller receives: of trees, a token that the server decoded and
 that is on a sequence (a shared prefix counts once, discarded and forced tokens do not count); of
-plain sampling, every token.
+plain sampling, every token. A *decoded* token is any that the server decoded.
 
-Plain sampling is the ceiling. It does *equal work*: for every sequence of the trees one request
-that continues from the same prefix and decodes as many tokens (EOS ignored), without logprobs. And
-it has *equal concurrency*: a tree begins with one sequence and ends with up to M, so as many
-requests run at once as sequences of the trees were alive in the mean over decoding steps: the
-unique tokens divided by the longest path, times the prompts that run at once.
+Plain sampling is the ceiling. For EAGer-init it does *equal work*: for every sequence of the trees
+one request that continues from the same prefix and decodes as many tokens (EOS ignored), without
+logprobs. And it has *equal concurrency*: a tree begins with one sequence and ends with up to M, so
+as many requests run at once as sequences of the trees were alive in the mean over decoding steps:
+the unique tokens divided by the longest path, times the prompts that run at once.
+
+For a search it is Full Parallel with the same prompts and M. The search decodes fewer tokens, and
+in rounds, so that fewer sequences run at once: this is part of its speed.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from eager_sgl import EagerConfig, EagerInit, PromptResult, TokenCounts
+from eager_sgl import Method, PromptResult, SamplingConfig, TokenCounts
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
+from evals.throughput.steps import ServerSteps, steps_in
 
 if TYPE_CHECKING:
     from eager_sgl import Client, EmbeddedRuntime
@@ -37,8 +41,6 @@ __all__ = [
     "sample_plainly",
     "segments_of",
 ]
-
-PREFILL_MARK = "Prefill batch"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Cost:
         client_seconds: CPU time of this process.
         counts: as the server reports them.
         server_seconds: CPU time of the server; None for one that this process did not start.
-        prefill_steps: forward passes that began requests; None as `server_seconds`.
+        steps: from the server's log; None as `server_seconds`.
     """
 
     delivered: int
@@ -72,7 +74,15 @@ class Cost:
     client_seconds: float
     server_seconds: float | None
     counts: TokenCounts
-    prefill_steps: int | None
+    steps: ServerSteps | None
+
+
+@dataclass(frozen=True)
+class _Reading:
+    seconds: float
+    client_seconds: float
+    server_seconds: float = 0.0
+    log_bytes: int = 0
 
 
 class Stopwatch:
@@ -89,20 +99,28 @@ class Stopwatch:
     def measured(self) -> Iterator[Callable[[int, TokenCounts], Cost]]:
         """Time the block; afterwards the callable returns the `Cost` of the delivered tokens."""
         before = self._read()
-        after: list[tuple[float, ...]] = []
+        after: list[_Reading] = []
 
         def measure(delivered: int, counts: TokenCounts) -> Cost:
-            seconds, client, *server = (b - a for a, b in zip(before, after[0], strict=True))
-            used, steps = (server[0], int(server[1])) if server else (None, None)
-            return Cost(delivered, seconds, client, used, counts, steps)
+            end = after[0]
+            return Cost(
+                delivered=delivered,
+                seconds=end.seconds - before.seconds,
+                client_seconds=end.client_seconds - before.client_seconds,
+                server_seconds=end.server_seconds - before.server_seconds
+                if self._runtime
+                else None,
+                counts=counts,
+                steps=self._steps(before.log_bytes, end.log_bytes),
+            )
 
         yield measure
         after.append(self._read())
 
-    def _read(self) -> tuple[float, ...]:
-        clocks = time.perf_counter(), time.process_time()
+    def _read(self) -> _Reading:
+        seconds, client_seconds = time.perf_counter(), time.process_time()
         if self._runtime is None:
-            return clocks
+            return _Reading(seconds, client_seconds)
         import psutil
 
         server = psutil.Process(self._runtime.pid)
@@ -110,20 +128,24 @@ class Stopwatch:
         for process in (server, *server.children(recursive=True)):
             times = process.cpu_times()
             used += times.user + times.system
-        steps = self._runtime.log_path.read_text(errors="replace").count(PREFILL_MARK)
-        return (*clocks, used, steps)
+        return _Reading(seconds, client_seconds, used, self._runtime.log_path.stat().st_size)
+
+    def _steps(self, start: int, end: int) -> ServerSteps | None:
+        if self._runtime is None:
+            return None
+        return steps_in(self._runtime.log_path.read_bytes()[start:end].decode(errors="replace"))
 
 
 def grow_trees(
     client: Client,
     prompts: Sequence[Sequence[int]],
-    config: EagerConfig,
+    method: Method,
     num_at_once: int,
     stopwatch: Stopwatch,
 ) -> tuple[Cost, list[PromptResult]]:
-    """EAGer-init on all prompts."""
+    """A method on all prompts."""
     with stopwatch.measured() as measure:
-        items = list(client.map(prompts, EagerInit(config), concurrency=num_at_once))
+        items = list(client.map(prompts, method, concurrency=num_at_once))
     results = [item.result for item in sorted(items, key=lambda item: item.index)]
     counts = sum((result.counts for result in results), TokenCounts())
     return measure(counts.unique - counts.forced, counts), results
@@ -132,7 +154,7 @@ def grow_trees(
 def sample_plainly(
     client: Client,
     segments: Sequence[PlainSegment],
-    config: EagerConfig,
+    sampling: SamplingConfig,
     num_at_once: int,
     stopwatch: Stopwatch,
 ) -> Cost:
@@ -140,12 +162,12 @@ def sample_plainly(
     from eager_sgl.engine.loop import run
 
     with stopwatch.measured() as measure:
-        counts = run(_sample_all(client, segments, config, num_at_once))
+        counts = run(_sample_all(client, segments, sampling, num_at_once))
     return measure(counts.generated, counts)
 
 
 async def _sample_all(
-    client: Client, segments: Sequence[PlainSegment], config: EagerConfig, num_at_once: int
+    client: Client, segments: Sequence[PlainSegment], sampling: SamplingConfig, num_at_once: int
 ) -> TokenCounts:
     free, transport = asyncio.Semaphore(num_at_once), client.transports[0]
 
@@ -153,7 +175,7 @@ async def _sample_all(
         async with free:
             answer = await transport.post(
                 "/generate",
-                lambda: _plain_request(segment, config),
+                lambda: _plain_request(segment, sampling),
                 partial(parse_generation, logprob_temperature=1.0),
             )
         return TokenCounts(
@@ -166,10 +188,10 @@ async def _sample_all(
     return sum(await asyncio.gather(*map(sample, segments)), TokenCounts())
 
 
-def _plain_request(segment: PlainSegment, config: EagerConfig) -> Json:
+def _plain_request(segment: PlainSegment, sampling: SamplingConfig) -> Json:
     params = {
-        "temperature": config.sampling.temperature,
-        "top_p": config.sampling.top_p,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
         "max_new_tokens": segment.num_tokens,
         "ignore_eos": True,
     }

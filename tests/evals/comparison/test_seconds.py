@@ -1,0 +1,101 @@
+"""Seconds to equal pass: shares and intervals that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evals.comparison.seconds import Seconds, main, seconds_to_targets
+from evals.records.files import StoreError, to_line
+from evals.records.header import write_header
+from evals.records.plan import Cell
+from evals.records.record import PromptRecord
+from tests.evals.fakes import sample_run
+from tests.evals.fakes.solved_prompts import prompts
+
+SOLVED: dict[str, list[int | None]] = {"parallel": [0, 2, 5, None] * 10, "best_first": [0] * 40}
+METHODS = tuple(SOLVED)
+
+
+def compared(records: list[PromptRecord], seconds: Mapping[tuple[str, int], float]) -> Seconds:
+    """Best-first against Full Parallel, seconds by method and seed."""
+    cells: dict[Cell, float] = {
+        record.cell: seconds[record.method, record.seed] for record in records
+    }
+    (row,) = (
+        row for row in seconds_to_targets(records, cells) if row.method.startswith("best_first")
+    )
+    return row
+
+
+def seeded(method: str, seed: int) -> list[PromptRecord]:
+    return [replace(record, seed=seed) for record in prompts(method, SOLVED[method], cost=10)]
+
+
+def test_seconds_are_tokens_over_the_pace() -> None:
+    """A method costs twice the seconds at half the pace."""
+    records = seeded("parallel", 0) + seeded("best_first", 0)
+    row = compared(records, {("parallel", 0): 4.0, ("best_first", 0): 8.0})
+    num_tokens = 40 * 20 * 10
+    assert row.tokens_per_second == pytest.approx(num_tokens / 8)
+    assert row.reference_seconds == pytest.approx(4.0 * 16 / 20)
+    assert row.ratio is not None
+    assert row.reference_seconds is not None
+    assert row.seconds == pytest.approx(row.ratio * row.reference_seconds)
+    at_equal_pace = compared(records, {("parallel", 0): 4.0, ("best_first", 0): 4.0})
+    assert at_equal_pace.ratio == pytest.approx(row.ratio / 2)
+    assert at_equal_pace.interval is not None
+    assert row.interval == pytest.approx([2 * end for end in at_equal_pace.interval])
+
+
+def test_paces_that_differ_between_seeds_widen_the_interval() -> None:
+    records = [record for seed in (0, 1) for method in METHODS for record in seeded(method, seed)]
+    steady = {(method, seed): 4.0 for method in METHODS for seed in (0, 1)}
+    unsteady = {**steady, ("best_first", 0): 2.0, ("best_first", 1): 6.0}
+    narrow, wide = compared(records, steady), compared(records, unsteady)
+    assert narrow.ratio == pytest.approx(wide.ratio)
+    assert narrow.interval is not None
+    assert wide.interval is not None
+    assert wide.interval[0] < narrow.interval[0]
+    assert wide.interval[1] > narrow.interval[1]
+
+
+def test_the_reference_is_the_temperature_that_passes_most() -> None:
+    hot = [replace(r, temperature=1.0) for r in prompts("parallel", [0] * 40, cost=10)]
+    records = seeded("parallel", 0) + hot + seeded("best_first", 0)
+    row = compared(records, {("parallel", 0): 4.0, ("best_first", 0): 4.0})
+    assert row.reference == "parallel τ=1"
+    assert row.target == pytest.approx(0.8)
+    assert row.seconds is not None
+
+
+def test_a_run_without_times_is_refused() -> None:
+    records = seeded("parallel", 0) + seeded("best_first", 0)
+    with pytest.raises(StoreError, match="have no times"):
+        compared(records, {("parallel", 0): 4.0, ("best_first", 0): 0.0})
+
+
+def test_a_run_is_read_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = sample_run.plan(
+        methods=("parallel", "best_first"),
+        max_sequences=(20,),
+        parallel_sequences=20,
+        num_prompts=9,
+    )
+    write_header(tmp_path, sample_run.header(plan))
+    records = [replace(record, elapsed=2.0) for record in sample_run.run_records(plan)]
+    (tmp_path / "results.jsonl").write_text("".join(to_line(r.to_json()) for r in records))
+    assert main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "pass@16" in said
+    assert "best_first" in said
+    assert (tmp_path / "seconds.json").exists()
+    assert main([str(tmp_path / "none")]) == 2
+    few = sample_run.plan(
+        methods=("parallel",), max_sequences=(15,), parallel_sequences=15, num_prompts=9
+    )
+    with pytest.raises(StoreError, match="parallel has 15 sequences"):
+        list(seconds_to_targets(sample_run.run_records(few), {}))
