@@ -242,10 +242,10 @@ class TokenClient:
             return replace(submission.latest, interrupted=str(error))
 
     async def abort(self, handle: RequestHandle) -> None:
-        """Ask the server to stop a request, whose answer then holds the tokens decoded so far."""
+        """Stop a request, which answers with the tokens that have arrived; see `Transport.abort`."""
         handle.aborted = True
         if handle.request_id:
-            await self.transport.notify("/abort_request", {"rid": handle.request_id})
+            await self.transport.abort(handle.request_id)
 
     # Requests for texts
 

@@ -25,6 +25,7 @@ __all__ = [
     "PING_PAUSE",
     "PROBE",
     "REQUEST_TIMEOUT",
+    "ROUTER_ABORT_TIMEOUT",
     "SILENCE_TIMEOUT",
     "SMALL_TIMEOUT",
     "UNREPEATED",
@@ -42,6 +43,9 @@ SMALL_TIMEOUT = 20.0
 CONNECT_TIMEOUT = 10.0
 ABORT_TIMEOUT = 10.0
 """For the answer of a request that was aborted after a timeout."""
+ROUTER_ABORT_TIMEOUT = 0.25
+"""Behind a router, for the answer of a request that was aborted at one replica, before its
+connection is closed."""
 NOTIFY_TIMEOUT = 2.0
 """For a notice such as /abort_request, whose answer is not used."""
 ALIVE_TIMEOUT = 5.0
