@@ -9,8 +9,9 @@ it does not know disappear, without an error. Of a request for tokens
 - a request with any other field that the router drops has no form (`routed` returns None): it is
   sent past the router.
 
-Answers and the events of streams pass unchanged. Aborts do not pass; closing a request's connection
-does.
+Answers and the events of streams pass unchanged, and so does the closing of a request's connection,
+at which SGLang aborts the request: at once if it is a stream, else within four seconds. Aborts do
+not pass.
 """
 
 from __future__ import annotations
@@ -28,16 +29,39 @@ _CARRIED = ("custom_params", "stream_interval")
 _LEFT_OUT = ("return_flat_raw_output_top_logprobs", "return_flat_raw_top_logprobs_b64")
 _MAX_SEED = 2**63
 """The router refuses negative seeds."""
-_PARAMS = frozenset(
-    "temperature max_new_tokens top_p top_k min_p frequency_penalty presence_penalty "
-    "repetition_penalty min_new_tokens n stop stop_token_ids ignore_eos skip_special_tokens "
-    "no_stop_trim json_schema regex ebnf sampling_seed".split()
-)
-_FIELDS = frozenset(
-    "rid text input_ids sampling_params stream return_logprob logprob_start_len top_logprobs_num "
-    "token_ids_logprob return_text_in_logprobs log_metrics return_hidden_states session_params "
-    "lora_path priority extra_key".split()
-)
+_PARAMS = {
+    "ebnf",
+    "frequency_penalty",
+    "ignore_eos",
+    "json_schema",
+    "max_new_tokens",
+    "min_new_tokens",
+    "min_p",
+    "n",
+    "no_stop_trim",
+    "presence_penalty",
+    "regex",
+    "repetition_penalty",
+    "sampling_seed",
+    "skip_special_tokens",
+    "stop",
+    "stop_token_ids",
+    "temperature",
+    "top_k",
+    "top_p",
+}
+_FIELDS = {
+    "input_ids",
+    "logprob_start_len",
+    "return_logprob",
+    "return_text_in_logprobs",
+    "rid",
+    "sampling_params",
+    "stream",
+    "text",
+    "token_ids_logprob",
+    "top_logprobs_num",
+}
 
 
 def routed(body: Body) -> Body | None:
