@@ -5,12 +5,13 @@
 # make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make null         how often the intervals of reports err where nothing differs (half an hour)
 # make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
+# make router       what SGLang's router passes on to the embedded runtime (two minutes)
 # make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test check format fuzz null faults train
+.PHONY: run test check format fuzz null faults router train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -36,6 +37,9 @@ null: .venv/installed
 faults: .venv/installed
 	$(BIN)/python -m tests.faults.table
 	$(BIN)/python -m tests.faults.client_table
+
+router: .venv/installed
+	$(BIN)/python -m tests.integration.router_trial
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)
