@@ -16,13 +16,11 @@ not pass.
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
-__all__ = ["carried_params", "plain_id", "routed"]
+from eager_sgl.engine.protocol import Json
 
-Body = dict[str, Any]
+__all__ = ["carried_params", "plain_id", "routed"]
 
 _MARK = "?"
 _CARRIED = ("custom_params", "stream_interval")
@@ -64,7 +62,7 @@ _FIELDS = {
 }
 
 
-def routed(body: Body) -> Body | None:
+def routed(body: Json) -> Json | None:
     """The same request in fields that the router passes on; None if it has no such form.
 
     Args:
@@ -87,7 +85,7 @@ def plain_id(request_id: str) -> str:
     return request_id.partition(_MARK)[0]
 
 
-def carried_params(request_id: str) -> Body:
+def carried_params(request_id: str) -> Json:
     """The sampling parameters that a request id carries.
 
     Raises:
