@@ -1,6 +1,6 @@
 """Requests through SGLang's router: the fields that it passes on, and the way of the others.
 
-The router (0.3.2) reads a request into types of its own and sends on what these hold: fields that
+The router (0.3.2) reads a request into its types and sends on what these hold: fields that
 it does not know disappear, without an error. Of a request for tokens
 
 - sampling parameters that only servers know travel in the request id, from which a plugin of the
