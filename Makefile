@@ -7,6 +7,7 @@
 # make bench        tokens per second while branching, of plain sampling (ARGS="--help")
 # make seconds      seconds until searches pass as many prompts as Full Parallel (ten minutes)
 # make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
+# make router       what SGLang's router passes on to the embedded runtime (two minutes)
 # make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -14,7 +15,7 @@ BIN := .venv/bin
 # A server's three processes import SGLang, which takes twice as long where no bytecode is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check format fuzz null bench seconds faults train
+.PHONY: run test check format fuzz null bench seconds faults router train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -53,6 +54,9 @@ faults: .venv/installed
 	$(BIN)/python -m tests.faults.table
 	$(BIN)/python -m tests.faults.client_table
 	$(BIN)/python -m tests.faults.gate_table
+
+router: .venv/installed
+	$(BIN)/python -m tests.integration.router_trial
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)

@@ -114,7 +114,7 @@ def test_server_options_may_rule_the_gate_out(
 def test_a_router_rules_the_gate_out() -> None:
     server = gated()
     server.has_router = True
-    with pytest.raises(ServerUnsuitableError, match="aborts"):
+    with pytest.raises(ServerUnsuitableError, match="drops the parameters"):
         run(server, monitor="gate")
 
 

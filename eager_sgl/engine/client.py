@@ -13,7 +13,7 @@ from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.gate.parameters import Gate
-from eager_sgl.engine.limits import UNREPEATED
+from eager_sgl.engine.limits import ROUTER_STREAM_INTERVAL, UNREPEATED
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.pace import Pace
 from eager_sgl.engine.probe import ServerProfile, is_stop_token, probe
@@ -228,6 +228,8 @@ class TokenClient:
         """
         params = {**request.params(), "top_logprobs_num": request.top_k}
         require_params(params, self.profile.vocabulary_size, len(request.token_ids))
+        if self._is_to_be_streamed(request):
+            request = replace(request, stream_interval=ROUTER_STREAM_INTERVAL)
         submission = Submission(request, self.profile.logprobs, handle, receive)
         try:
             return await self.transport.post(
@@ -241,11 +243,20 @@ class TokenClient:
             assert submission.latest is not None, "an answer breaks off after a part of it"
             return replace(submission.latest, interrupted=str(error))
 
+    def _is_to_be_streamed(self, request: Request) -> bool:
+        """Whether a request needs parts, so that an abort behind a router keeps some of them.
+
+        Only the gate's plugin gets the interval through a router; other servers would send a part
+        for every token.
+        """
+        can_stream = self.transport.has_router and self.profile.no_gate is None
+        return can_stream and request.stream_interval is None and not request.top_k
+
     async def abort(self, handle: RequestHandle) -> None:
-        """Ask the server to stop a request, whose answer then holds the tokens decoded so far."""
+        """Stop a request, which answers with the tokens so far; see `Transport.abort`."""
         handle.aborted = True
         if handle.request_id:
-            await self.transport.notify("/abort_request", {"rid": handle.request_id})
+            await self.transport.abort(handle.request_id)
 
     # Requests for texts
 

@@ -36,10 +36,17 @@ class Clock:
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self.reason = ""
+        self.was_ended = False
 
     def note_bytes(self) -> None:
         """Restart the timeout of silence: bytes have arrived."""
         self._last_bytes = self._loop.time()
+
+    def end(self, reason: str) -> None:
+        """End the code in the context now, unless it has ended; a verb phrase says why."""
+        if self._scope.when() is None:  # no timeout has expired
+            self.reason, self.was_ended = reason, True
+            self._scope.reschedule(self._loop.time())
 
     async def __aenter__(self) -> Clock:
         await self._scope.__aenter__()

@@ -25,6 +25,8 @@ __all__ = [
     "PING_PAUSE",
     "PROBE",
     "REQUEST_TIMEOUT",
+    "ROUTER_ABORT_TIMEOUT",
+    "ROUTER_STREAM_INTERVAL",
     "SILENCE_TIMEOUT",
     "SMALL_TIMEOUT",
     "UNREPEATED",
@@ -42,6 +44,11 @@ SMALL_TIMEOUT = 20.0
 CONNECT_TIMEOUT = 10.0
 ABORT_TIMEOUT = 10.0
 """For the answer of a request that was aborted after a timeout."""
+ROUTER_ABORT_TIMEOUT = 0.25
+"""Behind a router, for the answer of a request that was aborted at one replica, before its
+connection is closed."""
+ROUTER_STREAM_INTERVAL = 256
+"""Tokens between two parts of an answer behind a router, where an abort keeps the last part."""
 NOTIFY_TIMEOUT = 2.0
 """For a notice such as /abort_request, whose answer is not used."""
 ALIVE_TIMEOUT = 5.0

@@ -28,6 +28,7 @@ __all__ = [
     "finish_of",
     "generate_payload",
     "logprob_temperature",
+    "nested_arrays",
     "new_request_id",
     "parse_generation",
     "texts_of",
@@ -206,6 +207,8 @@ def _logprobs_of(
                 _flat_array(meta, "output_top_logprobs_val_flat_b64"),
                 temperature,
             )
+        elif is_top_due and meta.get("output_top_logprobs"):  # through a router
+            top = _top_logprobs(*nested_arrays(meta["output_top_logprobs"]), temperature)
     except (KeyError, IndexError, TypeError, ValueError, binascii.Error) as error:
         raise ShapeError(f"its logprobs cannot be read ({error!r})") from error
     parts = (logprobs, None if top is None else top.logprobs)
@@ -215,6 +218,16 @@ def _logprobs_of(
     if is_top_due and num_tokens and top is None:
         raise ShapeError("it lacks the alternatives that were requested")
     return logprobs, top
+
+
+def nested_arrays(rows: list[Any]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Ids and logprobs [steps, K] of lists of (logprob, id, text).
+
+    Raises:
+        IndexError, TypeError, ValueError: the rows are of another shape, or uneven.
+    """
+    ids = np.array([[entry[1] for entry in row] for row in rows], np.int32)
+    return ids, np.array([[entry[0] for entry in row] for row in rows], np.float32)
 
 
 def _flat_array(meta: Json, key: str) -> np.ndarray[Any, Any]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from eager_sgl.core import TopLogprobs
-from eager_sgl.engine.protocol import Json, finish_of
+from eager_sgl.engine.protocol import Json, finish_of, nested_arrays
 from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of
 
 __all__ = ["LOGPROB_TEMPERATURE", "TextAnswer", "parse_chunk", "parse_score", "parse_text_answer"]
@@ -74,8 +72,7 @@ def parse_chunk(meta: Json) -> tuple[tuple[int, ...], TopLogprobs]:
         raise ShapeError(f"it has the most likely tokens of {len(rows)} of {len(sampled)} steps")
     try:
         token_ids = tuple(int(token) for _, token, _ in sampled)
-        ids = np.array([[entry[1] for entry in row] for row in rows], np.int32)
-        logprobs = np.array([[entry[0] for entry in row] for row in rows], np.float32)
+        ids, logprobs = nested_arrays(rows)
         shape = (len(token_ids), len(rows[0]) if rows else 0)
         top = TopLogprobs(ids.reshape(shape), logprobs.reshape(shape), meta[LOGPROB_TEMPERATURE])
     except (IndexError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import aiohttp
 
@@ -23,6 +23,7 @@ from eager_sgl.engine.faults import LostError, decoded, failure_of, malformed
 from eager_sgl.engine.limits import PATIENT, REQUEST_TIMEOUT, SILENCE_TIMEOUT, Patience
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.protocol import Json
+from eager_sgl.engine.router import plain_id, routed
 from eager_sgl.engine.shapes import ShapeError, as_object
 from eager_sgl.errors import BrokenAnswerError, ServerError, ServerUnreachableError
 
@@ -46,6 +47,13 @@ class _Call(Generic[_T]):
     may_be_partial: bool = False
 
 
+class _Running(NamedTuple):
+    """A request that runs: its id as it was sent, and the clock that can end it."""
+
+    sent_id: str
+    clock: Clock
+
+
 class Transport:
     """Requests to one server over kept-alive connections, from any event loop.
 
@@ -55,7 +63,8 @@ class Transport:
         request_timeout: seconds in total for one try of a request for tokens.
         silence_timeout: seconds without any byte of its answer.
         router: base URL of SGLang's router, which passes `/generate` on to one of several
-            replicas, of which the server is one; None without a router.
+            replicas, of which the server is one; None without a router. What the router would drop
+            of a request is sent in another form, or past it (`eager_sgl.engine.router`).
 
     Raises:
         ValueError: the URL, the key or a timeout is invalid.
@@ -80,6 +89,7 @@ class Transport:
         self._request_timeout = require_seconds("request_timeout", request_timeout)
         self._silence_timeout = require_seconds("silence_timeout", silence_timeout)
         self._connections = Connections(headers)
+        self._running: dict[str, _Running] = {}
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -108,6 +118,19 @@ class Transport:
         with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError, ServerError):
             async with asyncio.timeout(limits.NOTIFY_TIMEOUT):  # `wait_for` may lose a cancellation
                 await self._connections.exchange("POST", url, data)
+
+    async def abort(self, request_id: str) -> None:
+        """Ask the server to stop a request, whose answer then holds the tokens decoded so far.
+
+        Behind a router the request may run on another replica. Unless it ends soon, its connection
+        is closed, and its answer is the last part of it that has arrived.
+        """
+        running = self._running.get(request_id)
+        await self.notify(_ABORT, {"rid": running.sent_id if running else request_id})
+        if running and self.has_router:
+            await asyncio.sleep(limits.ROUTER_ABORT_TIMEOUT)
+            if self._running.get(request_id) is running:
+                running.clock.end("was aborted by closing its connection")
 
     async def get(
         self,
@@ -163,7 +186,7 @@ class Transport:
         raise AssertionError("the last try returns or raises")
 
     async def _try(self, call: _Call[_T], body: Json | None) -> _T:
-        base = self._router if call.path == _GENERATE else self.url
+        base, body = self._addressed(call.path, body)
         has_progressed = False
 
         def pass_on(event: object) -> None:
@@ -185,6 +208,12 @@ class Transport:
             spawn(self._abort(body))
             raise
 
+    def _addressed(self, path: str, body: Json | None) -> tuple[str, Json | None]:
+        """The base URL that takes a request, and its body in the form that passes there."""
+        if self.has_router and path == _GENERATE and (passed := routed(body or {})) is not None:
+            return self._router, passed
+        return self.url, body
+
     async def _reply_in_time(
         self,
         call: _Call[Any],
@@ -194,6 +223,8 @@ class Transport:
     ) -> Reply:
         url, clock = base + call.path, self._clock_of(call, body)
         data = None if body is None else to_json(body)
+        sent_id = (body or {}).get("rid", "")
+        self._running[plain_id(sent_id)] = _Running(sent_id, clock)
         try:
             async with clock:
                 return await self._connections.exchange(
@@ -204,12 +235,17 @@ class Transport:
         except TimeoutError as error:
             if not clock.reason:  # of the system
                 raise failure_of(base, error) from error
+            if clock.was_ended:
+                aborted = ServerError(f"a request to {url} {clock.reason}")
+                raise LostError(aborted, may_run=False, again=False) from None
             unreachable = ServerUnreachableError(f"{url} {clock.reason}")
             raise LostError(unreachable, again=call.patience.redraws) from None
         except OSError as error:
             raise failure_of(base, error) from error
         except ShapeError as error:
             raise malformed(url, str(error)) from error
+        finally:
+            self._running.pop(plain_id(sent_id), None)
 
     async def _abort(self, body: Json | None) -> None:
         if body is not None and "rid" in body:

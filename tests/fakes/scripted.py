@@ -99,6 +99,9 @@ class ScriptedServer(Transport):
         for _ in range(self._order.randrange(5)):
             await asyncio.sleep(0)
 
+    async def abort(self, request_id: str) -> None:
+        await self.notify("/abort_request", {"rid": request_id})
+
     async def notify(self, path: str, body: Json) -> None:
         self.notified.append((path, body))
 

@@ -36,7 +36,7 @@ async def why_no_gate(transport: Transport, server_info: Json, path: Sequence[in
     if server_info.get("speculative_algorithm"):
         return "speculative decoding skips custom logit processors"
     if transport.has_router:
-        return "a router passes no aborts on, so discarded sequences would run to their end"
+        return "SGLang's router drops the parameters of custom logit processors"
     if server_info.get("incremental_streaming_output"):
         return "--incremental-streaming-output leaves out tokens that were sent before"
     if not await _reports_all(transport, path):
