@@ -4,7 +4,7 @@ The router (0.3.2) reads a request into its types and sends on what these hold: 
 it does not know disappear, without an error. Of a request for tokens
 
 - sampling parameters that only servers know travel in the request id, from which a plugin of the
-  server can read them (`carried_params`);
+  server reads them (`eager_sgl.plugin.carried`);
 - the compact form of alternatives is left out, so they are answered as nested lists;
 - a request with any other field that the router drops has no form (`routed` returns None): it is
   sent past the router.
@@ -16,13 +16,11 @@ not pass.
 
 from __future__ import annotations
 
-import orjson
-
 from eager_sgl.engine.protocol import Json
+from eager_sgl.plugin.carried import carrying_id
 
-__all__ = ["carried_params", "plain_id", "routed"]
+__all__ = ["routed"]
 
-_MARK = "?"
 _CARRIED = ("custom_params", "stream_interval")
 _LEFT_OUT = ("return_flat_raw_output_top_logprobs", "return_flat_raw_top_logprobs_b64")
 _MAX_SEED = 2**63
@@ -76,23 +74,5 @@ def routed(body: Json) -> Json | None:
     if "sampling_seed" in params:
         params["sampling_seed"] %= _MAX_SEED
     if carried:
-        fields["rid"] = f"{fields['rid']}{_MARK}{orjson.dumps(carried).decode()}"
+        fields["rid"] = carrying_id(fields["rid"], carried)
     return fields | {"sampling_params": params}
-
-
-def plain_id(request_id: str) -> str:
-    """A request id without what it carries."""
-    return request_id.partition(_MARK)[0]
-
-
-def carried_params(request_id: str) -> Json:
-    """The sampling parameters that a request id carries.
-
-    Raises:
-        ValueError: the text after the mark is no JSON object.
-    """
-    text = request_id.partition(_MARK)[2]
-    params = orjson.loads(text) if text else {}
-    if not isinstance(params, dict):
-        raise ValueError(f"the request id carries {params!r}; it must be an object")
-    return params

@@ -23,9 +23,10 @@ from eager_sgl.engine.faults import LostError, decoded, failure_of, malformed
 from eager_sgl.engine.limits import PATIENT, REQUEST_TIMEOUT, SILENCE_TIMEOUT, Patience
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.protocol import Json
-from eager_sgl.engine.router import plain_id, routed
+from eager_sgl.engine.router import routed
 from eager_sgl.engine.shapes import ShapeError, as_object
 from eager_sgl.errors import BrokenAnswerError, ServerError, ServerUnreachableError
+from eager_sgl.plugin.carried import plain_id
 
 __all__ = ["Transport"]
 

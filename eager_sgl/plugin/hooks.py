@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eager_sgl.plugin.carried import carried_params, checked_interval, is_carrying
+from eager_sgl.plugin.parents import publish_parent
 from eager_sgl.plugin.reports import Report
 from eager_sgl.plugin.seeds import SeededRow, draw_again
 from eager_sgl.plugin.signals import Distributions, GateTable, read_step
@@ -40,12 +42,18 @@ def check_params(result: None, params: Any, *args: object, **kwargs: object) -> 
 
 def open_report(result: None, request: Any, *args: object, **kwargs: object) -> None:
     """After `Req.__init__`: a request that asks for the gate has a report."""
-    params = request.sampling_params.custom_params
-    if not isinstance(params, dict) or KEY not in params:
+    sampling = request.sampling_params
+    is_asked = isinstance(sampling.custom_params, dict) and KEY in sampling.custom_params
+    if not is_asked and not is_carrying(request.rid):
         return
     try:
-        gate = Gate.parse(params)
-        if gate and gate.seed is not None and request.return_sampling_mask:
+        carried = carried_params(request.rid)
+        if "stream_interval" in carried:
+            sampling.stream_interval = checked_interval(carried["stream_interval"])
+        gate = Gate.parse(sampling.custom_params if is_asked else carried.get("custom_params"))
+        if gate is None:
+            return
+        if gate.seed is not None and request.return_sampling_mask:
             raise ValueError("a gate's seed and return_sampling_mask exclude each other")
         report = Report(weakref.proxy(request), gate)
     except Exception as error:
@@ -90,7 +98,9 @@ def _switch_off(reports: Iterable[Report | None], error: Exception) -> None:
 
 def _report_of(request: Any) -> Report | None:
     sent = request.customized_info and request.customized_info.get(KEY)
-    return sent.report if isinstance(sent, _Sent) and sent.report.gate else None
+    if not isinstance(sent, _Sent) or (gate := sent.report.gate) is None:
+        return None
+    return sent.report if gate.observes or gate.seed is not None else None
 
 
 def observe(original: Callable[..., Tensor], runner: Any, output: Any, batch: Any) -> Tensor:
@@ -112,7 +122,7 @@ def _observe(
     info, number = batch.sampling_info, len(reports)
     lengths = batch.seq_lens_cpu.tolist()[:number]
     indices = [r.index_of(n) if r else -1 for r, n in zip(reports, lengths, strict=True)]
-    gates = [r.gate if r else None for r in reports]
+    gates = [r.gate if r and r.gate and r.gate.observes else None for r in reports]
     rows = Distributions(
         table=output.next_token_logits[:number],
         temperatures=info.temperatures[:number],
@@ -120,9 +130,12 @@ def _observe(
     )
     if seeded := _seeded(reports, lengths):
         drawn = draw_again(rows, drawn, seeded, output, info)
+    if not any(gates):
+        return drawn
     reading = read_step(rows, drawn[:number], _tables.of(gates, drawn.device))
     record_steps(keep=1)
-    observed = [(r, i) for r, i in zip(reports, indices, strict=True) if r]
+    triples = zip(reports, indices, gates, strict=True)
+    observed = [(report, index) for report, index, gate in triples if report and gate]
     for report, index in observed:
         report.end_below_floor(index - 2, _below_floor)
     _steps.append(_Step(observed, reading))
@@ -138,17 +151,20 @@ def _seeded(reports: Sequence[Report | None], lengths: Sequence[int]) -> list[Se
 
 
 def _are_logits(sampler: Any, info: Any) -> bool:
-    """Whether the sampler leaves logits in its input; it replaces them by probabilities in place.
+    """Whether the sampler leaves logits in its input, or probabilities in their place.
 
     Read in `Sampler.forward` of SGLang 0.5.23.
+
+    Raises:
+        ValueError: it may leave something else.
     """
+    if type(sampler).__name__ != "Sampler" or sampler.use_ascend_backend:
+        raise ValueError(f"the gate does not know the sampler {type(sampler).__name__}")
     is_plain = not (
         info.need_top_p_sampling or info.need_top_k_sampling or info.need_min_p_sampling
     )
     draws_from_logprobs = sampler.use_log_softmax_logprob and sampler.enable_deterministic
-    return bool(
-        info.is_all_greedy or sampler.use_ascend_backend or (draws_from_logprobs and is_plain)
-    )
+    return bool(info.is_all_greedy or (draws_from_logprobs and is_plain))
 
 
 class _TableCache:
@@ -212,6 +228,7 @@ def record_steps(keep: int | None = None) -> None:
 HOOKS: list[tuple[str, Callable[..., Any], str]] = [
     ("sglang.srt.sampling.sampling_params.SamplingParams.verify", check_params, "AFTER"),
     ("sglang.srt.managers.schedule_batch.Req.__init__", open_report, "AFTER"),
+    ("sglang.srt.managers.scheduler.Scheduler.handle_generate_request", publish_parent, "BEFORE"),
     ("sglang.srt.model_executor.forward_batch_info.ForwardBatch.init_new", attach_reports, "AFTER"),
     ("sglang.srt.model_executor.model_runner.ModelRunner.sample", observe, "AROUND"),
 ]

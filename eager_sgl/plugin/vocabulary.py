@@ -5,16 +5,16 @@ The client writes them, and the server checks them before the request reaches th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-__all__ = ["COLUMNS", "KEY", "MAX_TOP_K", "Column", "Gate"]
+__all__ = ["COLUMNS", "KEY", "MAX_ID_LENGTH", "MAX_TOP_K", "Column", "Gate"]
 
 KEY = "eager"
 """Of `custom_params`, and of the reports in `meta_info`."""
 MAX_TOP_K = 128
+MAX_ID_LENGTH = 200
 
 Column = Literal["logprobs", "raw_logprobs", "entropies", "confidences"]
 COLUMNS: tuple[Column, ...] = get_args(Column)
@@ -48,9 +48,11 @@ class Gate:
         floor: the request ends at the first step from the W-th on whose running confidence is
             smaller, in nats; None for no such floor.
         seed: of the draws, in [0, 2^63); None for the server's.
+        parent: the id of the running request that this one branches off, whose tokens are then put
+            into the radix tree first; None for no such request.
 
     Raises:
-        ValueError: a number is outside its range.
+        ValueError: a value is outside its range.
     """
 
     top_k: int = 20
@@ -62,6 +64,7 @@ class Gate:
     window: int = 2048
     floor: float | None = None
     seed: int | None = None
+    parent: str | None = None
 
     def __post_init__(self) -> None:
         for name, (kind, low, high) in _RANGES.items():
@@ -70,6 +73,15 @@ class Gate:
                 _require(name, value, kind, low, high)
         if unknown := [name for name in self.columns if name not in COLUMNS]:
             raise ValueError(f"columns are {', '.join(COLUMNS)}, not {unknown[0]!r:.50}")
+        is_id = isinstance(self.parent, str) and len(self.parent) <= MAX_ID_LENGTH
+        if self.parent is not None and not is_id:
+            raise ValueError(f"the gate's parent is {self.parent!r:.50}; it has to be a request id")
+
+    @property
+    def observes(self) -> bool:
+        """Whether the steps of the request are read."""
+        asked = (self.threshold, self.stored_below, self.floor)
+        return bool(self.columns) or any(value is not None for value in asked)
 
     @property
     def computed_columns(self) -> tuple[Column, ...]:
@@ -78,9 +90,9 @@ class Gate:
             return self.columns
         return (*self.columns, "confidences")
 
-    def custom_params(self) -> dict[str, dict[str, float]]:
+    def custom_params(self) -> dict[str, dict[str, float | str]]:
         """The request's `custom_params`."""
-        numbers = {name: getattr(self, name) for name in _RANGES}
+        numbers = {name: getattr(self, name) for name in _VALUES}
         ours = {name: value for name, value in numbers.items() if value != _DEFAULTS[name]}
         return {KEY: ours | dict.fromkeys(self.columns, 1)}
 
@@ -96,14 +108,14 @@ class Gate:
         given = custom_params[KEY]
         if not isinstance(given, Mapping):
             raise ValueError(f"custom_params[{KEY!r}] is {given!r:.50}; it has to be an object")
-        if unknown := [name for name in given if name not in _RANGES and name not in COLUMNS]:
-            known = ", ".join((*_RANGES, *COLUMNS))
+        if unknown := [name for name in given if name not in (*_VALUES, *COLUMNS)]:
+            known = ", ".join((*_VALUES, *COLUMNS))
             raise ValueError(f"custom_params[{KEY!r}] has {unknown[0]!r:.50}; it may have {known}")
         for name in COLUMNS:
             if given.get(name, 0) not in (0, 1):
                 raise ValueError(f"custom_params[{KEY!r}][{name!r}] has to be 0 or 1")
         columns = tuple(name for name in COLUMNS if given.get(name))
-        return cls(columns=columns, **{name: given[name] for name in _RANGES if name in given})
+        return cls(columns=columns, **{name: given[name] for name in _VALUES if name in given})
 
 
 _RANGES: dict[str, tuple[type, float, float]] = {
@@ -116,6 +128,7 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "floor": (float, 0, 1e9),
     "seed": (int, 0, 2**63 - 1),
 }
+_VALUES = (*_RANGES, "parent")
 _DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(Gate)}
 _REQUIRED = {name for name in _RANGES if _DEFAULTS[name] is not None}
 
@@ -123,10 +136,7 @@ _REQUIRED = {name for name in _RANGES if _DEFAULTS[name] is not None}
 def _require(name: str, value: object, kind: type, low: float, high: float) -> None:
     is_number = isinstance(value, int if kind is int else int | float)
     if (
-        is_number
-        and not isinstance(value, bool)
-        and math.isfinite(value)  # type: ignore[arg-type]
-        and low <= value <= high  # type: ignore[operator]
+        is_number and not isinstance(value, bool) and low <= value <= high  # type: ignore[operator]
     ):
         return
     noun = "a whole number" if kind is int else "a number"

@@ -8,13 +8,14 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
 from eager_sgl.plugin.blocks import Reports, unpack
 from eager_sgl.plugin.vocabulary import COLUMNS, KEY, Column, Gate
 from tests.conftest import API_KEY
-from tests.faults.gate_load import Load, send_all
+from tests.faults.gate_load import Load, ask, send_all
 
 pytestmark = pytest.mark.integration
 
@@ -138,3 +139,50 @@ def test_a_grammar_s_impossible_tokens_are_reported_as_such(server_url: str) -> 
     assert np.isneginf(reports.logprobs).any()
     assert not np.isnan(reports.logprobs).any()
     assert not np.isnan(reports.columns["confidences"]).any()
+
+
+@pytest.mark.parametrize("num_parents", [1, 3])
+def test_a_branch_of_a_running_request_prefills_one_token(
+    server_url: str, num_parents: int
+) -> None:
+    """SGLang would compute again what the parent has decoded, which has not ended."""
+
+    async def branches(seed: int) -> list[tuple[int, int]]:
+        """The cached tokens and the length of each branch of a parent that runs."""
+        prompt = [*PROMPT, *(5 + (seed * 7 + step) % 20 for step in range(6))]
+        load = Load(server_url, API_KEY, prompt)
+        parent = f"eager-parent-{seed}-{num_parents}"
+        body = {
+            "rid": parent,
+            "input_ids": prompt,
+            "stream": True,
+            "sampling_params": {"max_new_tokens": 600, "temperature": 0, "ignore_eos": True},
+        }
+        found = []
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        async with (
+            aiohttp.ClientSession(read_bufsize=2**24) as session,
+            session.post(f"{load.url}/generate", json=body, headers=headers) as reply,
+        ):
+            async for line in reply.content:
+                if not line.startswith(b"data: {"):
+                    continue
+                tokens = json.loads(line[6:])["output_ids"]
+                if len(tokens) % 50 == 0 and len(tokens) <= 200:
+                    params = {
+                        "max_new_tokens": 2,
+                        "custom_params": Gate(parent=parent).custom_params(),
+                    }
+                    ids = [*prompt, *tokens[:-1], 5]
+                    answer = await ask(session, load, {"input_ids": ids, "sampling_params": params})
+                    assert answer is not None
+                    assert "meta_info" in answer, answer
+                    found.append((answer["meta_info"]["cached_tokens"], len(ids)))
+        return found
+
+    async def all_of_them() -> list[list[tuple[int, int]]]:
+        return await asyncio.gather(*map(branches, range(num_parents)))
+
+    for found in asyncio.run(all_of_them()):
+        assert len(found) >= 3
+        assert [cached for cached, _ in found] == [length - 1 for _, length in found]

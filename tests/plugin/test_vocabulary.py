@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eager_sgl.plugin.vocabulary import COLUMNS, KEY, MAX_TOP_K, Gate
+from eager_sgl.plugin.vocabulary import COLUMNS, KEY, MAX_ID_LENGTH, MAX_TOP_K, Gate
 
 gates = st.builds(
     Gate,
@@ -25,6 +25,7 @@ gates = st.builds(
     window=st.integers(1, 2**20),
     floor=st.none() | st.floats(0, 1e9),
     seed=st.none() | st.integers(0, 2**63 - 1),
+    parent=st.none() | st.text(max_size=MAX_ID_LENGTH),
 )
 
 
@@ -68,6 +69,10 @@ ATTACKS: list[Any] = [
     {"seed": -1},
     {"seed": 2**63},
     {"seed": 0.5},
+    {"max_reports": 10**400},
+    {"parent": 7},
+    {"parent": "x" * 1000},
+    {"parent": ["eager-1"]},
     {"logprobs": 7},
     {"logprobs": [1]},
     {"entropies": "yes"},
