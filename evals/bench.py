@@ -61,7 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.quick:
         options.shapes, options.repeats = QUICK_SHAPES, QUICK_REPEATS
     with connected(
-        options.server, options.api_key, options.model, options.server_args, options.output_dir
+        options.server,
+        options.api_key,
+        options.model,
+        options.server_args,
+        options.output_dir,
+        options.gate,
     ) as (client, stopwatch):
         rows = []
         print_heads()
@@ -107,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-key", default=os.environ.get(API_KEY_VARIABLE), help="of that server")
     add("--model", default=MODEL, help="folder or hub id for the server to start")
     add("--server-args", type=json.loads, default={}, help="JSON: further `ServerArgs`")
+    add("--gate", choices=("auto", "pickle"), default="auto", help=f"as of run.py {shown}")
     add("--shapes", default="1x32,8x8,32x8", help=f"prompts at once × M {shown}")
     add("--modes", default="natural", help=f"{MODES_HELP} {shown}")
     add("--chunks", default="32", help=f"chunk sizes {shown}")
