@@ -1,0 +1,205 @@
+"""The hooks on SGLang's functions, and the steps whose readings are on their way to the host."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eager_sgl.plugin.reports import Report
+from eager_sgl.plugin.seeds import SeededRow, draw_again
+from eager_sgl.plugin.signals import Distributions, GateTable, read_step
+from eager_sgl.plugin.vocabulary import KEY, Gate
+
+__all__ = ["HOOKS"]
+
+logger = logging.getLogger(__name__)
+
+_live: weakref.WeakSet[Report] = weakref.WeakSet()
+"""The reports of the requests that run: without any, every hook returns at once."""
+_steps: deque[_Step] = deque()
+_ATTRIBUTE = "eager_reports"
+
+
+def check_params(result: None, params: Any, *args: object, **kwargs: object) -> None:
+    """After `SamplingParams.verify`, in the process that answers requests.
+
+    Raises:
+        ValueError: the request asks the gate for something that it does not have; SGLang answers
+            with status 400.
+    """
+    if params.custom_params:
+        Gate.parse(params.custom_params)
+
+
+def open_report(result: None, request: Any, *args: object, **kwargs: object) -> None:
+    """After `Req.__init__`: a request that asks for the gate has a report."""
+    params = request.sampling_params.custom_params
+    if not isinstance(params, dict) or KEY not in params:
+        return
+    try:
+        gate = Gate.parse(params)
+        if gate and gate.seed is not None and request.return_sampling_mask:
+            raise ValueError("a gate's seed and return_sampling_mask exclude each other")
+        report = Report(weakref.proxy(request), gate)
+    except Exception as error:
+        logger.exception("The gate of request %s stays off", request.rid)
+        report = Report(weakref.proxy(request), None, fault=str(error))
+    request.customized_info = {KEY: _Sent(report)}
+    _live.add(report)
+
+
+class _Sent:
+    """The report of a request as the list that SGLang slices."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def __getitem__(self, tokens: slice) -> list[str]:
+        try:
+            record_steps()
+            return self.report.take(tokens.stop)
+        except Exception as error:
+            _switch_off([self.report], error)
+            return self.report.take(tokens.stop)
+
+
+def attach_reports(forward: Any, cls: type, batch: Any, *args: object, **kwargs: object) -> None:
+    """After `ForwardBatch.init_new`: the reports of the batch's rows travel with it."""
+    if not _live:
+        return
+    try:
+        reports = [_report_of(request) for request in batch.reqs]
+        if any(reports):
+            setattr(forward, _ATTRIBUTE, reports)
+    except Exception as error:
+        _switch_off(_live, error)
+
+
+def _switch_off(reports: Iterable[Report | None], error: Exception) -> None:
+    logger.exception("The gate of the running requests is switched off")
+    for report in filter(None, reports):
+        report.fail(repr(error))
+
+
+def _report_of(request: Any) -> Report | None:
+    sent = request.customized_info and request.customized_info.get(KEY)
+    return sent.report if isinstance(sent, _Sent) and sent.report.gate else None
+
+
+def observe(original: Callable[..., Tensor], runner: Any, output: Any, batch: Any) -> Tensor:
+    """Around `ModelRunner.sample`: the tokens that SGLang draws, and the reading of their step."""
+    drawn = original(runner, output, batch)
+    reports = getattr(batch, _ATTRIBUTE, None)
+    if reports is None:
+        return drawn
+    try:
+        return _observe(runner.sampler, output, batch, drawn, reports)
+    except Exception as error:
+        _switch_off(reports, error)
+        return drawn
+
+
+def _observe(
+    sampler: Any, output: Any, batch: Any, drawn: Tensor, reports: list[Report | None]
+) -> Tensor:
+    info, number = batch.sampling_info, len(reports)
+    lengths = batch.seq_lens_cpu.tolist()[:number]
+    indices = [r.index_of(n) if r else -1 for r, n in zip(reports, lengths, strict=True)]
+    gates = [r.gate if r else None for r in reports]
+    rows = Distributions(
+        table=output.next_token_logits[:number],
+        temperatures=info.temperatures[:number],
+        are_logits=_are_logits(sampler, info),
+    )
+    if seeded := _seeded(reports, lengths):
+        drawn = draw_again(rows, drawn, seeded, output, info)
+    reading = read_step(rows, drawn[:number], _cached_table(tuple(gates), drawn.device))
+    record_steps(keep=1)
+    observed = [(r, i) for r, i in zip(reports, indices, strict=True) if r]
+    for report, index in observed:
+        report.end_below_floor(index - 2, _below_floor)
+    _steps.append(_Step(observed, reading))
+    return drawn
+
+
+def _seeded(reports: Sequence[Report | None], lengths: Sequence[int]) -> list[SeededRow]:
+    return [
+        SeededRow(row, seed, length, report.is_limited)
+        for row, (report, length) in enumerate(zip(reports, lengths, strict=True))
+        if report and report.gate and (seed := report.gate.seed) is not None
+    ]
+
+
+def _are_logits(sampler: Any, info: Any) -> bool:
+    """Whether the sampler leaves logits in its input; it replaces them by probabilities in place.
+
+    Read in `Sampler.forward` of SGLang 0.5.23.
+    """
+    is_plain = not (
+        info.need_top_p_sampling or info.need_top_k_sampling or info.need_min_p_sampling
+    )
+    draws_from_logprobs = sampler.use_log_softmax_logprob and sampler.enable_deterministic
+    return bool(
+        info.is_all_greedy or sampler.use_ascend_backend or (draws_from_logprobs and is_plain)
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_table(gates: tuple[Gate | None, ...], device: torch.device) -> GateTable:
+    return GateTable.of(gates, device)
+
+
+def _below_floor() -> Any:
+    from sglang.srt.managers.schedule_batch import FINISH_MATCHED_STR
+
+    return FINISH_MATCHED_STR(matched="eager: confidence below the floor")
+
+
+class _Step:
+    """The reading of a step while it is copied to the host.
+
+    Args:
+        observed: the reports of its rows, and the indices of the tokens that were drawn.
+        reading: as of `signals.read_step`.
+    """
+
+    def __init__(self, observed: list[tuple[Report, int]], reading: Tensor) -> None:
+        self._observed, self._event = observed, None
+        if not reading.is_cuda:
+            self._table = reading.cpu()
+            return
+        self._table = torch.empty(reading.shape, dtype=reading.dtype, pin_memory=True)
+        self._table.copy_(reading, non_blocking=True)
+        self._event = torch.cuda.current_stream(reading.device).record_event()
+
+    def has_finished(self) -> bool:
+        return self._event is None or bool(self._event.query())
+
+    def record(self) -> None:
+        """Wait for the step, and add its rows to their reports."""
+        if self._event is not None:
+            self._event.synchronize()
+        for (report, index), row in zip(self._observed, self._table.numpy(), strict=True):
+            report.add(index, row)
+
+
+def record_steps(keep: int | None = None) -> None:
+    """Record the steps that have finished; or all but the last ones, waiting for them."""
+    while _steps and (_steps[0].has_finished() if keep is None else len(_steps) > keep):
+        _steps.popleft().record()
+
+
+HOOKS: list[tuple[str, Callable[..., Any], str]] = [
+    ("sglang.srt.sampling.sampling_params.SamplingParams.verify", check_params, "AFTER"),
+    ("sglang.srt.managers.schedule_batch.Req.__init__", open_report, "AFTER"),
+    ("sglang.srt.model_executor.forward_batch_info.ForwardBatch.init_new", attach_reports, "AFTER"),
+    ("sglang.srt.model_executor.model_runner.ModelRunner.sample", observe, "AROUND"),
+]
+"""SGLang 0.5.23's functions, and where the hooks stand."""

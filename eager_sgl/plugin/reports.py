@@ -1,0 +1,143 @@
+"""The reports of a request, from its steps to the messages that send them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eager_sgl.plugin.blocks import pack_cut, pack_fault, pack_steps, pack_tokens
+from eager_sgl.plugin.confidence import RunningConfidence
+from eager_sgl.plugin.signals import NUM_VALUES
+from eager_sgl.plugin.vocabulary import COLUMNS, Gate
+
+__all__ = ["Report"]
+
+NEVER = 2**31
+"""A `stream_interval` that sends nothing before the request's end; where the request has none."""
+_ALL_TOKENS = 1 << 30
+"""SGLang's top-k of a request without any."""
+_CONFIDENCE, _FLAGS = COLUMNS.index("confidences"), NUM_VALUES - 1
+_REACHES_THRESHOLD = 1
+
+Row = NDArray[np.float32]
+
+
+class Report:
+    """Stands in for a list of values per token in a request's `customized_info`.
+
+    SGLang slices such a list when it sends tokens of the request, after their steps have finished.
+
+    Args:
+        request: SGLang's, by a weak reference.
+        gate: what the request asks for; None if that cannot be read.
+        fault: why the gate is off from the start.
+
+    Attributes:
+        gate: None after a fault.
+        is_limited: whether the request has a top-p, a top-k or a min-p.
+    """
+
+    def __init__(self, request: Any, gate: Gate | None, fault: str | None = None) -> None:
+        self.gate, self._request = gate, request
+        self._num_prompt = len(request.origin_input_ids)
+        self._rows: dict[int, Row] = {}
+        self._first = 0  # of the tokens that are not sent yet
+        self._cut: tuple[int, float] | None = None
+        self._is_cut_sent = False
+        self._fault = fault
+        self._confidence: RunningConfidence | None = None
+        if gate is None:
+            return
+        self._num_left = NEVER if gate.max_reports is None else gate.max_reports
+        if gate.floor is not None:
+            self._confidence = RunningConfidence(gate.window, gate.floor)
+        params = request.sampling_params
+        self.is_limited = params.top_p < 1 or params.top_k < _ALL_TOKENS or params.min_p > 0
+        self._interval = params.stream_interval or (1 if gate.threshold is None else NEVER)
+        params.stream_interval = self._interval
+
+    def index_of(self, sequence_length: int) -> int:
+        """The index of the token that makes a sequence one longer; negative within the prompt."""
+        return sequence_length - self._num_prompt
+
+    def fail(self, reason: str) -> None:
+        """Switch the gate off for the request, and report the reason."""
+        self.gate, self._fault, self._rows = None, reason, {}
+        self._wake()
+
+    def add(self, index: int, row: Row) -> None:
+        """Keep the reading of a token (`signals.read_step`).
+
+        A request that the server retracts draws its last tokens again, which were not sent.
+        """
+        if self.gate is None or index < self._first:
+            return
+        self._rows.pop(index, None)
+        flags = int(row[_FLAGS])
+        if flags & _REACHES_THRESHOLD:
+            if self._num_left:
+                self._num_left -= 1
+                self._wake()
+            else:
+                flags -= _REACHES_THRESHOLD
+        if self._confidence is not None:
+            self._confidence.add(index, float(row[_CONFIDENCE]))
+        if flags or self.gate.columns:
+            # A copy: a view would keep the whole batch's readings.
+            self._rows[index] = kept = (row if flags else row[:NUM_VALUES]).copy()
+            kept[_FLAGS] = flags
+
+    def end_below_floor(self, last: int, reason: Callable[[], Any]) -> None:
+        """End the request if its running confidence has fallen below the floor.
+
+        Args:
+            last: index of the last token that all ranks know; they have to agree on the end.
+            reason: makes SGLang's `finished_reason`.
+        """
+        if self._confidence is None or self._cut or self.gate is None:
+            return
+        if cut := self._confidence.first_below(last):
+            self._cut = cut
+            with contextlib.suppress(ReferenceError):
+                self._request.to_finish = reason()
+
+    def _wake(self) -> None:
+        """Have SGLang send the request's tokens as soon as they are known."""
+        with contextlib.suppress(ReferenceError):  # the request has ended
+            self._request.sampling_params.stream_interval = 1
+
+    # What SGLang asks of a list
+
+    def take(self, stop: int) -> list[str]:
+        """The blocks of the tokens up to `stop` that were not taken before."""
+        if self.gate is None:
+            fault, self._fault = self._fault, None
+            return [pack_fault(fault)] if fault else []
+        blocks = self._blocks(self.gate, range(self._first, stop))
+        self._first = max(self._first, stop)
+        if not self._rows:
+            self._request.sampling_params.stream_interval = self._interval
+        if self._cut and not self._is_cut_sent and self._cut[0] < stop:
+            self._is_cut_sent = True
+            blocks.append(pack_cut(*self._cut))
+        return blocks
+
+    def _blocks(self, gate: Gate, indices: range) -> list[str]:
+        rows = {i: row for i in indices if (row := self._rows.pop(i, None)) is not None}
+        blocks = []
+        if gate.columns and rows:
+            assert len(rows) == len(indices), f"readings of {len(rows)} of {len(indices)} tokens"
+            table = np.stack([row[:NUM_VALUES] for row in rows.values()])
+            columns = {name: table[:, COLUMNS.index(name)] for name in gate.columns}
+            blocks.append(pack_tokens(indices.start, columns))
+        if reported := {i: row for i, row in rows.items() if row[_FLAGS]}:
+            table = np.stack(list(reported.values()))
+            logprobs, ids = np.split(table[:, NUM_VALUES:], 2, axis=1)
+            token_ids = np.ascontiguousarray(ids).view(np.int32)
+            k = gate.top_k
+            blocks.append(pack_steps(reported, token_ids[:, :k], logprobs[:, :k]))
+        return blocks

@@ -1,0 +1,73 @@
+"""Draws with a seed of the request, which the server otherwise honours in one mode only.
+
+The token of a request with a seed is drawn again, from the same distribution, with a number that
+depends on the seed and the token's position in the context alone. So a request that continues
+another with its seed draws what the other would have drawn. Rows without a seed are not touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from eager_sgl.plugin.signals import Distributions, draw, moved
+
+__all__ = ["SeededRow", "draw_again", "uniform"]
+
+
+class SeededRow(NamedTuple):
+    """A row of a batch whose token is drawn by a seed.
+
+    Attributes:
+        row: its index.
+        seed: in [0, 2^63).
+        position: of the token in the context.
+        is_limited: whether the request has a top-p, a top-k or a min-p.
+    """
+
+    row: int
+    seed: int
+    position: int
+    is_limited: bool
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1): 53 bits of a hash of a seed and a position."""
+    digest = hashlib.blake2b(struct.pack("<Qq", seed, position), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 11) / float(1 << 53)
+
+
+def draw_again(
+    rows: Distributions, drawn: Tensor, seeded: Sequence[SeededRow], output: Any, info: Any
+) -> Tensor:
+    """The batch's tokens [rows], with those of the seeded rows drawn by their seeds.
+
+    Args:
+        rows: the batch's distributions.
+        drawn: the tokens that SGLang has drawn.
+        seeded: the rows with a seed.
+        output: SGLang's, whose logprobs of the tokens are kept true.
+        info: SGLang's sampling parameters of the batch.
+    """
+    if rows.are_logits:
+        return drawn  # greedy
+    drawn = drawn.clone()
+    for is_limited in (False, True):
+        if not (group := [row for row in seeded if row.is_limited is is_limited]):
+            continue
+        chosen = moved(torch.tensor([row.row for row in group]), drawn.device)
+        numbers = [uniform(row.seed, row.position) for row in group]
+        uniforms = moved(torch.tensor(numbers, dtype=torch.float64), drawn.device)
+        limits = [values[chosen] for values in (info.top_ps, info.top_ks, info.min_ps)]
+        table = rows.table[chosen]
+        tokens = draw(table, uniforms, limits if is_limited else None)
+        drawn[chosen] = tokens.to(drawn.dtype)
+        if output.next_token_logprobs is not None:
+            logprobs = table.gather(-1, tokens[:, None])[:, 0].log()
+            output.next_token_logprobs[chosen] = logprobs.to(output.next_token_logprobs.dtype)
+    return drawn

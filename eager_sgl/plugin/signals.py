@@ -1,0 +1,208 @@
+"""What a step of a batch is read to: tensors in, one tensor out, nothing waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eager_sgl.plugin.vocabulary import Gate
+
+__all__ = [
+    "NUM_VALUES",
+    "Distributions",
+    "GateTable",
+    "draw",
+    "moved",
+    "read_step",
+]
+
+NUM_VALUES = 5
+"""Leading columns of a reading: the four of `vocabulary.COLUMNS`, and whether the step reaches θ
+(1), is to be stored (2), both (3) or none of them (0)."""
+MIN_LOGPROB = -1e4
+"""Stands for a logprob of −∞ in means."""
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """The distributions that a batch's tokens were drawn from.
+
+    Attributes:
+        table: [rows, vocabulary], probabilities at the temperatures, or logits.
+        temperatures: [rows, 1]; 1 for greedy rows.
+        are_logits: whether the table has logits.
+    """
+
+    table: Tensor
+    temperatures: Tensor
+    are_logits: bool
+
+    def of(self, rows: Tensor | None) -> Distributions:
+        """Those of some rows; of all for None."""
+        if rows is None:
+            return self
+        table, temperatures = self.table[rows], self.temperatures[rows]
+        return Distributions(table, temperatures, self.are_logits)
+
+    def log_normalisers(self) -> Tensor | float:
+        """[rows, 1], to be subtracted from the tempered logits."""
+        if not self.are_logits:
+            return 0.0
+        return (self.table.float() / self.temperatures).logsumexp(-1, keepdim=True)
+
+    def logprobs_of(self, entries: Tensor, log_normalisers: Tensor | float) -> Tensor:
+        """Logprobs [rows, n] of entries [rows, n] of the table."""
+        if not self.are_logits:
+            return entries.float().log()
+        return entries.float() / self.temperatures - log_normalisers
+
+    def raw_log_normalisers(self) -> Tensor:
+        """[rows, 1], to be subtracted from temperature · logprob for the logprob at temperature 1.
+
+        They cost a pass over the vocabulary.
+        """
+        table = self.table.float()
+        if self.are_logits:
+            # τ · (z / τ − lse(z / τ)) − this = z − lse(z)
+            lowered = self.temperatures * self.log_normalisers()
+            return table.logsumexp(-1, keepdim=True) - lowered
+        return table.pow(self.temperatures).sum(-1, keepdim=True).log()
+
+
+class GateTable(NamedTuple):
+    """The numbers of the observed rows' gates, on the device.
+
+    Attributes:
+        rows: int64 [n], indices in the batch; None for all rows in their order.
+        top_k: the largest K.
+        beyond: bool [n, top_k], entries after a row's own K; None where all have the same K.
+        temperatures: [n, 1], of the distributions whose entropies are taken.
+        thresholds: [n], θ; infinite where none is asked.
+        stored_below: [n]; 0 where none is asked.
+        needs_confidence: whether a row asks for confidences.
+    """
+
+    rows: Tensor | None
+    top_k: int
+    beyond: Tensor | None
+    temperatures: Tensor
+    thresholds: Tensor
+    stored_below: Tensor
+    needs_confidence: bool
+
+    @classmethod
+    def of(cls, gates: Sequence[Gate | None], device: torch.device) -> GateTable:
+        """Of a batch's rows; None for a row that is not observed."""
+        rows = [row for row, gate in enumerate(gates) if gate is not None]
+        observed = [gate for gate in gates if gate is not None]
+        numbers = [
+            (
+                gate.top_k,
+                gate.temperature,
+                float("inf") if gate.threshold is None else gate.threshold,
+                gate.stored_below or 0.0,
+            )
+            for gate in observed
+        ]
+        table = moved(torch.tensor(numbers, dtype=torch.float32).reshape(-1, 4), device)
+        sizes = {gate.top_k for gate in observed}
+        top_k = max(sizes, default=2)
+        ranks = torch.arange(top_k, device=device)
+        return cls(
+            rows=None if len(rows) == len(gates) else moved(torch.tensor(rows), device),
+            top_k=top_k,
+            beyond=ranks >= table[:, :1] if len(sizes) > 1 else None,
+            temperatures=table[:, 1:2],
+            thresholds=table[:, 2],
+            stored_below=table[:, 3],
+            needs_confidence=any(
+                gate.floor is not None or "confidences" in gate.columns for gate in observed
+            ),
+        )
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without a wait for it."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tensor:
+    """The reading of a step: float32 [n, NUM_VALUES + 2 K] for the n observed rows.
+
+    Args:
+        all_rows: of the whole batch.
+        drawn: [rows], the tokens that were drawn.
+        gates: of the observed rows.
+
+    Returns:
+        `NUM_VALUES` values, the logprobs of the K most likely tokens in the whole distribution at
+        the row's temperature, and the bits of their int32 ids.
+    """
+    rows = all_rows.of(gates.rows)
+    token_ids = (drawn if gates.rows is None else drawn[gates.rows]).long()[:, None]
+    entries, ids = rows.table.topk(min(gates.top_k, rows.table.shape[-1]))
+    normalisers = rows.log_normalisers()
+    logprobs = rows.logprobs_of(entries, normalisers)
+    if gates.beyond is not None:
+        logprobs = logprobs.masked_fill(gates.beyond[:, : entries.shape[-1]], -torch.inf)
+    scaled = logprobs * rows.temperatures
+    raw = torch.log_softmax(scaled, -1)
+    entropies = torch.special.entr(torch.softmax(scaled / gates.temperatures, -1)).sum(-1)
+    certainty = raw[:, 0].exp() * logprobs.exp().sum(-1)
+    flags = (entropies >= gates.thresholds) + 2 * (certainty < gates.stored_below)
+    values = (
+        rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)[:, 0],
+        _raw_logprobs(raw, ids == token_ids),
+        entropies,
+        _confidences(rows, scaled) if gates.needs_confidence else torch.zeros_like(entropies),
+        flags.float(),
+    )
+    return torch.cat((torch.stack(values, -1), logprobs, ids.int().view(torch.float32)), -1)
+
+
+def _raw_logprobs(raw: Tensor, is_drawn: Tensor) -> Tensor:
+    """[n], of the drawn tokens over the K [n, K]; a token outside has that of the last."""
+    known = raw.masked_fill(~is_drawn, -torch.inf).amax(-1)
+    last = raw.masked_fill(raw == -torch.inf, torch.inf).amin(-1)
+    return torch.where(is_drawn.any(-1), known, last)
+
+
+def _confidences(rows: Distributions, scaled: Tensor) -> Tensor:
+    """[n], means of −ln p of the K tokens [n, K] at temperature 1."""
+    known = scaled != -torch.inf
+    logprobs = (scaled - rows.raw_log_normalisers()).clamp(min=MIN_LOGPROB)
+    return -(logprobs * known).sum(-1) / known.sum(-1)
+
+
+def draw(probabilities: Tensor, uniforms: Tensor, limits: Sequence[Tensor] | None) -> Tensor:
+    """Tokens [n] by inversion of the distribution function.
+
+    Args:
+        probabilities: [n, vocabulary].
+        uniforms: float64 [n], in [0, 1).
+        limits: top-p [n], top-k [n] and min-p [n] as SGLang applies them; None for none of them.
+    """
+    if limits is None:
+        return _inverse(probabilities, uniforms)
+    weights, token_ids = probabilities.sort(dim=-1, descending=True)
+    top_ps, top_ks, min_ps = (limit[:, None] for limit in limits)
+    before = weights.cumsum(-1) - weights
+    ranks = torch.arange(weights.shape[-1], device=weights.device)
+    dropped = (ranks >= top_ks) | (before > top_ps) | (weights < weights[:, :1] * min_ps)
+    chosen = _inverse(weights.masked_fill(dropped, 0.0), uniforms)
+    return token_ids.gather(-1, chosen[:, None])[:, 0]
+
+
+def _inverse(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The first entry [n] up to which the share of a row's weights exceeds the uniform number."""
+    sums = weights.double().cumsum(-1)
+    wanted = uniforms[:, None] * sums[:, -1:]
+    # Not beyond the last entry with a weight, should rounding reach the total.
+    last = (sums < sums[:, -1:]).sum(-1, keepdim=True)
+    return torch.minimum((sums <= wanted).sum(-1, keepdim=True), last)[:, 0]
