@@ -57,8 +57,9 @@ class Report:
             self._confidence = RunningConfidence(gate.window, gate.floor)
         params = request.sampling_params
         self.is_limited = params.top_p < 1 or params.top_k < _ALL_TOKENS or params.min_p > 0
-        self._interval = params.stream_interval or (1 if gate.threshold is None else NEVER)
-        params.stream_interval = self._interval
+        self._interval = params.stream_interval
+        if gate.threshold is not None and not self._interval:
+            params.stream_interval = self._interval = NEVER
 
     def index_of(self, sequence_length: int) -> int:
         """The index of the token that makes a sequence one longer; negative within the prompt."""

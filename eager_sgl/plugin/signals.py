@@ -168,9 +168,10 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
 
 def _raw_logprobs(raw: Tensor, is_drawn: Tensor) -> Tensor:
     """[n], of the drawn tokens over the K [n, K]; a token outside has that of the last."""
-    known = raw.masked_fill(~is_drawn, -torch.inf).amax(-1)
-    last = raw.masked_fill(raw == -torch.inf, torch.inf).amin(-1)
-    return torch.where(is_drawn.any(-1), known, last)
+    known = raw != -torch.inf
+    last = raw.masked_fill(~known, torch.inf).amin(-1)
+    found = raw.masked_fill(~(is_drawn & known), -torch.inf).amax(-1)
+    return torch.where(found == -torch.inf, last, found)
 
 
 def _confidences(rows: Distributions, scaled: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""The readings of a step equal those of `eager_sgl.signals` on the whole distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from eager_sgl.plugin.signals import NUM_VALUES, Distributions, GateTable, draw, read_step
+from eager_sgl.plugin.vocabulary import Gate
+from eager_sgl.signals import retemper, top_k_entropy
+
+CPU = torch.device("cpu")
+VOCABULARY = 50
+
+
+def logits_of(rows: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    sharpness = torch.rand(rows, 1, generator=generator) * 6
+    return torch.randn(rows, VOCABULARY, generator=generator) * sharpness
+
+
+def distributions(logits: Tensor, temperatures: Tensor, *, are_logits: bool) -> Distributions:
+    table = logits if are_logits else torch.softmax(logits / temperatures, -1)
+    return Distributions(table, temperatures, are_logits)
+
+
+@pytest.mark.parametrize("are_logits", [False, True])
+@pytest.mark.parametrize("top_k", [2, 20, 50, 80])
+def test_readings_equal_those_of_the_whole_distributions(top_k: int, are_logits: bool) -> None:
+    number = 60
+    logits = logits_of(number)
+    temperatures = torch.rand(number, 1) + 0.5
+    drawn = torch.randint(0, VOCABULARY, (number,))
+    gate = Gate(
+        top_k=top_k, threshold=1.0, temperature=0.8, stored_below=0.9, columns=("confidences",)
+    )
+    rows = distributions(logits, temperatures, are_logits=are_logits)
+    reading = read_step(rows, drawn, GateTable.of([gate] * number, CPU)).numpy()
+    k = min(top_k, VOCABULARY)
+    for row in range(number):
+        tempered = torch.log_softmax(logits[row] / temperatures[row], -1).numpy()
+        raw = torch.log_softmax(logits[row], -1).numpy()
+        ids = np.argsort(-tempered)[:k]
+        over_k = retemper(raw[ids], taken_at=1.0, wanted=1.0)
+        entropy = top_k_entropy(retemper(raw[ids], taken_at=1.0, wanted=0.8))
+        rank = int(np.flatnonzero(ids == drawn[row].item())[0]) if drawn[row] in ids else k - 1
+        certainty = over_k[0] * np.exp(tempered[ids]).sum()
+        values = reading[row, :NUM_VALUES]
+        assert values[0] == pytest.approx(tempered[drawn[row]], abs=1e-3)
+        assert values[1] == pytest.approx(np.log(over_k[rank]), abs=1e-3)
+        assert values[2] == pytest.approx(entropy, abs=1e-4)
+        assert values[3] == pytest.approx(-raw[ids].mean(), abs=1e-3)
+        if abs(entropy - 1) > 1e-4 and abs(certainty - 0.9) > 1e-4:
+            assert values[4] == (entropy >= 1) + 2 * (certainty < 0.9)
+        np.testing.assert_allclose(
+            reading[row, NUM_VALUES : NUM_VALUES + k], tempered[ids], atol=1e-3
+        )
+        assert reading[row, NUM_VALUES + k :].view(np.int32).tolist() == ids.tolist()
+
+
+def test_rows_have_gates_of_their_own_and_others_have_none() -> None:
+    logits, temperatures = logits_of(6, seed=3), torch.ones(6, 1)
+    gates = [
+        Gate(top_k=5),
+        None,
+        Gate(top_k=20, temperature=0.6),
+        None,
+        Gate(top_k=2),
+        Gate(top_k=40),
+    ]
+    drawn = torch.zeros(6, dtype=torch.long)
+    rows = distributions(logits, temperatures, are_logits=False)
+    together = read_step(rows, drawn, GateTable.of(gates, CPU))
+    for place, row in enumerate((0, 2, 4, 5)):
+        alone = read_step(rows.of(torch.tensor([row])), drawn[:1], GateTable.of([gates[row]], CPU))[
+            0
+        ]
+        gate = gates[row]
+        assert gate is not None
+        torch.testing.assert_close(together[place, [1, 2, 4]], alone[[1, 2, 4]])
+        kept = slice(NUM_VALUES, NUM_VALUES + gate.top_k)
+        torch.testing.assert_close(together[place, kept], alone[kept])
+
+
+def test_impossible_tokens_are_minus_infinity_and_not_nan() -> None:
+    logits = torch.full((1, VOCABULARY), -torch.inf)
+    logits[0, :3] = torch.tensor([0.0, 1.0, 2.0])
+    rows = distributions(logits, torch.ones(1, 1), are_logits=False)
+    gate = Gate(top_k=20, columns=("confidences",))
+    reading = read_step(rows, torch.tensor([2]), GateTable.of([gate], CPU))[0]
+    assert not reading[: NUM_VALUES + 20].isnan().any()
+    assert reading[NUM_VALUES + 3 : NUM_VALUES + 20].eq(-torch.inf).all()
+    assert reading[2].item() == pytest.approx(0.8324, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("top_p", "top_k", "min_p"),
+    [(1.0, 1 << 30, 0.0), (0.7, 1 << 30, 0.0), (0.9, 3, 0.0), (1.0, 50, 0.3)],
+)
+def test_draws_have_the_law_of_the_server_s_sampler(top_p: float, top_k: int, min_p: float) -> None:
+    from sglang.srt.layers.sampler import top_k_top_p_min_p_sampling_from_probs_torch
+
+    number = 40_000
+    torch.manual_seed(1)
+    probabilities = torch.softmax(logits_of(1, seed=5), -1).expand(number, -1)
+    limits = [torch.full((number,), value) for value in (top_p, top_k, min_p)]
+    ours = draw(probabilities, torch.rand(number, dtype=torch.float64), limits)
+    theirs = top_k_top_p_min_p_sampling_from_probs_torch(
+        probabilities.clone(), limits[1], limits[0], limits[2], min_p > 0, None, torch.zeros(number)
+    )
+    shares = [torch.bincount(t.long(), minlength=VOCABULARY) / number for t in (ours, theirs)]
+    assert (shares[0] - shares[1]).abs().max() < 0.015
+    assert ((shares[0] > 0.002) == (shares[1] > 0.002)).all()
+    plain = draw(probabilities, torch.rand(number, dtype=torch.float64), None)
+    share = torch.bincount(plain, minlength=VOCABULARY) / number
+    assert (share - probabilities[0]).abs().max() < 0.015
+
+
+def test_the_ends_of_the_unit_interval_draw_possible_tokens() -> None:
+    probabilities = torch.tensor([[0.0, 0.5, 0.5, 0.0]] * 2)
+    uniforms = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    assert draw(probabilities, uniforms, None).tolist() == [1, 2]
