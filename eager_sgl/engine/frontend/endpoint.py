@@ -48,8 +48,7 @@ def connect(
         chat_options: how the server renders chat messages: fields of its `/tokenize` such as
             `reasoning_effort`, and `chat_template_kwargs` with variables of the template.
         router: base URL of SGLang's router, which passes generation on to the replica that holds
-            a sequence's prefix; `url` is then any of the replicas, for the routes that a router
-            does not pass on.
+            a prefix; `url` is then any of the replicas, for routes that a router does not pass on.
         gate: as of `AsyncClient`.
 
     Raises:
