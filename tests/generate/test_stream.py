@@ -98,7 +98,7 @@ async def raising(stream: Stream) -> None:
         await consume()
 
 
-@pytest.mark.parametrize("name", ["parallel", "chunk", "gate", "best_first by gate"])
+@pytest.mark.parametrize("name", ["parallel", "chunk", "gate", "best_first", "best_first by gate"])
 @pytest.mark.parametrize("leave", [breaking, closing, raising])
 def test_leaving_a_stream_ends_its_requests_and_keeps_the_partial(leave: Any, name: str) -> None:
     server = DecodingServer(allows_gate="gate" in name)
