@@ -88,8 +88,7 @@ class Report:
         if self._confidence is not None:
             self._confidence.add(index, float(row[_CONFIDENCE]))
         if flags or self.gate.columns:
-            # A copy: a view would keep the whole batch's readings.
-            self._rows[index] = kept = (row if flags else row[:NUM_VALUES]).copy()
+            self._rows[index] = kept = _kept(row, self.gate.top_k if flags else 0)
             kept[_FLAGS] = flags
 
     def end_below_floor(self, last: int, reason: Callable[[], Any]) -> None:
@@ -139,6 +138,16 @@ class Report:
             table = np.stack(list(reported.values()))
             logprobs, ids = np.split(table[:, NUM_VALUES:], 2, axis=1)
             token_ids = np.ascontiguousarray(ids).view(np.int32)
-            k = gate.top_k
-            blocks.append(pack_steps(reported, token_ids[:, :k], logprobs[:, :k]))
+            blocks.append(pack_steps(reported, token_ids, logprobs))
         return blocks
+
+
+def _kept(row: Row, top_k: int) -> Row:
+    """The values of a reading, and K of the batch's K logprobs and ids.
+
+    A copy, since a view would keep the readings of the whole batch.
+    """
+    most = (len(row) - NUM_VALUES) // 2
+    k = min(top_k, most)
+    middle = NUM_VALUES + most
+    return np.concatenate((row[: NUM_VALUES + k], row[middle : middle + k]))

@@ -30,6 +30,13 @@ def reading(value: float, flags: int = 0) -> Row:
     return row
 
 
+def widened(row: Row, top_k: int) -> Row:
+    """The same reading in a batch whose largest K is `top_k`."""
+    values, logprobs, ids = np.split(row, [NUM_VALUES, NUM_VALUES + TOP_K])
+    more = np.zeros(top_k - TOP_K, np.float32)
+    return np.concatenate((values, logprobs, more, ids, more))
+
+
 def sent(report: Report, stop: int) -> Reports:
     return unpack(report.take(stop), TOP_K)
 
@@ -119,6 +126,15 @@ def test_tokens_that_are_drawn_again_replace_those_that_were_not_sent() -> None:
     assert reports.columns["logprobs"].tolist() == [1.0, 5.0, 6.0]
     assert reports.indices.tolist() == [2]
     assert reports.token_ids[0].tolist() == [6] * TOP_K
+
+
+def test_the_largest_k_of_the_batch_may_change_between_steps() -> None:
+    report = Report(request(), Gate(top_k=TOP_K, threshold=1.0, columns=("entropies",)))
+    for index, top_k in enumerate((TOP_K, 8, 5)):
+        report.add(index, widened(reading(index, FIRES), top_k))
+    reports = sent(report, 3)
+    assert reports.token_ids.tolist() == [[0] * TOP_K, [1] * TOP_K, [2] * TOP_K]
+    assert reports.logprobs.tolist() == reports.token_ids.tolist()
 
 
 def test_steps_of_the_prompt_and_after_the_end_are_never_sent() -> None:
