@@ -1,19 +1,21 @@
-"""The reports of the gate's plugin, from the distributions of a scripted server."""
+"""The reports of the gate, from the distributions of a scripted server."""
 
 from __future__ import annotations
 
 import base64
 import struct
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
+from eager_sgl.engine.gate.pickled import INFO_KEY
 from eager_sgl.engine.protocol import Json
 from eager_sgl.plugin.blocks import pack_steps, pack_tokens
 from eager_sgl.plugin.vocabulary import KEY, Column, Gate
 from eager_sgl.signals import Floats, retemper, top_k_entropy
 
-__all__ = ["PluginRecorder", "indices_of"]
+__all__ = ["PickledRecorder", "PluginRecorder", "indices_of", "reported_steps"]
 
 STEPS = 1
 
@@ -96,3 +98,34 @@ def indices_of(blocks: Iterable[str]) -> Iterator[tuple[int, bool]]:
     for block in blocks:
         content = base64.b64decode(block)
         yield struct.unpack_from("<i", content, 8)[0], content[0] == STEPS
+
+
+def reported_steps(answer: Json, body: Json) -> list[int] | None:
+    """The steps at which a stream sends its tokens; None for one that has an interval instead."""
+    params = body["sampling_params"].get("custom_params", {})
+    gate, meta = Gate.parse(params), answer["meta_info"]
+    if gate is not None and gate.threshold is not None:
+        return sorted({step for step, is_step in indices_of(meta.get(KEY, ())) if is_step})
+    if "eager_theta" in params:
+        return [step for step, *_ in meta.get(INFO_KEY, ())]
+    return None
+
+
+class PickledRecorder:
+    """The reports of the processor that a request carries."""
+
+    def __init__(self, params: Json) -> None:
+        self._params, self._reports = params, list[list[Any]]()
+
+    def observe(self, step: int, token: int, probabilities: Floats, whole: Floats) -> None:
+        """Report a step that reaches θ."""
+        order = np.argsort(-probabilities, kind="stable")[: int(self._params["eager_k"])]
+        top = np.log(probabilities[order])
+        weights = retemper(top, taken_at=1.0, wanted=self._params["eager_temperature"])
+        fires = top_k_entropy(weights) >= self._params["eager_theta"]
+        if fires and len(self._reports) < self._params["eager_max_reports"]:
+            self._reports.append([step, order.tolist(), top.tolist()])
+
+    def meta(self) -> Json:
+        """The reports as `meta_info` has them."""
+        return {INFO_KEY: self._reports} if self._reports else {}

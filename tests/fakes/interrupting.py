@@ -7,7 +7,8 @@ from typing import Any
 
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import BrokenAnswerError
-from tests.fakes.scripted import ScriptedServer, first_tokens, reported_steps
+from tests.fakes.gates import reported_steps
+from tests.fakes.scripted import ScriptedServer, first_tokens
 
 
 class Interrupting(ScriptedServer):

@@ -21,8 +21,8 @@ from eager_sgl.engine.shapes import ShapeError
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
 from eager_sgl.plugin.vocabulary import KEY, Gate
-from eager_sgl.signals import Floats, retemper, top_k_entropy
-from tests.fakes.gates import PluginRecorder, indices_of
+from eager_sgl.signals import Floats
+from tests.fakes.gates import PickledRecorder, PluginRecorder, indices_of, reported_steps
 
 VOCABULARY = 5
 EOS, CLOSE = 0, 1
@@ -281,17 +281,6 @@ class ScriptedServer(Transport):
         return max(hits, default=0)
 
 
-def reported_steps(answer: Json, body: Json) -> list[int] | None:
-    """The steps at which a stream sends its tokens; None for one that has an interval instead."""
-    params = body["sampling_params"].get("custom_params", {})
-    gate, meta = Gate.parse(params), answer["meta_info"]
-    if gate is not None and gate.threshold is not None:
-        return sorted({step for step, is_step in indices_of(meta.get(KEY, ())) if is_step})
-    if "eager_theta" in params:
-        return [step for step, *_ in meta.get(INFO_KEY, ())]
-    return None
-
-
 def first_tokens(answer: Json, length: int, reason: Json | None = None) -> Json:
     """The answer when its first tokens have been decoded."""
     meta = answer["meta_info"] | {"finish_reason": reason}
@@ -319,26 +308,6 @@ def first_rows(meta: Json, length: int) -> Json:
         key = f"output_top_logprobs_{name}_flat_b64"
         rows[key] = base64.b64encode(base64.b64decode(meta[key])[: 4 * math.prod(shape)]).decode()
     return rows
-
-
-class PickledRecorder:
-    """The reports of the processor that a request carries."""
-
-    def __init__(self, params: Json) -> None:
-        self._params, self._reports = params, list[list[Any]]()
-
-    def observe(self, step: int, token: int, probabilities: Floats, whole: Floats) -> None:
-        """Report a step that reaches θ."""
-        order = np.argsort(-probabilities, kind="stable")[: int(self._params["eager_k"])]
-        top = np.log(probabilities[order])
-        weights = retemper(top, taken_at=1.0, wanted=self._params["eager_temperature"])
-        fires = top_k_entropy(weights) >= self._params["eager_theta"]
-        if fires and len(self._reports) < self._params["eager_max_reports"]:
-            self._reports.append([step, order.tolist(), top.tolist()])
-
-    def meta(self) -> Json:
-        """The reports as `meta_info` has them."""
-        return {INFO_KEY: self._reports} if self._reports else {}
 
 
 def _asked_fields(candidates: list[int], rows: list[Floats]) -> Json:

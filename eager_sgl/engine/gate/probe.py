@@ -111,6 +111,14 @@ class _Events:
         columns = () if is_pickled else COLUMNS
         self._gate = Gate(top_k=_TOP_K, threshold=0.0, columns=columns)
         self._is_pickled = is_pickled
+        self._begin()
+
+    def _begin(self) -> None:
+        """Before a try."""
+        is_pickled = self._is_pickled
+        self._reader: ReportReader = (
+            PickledReports(_TOP_K) if is_pickled else PluginReports(self._gate, _TEMPERATURE)
+        )
         self._read: list[Generation] = []
         self.fault: str | None = None
         self.has_reports = False
@@ -118,10 +126,7 @@ class _Events:
     def payload(self, path: Sequence[int]) -> Json:
         """The body of a new try."""
         gate, is_pickled = self._gate, self._is_pickled
-        self._read, self.fault, self.has_reports = [], None, False
-        self._reader: ReportReader = (
-            PickledReports(_TOP_K) if is_pickled else PluginReports(gate, _TEMPERATURE)
-        )
+        self._begin()
         params = {
             "max_new_tokens": _NUM_TOKENS,
             "temperature": _TEMPERATURE,
