@@ -36,6 +36,7 @@ null: .venv/installed
 faults: .venv/installed
 	$(BIN)/python -m tests.faults.table
 	$(BIN)/python -m tests.faults.client_table
+	$(BIN)/python -m tests.faults.gate_table
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)

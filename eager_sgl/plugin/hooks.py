@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import operator
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -120,7 +120,7 @@ def _observe(
     )
     if seeded := _seeded(reports, lengths):
         drawn = draw_again(rows, drawn, seeded, output, info)
-    reading = read_step(rows, drawn[:number], _cached_table(tuple(gates), drawn.device))
+    reading = read_step(rows, drawn[:number], _tables.of(gates, drawn.device))
     record_steps(keep=1)
     observed = [(r, i) for r, i in zip(reports, indices, strict=True) if r]
     for report, index in observed:
@@ -151,9 +151,21 @@ def _are_logits(sampler: Any, info: Any) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=8)
-def _cached_table(gates: tuple[Gate | None, ...], device: torch.device) -> GateTable:
-    return GateTable.of(gates, device)
+class _TableCache:
+    """The table of the last batch, whose rows rarely change."""
+
+    def __init__(self) -> None:
+        self._gates: list[Gate | None] = []
+        self._table: GateTable | None = None
+
+    def of(self, gates: list[Gate | None], device: torch.device) -> GateTable:
+        is_same = len(gates) == len(self._gates) and all(map(operator.is_, gates, self._gates))
+        if self._table is None or not is_same:
+            self._gates, self._table = gates, GateTable.of(gates, device)
+        return self._table
+
+
+_tables = _TableCache()
 
 
 def _below_floor() -> Any:
@@ -187,7 +199,8 @@ class _Step:
         if self._event is not None:
             self._event.synchronize()
         for (report, index), row in zip(self._observed, self._table.numpy(), strict=True):
-            report.add(index, row)
+            if report.needs(row):
+                report.add(index, row)
 
 
 def record_steps(keep: int | None = None) -> None:

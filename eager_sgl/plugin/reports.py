@@ -50,6 +50,7 @@ class Report:
         self._is_cut_sent = False
         self._fault = fault
         self._confidence: RunningConfidence | None = None
+        self._is_dense = gate is not None and bool(gate.computed_columns)
         if gate is None:
             return
         self._num_left = NEVER if gate.max_reports is None else gate.max_reports
@@ -64,6 +65,10 @@ class Report:
     def index_of(self, sequence_length: int) -> int:
         """The index of the token that makes a sequence one longer; negative within the prompt."""
         return sequence_length - self._num_prompt
+
+    def needs(self, row: Row) -> bool:
+        """Whether a reading has to be added: it is reported, or takes another's place."""
+        return bool(row[_FLAGS]) or self._is_dense or bool(self._rows)
 
     def fail(self, reason: str) -> None:
         """Switch the gate off for the request, and report the reason."""
@@ -147,6 +152,8 @@ def _kept(row: Row, top_k: int) -> Row:
 
     A copy, since a view would keep the readings of the whole batch.
     """
+    if not top_k:
+        return row[:NUM_VALUES].copy()
     most = (len(row) - NUM_VALUES) // 2
     k = min(top_k, most)
     middle = NUM_VALUES + most

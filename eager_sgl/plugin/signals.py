@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eager_sgl.plugin.vocabulary import Gate
+from eager_sgl.plugin.vocabulary import Column, Gate
 
 __all__ = [
     "NUM_VALUES",
@@ -83,7 +83,7 @@ class GateTable(NamedTuple):
         temperatures: [n, 1], of the distributions whose entropies are taken.
         thresholds: [n], θ; infinite where none is asked.
         stored_below: [n]; 0 where none is asked.
-        needs_confidence: whether a row asks for confidences.
+        columns: those that a row asks for, or needs for a floor.
     """
 
     rows: Tensor | None
@@ -92,7 +92,7 @@ class GateTable(NamedTuple):
     temperatures: Tensor
     thresholds: Tensor
     stored_below: Tensor
-    needs_confidence: bool
+    columns: frozenset[Column]
 
     @classmethod
     def of(cls, gates: Sequence[Gate | None], device: torch.device) -> GateTable:
@@ -119,9 +119,7 @@ class GateTable(NamedTuple):
             temperatures=table[:, 1:2],
             thresholds=table[:, 2],
             stored_below=table[:, 3],
-            needs_confidence=any(
-                gate.floor is not None or "confidences" in gate.columns for gate in observed
-            ),
+            columns=frozenset(name for gate in observed for name in gate.computed_columns),
         )
 
 
@@ -156,11 +154,14 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
     entropies = torch.special.entr(torch.softmax(scaled / gates.temperatures, -1)).sum(-1)
     certainty = raw[:, 0].exp() * logprobs.exp().sum(-1)
     flags = (entropies >= gates.thresholds) + 2 * (certainty < gates.stored_below)
+    none = torch.zeros_like(entropies)
     values = (
-        rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)[:, 0],
-        _raw_logprobs(raw, ids == token_ids),
+        rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)[:, 0]
+        if "logprobs" in gates.columns
+        else none,
+        _raw_logprobs(raw, ids == token_ids) if "raw_logprobs" in gates.columns else none,
         entropies,
-        _confidences(rows, scaled) if gates.needs_confidence else torch.zeros_like(entropies),
+        _confidences(rows, scaled) if "confidences" in gates.columns else none,
         flags.float(),
     )
     return torch.cat((torch.stack(values, -1), logprobs, ids.int().view(torch.float32)), -1)

@@ -71,6 +71,13 @@ class Gate:
         if unknown := [name for name in self.columns if name not in COLUMNS]:
             raise ValueError(f"columns are {', '.join(COLUMNS)}, not {unknown[0]!r:.50}")
 
+    @property
+    def computed_columns(self) -> tuple[Column, ...]:
+        """The columns, with the confidences where a floor needs them."""
+        if self.floor is None or "confidences" in self.columns:
+            return self.columns
+        return (*self.columns, "confidences")
+
     def custom_params(self) -> dict[str, dict[str, float]]:
         """The request's `custom_params`."""
         numbers = {name: getattr(self, name) for name in _RANGES}

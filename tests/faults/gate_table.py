@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -22,25 +23,27 @@ from tests.faults.gate_load import Load, Tally, send_all
 
 API_KEY = "gate"
 PROMPT = list(range(5, 25))
-ROWS: dict[str, tuple[dict[str, object], int, int]] = {
-    "1,000 requests at once": ({}, 1000, 3),
-    "with the overlap schedule": ({"disable_overlap_schedule": False}, 300, 2),
-    "memory for 1,500 tokens, so that requests are retracted": (
-        {"max_total_tokens": 1500, "schedule_conservativeness": 0.05},
-        300,
-        2,
-    ),
-    "the same with the overlap schedule": (
-        {
-            "max_total_tokens": 1500,
-            "schedule_conservativeness": 0.05,
-            "disable_overlap_schedule": False,
-        },
-        300,
-        2,
-    ),
-}
-"""Arguments of the server, requests at once, and how often."""
+OVERLAPPED: dict[str, object] = {"disable_overlap_schedule": False}
+RETRACTING = {"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "7"}
+"""SGLang's own switch: every seventh step retracts requests."""
+
+
+class Row(NamedTuple):
+    """A server, and how many requests it gets at once, and how often."""
+
+    name: str
+    arguments: dict[str, object]
+    environment: dict[str, str]
+    number: int
+    times: int
+
+
+ROWS = [
+    Row("1,000 requests at once", {}, {}, 1000, 3),
+    Row("the overlap schedule", OVERLAPPED, {}, 300, 2),
+    Row("retractions", {}, RETRACTING, 200, 2),
+    Row("retractions and the overlap schedule", OVERLAPPED, RETRACTING, 200, 2),
+]
 
 
 def main() -> int:
@@ -50,14 +53,14 @@ def main() -> int:
     )
     print("|---|---|---|---|---|---|---|---|")
     num_faults = 0
-    for name, (arguments, number, times) in ROWS.items():
-        tallies, grown = tried(arguments, number, times)
+    for row in ROWS:
+        tallies, grown = tried(row)
         faults = [fault for tally in tallies for fault in tally.faults]
         sums = (
             sum(getattr(t, n) for t in tallies)
             for n in ("observed", "plain", "aborted", "retracted")
         )
-        cells = (name, number * times, *sums, len(faults), f"{grown:.0f}")
+        cells = (row.name, row.number * row.times, *sums, len(faults), f"{grown:.0f}")
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
         for fault in faults[:5]:
             print(f"    {fault}")
@@ -65,20 +68,21 @@ def main() -> int:
     return num_faults
 
 
-def tried(arguments: dict[str, object], number: int, times: int) -> tuple[list[Tally], float]:
+def tried(row: Row) -> tuple[list[Tally], float]:
     """The tallies of a new server, and by how many MB it has grown after the first."""
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedRuntime(
             REASONER,
             log_path=Path(folder) / "log",
-            server_args={"api_key": API_KEY, **arguments},
+            server_args={"api_key": API_KEY, **row.arguments},
+            environment=row.environment,
         ) as runtime,
     ):
         load = Load(runtime.url, API_KEY, PROMPT)
         tallies, sizes = [], []
-        for seed in range(times):
-            tallies.append(asyncio.run(send_all(load, number, seed)))
+        for seed in range(row.times):
+            tallies.append(asyncio.run(send_all(load, row.number, seed)))
             time.sleep(2)
             sizes.append(_megabytes(runtime.pid))
     return tallies, sizes[-1] - sizes[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eager_sgl.plugin.signals import NUM_VALUES, Distributions, GateTable, draw, read_step
-from eager_sgl.plugin.vocabulary import Gate
+from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 from eager_sgl.signals import retemper, top_k_entropy
 
 CPU = torch.device("cpu")
@@ -33,9 +33,7 @@ def test_readings_equal_those_of_the_whole_distributions(top_k: int, are_logits:
     logits = logits_of(number)
     temperatures = torch.rand(number, 1) + 0.5
     drawn = torch.randint(0, VOCABULARY, (number,))
-    gate = Gate(
-        top_k=top_k, threshold=1.0, temperature=0.8, stored_below=0.9, columns=("confidences",)
-    )
+    gate = Gate(top_k=top_k, threshold=1.0, temperature=0.8, stored_below=0.9, columns=COLUMNS)
     rows = distributions(logits, temperatures, are_logits=are_logits)
     reading = read_step(rows, drawn, GateTable.of([gate] * number, CPU)).numpy()
     k = min(top_k, VOCABULARY)
@@ -63,12 +61,12 @@ def test_readings_equal_those_of_the_whole_distributions(top_k: int, are_logits:
 def test_rows_have_gates_of_their_own_and_others_have_none() -> None:
     logits, temperatures = logits_of(6, seed=3), torch.ones(6, 1)
     gates = [
-        Gate(top_k=5),
+        Gate(top_k=5, columns=("raw_logprobs",)),
         None,
-        Gate(top_k=20, temperature=0.6),
+        Gate(top_k=20, temperature=0.6, columns=("raw_logprobs",)),
         None,
-        Gate(top_k=2),
-        Gate(top_k=40),
+        Gate(top_k=2, columns=("raw_logprobs",)),
+        Gate(top_k=40, columns=("raw_logprobs",)),
     ]
     drawn = torch.zeros(6, dtype=torch.long)
     rows = distributions(logits, temperatures, are_logits=False)

@@ -1,0 +1,140 @@
+"""The gate inside the real runtime: true reports under load, and nothing that a stranger can do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eager_sgl.plugin.blocks import Reports, unpack
+from eager_sgl.plugin.vocabulary import COLUMNS, KEY, Column, Gate
+from tests.conftest import API_KEY
+from tests.faults.gate_load import Load, send_all
+
+pytestmark = pytest.mark.integration
+
+PROMPT = list(range(5, 25))
+NUM_REQUESTS = 150
+VOCABULARY = 36
+
+
+def generate(url: str, params: dict[str, Any], **fields: Any) -> tuple[int, dict[str, Any]]:
+    """The status and the answer of `/generate`."""
+    body = {"input_ids": PROMPT, "sampling_params": {"ignore_eos": True, **params}, **fields}
+    request = urllib.request.Request(
+        f"{url}/generate",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {API_KEY}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def observed(
+    url: str, gate: Gate, num_tokens: int = 30, **params: Any
+) -> tuple[list[int], Reports]:
+    """The tokens of a request with a gate, and its reports."""
+    asked = {"max_new_tokens": num_tokens, "custom_params": gate.custom_params(), **params}
+    status, answer = generate(url, asked)
+    assert status == 200, answer
+    return answer["output_ids"], unpack(answer["meta_info"].get(KEY) or (), gate.top_k)
+
+
+def test_reports_equal_the_server_s_logprobs_whatever_else_runs(server_url: str) -> None:
+    tally = asyncio.run(send_all(Load(server_url, API_KEY, PROMPT), NUM_REQUESTS, seed=1))
+    assert tally.faults == []
+    assert tally.observed > NUM_REQUESTS / 3
+    assert tally.plain > 10
+    assert tally.aborted > 5
+
+
+ATTACKS: list[Any] = [
+    {"top_k": 10**9},
+    {"top_k": "20"},
+    {"threshold": float("nan")},
+    {"threshold": float("inf")},
+    {"threshold": -1},
+    {"threshold": {"nats": 1}},
+    {"stored_below": [1]},
+    {"max_reports": 10**30},
+    {"window": 10**12},
+    {"floor": -1},
+    {"seed": 2**64},
+    {"logprobs": "all"},
+    {"x" * 1000: 1},
+    [1, 2],
+    "0.5",
+    None,
+]
+
+
+@pytest.mark.parametrize("asked", ATTACKS, ids=lambda asked: repr(asked)[:30])
+def test_what_the_gate_does_not_have_is_refused_and_the_server_lives(
+    server_url: str, asked: Any
+) -> None:
+    params = {"max_new_tokens": 3, "custom_params": {KEY: asked}}
+    status, answer = generate(server_url, params)
+    if "NaN" in json.dumps(asked) or "Infinity" in json.dumps(asked):
+        assert status in (400, 422), answer  # no JSON: refused before it is read
+    else:
+        assert status == 400, answer
+        assert "gate's" in str(answer) or "custom_params" in str(answer)
+    assert generate(server_url, {"max_new_tokens": 3})[0] == 200
+
+
+def test_all_that_may_be_asked_at_once_is_reported(server_url: str) -> None:
+    gate = Gate(top_k=VOCABULARY, threshold=0.0, stored_below=2.0, columns=COLUMNS, seed=1)
+    tokens, reports = observed(server_url, gate, 200)
+    assert reports.indices.tolist() == list(range(200))
+    assert {len(reports.columns[name]) for name in COLUMNS} == {len(tokens)} == {200}
+    assert np.isfinite(reports.columns["confidences"]).all()
+
+
+def test_a_seed_draws_the_same_tokens_also_in_a_request_that_continues(server_url: str) -> None:
+    def drawn(seed: int, num_tokens: int, **fields: Any) -> list[int]:
+        params = {
+            "max_new_tokens": num_tokens,
+            "temperature": 50.0,
+            "top_p": 0.9,
+            "custom_params": Gate(seed=seed).custom_params(),
+        }
+        status, answer = generate(server_url, params, **fields)
+        assert status == 200, answer
+        tokens: list[int] = answer["output_ids"]
+        return tokens
+
+    whole = drawn(7, 20)
+    assert drawn(7, 20) == whole
+    assert drawn(8, 20) != whole
+    assert drawn(7, 12, input_ids=[*PROMPT, *whole[:8]]) == whole[8:]
+
+
+def test_a_request_ends_below_the_floor_of_its_running_confidence(server_url: str) -> None:
+    columns: tuple[Column, ...] = ("confidences",)
+    _, reports = observed(server_url, Gate(top_k=5, columns=columns), 100, temperature=0)
+    means = np.convolve(reports.columns["confidences"], np.ones(8) / 8, "valid")
+    floor = float(np.quantile(means[:60], 0.3))
+    first = int(np.flatnonzero(means < floor)[0]) + 7
+    gate = Gate(top_k=5, columns=columns, window=8, floor=floor)
+    tokens, cut = observed(server_url, gate, 100, temperature=0)
+    assert cut.cut is not None
+    assert cut.cut[0] == first
+    assert first < len(tokens) <= first + 3
+    assert cut.cut[1] == pytest.approx(means[first - 7], abs=1e-4)
+
+
+def test_a_grammar_s_impossible_tokens_are_reported_as_such(server_url: str) -> None:
+    gate = Gate(top_k=20, stored_below=2.0, columns=("confidences", "raw_logprobs"))
+    tokens, reports = observed(server_url, gate, 8, regex="[0-9]{4}", ignore_eos=False)
+    assert reports.indices.tolist() == list(range(len(tokens)))
+    assert np.isneginf(reports.logprobs).any()
+    assert not np.isnan(reports.logprobs).any()
+    assert not np.isnan(reports.columns["confidences"]).any()
