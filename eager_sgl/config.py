@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["REASONING_END", "EagerConfig", "SamplingConfig", "require", "require_whole"]
+__all__ = [
+    "REASONING_END",
+    "EagerConfig",
+    "MonitorChoice",
+    "SamplingConfig",
+    "require",
+    "require_monitor",
+    "require_whole",
+]
 
 REASONING_END = "</think>"
 """The text that closes the reasoning of most models."""
+MonitorChoice = Literal["auto", "gate", "chunk"]
+"""How steps are observed: by the server's gate, by chunks, or by whichever there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +75,9 @@ class EagerConfig:
         chunk_tokens: tokens per request under the chunk monitor shortly after a branch; later
             requests are longer.
         monitor: how branch points are found. "gate": the server reports them while it decodes
-            (`eager_sgl.engine.gate`); no logprobs are sent, and steps below θ have no entropies.
-            "chunk": the client reads the distributions of every chunk, with any server. "auto": the
-            gate where the server supports it, else chunks.
+            (`eager_sgl.engine.gate`), and steps below θ have no entropies. "chunk": the client
+            reads the distributions of every chunk, with any server. "auto": the gate where the
+            server has one, else chunks.
         deferred_threshold: entropy in nats, in (0, θ], down to which `PromptResult.deferred` lists
             the branches that were not taken; None lists none. Sequences then stay monitored when
             the prompt has M of them.
@@ -82,7 +92,7 @@ class EagerConfig:
     entropy_temperature: float = 1.0
     patience: int = 1000
     chunk_tokens: int = 64
-    monitor: Literal["auto", "gate", "chunk"] = "auto"
+    monitor: MonitorChoice = "auto"
     deferred_threshold: float | None = None
     reasoning_end: str | None = REASONING_END
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -115,8 +125,7 @@ class EagerConfig:
         )
         require_whole("patience", self.patience, 1)
         require_whole("chunk_tokens", self.chunk_tokens, 1)
-        monitors = ("auto", "gate", "chunk")
-        require(self.monitor in monitors, "monitor", self.monitor, f"one of {monitors}")
+        require_monitor(self.monitor)
         require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
 
 
@@ -137,6 +146,12 @@ def require_whole(name: str, value: object, lowest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name} is {value}; it must be a whole number")
     require(value >= lowest, name, value, f"at least {lowest}")
+
+
+def require_monitor(monitor: str) -> None:
+    """Raises ValueError where a monitor is none of `MonitorChoice`."""
+    monitors = get_args(MonitorChoice)
+    require(monitor in monitors, "monitor", monitor, f"one of {monitors}")
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:

@@ -6,6 +6,7 @@ Positions count generated tokens from 0, the first token after the prompt. Entro
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -29,7 +30,7 @@ __all__ = [
     "Verifier",
 ]
 
-FinishReason = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "length", "cut", "abort"]
 Monitor = Literal["gate", "chunk"]
 Stopped = Literal["timeout", "max_tokens", "cancelled", "error"]
 
@@ -59,10 +60,10 @@ class TopLogprobs:
             self, token_ids=self.token_ids[num_steps:], logprobs=self.logprobs[num_steps:]
         )
 
-    def step(self, index: int) -> TopLogprobs:
-        """A single step, C = 1."""
-        row = slice(index, index + 1)
-        return replace(self, token_ids=self.token_ids[row], logprobs=self.logprobs[row])
+    def steps(self, indices: Items[int]) -> TopLogprobs:
+        """Some of the steps, by index."""
+        rows = list(indices)
+        return replace(self, token_ids=self.token_ids[rows], logprobs=self.logprobs[rows])
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,23 @@ class Generation:
 
     Attributes:
         token_ids: the C tokens decoded so far, a stop token included.
-        finish_reason: "stop" at EOS or a stop token, "length" at the request's limit; None while
-            the request runs, or where it was interrupted.
+        finish_reason: "stop" at EOS or a stop token, "length" at the request's limit, "cut" where
+            the gate ended it for its confidence; None while the request runs, or where it was
+            interrupted.
         prompt_tokens: number of tokens sent.
         cached_tokens: number of those that the radix tree served.
         logprobs: float32 [C], of the decoded tokens; None if not requested.
         top: the alternatives at every step, or at the steps that the gate reported; None if not
             requested.
-        reported: indices of the steps that the gate reported; None without a gate.
+        reported: indices of the steps that the gate reported, rising; None if it was not asked for
+            steps.
+        raw_logprobs: float32 [C], of the decoded tokens at temperature 1, over the top K; None if
+            not requested.
+        entropies: float32 [C], of the steps, in nats; None if not requested.
+        confidences: float32 [C], mean of −ln p of the top K of a step at temperature 1, in nats;
+            None if not requested.
+        num_dropped: number of decoded tokens after the C that do not belong to the answer: those
+            after a cut, and those of an interrupted request that the gate's reports do not reach.
         interrupted: why the request ended early; None where it did not. The rest of its tokens may
             be requested again.
     """
@@ -90,6 +100,10 @@ class Generation:
     logprobs: NDArray[np.float32] | None = None
     top: TopLogprobs | None = None
     reported: tuple[int, ...] | None = None
+    raw_logprobs: NDArray[np.float32] | None = None
+    entropies: NDArray[np.float32] | None = None
+    confidences: NDArray[np.float32] | None = None
+    num_dropped: int = 0
     interrupted: str | None = None
 
     @property
@@ -97,17 +111,29 @@ class Generation:
         """Whether the request has ended."""
         return self.finish_reason is not None or self.interrupted is not None
 
+    @property
+    def num_decoded(self) -> int:
+        """Number of tokens that the server has decoded, those that were dropped included."""
+        return len(self.token_ids) + self.num_dropped
+
     def after(self, num_tokens: int) -> Generation:
-        """Without its first tokens; the gate's reports stay."""
+        """Without its first tokens; the steps that the gate reported stay, by their indices."""
         if not num_tokens:
             return self
         has_rows = self.top is not None and self.reported is None
         return replace(
             self,
             token_ids=self.token_ids[num_tokens:],
-            logprobs=None if self.logprobs is None else self.logprobs[num_tokens:],
+            logprobs=_after(self.logprobs, num_tokens),
             top=self.top.after(num_tokens) if has_rows and self.top else self.top,
+            raw_logprobs=_after(self.raw_logprobs, num_tokens),
+            entropies=_after(self.entropies, num_tokens),
+            confidences=_after(self.confidences, num_tokens),
         )
+
+
+def _after(column: NDArray[np.float32] | None, num_tokens: int) -> NDArray[np.float32] | None:
+    return None if column is None else column[num_tokens:]
 
 
 @dataclass(frozen=True)
@@ -120,7 +146,8 @@ class BranchPoint:
         token_ids: the token of the parent and that of the new sequence; under EAGer-init the most
             likely and the second most likely token.
         probabilities: of both tokens, renormalised over the top K at the entropy's temperature.
-        logprobs: of both tokens, as the server returned them; under the gate at temperature 1.
+        logprobs: of both tokens, as the server returned them: at the sampling temperature, and at
+            temperature 1 where it is 0, or from the pickled gate or a server with raw logprobs.
         sampled: the token that was sampled at the step, before a branch forced another.
         priority: the value that best-first opened it for; None under other methods.
     """
@@ -141,11 +168,13 @@ class Sequence:
     Attributes:
         token_ids: all generated tokens, forced ones and the stop token included.
         logprobs: of every token, as the server returned it; NaN where not requested.
-        finish_reason: "stop" or "length"; "abort" of an unfinished sequence in a partial result.
+        finish_reason: "stop", "length" or "cut"; "abort" of an unfinished sequence in a partial
+            result.
         parent: index of the sequence it branched off; None for the first sequence of a tree.
         branch: the branch point where it left its parent; from `branch.position` on, its tokens are
             not shared with the parent.
-        entropies: of every step, in nats; NaN where the step was not monitored.
+        entropies: of every step, in nats; NaN where it is not known, as under EAGer-init's gate
+            below θ.
         text: the tokens as text, special tokens left out.
         final_text: the text after the reasoning; all of the text if the reasoning is not closed.
         raw_logprob: of all tokens at temperature 1, over the top K; None where a step is unknown.
@@ -246,7 +275,7 @@ class PromptResult:
         counts: the cost.
         max_sequences: M, the limit they were generated under.
         deferred: branches that were not taken, down to `deferred_threshold`, highest entropy first.
-        monitor: how branch points were found; None where nothing was monitored.
+        monitor: how steps were observed; None under a method that observes none.
         inexact_steps: number of stored steps at which top-p keeps, or may keep, more tokens than
             the K, so that samples through them are not exact; None except under `TrieParallel` and
             `WithoutReplacement`.

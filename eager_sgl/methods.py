@@ -32,6 +32,7 @@ from eager_sgl.config import (
     require_whole,
 )
 from eager_sgl.core import PromptResult, Sequence
+from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
@@ -68,8 +69,9 @@ def _require_seed(seed: int | None) -> None:
 class Method(Protocol):
     """A way to generate sequences from a prompt.
 
-    A step is *observed* if its K most likely tokens are requested, and *monitored* if it may also
-    branch while its sequence runs. Searches observe steps and branch once sequences have ended.
+    A step is *observed* if its K most likely tokens are requested, of all steps or by a gate, and
+    *monitored* if it may also branch while its sequence runs. Searches observe steps and branch
+    once sequences have ended.
     """
 
     @property
@@ -99,6 +101,20 @@ class Method(Protocol):
     @property
     def monitoring(self) -> EagerConfig | None:
         """How sequences are monitored for branches while they run; None if they are not."""
+
+    @property
+    def requires_gate(self) -> bool:
+        """Whether its steps may be observed by the server's gate alone."""
+
+    def gate(self, top_k: int) -> Gate | None:
+        """What the gate is to report; None if no step is observed, or by chunks alone.
+
+        Args:
+            top_k: K, at most the size of the vocabulary.
+
+        Raises:
+            ValueError: the gate has no such numbers.
+        """
 
     @property
     def decides_in_thread(self) -> bool:
@@ -143,6 +159,7 @@ class FullParallel:
     top_k: ClassVar[int] = 0
     observed_until: ClassVar[str | None] = None
     monitoring: ClassVar[EagerConfig | None] = None
+    requires_gate: ClassVar[bool] = False
     decides_in_thread: ClassVar[bool] = False
     bidder: ClassVar[Bidder | None] = None
 
@@ -151,6 +168,9 @@ class FullParallel:
         _require_seed(self.seed)
 
     def policy(self) -> None:
+        return None
+
+    def gate(self, top_k: int) -> None:
         return None
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
@@ -191,6 +211,10 @@ class _Configured(Generic[Config]):
     def top_k(self) -> int:
         return self.config.top_k
 
+    @property
+    def requires_gate(self) -> bool:
+        return self.config.monitor == "gate"
+
 
 @dataclass(frozen=True)
 class EagerInit(_Configured[EagerConfig]):
@@ -226,8 +250,11 @@ class EagerInit(_Configured[EagerConfig]):
             return self.config
         return replace(self.config, monitor="chunk", threshold=self.adaptive_threshold.lowest)
 
-    def policy(self) -> Policy:
+    def policy(self) -> EntropyThreshold:
         return EntropyThreshold.from_config(self.monitoring)
+
+    def gate(self, top_k: int) -> Gate | None:
+        return None if self.monitoring.monitor == "chunk" else self.policy().gate(top_k)
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
         tree.open_root()
@@ -273,7 +300,10 @@ class Search(_Configured[SearchConfig], ABC):
         self._stop_rule()
 
     @abstractmethod
-    def policy(self) -> Policy: ...
+    def policy(self) -> StepRecorder: ...
+
+    def gate(self, top_k: int) -> Gate | None:
+        return None if self.config.monitor == "chunk" else self.policy().gate(top_k)
 
     @abstractmethod
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
@@ -327,7 +357,7 @@ class BestFirst(Search):
         super().__post_init__()
         usable_priority(self.priority)
 
-    def policy(self) -> Policy:
+    def policy(self) -> StepRecorder:
         return StepRecorder()
 
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
@@ -355,7 +385,7 @@ class _SamplingSearch(Search):
 class TrieParallel(_SamplingSearch):
     """Independent samples; only their tokens outside the tree are generated."""
 
-    def policy(self) -> Policy:
+    def policy(self) -> StepRecorder:
         """A step with a certain token at temperature 1 is not stored if sampling is as certain.
 
         That is so if top-p keeps no other token, at temperatures that do not lower its probability.
@@ -372,7 +402,7 @@ class TrieParallel(_SamplingSearch):
 class WithoutReplacement(_SamplingSearch):
     """Exact sampling without replacement: no path is drawn twice."""
 
-    def policy(self) -> Policy:
+    def policy(self) -> StepRecorder:
         return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
 
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:

@@ -7,12 +7,13 @@ decided by the schedule and the budget.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import BranchPoint, TopLogprobs
+from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.signals import retemper, top_k_entropy
 from eager_sgl.steps import Steps
 
@@ -35,6 +36,15 @@ class StepSignals:
     steps: Steps | None = None
     raw_logprobs: list[float] | None = None
 
+    def at(self, positions: Sequence[int]) -> StepSignals:
+        """The signals of steps at these positions [C], which were read as those from 0 on."""
+        points = [replace(p, position=positions[p.position]) for p in self.branch_points]
+        steps = self.steps
+        if steps is not None:
+            moved = np.asarray(positions, np.int32)[steps.positions]
+            steps = replace(steps, positions=moved)
+        return replace(self, branch_points=points, steps=steps)
+
 
 Policy = Callable[[TopLogprobs, Sequence[int], int], StepSignals]
 """(top, sampled, start) -> signals: the C distributions, the C tokens sampled from them, and the
@@ -56,6 +66,10 @@ class EntropyThreshold:
     @classmethod
     def from_config(cls, config: EagerConfig) -> EntropyThreshold:
         return cls(config.deferred_threshold or config.threshold, config.entropy_temperature)
+
+    def gate(self, top_k: int) -> Gate:
+        """A gate that reports the steps that may branch."""
+        return Gate(top_k=top_k, threshold=self.threshold, temperature=self.temperature)
 
     def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=self.temperature)

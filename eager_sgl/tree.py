@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eager_sgl.core import BranchPoint, FinishReason, Generation, TokenCounts
 from eager_sgl.policy import Policy, StepSignals
 from eager_sgl.reasoning import reasoning_ends_at
@@ -206,7 +209,7 @@ class TokenTree:
     def record(self, generation: Generation) -> None:
         """Count a request."""
         self.spent += TokenCounts(
-            generated=len(generation.token_ids),
+            generated=generation.num_decoded,
             prompt=generation.prompt_tokens,
             cached=generation.cached_tokens,
             requests=1,
@@ -227,12 +230,14 @@ class TokenTree:
         """
         assert segment.finish_reason is None, f"segment {segment.index} has ended"
         start = segment.end if start is None else start
-        tokens = generation.token_ids[segment.end - start :]
+        new = generation.after(segment.end - start)
+        tokens = new.token_ids
         if generation.reported is None:
-            self._append_read(segment, generation.after(segment.end - start))
+            self._append_read(segment, new)
         else:
-            self._extend(segment, tokens, _unknown(tokens), _unknown(tokens))
-            segment.raw_logprobs += _unknown(tokens)
+            columns = _known(new.logprobs, tokens), _known(new.entropies, tokens)
+            self._extend(segment, tokens, *columns)
+            segment.raw_logprobs += _known(new.raw_logprobs, tokens)
             self._append_reported(segment, generation, start)
         if not generation.is_over:
             return
@@ -241,15 +246,15 @@ class TokenTree:
         is_cut_at_stop = generation.interrupted and tokens and self._is_stop(tokens[-1])
         if generation.finish_reason == "stop" or is_cut_at_stop:
             segment.finish_reason = "stop"
+        elif generation.finish_reason == "cut":
+            segment.finish_reason = "cut"
         elif generation.finish_reason == "length" and len(generation.token_ids) < num_asked:
             segment.finish_reason = "length"
 
     def _append_read(self, segment: Segment, generation: Generation) -> None:
         """Append tokens with the distributions of all their steps, or of none."""
         start, tokens = segment.end, generation.token_ids
-        logprobs = _unknown(tokens)
-        if generation.logprobs is not None:
-            logprobs = generation.logprobs.tolist()
+        logprobs = _known(generation.logprobs, tokens)
         signals = StepSignals(_unknown(tokens), [])
         if generation.top is not None and self._policy is not None:
             signals = self._policy(generation.top, tokens, start)
@@ -264,16 +269,18 @@ class TokenTree:
         assert generation.top is not None
         assert generation.reported is not None
         assert self._policy is not None, "a gate needs a policy"
-        known = segment.branch_points[-1].position if segment.branch_points else -1
-        last = segment.end if segment.open_until is None else segment.open_until
-        for row, step in enumerate(generation.reported):
-            position = start + step
-            if known < position < last:
-                known = position
-                taken = segment.token_ids[position - segment.start]
-                signals = self._policy(generation.top.step(row), [taken], position)
-                segment.entropies[position - segment.start] = signals.entropies[0]
-                segment.branch_points += signals.branch_points
+        rows = _new_rows(segment, generation.reported, start)
+        if not rows and (segment.stored or not generation.is_over):
+            return
+        positions = [start + generation.reported[row] for row in rows]
+        taken = [segment.token_ids[position - segment.start] for position in positions]
+        signals = self._policy(generation.top.steps(rows), taken, 0).at(positions)
+        for position, entropy in zip(positions, signals.entropies, strict=True):
+            segment.entropies[position - segment.start] = entropy
+        segment.branch_points += signals.branch_points
+        steps = signals.steps
+        if steps is not None and (len(steps.positions) or not segment.stored):
+            segment.stored.append(steps)
 
     def _extend(
         self,
@@ -319,6 +326,29 @@ class TokenTree:
             naive=naive,
             forced=sum(segment.parent is not None for segment in kept),
         )
+
+
+def _new_rows(segment: Segment, reported: Sequence[int], start: int) -> list[int]:
+    """The rows of reports that the segment lacks, up to the end of its reasoning.
+
+    Args:
+        reported: indices of steps, rising; 0 is that at `start`.
+    """
+    known = segment.branch_points[-1].position if segment.branch_points else -1
+    for steps in segment.stored[-1:]:
+        known = max(known, int(steps.positions.max(initial=-1)))
+    last = segment.end if segment.open_until is None else segment.open_until
+    rows = []
+    for row, step in enumerate(reported):
+        if known < start + step < last:
+            rows.append(row)
+            known = start + step
+    return rows
+
+
+def _known(column: NDArray[np.float32] | None, tokens: Sequence[int]) -> list[float]:
+    """A value per token; NaN without a column."""
+    return _unknown(tokens) if column is None else column.tolist()
 
 
 def _unknown(tokens: Sequence[int]) -> list[float]:

@@ -83,7 +83,12 @@ def _time_server(options: argparse.Namespace, profile: Profile) -> None:
     started, folder = time.perf_counter(), options.output_dir
     until = started + 60 * profile.minutes if profile.minutes else float("inf")
     with connected(
-        options.server, options.api_key, _model(options, profile), options.server_args, folder
+        options.server,
+        options.api_key,
+        _model(options, profile),
+        options.server_args,
+        folder,
+        options.gate,
     ) as (client, stopwatch):
         content = {"rows": [], "settings": asdict(profile), **circumstances(client)}
         print_heads()

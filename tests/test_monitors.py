@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from eager_sgl import BranchPoint, PromptResult, SamplingConfig
-from eager_sgl.engine.protocol import GATE_REPORT, Json
+from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerUnsuitableError
+from eager_sgl.plugin.blocks import pack_steps
+from eager_sgl.plugin.vocabulary import KEY
 from tests.fakes.runs import gated, run
 from tests.fakes.scripted import CLOSE, ScriptedServer
 
@@ -81,11 +83,11 @@ def test_gate_and_chunks_find_the_same_steps(model: int, deferred_threshold: flo
 def test_a_saturated_prompt_has_no_gate() -> None:
     server = gated()
     assert len(run(server, monitor="gate", max_sequences=1).sequences) == 1
-    assert not any("custom_logit_processor" in request for request in server.requests)
+    assert not any("custom_params" in r["sampling_params"] for r in server.requests)
 
 
-def test_the_gate_needs_a_server_that_supports_it(scripted: ScriptedServer) -> None:
-    with pytest.raises(ServerUnsuitableError, match="--enable-custom-logit-processor"):
+def test_the_gate_needs_a_server_that_has_it(scripted: ScriptedServer) -> None:
+    with pytest.raises(ServerUnsuitableError, match="it has no plugin"):
         run(scripted, monitor="gate")
     assert run(scripted, monitor="auto").monitor == "chunk"
 
@@ -119,12 +121,13 @@ def test_a_router_rules_the_gate_out() -> None:
 
 
 def without_reports(answer: Json) -> None:
-    answer["meta_info"].pop(GATE_REPORT, None)
+    answer["meta_info"].pop(KEY, None)
 
 
 def off_by_one(answer: Json) -> None:
-    for report in answer["meta_info"].get(GATE_REPORT, ()):
-        report[0] += 1
+    if blocks := answer["meta_info"].get(KEY):
+        ids = np.zeros((1, 2), np.int32)
+        blocks[0] = pack_steps([1], ids, ids.astype(np.float32))
 
 
 def reports_at_the_end(answer: Json) -> None:
@@ -132,9 +135,16 @@ def reports_at_the_end(answer: Json) -> None:
         without_reports(answer)
 
 
-@pytest.mark.parametrize("fault", [without_reports, off_by_one, reports_at_the_end])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (without_reports, "has no plugin"),
+        (off_by_one, "does not report"),
+        (reports_at_the_end, "does not report"),
+    ],
+)
 def test_a_gate_whose_reports_are_wrong_is_not_used(
-    fault: Callable[[Json], None], monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[Json], None], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = gated()
     post = server.post
@@ -149,7 +159,7 @@ def test_a_gate_whose_reports_are_wrong_is_not_used(
         return post(path, build, spoil, *options, **more)
 
     monkeypatch.setattr(server, "post", faulty)
-    with pytest.raises(ServerUnsuitableError, match="do not report"):
+    with pytest.raises(ServerUnsuitableError, match=reason):
         run(server, monitor="gate")
 
 
@@ -158,7 +168,7 @@ def test_a_request_gets_no_more_reports_than_there_are_slots(model: int) -> None
     server = gated(model)
     run(server, monitor="gate", max_sequences=3)
     max_reports = [
-        request["sampling_params"]["custom_params"]["eager_max_reports"]
+        request["sampling_params"]["custom_params"][KEY]["max_reports"]
         for request in server.requests
         if "custom_params" in request["sampling_params"]
     ]

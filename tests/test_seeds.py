@@ -24,6 +24,7 @@ from eager_sgl import (
     tree,
 )
 from eager_sgl.core import BranchPoint, Generation
+from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.seeds import derived_seed
 from eager_sgl.tree import Segment, TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
@@ -46,9 +47,15 @@ METHODS: dict[str, Callable[[int | None], Method]] = {
 MODELS = range(4)
 
 
-def honouring(model: int, order: int = 0, kind: type[ScriptedServer] = ScriptedServer) -> Any:
-    """A server that honours seeds, and answers in one of many orders."""
-    server = kind(mixed_distribution(model), allows_gate=True, honours_seed=True)
+def honouring(
+    model: int,
+    order: int = 0,
+    kind: type[ScriptedServer] = ScriptedServer,
+    *,
+    honours_seed: bool = True,
+) -> Any:
+    """A server that honours seeds, by itself or by its gate, and answers in one of many orders."""
+    server = kind(mixed_distribution(model), allows_gate=True, honours_seed=honours_seed)
     server._order = random.Random(order)
     return server
 
@@ -57,12 +64,16 @@ def tree_on(server: ScriptedServer, method: Method) -> Tree:
     return tree_of(run_method(method, endpoint_of(server)))
 
 
+@pytest.mark.parametrize("honours_seed", [True, False])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_seed_repeats_the_tree_in_any_order_of_answers(name: str) -> None:
+def test_a_seed_repeats_the_tree_in_any_order_of_answers(name: str, honours_seed: bool) -> None:
     make = METHODS[name]
     trees = {
         seed: [
-            tuple(tree_on(honouring(model, order), make(seed)) for model in MODELS)
+            tuple(
+                tree_on(honouring(model, order, honours_seed=honours_seed), make(seed))
+                for model in MODELS
+            )
             for order in range(4)
         ]
         for seed in (1, 2)
@@ -71,14 +82,18 @@ def test_a_seed_repeats_the_tree_in_any_order_of_answers(name: str) -> None:
     assert trees[1] != trees[2]
 
 
+@pytest.mark.parametrize("honours_seed", [True, False])
 @pytest.mark.parametrize("model", range(8))
-def test_a_seed_gives_one_tree_under_every_monitor(model: int) -> None:
+def test_a_seed_gives_one_tree_under_every_monitor(model: int, honours_seed: bool) -> None:
     monitors: list[dict[str, Any]] = [
         *({"monitor": "chunk", "chunk_tokens": chunk} for chunk in (1, 2, 3, 5, 8)),
         {"monitor": "gate"},
     ]
     trees = {
-        tree_on(honouring(model, order), EagerInit(config_of(threshold=0.8, **monitor), seed=1))
+        tree_on(
+            honouring(model, order, honours_seed=honours_seed),
+            EagerInit(config_of(threshold=0.8, **monitor), seed=1),
+        )
         for order, monitor in enumerate(monitors)
     }
     assert len(trees) == 1
@@ -95,6 +110,25 @@ def test_interruptions_leave_the_tree_of_a_seed_as_it_is(
         server.probability = 0.6
         expected = tree_on(honouring(model), method)
         assert tree_of(run_method(method, endpoint)) == expected
+
+
+def seeds_of_requests(server: ScriptedServer) -> set[int | None]:
+    """The seeds for the gate among the requests since the last restart."""
+    params = [request["sampling_params"].get("custom_params") for request in server.requests]
+    return {gate.seed if (gate := Gate.parse(each)) else None for each in params}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gates_seed_is_sent_only_where_the_user_gives_one_and_the_server_has_no_other(
+    name: str,
+) -> None:
+    for honours_seed, seed in ((False, 1), (False, None), (True, 1)):
+        server = honouring(1, honours_seed=honours_seed)
+        endpoint = endpoint_of(server)
+        server.requests.clear()
+        run_method(METHODS[name](seed), endpoint)
+        seeds = seeds_of_requests(server) - {None}
+        assert bool(seeds) == (seed is not None and not honours_seed)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -7,12 +7,12 @@ Low to high:
     loop                   the event loop of the synchronous faces
     connections, faults    the HTTP connections of an event loop; the errors of a request
     transport              `Transport`: requests with timeouts (`clock`) and retries
-    gate                   the entropy gate: branch points that the server reports
+    gate                   the entropy gate: steps that the server reports
     requests, probe        `Request`, `RequestHandle`; `ServerProfile` (`seeds` probes a part of it)
     client                 `TokenClient`: tokens, texts and facts of a model (`pace`: its speed)
     replicas               `Replicas`: the servers of one client, which share its trees
     frontend               SGLang programs on a token client: `TokenEndpoint`, `connect`
 
-Trees use `replicas`, `client`, `requests` and `gate.parameters`; commands use `addresses` and
+Trees use `replicas`, `client` and `requests`; commands use `addresses` and
 `limits`, whose import costs nothing. Nothing here knows trees or searches.
 """

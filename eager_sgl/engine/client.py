@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from eager_sgl.config import EagerConfig, SamplingConfig
+from eager_sgl.config import SamplingConfig
 from eager_sgl.core import Generation
 from eager_sgl.engine.checks import require_params, require_tokens
-from eager_sgl.engine.gate.parameters import Gate
+from eager_sgl.engine.gate.choice import GateChoice
 from eager_sgl.engine.limits import ROUTER_STREAM_INTERVAL, UNREPEATED
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.pace import Pace
@@ -30,13 +30,29 @@ from eager_sgl.engine.shapes import shown
 from eager_sgl.engine.text_answers import TextAnswer, parse_score, parse_text_answer
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import BrokenAnswerError, ServerUnsuitableError
+from eager_sgl.plugin.vocabulary import Gate
 
-__all__ = ["Prompt", "TokenClient"]
+__all__ = ["Observing", "Prompt", "TokenClient"]
 
 _T = TypeVar("_T")
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Plain text, token ids, or chat messages for the model's own template."""
+
+
+class Observing(Protocol):
+    """How a method observes steps."""
+
+    @property
+    def top_k(self) -> int:
+        """K, of an observed step; 0 if none is observed."""
+
+    @property
+    def requires_gate(self) -> bool:
+        """Whether its steps may be observed by the gate alone."""
+
+    def gate(self, top_k: int) -> Gate | None:
+        """What the server is to report; None if chunks are to be requested."""
 
 
 class TokenClient:
@@ -70,14 +86,20 @@ class TokenClient:
         cls,
         transport: Transport,
         chat_options: Mapping[str, object] | None = None,
+        gate: GateChoice = "auto",
     ) -> TokenClient:
         """A client of a server that was probed with real requests.
+
+        Args:
+            transport, chat_options: of the client.
+            gate: the entropy gates that may be used: with "auto" the server's plugin, with "pickle"
+                a processor that is sent to servers without the plugin, too.
 
         Raises:
             ServerUnsuitableError: the radix cache does not serve `input_ids` prefixes.
             ServerError: the server does not answer, or not as SGLang does.
         """
-        return cls(transport, await probe(transport), chat_options)
+        return cls(transport, await probe(transport, gate), chat_options)
 
     # Tokens and texts
 
@@ -178,22 +200,28 @@ class TokenClient:
         """K, capped at the size of the vocabulary."""
         return min(top_k, self.profile.vocabulary_size)
 
-    def gate(self, config: EagerConfig) -> Gate | None:
-        """The entropy gate of a configuration; None if chunks are to be monitored.
+    def gate(self, method: Observing) -> Gate | None:
+        """The gate of a method; None if its steps are observed by chunks, or not at all.
 
         Raises:
-            ServerUnsuitableError: the configuration requires the gate, and the server has none.
+            ServerUnsuitableError: the method requires the gate, and the server has none for it.
         """
-        if config.monitor == "chunk":
-            return None
-        if self.profile.no_gate is None:
-            threshold = config.deferred_threshold or config.threshold
-            return Gate(threshold, self.top_k(config.top_k), config.entropy_temperature)
-        if config.monitor == "auto":
-            return None
-        raise ServerUnsuitableError(
-            f"{self.transport.url} has no entropy gate: {self.profile.no_gate}"
-        )
+        gate, reason = self.find_gate(method)
+        if reason is not None and method.requires_gate:
+            raise ServerUnsuitableError(f"{self.transport.url} has no entropy gate: {reason}")
+        return gate
+
+    def find_gate(self, method: Observing) -> tuple[Gate | None, str | None]:
+        """The gate of a method, and why the server has none, in a clause.
+
+        Both are None for a method that asks for no gate.
+        """
+        try:
+            gate = method.gate(self.top_k(method.top_k))
+        except ValueError as error:
+            return None, str(error)
+        reason = None if gate is None else self.profile.why_not(gate)
+        return (gate if reason is None else None), reason
 
     # Requests for tokens
 
@@ -249,7 +277,7 @@ class TokenClient:
         Only the gate's plugin gets the interval through a router; other servers would send a part
         for every token.
         """
-        can_stream = self.transport.has_router and self.profile.no_gate is None
+        can_stream = self.transport.has_router and self.profile.gate == "plugin"
         return can_stream and request.stream_interval is None and not request.top_k
 
     async def abort(self, handle: RequestHandle) -> None:

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Literal
 
 from eager_sgl.core import Generation
-from eager_sgl.engine.gate.probe import why_no_gate
+from eager_sgl.engine.gate.choice import GateChoice, GateForm
+from eager_sgl.engine.gate.pickled import can_serve
+from eager_sgl.engine.gate.probe import find_gate
 from eager_sgl.engine.limits import FIRST_CONTACT, PROBE, Patience
 from eager_sgl.engine.protocol import (
     Json,
@@ -17,7 +19,7 @@ from eager_sgl.engine.protocol import (
     parse_generation,
     tokens_of,
 )
-from eager_sgl.engine.seeds import honours_seed
+from eager_sgl.engine.seeds import gate_seed, honours_seed
 from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import (
@@ -26,6 +28,7 @@ from eager_sgl.errors import (
     ServerError,
     ServerUnsuitableError,
 )
+from eager_sgl.plugin.vocabulary import Gate
 
 __all__ = ["ServerProfile", "is_stop_token", "probe", "served_model"]
 
@@ -51,7 +54,10 @@ class ServerProfile:
         vocabulary_size: number of logits, one above the highest token id; the tokenizer may know
             fewer tokens.
         no_gate: why the server has no entropy gate, in a clause; None if it has one.
-        honours_seed: whether a request with a seed draws the same tokens again.
+        honours_seed: whether a request with a `sampling_seed` draws the same tokens again.
+        gate: how the server's gate is reached: the "plugin" beside it, or a "pickle" with every
+            request; None if it has none.
+        gate_honours_seed: whether a request with a seed for the plugin draws the same tokens again.
     """
 
     model_path: str
@@ -62,6 +68,16 @@ class ServerProfile:
     vocabulary_size: int
     no_gate: str | None = None
     honours_seed: bool = False
+    gate: GateForm | None = None
+    gate_honours_seed: bool = False
+
+    def why_not(self, gate: Gate) -> str | None:
+        """Why the server cannot report what a gate asks for, in a clause; None if it can."""
+        if self.gate is None:
+            return self.no_gate or "it was not probed for one"
+        if self.gate == "pickle" and not can_serve(gate):
+            return "its gate is a pickle, which serves EAGer-init alone; searches need the plugin"
+        return None
 
     def room_for(self, num_prompt_tokens: int) -> int:
         """The tokens that the context leaves after a prompt, at least 1.
@@ -78,27 +94,33 @@ class ServerProfile:
         return room
 
 
-async def probe(transport: Transport) -> ServerProfile:
+async def probe(transport: Transport, gate: GateChoice = "auto") -> ServerProfile:
     """Request a server's facts, and check its behaviour.
+
+    Args:
+        transport: to the server.
+        gate: the entropy gates that may be used.
 
     Raises:
         ServerUnsuitableError: its radix cache does not serve `input_ids` prefixes.
         ServerError: the server does not answer, or not as SGLang does.
     """
     try:
-        return await _probe(transport)
+        return await _probe(transport, gate)
     except (MalformedAnswerError, RequestRejectedError) as error:
         raise ServerUnsuitableError(
             f"{transport.url} answers, but not as an SGLang server does ({error})"
         ) from error
 
 
-async def _probe(transport: Transport) -> ServerProfile:
+async def _probe(transport: Transport, gate: GateChoice) -> ServerProfile:
     model_path = await served_model(transport, FIRST_CONTACT)
     server_info = await transport.get("/server_info", _server_info_of)
     max_model_length = await transport.get("/v1/models", _model_length_of)
     page_size = server_info.get("page_size") or 1
     path = await _require_prefix_cache(transport, page_size)
+    found = await find_gate(transport, server_info, path, gate)
+    has_plugin = found.form == "plugin"
     return ServerProfile(
         model_path=model_path,
         version=server_info["version"],
@@ -106,8 +128,10 @@ async def _probe(transport: Transport) -> ServerProfile:
         page_size=page_size,
         logprobs="tempered" if await _are_logprobs_tempered(transport, path) else "raw",
         vocabulary_size=await _vocabulary_size(transport),
-        no_gate=await why_no_gate(transport, server_info, path),
+        no_gate=found.reason,
         honours_seed=await honours_seed(transport, path),
+        gate=found.form,
+        gate_honours_seed=has_plugin and await honours_seed(transport, path, gate_seed),
     )
 
 

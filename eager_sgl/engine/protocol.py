@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import operator
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +20,6 @@ from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of, shown
 from eager_sgl.errors import ServerError
 
 __all__ = [
-    "GATE_REPORT",
     "Finish",
     "Json",
     "event_status",
@@ -37,8 +35,6 @@ __all__ = [
 
 Json = dict[str, Any]
 
-GATE_REPORT = "eager_gate"
-"""The field of `meta_info` that holds the entropy gate's reports."""
 _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 _ABORT = "abort"
 
@@ -151,7 +147,6 @@ def parse_generation(
     *,
     logprob_temperature: float,
     top_k: int = 0,
-    gate_top_k: int = 0,
     may_be_aborted: bool = False,
     num_checked: int = 0,
 ) -> Generation:
@@ -160,7 +155,6 @@ def parse_generation(
     Args:
         logprob_temperature: of the distribution that the server's logprobs belong to.
         top_k: K of the requested alternatives; 0 without.
-        gate_top_k: K of the request's gate; 0 without.
         may_be_aborted: whether the tokens before an abort are an answer.
         num_checked: leading tokens that an earlier event of the stream held.
 
@@ -174,7 +168,6 @@ def parse_generation(
     if not may_be_aborted:
         finish.require_not_aborted()
     logprobs, top = _logprobs_of(meta, logprob_temperature, num, is_top_due=top_k > 0)
-    reported, top = _gate_reports(meta, gate_top_k, num) if gate_top_k else (None, top)
     return Generation(
         token_ids=token_ids,
         finish_reason=_FINISH_REASONS.get(finish.kind or ""),
@@ -182,7 +175,6 @@ def parse_generation(
         cached_tokens=_count(meta, "cached_tokens"),
         logprobs=logprobs,
         top=top,
-        reported=reported,
         interrupted=f"the server aborted it ({finish.message})" if finish.kind == _ABORT else None,
     )
 
@@ -233,24 +225,6 @@ def nested_arrays(rows: list[Any]) -> tuple[NDArray[np.int32], NDArray[np.float3
 def _flat_array(meta: Json, key: str) -> np.ndarray[Any, Any]:
     array = np.frombuffer(base64.b64decode(meta[key]), dtype=np.dtype(meta[f"{key}_dtype"]))
     return array.reshape(meta["output_top_logprobs_shape"])
-
-
-def _gate_reports(meta: Json, top_k: int, num_tokens: int) -> tuple[tuple[int, ...], TopLogprobs]:
-    """Indices of the steps that the entropy gate reported, and their alternatives."""
-    # SGLang pads the reports of a batch's requests with None.
-    reports = [report for report in meta.get(GATE_REPORT) or () if report]
-    if not reports:
-        empty = np.empty((0, top_k))
-        return (), TopLogprobs(empty.astype(np.int32), empty.astype(np.float32), 1.0)
-    try:
-        indices, token_ids, logprobs = zip(*reports, strict=True)
-        top = _top_logprobs(np.array(token_ids, np.int32), np.array(logprobs, np.float32), 1.0)
-        steps = tuple(operator.index(index) for index in indices)
-    except (TypeError, ValueError) as error:
-        raise ShapeError(f"its {GATE_REPORT!r} is {shown(meta.get(GATE_REPORT))}") from error
-    if not 0 <= steps[0] <= steps[-1] < num_tokens:
-        raise ShapeError(f"the gate reports steps {shown(steps)} of {num_tokens} tokens")
-    return steps, top
 
 
 def _top_logprobs(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from eager_sgl.config import SamplingConfig
 from eager_sgl.core import Generation
-from eager_sgl.engine.gate.parameters import Gate, processor_text
+from eager_sgl.engine.gate.pickled import PickledReports, pickled_params, processor_text
+from eager_sgl.engine.gate.reports import PluginReports, ReportReader
 from eager_sgl.engine.protocol import (
     Json,
     generate_payload,
@@ -15,7 +16,9 @@ from eager_sgl.engine.protocol import (
     new_request_id,
     parse_generation,
 )
+from eager_sgl.engine.shapes import field
 from eager_sgl.errors import ServerError
+from eager_sgl.plugin.vocabulary import Gate
 
 __all__ = ["Request", "RequestHandle", "Submission"]
 
@@ -29,7 +32,9 @@ class Request:
         num_tokens: the maximum to generate.
         sampling: how tokens are drawn.
         top_k: K, the alternatives to return at each step; 0 for none.
-        gate: the steps to report while the request runs; with a gate `top_k` is 0.
+        gate: what the server reports of the request, and the seed of its draws; with a gate that
+            reports steps, `top_k` is 0.
+        is_pickled: whether the gate is sent as a pickle, for a server without the plugin.
         seed: of the draws, in [−2^63, 2^63); None for the server's, which is the same for all
             requests under --enable-deterministic-inference.
         stream_interval: tokens after which a part of the answer is sent; None for no parts but
@@ -41,6 +46,7 @@ class Request:
     sampling: SamplingConfig
     top_k: int = 0
     gate: Gate | None = None
+    is_pickled: bool = False
     seed: int | None = None
     stream_interval: int | None = None
 
@@ -53,26 +59,38 @@ class Request:
             "stop_token_ids": list(self.sampling.stop_token_ids),
         }
         if self.gate is not None:
-            params["custom_params"] = self.gate.custom_params()
+            params["custom_params"] = self._custom_params(self.gate)
         if self.seed is not None:
             params["sampling_seed"] = self.seed
         if self.stream_interval is not None:
             params["stream_interval"] = self.stream_interval
         return params
 
+    def _custom_params(self, gate: Gate) -> Mapping[str, object]:
+        return pickled_params(gate) if self.is_pickled else gate.custom_params()
+
     def payload(self, request_id: str) -> Json:
         """The body of `/generate`."""
+        has_events = self.gate is not None and self.gate.threshold is not None
         return generate_payload(
             self.token_ids,
             self.params(),
             request_id=request_id,
             top_logprobs=self.top_k,
-            processor=processor_text() if self.gate else None,
-            is_stream=self.gate is not None or self.stream_interval is not None,
+            processor=processor_text() if self.gate and self.is_pickled else None,
+            is_stream=has_events or self.stream_interval is not None,
         )
 
+    def reader(self) -> ReportReader | None:
+        """A new reader of the gate's reports; None without a gate."""
+        if self.gate is None:
+            return None
+        if self.is_pickled:
+            return PickledReports(self.gate.top_k)
+        return PluginReports(self.gate, self.sampling.temperature)
+
     def read(self, answer: object, logprobs: str, num_checked: int = 0) -> Generation:
-        """Parse the server's answer, complete or not.
+        """Parse the server's answer, complete or not, without the gate's reports.
 
         Args:
             answer: the decoded body.
@@ -83,7 +101,6 @@ class Request:
             answer,
             logprob_temperature=logprob_temperature(logprobs, self.sampling.temperature),
             top_k=self.top_k,
-            gate_top_k=self.gate.top_k if self.gate else 0,
             may_be_aborted=True,
             num_checked=num_checked,
         )
@@ -124,18 +141,23 @@ class Submission:
     ) -> None:
         self.latest: Generation | None = None
         self._request, self._logprobs, self._handle, self._done = request, logprobs, handle, done
+        self._reports: ReportReader | None = None
 
     def build(self) -> Json:
         """The body of a new try."""
         if self._handle.aborted:
             raise ServerError("the request was aborted before it was sent")
         self._handle.request_id = new_request_id()
+        self._reports = self._request.reader()
         return self._request.payload(self._handle.request_id)
 
     def read(self, answer: object) -> Generation:
         """Parse an answer or an event."""
         num_checked = len(self.latest.token_ids) if self.latest else 0
-        return self._request.read(answer, self._logprobs, num_checked)
+        generation = self._request.read(answer, self._logprobs, num_checked)
+        if self._reports is None:
+            return generation
+        return self._reports.add_to(generation, field(answer, "meta_info", dict))
 
     def receive(self, generation: Generation) -> None:
         """Pass on an event of the stream."""

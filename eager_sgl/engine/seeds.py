@@ -1,7 +1,8 @@
 """Whether a server honours the seed of a request, checked with real requests.
 
 SGLang 0.5.23 honours `sampling_seed` under --enable-deterministic-inference and ignores it
-otherwise. The noise of a step is then a function of the seed, the position of the last token in the
+otherwise; the gate's plugin honours `Gate.seed` on any server, for which such requests are slower.
+The noise of a step is then a function of the seed, the position of the last token in the
 context, and the rank of each token: a request that continues another with its seed draws the tokens
 that the other would have drawn. In a batch in which no request has a top-p, a top-k or temperature
 0 it is a function of the token id instead of the rank; so draws at top-p 1 depend on the batch.
@@ -9,15 +10,16 @@ that the other would have drawn. In a batch in which no request has a top-p, a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
 from eager_sgl.core import Generation
 from eager_sgl.engine.limits import PROBE, Patience
 from eager_sgl.engine.protocol import Json, generate_payload, new_request_id, parse_generation
+from eager_sgl.plugin.vocabulary import Gate
 
-__all__ = ["honours_seed"]
+__all__ = ["gate_seed", "honours_seed", "sampling_seed"]
 
 _NUM_TOKENS = 16
 _TEMPERATURE = 1e4
@@ -42,35 +44,53 @@ class Posts(Protocol):
     ) -> Decoded: ...
 
 
-async def honours_seed(transport: Posts, token_ids: Sequence[int]) -> bool:
+def sampling_seed(seed: int) -> dict[str, object]:
+    """The sampling parameters of a seed, as SGLang has it."""
+    return {"sampling_seed": seed}
+
+
+def gate_seed(seed: int) -> dict[str, object]:
+    """The sampling parameters of a seed, as the plugin has it."""
+    return {"custom_params": Gate(seed=seed).custom_params()}
+
+
+async def honours_seed(
+    transport: Posts,
+    token_ids: Sequence[int],
+    params_of: Callable[[int], Mapping[str, object]] = sampling_seed,
+) -> bool:
     """Whether equal seeds give equal tokens, also in a request that continues another.
 
     Args:
         transport: to the server.
         token_ids: a context that the model takes.
+        params_of: seed -> sampling parameters: `sampling_seed` or `gate_seed`.
 
     Raises:
         ServerError: the server does not answer, or not as SGLang does.
     """
-    half = _NUM_TOKENS // 2
-    tokens = await _draw(transport, token_ids, seed=1)
-    rest = await _draw(transport, (*token_ids, *tokens[:half]), seed=1, num_tokens=half)
+    one, two, half = params_of(1), params_of(2), _NUM_TOKENS // 2
+    tokens = await _draw(transport, token_ids, one)
+    rest = await _draw(transport, (*token_ids, *tokens[:half]), one, half)
     return (
         rest == tokens[half:]
-        and await _draw(transport, token_ids, seed=1) == tokens
-        and await _draw(transport, token_ids, seed=2) != tokens
+        and await _draw(transport, token_ids, one) == tokens
+        and await _draw(transport, token_ids, two) != tokens
     )
 
 
 async def _draw(
-    transport: Posts, token_ids: Sequence[int], *, seed: int, num_tokens: int = _NUM_TOKENS
+    transport: Posts,
+    token_ids: Sequence[int],
+    seed: Mapping[str, object],
+    num_tokens: int = _NUM_TOKENS,
 ) -> tuple[int, ...]:
     params = {
         "max_new_tokens": num_tokens,
         "temperature": _TEMPERATURE,
         "top_p": _TOP_P,
         "ignore_eos": True,
-        "sampling_seed": seed,
+        **seed,
     }
     decode: Callable[[Json], Generation] = partial(parse_generation, logprob_temperature=1.0)
     answer = await transport.post(

@@ -10,6 +10,7 @@ from eager_sgl.budget.sequences import Account
 from eager_sgl.config import REASONING_END, SamplingConfig
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
+from eager_sgl.engine.gate.choice import GateChoice
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.probe import ServerProfile
@@ -38,7 +39,7 @@ class Client:
 
     Args:
         servers: base URL of a server, or of several.
-        api_key, timeout, request_timeout, silence_timeout, chat_options, router: as of
+        api_key, timeout, request_timeout, silence_timeout, chat_options, router, gate: as of
             `AsyncClient`.
     """
 
@@ -52,6 +53,7 @@ class Client:
         silence_timeout: float = SILENCE_TIMEOUT,
         chat_options: Mapping[str, object] | None = None,
         router: str | None = None,
+        gate: GateChoice = "auto",
     ) -> None:
         self._client = AsyncClient(
             servers,
@@ -61,6 +63,7 @@ class Client:
             silence_timeout=silence_timeout,
             chat_options=chat_options,
             router=router,
+            gate=gate,
         )
 
     def __enter__(self) -> Self:

@@ -14,6 +14,7 @@ from eager_sgl.config import REASONING_END, SamplingConfig, require
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.client import Prompt
+from eager_sgl.engine.gate.choice import GateChoice, require_gate
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.replicas import Replicas
@@ -59,12 +60,16 @@ class AsyncClient:
         chat_options: how the server renders chat messages: fields of its `/tokenize` such as
             `reasoning_effort`, and `chat_template_kwargs` with variables of the template.
         router: base URL of SGLang's router in front of a single server's replicas; see `connect`.
+        gate: how servers may report steps: "auto" by the plugin that is installed beside them,
+            "pickle" also by a processor that requests carry, on servers that were started with
+            `--enable-custom-logit-processor` (which lets everyone who may send requests run code
+            there).
 
     Attributes:
         transports: send the requests, one per server.
 
     Raises:
-        ValueError: a URL, the key or a timeout is invalid.
+        ValueError: a URL, the key, a timeout or the gate is invalid.
     """
 
     def __init__(
@@ -77,9 +82,11 @@ class AsyncClient:
         silence_timeout: float = SILENCE_TIMEOUT,
         chat_options: Mapping[str, object] | None = None,
         router: str | None = None,
+        gate: GateChoice = "auto",
     ) -> None:
         urls = [servers] if isinstance(servers, str) else list(servers)
         require(bool(urls), "servers", servers, "the URL of a server, or of several")
+        require_gate(gate)
         if router is not None and len(urls) > 1:
             raise ValueError(
                 f"router is {router} beside {len(urls)} servers; give the router and one server "
@@ -97,7 +104,7 @@ class AsyncClient:
             for url in urls
         ]
         self._limits = PromptLimits(timeout=timeout)
-        self._chat_options = chat_options
+        self._chat_options, self._gate = chat_options, gate
         self._connecting = asyncio.Lock()
         self._replicas: Replicas | None = None
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
@@ -145,7 +152,9 @@ class AsyncClient:
             )
         async with self._connecting:
             if self._replicas is None:
-                self._replicas = await Replicas.connect(self.transports, self._chat_options)
+                self._replicas = await Replicas.connect(
+                    self.transports, self._chat_options, self._gate
+                )
                 self._home = home
             return self._replicas
 

@@ -8,9 +8,10 @@ whose segment is no longer on a path is aborted.
 A request may be interrupted: its stream ends early, its time limit aborts it, or its replica dies.
 Its tokens stay in the tree, and the schedule requests the rest. The distribution does not change if
 the moment depends only on time and on the tokens before it, as for aborted requests. It changes
-slightly if a stream with a gate ends early: the tokens since its last report are lost, all of which
+slightly if a stream with a θ ends early: the tokens since its last report are lost, all of which
 were below θ, and the tokens sampled in their place may reach it. So the number of superfluous
-branches is at most the number of streams that ended early.
+branches is at most the number of streams that ended early. The steps that a search stores arrive
+with the tokens, and nothing depends on when.
 
 Under the chunk monitor a request is for as many tokens as the path has since its last branch,
 between `chunk_tokens` and eight times that. About half of the tails after branches are discarded,
@@ -27,7 +28,6 @@ from collections import deque
 from dataclasses import replace
 
 from eager_sgl.core import DeferredBranch, Generation, Monitor, PromptResult, TokenCounts
-from eager_sgl.engine.gate.parameters import Gate
 from eager_sgl.engine.limits import ABORT_TIMEOUT
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.replicas import Replicas
@@ -36,6 +36,7 @@ from eager_sgl.errors import ServerError
 from eager_sgl.generate.flights import InFlight, Outcome
 from eager_sgl.generate.stops import StopTokens
 from eager_sgl.methods import Method
+from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.schedule import Decision, Monitored
 from eager_sgl.tree import Segment, TokenTree
 
@@ -44,7 +45,8 @@ __all__ = ["TreeExecutor"]
 MAX_CHUNK_FACTOR = 8
 """Length of the longest chunk in `chunk_tokens`."""
 MIN_OBSERVED_PART = 64
-"""Tokens of a request with alternatives, where its tokens are to be reported while it runs."""
+"""Tokens of a request with alternatives, where its tokens are to be reported while it runs and the
+server has no gate."""
 MAX_FRUITLESS = 7
 """Interrupted requests without a token, in a row, after which a prompt fails."""
 SECONDS_BETWEEN_ABORTS = 0.5
@@ -85,14 +87,13 @@ class TreeExecutor:
 
     @property
     def gate(self) -> Gate | None:
-        """The gate of monitored requests; None under the chunk monitor, or without any."""
-        monitoring = self._method.monitoring
-        return None if monitoring is None else self._lease.client.gate(monitoring)
+        """The gate of observed requests; None where chunks are observed, or nothing."""
+        return self._lease.client.gate(self._method)
 
     @property
     def monitor(self) -> Monitor | None:
-        """How branch points are found; None where nothing is monitored."""
-        if self._method.monitoring is None:
+        """How steps are observed; None where none are."""
+        if not self._method.top_k:
             return None
         return "gate" if self.gate else "chunk"
 
@@ -129,19 +130,22 @@ class TreeExecutor:
         for monitored in decision.monitored:
             if monitored.segment not in self._in_flight:
                 self._submit_monitored(monitored)
-        # Steps that can no longer branch need no alternatives; a search records all steps.
-        top_k = 0 if self._method.monitoring else self._top_k
         for segment in decision.free:
             if segment not in self._in_flight:
-                self._start(segment, self._num_free(segment, top_k), top_k=top_k)
+                self._submit_free(segment)
 
-    def _num_free(self, segment: Segment, top_k: int) -> int:
-        """The tokens to request of a segment that does not branch while it runs."""
+    def _submit_free(self, segment: Segment) -> None:
+        """Request the tokens of a segment that does not branch while it runs."""
         remaining = self.tree.remaining(segment)
-        if not top_k or not self._interval:
-            return remaining
-        # SGLang streams no alternatives in the compact form, so their parts are requests.
-        return min(remaining, max(self._interval, MIN_OBSERVED_PART))
+        # Steps that can no longer branch need no alternatives; a search stores its steps.
+        if self._method.monitoring is not None or not self._top_k:
+            self._start(segment, remaining)
+        elif (gate := self.gate) is not None:
+            self._start(segment, remaining, gate=gate)
+        else:
+            # SGLang streams no alternatives in the compact form, so their parts are requests.
+            part = max(self._interval, MIN_OBSERVED_PART) if self._interval else remaining
+            self._start(segment, min(remaining, part), top_k=self._top_k)
 
     def _submit_monitored(self, monitored: Monitored) -> None:
         config, segment = self._method.monitoring, monitored.segment
@@ -171,7 +175,8 @@ class TreeExecutor:
             num_tokens=num_tokens,
             sampling=self._method.sampling,
             top_k=top_k,
-            gate=gate,
+            gate=self._with_origin(gate, segment),
+            is_pickled=client.profile.gate == "pickle",
             seed=segment.seed if client.profile.honours_seed else None,
             stream_interval=None if top_k else pace,
         )
@@ -179,6 +184,27 @@ class TreeExecutor:
         self._in_flight[segment] = flight
         self._lease.add(num_tokens)
         flight.task = spawn(flight.run(client, request, self._put))
+
+    def _with_origin(self, gate: Gate | None, segment: Segment) -> Gate | None:
+        """With the running request that the segment leaves, and with a seed of the user's.
+
+        A seed slows the server, so that without one of the user's there is none.
+        """
+        profile = self._lease.client.profile
+        if profile.gate != "plugin":
+            return gate
+        if parent := self._running_parent(segment):
+            gate = replace(gate or Gate(), parent=parent)
+        if self._method.seed is None or profile.honours_seed or not profile.gate_honours_seed:
+            return gate
+        return replace(gate or Gate(), seed=segment.seed)
+
+    def _running_parent(self, segment: Segment) -> str | None:
+        """The request that has decoded the tokens before the segment, and is not over."""
+        flight = self._in_flight.get(segment.parent) if segment.parent else None
+        if flight is None or segment.start <= flight.start:
+            return None
+        return flight.handle.request_id or None
 
     def _put(self, flight: InFlight, outcome: Outcome) -> None:
         if self._in_flight.get(flight.segment) is flight:  # its cancellation may have come too late
@@ -234,7 +260,7 @@ class TreeExecutor:
         if has_ended:
             self._end(flight)
         elif not isinstance(outcome, Exception):
-            num_new = len(outcome.token_ids) - flight.num_received
+            num_new = outcome.num_decoded - flight.num_received
             self._num_running_tokens += num_new
             self._lease.remove(num_new)
             self._lease.client.pace.note(len(outcome.token_ids), flight.seconds)

@@ -51,8 +51,8 @@ class InFlight:
 
     @property
     def num_received(self) -> int:
-        """Tokens that the latest part holds."""
-        return len(self.latest.token_ids) if self.latest else 0
+        """Tokens that the server had decoded by the latest part."""
+        return self.latest.num_decoded if self.latest else 0
 
     @property
     def seconds(self) -> float:

@@ -94,18 +94,22 @@ def _packed(kind: int, body: bytes, *, top_k: int = 0, bits: int = 0, number: in
     return base64.b64encode(_HEADER.pack(kind, top_k, bits, number) + body).decode("ascii")
 
 
-def unpack(blocks: Iterable[object], top_k: int) -> Reports:
+def unpack(blocks: Iterable[object], top_k: int, before: Reports | None = None) -> Reports:
     """The reports that blocks hold, in their order.
 
     Args:
         top_k: K of the request, for the shape where no step is reported.
+        before: the reports of earlier blocks, which these continue; None for the first blocks.
 
     Raises:
         ValueError: a block is malformed.
     """
-    steps: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]] = []
-    parts: dict[Column, list[NDArray[np.float32]]] = {}
-    cut, fault = None, None
+    if before is None:
+        before = _no_reports(top_k)
+    known = before.indices, before.token_ids, before.logprobs
+    steps = [known] if len(before.indices) else []
+    parts = {name: [values] for name, values in before.columns.items()}
+    cut, fault = before.cut, before.fault
     for block in blocks:
         if block is None:
             continue
@@ -123,12 +127,18 @@ def unpack(blocks: Iterable[object], top_k: int) -> Reports:
                 raise ValueError(f"a block of kind {kind}")
         except struct.error as error:
             raise ValueError(f"a block of {len(body)} bytes ({error})") from error
-    empty = np.empty(0, np.int32), np.empty((0, top_k), np.int32), np.empty((0, top_k), np.float32)
     indices, token_ids, logprobs = (
-        np.concatenate(arrays) for arrays in zip(empty, *steps, strict=True)
+        np.concatenate(arrays) for arrays in zip(*(steps or [known]), strict=True)
     )
     columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     return Reports(indices, token_ids, logprobs, columns, cut, fault)
+
+
+def _no_reports(top_k: int) -> Reports:
+    shape = 0, top_k
+    return Reports(
+        np.empty(0, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32), {}
+    )
 
 
 def _opened(block: object) -> tuple[int, int, int, int, bytes]:

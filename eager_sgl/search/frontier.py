@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.core import TopLogprobs
+from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.policy import StepSignals
 from eager_sgl.signals import (
     Floats,
@@ -32,6 +33,10 @@ __all__ = ["NO_RESHAPING", "Candidates", "Priority", "Reshaping", "StepRecorder"
 
 CERTAIN = 0.995
 """Probability from which a token counts as certain; 92 % of the steps studied had such a token."""
+GATE_MARGIN = 1e-4
+"""The gate reports steps a little above the bound too: its probabilities are rounded."""
+EVERY_STEP = 2.0
+"""A gate's bound that no probability reaches, not even a rounded one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,14 @@ class StepRecorder:
 
     stored_below: float = CERTAIN
     temperature: float | None = None
+
+    def gate(self, top_k: int) -> Gate:
+        """A gate that reports at least the steps to be stored, and signals of all tokens."""
+        return Gate(
+            top_k=top_k,
+            stored_below=min(self.stored_below + GATE_MARGIN, EVERY_STEP),
+            columns=("logprobs", "raw_logprobs", "entropies"),
+        )
 
     def __call__(self, top: TopLogprobs, sampled: Sequence[int], start: int) -> StepSignals:
         probabilities = retemper(top.logprobs, taken_at=top.temperature, wanted=1.0)

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eager_sgl.config import REASONING_END, SamplingConfig, require, require_whole
+from eager_sgl.config import (
+    REASONING_END,
+    MonitorChoice,
+    SamplingConfig,
+    require,
+    require_monitor,
+    require_whole,
+)
 from eager_sgl.core import BranchPoint
 from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.signals import top_k_entropy
@@ -41,6 +48,9 @@ class SearchConfig:
         max_tokens: number of generated tokens at which the search ends; None for no limit.
         top_k: K, the number of most likely tokens known of a step; the size of the vocabulary where
             that is smaller.
+        monitor: how steps are observed. "gate": the server reports those to be stored. "chunk": it
+            returns the alternatives of all steps, which is slower. "auto": the gate where the
+            server has the plugin, else as "chunk".
         reasoning_end: the text that closes the reasoning; best-first opens nothing after it.
         sampling: how the rest of an opened sequence is sampled.
     """
@@ -49,6 +59,7 @@ class SearchConfig:
     width: int = 8
     max_tokens: int | None = None
     top_k: int = 20
+    monitor: MonitorChoice = "auto"
     reasoning_end: str | None = REASONING_END
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
@@ -58,6 +69,7 @@ class SearchConfig:
         require_whole("width", self.width, 1)
         if self.max_tokens is not None:
             require_whole("max_tokens", self.max_tokens, 1)
+        require_monitor(self.monitor)
         require(self.reasoning_end != "", "reasoning_end", "''", "a text, or None")
 
 

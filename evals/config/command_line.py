@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eager_sgl import RULES, BestFirst, EagerConfig, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.engine.gate.choice import GATE_CHOICES
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.search import PRIORITIES
 from evals.config.bidding import BIDS, VOTE_UNCERTAINTY
@@ -120,9 +121,9 @@ METHOD = (
     ),
     Option(
         "--monitor",
-        f"how branch points are found {SHOWN}: by the entropy gate inside the server, or by "
-        "requests of one chunk, which alone report the entropies of all steps; auto takes the gate "
-        "where the server allows it and no router stands before it",
+        f"how steps are observed {SHOWN}: by the gate inside the server, or by chunks, requests "
+        "whose answers have the alternatives of all steps; under eager_init the gate gives no "
+        "entropies below θ; auto takes the gate where the server has one (see --gate)",
         choices=("auto", "gate", "chunk"),
         of=EAGER,
     ),
@@ -217,6 +218,14 @@ SERVER = (
     Option(
         "--router",
         "URL of SGLang's router before several replicas of the model, one of which is --server",
+    ),
+    Option(
+        "--gate",
+        f"gates that may be used {SHOWN}: auto, the plugin that is installed beside the server; "
+        "pickle, also a processor that requests carry, on a server that was started with "
+        "--enable-custom-logit-processor (everyone who may send it requests can run code there)",
+        choices=GATE_CHOICES,
+        default="auto",
     ),
     Option(
         "--chat-options",

@@ -130,6 +130,7 @@ def _server(options: argparse.Namespace, model: str, choices: Choices) -> Server
         request_timeout=options.request_timeout,
         silence_timeout=options.silence_timeout,
         chat_options=choices.chat_options,
+        gate=options.gate,
     )
 
 
@@ -234,6 +235,7 @@ def _experiment(
             SEARCH,
             options,
             top_k=base.top_k,
+            monitor=base.monitor,
             reasoning_end=base.reasoning_end,
             sampling=base.sampling,
         ),

@@ -26,6 +26,7 @@ from evals.records.plan import RESUME, SEARCHES, Cell, Plan
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
+    from eager_sgl.engine.gate.choice import GateChoice
     from eager_sgl.engine.probe import ServerProfile
 
 __all__ = ["BUNDLED_MODEL", "Experiment", "ServerSettings", "Settings", "digest_prompts"]
@@ -116,6 +117,7 @@ class ServerSettings:
         request_timeout: seconds in total for one request.
         silence_timeout: seconds without any byte of its answer.
         chat_options: how the server renders chat messages.
+        gate: the gates that may be used.
     """
 
     urls: tuple[str, ...]
@@ -125,6 +127,7 @@ class ServerSettings:
     request_timeout: float
     silence_timeout: float
     chat_options: Mapping[str, object]
+    gate: GateChoice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eager_sgl import EagerConfig, ServerError
+from eager_sgl import Method, ServerError
 from eager_sgl.errors import (
     AuthenticationError,
     RequestRejectedError,
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Host", "Server", "find_unfit", "hosted"]
 
 SESSION_STRIDE = 7919
+GATE_NOTES = {
+    "plugin": "the server's plugin",
+    "pickle": "a processor that requests carry; the server has no plugin",
+}
 NUM_TOKENISING = 16
 
 
@@ -55,15 +59,18 @@ class Server:
         if isinstance(error, ServerUnreachableError) and not await self.client.is_answering():
             raise error
 
-    async def has_gate(self, config: EagerConfig) -> bool:
-        """Whether branch points are found by the entropy gate.
+    async def monitor_of(self, method: Method) -> str:
+        """How the steps of a method are observed, with the gate that is taken, or why none is.
 
         Raises:
-            ServerUnsuitableError: the configuration requires the gate, and the server has none.
+            ServerUnsuitableError: the method requires the gate, and the server has none for it.
         """
 
-        async def ask(client: TokenClient) -> bool:
-            return client.gate(config) is not None
+        async def ask(client: TokenClient) -> str:
+            if client.gate(method) is None:
+                _, reason = client.find_gate(method)
+                return "chunk" if reason is None else f"chunk (no gate: {reason})"
+            return f"gate ({GATE_NOTES[client.profile.gate or 'plugin']})"
 
         return await (await self.client.replicas()).call(ask)
 
@@ -93,6 +100,7 @@ class Host:
             silence_timeout=settings.silence_timeout,
             chat_options=settings.chat_options,
             router=settings.router,
+            gate=settings.gate,
         ) as client:
             yield Server(client, settings.urls, self.check)
 

@@ -6,6 +6,7 @@ from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from eager_sgl import BestFirst, EagerInit
 from evals.analysis.adaptive_threshold import restored
 from evals.config import OF_TASK, Experiment, Settings
 from evals.execution.connection import Host, Server, find_unfit, hosted
@@ -17,7 +18,7 @@ from evals.execution.worker import Worker
 from evals.records.failures import failed_per_cell
 from evals.records.folder import RunFolder
 from evals.records.header import RunHeader
-from evals.records.plan import Cell, Plan
+from evals.records.plan import SEARCHES, Cell, Plan
 from evals.records.results import ResultStore
 from evals.tasks import Sample
 
@@ -89,9 +90,7 @@ async def _introduce(
 ) -> RunHeader:
     """Check the server's model, settle `config.json`, and print notices."""
     experiment, profile = settings.experiment, server.client.profile
-    monitor = "gate" if await server.has_gate(experiment.base) else "chunk"
-    adaptive = ", chunk at the adaptive θ" if None in settings.plan.thresholds else ""
-    view.say(f"monitor: {monitor}{adaptive}")
+    view.say(f"monitor: {await _monitors(experiment, server)}")
     if settings.calibration is not None:
         settings.calibration.check_model(profile.model_path)
     num_said = len(folder.notices)
@@ -103,6 +102,17 @@ async def _introduce(
     if settings.theta_is_foreign(profile.model_path):
         view.say(f"warning: {FOREIGN_THETA.format(theta=settings.plan.thresholds[0])}")
     return header
+
+
+async def _monitors(experiment: Experiment, server: Server) -> str:
+    """How steps are observed, by EAGer-init and by searches if they differ."""
+    monitor = await server.monitor_of(EagerInit(experiment.base))
+    adaptive = ", chunk at the adaptive θ" if None in experiment.plan.thresholds else ""
+    if not {*SEARCHES} & {*experiment.plan.methods}:
+        return monitor + adaptive
+    of_searches = await server.monitor_of(BestFirst(experiment.search))
+    others = "" if of_searches == monitor else f"; of searches: {of_searches}"
+    return monitor + adaptive + others
 
 
 def _lacking(experiment: Experiment, store: ResultStore) -> list[Sample]:

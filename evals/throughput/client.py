@@ -145,7 +145,7 @@ async def _grow_all(url: str, config: EagerConfig, num_prompts: int) -> list[Pro
     from eager_sgl.engine.transport import Transport
     from eager_sgl.generate.prompt import grow
 
-    profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100)
+    profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100, gate="plugin")
     replicas = Replicas.of(TokenClient(Transport(url), profile))
     growing = (grow(replicas, PROMPT, EagerInit(config)) for _ in range(num_prompts))
     results = await asyncio.gather(*growing)

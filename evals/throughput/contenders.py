@@ -34,8 +34,8 @@ MONITORS: Mapping[str, Literal["gate", "chunk"]] = {
     "step": "chunk",
 }
 """`EagerConfig.monitor` by the name of a compared monitor; "step" is chunks of one token."""
-SEARCH_MONITORS = ("chunk",)
-"""How searches observe steps: "chunk" has the logprobs of every step sent."""
+SEARCH_MONITORS: Mapping[str, Literal["gate", "chunk"]] = {"gate": "gate", "chunk": "chunk"}
+"""`SearchConfig.monitor` by name."""
 SEARCHES: Mapping[str, type[TrieParallel | BestFirst | WithoutReplacement]] = {
     "trie_parallel": TrieParallel,
     "best_first": BestFirst,
@@ -73,7 +73,9 @@ class Contender:
         if self.method == EAGER_INIT:
             assert threshold is not None, "EAGer-init without θ"
             return EagerInit(self._config(threshold, max_sequences, sampling))
-        config = SearchConfig(max_sequences=max_sequences, sampling=sampling)
+        config = SearchConfig(
+            max_sequences=max_sequences, sampling=sampling, monitor=SEARCH_MONITORS[self.monitor]
+        )
         return SEARCHES[self.method](config)
 
     def _config(

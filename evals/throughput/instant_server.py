@@ -19,7 +19,9 @@ from multiprocessing.connection import Connection
 import numpy as np
 import orjson
 
-from eager_sgl.engine.protocol import GATE_REPORT, Json
+from eager_sgl.engine.protocol import Json
+from eager_sgl.plugin.blocks import pack_steps
+from eager_sgl.plugin.vocabulary import KEY, Gate
 
 __all__ = ["NUM_BRANCHING_STEPS", "PROMPT", "instant_server"]
 
@@ -104,8 +106,9 @@ def _generate(body: Json) -> bytes:
             *range(num_branching),
             *range(-start % TOKENS_PER_REPORT, number, TOKENS_PER_REPORT),
         }
-        max_reports = params["custom_params"]["eager_max_reports"]
-        return _stream(number, num_branching, tuple(sorted(reported)[:max_reports])) % (
+        gate = Gate.parse(params["custom_params"])
+        assert gate is not None, "a stream has a gate"
+        return _stream(number, num_branching, tuple(sorted(reported)[: gate.max_reports])) % (
             num_sent,
             num_sent - 1,
         )
@@ -122,11 +125,11 @@ def _fixed(number: int, num_branching: int, num_top: int) -> bytes:
 @functools.cache
 def _stream(number: int, num_branching: int, reported: tuple[int, ...]) -> bytes:
     """An event for the first token, one for each step that the gate reports, and the last one."""
-    reports = [[step, *_report(is_branch=step < num_branching)] for step in reported]
-    pieces: list[tuple[int, list[list[object]]]] = [(1, [])] if 0 not in reported else []
-    pieces += [(step + 1, reports[: index + 1]) for index, step in enumerate(reported)]
-    events = [_answer_to(n, None, {GATE_REPORT: known}, counts="0") for n, known in pieces]
-    last = _answer_to(number, "length", {GATE_REPORT: reports})
+    blocks = [_block(step, is_branch=step < num_branching) for step in reported]
+    pieces: list[tuple[int, list[str]]] = [(1, [])] if 0 not in reported else []
+    pieces += [(step + 1, blocks[: index + 1]) for index, step in enumerate(reported)]
+    events = [_answer_to(n, None, {KEY: known}, counts="0") for n, known in pieces]
+    last = _answer_to(number, "length", {KEY: blocks})
     return b"".join(b"data: %s\n\n" % event for event in (*events, last, b"[DONE]"))
 
 
@@ -139,9 +142,13 @@ def _answer_to(number: int, end: str | None, more: Json, counts: str = "%d") -> 
     return text.replace(b":-2", f":{counts}".encode(), 1)
 
 
-def _report(*, is_branch: bool) -> list[list[float]]:
-    logprobs = [-math.log(NUM_TOP)] * NUM_TOP if is_branch else [0.0] + [-20.0] * (NUM_TOP - 1)
-    return [list(range(TAKEN, TAKEN + NUM_TOP)), logprobs]
+def _block(step: int, *, is_branch: bool) -> str:
+    """The plugin's report of a step."""
+    ids = np.arange(TAKEN, TAKEN + NUM_TOP, dtype=np.int32)[None]
+    logprobs = np.full((1, NUM_TOP), -math.log(NUM_TOP) if is_branch else -20.0, np.float32)
+    if not is_branch:
+        logprobs[0, 0] = 0.0
+    return pack_steps([step], ids, logprobs)
 
 
 def _distributions(number: int, num_branching: int, num_top: int) -> Json:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.engine.gate.choice import GATE_CHOICES
 from evals.throughput.contenders import MONITORS, SEARCH_MONITORS, SEARCHES
 from evals.throughput.profiles import LARGE_VOCABULARY, MODES, PROFILES, Profile, Size
 
@@ -45,6 +46,7 @@ def _add_server(add: Add) -> None:
     add("--api-key", default=os.environ.get(API_KEY_VARIABLE), help="of that server")
     add("--model", help="folder or hub id for the server to start (default: the bundled one)")
     add("--server-args", type=json.loads, default={}, help="JSON: further `ServerArgs`")
+    add("--gate", choices=GATE_CHOICES, default="auto", help=f"as of run.py {shown}")
     add("--output-dir", type=Path, default=Path("runs/bench"), help=f"for bench.json {shown}")
 
 

@@ -37,7 +37,7 @@ class Profile:
     monitors: tuple[str, ...] = ("gate", "chunk")
     chunks: tuple[int, ...] = (32,)
     searches: tuple[str, ...] = ("trie_parallel", "best_first")
-    search_monitors: tuple[str, ...] = ("chunk",)
+    search_monitors: tuple[str, ...] = ("gate", "chunk")
     repeats: int = 5
     rounds: float = 1
     max_new_tokens: int = 256

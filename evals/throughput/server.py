@@ -15,6 +15,7 @@ from evals.throughput.workload import Stopwatch
 
 if TYPE_CHECKING:
     from eager_sgl import Client
+    from eager_sgl.engine.gate.choice import GateChoice
 
 __all__ = ["circumstances", "connected"]
 
@@ -26,6 +27,7 @@ def connected(
     model: str | Path,
     server_args: Mapping[str, Any],
     log_folder: Path,
+    gate: GateChoice = "auto",
 ) -> Iterator[tuple[Client, Stopwatch]]:
     """A client of a running server, or of one that is started for the context.
 
@@ -33,11 +35,12 @@ def connected(
         url: of a running server; None starts one.
         server_args: further `ServerArgs` of a server that is started.
         log_folder: for its log.
+        gate: as of `Client`.
     """
     from eager_sgl import Client
 
     if url:
-        with Client(url, api_key=api_key) as client:
+        with Client(url, api_key=api_key, gate=gate) as client:
             yield client, Stopwatch()
         return
     from eager_sgl import EmbeddedRuntime
@@ -46,7 +49,7 @@ def connected(
     log_path = log_folder / "runtime.log"
     with (
         EmbeddedRuntime(model, log_path=log_path, server_args=args) as runtime,
-        Client(runtime.url, api_key=runtime.api_key) as client,
+        Client(runtime.url, api_key=runtime.api_key, gate=gate) as client,
     ):
         yield client, Stopwatch(runtime)
 

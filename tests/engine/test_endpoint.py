@@ -413,8 +413,8 @@ class Small(ScriptedServer):
     def answer(self, path: str, body: Json | None = None) -> Json:
         if body and path == "/generate":
             assert body.get("top_logprobs_num", 0) <= VOCABULARY + 5
-            gate = body["sampling_params"].get("custom_params", {})
-            assert gate.get("eager_k", 0) <= VOCABULARY + 5
+            gate = body["sampling_params"].get("custom_params", {}).get("eager", {})
+            assert gate.get("top_k", 0) <= VOCABULARY + 5
             if any(int(t) >= VOCABULARY + 5 for t in body["sampling_params"].get("logit_bias", ())):
                 body["sampling_params"]["logit_bias"] = {str(NUM_IDS): 0.0}
         return super().answer(path, body)

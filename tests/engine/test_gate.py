@@ -14,12 +14,15 @@ import torch
 from sglang.srt.sampling.custom_logit_processor import CustomLogitProcessor
 from torch import Tensor
 
-from eager_sgl.engine.gate.parameters import Gate, processor_text
+from eager_sgl.engine.gate.pickled import pickled_params, processor_text
 from eager_sgl.engine.gate.processor import INFO_KEY, EntropyGate
 from eager_sgl.engine.protocol import Json
+from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.signals import retemper, top_k_entropy
 
 PROMPT = [1, 2, 3]
+UNREACHED = 100.0
+"""Above any entropy."""
 
 
 class Request:
@@ -36,7 +39,13 @@ class Request:
         self.origin_input_ids = PROMPT
         self.kv: Any = SimpleNamespace(kv_committed_len=len(PROMPT))
         self.sampling_params = SimpleNamespace(stream_interval=None)
-        params = Gate(threshold, top_k, temperature, max_reports).custom_params()
+        gate = Gate(
+            top_k=top_k,
+            threshold=min(threshold, UNREACHED),
+            temperature=temperature,
+            max_reports=max_reports,
+        )
+        params = pickled_params(gate)
         self.params = params | {"__req__": weakref.proxy(self)}
 
     def next(self) -> None:

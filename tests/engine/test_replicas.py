@@ -486,6 +486,19 @@ def test_a_server_that_returns_with_less_stays_down(field: str, less: object, me
     asyncio.run(scenario())
 
 
+def test_replicas_with_gates_of_two_forms_have_none() -> None:
+    async def scenario() -> None:
+        fakes = [*servers(1, allows_gate=True), Replica("http://pickle", allows_pickle=True)]
+        replicas = await Replicas.connect(fakes, gate="pickle")
+        assert replicas.profile.gate is None
+        assert not replicas.profile.gate_honours_seed
+        assert "some of its replicas have the plugin" in str(replicas.profile.no_gate)
+        assert {replicas.lease(10).client.profile.gate for _ in range(2)} == {None}
+        await replicas.aclose()
+
+    asyncio.run(scenario())
+
+
 def test_closing_ends_the_monitor() -> None:
     async def scenario() -> None:
         replicas = await connected(*servers(2))

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from eager_sgl.engine.protocol import GATE_REPORT, Json
+from eager_sgl.engine.protocol import Json
 from tests.fakes.scripted import (
     Distribution,
     ScriptedServer,
-    first_rows,
+    first_tokens,
     mixed_distribution,
 )
 
@@ -75,19 +75,10 @@ class DecodingServer(ScriptedServer):
                 self.num_decoded += 1
                 if rid in self.aborted:
                     reason: Json = {"type": "abort", "message": "Abort"}
-                    return decode(_first_tokens(answer, length, reason))
+                    return decode(first_tokens(answer, length, reason))
                 if body.get("stream") and progress and length % interval == 0:
-                    progress(decode(_first_tokens(answer, length, None)))
+                    progress(decode(first_tokens(answer, length)))
             self.num_decoded += bool(answer["output_ids"])
             return decode(answer)
         finally:
             self.running.discard(rid)
-
-
-def _first_tokens(answer: Json, length: int, reason: Json | None) -> Json:
-    meta = answer["meta_info"] | {"finish_reason": reason}
-    if "output_top_logprobs_shape" in meta:
-        meta |= first_rows(meta, length)
-    if GATE_REPORT in meta:
-        meta[GATE_REPORT] = [report for report in meta[GATE_REPORT] if report[0] < length]
-    return {"output_ids": answer["output_ids"][:length], "text": "", "meta_info": meta}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from eager_sgl.engine.protocol import GATE_REPORT, Json
+from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import BrokenAnswerError
-from tests.fakes.scripted import ScriptedServer
+from tests.fakes.gates import reported_steps
+from tests.fakes.scripted import ScriptedServer, first_tokens
 
 
 class Interrupting(ScriptedServer):
-    """Cuts answers off: at a number of tokens drawn beforehand, or after some reports of a gate.
+    """Cuts answers off: at a number of tokens drawn beforehand, or after some reports of a θ.
 
     Neither moment depends on the tokens that are cut off.
     """
@@ -30,7 +31,9 @@ class Interrupting(ScriptedServer):
         body = build()
         params = body.get("sampling_params", {})
         is_cut = self._order.random() < self.probability
-        if path != "/generate" or "custom_params" in params or "stop_token_ids" not in params:
+        custom = str(params.get("custom_params"))
+        has_threshold = "threshold" in custom or "eager_theta" in custom
+        if path != "/generate" or has_threshold or "stop_token_ids" not in params:
             return await super().post(path, lambda: body, decode, *options, **more)
         asked = params["max_new_tokens"]
         number = self.random_number(asked) if is_cut and asked else asked
@@ -47,14 +50,13 @@ class Interrupting(ScriptedServer):
 
     def parts(self, answer: Json, body: Json) -> Iterator[Json]:
         """The stream: every step that the gate reports, with the tokens up to it."""
-        reports = answer["meta_info"].get(GATE_REPORT, [])
+        steps = reported_steps(answer, body)
+        if steps is None:
+            yield from super().parts(answer, body)
+            return
         left = self._order.randint(1, 3) if self._order.random() < self.probability else -1
-        reports = [report for report in reports if report[0] + 1 < len(answer["output_ids"])]
-        for number, (step, *_) in enumerate(reports, 1):
-            meta = {"finish_reason": None, GATE_REPORT: reports[:number]}
-            yield answer | {
-                "output_ids": answer["output_ids"][: step + 1],
-                "meta_info": answer["meta_info"] | meta,
-            }
+        steps = [step for step in steps if step + 1 < len(answer["output_ids"])]
+        for number, step in enumerate(steps, 1):
+            yield first_tokens(answer, step + 1)
             if number == left:
                 raise BrokenAnswerError("broken off")

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from eager_sgl.engine.gate.pickled import INFO_KEY
 from eager_sgl.engine.limits import PATIENT, Patience
-from eager_sgl.engine.protocol import GATE_REPORT, Json
+from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import ShapeError
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
-from eager_sgl.signals import Floats, retemper, top_k_entropy
+from eager_sgl.plugin.vocabulary import KEY, Gate
+from eager_sgl.signals import Floats
+from tests.fakes.gates import PickledRecorder, PluginRecorder, indices_of, reported_steps
 
 VOCABULARY = 5
 EOS, CLOSE = 0, 1
@@ -63,7 +66,11 @@ class ScriptedServer(Transport):
 
     A draw depends on the seed, the tokens sent and how often they were sent, not on the order in
     which threads ask. Under `honours_seed`, as under --enable-deterministic-inference, it depends
-    on the request's `sampling_seed` and the position instead.
+    on the request's `sampling_seed` and the position instead; so it does on the seed of a gate.
+
+    Args:
+        allows_gate: whether the gate's plugin is installed.
+        allows_pickle: whether it runs the processors that requests carry.
     """
 
     url = "http://scripted"
@@ -77,6 +84,7 @@ class ScriptedServer(Transport):
         prompt: tuple[int, ...] = (9,),
         radix_cache: bool = True,
         allows_gate: bool = False,
+        allows_pickle: bool = False,
         honours_seed: bool = False,
     ) -> None:
         self.distribution = distribution
@@ -87,6 +95,7 @@ class ScriptedServer(Transport):
         self.requests: list[Json] = []
         self.notified: list[tuple[str, Json]] = []
         self.allows_gate = allows_gate
+        self.allows_pickle = allows_pickle
         self.honours_seed = honours_seed
         self._radix_cache = radix_cache
         self._cached: set[tuple[int, ...]] = set()
@@ -138,7 +147,7 @@ class ScriptedServer(Transport):
             "/server_info": {
                 "version": "0.5.23",
                 "page_size": 1,
-                "enable_custom_logit_processor": self.allows_gate,
+                "enable_custom_logit_processor": self.allows_pickle,
                 "speculative_algorithm": None,
             },
             "/v1/models": {"data": [{"max_model_len": self.context_length}]},
@@ -195,14 +204,11 @@ class ScriptedServer(Transport):
         temperature, top_p = params.get("temperature", 1.0), params.get("top_p", 1.0)
         path, rows = ids[len(self.prompt) :], []
         reason: Json = {"type": "length"}
-        reports: list[list[Any]] = []
+        reports = self._recorder(body)
         if len(ids) >= self.context_length - 6:
             raise RequestRejectedError(f"input length {len(ids)}")
         for step in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
-            report = _gate_report(params.get("custom_params"), probabilities)
-            if report and len(reports) < params["custom_params"]["eager_max_reports"]:
-                reports.append([step, *report])
             if bias := params.get("logit_bias"):
                 token = int(next(iter(bias)))
             else:
@@ -210,6 +216,8 @@ class ScriptedServer(Transport):
                 token = generator(step).choices(range(VOCABULARY), weights.tolist())[0]
             raw = self.logprobs_are_raw or temperature == 0
             rows.append(np.log(tempered(probabilities, 1.0 if raw else temperature, 1.0)))
+            whole = tempered(probabilities, temperature or 1.0, 1.0)
+            reports.observe(step, token, np.array(probabilities), whole)
             path = (*path, token)
             if not params.get("ignore_eos") and token in {
                 EOS,
@@ -222,18 +230,28 @@ class ScriptedServer(Transport):
         with self._lock:
             self.requests.append(body | {"output_ids": list(output), "cached_tokens": cached})
         meta = {"finish_reason": reason, "prompt_tokens": len(ids), "cached_tokens": cached}
-        if reports:
-            meta[GATE_REPORT] = reports
+        meta |= reports.meta()
         if candidates := body.get("token_ids_logprob"):
             meta |= _asked_fields(candidates, rows)
         elif body.get("return_logprob"):
             meta |= _logprob_fields(body, rows, output)
         return {"output_ids": list(output), "text": "", "meta_info": meta}
 
+    def _recorder(self, body: Json) -> PluginRecorder | PickledRecorder:
+        """What this server records of the steps of a request."""
+        params = body["sampling_params"].get("custom_params")
+        gate = Gate.parse(params) if self.allows_gate else None
+        if gate is None and self.allows_pickle and "custom_logit_processor" in body:
+            return PickledRecorder(params)
+        return PluginRecorder(gate)
+
     def _generator(self, ids: tuple[int, ...], params: Json) -> Callable[[int], random.Random]:
         """The random generator of each step of a request."""
-        if self.honours_seed:
-            seed = params.get("sampling_seed", 42)
+        gate = Gate.parse(params.get("custom_params")) if self.allows_gate else None
+        seed = params.get("sampling_seed", 42) if self.honours_seed else None
+        if gate is not None and gate.seed is not None:
+            seed = gate.seed
+        if seed is not None:
             return lambda step: random.Random(hash((seed, len(ids) + step)))
         generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
         return lambda _: generator
@@ -245,22 +263,17 @@ class ScriptedServer(Transport):
 
     def parts(self, answer: Json, body: Json) -> Iterator[Json]:
         """The parts of a stream before its end, sent after reported steps or later."""
-        params = body.get("sampling_params", {})
-        if body.get("stream") and "custom_params" not in params:
-            yield from _parts_of_tokens(answer, params["stream_interval"])
-        reports = answer.get("meta_info", {}).get(GATE_REPORT, ())
-        number = len(answer.get("output_ids", ()))
-        for num_reported in range(1, len(reports) + 1):
-            until = reports[num_reported][0] if num_reported < len(reports) else number
+        if not body.get("stream"):
+            return
+        if (steps := reported_steps(answer, body)) is None:
+            yield from _parts_of_tokens(answer, body["sampling_params"]["stream_interval"])
+            return
+        number = len(answer["output_ids"])
+        for step, following in zip(steps, [*steps, number][1:], strict=True):
             if self._order.random() < 0.7:
-                first = reports[num_reported - 1][0] + 1
-                length = self._order.randint(first, max(until, first))
+                length = self._order.randint(step + 1, max(following, step + 1))
                 if length < number:
-                    meta = {"finish_reason": None, GATE_REPORT: reports[:num_reported]}
-                    yield {
-                        "output_ids": answer["output_ids"][:length],
-                        "meta_info": answer["meta_info"] | meta,
-                    }
+                    yield first_tokens(answer, length)
 
     def _serve_from_cache(self, ids: tuple[int, ...], output: tuple[int, ...]) -> int:
         with self._lock:
@@ -271,14 +284,23 @@ class ScriptedServer(Transport):
         return max(hits, default=0)
 
 
+def first_tokens(answer: Json, length: int, reason: Json | None = None) -> Json:
+    """The answer when its first tokens have been decoded."""
+    meta = answer["meta_info"] | {"finish_reason": reason}
+    if "output_top_logprobs_shape" in meta:
+        meta |= first_rows(meta, length)
+    if INFO_KEY in meta:
+        meta[INFO_KEY] = [report for report in meta[INFO_KEY] if report[0] < length]
+    if KEY in meta:
+        steps = indices_of(meta[KEY])
+        meta[KEY] = [b for b, (step, _) in zip(meta[KEY], steps, strict=True) if step < length]
+    return {"output_ids": answer["output_ids"][:length], "text": "", "meta_info": meta}
+
+
 def _parts_of_tokens(answer: Json, interval: int) -> Iterator[Json]:
     """The parts after every `interval` tokens, each with all tokens so far."""
-    meta = answer["meta_info"]
     for length in range(interval, len(answer["output_ids"]), interval):
-        part = {"finish_reason": None}
-        if "output_top_logprobs_shape" in meta:
-            part |= first_rows(meta, length)
-        yield {"output_ids": answer["output_ids"][:length], "text": "", "meta_info": meta | part}
+        yield first_tokens(answer, length)
 
 
 def first_rows(meta: Json, length: int) -> Json:
@@ -289,17 +311,6 @@ def first_rows(meta: Json, length: int) -> Json:
         key = f"output_top_logprobs_{name}_flat_b64"
         rows[key] = base64.b64encode(base64.b64decode(meta[key])[: 4 * math.prod(shape)]).decode()
     return rows
-
-
-def _gate_report(params: Json | None, probabilities: tuple[float, ...]) -> list[list[Any]] | None:
-    """The gate's report of a step; None below θ."""
-    if not params:
-        return None
-    order = np.argsort(-np.array(probabilities), kind="stable")[: int(params["eager_k"])]
-    top = np.log(np.array(probabilities)[order])
-    weights = retemper(top, taken_at=1.0, wanted=params["eager_temperature"])
-    fires = top_k_entropy(weights) >= params["eager_theta"]
-    return [order.tolist(), top.tolist()] if fires else None
 
 
 def _asked_fields(candidates: list[int], rows: list[Floats]) -> Json:

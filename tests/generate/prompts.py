@@ -38,6 +38,7 @@ METHODS: dict[str, Method] = {
     "chunk": EagerInit(EagerConfig(threshold=1.0, monitor="chunk", chunk_tokens=6, **FIELDS)),
     "gate": EagerInit(EagerConfig(threshold=1.0, monitor="gate", **FIELDS)),
     "best_first": BestFirst(SearchConfig(**FIELDS)),
+    "best_first by gate": BestFirst(SearchConfig(monitor="gate", **FIELDS)),
     "trie_parallel": search_of("trie_parallel", **FIELDS),
 }
 

@@ -130,7 +130,7 @@ def test_prompts_share_tokens() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_leaving_early_ends_the_other_prompts(name: str) -> None:
-    server = DecodingServer(allows_gate=name == "gate")
+    server = DecodingServer(allows_gate="gate" in name)
     items, mapping = in_loop(
         lambda: mapped(server, PROMPTS, METHODS[name], concurrency=3, max_items=2)
     )

@@ -59,7 +59,7 @@ def apply(table: Table, event: Event) -> None:
 @pytest.mark.parametrize("model", range(4))
 @pytest.mark.parametrize("name", METHODS)
 def test_the_events_give_the_sequences_of_the_result(name: str, model: int) -> None:
-    server = DecodingServer(model, allows_gate=name == "gate")
+    server = DecodingServer(model, allows_gate="gate" in name)
 
     async def follow() -> tuple[Table, Event]:
         table: Table = {}
@@ -98,10 +98,10 @@ async def raising(stream: Stream) -> None:
         await consume()
 
 
-@pytest.mark.parametrize("name", ["parallel", "chunk", "gate", "best_first"])
+@pytest.mark.parametrize("name", ["parallel", "chunk", "gate", "best_first", "best_first by gate"])
 @pytest.mark.parametrize("leave", [breaking, closing, raising])
 def test_leaving_a_stream_ends_its_requests_and_keeps_the_partial(leave: Any, name: str) -> None:
-    server = DecodingServer(allows_gate=name == "gate")
+    server = DecodingServer(allows_gate="gate" in name)
 
     async def run() -> PromptResult | None:
         stream = await stream_of(server, name, interval=1)

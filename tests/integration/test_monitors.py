@@ -19,6 +19,7 @@ from eager_sgl import (
 )
 from evals.tasks import Sample, find_task
 from tests.fakes.endpoint import run_method
+from tests.fakes.searches import search_of
 
 pytestmark = pytest.mark.integration
 
@@ -38,8 +39,45 @@ def run(
     return result
 
 
-def test_the_embedded_runtime_has_a_gate(endpoint: TokenEndpoint) -> None:
-    assert endpoint.profile.no_gate is None
+def test_the_embedded_runtime_has_the_plugin(endpoint: TokenEndpoint) -> None:
+    assert (endpoint.profile.gate, endpoint.profile.no_gate) == ("plugin", None)
+    assert endpoint.profile.gate_honours_seed
+
+
+SEARCHES = ("best_first", "trie_parallel", "swor")
+
+
+def searched(endpoint: TokenEndpoint, order: str, monitor: str, **options: Any) -> Any:
+    sampling = SamplingConfig(max_new_tokens=256, **options)
+    search = search_of(order, max_sequences=6, monitor=monitor, sampling=sampling)
+    return [run_method(search, endpoint, sample.prompt) for sample in SAMPLES[:3]]
+
+
+@pytest.mark.parametrize("order", SEARCHES)
+def test_greedy_searches_are_the_same(endpoint: TokenEndpoint, order: str) -> None:
+    gate, chunk = (
+        searched(endpoint, order, monitor, temperature=0.0) for monitor in ("gate", "chunk")
+    )
+    for ours, theirs in zip(gate, chunk, strict=True):
+        assert (ours.monitor, theirs.monitor) == ("gate", "chunk")
+        assert ours.counts.generated == theirs.counts.generated
+        assert ours.inexact_steps == theirs.inexact_steps
+        for sequence, expected in zip(ours.sequences, theirs.sequences, strict=True):
+            assert (sequence.token_ids, sequence.parent) == (expected.token_ids, expected.parent)
+            assert sequence.raw_logprob == pytest.approx(expected.raw_logprob, abs=1e-2)
+            for name in ("logprobs", "entropies"):
+                values = getattr(sequence, name), getattr(expected, name)
+                np.testing.assert_allclose(*values, atol=1e-2)
+
+
+@pytest.mark.parametrize("order", SEARCHES)
+def test_a_seed_repeats_a_search_by_the_gate(endpoint: TokenEndpoint, order: str) -> None:
+    def drawn(seed: int) -> list[tuple[int, ...]]:
+        search = search_of(order, max_sequences=4, seed=seed)
+        results = [run_method(search, endpoint, sample.prompt) for sample in SAMPLES[:4]]
+        return [sequence.token_ids for result in results for sequence in result.sequences]
+
+    assert drawn(1) == drawn(1) != drawn(2)
 
 
 @pytest.fixture(scope="module")

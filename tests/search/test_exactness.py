@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 
 from eager_sgl import EagerConfig, EagerInit, SamplingConfig, schedule
 from eager_sgl.core import BranchPoint, Generation
+from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.generate import executor
 from eager_sgl.schedule import Leaf, OnlineSchedule
 from eager_sgl.tree import Segment, TokenTree
@@ -33,14 +34,14 @@ CASES: dict[str, tuple[int, int, int]] = {
 }
 """The model, M, and the patience."""
 
-GATE = "gate"
+GATE, PICKLE = "gate", "pickle"
 PatchRule = Callable[[pytest.MonkeyPatch], None]
 
 
 def config_of(case: str, chunk_tokens: int | str, temperature: float = 0.8) -> EagerConfig:
     _, max_sequences, patience = CASES[case]
     monitor: dict[str, Any] = (
-        {"monitor": "gate"} if chunk_tokens == GATE else {"chunk_tokens": chunk_tokens}
+        {"chunk_tokens": chunk_tokens} if isinstance(chunk_tokens, int) else {"monitor": "gate"}
     )
     return EagerConfig(
         threshold=1.4,
@@ -55,8 +56,9 @@ def config_of(case: str, chunk_tokens: int | str, temperature: float = 0.8) -> E
 def misfit(case: str, chunk_tokens: int | str, interrupted: float = 0.0) -> float:
     """The probability of a fit as bad as this, if the program draws from the exact distribution."""
     kind = Interrupting if interrupted else ScriptedServer
-    server = kind(mixed_distribution(CASES[case][0]), allows_gate=True)
-    endpoint, config = endpoint_of(server), config_of(case, chunk_tokens)
+    server = kind(mixed_distribution(CASES[case][0]), allows_gate=chunk_tokens != PICKLE)
+    server.allows_pickle = True
+    endpoint, config = endpoint_of(server, gate="pickle"), config_of(case, chunk_tokens)
     if isinstance(server, Interrupting):
         server.probability = interrupted
     seen: Counter[Any] = Counter()
@@ -73,7 +75,7 @@ def misfit(case: str, chunk_tokens: int | str, interrupted: float = 0.0) -> floa
     return float(chisquare(observed, expected).pvalue)
 
 
-@pytest.mark.parametrize("chunk_tokens", [1, 3, 8, GATE])
+@pytest.mark.parametrize("chunk_tokens", [1, 3, 8, GATE, PICKLE])
 @pytest.mark.parametrize("case", CASES)
 def test_any_monitor_draws_trees_as_the_per_token_method_does(
     case: str, chunk_tokens: int | str
@@ -164,10 +166,16 @@ def test_the_comparison_notices_a_wrong_patience() -> None:
 
 @pytest.mark.parametrize("model", range(20))
 def test_greedy_trees_are_the_same_under_every_monitor(model: int) -> None:
-    endpoint = endpoint_of(ScriptedServer(mixed_distribution(model), allows_gate=True))
-    trees = {
-        tree_of(run_method(EagerInit(config), endpoint))
-        for config in (config_of("races", chunk, temperature=0) for chunk in (1, 2, 3, 5, 8, GATE))
+    plugin = ScriptedServer(mixed_distribution(model), allows_gate=True)
+    pickled = ScriptedServer(mixed_distribution(model), allows_pickle=True)
+    endpoints: dict[int | str, TokenEndpoint] = {
+        **dict.fromkeys((1, 2, 3, 5, 8, GATE), endpoint_of(plugin)),
+        PICKLE: endpoint_of(pickled, gate="pickle"),
     }
+    trees = {
+        tree_of(run_method(EagerInit(config_of("races", way, temperature=0)), endpoint))
+        for way, endpoint in endpoints.items()
+    }
+    assert any("custom_logit_processor" in request for request in pickled.requests)
     (exact,) = tree_distribution(mixed_distribution(model), config_of("races", 1, temperature=0))
     assert trees == {exact}

@@ -72,20 +72,22 @@ def p_value(counts: Counter[Outcome], expected: Mapping[Outcome, float]) -> floa
     return float(chisquare(observed, wanted).pvalue) if len(wanted) > 1 else 1.0
 
 
-def draws(model: int, order: str, num_runs: int, **arguments: Any) -> Iterator[list[Path]]:
-    server = ScriptedServer(mixed_distribution(model))
+def draws(
+    model: int, order: str, num_runs: int, *, allows_gate: bool = False, **arguments: Any
+) -> Iterator[list[Path]]:
+    server = ScriptedServer(mixed_distribution(model), allows_gate=allows_gate)
     endpoint = endpoint_of(server)
     for seed in range(num_runs):
         result = run_on(endpoint, server, seed, order=order, **arguments)
         yield [sequence.token_ids for sequence in result.sequences]
 
 
-@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize(("width", "allows_gate"), [(1, False), (3, False), (3, True)])
 @pytest.mark.parametrize("model", MODELS)
 def test_trie_cached_samples_have_the_distribution_of_plain_sampling(
-    model: int, width: int
+    model: int, width: int, allows_gate: bool
 ) -> None:
-    runs = list(draws(model, "trie_parallel", 150, width=width))
+    runs = list(draws(model, "trie_parallel", 150, width=width, allows_gate=allows_gate))
     assert all(len(sequences) == 6 for sequences in runs)
     counts = Counter(sequence for sequences in runs for sequence in sequences)
     assert p_value(counts, sequence_distribution(model)) > ERROR_PROBABILITY
@@ -116,9 +118,11 @@ def count_pairs(runs: Iterable[list[Path]]) -> Counter[tuple[Path, Path]]:
     return Counter((run[0], run[1]) for run in runs if len(run) == 2)
 
 
+@pytest.mark.parametrize("allows_gate", [False, True])
 @pytest.mark.parametrize("model", MODELS)
-def test_draws_without_replacement_are_exact(model: int) -> None:
-    counts = count_pairs(draws(model, "swor", 400, width=1, max_sequences=2))
+def test_draws_without_replacement_are_exact(model: int, allows_gate: bool) -> None:
+    runs = draws(model, "swor", 400, width=1, max_sequences=2, allows_gate=allows_gate)
+    counts = count_pairs(runs)
     assert p_value(counts, pair_distribution(model)) > ERROR_PROBABILITY
 
 

@@ -17,6 +17,7 @@ from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.client import Prompt, TokenClient
 from eager_sgl.engine.frontend.interpreter import InterpreterBackend
 from eager_sgl.engine.frontend.states import StateTokens, keep_tokens, tokens_in
+from eager_sgl.engine.gate.choice import GateChoice, require_gate
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.replicas import Replicas
@@ -33,6 +34,7 @@ def connect(
     silence_timeout: float = SILENCE_TIMEOUT,
     chat_options: Mapping[str, object] | None = None,
     router: str | None = None,
+    gate: GateChoice = "auto",
 ) -> TokenEndpoint:
     """Connect to a running SGLang server, and check with real requests that branching works.
 
@@ -46,15 +48,16 @@ def connect(
         chat_options: how the server renders chat messages: fields of its `/tokenize` such as
             `reasoning_effort`, and `chat_template_kwargs` with variables of the template.
         router: base URL of SGLang's router, which passes generation on to the replica that holds
-            a sequence's prefix; `url` is then any of the replicas, for the routes that a router
-            does not pass on.
+            a prefix; `url` is then any of the replicas, for routes that a router does not pass on.
+        gate: as of `AsyncClient`.
 
     Raises:
-        ValueError: the URL, the key or a timeout is invalid.
+        ValueError: the URL, the key, a timeout or the gate is invalid.
         ServerUnreachableError: no server answers there.
         AuthenticationError: the API key is missing or wrong.
         ServerUnsuitableError: the radix cache does not serve `input_ids` prefixes.
     """
+    require_gate(gate)
     transport = Transport(
         url,
         api_key=os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key,
@@ -62,7 +65,7 @@ def connect(
         silence_timeout=silence_timeout,
         router=router,
     )
-    return TokenEndpoint(run(TokenClient.connect(transport, chat_options)))
+    return TokenEndpoint(run(TokenClient.connect(transport, chat_options, gate)))
 
 
 def endpoint_of(state: ProgramState) -> TokenEndpoint:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.gate.choice import GateForm
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.replicas.weights import Fingerprint, fingerprint_of, require_same_weights
 from eager_sgl.errors import ServerUnsuitableError
@@ -21,7 +22,8 @@ class Agreement:
     Attributes:
         fingerprint: of the first one's weights.
         profile: of the first one, with the smallest context of all, and without a gate if one
-            replica has none, which `no_gate` names; it honours seeds if all replicas do.
+            replica has none, or another one, which `no_gate` names; it honours seeds if all
+            replicas do.
     """
 
     fingerprint: Fingerprint
@@ -56,7 +58,11 @@ class Agreement:
     def _reduce(self, client: TokenClient) -> None:
         common = self.profile
         client.profile = replace(
-            client.profile, context_length=common.context_length, no_gate=common.no_gate
+            client.profile,
+            context_length=common.context_length,
+            no_gate=common.no_gate,
+            gate=common.gate,
+            gate_honours_seed=common.gate_honours_seed,
         )
 
     def _require_enough(self, client: TokenClient) -> None:
@@ -71,21 +77,36 @@ class Agreement:
                 f"{url} does not honour seeds, unlike the other replicas; start it with the same "
                 "options"
             )
-        if profile.no_gate is not None and common.no_gate is None:
+        if common.gate is not None and profile.gate != common.gate:
+            reason = profile.no_gate or f"its gate is a {profile.gate}, theirs a {common.gate}"
             raise ServerUnsuitableError(
-                f"{url} has no entropy gate, unlike the other replicas: {profile.no_gate}"
+                f"{url} has no entropy gate, unlike the other replicas: {reason}"
+            )
+        if common.gate_honours_seed and not profile.gate_honours_seed:
+            raise ServerUnsuitableError(
+                f"the gate of {url} does not honour seeds, unlike those of the other replicas"
             )
 
 
 def _common_profile(clients: Sequence[TokenClient]) -> ServerProfile:
-    no_gates = [
-        f"its replica {client.transport.url} has none ({client.profile.no_gate})"
-        for client in clients
-        if client.profile.no_gate is not None
-    ]
+    form, no_gate = _common_gate(clients)
     return replace(
         clients[0].profile,
         context_length=min(client.profile.context_length for client in clients),
-        no_gate=no_gates[0] if no_gates else None,
+        no_gate=no_gate,
         honours_seed=all(client.profile.honours_seed for client in clients),
+        gate=form,
+        gate_honours_seed=all(client.profile.gate_honours_seed for client in clients),
     )
+
+
+def _common_gate(clients: Sequence[TokenClient]) -> tuple[GateForm | None, str | None]:
+    """The gate that all have, and why there is none."""
+    for client in clients:
+        if client.profile.gate is None:
+            reason = f"its replica {client.transport.url} has none ({client.profile.no_gate})"
+            return None, reason
+    forms = {client.profile.gate for client in clients}
+    if len(forms) > 1:
+        return None, "some of its replicas have the plugin, and some do not"
+    return forms.pop(), None

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self, TypeVar
 
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.gate.choice import GateChoice
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.replicas.agreement import Agreement
 from eager_sgl.engine.replicas.health import watch
@@ -17,6 +18,7 @@ from eager_sgl.errors import ServerError, ServerUnreachableError
 __all__ = ["Replicas"]
 
 _T = TypeVar("_T")
+_Connect = Callable[[Transport], Awaitable[TokenClient]]
 
 
 class Replicas:
@@ -46,6 +48,7 @@ class Replicas:
         cls,
         transports: Sequence[Transport],
         chat_options: Mapping[str, object] | None = None,
+        gate: GateChoice = "auto",
     ) -> Self:
         """Connect to all servers at once.
 
@@ -54,7 +57,7 @@ class Replicas:
 
         Args:
             transports: at least one, to different servers.
-            chat_options: of `TokenClient`.
+            chat_options, gate: as of `TokenClient.connect`.
 
         Raises:
             ServerUnreachableError: none answers; names them all.
@@ -64,23 +67,29 @@ class Replicas:
         """
         _require_distinct([transport.url for transport in transports])
         try:
-            return await cls._connect(transports, chat_options)
+            return await cls._connect(transports, chat_options, gate)
         except BaseException:
             await _close_all(transports)
             raise
 
     @classmethod
     async def _connect(
-        cls, transports: Sequence[Transport], chat_options: Mapping[str, object] | None
+        cls,
+        transports: Sequence[Transport],
+        chat_options: Mapping[str, object] | None,
+        gate: GateChoice,
     ) -> Self:
+        async def connect(transport: Transport) -> TokenClient:
+            return await TokenClient.connect(transport, chat_options, gate)
+
         if len(transports) == 1:
-            return cls.of(await TokenClient.connect(transports[0], chat_options))
+            return cls.of(await connect(transports[0]))
         fleet = Fleet([Replica(transport) for transport in transports])
-        agreement = await Agreement.of(await _contact_all(fleet, chat_options))
+        agreement = await Agreement.of(await _contact_all(fleet, connect))
 
         async def admit(replica: Replica) -> TokenClient:
             # Anew: it may have been restarted with other options.
-            client = await TokenClient.connect(replica.transport, chat_options)
+            client = await connect(replica.transport)
             await agreement.admit(client)
             return client
 
@@ -136,11 +145,9 @@ async def _close_all(transports: Sequence[Transport]) -> None:
         await transport.aclose()
 
 
-async def _contact_all(
-    fleet: Fleet, chat_options: Mapping[str, object] | None
-) -> list[TokenClient]:
+async def _contact_all(fleet: Fleet, connect: _Connect) -> list[TokenClient]:
     """The clients of the servers that answer; at least one."""
-    contacts = (_contact(replica, chat_options) for replica in fleet.replicas)
+    contacts = (_contact(replica, connect) for replica in fleet.replicas)
     for error in await asyncio.gather(*contacts, return_exceptions=True):
         if error is not None:
             raise error
@@ -150,10 +157,10 @@ async def _contact_all(
     return clients
 
 
-async def _contact(replica: Replica, chat_options: Mapping[str, object] | None) -> None:
+async def _contact(replica: Replica, connect: _Connect) -> None:
     """Connect to a replica, or note that it is down."""
     try:
-        replica.client = await TokenClient.connect(replica.transport, chat_options)
+        replica.client = await connect(replica.transport)
     except ServerError as error:
         # A gateway answers for a server that is down, with 502 or 503.
         is_unreachable = isinstance(error, ServerUnreachableError)

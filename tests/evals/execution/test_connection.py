@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Awaitable, Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from eager_sgl import AsyncClient
-from eager_sgl.errors import AuthenticationError
+from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.replicas import Replicas
+from eager_sgl.errors import AuthenticationError, ServerUnsuitableError
 from evals import run
 from evals.execution import connection
 from evals.execution.connection import Server, find_unfit, hosted
+from evals.execution.evaluation import _monitors
 from evals.execution.progress.view import PlainView
 from evals.execution.stages import answers
 from evals.tasks import Sample
 from tests.evals.fakes.scripted_run import PROFILE, ScriptedClient, server
+from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 SAMPLES = [Sample(f"p{i}", [{"role": "user", "content": f"{i}"}], None, None) for i in range(60)]
 
@@ -112,3 +118,51 @@ def test_given_servers_are_named_and_connected_in_their_order(tmp_path: Path) ->
     with hosted(given, 0, 0, tmp_path / "log", PlainView(stream)) as host:
         assert host.settings.urls == ("http://a", "http://b")
     assert stream.getvalue() == "connecting to http://a, http://b\n"
+
+
+class Probed(ScriptedClient):
+    """A client of servers that were probed."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        super().__init__()
+        self._replicas = replicas
+
+    async def call(self, operation: Callable[[Any], Awaitable[Any]]) -> Any:
+        return await self._replicas.call(operation)
+
+
+def monitors(*methods: str, monitor: str = "auto", gate: Any = "auto", **options: bool) -> str:
+    """What a run says of its monitor."""
+    given = ["--methods", ",".join(methods), "--monitor", monitor]
+    experiment = run.parse_settings(given, run.METHODS).experiment
+
+    async def say() -> str:
+        scripted: Any = ScriptedServer(mixed_distribution(1), **options)  # type: ignore[arg-type]
+        replicas = Replicas.of(await TokenClient.connect(scripted, gate=gate))
+        return await _monitors(experiment, server(Probed(replicas)))
+
+    return asyncio.run(say())
+
+
+PLUGIN, PICKLE = "gate (the server's plugin)", "gate (a processor that requests carry; "
+NONE = "chunk (no gate: it has no plugin; install eager_sgl beside it)"
+
+
+def test_a_run_says_how_steps_are_observed_and_why() -> None:
+    assert monitors("eager_init", "best_first", allows_gate=True) == PLUGIN
+    assert monitors("eager_init", allows_gate=True, monitor="chunk") == "chunk"
+    assert monitors("eager_init", "swor", allows_pickle=True) == NONE
+    pickled = monitors("eager_init", "swor", allows_pickle=True, gate="pickle")
+    assert pickled.startswith(PICKLE)
+    assert "; of searches: chunk (no gate: its gate is a pickle" in pickled
+    with pytest.raises(ServerUnsuitableError, match="it has no plugin"):
+        monitors("eager_init", monitor="gate")
+
+
+def test_the_option_reaches_the_client() -> None:
+    assert run.parse_settings([], run.METHODS).server.gate == "auto"
+    assert run.parse_settings(["--gate", "pickle"], run.METHODS).server.gate == "pickle"
+    search = run.parse_settings(["--monitor", "gate"], run.METHODS).experiment.search
+    assert search.monitor == "gate"
+    with pytest.raises(ValueError, match="gate is eye; it must be one of"):
+        AsyncClient("http://a", gate="eye")  # type: ignore[arg-type]

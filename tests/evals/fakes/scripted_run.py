@@ -41,8 +41,12 @@ class ScriptedClient:
     async def call(self, operation: Callable[[Self], Awaitable[Any]]) -> Any:
         return await operation(self)
 
-    def gate(self, config: object) -> None:
+    def gate(self, method: object) -> None:
         """No gate."""
+
+    def find_gate(self, method: object) -> tuple[None, str]:
+        """No gate."""
+        return None, "it is scripted"
 
     async def is_answering(self) -> bool:
         return self.is_alive
