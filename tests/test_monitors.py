@@ -15,8 +15,9 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerUnsuitableError
 from eager_sgl.plugin.blocks import pack_steps
 from eager_sgl.plugin.vocabulary import KEY
+from tests.fakes.endpoint import endpoint_of
 from tests.fakes.runs import gated, run
-from tests.fakes.scripted import CLOSE, ScriptedServer
+from tests.fakes.scripted import CLOSE, ScriptedServer, mixed_distribution
 
 MODELS = range(12)
 
@@ -113,11 +114,14 @@ def test_server_options_may_rule_the_gate_out(
         run(server, monitor="gate")
 
 
-def test_a_router_rules_the_gate_out() -> None:
-    server = gated()
+def test_the_plugin_works_behind_a_router_and_the_pickle_does_not() -> None:
+    server = ScriptedServer(mixed_distribution(42), allows_gate=True, allows_pickle=True)
     server.has_router = True
-    with pytest.raises(ServerUnsuitableError, match="drops the parameters"):
-        run(server, monitor="gate")
+    assert endpoint_of(server, gate="pickle").client.profile.gate == "plugin"
+    server.allows_gate = False
+    profile = endpoint_of(server, gate="pickle").client.profile
+    assert profile.gate is None
+    assert "drops the parameters" in str(profile.no_gate)
 
 
 def without_reports(answer: Json) -> None:

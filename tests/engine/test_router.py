@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -179,7 +180,9 @@ def test_a_tree_is_the_same_through_a_router(model: int) -> None:
     assert len(through.sequences) > 1
     for ours, expected in zip(through.sequences, direct.sequences, strict=True):
         assert (ours.token_ids, ours.branch) == (expected.token_ids, expected.branch)
-        assert ours.logprobs == expected.logprobs
+        # When a prompt is no longer observed depends on the order of answers.
+        pairs = zip(ours.logprobs, expected.logprobs, strict=True)
+        assert all(a == b for a, b in pairs if not math.isnan(a + b))
 
 
 # Aborts
@@ -312,14 +315,15 @@ def test_without_a_router_an_abort_waits_for_its_answer(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("no_gate", "top_k", "is_streamed"), [(None, 0, True), ("a reason", 0, False), (None, 5, False)]
+    ("gate", "top_k", "is_streamed"),
+    [("plugin", 0, True), ("pickle", 0, False), (None, 0, False), ("plugin", 5, False)],
 )
 def test_requests_are_streams_where_an_abort_keeps_only_parts(
-    no_gate: str | None, top_k: int, is_streamed: bool
+    gate: Literal["plugin", "pickle"] | None, top_k: int, is_streamed: bool
 ) -> None:
     client = TokenClient(
         Transport("http://replica", router="http://router"),
-        dataclasses.replace(PROFILE, no_gate=no_gate),
+        dataclasses.replace(PROFILE, gate=gate),
     )
     request = Request((9,), 5, SamplingConfig(), top_k=top_k)
     assert client._is_to_be_streamed(request) is is_streamed

@@ -10,12 +10,17 @@ import pytest
 from scipy.stats import ks_2samp, ttest_rel
 
 from eager_sgl import (
+    BestFirst,
     EagerConfig,
     EagerInit,
     PromptResult,
     SamplingConfig,
+    Search,
+    SearchConfig,
     TokenCounts,
     TokenEndpoint,
+    TrieParallel,
+    WithoutReplacement,
 )
 from evals.tasks import Sample, find_task
 from tests.fakes.endpoint import run_method
@@ -70,10 +75,10 @@ def test_greedy_searches_are_the_same(endpoint: TokenEndpoint, order: str) -> No
                 np.testing.assert_allclose(*values, atol=1e-2)
 
 
-@pytest.mark.parametrize("order", SEARCHES)
-def test_a_seed_repeats_a_search_by_the_gate(endpoint: TokenEndpoint, order: str) -> None:
+@pytest.mark.parametrize("kind", [BestFirst, TrieParallel, WithoutReplacement])
+def test_a_seed_repeats_a_search_by_the_gate(endpoint: TokenEndpoint, kind: type[Search]) -> None:
     def drawn(seed: int) -> list[tuple[int, ...]]:
-        search = search_of(order, max_sequences=4, seed=seed)
+        search = kind(SearchConfig(max_sequences=4), seed=seed)
         results = [run_method(search, endpoint, sample.prompt) for sample in SAMPLES[:4]]
         return [sequence.token_ids for result in results for sequence in result.sequences]
 
