@@ -383,7 +383,10 @@ class _SamplingSearch(Search):
 
 @dataclass(frozen=True)
 class TrieParallel(_SamplingSearch):
-    """Independent samples; only their tokens outside the tree are generated."""
+    """Independent samples; only their tokens outside the tree are generated.
+
+    All run at once. With a seed, a stop rule, shared tokens or `max_tokens` they start in rounds.
+    """
 
     def policy(self) -> StepRecorder:
         """A step with a certain token at temperature 1 is not stored if sampling is as certain.
@@ -395,7 +398,7 @@ class TrieParallel(_SamplingSearch):
         return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
 
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
-        return partial(TrieParallelSchedule, rng=self._rng(tree))
+        return partial(TrieParallelSchedule, rng=self._rng(tree), in_rounds=self.seed is not None)
 
 
 @dataclass(frozen=True)

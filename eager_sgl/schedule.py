@@ -80,6 +80,7 @@ class Decision:
         free: segments that continue, and can no longer branch.
         entropy_histogram: at an adaptive θ, once all sequences have ended; else None.
         bid: whether the next round may begin, once that is decided; None if nothing waits for it.
+        awaited: segments that continue, on whose next tokens decisions depend.
     """
 
     leaves: tuple[Leaf, ...]
@@ -87,6 +88,7 @@ class Decision:
     free: tuple[Segment, ...]
     entropy_histogram: EntropyHistogram | None = None
     bid: Future[bool] | None = None
+    awaited: frozenset[Segment] = frozenset()
 
     @property
     def num_alive(self) -> int:

@@ -47,6 +47,8 @@ MAX_CHUNK_FACTOR = 8
 MIN_OBSERVED_PART = 64
 """Tokens of a request with alternatives, where its tokens are to be reported while it runs and the
 server has no gate."""
+AWAITED_INTERVAL = 16
+"""Tokens between two parts of an answer on which decisions depend, at most."""
 MAX_FRUITLESS = 7
 """Interrupted requests without a token, in a row, after which a prompt fails."""
 SECONDS_BETWEEN_ABORTS = 0.5
@@ -84,6 +86,7 @@ class TreeExecutor:
         self._has_news = asyncio.Event()
         self._is_down = False
         self._fruitless: dict[Segment, int] = {}
+        self._awaited: frozenset[Segment] = frozenset()
 
     @property
     def gate(self) -> Gate | None:
@@ -122,6 +125,7 @@ class TreeExecutor:
 
     def submit(self, decision: Decision) -> None:
         """Request the segments that continue; abort the requests of segments on no path."""
+        self._awaited = decision.awaited
         on_paths = {leaf.segment for leaf in decision.leaves}
         for segment, flight in self._in_flight.items():
             if segment not in on_paths and not flight.is_discarded:
@@ -169,7 +173,6 @@ class TreeExecutor:
         gate: Gate | None = None,
     ) -> None:
         client = self._lease.client
-        pace = client.pace.interval if self._interval == 0 else self._interval
         request = Request(
             token_ids=(*self.tree.prompt_ids, *segment.path()),
             num_tokens=num_tokens,
@@ -178,12 +181,19 @@ class TreeExecutor:
             gate=self._with_origin(gate, segment),
             is_pickled=client.profile.gate == "pickle",
             seed=segment.seed if client.profile.honours_seed else None,
-            stream_interval=None if top_k else pace,
+            stream_interval=None if top_k else self._stream_interval(),
         )
         flight = InFlight(segment, num_tokens)
         self._in_flight[segment] = flight
         self._lease.add(num_tokens)
         flight.task = spawn(flight.run(client, request, self._put))
+
+    def _stream_interval(self) -> int | None:
+        pace = self._lease.client.pace
+        interval = pace.interval if self._interval == 0 else self._interval
+        if not self._awaited:
+            return interval
+        return min(interval or AWAITED_INTERVAL, AWAITED_INTERVAL)
 
     def _with_origin(self, gate: Gate | None, segment: Segment) -> Gate | None:
         """With the running request that the segment leaves, and with a seed of the user's.
@@ -252,7 +262,7 @@ class TreeExecutor:
         has_ended = self._receive(flight, outcome)
         new = flight.segment.branch_points[num_known:]
         await self._stops.learn(token for point in new for token in point.token_ids)
-        return has_ended or bool(new)
+        return has_ended or bool(new) or flight.segment in self._awaited
 
     def _receive(self, flight: InFlight, outcome: Outcome) -> bool:
         """Put an outcome into the tree; whether the request has ended."""

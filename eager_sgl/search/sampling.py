@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eager_sgl.schedule import Leaf
+from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.search.rounds import SearchSchedule
 from eager_sgl.search.trie import Trie, TrieSegment
 from eager_sgl.signals import Floats
@@ -48,9 +48,13 @@ class _SamplingSchedule(SearchSchedule):
 
     def trie(self, tree: TokenTree) -> Trie:
         """The up-to-date trie of the tree."""
+        trie = self._new_trie(tree)
+        trie.update()
+        return trie
+
+    def _new_trie(self, tree: TokenTree) -> Trie:
         if self._trie is None:
             self._trie = Trie(tree, self.config.sampling)
-        self._trie.update()
         return self._trie
 
     def open_exit(self, tree: TokenTree, node: TrieSegment, step: int, rank: int) -> None:
@@ -95,39 +99,82 @@ def _draw(weights: Floats, rng: random.Random) -> int:
     return rng.choices(range(len(weights)), weights.tolist())[0]
 
 
+@dataclass(eq=False)
+class _Sample:
+    """A sample on its way through the tree.
+
+    Its draws depend on its generator and its path alone, not on when tokens arrive.
+
+    Attributes:
+        rng: of its draws.
+        segment: on which it is.
+        uniform: decides at which step it leaves the segment.
+    """
+
+    rng: random.Random
+    segment: Segment
+    uniform: float
+
+    def enter(self, segment: Segment) -> None:
+        """Continue on a segment, from its start."""
+        self.segment, self.uniform = segment, self.rng.random()
+
+
 @dataclass(kw_only=True)
 class TrieParallelSchedule(_SamplingSchedule):
     """Independent samples; only tokens that are not in the tree are generated.
 
-    A sample that reaches the end of an unfinished segment waits for it.
+    A sample that reaches the end of what is known of an unfinished segment waits for more. All
+    samples start at once, or in rounds: a round continues the waiting samples, and starts others.
 
     Attributes:
-        waiting: the unfinished segment of each waiting sample.
+        in_rounds: whether samples start in rounds, so that the order of sequences does not depend
+            on that of answers. They do also where something is asked before every round.
+        waiting: the samples that wait.
     """
 
-    waiting: list[Segment] = field(default_factory=list)
+    in_rounds: bool = False
+    waiting: list[_Sample] = field(default_factory=list)
+
+    def replay(self, tree: TokenTree) -> Decision:
+        """Let all samples go as far as the tree is known."""
+        if self.in_rounds or self.stop or self.bid or self.config.max_tokens is not None:
+            return super().replay(tree)
+        if not self.leaves:
+            self.leaves.append(Leaf(0, tree.segments[0]))
+        self.open_round(tree, self.config.max_sequences - len(self.leaves))
+        segments = tuple(leaf.segment for leaf in self._alive())
+        awaited = frozenset(sample.segment for sample in self.waiting)
+        return Decision(tuple(self.leaves), (), segments, awaited=awaited)
 
     def open_round(self, tree: TokenTree, max_new: int) -> int:
         """Continue the waiting samples, and start others up to `max_new` in all."""
         while len(self.waiting) < max_new:
-            self.waiting.append(tree.segments[0])
-        starts, self.waiting = self.waiting, []
-        for segment in starts:
-            self._sample(tree, self.trie(tree), segment)
-        return len(starts) - len(self.waiting)
+            rng = random.Random(self.rng.getrandbits(128))
+            self.waiting.append(_Sample(rng, tree.segments[0], rng.random()))
+        samples, self.waiting = self.waiting, []
+        trie = self._new_trie(tree)
+        for sample in samples:
+            self._continue(tree, trie, sample)
+        return len(samples) - len(self.waiting)
 
-    def _sample(self, tree: TokenTree, trie: Trie, segment: Segment) -> None:
-        """Draw from the start of a segment to an untried token or the end of a stored path."""
-        node, step = trie[segment], 0
-        while (exits := np.cumprod(node.p_stay[step:]) <= self.rng.random()).any():
-            step += int(np.argmax(exits))
-            rank = _draw(trie.alternatives(node, step), self.rng)
+    def _continue(self, tree: TokenTree, trie: Trie, sample: _Sample) -> None:
+        """Draw up to an untried token, the end of a stored path, or the end of what is known."""
+        while True:
+            trie.add_new()
+            node = trie[sample.segment]
+            trie.read(node)
+            exits = np.cumprod(node.p_stay) <= sample.uniform
+            if not exits.any():
+                break
+            step = int(np.argmax(exits))
+            rank = _draw(trie.alternatives(node, step), sample.rng)
             child = node.child(step, rank)
             if child is None:
                 self.open_exit(tree, node, step, rank)
                 return
-            node, step = child, 0
-        if node.segment.finish_reason is None:
-            self.waiting.append(node.segment)
+            sample.enter(child.segment)
+        if sample.segment.finish_reason is None:
+            self.waiting.append(sample)
         else:
-            self.leaves.append(Leaf(len(self.leaves), node.segment))
+            self.leaves.append(Leaf(len(self.leaves), sample.segment))

@@ -110,12 +110,16 @@ class Trie:
         """The first segment."""
         return self._nodes[0]
 
+    def add_new(self) -> None:
+        """Read the new segments."""
+        for segment in self._tree.segments[len(self._nodes) :]:
+            self._add(segment)
+
     def update(self) -> None:
         """Read the new tokens of unfinished segments, and the new segments."""
         for node in self._growing:
-            self._read(node)
-        for segment in self._tree.segments[len(self._nodes) :]:
-            self._add(segment)
+            self.read(node)
+        self.add_new()
         self._growing = [node for node in self._growing if node.segment.finish_reason is None]
 
     def alternatives(self, node: TrieSegment, step: int) -> Floats:
@@ -146,9 +150,10 @@ class Trie:
             rank = int(ranks_of(steps.token_ids[[step]], first)[0])
             node.exit = step, rank
             parent.children[step][rank] = node
-        self._read(node)
+        self.read(node)
 
-    def _read(self, node: TrieSegment) -> None:
+    def read(self, node: TrieSegment) -> None:
+        """Read the new tokens of a segment."""
         segment = node.segment
         if node.num_tokens == len(segment.token_ids):
             return

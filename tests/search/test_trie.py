@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from eager_sgl import PromptResult, SamplingConfig
 from eager_sgl.search import sampling
-from eager_sgl.search.trie import Trie
+from eager_sgl.search.trie import Trie, TrieSegment
 from eager_sgl.signals import Floats, top_k_mass_bound
 from eager_sgl.tree import TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
@@ -58,16 +58,32 @@ class CheckedTrie(Trie):
         CheckedTrie.num_checked += 1
 
 
-@pytest.mark.parametrize("order", ["swor", "trie_parallel"])
+class CheckedReads(Trie):
+    num_checked = 0
+
+    def read(self, node: TrieSegment) -> None:
+        super().read(node)
+        other = Trie(self._tree, self._sampling)[node.segment]
+        for name in ("p_stay", "taken_ranks", "positions"):
+            np.testing.assert_array_equal(getattr(node, name), getattr(other, name))
+        CheckedReads.num_checked += 1
+
+
 @pytest.mark.parametrize("model", range(4))
+@pytest.mark.parametrize(
+    ("order", "trie"), [("swor", CheckedTrie), ("trie_parallel", CheckedReads)]
+)
 def test_an_updated_trie_equals_a_rebuilt_one(
-    order: str, model: int, monkeypatch: pytest.MonkeyPatch
+    order: str,
+    trie: type[CheckedTrie] | type[CheckedReads],
+    model: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sampling, "Trie", CheckedTrie)
-    before = CheckedTrie.num_checked
+    monkeypatch.setattr(sampling, "Trie", trie)
+    before = trie.num_checked
     result = run(ScriptedServer(mixed_distribution(model)), order, max_sequences=40)
     assert len(result.sequences) > 3
-    assert CheckedTrie.num_checked > before + 3
+    assert trie.num_checked > before + 3
 
 
 def test_the_unseen_mass_is_that_of_the_sequences_not_drawn() -> None:
