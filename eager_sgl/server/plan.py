@@ -1,0 +1,257 @@
+"""How a request is answered: through a tree, or by the SGLang server's own route, and why.
+
+A tree is exact for temperature and top-p alone. So a request with `n` sequences and no method is
+sampled through the trie where that gives the distribution of the SGLang server's own samples, and
+is passed on to the server's route elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from eager_sgl.config import EagerConfig, SamplingConfig
+from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel
+from eager_sgl.search.rounds import SearchConfig
+from eager_sgl.server.errors import ApiError
+from eager_sgl.server.facts import THINK_PARSERS, Facts
+from eager_sgl.server.schema import Chat, Completion, Generation, MethodName
+
+__all__ = ["METHOD_NAMES", "Limits", "Plan", "plan_of", "split_model"]
+
+METHOD_NAMES: tuple[MethodName, ...] = ("trie_parallel", "eager_init", "best_first", "parallel")
+
+_OF_TREES = {
+    *("model", "messages", "prompt", "n", "max_tokens", "max_completion_tokens", "temperature"),
+    *("top_p", "seed", "stream", "stream_options", "user", "timeout", "eager"),
+    *("chat_template_kwargs", "reasoning_effort", "continue_final_message"),
+}
+"""The fields that every method takes."""
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "top_k": (-1,),
+    "min_p": (0,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_tokens": (0,),
+    "logit_bias": ({},),
+    "stop": ([],),
+    "stop_regex": ([],),
+    "stop_token_ids": ([],),
+    "logprobs": (False,),
+    "echo": (False,),
+    "ignore_eos": (False,),
+    "no_stop_trim": (False,),
+    "skip_special_tokens": (True,),
+    "separate_reasoning": (True,),
+    "stream_reasoning": (True,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "response_format": ({"type": "text"},),
+}
+"""Values of the other fields that change nothing."""
+_OPENAI: Mapping[str, float] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a request may ask for, and what it gets where it does not ask.
+
+    Attributes:
+        max_sequences: the highest `n` and `max_sequences`.
+        default_sequences: M of a method that is named without a number.
+        threshold: θ of eager_init in nats; None: every request gives it.
+        top_k: K, the most likely tokens of a step that a tree knows.
+        reasoning_end: the text that closes the reasoning, after which no method branches.
+    """
+
+    max_sequences: int = 64
+    default_sequences: int = 8
+    threshold: float | None = None
+    top_k: int = 20
+    reasoning_end: str = "</think>"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a request is answered.
+
+    Attributes:
+        name: of the method.
+        num_sequences: M.
+        method: generates the tree; None: the request is passed on to the SGLang server's route.
+        reason: why `n` sequences without a method are not sampled through the trie.
+    """
+
+    name: MethodName
+    num_sequences: int
+    method: Method | None = None
+    reason: str | None = None
+
+
+def split_model(model: str, served: str) -> MethodName | None:
+    """The method in `model`, which is the name of the served model, or name:method.
+
+    Raises:
+        ApiError: no such model, or no such method.
+    """
+    if model == served:
+        return None
+    base, _, suffix = model.rpartition(":")
+    for name in METHOD_NAMES:
+        if base == served and suffix == name:
+            return name
+    if base == served:
+        known = ", ".join(METHOD_NAMES)
+        message = f"there is no method {suffix!r}; known are {known} (vote is not offered yet)"
+        raise ApiError(404, message, "model", "model_not_found")
+    message = f"there is no model {model!r}; served is {served!r}, also as {served}:METHOD"
+    raise ApiError(404, message, "model", "model_not_found")
+
+
+def plan_of(body: Generation, facts: Facts, limits: Limits) -> Plan:
+    """How to answer a request.
+
+    Raises:
+        ApiError: a method does not take a field that is given.
+        ValueError: a number is outside its range.
+    """
+    body.require_numbers(facts.profile.vocabulary_size)
+    name = _named(body, facts)
+    number = _num_sequences(body, name, limits)
+    obstacle = _obstacle(body, facts)
+    if name == "parallel":
+        _refuse_tree_options(body)
+        return Plan("parallel", number)
+    if name is not None:
+        if obstacle is not None:
+            raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
+        return Plan(name, number, _method(name, body, number, facts, limits))
+    _refuse_tree_options(body)
+    if number == 1:
+        return Plan("parallel", number)
+    reason = obstacle or _inexactness(body, facts, limits)
+    if reason is not None:
+        return Plan("parallel", number, reason=reason)
+    return Plan("trie_parallel", number, _method("trie_parallel", body, number, facts, limits))
+
+
+def _named(body: Generation, facts: Facts) -> MethodName | None:
+    in_model, in_options = split_model(body.model, facts.model), body.options.method
+    if None not in (in_model, in_options) and in_model != in_options:
+        raise ApiError(
+            400, f"model names the method {in_model}, eager.method names {in_options}; name one"
+        )
+    return in_model or in_options
+
+
+def _num_sequences(body: Generation, name: MethodName | None, limits: Limits) -> int:
+    """M of the request."""
+    asked, n = body.options.max_sequences, body.n
+    if None not in (asked, n) and asked != n:
+        raise ApiError(400, f"n is {n} and eager.max_sequences is {asked}; give one", "n")
+    is_tree = name not in (None, "parallel")
+    number = asked or n or (limits.default_sequences if is_tree else 1)
+    if number > limits.max_sequences:
+        message = f"n is {number}; this server generates at most {limits.max_sequences} sequences"
+        raise ApiError(400, message, "n")
+    return number
+
+
+def _refuse_tree_options(body: Generation) -> None:
+    """Refuse options that a request without a tree would ignore."""
+    given = body.options.model_dump(exclude_none=True, exclude={"method", "max_sequences"})
+    for field in [name for name, value in given.items() if value and name != "return_"]:
+        if body.options.method is None and ":" not in body.model:
+            raise ApiError(400, f"eager.{field} needs a method: set eager.method", "eager")
+        raise ApiError(400, f"eager.{field} is not offered by parallel", "eager")
+
+
+def _obstacle(body: Generation, facts: Facts) -> str | None:
+    """Why a tree cannot answer a request, in a clause; None if it can."""
+    others = body.given - _OF_TREES
+    wrong = sorted(f for f in others if getattr(body, f) not in _NEUTRAL.get(f, ()))
+    if wrong:
+        return f"only the SGLang server's own route honours {', '.join(wrong)}; leave it out"
+    if isinstance(body, Completion) and _num_prompts(body.prompt) > 1:
+        return "a tree has one prompt; send a request for each"
+    if isinstance(body, Chat) and facts.reasoning_parser not in (None, *THINK_PARSERS):
+        return f"the reasoning of {facts.reasoning_parser} is split by the SGLang server alone"
+    return None
+
+
+def _num_prompts(prompt: object) -> int:
+    is_list = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
+    return len(prompt) if is_list and isinstance(prompt, list) else 1
+
+
+def _inexactness(body: Generation, facts: Facts, limits: Limits) -> str | None:
+    """Why samples through the trie may differ from the server's own, in a clause."""
+    law = _law(body, facts)
+    if law is None:
+        return "the SGLang server's default sampling is not known; give temperature, top_p, top_k"
+    changed = sorted(n for n in ("top_k", "min_p", "repetition_penalty") if law[n] != _OPENAI[n])
+    if changed:
+        return f"the model's defaults set {', '.join(changed)}"
+    is_cut = law["temperature"] == 0 or law["top_p"] < 1
+    if not is_cut and facts.profile.vocabulary_size > limits.top_k:
+        return f"at top_p 1 tokens beyond the {limits.top_k} most likely could not be drawn"
+    return None
+
+
+def _law(body: Generation, facts: Facts) -> dict[str, float] | None:
+    """The sampling parameters that the SGLang server would use; None if they are not known."""
+    given: dict[str, float] = {n: getattr(body, n) for n in _OPENAI if n in body.given}
+    defaults = facts.chat_defaults if isinstance(body, Chat) else {}
+    if defaults is None:
+        needed = ("temperature", "top_p", "top_k")
+        return None if set(needed) - set(given) else {**_OPENAI, **given}
+    return {**_OPENAI, **defaults, **given}
+
+
+def _method(
+    name: MethodName, body: Generation, number: int, facts: Facts, limits: Limits
+) -> Method:
+    law = _law(body, replace(facts, chat_defaults=facts.chat_defaults or {}))
+    assert law is not None, "the defaults are known"
+    sampling = SamplingConfig(
+        temperature=law["temperature"],
+        top_p=law["top_p"],
+        max_new_tokens=body.length_limit or facts.profile.context_length,
+    )
+    if name == "eager_init":
+        return _eager_init(body, number, sampling, limits)
+    config = SearchConfig(
+        max_sequences=number,
+        top_k=limits.top_k,
+        reasoning_end=limits.reasoning_end,
+        sampling=sampling,
+    )
+    if body.options.threshold is not None:
+        raise ApiError(400, f"eager.threshold is not offered by {name}", "eager.threshold")
+    kind = BestFirst if name == "best_first" else TrieParallel
+    return kind(config, seed=body.seed)
+
+
+def _eager_init(
+    body: Generation, number: int, sampling: SamplingConfig, limits: Limits
+) -> EagerInit:
+    threshold = body.options.threshold or limits.threshold
+    if threshold is None:
+        message = "eager_init needs eager.threshold: θ in nats, which depends on the model"
+        raise ApiError(400, message, "eager.threshold")
+    config = EagerConfig(
+        threshold=threshold,
+        max_sequences=number,
+        top_k=limits.top_k,
+        reasoning_end=limits.reasoning_end,
+        sampling=sampling,
+    )
+    return EagerInit(config, seed=body.seed)

@@ -1,0 +1,131 @@
+"""The settings of a server, and their command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.server.plan import Limits
+
+__all__ = ["KEYS_VARIABLE", "Settings", "parser", "settings_of"]
+
+KEYS_VARIABLE = "EAGER_SGL_ENDPOINT_KEYS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of a server.
+
+    Attributes:
+        servers: base URLs of SGLang servers of one model.
+        server_key: API key of the SGLang servers; that of the environment if None.
+        keys: API keys of this server's clients; without any, no key is asked for.
+        limits: what a request may ask for.
+        chat_defaults: the SGLang server's sampling defaults of chats, where the model's folder
+            cannot be read; None to read it.
+        max_requests: bound on the requests that run at the same time.
+        max_body_bytes: of a request.
+        deadline_s: seconds after which a request is answered with 504.
+        drain_s: seconds that running requests have after SIGTERM.
+        host, port: where the server listens.
+    """
+
+    servers: tuple[str, ...]
+    server_key: str | None = None
+    keys: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    chat_defaults: Mapping[str, float] | None = None
+    max_requests: int = 256
+    max_body_bytes: int = 8 * 2**20
+    deadline_s: float = 600.0
+    drain_s: float = 60.0
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+def parser(program: str) -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--server", help="base URL of an SGLang server; several with commas")
+    source.add_argument("--model", help="folder or hub id of a model, for an embedded server")
+    parser.add_argument("--server-key", help=f"API key of --server; else {API_KEY_VARIABLE}")
+    parser.add_argument("--host", default=Settings.host, help="address to listen on")
+    parser.add_argument("--port", type=int, default=Settings.port, help="port to listen on")
+    parser.add_argument(
+        "--keys-file", help=f"file with the clients' API keys, one a line; else {KEYS_VARIABLE}"
+    )
+    _add_limits(parser)
+    return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    limits = Limits()
+    parser.add_argument("--max-requests", type=int, default=Settings.max_requests)
+    parser.add_argument("--max-sequences", type=int, default=limits.max_sequences)
+    parser.add_argument("--max-body-bytes", type=int, default=Settings.max_body_bytes)
+    parser.add_argument("--deadline", type=float, default=Settings.deadline_s, help="seconds")
+    parser.add_argument("--drain", type=float, default=Settings.drain_s, help="seconds")
+    parser.add_argument("--threshold", type=float, help="θ of eager_init in nats")
+    parser.add_argument("--top-k", type=int, default=limits.top_k, help="K of trees")
+    parser.add_argument(
+        "--chat-default",
+        action="append",
+        metavar="NAME=VALUE",
+        help="a sampling default of the SGLang server's chats, such as top_p=0.95; for a model "
+        "whose generation_config.json this machine cannot read",
+    )
+
+
+def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Settings:
+    """The settings of a parsed command line.
+
+    Raises:
+        ValueError: a limit is not above 0, or a default is no NAME=VALUE.
+    """
+    for name in ("max_requests", "max_sequences", "max_body_bytes", "deadline", "drain"):
+        if not getattr(arguments, name) > 0:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is {getattr(arguments, name)}; it must be above 0")
+    return Settings(
+        servers=tuple(servers),
+        server_key=arguments.server_key,
+        keys=_keys(arguments.keys_file),
+        limits=Limits(
+            max_sequences=arguments.max_sequences,
+            threshold=arguments.threshold,
+            top_k=arguments.top_k,
+        ),
+        chat_defaults=_defaults(arguments.chat_default),
+        max_requests=arguments.max_requests,
+        max_body_bytes=arguments.max_body_bytes,
+        deadline_s=arguments.deadline,
+        drain_s=arguments.drain,
+        host=arguments.host,
+        port=arguments.port,
+    )
+
+
+def _keys(path: str | None) -> tuple[str, ...]:
+    if path is None:
+        text = os.environ.get(KEYS_VARIABLE, "")
+    else:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    return tuple(text.replace(",", " ").split())
+
+
+def _defaults(options: Sequence[str] | None) -> dict[str, float] | None:
+    if options is None:
+        return None
+    defaults = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        try:
+            defaults[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--chat-default is {option!r}; it must be NAME=VALUE") from None
+    return defaults
