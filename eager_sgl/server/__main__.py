@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,9 @@ def _serve(settings: Settings) -> None:
     import uvicorn
 
     from eager_sgl.server.app import create_app
+
+    # uvicorn drains, and then raises the signal again for the handler that was there before.
+    signal.signal(signal.SIGTERM, lambda *_: None)
 
     uvicorn.run(
         create_app(settings),

@@ -105,7 +105,7 @@ def test_completions_have_the_defaults_of_openai() -> None:
         ({"method": "eager_init", "threshold": 2.0}, EagerInit),
     ],
 )
-def test_a_method_is_named(eager: dict[str, Any], kind: type) -> None:
+def test_a_method_is_named(eager: dict[str, Any], kind: Any) -> None:
     method: Any = plan(CHAT | {"eager": eager | {"max_sequences": 3}}).method
     assert isinstance(method, kind)
     assert method.max_sequences == 3

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import RequestRejectedError
 from eager_sgl.server.app import create_app
+from eager_sgl.server.guard import while_connected
 from eager_sgl.server.settings import Settings
 from tests.fakes.scripted import ScriptedServer
 
@@ -80,7 +81,8 @@ def upstream(server: ScriptedServer) -> FastAPI:
         is_chat = route == "chat/completions"
         if body.get("stream"):
             return StreamingResponse(_own_events(server, body, is_chat=is_chat))
-        return JSONResponse(await _own_answer(server, body, is_chat=is_chat))
+        answer = while_connected(request.receive, _own_answer(server, body, is_chat=is_chat))
+        return JSONResponse(await answer)
 
     @app.post("/{path:path}")
     async def post(request: Request, path: str) -> Response:
