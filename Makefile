@@ -1,4 +1,5 @@
 # make run          set everything up, evaluate four methods on a task (ARGS="--help")
+# make serve        set everything up, serve the bundled reasoner to OpenAI's clients (ARGS="--help")
 # make test         set everything up, run the tests
 # make check        formatting, lint, layers, types
 # make format       put the formatting right
@@ -10,9 +11,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test check format fuzz null faults train
+.PHONY: run serve test check format fuzz null faults train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
+
+serve: .venv/installed
+	$(BIN)/python -m eager_sgl.server \
+		$(if $(filter --server% --model%,$(ARGS)),,--model evals/reasoner/model) $(ARGS)
 
 test: .venv/installed
 	$(BIN)/python -W "ignore:builtin type" -m pytest $(ARGS)

@@ -7,12 +7,12 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from eager_sgl.errors import EagerError
-from eager_sgl.server.settings import Settings, parser, settings_of
+from eager_sgl.server.settings import Settings, parser, runtime_arguments, settings_of
 
 __all__ = ["main"]
 
@@ -23,12 +23,15 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m eager_sgl.
     Returns:
         The exit status.
     """
-    arguments = parser(program).parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    command = parser(program)
+    arguments, rest = command.parse_known_args(argv)
+    if rest and arguments.server:
+        command.error(f"{rest[0]} is no option of a server in front of --server")
+    _log_to_stderr()
     urls = arguments.server.split(",") if arguments.server else ["http://embedded"]
     try:
         settings = settings_of(arguments, urls)
-        with _running(arguments.model, settings) as ready:
+        with _running(arguments.model, runtime_arguments(rest), settings) as ready:
             _serve(ready)
     except (EagerError, ValueError, OSError) as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -36,8 +39,19 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m eager_sgl.
     return 0
 
 
+def _log_to_stderr() -> None:
+    """Whatever SGLang has set up, the log has the lines of this server as they are."""
+    log, handler = logging.getLogger("eager_sgl.server"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.propagate = False
+
+
 @contextlib.contextmanager
-def _running(model: str | None, settings: Settings) -> Iterator[Settings]:
+def _running(
+    model: str | None, runtime: Mapping[str, object], settings: Settings
+) -> Iterator[Settings]:
     """The settings with the address of the embedded server, where there is one."""
     if model is None:
         yield settings
@@ -46,8 +60,14 @@ def _running(model: str | None, settings: Settings) -> Iterator[Settings]:
 
     with tempfile.TemporaryDirectory(prefix="eager_sgl_server_") as folder:
         log_path = Path(folder) / "runtime.log"
-        with EmbeddedRuntime(model, log_path=log_path, on_progress=print) as runtime:
-            yield replace(settings, servers=(runtime.url,), server_key=runtime.api_key)
+        with EmbeddedRuntime(
+            model, log_path=log_path, server_args=runtime, on_progress=_print
+        ) as server:
+            yield replace(settings, servers=(server.url,), server_key=server.api_key)
+
+
+def _print(stage: str) -> None:
+    print(f"SGLang: {stage}", file=sys.stderr, flush=True)
 
 
 def _serve(settings: Settings) -> None:
@@ -63,7 +83,7 @@ def _serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         access_log=False,
-        log_level="warning",
+        log_level="info",
         timeout_graceful_shutdown=round(settings.drain_s),
     )
 

@@ -65,14 +65,14 @@ class Limits:
     """What a request may ask for, and what it gets where it does not ask.
 
     Attributes:
-        max_sequences: the highest `n` and `max_sequences`.
+        max_sequences: the most sequences of a request, those of all its prompts.
         default_sequences: M of a method that is named without a number.
         threshold: θ of eager_init in nats; None: every request gives it.
         top_k: K, the most likely tokens of a step that a tree knows.
         reasoning_end: the text that closes the reasoning, after which no method branches.
     """
 
-    max_sequences: int = 64
+    max_sequences: int = 128
     default_sequences: int = 8
     threshold: float | None = None
     top_k: int = 20
@@ -159,9 +159,14 @@ def _num_sequences(body: Generation, name: MethodName | None, limits: Limits) ->
         raise ApiError(400, f"n is {n} and eager.max_sequences is {asked}; give one", "n")
     is_tree = name not in (None, "parallel")
     number = asked or n or (limits.default_sequences if is_tree else 1)
-    if number > limits.max_sequences:
-        message = f"n is {number}; this server generates at most {limits.max_sequences} sequences"
-        raise ApiError(400, message, "n")
+    num_prompts = len(body.prompts) if isinstance(body, Completion) else 1
+    if number * num_prompts > limits.max_sequences:
+        asked_for = f"{number} sequences for {num_prompts} prompts" if num_prompts > 1 else number
+        raise ApiError(
+            400,
+            f"n is {asked_for}; this server generates at most {limits.max_sequences} at once",
+            "n",
+        )
     return number
 
 
@@ -180,16 +185,11 @@ def _obstacle(body: Generation, facts: Facts) -> str | None:
     wrong = sorted(f for f in others if getattr(body, f) not in _NEUTRAL.get(f, ()))
     if wrong:
         return f"only the SGLang server's own route honours {', '.join(wrong)}; leave it out"
-    if isinstance(body, Completion) and _num_prompts(body.prompt) > 1:
+    if isinstance(body, Completion) and len(body.prompts) > 1:
         return "a tree has one prompt; send a request for each"
     if isinstance(body, Chat) and facts.reasoning_parser not in (None, *THINK_PARSERS):
         return f"the reasoning of {facts.reasoning_parser} is split by the SGLang server alone"
     return None
-
-
-def _num_prompts(prompt: object) -> int:
-    is_list = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
-    return len(prompt) if is_list and isinstance(prompt, list) else 1
 
 
 def _inexactness(body: Generation, facts: Facts, limits: Limits) -> str | None:

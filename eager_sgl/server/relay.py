@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from eager_sgl.engine.checks import to_json
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.replicas import Lease
 from eager_sgl.errors import ServerUnreachableError
@@ -103,7 +104,7 @@ class Relay:
 
     async def _post(self, lease: Lease, body: Generation, plan: Plan) -> aiohttp.ClientResponse:
         """The response of the first server that answers."""
-        data = orjson.dumps(self._body(body, plan))
+        data = to_json(self._body(body, plan))
         route = "/v1/chat/completions" if isinstance(body, Chat) else "/v1/completions"
         while True:
             transport = lease.client.transport

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from eager_sgl.engine.checks import require_params
+from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.server.errors import ApiError
 
 __all__ = ["Chat", "Completion", "EagerOptions", "Generation", "MethodName", "body_of"]
@@ -35,7 +35,7 @@ REFUSED = {
 
 
 class _Checked(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class EagerOptions(_Checked):
@@ -143,6 +143,23 @@ class Completion(Generation):
     prompt: str | list[int] | list[str] | list[list[int]]
     logprobs: int | None = None
     echo: bool | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, one or several."""
+        prompt = self.prompt
+        if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
+            return [prompt]
+        return prompt  # type: ignore[return-value]
+
+    def require_numbers(self, vocabulary_size: int) -> None:
+        """Check the prompts too."""
+        super().require_numbers(vocabulary_size)
+        if not self.prompts or not all(self.prompts):
+            raise ApiError(400, "the prompt is empty; it needs at least one token", "prompt")
+        for prompt in self.prompts:
+            if not isinstance(prompt, str):
+                require_tokens("the prompt", prompt, vocabulary_size)
 
     @property
     def num_top_logprobs(self) -> int | None:

@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.server.plan import Limits
 
-__all__ = ["KEYS_VARIABLE", "Settings", "parser", "settings_of"]
+__all__ = ["KEYS_VARIABLE", "Settings", "parser", "runtime_arguments", "settings_of"]
 
 KEYS_VARIABLE = "EAGER_SGL_ENDPOINT_KEYS"
 
@@ -48,10 +50,18 @@ class Settings:
 
 def parser(program: str) -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="An OpenAI-compatible server in front of SGLang servers.",
+        epilog="With --model, further options are those of the SGLang server, such as "
+        "--reasoning-parser qwen3.",
+        allow_abbrev=False,
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--server", help="base URL of an SGLang server; several with commas")
-    source.add_argument("--model", help="folder or hub id of a model, for an embedded server")
+    source.add_argument(
+        "--model", "--model-path", help="folder or hub id of a model, for an embedded server"
+    )
     parser.add_argument("--server-key", help=f"API key of --server; else {API_KEY_VARIABLE}")
     parser.add_argument("--host", default=Settings.host, help="address to listen on")
     parser.add_argument("--port", type=int, default=Settings.port, help="port to listen on")
@@ -78,6 +88,34 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         help="a sampling default of the SGLang server's chats, such as top_p=0.95; for a model "
         "whose generation_config.json this machine cannot read",
     )
+
+
+def runtime_arguments(words: Sequence[str]) -> dict[str, object]:
+    """The options of an embedded server, from the rest of a command line.
+
+    Raises:
+        ValueError: a value has no option before it.
+    """
+    arguments: dict[str, object] = {}
+    name = None
+    for word in words:
+        if word.startswith("--"):
+            name, has_value, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            arguments[name] = _value(value) if has_value else True
+        elif name is None or arguments[name] is not True:
+            raise ValueError(f"{word!r} follows no option; name an option before it")
+        else:
+            arguments[name] = _value(word)
+    return arguments
+
+
+def _value(text: str) -> object:
+    """A number or an object where the text is its JSON, else the text."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Settings:

@@ -93,10 +93,7 @@ class Trees:
     async def _encode(self, body: Generation) -> tuple[int, ...]:
         """The prompt's tokens, rendered by the SGLang server as for its own routes."""
         if isinstance(body, Completion):
-            prompt = body.prompt
-            if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-                return await self._client.encode(prompt[0])  # the only one
-            return await self._client.encode(prompt)  # type: ignore[arg-type]
+            return await self._client.encode(body.prompts[0])  # the only one
         wanted = {name: getattr(body, name) for name in _OF_TEMPLATES if name in body.given}
         replicas = await self._client.replicas()
         return await replicas.call(

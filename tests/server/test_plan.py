@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "no threshold": (CHAT | {"eager": {"method": "eager_init"}}, 400, "eager.threshold"),
     "two methods": (CHAT | {"model": "m:best_first", "eager": {"method": "parallel"}}, 400, "one"),
     "two numbers": (CHAT | {"n": 2, "eager": {"max_sequences": 3}}, 400, "max_sequences is 3"),
-    "too many": (CHAT | {"n": 65}, 400, "at most 64"),
+    "too many": (CHAT | {"n": 129}, 400, "at most 128"),
     "not a tree's": (CHAT | {"model": "m:best_first", "stop": "."}, 400, "stop"),
     "a budget": (CHAT | {"eager": {"token_budget": 9}}, 400, "eager.token_budget needs a method"),
     "temperature": (CHAT | {"temperature": -1}, 400, "temperature is -1"),
@@ -132,6 +132,10 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "no messages": ({"model": "m", "messages": []}, 400, "messages"),
     "no tokens": (CHAT | {"max_tokens": 0}, 400, "max_tokens"),
     "a wrong token": (CHAT | {"stop_token_ids": [5000]}, 400, "5000"),
+    "too many prompts": (TEXT | {"prompt": ["a"] * 65, "n": 2}, 400, "for 65 prompts"),
+    "no prompt": (TEXT | {"prompt": []}, 400, "empty"),
+    "an empty prompt": (TEXT | {"prompt": ["a", ""]}, 400, "empty"),
+    "a token outside": (TEXT | {"prompt": [[1], [1000]]}, 400, "outside the model's vocabulary"),
     "logprobs": (TEXT | {"logprobs": 2000}, 400, "top_logprobs_num"),
 }
 
