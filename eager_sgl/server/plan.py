@@ -13,13 +13,21 @@ from dataclasses import dataclass, replace
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel
 from eager_sgl.search.rounds import SearchConfig
+from eager_sgl.search.stopping import Consensus
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import THINK_PARSERS, Facts
 from eager_sgl.server.schema import Chat, Completion, Generation, MethodName
+from eager_sgl.server.vote import boxed_answers
 
 __all__ = ["METHOD_NAMES", "Limits", "Plan", "plan_of", "split_model"]
 
-METHOD_NAMES: tuple[MethodName, ...] = ("trie_parallel", "eager_init", "best_first", "parallel")
+METHOD_NAMES: tuple[MethodName, ...] = (
+    "vote",
+    "trie_parallel",
+    "eager_init",
+    "best_first",
+    "parallel",
+)
 
 _OF_TREES = {
     *("model", "messages", "prompt", "n", "max_tokens", "max_completion_tokens", "temperature"),
@@ -110,7 +118,7 @@ def split_model(model: str, served: str) -> MethodName | None:
             return name
     if base == served:
         known = ", ".join(METHOD_NAMES)
-        message = f"there is no method {suffix!r}; known are {known} (vote is not offered yet)"
+        message = f"there is no method {suffix!r}; known are {known}"
         raise ApiError(404, message, "model", "model_not_found")
     message = f"there is no model {model!r}; served is {served!r}, also as {served}:METHOD"
     raise ApiError(404, message, "model", "model_not_found")
@@ -130,6 +138,8 @@ def plan_of(body: Generation, facts: Facts, limits: Limits) -> Plan:
     if name == "parallel":
         _refuse_tree_options(body)
         return Plan("parallel", number)
+    if name != "vote" and body.options.answer is not None:
+        raise ApiError(400, "eager.answer is offered by vote alone", "eager.answer")
     if name is not None:
         if obstacle is not None:
             raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
@@ -158,7 +168,9 @@ def _num_sequences(body: Generation, name: MethodName | None, limits: Limits) ->
     if None not in (asked, n) and asked != n:
         raise ApiError(400, f"n is {n} and eager.max_sequences is {asked}; give one", "n")
     is_tree = name not in (None, "parallel")
-    number = asked or n or (limits.default_sequences if is_tree else 1)
+    number = (
+        asked or (n if name != "vote" else None) or (limits.default_sequences if is_tree else 1)
+    )
     num_prompts = len(body.prompts) if isinstance(body, Completion) else 1
     if number * num_prompts > limits.max_sequences:
         asked_for = f"{number} sequences for {num_prompts} prompts" if num_prompts > 1 else number
@@ -234,10 +246,27 @@ def _method(
         reasoning_end=limits.reasoning_end,
         sampling=sampling,
     )
+    if name == "vote":
+        _refuse_for_vote(body)
+        return TrieParallel(config, seed=body.seed, stop=Consensus(boxed_answers))
     if body.options.threshold is not None:
         raise ApiError(400, f"eager.threshold is not offered by {name}", "eager.threshold")
     kind = BestFirst if name == "best_first" else TrieParallel
     return kind(config, seed=body.seed)
+
+
+def _refuse_for_vote(body: Generation) -> None:
+    """Refuse what has no meaning for a vote, which has one choice, at the end."""
+    options = body.options
+    if body.n is not None and body.n > 1:
+        message = f"n is {body.n}, and vote has one choice; give eager.max_sequences"
+        raise ApiError(400, message, "n")
+    if body.stream:
+        raise ApiError(400, "vote is not streamed yet; leave stream out", "stream")
+    for name in ("threshold", "return_"):
+        if getattr(options, name) is not None:
+            field = name.rstrip("_")
+            raise ApiError(400, f"eager.{field} is not offered by vote", f"eager.{field}")
 
 
 def _eager_init(

@@ -12,7 +12,7 @@ from eager_sgl.server.errors import ApiError
 
 __all__ = ["Chat", "Completion", "EagerOptions", "Generation", "MethodName", "body_of"]
 
-MethodName = Literal["trie_parallel", "eager_init", "best_first", "parallel"]
+MethodName = Literal["vote", "trie_parallel", "eager_init", "best_first", "parallel"]
 Object = dict[str, Any]
 
 REFUSED = {
@@ -47,7 +47,8 @@ class EagerOptions(_Checked):
         threshold: θ of eager_init in nats.
         token_budget: generated tokens at which the tree ends, with what it has by then.
         deadline_s: seconds with the same effect.
-        return_: which sequences are choices.
+        return_: which sequences are choices; vote has the best one.
+        answer: how vote finds the answer of a sequence.
         events: whether a stream has branches and ends as events of their own.
     """
 
@@ -57,6 +58,7 @@ class EagerOptions(_Checked):
     token_budget: int | None = Field(None, ge=1)
     deadline_s: float | None = Field(None, gt=0, le=86400)
     return_: Literal["all"] | None = Field(None, alias="return")
+    answer: Literal["boxed"] | None = None
     events: bool = False
 
 
@@ -230,6 +232,6 @@ def _refusal(kind: type[Generation], error: ValidationError) -> ApiError:
         return ApiError(
             400, f"unknown field {name!r}; known are {', '.join(sorted(fields))}", name, "unknown"
         )
-    if path[0] == "eager" and path[-1] in ("method", "return"):
-        message += "; vote, and the best sequence by it, are not offered yet"
+    if name == "eager.return":
+        message += "; for the best sequence use the method vote"
     return ApiError(400, f"{name}: {message[0].lower()}{message[1:]}", name)

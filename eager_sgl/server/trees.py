@@ -15,6 +15,7 @@ from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import Plan
 from eager_sgl.server.schema import Chat, Completion, Generation
 from eager_sgl.server.settled import Piece, Settled
+from eager_sgl.server.vote import verdict_of
 
 __all__ = ["Trees"]
 
@@ -54,8 +55,13 @@ class Trees:
         result = await self._client.generate(
             prompt, method, timeout=options.deadline_s, max_tokens=options.token_budget
         )
-        texts = [(sequence.text, sequence.finish_reason) for sequence in result.sequences]
-        return answer.whole(texts, bill_of(plan, result, time.monotonic() - started))
+        bill, chosen = bill_of(plan, result, time.monotonic() - started), result.sequences
+        if plan.name == "vote" and chosen:
+            verdict = verdict_of(chosen)
+            chosen = (chosen[verdict.sequence],)
+            bill["eager"] |= {"answer": verdict.answer, "votes": verdict.votes}
+            bill["eager"]["confidence"] = verdict.confidence
+        return answer.whole([(s.text, s.finish_reason) for s in chosen], bill)
 
     async def events(self, body: Generation, plan: Plan) -> AsyncGenerator[tuple[bytes, Json]]:
         """The answer as server-sent events, the last one with the bill; without `[DONE]`.

@@ -15,7 +15,7 @@ from tests.fakes.scripted import ScriptedServer, mixed_distribution
 from tests.server.upstream import MODEL, endpoint
 
 CHAT: Any = [{"role": "user", "content": "a question"}]
-TREES = [name for name in METHOD_NAMES if name != "parallel"]
+TREES = [name for name in METHOD_NAMES if name not in ("parallel", "vote")]
 OPTIONS: dict[str, Any] = {"eager_init": {"threshold": 1.0}}
 
 
