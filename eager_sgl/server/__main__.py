@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eager_sgl.errors import EagerError
-from eager_sgl.server.settings import Settings, parser, runtime_arguments, settings_of
+from eager_sgl.server.settings import EndpointSettings, parser, runtime_arguments, settings_of
 
 __all__ = ["main"]
 
@@ -50,8 +50,8 @@ def _log_to_stderr() -> None:
 
 @contextlib.contextmanager
 def _running(
-    model: str | None, runtime: Mapping[str, object], settings: Settings
-) -> Iterator[Settings]:
+    model: str | None, runtime: Mapping[str, object], settings: EndpointSettings
+) -> Iterator[EndpointSettings]:
     """The settings with the address of the embedded server, where there is one."""
     if model is None:
         yield settings
@@ -70,7 +70,7 @@ def _print(stage: str) -> None:
     print(f"SGLang: {stage}", file=sys.stderr, flush=True)
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: EndpointSettings) -> None:
     import uvicorn
 
     from eager_sgl.server.app import create_app

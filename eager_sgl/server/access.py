@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from eager_sgl.engine.protocol import Json
 from eager_sgl.server.metrics import Metrics
 
 __all__ = ["Access", "Observed"]
@@ -23,7 +23,7 @@ _QUIET = frozenset({"/health", "/ready", "/metrics"})
 
 @dataclass
 class Access:
-    """What is known of a request when it has ended.
+    """The facts about a request that has ended.
 
     Attributes:
         method: by which it was answered; None where no tokens were asked for.
@@ -34,7 +34,7 @@ class Access:
     """
 
     method: str | None = None
-    bill: dict[str, Any] | None = None
+    bill: Json | None = None
     status: int = 499
     error: int | None = None
     first_seconds: float | None = None
@@ -49,7 +49,7 @@ class Access:
 
     def line(self, route: str) -> str:
         """The line of the log."""
-        entry: dict[str, Any] = {"route": route, "status": self.error or self.status}
+        entry: Json = {"route": route, "status": self.error or self.status}
         entry["seconds"] = round(time.monotonic() - self.started, 4)
         if self.method is not None:
             entry["method"] = self.method

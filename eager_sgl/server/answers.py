@@ -5,16 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from eager_sgl.core import FinishReason, PromptResult
-from eager_sgl.server.plan import Plan
+from eager_sgl.engine.protocol import Json
+from eager_sgl.server.plan import AnswerPlan
 
 __all__ = ["DONE", "Answer", "ReasoningSplit", "bill_of", "event", "plain_bill"]
-
-Json = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
 _CLOSE, _OPEN = "</think>", "<think>"
@@ -68,7 +66,7 @@ class Answer:
     Attributes:
         model: as the request names it.
         is_chat: the route.
-        splits_reasoning: whether the reasoning is a field of its own.
+        splits_reasoning: whether the reasoning is a separate field.
         is_reasoning: whether the prompt opens the reasoning.
         id: of the answer.
         created: Unix time in seconds.
@@ -142,7 +140,7 @@ def _reason(reason: FinishReason) -> str:
     return "stop" if reason == "stop" else "length"
 
 
-def bill_of(plan: Plan, result: PromptResult, seconds: float) -> Json:
+def bill_of(plan: AnswerPlan, result: PromptResult, seconds: float) -> Json:
     """The cost of a tree: `usage`, and `eager` with the details.
 
     `cached_tokens` is the least that the caches can have served of the prompt: what was computed
@@ -180,7 +178,7 @@ def _usage(prompt: int, generated: int, cached: int) -> Json:
     }
 
 
-def plain_bill(plan: Plan, usage: Json, seconds: float) -> Json:
+def plain_bill(plan: AnswerPlan, usage: Json, seconds: float) -> Json:
     """The cost of a request to the SGLang server's route; independent sequences share nothing."""
     generated = usage.get("completion_tokens") or 0
     return {

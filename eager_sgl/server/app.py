@@ -20,11 +20,11 @@ from eager_sgl.server.errors import ApiError, api_error_of
 from eager_sgl.server.facts import Facts, facts_of
 from eager_sgl.server.guard import Admission, Keys, body_within, while_connected
 from eager_sgl.server.metrics import Metrics
-from eager_sgl.server.plan import METHOD_NAMES, Plan, plan_of
+from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
 from eager_sgl.server.relay import Relay
-from eager_sgl.server.schema import Chat, Completion, Generation, body_of
-from eager_sgl.server.settings import Settings
-from eager_sgl.server.trees import Trees
+from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
+from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.trees import TreeAnswers
 
 __all__ = ["create_app"]
 
@@ -38,14 +38,14 @@ class Service:
         settings: of the server.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: EndpointSettings) -> None:
         self.settings = settings
         self.client = AsyncClient(settings.servers, api_key=settings.server_key)
         self.keys = Keys(settings.keys)
         self.admission = Admission(settings.max_requests)
         self.metrics = Metrics()
         self.facts: Facts
-        self.trees: Trees
+        self.trees: TreeAnswers
         self.relay: Relay
 
     @contextlib.asynccontextmanager
@@ -53,14 +53,14 @@ class Service:
         """Connect to the SGLang servers."""
         async with self.client:
             self.facts = await facts_of(self.client, self.settings.chat_defaults)
-            self.trees = Trees(self.client, self.facts)
+            self.trees = TreeAnswers(self.client, self.facts)
             self.relay = Relay(self.client, self.facts)
             try:
                 yield
             finally:
                 await self.relay.aclose()
 
-    async def response(self, request: Request, kind: type[Generation]) -> Response:
+    async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
         """The response to a request for tokens.
 
         Raises:
@@ -103,7 +103,7 @@ class _Generating(Response):
         ApiError: nothing has been sent yet, and there is no answer.
     """
 
-    def __init__(self, service: Service, body: Generation, plan: Plan) -> None:
+    def __init__(self, service: Service, body: TokenRequest, plan: AnswerPlan) -> None:
         super().__init__()
         self._service, self._body, self._plan = service, body, plan
         self._has_started = False
@@ -167,7 +167,7 @@ async def _send_part(send: Send, data: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: EndpointSettings) -> FastAPI:
     """The ASGI application."""
     service = Service(settings)
     app = FastAPI(title="eager_sgl", lifespan=service.connected)
@@ -219,7 +219,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _schema_of(kind: type[Generation]) -> Json:
+def _schema_of(kind: type[TokenRequest]) -> Json:
     """The body, for OpenAPI; it is parsed here, so that errors have OpenAI's form."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)

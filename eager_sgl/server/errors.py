@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import (
     AuthenticationError,
     RequestRejectedError,
@@ -45,7 +45,7 @@ class ApiError(Exception):
         return self.message
 
     @property
-    def body(self) -> dict[str, Any]:
+    def body(self) -> Json:
         """The JSON value that OpenAI's clients read."""
         return {
             "error": {

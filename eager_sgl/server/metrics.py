@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from eager_sgl.engine.protocol import Json
 
 __all__ = ["Metrics"]
 
@@ -52,7 +52,7 @@ class Metrics:
             "eager_replicas_up", "SGLang servers that answer.", registry=registry
         )
 
-    def count(self, bill: dict[str, Any]) -> None:
+    def count(self, bill: Json) -> None:
         """Count the cost of an answer."""
         usage, details = bill["usage"], bill["eager"]
         method = details["method"]

@@ -7,7 +7,6 @@ is passed on to the server's route elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from eager_sgl.config import EagerConfig, SamplingConfig
@@ -15,11 +14,12 @@ from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus
 from eager_sgl.server.errors import ApiError
-from eager_sgl.server.facts import THINK_PARSERS, Facts
-from eager_sgl.server.schema import Chat, Completion, Generation, MethodName
+from eager_sgl.server.exactness import inexactness_of, law_of, obstacle_of
+from eager_sgl.server.facts import Facts
+from eager_sgl.server.schema import Completion, MethodName, TokenRequest
 from eager_sgl.server.vote import boxed_answers
 
-__all__ = ["METHOD_NAMES", "Limits", "Plan", "plan_of", "split_model"]
+__all__ = ["METHOD_NAMES", "AnswerPlan", "RequestLimits", "plan_of", "split_model"]
 
 METHOD_NAMES: tuple[MethodName, ...] = (
     "vote",
@@ -29,47 +29,9 @@ METHOD_NAMES: tuple[MethodName, ...] = (
     "parallel",
 )
 
-_OF_TREES = {
-    *("model", "messages", "prompt", "n", "max_tokens", "max_completion_tokens", "temperature"),
-    *("top_p", "seed", "stream", "stream_options", "user", "timeout", "eager"),
-    *("chat_template_kwargs", "reasoning_effort", "continue_final_message"),
-}
-"""The fields that every method takes."""
-_NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "top_k": (-1,),
-    "min_p": (0,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "min_tokens": (0,),
-    "logit_bias": ({},),
-    "stop": ([],),
-    "stop_regex": ([],),
-    "stop_token_ids": ([],),
-    "logprobs": (False,),
-    "echo": (False,),
-    "ignore_eos": (False,),
-    "no_stop_trim": (False,),
-    "skip_special_tokens": (True,),
-    "separate_reasoning": (True,),
-    "stream_reasoning": (True,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-}
-"""Values of the other fields that change nothing."""
-_OPENAI: Mapping[str, float] = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class RequestLimits:
     """What a request may ask for, and what it gets where it does not ask.
 
     Attributes:
@@ -88,7 +50,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AnswerPlan:
     """How a request is answered.
 
     Attributes:
@@ -124,7 +86,7 @@ def split_model(model: str, served: str) -> MethodName | None:
     raise ApiError(404, message, "model", "model_not_found")
 
 
-def plan_of(body: Generation, facts: Facts, limits: Limits) -> Plan:
+def plan_of(body: TokenRequest, facts: Facts, limits: RequestLimits) -> AnswerPlan:
     """How to answer a request.
 
     Raises:
@@ -134,26 +96,28 @@ def plan_of(body: Generation, facts: Facts, limits: Limits) -> Plan:
     body.require_numbers(facts.profile.vocabulary_size)
     name = _named(body, facts)
     number = _num_sequences(body, name, limits)
-    obstacle = _obstacle(body, facts)
+    obstacle = obstacle_of(body, facts)
     if name == "parallel":
         _refuse_tree_options(body)
-        return Plan("parallel", number)
+        return AnswerPlan("parallel", number)
     if name != "vote" and body.options.answer is not None:
         raise ApiError(400, "eager.answer is offered by vote alone", "eager.answer")
     if name is not None:
         if obstacle is not None:
             raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
-        return Plan(name, number, _method(name, body, number, facts, limits))
+        return AnswerPlan(name, number, _method(name, body, number, facts, limits))
     _refuse_tree_options(body)
     if number == 1:
-        return Plan("parallel", number)
-    reason = obstacle or _inexactness(body, facts, limits)
+        return AnswerPlan("parallel", number)
+    reason = obstacle or inexactness_of(body, facts, limits.top_k)
     if reason is not None:
-        return Plan("parallel", number, reason=reason)
-    return Plan("trie_parallel", number, _method("trie_parallel", body, number, facts, limits))
+        return AnswerPlan("parallel", number, reason=reason)
+    return AnswerPlan(
+        "trie_parallel", number, _method("trie_parallel", body, number, facts, limits)
+    )
 
 
-def _named(body: Generation, facts: Facts) -> MethodName | None:
+def _named(body: TokenRequest, facts: Facts) -> MethodName | None:
     in_model, in_options = split_model(body.model, facts.model), body.options.method
     if None not in (in_model, in_options) and in_model != in_options:
         raise ApiError(
@@ -162,7 +126,7 @@ def _named(body: Generation, facts: Facts) -> MethodName | None:
     return in_model or in_options
 
 
-def _num_sequences(body: Generation, name: MethodName | None, limits: Limits) -> int:
+def _num_sequences(body: TokenRequest, name: MethodName | None, limits: RequestLimits) -> int:
     """M of the request."""
     asked, n = body.options.max_sequences, body.n
     if None not in (asked, n) and asked != n:
@@ -182,7 +146,7 @@ def _num_sequences(body: Generation, name: MethodName | None, limits: Limits) ->
     return number
 
 
-def _refuse_tree_options(body: Generation) -> None:
+def _refuse_tree_options(body: TokenRequest) -> None:
     """Refuse options that a request without a tree would ignore."""
     given = body.options.model_dump(exclude_none=True, exclude={"method", "max_sequences"})
     for field in [name for name, value in given.items() if value and name != "return_"]:
@@ -191,47 +155,10 @@ def _refuse_tree_options(body: Generation) -> None:
         raise ApiError(400, f"eager.{field} is not offered by parallel", "eager")
 
 
-def _obstacle(body: Generation, facts: Facts) -> str | None:
-    """Why a tree cannot answer a request, in a clause; None if it can."""
-    others = body.given - _OF_TREES
-    wrong = sorted(f for f in others if getattr(body, f) not in _NEUTRAL.get(f, ()))
-    if wrong:
-        return f"only the SGLang server's own route honours {', '.join(wrong)}; leave it out"
-    if isinstance(body, Completion) and len(body.prompts) > 1:
-        return "a tree has one prompt; send a request for each"
-    if isinstance(body, Chat) and facts.reasoning_parser not in (None, *THINK_PARSERS):
-        return f"the reasoning of {facts.reasoning_parser} is split by the SGLang server alone"
-    return None
-
-
-def _inexactness(body: Generation, facts: Facts, limits: Limits) -> str | None:
-    """Why samples through the trie may differ from the server's own, in a clause."""
-    law = _law(body, facts)
-    if law is None:
-        return "the SGLang server's default sampling is not known; give temperature, top_p, top_k"
-    changed = sorted(n for n in ("top_k", "min_p", "repetition_penalty") if law[n] != _OPENAI[n])
-    if changed:
-        return f"the model's defaults set {', '.join(changed)}"
-    is_cut = law["temperature"] == 0 or law["top_p"] < 1
-    if not is_cut and facts.profile.vocabulary_size > limits.top_k:
-        return f"at top_p 1 tokens beyond the {limits.top_k} most likely could not be drawn"
-    return None
-
-
-def _law(body: Generation, facts: Facts) -> dict[str, float] | None:
-    """The sampling parameters that the SGLang server would use; None if they are not known."""
-    given: dict[str, float] = {n: getattr(body, n) for n in _OPENAI if n in body.given}
-    defaults = facts.chat_defaults if isinstance(body, Chat) else {}
-    if defaults is None:
-        needed = ("temperature", "top_p", "top_k")
-        return None if set(needed) - set(given) else {**_OPENAI, **given}
-    return {**_OPENAI, **defaults, **given}
-
-
 def _method(
-    name: MethodName, body: Generation, number: int, facts: Facts, limits: Limits
+    name: MethodName, body: TokenRequest, number: int, facts: Facts, limits: RequestLimits
 ) -> Method:
-    law = _law(body, replace(facts, chat_defaults=facts.chat_defaults or {}))
+    law = law_of(body, replace(facts, chat_defaults=facts.chat_defaults or {}))
     assert law is not None, "the defaults are known"
     sampling = SamplingConfig(
         temperature=law["temperature"],
@@ -255,7 +182,7 @@ def _method(
     return kind(config, seed=body.seed)
 
 
-def _refuse_for_vote(body: Generation) -> None:
+def _refuse_for_vote(body: TokenRequest) -> None:
     """Refuse what has no meaning for a vote, which has one choice, at the end."""
     options = body.options
     if body.n is not None and body.n > 1:
@@ -270,7 +197,7 @@ def _refuse_for_vote(body: Generation) -> None:
 
 
 def _eager_init(
-    body: Generation, number: int, sampling: SamplingConfig, limits: Limits
+    body: TokenRequest, number: int, sampling: SamplingConfig, limits: RequestLimits
 ) -> EagerInit:
     threshold = body.options.threshold or limits.threshold
     if threshold is None:

@@ -22,8 +22,8 @@ from eager_sgl.generate.client import AsyncClient
 from eager_sgl.server.answers import event, plain_bill
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
-from eager_sgl.server.plan import Plan
-from eager_sgl.server.schema import Chat, Generation
+from eager_sgl.server.plan import AnswerPlan
+from eager_sgl.server.schema import Chat, TokenRequest
 
 __all__ = ["Relay"]
 
@@ -53,7 +53,7 @@ class Relay:
         """Close the connections."""
         await self._session.close()
 
-    async def whole(self, body: Generation, plan: Plan) -> Json:
+    async def whole(self, body: TokenRequest, plan: AnswerPlan) -> Json:
         """The answer of the server.
 
         Raises:
@@ -67,7 +67,9 @@ class Relay:
         bill = plain_bill(plan, usage, time.monotonic() - started)
         return answer | {"model": body.model, "eager": bill}
 
-    async def events(self, body: Generation, plan: Plan) -> AsyncGenerator[tuple[bytes, Json]]:
+    async def events(
+        self, body: TokenRequest, plan: AnswerPlan
+    ) -> AsyncGenerator[tuple[bytes, Json]]:
         """The server's events as they arrive, and the bill with the last; without `[DONE]`.
 
         The first bytes are empty: the server has accepted the request.
@@ -87,7 +89,7 @@ class Relay:
 
     @asynccontextmanager
     async def _response(
-        self, body: Generation, plan: Plan
+        self, body: TokenRequest, plan: AnswerPlan
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's response with status 200; leaving it early ends the request there."""
         replicas = await self._client.replicas()
@@ -102,7 +104,9 @@ class Relay:
         finally:
             lease.close()
 
-    async def _post(self, lease: Lease, body: Generation, plan: Plan) -> aiohttp.ClientResponse:
+    async def _post(
+        self, lease: Lease, body: TokenRequest, plan: AnswerPlan
+    ) -> aiohttp.ClientResponse:
         """The response of the first server that answers."""
         data = to_json(self._body(body, plan))
         route = "/v1/chat/completions" if isinstance(body, Chat) else "/v1/completions"
@@ -119,7 +123,7 @@ class Relay:
                     raise unreachable from error
                 await lease.move()
 
-    def _body(self, body: Generation, plan: Plan) -> Json:
+    def _body(self, body: TokenRequest, plan: AnswerPlan) -> Json:
         """The server's request: fields as they were given, and usage always."""
         given: Json = {n: getattr(body, n) for n in body.given - _OURS}
         given |= {"model": self._facts.model, "n": plan.num_sequences}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eager_sgl.engine.checks import require_params, require_tokens
+from eager_sgl.engine.protocol import Json
 from eager_sgl.server.errors import ApiError
 
-__all__ = ["Chat", "Completion", "EagerOptions", "Generation", "MethodName", "body_of"]
+__all__ = ["Chat", "Completion", "EagerOptions", "MethodName", "TokenRequest", "body_of"]
 
 MethodName = Literal["vote", "trie_parallel", "eager_init", "best_first", "parallel"]
-Object = dict[str, Any]
 
 REFUSED = {
     "audio": "answers are text",
@@ -49,7 +49,7 @@ class EagerOptions(_Checked):
         deadline_s: seconds with the same effect.
         return_: which sequences are choices; vote has the best one.
         answer: how vote finds the answer of a sequence.
-        events: whether a stream has branches and ends as events of their own.
+        events: whether a stream has events for branches and ends.
     """
 
     method: MethodName | None = None
@@ -68,7 +68,7 @@ class StreamOptions(_Checked):
     include_usage: bool = False
 
 
-class Generation(_Checked):
+class TokenRequest(_Checked):
     """The fields that both routes have; those without a type are checked by the SGLang server."""
 
     model: str
@@ -92,7 +92,7 @@ class Generation(_Checked):
     repetition_penalty: float | None = Field(None, gt=0, le=2)
     logit_bias: dict[str, float] | None = None
     min_tokens: int | None = None
-    response_format: Object | None = None
+    response_format: Json | None = None
     regex: str | None = None
     ebnf: str | None = None
     stop_regex: str | list[str] | None = None
@@ -132,14 +132,14 @@ class Generation(_Checked):
             ValueError: a number is outside its range.
         """
         names = ("temperature", "top_p", "top_k", "min_p", "stop_token_ids")
-        params: Object = {name: getattr(self, name) for name in names}
+        params: Json = {name: getattr(self, name) for name in names}
         params |= {name: getattr(self, name) for name in ("frequency_penalty", "presence_penalty")}
         params["max_new_tokens"], params["min_new_tokens"] = self.length_limit, self.min_tokens
         params["top_logprobs_num"] = self.num_top_logprobs
         require_params(params, vocabulary_size, 0)
 
 
-class Completion(Generation):
+class Completion(TokenRequest):
     """The body of `/v1/completions`."""
 
     prompt: str | list[int] | list[str] | list[list[int]]
@@ -172,18 +172,18 @@ class Completion(Generation):
         return 16 if self.max_tokens is None else self.max_tokens
 
 
-class Chat(Generation):
+class Chat(TokenRequest):
     """The body of `/v1/chat/completions`; the SGLang server checks and renders the messages."""
 
-    messages: list[Object] = Field(min_length=1)
+    messages: list[Json] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    chat_template_kwargs: Object | None = None
+    chat_template_kwargs: Json | None = None
     reasoning_effort: str | float | None = None
     continue_final_message: bool | None = None
-    tools: list[Object] | None = None
-    tool_choice: str | Object | None = None
+    tools: list[Json] | None = None
+    tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     separate_reasoning: bool | None = None
     stream_reasoning: bool | None = None
@@ -197,7 +197,7 @@ class Chat(Generation):
         return self.max_completion_tokens or self.max_tokens
 
 
-Body = TypeVar("Body", bound=Generation)
+Body = TypeVar("Body", bound=TokenRequest)
 
 
 def body_of(kind: type[Body], data: bytes) -> Body:
@@ -221,7 +221,7 @@ def body_of(kind: type[Body], data: bytes) -> Body:
         raise _refusal(kind, error) from None
 
 
-def _refusal(kind: type[Generation], error: ValidationError) -> ApiError:
+def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     """The error of the first field that is wrong."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     path, message = first["loc"], first["msg"]

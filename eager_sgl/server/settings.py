@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 import orjson
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
-from eager_sgl.server.plan import Limits
+from eager_sgl.server.plan import RequestLimits
 
-__all__ = ["KEYS_VARIABLE", "Settings", "parser", "runtime_arguments", "settings_of"]
+__all__ = ["KEYS_VARIABLE", "EndpointSettings", "parser", "runtime_arguments", "settings_of"]
 
 KEYS_VARIABLE = "EAGER_SGL_ENDPOINT_KEYS"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class EndpointSettings:
     """The settings of a server.
 
     Attributes:
@@ -38,7 +38,7 @@ class Settings:
     servers: tuple[str, ...]
     server_key: str | None = None
     keys: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
     chat_defaults: Mapping[str, float] | None = None
     max_requests: int = 256
     max_body_bytes: int = 8 * 2**20
@@ -63,8 +63,8 @@ def parser(program: str) -> argparse.ArgumentParser:
         "--model", "--model-path", help="folder or hub id of a model, for an embedded server"
     )
     parser.add_argument("--server-key", help=f"API key of --server; else {API_KEY_VARIABLE}")
-    parser.add_argument("--host", default=Settings.host, help="address to listen on")
-    parser.add_argument("--port", type=int, default=Settings.port, help="port to listen on")
+    parser.add_argument("--host", default=EndpointSettings.host, help="address to listen on")
+    parser.add_argument("--port", type=int, default=EndpointSettings.port, help="port to listen on")
     parser.add_argument(
         "--keys-file", help=f"file with the clients' API keys, one a line; else {KEYS_VARIABLE}"
     )
@@ -73,12 +73,12 @@ def parser(program: str) -> argparse.ArgumentParser:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    limits = Limits()
-    parser.add_argument("--max-requests", type=int, default=Settings.max_requests)
+    limits, settings = RequestLimits(), EndpointSettings
+    parser.add_argument("--max-requests", type=int, default=settings.max_requests)
     parser.add_argument("--max-sequences", type=int, default=limits.max_sequences)
-    parser.add_argument("--max-body-bytes", type=int, default=Settings.max_body_bytes)
-    parser.add_argument("--deadline", type=float, default=Settings.deadline_s, help="seconds")
-    parser.add_argument("--drain", type=float, default=Settings.drain_s, help="seconds")
+    parser.add_argument("--max-body-bytes", type=int, default=settings.max_body_bytes)
+    parser.add_argument("--deadline", type=float, default=settings.deadline_s, help="seconds")
+    parser.add_argument("--drain", type=float, default=settings.drain_s, help="seconds")
     parser.add_argument("--threshold", type=float, help="θ of eager_init in nats")
     parser.add_argument("--top-k", type=int, default=limits.top_k, help="K of trees")
     parser.add_argument(
@@ -118,7 +118,7 @@ def _value(text: str) -> object:
         return text
 
 
-def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Settings:
+def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> EndpointSettings:
     """The settings of a parsed command line.
 
     Raises:
@@ -128,11 +128,11 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Settin
         if not getattr(arguments, name) > 0:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} is {getattr(arguments, name)}; it must be above 0")
-    return Settings(
+    return EndpointSettings(
         servers=tuple(servers),
         server_key=arguments.server_key,
         keys=_keys(arguments.keys_file),
-        limits=Limits(
+        limits=RequestLimits(
             max_sequences=arguments.max_sequences,
             threshold=arguments.threshold,
             top_k=arguments.top_k,

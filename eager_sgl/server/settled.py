@@ -1,8 +1,8 @@
 """Events of a growing tree -> pieces of text that no later decision takes back.
 
 Server-sent events cannot be withdrawn. While sequences are monitored, a decision at a position
-depends on what is known of all sequences up to there: so what lies before the end of the shortest
-unfinished sequence is settled. Searches and independent sequences withdraw nothing.
+depends on all sequences up to that position: so tokens before the end of the shortest unfinished
+sequence are settled. Searches and independent sequences withdraw nothing.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from eager_sgl.generate.events import Completed
 from eager_sgl.methods import Method
 from eager_sgl.server.answers import Answer, ReasoningSplit, bill_of, event
 from eager_sgl.server.facts import Facts
-from eager_sgl.server.plan import Plan
-from eager_sgl.server.schema import Chat, Completion, Generation
+from eager_sgl.server.plan import AnswerPlan
+from eager_sgl.server.schema import Chat, Completion, TokenRequest
 from eager_sgl.server.settled import Piece, Settled
 from eager_sgl.server.vote import verdict_of
 
-__all__ = ["Trees"]
+__all__ = ["TreeAnswers"]
 
 _TAIL = 8
 """Tokens at the end of a prompt that may open the reasoning."""
@@ -32,7 +32,7 @@ _OF_TEMPLATES = (
 )
 
 
-class Trees:
+class TreeAnswers:
     """Answers requests through trees.
 
     Args:
@@ -43,7 +43,7 @@ class Trees:
     def __init__(self, client: AsyncClient, facts: Facts) -> None:
         self._client, self._facts = client, facts
 
-    async def whole(self, body: Generation, plan: Plan) -> Json:
+    async def whole(self, body: TokenRequest, plan: AnswerPlan) -> Json:
         """The answer once the tree is complete.
 
         Raises:
@@ -63,7 +63,9 @@ class Trees:
             bill["eager"]["confidence"] = verdict.confidence
         return answer.whole([(s.text, s.finish_reason) for s in chosen], bill)
 
-    async def events(self, body: Generation, plan: Plan) -> AsyncGenerator[tuple[bytes, Json]]:
+    async def events(
+        self, body: TokenRequest, plan: AnswerPlan
+    ) -> AsyncGenerator[tuple[bytes, Json]]:
         """The answer as server-sent events, the last one with the bill; without `[DONE]`.
 
         Closing the iterator ends all requests of the tree on the servers.
@@ -91,12 +93,12 @@ class Trees:
                     yield answer.end(bill) if body.wants_usage else b"", bill
 
     async def _prompt_and_method(
-        self, body: Generation, plan: Plan
+        self, body: TokenRequest, plan: AnswerPlan
     ) -> tuple[tuple[int, ...], Method]:
         assert plan.method is not None, "the SGLang server's route answers this"
         return await self._encode(body), plan.method
 
-    async def _encode(self, body: Generation) -> tuple[int, ...]:
+    async def _encode(self, body: TokenRequest) -> tuple[int, ...]:
         """The prompt's tokens, rendered by the SGLang server as for its own routes."""
         if isinstance(body, Completion):
             return await self._client.encode(body.prompts[0])  # the only one
@@ -108,7 +110,7 @@ class Trees:
             )
         )
 
-    async def _answer(self, body: Generation, prompt: tuple[int, ...]) -> Answer:
+    async def _answer(self, body: TokenRequest, prompt: tuple[int, ...]) -> Answer:
         """The form of the answer."""
         parser = self._facts.reasoning_parser
         if not isinstance(body, Chat) or parser is None:
@@ -151,5 +153,5 @@ class _Writer:
 
 
 def _event(name: str, value: Json) -> bytes:
-    """An event of its own; clients that do not know it find a piece without choices."""
+    """A named event; clients that do not know it find a piece without choices."""
     return event({"object": f"eager.{name}", "choices": []} | value, name)

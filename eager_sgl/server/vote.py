@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eager_sgl.core import Sequence
 from eager_sgl.search.votes import majority_confidence, vote_totals, vote_winner
 
-__all__ = ["Verdict", "boxed_answers", "verdict_of"]
+__all__ = ["VoteResult", "boxed_answers", "verdict_of"]
 
 _BOX = "\\boxed{"
 _MAX_CHARACTERS = 1000
@@ -16,7 +16,7 @@ _MAX_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VoteResult:
     """The result of a vote.
 
     Attributes:
@@ -33,13 +33,13 @@ class Verdict:
     sequence: int
 
 
-def verdict_of(sequences: Items[Sequence]) -> Verdict:
+def verdict_of(sequences: Items[Sequence]) -> VoteResult:
     """The vote of sequences, at least one; ties go to the answer that occurs first."""
     answers = boxed_answers(sequences)
     votes, winner = vote_totals(answers), vote_winner(answers)
     leading, second = (*sorted(map(int, votes.values()), reverse=True), 0, 0)[:2]
     voters = [index for index, answer in enumerate(answers) if answer == winner]
-    return Verdict(
+    return VoteResult(
         answer=winner,
         votes=votes,
         confidence=majority_confidence(leading, second),

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from eager_sgl.server.app import create_app
-from eager_sgl.server.settings import Settings
+from eager_sgl.server.settings import EndpointSettings
 from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
 from tests.conftest import API_KEY
 from tests.server.upstream import listening
@@ -27,7 +27,7 @@ OPEN: Any = [{"role": "user", "content": instruction(Problem((3, 4, 6, 9), 21, l
 
 @pytest.fixture(scope="module")
 def url(server_url: str) -> Iterator[str]:
-    with listening(create_app(Settings(servers=(server_url,), server_key=API_KEY))) as url:
+    with listening(create_app(EndpointSettings(servers=(server_url,), server_key=API_KEY))) as url:
         yield url
 
 
@@ -119,6 +119,19 @@ def test_streams_are_live(url: str, model: str, n: int) -> None:
     assert all(texts.values())
     assert num_pieces > n
     assert last.usage.completion_tokens > 0
+
+
+def test_a_stop_string_is_never_half_sent(client: openai.OpenAI, model: str) -> None:
+    """Chains hold the text several times, in tokens of one character."""
+    texts: dict[int, str] = {}
+    stream: Any = client.chat.completions.create(
+        model=model, messages=MESSAGES, n=4, stop=["~12"], stream=True
+    )
+    for choice in (choice for piece in stream for choice in piece.choices):
+        texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
+    assert len(texts) == 4
+    assert all(texts.values())
+    assert not [text for text in texts.values() if text.endswith(("~", "~1")) or "~12" in text]
 
 
 def test_the_trie_has_the_law_of_the_servers_own_samples(client: openai.OpenAI, model: str) -> None:

@@ -11,8 +11,8 @@ from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.methods import BestFirst, EagerInit, TrieParallel
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
-from eager_sgl.server.plan import Limits, Plan, plan_of
-from eager_sgl.server.schema import REFUSED, Chat, Completion, Generation, body_of
+from eager_sgl.server.plan import AnswerPlan, RequestLimits, plan_of
+from eager_sgl.server.schema import REFUSED, Chat, Completion, TokenRequest, body_of
 
 PROFILE = ServerProfile("a/model", "0.5.23", 4096, 1, "tempered", 1000)
 FACTS = Facts(model="m", profile=PROFILE, chat_defaults={})
@@ -21,12 +21,12 @@ TEXT: dict[str, Any] = {"model": "m", "prompt": "a"}
 LAW = {"temperature": 0.6, "top_p": 0.95}
 
 
-def body(fields: dict[str, Any]) -> Generation:
+def body(fields: dict[str, Any]) -> TokenRequest:
     return body_of(Chat if "messages" in fields else Completion, orjson.dumps(fields))
 
 
-def plan(fields: dict[str, Any], facts: Facts = FACTS) -> Plan:
-    return plan_of(body(fields), facts, Limits())
+def plan(fields: dict[str, Any], facts: Facts = FACTS) -> AnswerPlan:
+    return plan_of(body(fields), facts, RequestLimits())
 
 
 @pytest.mark.parametrize("base", [CHAT, TEXT])
@@ -38,7 +38,7 @@ def test_several_samples_go_through_the_trie(base: dict[str, Any]) -> None:
 
 
 def test_a_single_sample_goes_to_the_servers_route() -> None:
-    assert plan(CHAT | LAW) == Plan("parallel", 1)
+    assert plan(CHAT | LAW) == AnswerPlan("parallel", 1)
 
 
 ONLY_THE_SERVER: dict[str, dict[str, Any]] = {

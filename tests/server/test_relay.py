@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from eager_sgl.server.app import create_app
-from eager_sgl.server.settings import Settings
+from eager_sgl.server.settings import EndpointSettings
 from tests.fakes.replicas import Replica
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 from tests.server.upstream import MODEL, listening, upstream
@@ -29,7 +29,7 @@ def sglang() -> Any:
 def client(sglang: Any) -> Iterator[openai.OpenAI]:
     with (
         listening(sglang) as theirs,
-        listening(create_app(Settings(servers=(theirs,), chat_defaults={}))) as ours,
+        listening(create_app(EndpointSettings(servers=(theirs,), chat_defaults={}))) as ours,
         openai.OpenAI(base_url=f"{ours}/v1", api_key="none", max_retries=0) as client,
     ):
         yield client
@@ -90,7 +90,7 @@ def test_a_replica_that_dies_is_survived(n: int) -> None:
         listening(upstream(Replica("http://stays"))) as stays,
     ):
         dies = dying.enter_context(listening(upstream(Replica("http://dies"))))
-        app = create_app(Settings(servers=(dies, stays), chat_defaults={}))
+        app = create_app(EndpointSettings(servers=(dies, stays), chat_defaults={}))
         with (
             listening(app) as ours,
             openai.OpenAI(base_url=f"{ours}/v1", api_key="none", max_retries=0) as client,

@@ -19,7 +19,7 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import RequestRejectedError
 from eager_sgl.server.app import create_app
 from eager_sgl.server.guard import while_connected
-from eager_sgl.server.settings import Settings
+from eager_sgl.server.settings import EndpointSettings
 from tests.fakes.scripted import ScriptedServer
 
 __all__ = ["endpoint", "listening", "upstream"]
@@ -52,7 +52,7 @@ def endpoint(server: ScriptedServer, **settings: Any) -> Iterator[str]:
     given: Any = {"chat_defaults": {}} | settings
     with (
         listening(upstream(server)) as url,
-        listening(create_app(Settings(servers=(url,), **given))) as ours,
+        listening(create_app(EndpointSettings(servers=(url,), **given))) as ours,
     ):
         yield ours
 
