@@ -122,7 +122,7 @@ def test_streams_are_live(url: str, model: str, n: int) -> None:
 
 
 def test_a_stop_string_is_never_half_sent(client: openai.OpenAI, model: str) -> None:
-    """Chains hold the text several times, in tokens of one character."""
+    """The chains of this problem compare with ~12 at every step."""
     texts: dict[int, str] = {}
     stream: Any = client.chat.completions.create(
         model=model, messages=MESSAGES, n=4, stop=["~12"], stream=True
