@@ -1,4 +1,5 @@
 # make run          set everything up, evaluate four methods on a task (ARGS="--help")
+# make serve        set everything up, serve the bundled reasoner to OpenAI's clients (ARGS="--help")
 # make test         set everything up, run the tests in two processes (in one: ARGS="tests/search -x")
 # make check        formatting, lint, layers, types
 # make format       put the formatting right
@@ -15,9 +16,13 @@ BIN := .venv/bin
 # A server's three processes import SGLang, which takes twice as long where no bytecode is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check format fuzz null bench seconds faults router train
+.PHONY: run serve test check format fuzz null bench seconds faults router train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
+
+serve: .venv/installed
+	$(BIN)/python -m eager_sgl.server \
+		$(if $(filter --server% --model%,$(ARGS)),,--model evals/reasoner/model) $(ARGS)
 
 # A type of SWIG's would be warned of after pytest's summary.
 test: export PYTHONWARNINGS := ignore:builtin type

@@ -33,6 +33,7 @@ SCRIPT = re.compile(r"(evals/[\w/]+\.py|-m [\w.]+)")
 # What make passes on to with ARGS.
 MAKE = {
     "run": "evals/run.py",
+    "serve": "eager_sgl/server/settings.py",
     "fuzz": "tests/evals/grading/fuzz.py",
     "null": "evals/comparison/null_simulation.py",
     "faults": "tests/faults/table.py",
@@ -60,8 +61,10 @@ FOREIGN = {
     "--incremental-streaming-output",
     "--load-balance-method",
     "--model-path",
+    "--model-type",
     "--policy",
     "--port",
+    "--reasoning-parser",
     "--tp-size",
     "--worker-urls",
     "--local-dir",
@@ -91,6 +94,8 @@ def test_options_are_those_of_their_command(path: str) -> None:
     for line in page(path).commands:
         script = script_of(line)
         known = everywhere if script is None else options_of(script)
+        if "--model" in line:  # further options are those of the SGLang server
+            known |= FOREIGN
         for option in OPTION.findall(line):
             assert option in known, f"{path}: {option} is no option of {script or 'anything'}"
 
@@ -103,6 +108,8 @@ def script_of(line: str) -> str | None:
     if match is None or match[0].startswith("-m sglang"):
         return None
     name = match[0].removeprefix("-m ")
+    if name == "eager_sgl.server":
+        return MAKE["serve"]
     return name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
 
 

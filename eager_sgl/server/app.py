@@ -1,0 +1,237 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from eager_sgl.engine.protocol import Json
+from eager_sgl.generate.client import AsyncClient
+from eager_sgl.server.access import Access, Observed
+from eager_sgl.server.answers import DONE, event
+from eager_sgl.server.errors import ApiError, api_error_of
+from eager_sgl.server.facts import Facts, facts_of
+from eager_sgl.server.guard import Admission, Keys, body_within, while_connected
+from eager_sgl.server.metrics import Metrics
+from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
+from eager_sgl.server.relay import Relay
+from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
+from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.trees import TreeAnswers
+
+__all__ = ["create_app"]
+
+_LOG = logging.getLogger("eager_sgl.server")
+
+
+class Service:
+    """What the routes share; connected while the application runs.
+
+    Args:
+        settings: of the server.
+    """
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        self.settings = settings
+        self.client = AsyncClient(settings.servers, api_key=settings.server_key)
+        self.keys = Keys(settings.keys)
+        self.admission = Admission(settings.max_requests)
+        self.metrics = Metrics()
+        self.facts: Facts
+        self.trees: TreeAnswers
+        self.relay: Relay
+
+    @contextlib.asynccontextmanager
+    async def connected(self, app: FastAPI) -> AsyncIterator[None]:
+        """Connect to the SGLang servers."""
+        async with self.client:
+            self.facts = await facts_of(self.client, self.settings.chat_defaults)
+            self.trees = TreeAnswers(self.client, self.facts)
+            self.relay = Relay(self.client, self.facts)
+            try:
+                yield
+            finally:
+                await self.relay.aclose()
+
+    async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
+        """The response to a request for tokens.
+
+        Raises:
+            ApiError: the request is refused.
+        """
+        self.keys.require(request.headers.get("authorization"))
+        body = body_of(kind, await body_within(request, self.settings.max_body_bytes))
+        try:
+            plan = plan_of(body, self.facts, self.settings.limits)
+        except ValueError as error:
+            raise api_error_of(error) from error
+        return _Generating(self, body, plan)
+
+    def models(self) -> list[Json]:
+        """The served model, by its name and with every method."""
+        name, length = self.facts.model, self.facts.profile.context_length
+        names = [name, *(f"{name}:{method}" for method in METHOD_NAMES)]
+        return [
+            {"id": n, "object": "model", "created": 0, "owned_by": "sglang"}
+            | {"root": name, "max_model_len": length}
+            for n in names
+        ]
+
+    async def is_ready(self) -> bool:
+        """Whether a server answers."""
+        return await self.client.is_answering()
+
+    async def metrics_text(self) -> bytes:
+        """All metrics."""
+        replicas = await self.client.replicas()
+        self.metrics.replicas_up.set(len(self.client.transports) - len(replicas.down))
+        self.metrics.in_flight.set(self.admission.num_running)
+        return self.metrics.text()
+
+
+class _Generating(Response):
+    """Generates, and sends the answer; the request ends with its client's connection.
+
+    Raises:
+        ApiError: nothing has been sent yet, and there is no answer.
+    """
+
+    def __init__(self, service: Service, body: TokenRequest, plan: AnswerPlan) -> None:
+        super().__init__()
+        self._service, self._body, self._plan = service, body, plan
+        self._has_started = False
+        self._access: Access | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._access = scope["eager_sgl.access"]
+        self._access.method = self._plan.name
+        with self._service.admission.admit():
+            await while_connected(receive, self._answer(send))
+
+    async def _answer(self, send: Send) -> None:
+        limit = min(self._service.settings.deadline_s, self._body.timeout or float("inf"))
+        try:
+            async with asyncio.timeout(limit):
+                await (self._stream(send) if self._body.stream else self._whole(send))
+        except Exception as error:
+            refusal = api_error_of(error)
+            if refusal.status >= 500:
+                _LOG.warning("%s: %s", type(error).__name__, error, exc_info=refusal.status == 500)
+            if not self._has_started:
+                raise refusal from error
+            assert self._access is not None
+            self._access.error = refusal.status
+            await _send_part(send, event(refusal.body) + DONE, more=False)
+
+    async def _whole(self, send: Send) -> None:
+        source = self._service.relay if self._plan.method is None else self._service.trees
+        answer = await source.whole(self._body, self._plan)
+        self._count(answer)
+        response = JSONResponse(answer)
+        await _start(send, response.raw_headers)
+        self._has_started = True
+        await _send_part(send, bytes(response.body), more=False)
+
+    async def _stream(self, send: Send) -> None:
+        source = self._service.relay if self._plan.method is None else self._service.trees
+        async with contextlib.aclosing(source.events(self._body, self._plan)) as events:
+            await anext(events)
+            kinds = (b"content-type", b"text/event-stream; charset=utf-8")
+            await _start(send, [kinds, (b"cache-control", b"no-cache")])
+            self._has_started = True
+            async for data, bill in events:
+                if data:
+                    await _send_part(send, data)
+                if bill:
+                    self._count(bill)
+        await _send_part(send, DONE, more=False)
+
+    def _count(self, bill: Json) -> None:
+        assert self._access is not None
+        self._access.bill = bill
+        self._service.metrics.count(bill)
+
+
+async def _start(send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _send_part(send: Send, data: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def create_app(settings: EndpointSettings) -> FastAPI:
+    """The ASGI application."""
+    service = Service(settings)
+    app = FastAPI(title="eager_sgl", lifespan=service.connected)
+    app.add_middleware(Observed, metrics=service.metrics)
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    _add_generation(app, service)
+    _add_facts(app, service)
+    return app
+
+
+def _add_generation(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/chat/completions", openapi_extra=_schema_of(Chat))
+    async def chat_completions(request: Request) -> Response:
+        return await service.response(request, Chat)
+
+    @app.post("/v1/completions", openapi_extra=_schema_of(Completion))
+    async def completions(request: Request) -> Response:
+        return await service.response(request, Completion)
+
+
+def _add_facts(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models")
+    async def models(request: Request) -> Json:
+        service.keys.require(request.headers.get("authorization"))
+        return {"object": "list", "data": service.models()}
+
+    @app.get("/v1/models/{model:path}")
+    async def model(request: Request, model: str) -> Json:
+        service.keys.require(request.headers.get("authorization"))
+        for known in service.models():
+            if known["id"] == model:
+                return known
+        raise ApiError(404, f"there is no model {model!r}", "model", "model_not_found")
+
+    @app.get("/health")
+    async def health() -> Json:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> Json:
+        if await service.is_ready():
+            return {"status": "ready"}
+        raise ApiError(503, "no SGLang server answers", code="unavailable")
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        text = await service.metrics_text()
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _schema_of(kind: type[TokenRequest]) -> Json:
+    """The body, for OpenAPI; it is parsed here, so that errors have OpenAI's form."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+async def _on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = f"{request.method} {request.url.path}: {error.detail}"
+    return JSONResponse(ApiError(error.status_code, text).body, error.status_code, error.headers)

@@ -1,0 +1,74 @@
+"""What the SGLang servers serve: the model's name, its sampling defaults, its reasoning parser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.engine.protocol import Json
+from eager_sgl.generate.client import AsyncClient
+
+__all__ = ["THINK_PARSERS", "Facts", "facts_of"]
+
+THINK_PARSERS = frozenset(
+    {"deepseek-r1", "glm45", "interns1", "nemotron_3", "qwen3", "qwen3-thinking", "step3"}
+)
+"""SGLang's reasoning parsers of models that close their reasoning with `</think>`."""
+_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the SGLang servers serve.
+
+    Attributes:
+        model: its name.
+        profile: of the servers.
+        chat_defaults: the sampling parameters of chats that do not give them, where they differ
+            from OpenAI's; None if they are not known.
+        reasoning_parser: by which the server splits `reasoning_content` off; None if it does not.
+    """
+
+    model: str
+    profile: ServerProfile
+    chat_defaults: Mapping[str, float] | None = None
+    reasoning_parser: str | None = None
+
+
+async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | None = None) -> Facts:
+    """The facts of the connected servers.
+
+    Args:
+        client: to them.
+        chat_defaults: where the operator gives them; else those of the model's folder, if this
+            machine can read it.
+
+    Raises:
+        ServerError: no server answers.
+    """
+    replicas = await client.replicas()
+    model: Json = await replicas.call(lambda c: c.transport.get("/model_info"))
+    server: Json = await replicas.call(lambda c: c.transport.get("/server_info"))
+    if chat_defaults is None:
+        chat_defaults = _defaults_of(server, Path(replicas.profile.model_path))
+    return Facts(
+        model=model.get("served_model_name") or replicas.profile.model_path,
+        profile=replicas.profile,
+        chat_defaults=chat_defaults,
+        reasoning_parser=model.get("reasoning_parser"),
+    )
+
+
+def _defaults_of(server: Mapping[str, Any], folder: Path) -> dict[str, float] | None:
+    """The sampling defaults of chats, as SGLang reads them; None if they are not known."""
+    if server.get("sampling_defaults") == "openai":
+        return {}
+    if not folder.is_dir():
+        return None
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text()) if path.exists() else {}
+    return {name: config[name] for name in _DEFAULTS if config.get(name) is not None}

@@ -1,0 +1,115 @@
+"""What every request passes: keys, limits of size and number, disconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from eager_sgl.server.errors import ApiError
+
+__all__ = ["Admission", "Keys", "body_within", "while_connected"]
+
+_T = TypeVar("_T")
+
+Receive = Callable[[], Awaitable[Any]]
+
+
+class Keys:
+    """The bearer keys; without any, every request may pass.
+
+    Args:
+        keys: in plain text; kept as digests.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._digests = [_digest(key) for key in keys]
+
+    def require(self, authorization: str | None) -> None:
+        """Check a header in a time that does not depend on how much of a key is right.
+
+        Raises:
+            ApiError: the key is missing or wrong.
+        """
+        if not self._digests:
+            return
+        scheme, _, key = (authorization or "").partition(" ")
+        given = _digest(key.strip())
+        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
+            message = "the API key is missing or wrong; send Authorization: Bearer KEY"
+            raise ApiError(401, message, code="invalid_api_key")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+class Admission:
+    """Bounds the number of requests that run at the same time.
+
+    Args:
+        max_requests: the bound.
+
+    Attributes:
+        num_running: requests that were admitted and have not ended.
+    """
+
+    def __init__(self, max_requests: int) -> None:
+        self._max_requests, self.num_running = max_requests, 0
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Run one request.
+
+        Raises:
+            ApiError: too many run already.
+        """
+        if self.num_running >= self._max_requests:
+            message = f"{self.num_running} requests run already; try again later"
+            raise ApiError(429, message, code="too_many_requests")
+        self.num_running += 1
+        try:
+            yield
+        finally:
+            self.num_running -= 1
+
+
+async def body_within(request: Request, max_bytes: int) -> bytes:
+    """The body of a request, read no further than allowed.
+
+    Raises:
+        ApiError: it is longer.
+    """
+    error = ApiError(413, f"the body is longer than {max_bytes} bytes", code="too_large")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise error
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > max_bytes:
+            raise error
+    return bytes(data)
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """The value of a coroutine, which is cancelled when the client leaves; None then."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for other in (task, gone):
+            other.cancel()
+        await asyncio.wait({task, gone})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

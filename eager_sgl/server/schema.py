@@ -1,0 +1,237 @@
+"""Bodies of requests: every field is honoured, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from eager_sgl.engine.checks import require_params, require_tokens
+from eager_sgl.engine.protocol import Json
+from eager_sgl.server.errors import ApiError
+
+__all__ = ["Chat", "Completion", "EagerOptions", "MethodName", "TokenRequest", "body_of"]
+
+MethodName = Literal["vote", "trie_parallel", "eager_init", "best_first", "parallel"]
+
+REFUSED = {
+    "audio": "answers are text",
+    "best_of": "use n, and choose among the choices",
+    "custom_logit_processor": "it is code that the SGLang server would load",
+    "custom_params": "they belong to a custom logit processor",
+    "function_call": "use tool_choice",
+    "functions": "use tools",
+    "input_ids": "send token ids as the prompt of /v1/completions",
+    "lora_path": "one model is served",
+    "metadata": "nothing is stored",
+    "modalities": "answers are text",
+    "prediction": "SGLang has no predicted outputs",
+    "store": "nothing is stored",
+    "suffix": "SGLang does not insert text",
+    "service_tier": "all requests have the same priority",
+}
+"""Known fields that are not offered, and what to do instead."""
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class EagerOptions(_Checked):
+    """The field `eager`.
+
+    Attributes:
+        method: how the sequences are generated.
+        max_sequences: M; `n` if it is above 1, else the server's default.
+        threshold: θ of eager_init in nats.
+        token_budget: generated tokens at which the tree ends, with what it has by then.
+        deadline_s: seconds with the same effect.
+        return_: which sequences are choices; vote has the best one.
+        answer: how vote finds the answer of a sequence.
+        events: whether a stream has events for branches and ends.
+    """
+
+    method: MethodName | None = None
+    max_sequences: int | None = Field(None, ge=1)
+    threshold: float | None = Field(None, gt=0)
+    token_budget: int | None = Field(None, ge=1)
+    deadline_s: float | None = Field(None, gt=0, le=86400)
+    return_: Literal["all"] | None = Field(None, alias="return")
+    answer: Literal["boxed"] | None = None
+    events: bool = False
+
+
+class StreamOptions(_Checked):
+    """The field `stream_options`."""
+
+    include_usage: bool = False
+
+
+class TokenRequest(_Checked):
+    """The fields that both routes have; those without a type are checked by the SGLang server."""
+
+    model: str
+    n: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    stop_token_ids: list[int] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    timeout: float | None = Field(None, gt=0, le=86400)
+    eager: EagerOptions | None = None
+
+    top_k: int | None = None
+    min_p: float | None = None
+    stop: str | list[str] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    logit_bias: dict[str, float] | None = None
+    min_tokens: int | None = None
+    response_format: Json | None = None
+    regex: str | None = None
+    ebnf: str | None = None
+    stop_regex: str | list[str] | None = None
+    no_stop_trim: bool | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+
+    @property
+    def given(self) -> set[str]:
+        """The names of the fields with a value."""
+        return {name for name in self.model_fields_set if getattr(self, name) is not None}
+
+    @property
+    def options(self) -> EagerOptions:
+        """The field `eager`, or its defaults."""
+        return self.eager or EagerOptions.model_validate({})
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        """The alternatives of every token that the answer has; None for no logprobs."""
+        raise NotImplementedError
+
+    @property
+    def length_limit(self) -> int | None:
+        """Tokens of a sequence; None for the rest of the context."""
+        return self.max_tokens
+
+    def require_numbers(self, vocabulary_size: int) -> None:
+        """Check the numbers that SGLang does not, some of which would end its scheduler.
+
+        Raises:
+            ValueError: a number is outside its range.
+        """
+        names = ("temperature", "top_p", "top_k", "min_p", "stop_token_ids")
+        params: Json = {name: getattr(self, name) for name in names}
+        params |= {name: getattr(self, name) for name in ("frequency_penalty", "presence_penalty")}
+        params["max_new_tokens"], params["min_new_tokens"] = self.length_limit, self.min_tokens
+        params["top_logprobs_num"] = self.num_top_logprobs
+        require_params(params, vocabulary_size, 0)
+
+
+class Completion(TokenRequest):
+    """The body of `/v1/completions`."""
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    logprobs: int | None = None
+    echo: bool | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, one or several."""
+        prompt = self.prompt
+        if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
+            return [prompt]
+        return prompt  # type: ignore[return-value]
+
+    def require_numbers(self, vocabulary_size: int) -> None:
+        """Check the prompts too."""
+        super().require_numbers(vocabulary_size)
+        if not self.prompts or not all(self.prompts):
+            raise ApiError(400, "the prompt is empty; it needs at least one token", "prompt")
+        for prompt in self.prompts:
+            if not isinstance(prompt, str):
+                require_tokens("the prompt", prompt, vocabulary_size)
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def length_limit(self) -> int:
+        return 16 if self.max_tokens is None else self.max_tokens
+
+
+class Chat(TokenRequest):
+    """The body of `/v1/chat/completions`; the SGLang server checks and renders the messages."""
+
+    messages: list[Json] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    chat_template_kwargs: Json | None = None
+    reasoning_effort: str | float | None = None
+    continue_final_message: bool | None = None
+    tools: list[Json] | None = None
+    tool_choice: str | Json | None = None
+    parallel_tool_calls: bool | None = None
+    separate_reasoning: bool | None = None
+    stream_reasoning: bool | None = None
+
+    @property
+    def num_top_logprobs(self) -> int | None:
+        return self.top_logprobs
+
+    @property
+    def length_limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+Body = TypeVar("Body", bound=TokenRequest)
+
+
+def body_of(kind: type[Body], data: bytes) -> Body:
+    """The body of a request.
+
+    Raises:
+        ApiError: it is no JSON, a field is unknown, refused or missing, or has another type.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the body is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ApiError(400, "the body is no JSON object")
+    for name, advice in REFUSED.items():
+        if value.get(name) is not None:
+            raise ApiError(400, f"{name} is not offered; {advice}", name)
+    try:
+        return kind.model_validate({k: v for k, v in value.items() if k not in REFUSED})
+    except ValidationError as error:
+        raise _refusal(kind, error) from None
+
+
+def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
+    """The error of the first field that is wrong."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    path, message = first["loc"], first["msg"]
+    name = ".".join(map(str, path))
+    if first["type"] == "extra_forbidden":
+        owner = EagerOptions if path[0] == "eager" else kind
+        fields = {field.alias or key: field for key, field in owner.model_fields.items()}
+        return ApiError(
+            400, f"unknown field {name!r}; known are {', '.join(sorted(fields))}", name, "unknown"
+        )
+    if name == "eager.return":
+        message += "; for the best sequence use the method vote"
+    return ApiError(400, f"{name}: {message[0].lower()}{message[1:]}", name)

@@ -1,0 +1,169 @@
+"""Our OpenAI-compatible server before the embedded runtime, with OpenAI's client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from eager_sgl.server.app import create_app
+from eager_sgl.server.settings import EndpointSettings
+from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
+from tests.conftest import API_KEY
+from tests.server.upstream import listening
+
+pytestmark = pytest.mark.integration
+
+EASY = Problem((7, 5), 12, level=1)
+MESSAGES: Any = [{"role": "user", "content": instruction(EASY)}]
+OPEN: Any = [{"role": "user", "content": instruction(Problem((3, 4, 6, 9), 21, level=3))}]
+
+
+@pytest.fixture(scope="module")
+def url(server_url: str) -> Iterator[str]:
+    with listening(create_app(EndpointSettings(servers=(server_url,), server_key=API_KEY))) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def model(client: openai.OpenAI) -> str:
+    return client.models.list().data[0].id
+
+
+def is_right(text: str | None) -> bool:
+    answer = parse_answer(text or "")
+    return answer is not None and is_correct(EASY, answer)
+
+
+@pytest.mark.parametrize("method", ["trie_parallel", "best_first", "eager_init", "parallel"])
+def test_every_method_answers(client: openai.OpenAI, model: str, method: str) -> None:
+    eager: dict[str, Any] = {"method": method, "max_sequences": 4}
+    if method == "eager_init":
+        eager["threshold"] = 1.0
+    answer: Any = client.chat.completions.create(
+        model=model, messages=MESSAGES, extra_body={"eager": eager}
+    )
+    assert answer.eager["method"] == method
+    assert any(is_right(choice.message.content) for choice in answer.choices)
+    assert answer.usage.completion_tokens == answer.eager["tokens"]["generated"]
+
+
+def test_several_samples_go_through_the_trie_by_the_models_own_defaults(
+    client: openai.OpenAI, model: str
+) -> None:
+    answer: Any = client.chat.completions.create(model=model, messages=OPEN, n=16)
+    assert answer.eager["method"] == "trie_parallel"
+    assert len(answer.choices) == 16
+    assert answer.usage.completion_tokens < answer.eager["tokens"]["naive"]
+
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "logprobs": {"logprobs": True, "top_logprobs": 2},
+    "stop": {"stop": ["="]},
+    "truncated": {"extra_body": {"top_k": 5, "min_p": 0.01}},
+    "penalties": {"presence_penalty": 0.01},
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_other_fields_are_honoured_by_the_servers_route(
+    client: openai.OpenAI, model: str, name: str
+) -> None:
+    answer: Any = client.chat.completions.create(
+        model=model, messages=MESSAGES, n=2, **FIELDS[name]
+    )
+    assert answer.eager["method"] == "parallel"
+    assert len(answer.choices) == 2
+    if name == "stop":
+        assert all("=" not in choice.message.content for choice in answer.choices)
+    if name == "logprobs":
+        assert all(choice.logprobs.content for choice in answer.choices)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_streams_are_live(url: str, model: str, n: int) -> None:
+    """The parts of a tree have 64 tokens, so its sequences are longer ones."""
+    messages = MESSAGES if n == 1 else OPEN
+
+    async def follow() -> tuple[dict[int, str], int, Any]:
+        texts: dict[int, str] = {}
+        num_pieces, last = 0, None
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
+            stream: Any = await client.chat.completions.create(
+                model=model,
+                messages=messages,
+                n=n,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            async for last in stream:
+                for choice in last.choices:
+                    texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
+                    num_pieces += bool(choice.delta.content)
+        return texts, num_pieces, last
+
+    texts, num_pieces, last = asyncio.run(follow())
+    assert sorted(texts) == list(range(n))
+    assert all(texts.values())
+    assert num_pieces > n
+    assert last.usage.completion_tokens > 0
+
+
+def test_a_stop_string_is_never_half_sent(client: openai.OpenAI, model: str) -> None:
+    """The chains of this problem compare with ~12 at every step."""
+    texts: dict[int, str] = {}
+    stream: Any = client.chat.completions.create(
+        model=model, messages=MESSAGES, n=4, stop=["~12"], stream=True
+    )
+    for choice in (choice for piece in stream for choice in piece.choices):
+        texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
+    assert len(texts) == 4
+    assert all(texts.values())
+    assert not [text for text in texts.values() if text.endswith(("~", "~1")) or "~12" in text]
+
+
+def test_the_trie_has_the_law_of_the_servers_own_samples(client: openai.OpenAI, model: str) -> None:
+    """Of the first 24 tokens of 192 samples each; two such samples of one law differ by < 0.3."""
+    laws = []
+    fields: Any = {"model": model, "messages": OPEN, "n": 64, "max_tokens": 24, "temperature": 0.6}
+    for suffix in ("parallel", "trie_parallel"):
+        named = fields | {"model": f"{model}:{suffix}", "top_p": 0.95}
+        answers = [client.chat.completions.create(**named) for _ in range(3)]
+        laws.append(Counter(c.message.content[:12] for a in answers for c in a.choices))
+    first, second = laws
+    assert sum(first.values()) == sum(second.values()) == 192
+    texts = first.keys() | second.keys()
+    assert sum(abs(first[text] - second[text]) for text in texts) / 384 < 0.3
+
+
+@pytest.mark.parametrize("suffix", ["trie_parallel", "parallel"])
+def test_a_client_that_leaves_ends_its_requests_on_the_server(
+    url: str, server_url: str, model: str, suffix: str
+) -> None:
+    body = {"model": f"{model}:{suffix}", "prompt": [1, 2, 8, 9], "n": 4, "max_tokens": 1500}
+    if suffix == "parallel":
+        body["ignore_eos"] = True
+    with httpx.stream("POST", f"{url}/v1/completions", json=body | {"stream": True}) as response:
+        next(response.iter_lines())
+    deadline = time.monotonic() + 15
+    while (left := _num_running(server_url)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == 0
+
+
+def _num_running(server_url: str) -> int:
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    states = httpx.get(f"{server_url}/v1/loads", headers=headers).json()["loads"]
+    return sum(int(state["num_running_reqs"]) for state in states)

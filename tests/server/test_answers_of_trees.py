@@ -1,0 +1,118 @@
+"""Whole and streamed answers through trees, by OpenAI's client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from eager_sgl.server.plan import METHOD_NAMES
+from tests.fakes.decoding import DecodingServer
+from tests.fakes.scripted import ScriptedServer, mixed_distribution
+from tests.server.upstream import MODEL, endpoint
+
+CHAT: Any = [{"role": "user", "content": "a question"}]
+TREES = [name for name in METHOD_NAMES if name not in ("parallel", "vote")]
+OPTIONS: dict[str, Any] = {"eager_init": {"threshold": 1.0}}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with endpoint(ScriptedServer(mixed_distribution(42))) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def asked(name: str, **fields: Any) -> dict[str, Any]:
+    eager = {"method": name, "max_sequences": 6} | OPTIONS.get(name, {})
+    return {"model": MODEL, "max_tokens": 30, "extra_body": {"eager": eager}} | fields
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_method_gives_choices_and_its_whole_cost(client: openai.OpenAI, name: str) -> None:
+    answer: Any = client.chat.completions.create(messages=CHAT, **asked(name))
+    assert 1 <= len(answer.choices) == answer.eager["sequences"] <= 6
+    assert [choice.index for choice in answer.choices] == list(range(len(answer.choices)))
+    tokens = answer.eager["tokens"]
+    assert answer.usage.completion_tokens == tokens["generated"]
+    assert answer.usage.prompt_tokens == 1
+    assert tokens["unique"] <= tokens["naive"]
+    assert answer.eager["method"] == name
+
+
+def test_several_samples_go_through_the_trie_and_cost_less(client: openai.OpenAI) -> None:
+    fields: Any = {"model": MODEL, "prompt": [9], "max_tokens": 30}
+    answer: Any = client.completions.create(n=16, top_p=0.95, **fields)
+    assert answer.eager["method"] == "trie_parallel"
+    assert len(answer.choices) == 16
+    assert answer.usage.completion_tokens < answer.eager["tokens"]["naive"]
+    assert answer.eager["inexact_steps"] == 0
+
+
+def test_the_model_may_name_the_method(client: openai.OpenAI) -> None:
+    named = f"{MODEL}:best_first"
+    answer: Any = client.completions.create(model=named, prompt="a", n=3, max_tokens=30)
+    assert answer.eager["method"] == "best_first"
+    assert answer.model == named
+
+
+@pytest.mark.parametrize("interval_of", [1, 7])
+@pytest.mark.parametrize("name", TREES)
+def test_a_stream_gives_every_choice_whole(url: str, name: str, interval_of: int) -> None:
+    """Each choice ends once, the text of its pieces is that of its tokens, and usage is last."""
+
+    async def follow() -> tuple[dict[int, str], dict[int, str], Any]:
+        texts: dict[int, str] = {}
+        ends: dict[int, str] = {}
+        last: Any = None
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
+            stream: Any = await client.chat.completions.create(
+                messages=CHAT,
+                stream=True,
+                stream_options={"include_usage": True},
+                **asked(name, seed=interval_of),
+            )
+            async for last in stream:
+                for choice in last.choices:
+                    assert choice.index not in ends
+                    texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
+                    if choice.finish_reason is not None:
+                        ends[choice.index] = choice.finish_reason
+        return texts, ends, last
+
+    texts, ends, last = asyncio.run(follow())
+    assert sorted(texts) == sorted(ends) == list(range(last.eager["sequences"]))
+    assert sum(len(text.split()) for text in texts.values()) <= last.eager["tokens"]["naive"]
+    assert last.usage.completion_tokens == last.eager["tokens"]["generated"]
+
+
+def test_branches_and_ends_are_events_of_their_own(client: openai.OpenAI) -> None:
+    fields = asked("trie_parallel")
+    fields["extra_body"]["eager"]["events"] = True
+    kinds: list[str] = []
+    stream: Any = client.completions.create(prompt=[9], stream=True, **fields)
+    for piece in stream:
+        kinds.append(piece.object)
+    assert kinds.count("eager.finish") == 6
+    assert "eager.branch" in kinds
+
+
+def test_a_token_budget_ends_the_tree_with_what_it_has() -> None:
+    with (
+        endpoint(DecodingServer()) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client,
+    ):
+        fields = asked("trie_parallel", max_tokens=1000)
+        fields["extra_body"]["eager"]["token_budget"] = 100
+        answer: Any = client.completions.create(prompt=[9], **fields)
+    assert answer.eager["stopped"] == "max_tokens"
+    assert {choice.finish_reason for choice in answer.choices} == {"length"}
+    assert 100 <= answer.usage.completion_tokens < 300

@@ -1,0 +1,161 @@
+"""Which requests a tree answers, and which fields are refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from eager_sgl.engine.probe import ServerProfile
+from eager_sgl.methods import BestFirst, EagerInit, TrieParallel
+from eager_sgl.server.errors import ApiError
+from eager_sgl.server.facts import Facts
+from eager_sgl.server.plan import AnswerPlan, RequestLimits, plan_of
+from eager_sgl.server.schema import REFUSED, Chat, Completion, TokenRequest, body_of
+
+PROFILE = ServerProfile("a/model", "0.5.23", 4096, 1, "tempered", 1000)
+FACTS = Facts(model="m", profile=PROFILE, chat_defaults={})
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+TEXT: dict[str, Any] = {"model": "m", "prompt": "a"}
+LAW = {"temperature": 0.6, "top_p": 0.95}
+
+
+def body(fields: dict[str, Any]) -> TokenRequest:
+    return body_of(Chat if "messages" in fields else Completion, orjson.dumps(fields))
+
+
+def plan(fields: dict[str, Any], facts: Facts = FACTS) -> AnswerPlan:
+    return plan_of(body(fields), facts, RequestLimits())
+
+
+@pytest.mark.parametrize("base", [CHAT, TEXT])
+def test_several_samples_go_through_the_trie(base: dict[str, Any]) -> None:
+    method = plan(base | LAW | {"n": 4}).method
+    assert isinstance(method, TrieParallel)
+    assert method.max_sequences == 4
+    assert (method.sampling.temperature, method.sampling.top_p) == (0.6, 0.95)
+
+
+def test_a_single_sample_goes_to_the_servers_route() -> None:
+    assert plan(CHAT | LAW) == AnswerPlan("parallel", 1)
+
+
+ONLY_THE_SERVER: dict[str, dict[str, Any]] = {
+    "top_k": {"top_k": 5},
+    "min_p": {"min_p": 0.1},
+    "stop": {"stop": ["."]},
+    "stop_token_ids": {"stop_token_ids": [7]},
+    "presence_penalty": {"presence_penalty": 0.1},
+    "logit_bias": {"logit_bias": {"7": 1.0}},
+    "logprobs": {"logprobs": True},
+    "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    "response_format": {"response_format": {"type": "json_object"}},
+    "beyond the 20": {"top_p": 1.0},
+}
+
+
+@pytest.mark.parametrize("words", ONLY_THE_SERVER)
+def test_what_a_trie_cannot_do_exactly_goes_to_the_servers_route(words: str) -> None:
+    found = plan(CHAT | LAW | {"n": 4} | ONLY_THE_SERVER[words])
+    assert found.method is None
+    assert found.num_sequences == 4
+    assert words in (found.reason or "")
+
+
+NEUTRAL: dict[str, Any] = {
+    "top_k": -1,
+    "min_p": 0,
+    "stop": None,
+    "frequency_penalty": 0.0,
+    "response_format": {"type": "text"},
+    "logprobs": False,
+    "user": "u",
+}
+
+
+def test_values_that_change_nothing_do_not_keep_a_request_from_the_trie() -> None:
+    assert plan(CHAT | LAW | {"n": 4} | NEUTRAL).name == "trie_parallel"
+
+
+@pytest.mark.parametrize(
+    ("defaults", "name"),
+    [
+        (None, "parallel"),
+        ({"temperature": 0.6, "top_p": 0.95}, "trie_parallel"),
+        ({"temperature": 0.6, "top_p": 0.95, "top_k": 20}, "parallel"),
+        ({}, "parallel"),
+    ],
+)
+def test_a_chat_has_the_defaults_of_the_server(defaults: Any, name: str) -> None:
+    facts = Facts(model="m", profile=PROFILE, chat_defaults=defaults)
+    assert plan(CHAT | {"n": 4}, facts).name == name
+
+
+def test_completions_have_the_defaults_of_openai() -> None:
+    facts = Facts(model="m", profile=PROFILE, chat_defaults={"temperature": 0.6, "top_p": 0.95})
+    assert plan(TEXT | {"n": 4}, facts).name == "parallel"
+
+
+@pytest.mark.parametrize(
+    ("eager", "kind"),
+    [
+        ({"method": "best_first"}, BestFirst),
+        ({"method": "vote"}, TrieParallel),
+        ({"method": "trie_parallel"}, TrieParallel),
+        ({"method": "eager_init", "threshold": 2.0}, EagerInit),
+    ],
+)
+def test_a_method_is_named(eager: dict[str, Any], kind: Any) -> None:
+    method: Any = plan(CHAT | {"eager": eager | {"max_sequences": 3}}).method
+    assert isinstance(method, kind)
+    assert method.max_sequences == 3
+    assert method.sampling.max_new_tokens == 4096
+
+
+WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
+    "unknown": (CHAT | {"temprature": 1}, 400, "temprature"),
+    "known fields": (CHAT | {"temprature": 1}, 400, "temperature, timeout"),
+    "unknown option": (CHAT | {"eager": {"theta": 2}}, 400, "eager.theta"),
+    "known options": (CHAT | {"eager": {"theta": 2}}, 400, "threshold, token_budget"),
+    "best": (CHAT | {"eager": {"method": "best_first", "return": "best"}}, 400, "method vote"),
+    "choices of a vote": (CHAT | {"model": "m:vote", "n": 3}, 400, "one choice"),
+    "a vote's stream": (CHAT | {"model": "m:vote", "stream": True}, 400, "not streamed"),
+    "a vote's answer": (CHAT | {"eager": {"method": "vote", "answer": "json"}}, 400, "boxed"),
+    "no vote": (CHAT | {"eager": {"method": "best_first", "answer": "boxed"}}, 400, "vote alone"),
+    "a vote's θ": (CHAT | {"eager": {"method": "vote", "threshold": 2}}, 400, "eager.threshold"),
+    "no model": (CHAT | {"model": "other"}, 404, "'m'"),
+    "no method": (CHAT | {"model": "m:swor"}, 404, "trie_parallel"),
+    "no threshold": (CHAT | {"eager": {"method": "eager_init"}}, 400, "eager.threshold"),
+    "two methods": (CHAT | {"model": "m:best_first", "eager": {"method": "parallel"}}, 400, "one"),
+    "two numbers": (CHAT | {"n": 2, "eager": {"max_sequences": 3}}, 400, "max_sequences is 3"),
+    "too many": (CHAT | {"n": 129}, 400, "at most 128"),
+    "not a tree's": (CHAT | {"model": "m:best_first", "stop": "."}, 400, "stop"),
+    "a budget": (CHAT | {"eager": {"token_budget": 9}}, 400, "eager.token_budget needs a method"),
+    "temperature": (CHAT | {"temperature": -1}, 400, "temperature is -1"),
+    "a word": (CHAT | {"temperature": "hot"}, 400, "temperature"),
+    "no messages": ({"model": "m", "messages": []}, 400, "messages"),
+    "no tokens": (CHAT | {"max_tokens": 0}, 400, "max_tokens"),
+    "a wrong token": (CHAT | {"stop_token_ids": [5000]}, 400, "5000"),
+    "too many prompts": (TEXT | {"prompt": ["a"] * 65, "n": 2}, 400, "for 65 prompts"),
+    "no prompt": (TEXT | {"prompt": []}, 400, "empty"),
+    "an empty prompt": (TEXT | {"prompt": ["a", ""]}, 400, "empty"),
+    "a token outside": (TEXT | {"prompt": [[1], [1000]]}, 400, "outside the model's vocabulary"),
+    "logprobs": (TEXT | {"logprobs": 2000}, 400, "top_logprobs_num"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_refused_by_name(name: str) -> None:
+    fields, status, words = WRONG[name]
+    with pytest.raises((ApiError, ValueError)) as refused:
+        plan(fields)
+    assert words in str(refused.value)
+    assert getattr(refused.value, "status", 400) == status
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_known_fields_that_are_not_offered_are_refused(name: str) -> None:
+    with pytest.raises(ApiError, match=f"{name} is not offered"):
+        body(CHAT | {name: True})
+    assert body(CHAT | {name: None})

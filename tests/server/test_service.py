@@ -1,0 +1,265 @@
+"""Keys, limits, deadlines, disconnects, draining, the log and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fakes.decoding import DecodingServer
+from tests.fakes.scripted import ScriptedServer, mixed_distribution
+from tests.server.upstream import MODEL, endpoint, listening, upstream
+
+TREE: dict[str, Any] = {"model": f"{MODEL}:trie_parallel", "prompt": [9], "n": 4}
+LONG = TREE | {"max_tokens": 5000}
+SHORT = TREE | {"max_tokens": 8}
+ROUTE = "/v1/completions"
+
+
+@contextmanager
+def service(
+    server: ScriptedServer | None = None, key: str | None = None, **settings: Any
+) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    scripted = server or ScriptedServer(mixed_distribution(42))
+    with (
+        endpoint(scripted, **settings) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=30) as client,
+    ):
+        yield client
+
+
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error in OpenAI's form."""
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer", "Basic right", "right"])
+def test_a_wrong_key_is_refused(header: str | None) -> None:
+    with service(keys=("right", "other")) as client:
+        headers = {} if header is None else {"Authorization": header}
+        answers = [client.get("/v1/models", headers=headers)]
+        answers.append(client.post(ROUTE, json=SHORT, headers=headers))
+        for answer in answers:
+            assert answer.status_code == 401
+            assert error_of(answer)["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize("key", ["right", "other"])
+def test_every_key_is_accepted(key: str) -> None:
+    with service(keys=("right", "other"), key=key) as client:
+        assert client.get("/v1/models").status_code == 200
+        assert client.post(ROUTE, json=SHORT).status_code == 200
+
+
+def test_probes_need_no_key() -> None:
+    with service(keys=("right",)) as client:
+        for path in ("/health", "/ready", "/metrics"):
+            assert client.get(path).status_code == 200
+
+
+def test_models_have_their_methods_as_names() -> None:
+    with service() as client:
+        names = [model["id"] for model in client.get("/v1/models").json()["data"]]
+        assert names[0] == MODEL
+        for name in names:
+            assert client.get(f"/v1/models/{name}").json()["id"] == name
+        assert error_of(client.get("/v1/models/other"))["code"] == "model_not_found"
+
+
+BROKEN: dict[str, tuple[bytes, int]] = {
+    "no JSON": (b"{", 400),
+    "no object": (b"[]", 400),
+    "not UTF-8": (b'"\xff"', 400),
+    "empty": (b"", 400),
+    "too long": (b"{" + b" " * 3000, 413),
+    "deep": (b"[" * 1500, 400),
+    "half a surrogate": (json.dumps(SHORT | {"prompt": "\ud800"}).encode(), 400),
+    "an empty prompt": (json.dumps(SHORT | {"prompt": ""}).encode(), 400),
+    "a token outside": (json.dumps(SHORT | {"prompt": [10**7]}).encode(), 400),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_body_is_refused(name: str) -> None:
+    data, status = BROKEN[name]
+    with service(max_body_bytes=2000) as client:
+        answer = client.post(ROUTE, content=data)
+        assert answer.status_code == status
+        assert error_of(answer)["message"]
+
+
+def test_a_body_in_chunks_is_bounded_too() -> None:
+    with service(max_body_bytes=2000) as client:
+        answer = client.post(ROUTE, content=iter([b" " * 900] * 5))
+        assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/nothing", 404), ("/v1/completions", 405)])
+def test_unknown_routes_have_openais_form(path: str, status: int) -> None:
+    with service() as client:
+        answer = client.get(path)
+        assert answer.status_code == status
+        assert path in error_of(answer)["message"]
+
+
+def test_more_requests_than_allowed_are_refused_until_some_have_ended() -> None:
+    server = DecodingServer()
+    with service(server, max_requests=2) as client:
+        ask = partial(client.post, ROUTE, json=LONG | {"timeout": 1.0})
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        assert until(lambda: "in_flight 2.0" in client.get("/metrics").text)
+        refused = client.post(ROUTE, json=SHORT)
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        for thread in threads:
+            thread.join()
+        assert client.post(ROUTE, json=SHORT).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["timeout", "deadline_s"])
+def test_a_deadline_is_504_and_ends_the_tree(field: str) -> None:
+    server = DecodingServer()
+    settings: Any = {"deadline_s": 0.3} if field == "deadline_s" else {}
+    with service(server, **settings) as client:
+        body = LONG | ({"timeout": 0.3} if field == "timeout" else {})
+        answer = client.post(ROUTE, json=body)
+        assert answer.status_code == 504
+        assert error_of(answer)["code"] == "deadline"
+        assert until(lambda: not server.running)
+
+
+def test_a_deadline_ends_a_stream_with_an_error() -> None:
+    with service(DecodingServer()) as client:
+        body = LONG | {"timeout": 0.5, "stream": True}
+        events = client.post(ROUTE, json=body).text.strip().split("\n\n")
+        assert events[-1] == "data: [DONE]"
+        assert json.loads(events[-2][6:])["error"]["code"] == "deadline"
+        assert len(events) > 2
+
+
+def test_the_deadline_of_a_tree_gives_what_it_has() -> None:
+    with service(DecodingServer()) as client:
+        eager = {"method": "trie_parallel", "max_sequences": 4, "deadline_s": 0.5}
+        body = {"model": MODEL, "prompt": [9], "max_tokens": 5000, "eager": eager}
+        answer = client.post(ROUTE, json=body).json()
+        assert answer["eager"]["stopped"] == "timeout"
+        assert answer["choices"]
+
+
+PLAIN = {"model": MODEL, "prompt": [9], "n": 3, "max_tokens": 5000}
+
+
+@pytest.mark.parametrize("body", [LONG, PLAIN], ids=["tree", "plain"])
+def test_a_client_that_leaves_ends_its_requests(body: dict[str, Any]) -> None:
+    server = DecodingServer()
+
+    async def leave(url: httpx.URL) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            asking = asyncio.create_task(client.post(ROUTE, json=body))
+            while server.num_decoded < 10:
+                assert not asking.done()
+                await asyncio.sleep(0.01)
+            asking.cancel()
+
+    with service(server) as client:
+        asyncio.run(leave(client.base_url))
+        assert until(lambda: not server.running and "in_flight 0.0" in client.get("/metrics").text)
+
+
+@pytest.mark.parametrize("body", [LONG, PLAIN], ids=["tree", "plain"])
+def test_a_stream_that_is_left_ends_its_requests(body: dict[str, Any]) -> None:
+    server = DecodingServer()
+    with service(server) as client:
+        with client.stream("POST", ROUTE, json=body | {"stream": True}):
+            assert until(lambda: bool(server.running))
+        assert until(lambda: not server.running and "in_flight 0.0" in client.get("/metrics").text)
+
+
+def test_the_metrics_count_what_answers_cost() -> None:
+    with service() as client:
+        bill = client.post(ROUTE, json=SHORT | {"n": 16}).json()["eager"]
+        client.post(ROUTE, content=b"{")
+        assert until(lambda: 'status="400"' in client.get("/metrics").text)
+        text = client.get("/metrics").text
+    expected = {
+        'eager_requests_total{route="/v1/completions",status="200"} 1.0',
+        'eager_requests_total{route="/v1/completions",status="400"} 1.0',
+        'eager_sequences_total{method="trie_parallel"} 16.0',
+        "eager_replicas_up 1.0",
+    }
+    for kind in ("generated", "naive"):
+        labels = f'{{kind="{kind}",method="trie_parallel"}}'
+        expected.add(f"eager_tokens_total{labels} {float(bill['tokens'][kind])}")
+    assert expected <= set(text.splitlines())
+
+
+def test_the_access_log_has_costs_and_no_prompts(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "eager_sgl.server"), service(key="secret-key") as client:
+        client.post(ROUTE, json=SHORT | {"prompt": "a private question"})
+        client.post("/v1/a private path", content=b"")
+    lines = [json.loads(r.message) for r in caplog.records if r.name.endswith("access")]
+    assert {line["status"] for line in lines} == {200, 404}
+    assert [line["usage"]["completion_tokens"] > 0 for line in lines if "usage" in line] == [True]
+    assert "private" not in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_without_a_server_it_is_not_ready() -> None:
+    scripted = ScriptedServer(mixed_distribution(42))
+    with listening(upstream(scripted)) as url:
+        pass
+    command = [sys.executable, "-m", "eager_sgl.server", "--server", url, "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode != 0
+    assert "cannot reach an SGLang server" in done.stderr
+
+
+def test_sigterm_lets_running_requests_finish() -> None:
+    with listening(upstream(DecodingServer())) as url:
+        command = [sys.executable, "-m", "eager_sgl.server", "--server", url, "--port", "18431"]
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        try:
+            ours = "http://127.0.0.1:18431"
+            assert until(lambda: _answers(ours), 60)
+            body = TREE | {"max_tokens": 300, "n": 1, "stream": True}
+            with httpx.stream("POST", ours + ROUTE, json=body, timeout=60) as response:
+                lines = response.iter_lines()
+                next(lines)
+                process.send_signal(signal.SIGTERM)
+                assert list(lines)[-2] == "data: [DONE]"
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,72 @@
+"""The command line, and what importing the server loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eager_sgl
+from eager_sgl.server.settings import KEYS_VARIABLE, parser, runtime_arguments, settings_of
+
+ROOT = Path(eager_sgl.__path__[0])
+
+
+def test_the_defaults_of_the_command_are_those_of_the_settings() -> None:
+    settings = settings_of(parser("p").parse_args(["--server", "u"]), ["u"])
+    assert settings == type(settings)(servers=("u",))
+
+
+def test_keys_are_read_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").write_text("one\ntwo\n")
+    monkeypatch.setenv(KEYS_VARIABLE, "three,four")
+    arguments = ["--server", "u"]
+    assert settings_of(parser("p").parse_args(arguments), ["u"]).keys == ("three", "four")
+    arguments += ["--keys-file", str(tmp_path / "keys")]
+    assert settings_of(parser("p").parse_args(arguments), ["u"]).keys == ("one", "two")
+
+
+def test_the_rest_of_the_command_line_is_the_embedded_servers() -> None:
+    words = ["--reasoning-parser", "qwen3", "--tp-size=2", "--enable-metrics", "--load", '{"a":1}']
+    assert runtime_arguments(words) == {
+        "reasoning_parser": "qwen3",
+        "tp_size": 2,
+        "enable_metrics": True,
+        "load": {"a": 1},
+    }
+    with pytest.raises(ValueError, match="'word' follows no option"):
+        runtime_arguments(["word"])
+
+
+@pytest.mark.parametrize("option", ["--max-requests=0", "--deadline=-1", "--chat-default=top_p"])
+def test_wrong_values_are_refused_by_name(option: str) -> None:
+    with pytest.raises(ValueError, match=option.partition("=")[0]):
+        settings_of(parser("p").parse_args(["--server", "u", option]), ["u"])
+
+
+@pytest.mark.parametrize("words", [["--server", "u", "--tp-size", "2"], []])
+def test_options_of_sglang_need_an_embedded_server(words: list[str]) -> None:
+    command = [sys.executable, "-m", "eager_sgl.server", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert ("--tp-size" if words else "--server --model") in done.stderr
+
+
+def test_importing_the_application_loads_no_sglang() -> None:
+    code = "import sys, eager_sgl.server.app; print(sorted({'sglang', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_else_in_the_library_imports_the_server() -> None:
+    paths = [path for path in ROOT.rglob("*.py") if path.parent.name != "server"]
+    assert len(paths) > 50
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("eager_sgl.server"), path
