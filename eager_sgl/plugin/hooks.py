@@ -36,8 +36,27 @@ def check_params(result: None, params: Any, *args: object, **kwargs: object) -> 
         ValueError: the request asks the gate for something that it does not have; SGLang answers
             with status 400.
     """
-    if params.custom_params:
-        Gate.parse(params.custom_params)
+    if params.custom_params and Gate.parse(params.custom_params) is not None:
+        _require_sampled(params)
+
+
+def _require_sampled(params: Any) -> None:
+    """Raises ValueError where the tokens of a request are not drawn by `ModelRunner.sample`."""
+    if algorithm := _speculative_algorithm():
+        raise ValueError(
+            f"the gate does not read tokens that are drawn speculatively ({algorithm})"
+        )
+    if (params.beam_width or 1) > 1:
+        raise ValueError(
+            f"beam_width is {params.beam_width}; the gate and beams exclude each other"
+        )
+
+
+def _speculative_algorithm() -> str | None:
+    from sglang.srt.runtime_context import get_spec
+
+    algorithm: str | None = get_spec().speculative_algorithm
+    return algorithm
 
 
 def open_report(result: None, request: Any, *args: object, **kwargs: object) -> None:
@@ -53,6 +72,7 @@ def open_report(result: None, request: Any, *args: object, **kwargs: object) -> 
         gate = Gate.parse(sampling.custom_params if is_asked else carried.get("custom_params"))
         if gate is None:
             return
+        _require_sampled(sampling)
         if gate.seed is not None and request.return_sampling_mask:
             raise ValueError("a gate's seed and return_sampling_mask exclude each other")
         report = Report(weakref.proxy(request), gate)
@@ -80,9 +100,10 @@ class _Sent:
 
 def attach_reports(forward: Any, cls: type, batch: Any, *args: object, **kwargs: object) -> None:
     """After `ForwardBatch.init_new`: the reports of the batch's rows travel with it."""
-    if not _live:
-        return
     try:
+        record_steps()  # a step of requests that have ended would keep their reports alive
+        if not _live:
+            return
         reports = [_report_of(request) for request in batch.reqs]
         if any(reports):
             setattr(forward, _ATTRIBUTE, reports)
@@ -215,8 +236,11 @@ class _Step:
         if self._event is not None:
             self._event.synchronize()
         for (report, index), row in zip(self._observed, self._table.numpy(), strict=True):
-            if report.needs(row):
-                report.add(index, row)
+            try:
+                if report.needs(row):
+                    report.add(index, row)
+            except Exception as error:
+                _switch_off([report], error)
 
 
 def record_steps(keep: int | None = None) -> None:

@@ -38,7 +38,7 @@ def publish_parent(scheduler: Any, request: Any, **kwargs: object) -> None:
 
 def _publish(scheduler: Any, parent: str) -> None:
     cache = scheduler.tree_cache
-    if type(cache).__name__ not in _CACHES or not scheduler.spec_algorithm.is_none():
+    if not _keeps_tokens_alone(cache) or not scheduler.spec_algorithm.is_none():
         return
     batches = (scheduler.running_batch, scheduler.last_batch)
     for request in (request for batch in batches if batch for request in batch.reqs):
@@ -49,6 +49,16 @@ def _publish(scheduler: Any, parent: str) -> None:
                 num_known = len(request.origin_input_ids) + len(request.output_ids) - 1
                 cache.checkpoint(request, up_to=min(num_known, request.kv.kv_committed_len))
             return
+
+
+def _keeps_tokens_alone(cache: Any) -> bool:
+    """Whether a prefix is the keys and values of its tokens.
+
+    A recurrent state is that of the last token, which may be ahead of those that are known, and a
+    sliding window has evicted tokens.
+    """
+    is_known = type(cache).__name__ in _CACHES
+    return is_known and not cache.supports_mamba() and not cache.supports_swa()
 
 
 def _is_decoding(request: Any) -> bool:

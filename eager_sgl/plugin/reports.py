@@ -43,7 +43,6 @@ class Report:
 
     def __init__(self, request: Any, gate: Gate | None, fault: str | None = None) -> None:
         self.gate, self._request = gate, request
-        self._num_prompt = len(request.origin_input_ids)
         self._rows: dict[int, Row] = {}
         self._first = 0  # of the tokens that are not sent yet
         self._cut: tuple[int, float] | None = None
@@ -63,8 +62,13 @@ class Report:
             params.stream_interval = self._interval = NEVER
 
     def index_of(self, sequence_length: int) -> int:
-        """The index of the token that makes a sequence one longer; negative within the prompt."""
-        return sequence_length - self._num_prompt
+        """The index of the token that makes a sequence one longer; −1 if that is known already.
+
+        It is where SGLang computes the start of a long context: of a prompt, which it may also have
+        shortened since the request began, or of a retracted request.
+        """
+        index = sequence_length - len(self._request.origin_input_ids)
+        return index if index >= len(self._request.output_ids) else -1
 
     def needs(self, row: Row) -> bool:
         """Whether a reading has to be added: it is reported, or takes another's place."""
@@ -82,8 +86,9 @@ class Report:
         """
         if self.gate is None or index < self._first:
             return
-        self._rows.pop(index, None)
-        flags = int(row[_FLAGS])
+        before, flags = self._rows.pop(index, None), int(row[_FLAGS])
+        if before is not None and int(before[_FLAGS]) & _REACHES_THRESHOLD:
+            self._num_left += 1
         if flags & _REACHES_THRESHOLD:
             if self._num_left:
                 self._num_left -= 1

@@ -64,9 +64,9 @@ def test_greedy_reports_are_at_temperature_1() -> None:
 
 
 def test_a_gate_with_a_seed_alone_observes_no_steps() -> None:
-    event = PluginReports(Gate(seed=1), TAU).add_to(answer(2), {})
+    event = PluginReports(Gate(seed=1), TAU).add_to(answer(2), {KEY: []})
     assert (event.reported, event.top) == (None, None)
-    silent = PluginReports(Gate(top_k=2, threshold=1.0), TAU).add_to(answer(2), {})
+    silent = PluginReports(Gate(top_k=2, threshold=1.0), TAU).add_to(answer(2), {KEY: []})
     assert silent.reported == ()
 
 
@@ -122,6 +122,14 @@ def test_reports_of_another_form_are_refused(sent: Any) -> None:
 def test_a_fault_ends_the_request_with_its_reason() -> None:
     with pytest.raises(ServerError, match="switched the gate off for a request: no memory"):
         PluginReports(GATE, TAU).add_to(answer(2), {KEY: [tokens(0, 2), pack_fault("no memory")]})
+
+
+@pytest.mark.parametrize("gate", [Gate(top_k=2, threshold=1.0), Gate(seed=1), GATE])
+def test_an_answer_of_a_replica_without_the_plugin_is_no_answer_without_reports(gate: Gate) -> None:
+    """A router may have replicas of both kinds behind it; the probe has seen a single one."""
+    for reason in (None, "stop"):
+        with pytest.raises(ServerError, match="no plugin; install eager_sgl beside every replica"):
+            PluginReports(gate, TAU).add_to(answer(2, reason), {})
 
 
 def test_an_interrupted_answer_ends_where_its_reports_do() -> None:

@@ -66,7 +66,7 @@ class PluginRecorder:
 
     def meta(self) -> Json:
         """The blocks as `meta_info` has them."""
-        return {KEY: self._blocks} if self._blocks else {}
+        return {} if self._gate is None else {KEY: self._blocks}
 
 
 def signals(

@@ -19,7 +19,9 @@ FIRES, STORED = 1, 2
 
 def request(stream_interval: int | None = None) -> Any:
     params = SimpleNamespace(stream_interval=stream_interval, top_p=1.0, top_k=1 << 30, min_p=0.0)
-    return SimpleNamespace(origin_input_ids=[1, 2], sampling_params=params, to_finish=None)
+    return SimpleNamespace(
+        origin_input_ids=[1, 2], output_ids=[], sampling_params=params, to_finish=None
+    )
 
 
 def reading(value: float, flags: int = 0) -> Row:
@@ -44,6 +46,33 @@ def sent(report: Report, stop: int) -> Reports:
 def test_the_index_counts_tokens_after_the_prompt() -> None:
     report = Report(request(), Gate(top_k=TOP_K))
     assert [report.index_of(length) for length in (1, 2, 5)] == [-1, 0, 3]
+
+
+def test_a_prompt_may_be_shortened_after_the_request_began() -> None:
+    """SGLang does so under --allow-auto-truncate, and replaces the prompts of images."""
+    asked = request()
+    report = Report(asked, Gate(top_k=TOP_K))
+    asked.origin_input_ids = [1]
+    assert report.index_of(1) == 0
+
+
+def test_chunks_of_a_retracted_request_s_context_draw_nothing() -> None:
+    """SGLang computes the context again in chunks, and discards what it draws after each."""
+    asked = request()
+    report = Report(asked, Gate(top_k=TOP_K, columns=("logprobs",)))
+    for index in range(4):
+        report.add(report.index_of(2 + index), reading(index))
+        asked.output_ids.append(index)
+    for length, value in ((3, 90), (5, 91), (6, 4)):  # two chunks, and the next token
+        report.add(report.index_of(length), reading(value))
+    assert sent(report, 5).columns["logprobs"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_step_that_is_drawn_again_counts_once() -> None:
+    report = Report(request(), Gate(top_k=TOP_K, threshold=1.0, max_reports=2))
+    for index in (0, 0, 0, 1):
+        report.add(index, reading(index, FIRES))
+    assert sent(report, 2).indices.tolist() == [0, 1]
 
 
 def test_steps_that_reach_theta_wake_the_stream_and_stored_ones_wait() -> None:

@@ -45,9 +45,14 @@ class PluginReports:
         """An answer, complete or so far, with the reports in its `meta_info`.
 
         Raises:
-            ServerError: the server has switched the gate off for the request.
+            ServerError: the server has switched the gate off for the request, or has no plugin.
             ShapeError: the reports are malformed, or not of the answer's tokens.
         """
+        # The plugin sends a list for every part, but for the abort of a request that waits.
+        if KEY not in meta and generation.interrupted is None:
+            raise ServerError(
+                "the server that answered has no plugin; install eager_sgl beside every replica"
+            )
         reports = self._read(meta.get(KEY) or ())
         if reports.fault is not None:
             raise ServerError(f"the server switched the gate off for a request: {reports.fault}")

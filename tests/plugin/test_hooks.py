@@ -1,0 +1,106 @@
+"""The hooks on SGLang's functions, without it: what is refused, and faults of single requests."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from eager_sgl.plugin import hooks
+from eager_sgl.plugin.blocks import unpack
+from eager_sgl.plugin.reports import Report
+from eager_sgl.plugin.signals import NUM_VALUES
+from eager_sgl.plugin.vocabulary import KEY, Gate
+
+TOP_K = 2
+
+
+def params(**given: Any) -> Any:
+    plain = {"top_p": 1.0, "top_k": 1 << 30, "min_p": 0.0, "stream_interval": None}
+    return SimpleNamespace(**plain | {"beam_width": None, "custom_params": None} | given)
+
+
+class Request:
+    """The part of SGLang's `Req` that the plugin reads."""
+
+    def __init__(self, sampling: Any, rid: str = "1") -> None:
+        self.sampling_params, self.rid, self.return_sampling_mask = sampling, rid, False
+        self.origin_input_ids, self.output_ids = [1, 2], list[int]()
+        self.customized_info: Any = None
+
+
+def opened(sampling: Any, rid: str = "1") -> Request:
+    request = Request(sampling, rid)
+    hooks.open_report(None, request)
+    return request
+
+
+def sent(request: Request, stop: int) -> Any:
+    return unpack(request.customized_info[KEY][0:stop], TOP_K)
+
+
+def report_of(request: Request) -> Report:
+    report = request.customized_info[KEY].report
+    assert isinstance(report, Report)
+    return report
+
+
+ASKED = Gate(top_k=TOP_K, threshold=1.0).custom_params()
+
+
+@pytest.fixture(autouse=True)
+def _not_speculative(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "_speculative_algorithm", lambda: None)
+
+
+def test_tokens_that_another_function_draws_are_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hooks.check_params(None, params(custom_params=ASKED))
+    with pytest.raises(ValueError, match="beam_width is 4"):
+        hooks.check_params(None, params(custom_params=ASKED, beam_width=4))
+    hooks.check_params(None, params(beam_width=4))
+    monkeypatch.setattr(hooks, "_speculative_algorithm", lambda: "EAGLE")
+    with pytest.raises(ValueError, match=r"drawn speculatively \(EAGLE\)"):
+        hooks.check_params(None, params(custom_params=ASKED))
+    hooks.check_params(None, params())
+    hooks.check_params(None, params(custom_params={"another": 1}))
+
+
+def test_a_request_id_that_carries_a_gate_is_refused_by_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its parameters pass no check before the scheduler, which has to go on."""
+    monkeypatch.setattr(hooks, "_speculative_algorithm", lambda: "EAGLE")
+    request = opened(params(), 'eager-1?{"custom_params":{"eager":{"threshold":1.0}}}')
+    assert "speculatively" in sent(request, 1).fault
+
+
+def test_requests_that_ask_for_nothing_have_no_report() -> None:
+    for rid in ("1", "eager-1", "a?{}"):
+        assert opened(params(custom_params={"another": 1}), rid).customized_info is None
+
+
+def test_a_fault_of_a_request_leaves_the_others_of_its_step() -> None:
+    """The step is recorded when any of its requests is sent."""
+    broken, sound = (opened(params(custom_params=ASKED)) for _ in range(2))
+    report_of(broken)._rows = None  # type: ignore[assignment]
+    table = torch.ones(2, NUM_VALUES + 2 * TOP_K)  # every step reaches the threshold
+    hooks._steps.append(hooks._Step([(report_of(broken), 0), (report_of(sound), 0)], table))
+    assert sent(sound, 1).indices.tolist() == [0]
+    assert sent(sound, 1).fault is None
+    assert "has no attribute" in sent(broken, 1).fault
+
+
+def test_reports_end_with_their_requests() -> None:
+    """A step that overlaps the end of its requests must not keep their reports."""
+    before = len(hooks._live)
+    request = opened(params(custom_params=ASKED))
+    table = torch.zeros(1, NUM_VALUES + 2 * TOP_K)
+    hooks._steps.append(hooks._Step([(report_of(request), 0)], table))
+    assert len(hooks._live) == before + 1
+    del request
+    hooks.attach_reports(SimpleNamespace(), object, SimpleNamespace(reqs=[]))
+    assert len(hooks._live) == before
