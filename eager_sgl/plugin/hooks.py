@@ -36,12 +36,16 @@ def check_params(result: None, params: Any, *args: object, **kwargs: object) -> 
         ValueError: the request asks the gate for something that it does not have; SGLang answers
             with status 400.
     """
-    if params.custom_params and Gate.parse(params.custom_params) is not None:
-        _require_sampled(params)
+    if params.custom_params and (gate := Gate.parse(params.custom_params)) is not None:
+        _require_sampled(params, gate)
 
 
-def _require_sampled(params: Any) -> None:
-    """Raises ValueError where the tokens of a request are not drawn by `ModelRunner.sample`."""
+def _require_sampled(params: Any, gate: Gate) -> None:
+    """Raises ValueError where the gate cannot read, or draw, the tokens of a request."""
+    grammars = (params.json_schema, params.regex, params.ebnf, params.structural_tag)
+    if gate.seed is not None and any(grammars):
+        # SGLang has then told all ranks what it drew.
+        raise ValueError("a gate's seed and a grammar exclude each other")
     if algorithm := _speculative_algorithm():
         raise ValueError(
             f"the gate does not read tokens that are drawn speculatively ({algorithm})"
@@ -72,12 +76,12 @@ def open_report(result: None, request: Any, *args: object, **kwargs: object) -> 
         gate = Gate.parse(sampling.custom_params if is_asked else carried.get("custom_params"))
         if gate is None:
             return
-        _require_sampled(sampling)
+        _require_sampled(sampling, gate)
         if gate.seed is not None and request.return_sampling_mask:
             raise ValueError("a gate's seed and return_sampling_mask exclude each other")
         report = Report(weakref.proxy(request), gate)
     except Exception as error:
-        logger.exception("The gate of request %s stays off", request.rid)
+        logger.warning("The gate of request %.80r stays off: %.200s", request.rid, error)
         report = Report(weakref.proxy(request), None, fault=str(error))
     request.customized_info = {KEY: _Sent(report)}
     _live.add(report)
@@ -96,6 +100,17 @@ class _Sent:
         except Exception as error:
             _switch_off([self.report], error)
             return self.report.take(tokens.stop)
+
+
+def leave_padding_out(
+    original: Callable[..., None], meta: Any, state: Any, key: str, values: Sequence[object]
+) -> None:
+    """Around `TokenizerManager._accumulate_request_meta_info`: no report where none was asked for.
+
+    SGLang pads the answers that it sends in the same message as reports with None.
+    """
+    if key != KEY or not values or any(value is not None for value in values):
+        original(meta, state, key, values)
 
 
 def attach_reports(forward: Any, cls: type, batch: Any, *args: object, **kwargs: object) -> None:
@@ -249,7 +264,9 @@ def record_steps(keep: int | None = None) -> None:
         _steps.popleft().record()
 
 
+_ACCUMULATE = "sglang.srt.managers.tokenizer_manager.TokenizerManager._accumulate_request_meta_info"
 HOOKS: list[tuple[str, Callable[..., Any], str]] = [
+    (_ACCUMULATE, leave_padding_out, "AROUND"),
     ("sglang.srt.sampling.sampling_params.SamplingParams.verify", check_params, "AFTER"),
     ("sglang.srt.managers.schedule_batch.Req.__init__", open_report, "AFTER"),
     ("sglang.srt.managers.scheduler.Scheduler.handle_generate_request", publish_parent, "BEFORE"),

@@ -38,7 +38,7 @@ def publish_parent(scheduler: Any, request: Any, **kwargs: object) -> None:
 
 def _publish(scheduler: Any, parent: str) -> None:
     cache = scheduler.tree_cache
-    if not _keeps_tokens_alone(cache) or not scheduler.spec_algorithm.is_none():
+    if not (_keeps_tokens_alone(cache) and _decodes_in_step(scheduler)):
         return
     batches = (scheduler.running_batch, scheduler.last_batch)
     for request in (request for batch in batches if batch for request in batch.reqs):
@@ -49,6 +49,19 @@ def _publish(scheduler: Any, parent: str) -> None:
                 num_known = len(request.origin_input_ids) + len(request.output_ids) - 1
                 cache.checkpoint(request, up_to=min(num_known, request.kv.kv_committed_len))
             return
+
+
+def _decodes_in_step(scheduler: Any) -> bool:
+    """Whether all ranks know the same tokens of a request here."""
+    is_whole = scheduler.disaggregation_mode.name == "NULL" and _num_stages() == 1
+    return is_whole and bool(scheduler.spec_algorithm.is_none())
+
+
+def _num_stages() -> int:
+    """Of pipeline parallelism."""
+    from sglang.srt.runtime_context import get_parallel
+
+    return int(get_parallel().pp_size)
 
 
 def _keeps_tokens_alone(cache: Any) -> bool:

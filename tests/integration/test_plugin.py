@@ -57,6 +57,24 @@ def test_reports_equal_the_server_s_logprobs_whatever_else_runs(server_url: str)
     assert tally.aborted > 5
 
 
+def test_answers_to_requests_without_a_gate_have_no_field_of_it(server_url: str) -> None:
+    """SGLang pads the field for all requests of a message, which a stream of all steps fills."""
+
+    async def answers() -> list[dict[str, Any] | None]:
+        load = Load(server_url, API_KEY, PROMPT)
+        params = {"max_new_tokens": 60, "ignore_eos": True}
+        plain = {"input_ids": PROMPT, "sampling_params": params, "stream": True}
+        asked = Gate(top_k=2, threshold=0.0).custom_params()
+        gated = plain | {"sampling_params": params | {"custom_params": asked}}
+        async with aiohttp.ClientSession(read_bufsize=2**24) as session:
+            return await asyncio.gather(
+                *(ask(session, load, body) for body in (gated, plain, gated, plain))
+            )
+
+    found = [answer and KEY in answer["meta_info"] for answer in asyncio.run(answers())]
+    assert found == [True, False, True, False]
+
+
 ATTACKS: list[Any] = [
     {"top_k": 10**9},
     {"top_k": "20"},

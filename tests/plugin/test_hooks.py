@@ -19,7 +19,8 @@ TOP_K = 2
 
 def params(**given: Any) -> Any:
     plain = {"top_p": 1.0, "top_k": 1 << 30, "min_p": 0.0, "stream_interval": None}
-    return SimpleNamespace(**plain | {"beam_width": None, "custom_params": None} | given)
+    none = ("beam_width", "custom_params", "json_schema", "regex", "ebnf", "structural_tag")
+    return SimpleNamespace(**plain | dict.fromkeys(none) | given)
 
 
 class Request:
@@ -104,3 +105,21 @@ def test_reports_end_with_their_requests() -> None:
     del request
     hooks.attach_reports(SimpleNamespace(), object, SimpleNamespace(reqs=[]))
     assert len(hooks._live) == before
+
+
+def test_a_seed_and_a_grammar_exclude_each_other() -> None:
+    asked = Gate(seed=1).custom_params()
+    hooks.check_params(None, params(custom_params=asked))
+    with pytest.raises(ValueError, match="seed and a grammar"):
+        hooks.check_params(None, params(custom_params=asked, regex="[0-9]"))
+
+
+def test_padding_of_other_requests_is_left_out() -> None:
+    kept: list[Any] = []
+
+    def accumulate(meta: Any, state: Any, key: str, values: Any) -> None:
+        kept.append((key, values))
+
+    for key, values in ((KEY, [None, None]), (KEY, []), (KEY, ["block"]), ("other", [None])):
+        hooks.leave_padding_out(accumulate, {}, None, key, values)
+    assert kept == [(KEY, []), (KEY, ["block"]), ("other", [None])]

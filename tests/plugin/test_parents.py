@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eager_sgl.plugin import parents
 from eager_sgl.plugin.parents import publish_parent
 from eager_sgl.plugin.vocabulary import Gate
 
@@ -28,7 +29,14 @@ class RadixCache:
         self.lengths.append(up_to)
 
 
-def published(cache: RadixCache, rid: str = "eager-1", **given: Any) -> list[int]:
+@pytest.fixture(autouse=True)
+def _one_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parents, "_num_stages", lambda: 1)
+
+
+def published(
+    cache: RadixCache, rid: str = "eager-1", mode: str = "NULL", **given: Any
+) -> list[int]:
     """The lengths of the prefixes that a branch of the request `eager-1` puts into the cache."""
     plain = {"output_ids": [4, 5], "is_retracted": False, "skip_radix_cache_insert": False}
     parent = SimpleNamespace(
@@ -41,6 +49,7 @@ def published(cache: RadixCache, rid: str = "eager-1", **given: Any) -> list[int
     )
     scheduler = SimpleNamespace(
         tree_cache=cache,
+        disaggregation_mode=SimpleNamespace(name=mode),
         spec_algorithm=SimpleNamespace(is_none=lambda: True),
         running_batch=SimpleNamespace(reqs=[parent]),
         last_batch=None,
@@ -72,3 +81,9 @@ def test_caches_of_states_and_windows_are_left_alone() -> None:
     """Their state is that of a later token than the last that is known."""
     assert published(RadixCache(mamba=True)) == []
     assert published(RadixCache(swa=True)) == []
+
+
+def test_ranks_that_may_know_other_tokens_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert published(RadixCache(), mode="DECODE") == []
+    monkeypatch.setattr(parents, "_num_stages", lambda: 2)
+    assert published(RadixCache()) == []
