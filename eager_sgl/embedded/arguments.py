@@ -26,9 +26,6 @@ COMMON_ARGUMENTS: Arguments = {
     "log_level": "info",
     # One line per request would fill the log and slow the server.
     "log_level_http": "warning",
-    # For the entropy gate. Clients can then run code in the server: it listens on this machine
-    # only, and requires a key.
-    "enable_custom_logit_processor": True,
 }
 
 CPU_ARGUMENTS: Arguments = {

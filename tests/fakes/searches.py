@@ -12,7 +12,7 @@ __all__ = ["search_of"]
 def search_of(
     order: str = "best_first",
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     priority: Any = BestFirst.priority,
     stop: Any = None,
     bidder: Any = None,

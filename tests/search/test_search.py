@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+import random
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import product
@@ -14,8 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, EagerInit, PromptResult, SamplingConfig, SearchConfig
+from eager_sgl import (
+    EagerConfig,
+    EagerInit,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    TrieParallel,
+)
 from eager_sgl.engine.frontend.endpoint import TokenEndpoint
+from eager_sgl.generate import executor
 from eager_sgl.search import round_sizes, trie
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
@@ -33,7 +43,7 @@ def run(server: ScriptedServer, seed: int, **arguments: Any) -> PromptResult:
 
 
 def run_on(
-    endpoint: TokenEndpoint, server: ScriptedServer, seed: int, **arguments: Any
+    endpoint: TokenEndpoint, server: ScriptedServer, seed: int, /, **arguments: Any
 ) -> PromptResult:
     server.restart(seed=seed)
     fields: dict[str, Any] = {"max_sequences": 6, "sampling": SAMPLING, "seed": seed}
@@ -91,6 +101,34 @@ def test_trie_cached_samples_have_the_distribution_of_plain_sampling(
     assert all(len(sequences) == 6 for sequences in runs)
     counts = Counter(sequence for sequences in runs for sequence in sequences)
     assert p_value(counts, sequence_distribution(model)) > ERROR_PROBABILITY
+
+
+@pytest.fixture
+def _unseeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples start at once without a seed of the user's; the test has one for their draws."""
+    numbers = itertools.count()
+    monkeypatch.setattr(TrieParallel, "_rng", lambda self, tree: random.Random(next(numbers)))
+
+
+@pytest.mark.usefixtures("_unseeded")
+@pytest.mark.parametrize(("allows_gate", "interval"), [(False, 16), (True, 1)])
+@pytest.mark.parametrize("model", [0, 3])
+def test_samples_that_start_at_once_are_independent(
+    model: int, allows_gate: bool, interval: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they leave segments whose tokens are still arriving."""
+    monkeypatch.setattr(executor, "AWAITED_INTERVAL", interval)
+    order: dict[str, Any] = {"allows_gate": allows_gate, "seed": None}
+    singles = draws(model, "trie_parallel", 100, max_sequences=30, **order)
+    counts = Counter(sequence for sequences in singles for sequence in sequences)
+    single = sequence_distribution(model)
+    assert p_value(counts, single) > ERROR_PROBABILITY
+    pairs = draws(model, "trie_parallel", 400, max_sequences=2, **order)
+    together: dict[tuple[Path, Path], float] = defaultdict(float)
+    for first, second in product(single, repeat=2):
+        together[min(first, second), max(first, second)] += single[first] * single[second]
+    seen = Counter((min(pair), max(pair)) for pair in pairs)
+    assert p_value(seen, together) > ERROR_PROBABILITY
 
 
 def test_biased_sampling_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
