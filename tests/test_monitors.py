@@ -114,6 +114,23 @@ def test_server_options_may_rule_the_gate_out(
         run(server, monitor="gate")
 
 
+@pytest.mark.parametrize("model", [0, 7])
+def test_a_branch_names_the_running_request_that_it_leaves(model: int) -> None:
+    """So that the server puts the tokens of that request into its radix tree first."""
+    server = gated(model)
+    sampling = SamplingConfig(temperature=1.0, max_new_tokens=60)
+    config = {"threshold": 0.8, "max_sequences": 8, "reasoning_end": None, "sampling": sampling}
+    run(server, monitor="gate", **config)
+    sent = {body["rid"]: body for body in server.requests if "input_ids" in body}
+    asked = [(b, b["sampling_params"].get("custom_params", {}).get(KEY, {})) for b in sent.values()]
+    named = [(body["input_ids"], gate["parent"]) for body, gate in asked if "parent" in gate]
+    assert named
+    for path, parent in named:
+        before = sent[parent]["input_ids"]
+        assert len(path) > len(before)
+        assert path[: len(before)] == before
+
+
 def test_the_plugin_works_behind_a_router_and_the_pickle_does_not() -> None:
     server = ScriptedServer(mixed_distribution(42), allows_gate=True, allows_pickle=True)
     server.has_router = True

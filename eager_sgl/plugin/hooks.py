@@ -44,7 +44,7 @@ def _require_sampled(params: Any, gate: Gate) -> None:
     """Raises ValueError where the gate cannot read, or draw, the tokens of a request."""
     grammars = (params.json_schema, params.regex, params.ebnf, params.structural_tag)
     if gate.seed is not None and any(grammars):
-        # SGLang has then told all ranks what it drew.
+        # SGLang has then sent what it drew to all ranks.
         raise ValueError("a gate's seed and a grammar exclude each other")
     if algorithm := _speculative_algorithm():
         raise ValueError(

@@ -124,7 +124,7 @@ class _Sample:
 class TrieParallelSchedule(_SamplingSchedule):
     """Independent samples; only tokens that are not in the tree are generated.
 
-    A sample that reaches the end of what is known of an unfinished segment waits for more. All
+    A sample that reaches the last known token of an unfinished segment waits for more. All
     samples start at once, or in rounds: a round continues the waiting samples, and starts others.
 
     Attributes:
