@@ -115,4 +115,5 @@ def test_a_token_budget_ends_the_tree_with_what_it_has() -> None:
         answer: Any = client.completions.create(prompt=[9], **fields)
     assert answer.eager["stopped"] == "max_tokens"
     assert {choice.finish_reason for choice in answer.choices} == {"length"}
-    assert 100 <= answer.usage.completion_tokens < 300
+    # The requests of all samples report parts of 64 tokens, where the server has no gate.
+    assert 100 <= answer.usage.completion_tokens <= 100 + 64 * 6

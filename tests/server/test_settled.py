@@ -19,7 +19,7 @@ from tests.generate.prompts import METHODS, in_loop, replicas_of
 
 def pieces_of(name: str, model: int, interval: int) -> tuple[list[list[Piece]], Completed]:
     """The pieces after every event, and the last event."""
-    server, method = DecodingServer(model, allows_gate=name == "gate"), METHODS[name]
+    server, method = DecodingServer(model, allows_gate=name.endswith("gate")), METHODS[name]
 
     async def follow() -> tuple[list[list[Piece]], Completed]:
         replicas = await replicas_of(server)
