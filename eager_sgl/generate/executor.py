@@ -47,8 +47,9 @@ MAX_CHUNK_FACTOR = 8
 MIN_OBSERVED_PART = 64
 """Tokens of a request with alternatives, where its tokens are to be reported while it runs and the
 server has no gate."""
-AWAITED_INTERVAL = 16
-"""Tokens between two parts of an answer on which decisions depend, at most."""
+AWAITED_INTERVAL, AWAITED_PARTS = 16, 64
+"""Tokens between two parts of an answer on which decisions depend, at least; and the number of such
+parts, at most. SGLang sends all tokens so far with every part."""
 MAX_FRUITLESS = 7
 """Interrupted requests without a token, in a row, after which a prompt fails."""
 SECONDS_BETWEEN_ABORTS = 0.5
@@ -193,7 +194,8 @@ class TreeExecutor:
         interval = pace.interval if self._interval == 0 else self._interval
         if not self._awaited:
             return interval
-        return min(interval or AWAITED_INTERVAL, AWAITED_INTERVAL)
+        awaited = max(AWAITED_INTERVAL, self._method.sampling.max_new_tokens // AWAITED_PARTS)
+        return min(interval or awaited, awaited)
 
     def _with_origin(self, gate: Gate | None, segment: Segment) -> Gate | None:
         """With the running request that the segment leaves, and with a seed of the user's.
