@@ -6,7 +6,7 @@
 # make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make null         how often the intervals of reports err where nothing differs (half an hour)
 # make bench        tokens per second while branching, of plain sampling (ARGS="--help")
-# make seconds      seconds until searches pass as many prompts as Full Parallel (ten minutes)
+# make seconds      seconds until searches pass as many prompts as Full Parallel (needs a quiet machine)
 # make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
 # make router       what SGLang's router passes on to the embedded runtime (two minutes)
 # make train        train the bundled reasoner anew

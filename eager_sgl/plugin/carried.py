@@ -20,9 +20,10 @@ def plain_id(request_id: str) -> str:
     return request_id.partition(_MARK)[0]
 
 
-def is_carrying(request_id: str) -> bool:
+def is_carrying(request_id: object) -> bool:
     """Whether a request id carries parameters: one of ours, with a mark."""
-    return request_id.startswith(_START) and _MARK in request_id
+    is_ours = isinstance(request_id, str) and request_id.startswith(_START)
+    return is_ours and _MARK in str(request_id)
 
 
 def checked_interval(value: object) -> int:

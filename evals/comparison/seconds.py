@@ -8,8 +8,7 @@ any target, so its M should be close to what the targets need. The 90 % interval
 (with an unseen run) and over the seeds, each of which has a pace.
 
 `make seconds` first runs `evals/run.py` on countdown, the methods in turn for three seeds, which
-takes about ten minutes on two cores; a quiet machine is needed. The table is printed and written to
-seconds.json.
+needs a quiet machine. The table is printed and written to seconds.json.
 """
 
 from __future__ import annotations

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from eager_sgl.plugin.carried import carried_params, carrying_id, checked_interval, plain_id
+from eager_sgl.plugin.carried import (
+    carried_params,
+    carrying_id,
+    checked_interval,
+    is_carrying,
+    plain_id,
+)
 
 
 def test_an_id_carries_parameters_and_keeps_its_name() -> None:
@@ -19,6 +25,12 @@ def test_an_id_carries_parameters_and_keeps_its_name() -> None:
 )
 def test_other_ids_carry_nothing(request_id: str) -> None:
     assert carried_params(request_id) == {}
+
+
+@pytest.mark.parametrize("request_id", [None, 7, ["eager-1?{}"]])
+def test_what_is_no_text_carries_nothing(request_id: object) -> None:
+    """The question is asked of every request, inside the server."""
+    assert not is_carrying(request_id)
 
 
 @pytest.mark.parametrize("text", ["", "1", "[]", "{", "null", "{]"])
