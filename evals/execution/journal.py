@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl import BestFirst, PromptResult, Search, TrieParallel, WithoutReplacement
+from eager_sgl import BestFirst, PromptResult, Search, TrieParallel, Vote, WithoutReplacement
 from eager_sgl import Sequence as Generated
 from eager_sgl.search import usable_priority
 from eager_sgl.search.priorities import JointOverCost
@@ -21,6 +21,7 @@ from evals.records.steps import pack_steps
 __all__ = [
     "JournaledBestFirst",
     "JournaledTrieParallel",
+    "JournaledVote",
     "JournaledWithoutReplacement",
     "packed_steps",
     "untaken_steps",
@@ -67,6 +68,10 @@ class JournaledBestFirst(_Journaled, BestFirst):
 
 class JournaledTrieParallel(_Journaled, TrieParallel):
     """`TrieParallel`, its results with their steps."""
+
+
+class JournaledVote(_Journaled, Vote):
+    """`Vote`, its results with their steps."""
 
 
 class JournaledWithoutReplacement(_Journaled, WithoutReplacement):
