@@ -46,7 +46,7 @@ class Report:
         self._rows: dict[int, Row] = {}
         self._first = 0  # of the tokens that are not sent yet
         self._cut: tuple[int, float] | None = None
-        self._is_cut_sent = False
+        self._is_cut_sent = self._is_ended = False
         self._fault = fault
         self._confidence: RunningConfidence | None = None
         self._is_dense = gate is not None and bool(gate.computed_columns)
@@ -108,12 +108,18 @@ class Report:
             last: index of the last token that all ranks know; they have to agree on the end.
             reason: makes SGLang's `finished_reason`.
         """
-        if self._confidence is None or self._cut or self.gate is None:
+        if self.gate is None or self._is_ended:
             return
-        if cut := self._confidence.first_below(last):
-            self._cut = cut
+        if (cut := self._find_cut(last)) and cut[0] <= last:
+            self._is_ended = True
             with contextlib.suppress(ReferenceError):
                 self._request.to_finish = reason()
+
+    def _find_cut(self, last: int) -> tuple[int, float] | None:
+        """The first step, up to `last`, whose running confidence is below the floor, and that."""
+        if self._cut is None and self._confidence is not None:
+            self._cut = self._confidence.first_below(last)
+        return self._cut
 
     def _wake(self) -> None:
         """Have SGLang send the request's tokens as soon as they are known."""
@@ -123,7 +129,11 @@ class Report:
     # What SGLang asks of a list
 
     def take(self, stop: int) -> list[str]:
-        """The blocks of the tokens up to `stop` that were not taken before."""
+        """The blocks of the tokens up to `stop` that were not taken before.
+
+        A cut is sent with its token, before the request ends, so that no part of an answer has
+        tokens after a cut that it does not report.
+        """
         if self.gate is None:
             fault, self._fault = self._fault, None
             return [pack_fault(fault)] if fault else []
@@ -131,9 +141,9 @@ class Report:
         self._first = max(self._first, stop)
         if not self._rows:
             self._request.sampling_params.stream_interval = self._interval
-        if self._cut and not self._is_cut_sent and self._cut[0] < stop:
+        if (cut := self._find_cut(stop - 1)) and not self._is_cut_sent and cut[0] < stop:
             self._is_cut_sent = True
-            blocks.append(pack_cut(*self._cut))
+            blocks.append(pack_cut(*cut))
         return blocks
 
     def _blocks(self, gate: Gate, indices: range) -> list[str]:
