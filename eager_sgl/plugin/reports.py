@@ -14,13 +14,13 @@ from eager_sgl.plugin.confidence import RunningConfidence
 from eager_sgl.plugin.signals import NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 
-__all__ = ["Report"]
+__all__ = ["CONFIDENCE", "Report"]
 
 NEVER = 2**31
 """A `stream_interval` that sends nothing before the request's end; where the request has none."""
 _ALL_TOKENS = 1 << 30
 """SGLang's top-k of a request without any."""
-_CONFIDENCE, _FLAGS = COLUMNS.index("confidences"), NUM_VALUES - 1
+CONFIDENCE, _FLAGS = COLUMNS.index("confidences"), NUM_VALUES - 1
 _REACHES_THRESHOLD = 1
 
 Row = NDArray[np.float32]
@@ -38,11 +38,13 @@ class Report:
 
     Attributes:
         gate: None after a fault.
+        seed: of the draws; it stays after a fault, which the other ranks may not have.
         is_limited: whether the request has a top-p, a top-k or a min-p.
     """
 
     def __init__(self, request: Any, gate: Gate | None, fault: str | None = None) -> None:
         self.gate, self._request = gate, request
+        self.seed = None if gate is None else gate.seed
         self._rows: dict[int, Row] = {}
         self._first = 0  # of the tokens that are not sent yet
         self._cut: tuple[int, float] | None = None
@@ -96,7 +98,7 @@ class Report:
             else:
                 flags -= _REACHES_THRESHOLD
         if self._confidence is not None:
-            self._confidence.add(index, float(row[_CONFIDENCE]))
+            self._confidence.add(index, float(row[CONFIDENCE]))
         if flags or self.gate.columns:
             self._rows[index] = kept = _kept(row, self.gate.top_k if flags else 0)
             kept[_FLAGS] = flags

@@ -101,7 +101,7 @@ async def _introduce(
 
 
 async def _monitors(experiment: Experiment, server: Server) -> str:
-    """How steps are observed, by EAGer-init, and at an adaptive θ and by searches if they differ."""
+    """How EAGer-init observes steps, and an adaptive θ and searches if they do so otherwise."""
     monitor = await server.monitor_of(EagerInit(experiment.base))
     others: dict[str, Method] = {}
     if None in experiment.plan.thresholds:

@@ -131,7 +131,12 @@ def test_all_tokens_are_ranked_in_those_rows_alone_that_need_it(
     logits = torch.zeros(5, 2 * NUM_RANKED)
     logits[[0, 2, 4], :10] = 20.0
     ranked: list[torch.Size] = []
-    monkeypatch.setattr(signals, "_ranked", lambda w: ranked.append(w.shape) or _ranked(w))
+
+    def rank(weights: Tensor) -> tuple[Tensor, Tensor]:
+        ranked.append(weights.shape)
+        return _ranked(weights)
+
+    monkeypatch.setattr(signals, "_ranked", rank)
     limits = [torch.full((5,), value) for value in (0.95, FULL, 0.0)]
     draw(torch.softmax(logits, -1), torch.rand(5, dtype=torch.float64), limits)
     assert ranked == [(5, NUM_RANKED), (2, 2 * NUM_RANKED)]
