@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from eager_sgl.plugin.entropy import top_k_entropies
 from eager_sgl.plugin.vocabulary import Column, Gate
 
 __all__ = [
@@ -153,7 +154,7 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
         logprobs = logprobs.masked_fill(gates.beyond[:, : entries.shape[-1]], -torch.inf)
     scaled = logprobs * rows.temperatures
     raw = torch.log_softmax(scaled, -1)
-    entropies = torch.special.entr(torch.softmax(scaled / gates.temperatures, -1)).sum(-1)
+    entropies = top_k_entropies(scaled, gates.temperatures)
     certainty = raw[:, 0].exp() * logprobs.exp().sum(-1)
     flags = (entropies >= gates.thresholds) + 2 * (certainty < gates.stored_below)
     none = torch.zeros_like(entropies)
