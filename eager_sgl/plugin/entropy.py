@@ -13,4 +13,6 @@ def top_k_entropies(values: Tensor, temperatures: Tensor) -> Tensor:
         values: [n, K], logits or logprobs at temperature 1; −inf for probability 0.
         temperatures: [n, 1], of the distributions whose entropies are taken.
     """
-    return torch.special.entr(torch.softmax(values / temperatures, -1)).sum(-1)
+    probabilities = torch.softmax(values / temperatures, -1)
+    surprise: Tensor = torch.special.entr(probabilities)
+    return surprise.sum(-1)

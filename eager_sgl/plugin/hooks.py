@@ -15,7 +15,7 @@ from torch import Tensor
 from eager_sgl.plugin.carried import carried_params, checked_interval, is_carrying
 from eager_sgl.plugin.parents import publish_parent
 from eager_sgl.plugin.reports import CONFIDENCE, Report
-from eager_sgl.plugin.seeds import SeededRow, agree, draw_again, keep_logprobs_true
+from eager_sgl.plugin.seeds import agree, drawn_by_seeds, seeded_rows
 from eager_sgl.plugin.signals import Distributions, GateTable, read_step
 from eager_sgl.plugin.vocabulary import KEY, Gate
 
@@ -165,8 +165,8 @@ def _observe(
         temperatures=info.temperatures[:number],
         are_logits=_are_logits(sampler, info),
     )
-    if (seeded := _seeded(reports, lengths)) and not rows.are_logits:  # else all are greedy
-        drawn = _drawn_by_seeds(sampler, rows, drawn, seeded, output, info)
+    if (seeded := seeded_rows(reports, lengths)) and not rows.are_logits:  # else all are greedy
+        drawn = drawn_by_seeds(sampler, rows, drawn, seeded, output, info)
     if not any(gates):
         return drawn
     reading = read_step(rows, drawn[:number], _tables.of(gates, drawn.device))
@@ -181,33 +181,6 @@ def _observe(
         report.end_below_floor(index - 2, _below_floor)
     _steps.append(_Step(observed, reading))
     return drawn
-
-
-def _seeded(reports: Sequence[Report | None], lengths: Sequence[int]) -> list[SeededRow]:
-    return [
-        SeededRow(row, seed, length, report.is_limited)
-        for row, (report, length) in enumerate(zip(reports, lengths, strict=True))
-        if report and (seed := report.seed) is not None
-    ]
-
-
-def _drawn_by_seeds(
-    sampler: Any,
-    rows: Distributions,
-    drawn: Tensor,
-    seeded: list[SeededRow],
-    output: Any,
-    info: Any,
-) -> Tensor:
-    """The tokens [rows], on which all ranks agree."""
-    try:
-        tokens = draw_again(rows, drawn, seeded, info)
-    except Exception:
-        agree(sampler, drawn)  # the other ranks wait for it
-        raise
-    agree(sampler, tokens)
-    keep_logprobs_true(rows, tokens, seeded, output)
-    return tokens
 
 
 def _are_logits(sampler: Any, info: Any) -> bool:

@@ -21,9 +21,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from eager_sgl.plugin.reports import Report
 from eager_sgl.plugin.signals import Distributions, draw, moved
 
-__all__ = ["SeededRow", "agree", "draw_again", "keep_logprobs_true", "uniform"]
+__all__ = ["SeededRow", "agree", "draw_again", "drawn_by_seeds", "seeded_rows", "uniform"]
 
 
 class SeededRow(NamedTuple):
@@ -48,17 +49,47 @@ def uniform(seed: int, position: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) / float(1 << 53)
 
 
-def draw_again(
-    rows: Distributions, drawn: Tensor, seeded: Sequence[SeededRow], info: Any
+def seeded_rows(reports: Sequence[Report | None], lengths: Sequence[int]) -> list[SeededRow]:
+    """The rows of a batch that have a seed, by the lengths of their sequences."""
+    return [
+        SeededRow(row, seed, length, report.is_limited)
+        for row, (report, length) in enumerate(zip(reports, lengths, strict=True))
+        if report and (seed := report.seed) is not None
+    ]
+
+
+def drawn_by_seeds(
+    sampler: Any,
+    rows: Distributions,
+    drawn: Tensor,
+    seeded: Sequence[SeededRow],
+    output: Any,
+    info: Any,
 ) -> Tensor:
-    """The batch's tokens [rows], with those of the seeded rows drawn by their seeds.
+    """The tokens [rows], with those of the seeded rows drawn again; all ranks agree on them.
 
     Args:
+        sampler: SGLang's.
         rows: the batch's distributions, which are probabilities.
         drawn: the tokens that SGLang has drawn.
         seeded: the rows with a seed.
+        output: SGLang's, whose logprobs of the tokens are kept true.
         info: SGLang's sampling parameters of the batch.
     """
+    try:
+        tokens = draw_again(rows, drawn, seeded, info)
+    except Exception:
+        agree(sampler, drawn)  # the other ranks wait for it
+        raise
+    agree(sampler, tokens)
+    _keep_logprobs_true(rows, tokens, seeded, output)
+    return tokens
+
+
+def draw_again(
+    rows: Distributions, drawn: Tensor, seeded: Sequence[SeededRow], info: Any
+) -> Tensor:
+    """The tokens [rows], with those of the seeded rows drawn again on this rank."""
     drawn = drawn.clone()
     for is_limited in (False, True):
         if not (group := [row for row in seeded if row.is_limited is is_limited]):
@@ -88,7 +119,7 @@ def agree(sampler: Any, values: Tensor) -> None:
             dist.all_reduce(values, op=dist.ReduceOp.MIN, group=group)
 
 
-def keep_logprobs_true(
+def _keep_logprobs_true(
     rows: Distributions, drawn: Tensor, seeded: Sequence[SeededRow], output: Any
 ) -> None:
     """Put the logprobs of the seeded rows' tokens into SGLang's output, if it has any."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eager_sgl.plugin import hooks, seeds
 from eager_sgl.plugin.reports import Report
-from eager_sgl.plugin.seeds import SeededRow, draw_again
+from eager_sgl.plugin.seeds import SeededRow, draw_again, drawn_by_seeds, seeded_rows
 from eager_sgl.plugin.signals import Distributions
 from eager_sgl.plugin.vocabulary import KEY, Gate
 
@@ -50,10 +50,10 @@ def rows() -> Distributions:
     return Distributions(table, torch.ones(NUM_ROWS, 1), are_logits=False)
 
 
-def drawn_by_seeds(drawn: Tensor) -> tuple[Tensor, Tensor]:
+def redrawn(drawn: Tensor) -> tuple[Tensor, Tensor]:
     """The tokens and their logprobs."""
     output = SimpleNamespace(next_token_logprobs=torch.zeros(NUM_ROWS))
-    tokens = hooks._drawn_by_seeds(SAMPLER, rows(), drawn, SEEDED, output, INFO)
+    tokens = drawn_by_seeds(SAMPLER, rows(), drawn, SEEDED, output, INFO)
     return tokens, output.next_token_logprobs
 
 
@@ -65,7 +65,7 @@ def test_ranks_whose_draws_differ_agree_on_one_token(monkeypatch: pytest.MonkeyP
     agreed = torch.minimum(ours, theirs)
     for other in (ours, theirs):
         monkeypatch.setattr(seeds, "dist", Group(other))
-        tokens, logprobs = drawn_by_seeds(drawn.clone())
+        tokens, logprobs = redrawn(drawn.clone())
         assert torch.equal(tokens, torch.minimum(ours, other))
         expected = rows().table.log().gather(-1, tokens[:, None])[1:, 0]
         torch.testing.assert_close(logprobs, torch.cat((torch.zeros(1), expected)))
@@ -83,9 +83,9 @@ def test_a_rank_whose_draw_fails_takes_the_tokens_of_the_others(
     def fail(*arguments: Any) -> Tensor:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(hooks, "draw_again", fail)
+    monkeypatch.setattr(seeds, "draw_again", fail)
     with pytest.raises(RuntimeError, match="no memory"):
-        drawn_by_seeds(drawn)
+        redrawn(drawn)
     assert (group.num_calls, drawn.tolist()) == (1, [0] * NUM_ROWS)
 
 
@@ -97,4 +97,4 @@ def test_a_request_keeps_its_seed_after_a_fault_which_other_ranks_may_not_have()
     report.fail("no memory")
     found = hooks._report_of(request)
     assert found is report
-    assert [row.seed for row in hooks._seeded([None, found], [3, 4])] == [7]
+    assert [row.seed for row in seeded_rows([None, found], [3, 4])] == [7]
