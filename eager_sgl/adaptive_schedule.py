@@ -48,10 +48,20 @@ class AdaptiveSchedule:
         threshold = math.inf if self.threshold is None else self.threshold
         decision = replace(self.online, threshold=threshold).replay(tree)
         if decision.num_alive:
-            return decision
+            return self._at_threshold(decision)
         if self._length is None:
             self._observe_length(fmean(leaf.segment.end for leaf in decision.leaves))
         return replace(decision, entropy_histogram=self._histogram())
+
+    def _at_threshold(self, decision: Decision) -> Decision:
+        """With reports of the steps that may branch, which are all while θ is not known."""
+        if self.threshold is None:
+            monitored = (replace(m, max_reports=None) for m in decision.monitored)
+        elif self.online.keep_deferred:
+            return decision
+        else:
+            monitored = (replace(m, threshold=self.threshold) for m in decision.monitored)
+        return replace(decision, monitored=tuple(monitored))
 
     def _histogram(self) -> EntropyHistogram:
         assert self.threshold is not None, "the prompt has no θ yet"

@@ -88,6 +88,8 @@ class Generation:
         entropies: float32 [C], of the steps, in nats; None if not requested.
         confidences: float32 [C], mean of −ln p of the top K of a step at temperature 1, in nats;
             None if not requested.
+        is_cut: whether the gate has ended the sequence at its last token; a part of an answer may
+            report so before the request has ended.
         num_dropped: number of decoded tokens after the C that do not belong to the answer: those
             after a cut, and those of an interrupted request that the gate's reports do not reach.
         interrupted: why the request ended early; None where it did not. The rest of its tokens may
@@ -104,6 +106,7 @@ class Generation:
     raw_logprobs: NDArray[np.float32] | None = None
     entropies: NDArray[np.float32] | None = None
     confidences: NDArray[np.float32] | None = None
+    is_cut: bool = False
     num_dropped: int = 0
     interrupted: str | None = None
 

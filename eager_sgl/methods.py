@@ -227,12 +227,9 @@ class EagerInit(_Configured[EagerConfig]):
     Attributes:
         config: the hyper-parameters.
         adaptive_threshold: sets the θ of every prompt, `config.threshold` is then ignored, and
-            counts the prompt's entropies; one object for all prompts of a model. The monitor is
-            "chunk", since the gate reports no entropy below θ.
+            counts the prompt's entropies, which the gate then reports of every step; one object for
+            all prompts of a model.
         seed: of all draws; None repeats nothing.
-
-    Raises:
-        ValueError: the monitor is "gate" at an adaptive θ.
     """
 
     adaptive_threshold: AdaptiveThreshold | None = None
@@ -240,25 +237,20 @@ class EagerInit(_Configured[EagerConfig]):
     decides_in_thread: ClassVar[bool] = False
     bidder: ClassVar[Bidder | None] = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.adaptive_threshold is not None and self.config.monitor == "gate":
-            raise ValueError(
-                "monitor is gate, which reports no entropy below θ; an adaptive θ needs monitor "
-                "chunk, or auto"
-            )
-
     @property
     def monitoring(self) -> EagerConfig:
         if self.adaptive_threshold is None:
             return self.config
-        return replace(self.config, monitor="chunk", threshold=self.adaptive_threshold.lowest)
+        return replace(self.config, threshold=self.adaptive_threshold.lowest)
 
     def policy(self) -> EntropyThreshold:
         return EntropyThreshold.from_config(self.monitoring)
 
     def gate(self, top_k: int) -> Gate | None:
-        return None if self.monitoring.monitor == "chunk" else self.policy().gate(top_k)
+        if self.config.monitor == "chunk":
+            return None
+        gate = self.policy().gate(top_k)
+        return gate if self.adaptive_threshold is None else replace(gate, columns=("entropies",))
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
         tree.open_root()

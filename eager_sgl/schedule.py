@@ -18,11 +18,12 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence as Items
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from eager_sgl.adaptive_threshold import EntropyHistogram
 from eager_sgl.core import BranchPoint, DeferredBranch, Sequence
+from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = [
@@ -63,11 +64,18 @@ class Monitored:
     Attributes:
         steps_since_branch: steps since the last branch on its path.
         max_reports: number of further branch points that can be taken; None where all are reported.
+        threshold: θ in nats, where it is above that of the method's gate; None where it is not.
     """
 
     segment: Segment
     steps_since_branch: int
     max_reports: int | None
+    threshold: float | None = None
+
+    def narrowed(self, gate: Gate) -> Gate:
+        """The method's gate, which is to report the steps of the segment that may branch."""
+        threshold = gate.threshold if self.threshold is None else self.threshold
+        return replace(gate, threshold=threshold, max_reports=self.max_reports)
 
 
 @dataclass(frozen=True)

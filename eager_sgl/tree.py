@@ -246,7 +246,7 @@ class TokenTree:
         is_cut_at_stop = generation.interrupted and tokens and self._is_stop(tokens[-1])
         if generation.finish_reason == "stop" or is_cut_at_stop:
             segment.finish_reason = "stop"
-        elif generation.finish_reason == "cut":
+        elif generation.is_cut:
             segment.finish_reason = "cut"
         elif generation.finish_reason == "length" and len(generation.token_ids) < num_asked:
             segment.finish_reason = "length"

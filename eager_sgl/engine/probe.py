@@ -76,7 +76,10 @@ class ServerProfile:
         if self.gate is None:
             return self.no_gate or "it was not probed for one"
         if self.gate == "pickle" and not can_serve(gate):
-            return "its gate is a pickle, which serves EAGer-init alone; searches need the plugin"
+            return (
+                "its gate is a pickle, which serves EAGer-init alone; searches and an adaptive θ "
+                "need the plugin"
+            )
         return None
 
     def room_for(self, num_prompt_tokens: int) -> int:

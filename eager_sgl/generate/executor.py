@@ -157,8 +157,7 @@ class TreeExecutor:
         assert config is not None, "the method monitors nothing"
         remaining = self.tree.remaining(segment)
         if (gate := self.gate) is not None:
-            gate = replace(gate, max_reports=monitored.max_reports)
-            self._start(segment, remaining, gate=gate)
+            self._start(segment, remaining, gate=monitored.narrowed(gate))
         else:
             longest = MAX_CHUNK_FACTOR * config.chunk_tokens if config.chunk_tokens > 1 else 1
             chunk = max(config.chunk_tokens, monitored.steps_since_branch)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from eager_sgl.plugin.carried import carried_params, checked_interval, is_carrying
 from eager_sgl.plugin.parents import publish_parent
-from eager_sgl.plugin.reports import Report
-from eager_sgl.plugin.seeds import SeededRow, draw_again
+from eager_sgl.plugin.reports import CONFIDENCE, Report
+from eager_sgl.plugin.seeds import agree, drawn_by_seeds, seeded_rows
 from eager_sgl.plugin.signals import Distributions, GateTable, read_step
 from eager_sgl.plugin.vocabulary import KEY, Gate
 
@@ -134,9 +134,10 @@ def _switch_off(reports: Iterable[Report | None], error: Exception) -> None:
 
 def _report_of(request: Any) -> Report | None:
     sent = request.customized_info and request.customized_info.get(KEY)
-    if not isinstance(sent, _Sent) or (gate := sent.report.gate) is None:
+    if not isinstance(sent, _Sent):
         return None
-    return sent.report if gate.observes or gate.seed is not None else None
+    gate, seed = sent.report.gate, sent.report.seed
+    return sent.report if seed is not None or (gate and gate.observes) else None
 
 
 def observe(original: Callable[..., Tensor], runner: Any, output: Any, batch: Any) -> Tensor:
@@ -164,11 +165,15 @@ def _observe(
         temperatures=info.temperatures[:number],
         are_logits=_are_logits(sampler, info),
     )
-    if seeded := _seeded(reports, lengths):
-        drawn = draw_again(rows, drawn, seeded, output, info)
+    if (seeded := seeded_rows(reports, lengths)) and not rows.are_logits:  # else all are greedy
+        drawn = drawn_by_seeds(sampler, rows, drawn, seeded, output, info)
     if not any(gates):
         return drawn
     reading = read_step(rows, drawn[:number], _tables.of(gates, drawn.device))
+    if any(gate and gate.floor is not None for gate in gates):
+        confidences = reading[:, CONFIDENCE].contiguous()
+        agree(sampler, confidences)  # or a request would end on one of the ranks
+        reading[:, CONFIDENCE] = confidences
     record_steps(keep=1)
     triples = zip(reports, indices, gates, strict=True)
     observed = [(report, index) for report, index, gate in triples if report and gate]
@@ -176,14 +181,6 @@ def _observe(
         report.end_below_floor(index - 2, _below_floor)
     _steps.append(_Step(observed, reading))
     return drawn
-
-
-def _seeded(reports: Sequence[Report | None], lengths: Sequence[int]) -> list[SeededRow]:
-    return [
-        SeededRow(row, seed, length, report.is_limited)
-        for row, (report, length) in enumerate(zip(reports, lengths, strict=True))
-        if report and report.gate and (seed := report.gate.seed) is not None
-    ]
 
 
 def _are_logits(sampler: Any, info: Any) -> bool:

@@ -14,13 +14,13 @@ from eager_sgl.plugin.confidence import RunningConfidence
 from eager_sgl.plugin.signals import NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 
-__all__ = ["Report"]
+__all__ = ["CONFIDENCE", "Report"]
 
 NEVER = 2**31
 """A `stream_interval` that sends nothing before the request's end; where the request has none."""
 _ALL_TOKENS = 1 << 30
 """SGLang's top-k of a request without any."""
-_CONFIDENCE, _FLAGS = COLUMNS.index("confidences"), NUM_VALUES - 1
+CONFIDENCE, _FLAGS = COLUMNS.index("confidences"), NUM_VALUES - 1
 _REACHES_THRESHOLD = 1
 
 Row = NDArray[np.float32]
@@ -38,15 +38,17 @@ class Report:
 
     Attributes:
         gate: None after a fault.
+        seed: of the draws; it stays after a fault, which the other ranks may not have.
         is_limited: whether the request has a top-p, a top-k or a min-p.
     """
 
     def __init__(self, request: Any, gate: Gate | None, fault: str | None = None) -> None:
         self.gate, self._request = gate, request
+        self.seed = None if gate is None else gate.seed
         self._rows: dict[int, Row] = {}
         self._first = 0  # of the tokens that are not sent yet
         self._cut: tuple[int, float] | None = None
-        self._is_cut_sent = False
+        self._is_cut_sent = self._is_ended = False
         self._fault = fault
         self._confidence: RunningConfidence | None = None
         self._is_dense = gate is not None and bool(gate.computed_columns)
@@ -96,7 +98,7 @@ class Report:
             else:
                 flags -= _REACHES_THRESHOLD
         if self._confidence is not None:
-            self._confidence.add(index, float(row[_CONFIDENCE]))
+            self._confidence.add(index, float(row[CONFIDENCE]))
         if flags or self.gate.columns:
             self._rows[index] = kept = _kept(row, self.gate.top_k if flags else 0)
             kept[_FLAGS] = flags
@@ -108,12 +110,18 @@ class Report:
             last: index of the last token that all ranks know; they have to agree on the end.
             reason: makes SGLang's `finished_reason`.
         """
-        if self._confidence is None or self._cut or self.gate is None:
+        if self.gate is None or self._is_ended:
             return
-        if cut := self._confidence.first_below(last):
-            self._cut = cut
+        if (cut := self._find_cut(last)) and cut[0] <= last:
+            self._is_ended = True
             with contextlib.suppress(ReferenceError):
                 self._request.to_finish = reason()
+
+    def _find_cut(self, last: int) -> tuple[int, float] | None:
+        """The first step, up to `last`, whose running confidence is below the floor, and that."""
+        if self._cut is None and self._confidence is not None:
+            self._cut = self._confidence.first_below(last)
+        return self._cut
 
     def _wake(self) -> None:
         """Have SGLang send the request's tokens as soon as they are known."""
@@ -123,7 +131,11 @@ class Report:
     # What SGLang asks of a list
 
     def take(self, stop: int) -> list[str]:
-        """The blocks of the tokens up to `stop` that were not taken before."""
+        """The blocks of the tokens up to `stop` that were not taken before.
+
+        A cut is sent with its token, before the request ends, so that no part of an answer has
+        tokens after a cut that it does not report.
+        """
         if self.gate is None:
             fault, self._fault = self._fault, None
             return [pack_fault(fault)] if fault else []
@@ -131,9 +143,9 @@ class Report:
         self._first = max(self._first, stop)
         if not self._rows:
             self._request.sampling_params.stream_interval = self._interval
-        if self._cut and not self._is_cut_sent and self._cut[0] < stop:
+        if (cut := self._find_cut(stop - 1)) and not self._is_cut_sent and cut[0] < stop:
             self._is_cut_sent = True
-            blocks.append(pack_cut(*self._cut))
+            blocks.append(pack_cut(*cut))
         return blocks
 
     def _blocks(self, gate: Gate, indices: range) -> list[str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from eager_sgl.plugin.entropy import top_k_entropies
 from eager_sgl.plugin.vocabulary import Column, Gate
 
 __all__ = [
@@ -25,6 +26,8 @@ NUM_VALUES = 5
 (1), is to be stored (2), both (3) or none of them (0)."""
 MIN_LOGPROB = -1e4
 """Stands for a logprob of −∞ in means."""
+NUM_RANKED = 1024
+"""Tokens that are ranked first where a top-p, a top-k or a min-p limits a draw."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
         logprobs = logprobs.masked_fill(gates.beyond[:, : entries.shape[-1]], -torch.inf)
     scaled = logprobs * rows.temperatures
     raw = torch.log_softmax(scaled, -1)
-    entropies = torch.special.entr(torch.softmax(scaled / gates.temperatures, -1)).sum(-1)
+    entropies = top_k_entropies(scaled, gates.temperatures)
     certainty = raw[:, 0].exp() * logprobs.exp().sum(-1)
     flags = (entropies >= gates.thresholds) + 2 * (certainty < gates.stored_below)
     none = torch.zeros_like(entropies)
@@ -185,6 +188,10 @@ def _confidences(rows: Distributions, scaled: Tensor) -> Tensor:
 def draw(probabilities: Tensor, uniforms: Tensor, limits: Sequence[Tensor] | None) -> Tensor:
     """Tokens [n] by inversion of the distribution function.
 
+    On a CPU the most likely tokens are ranked first, and all of them only in the rows where they
+    do not hold all tokens within the limits. To choose rows a CUDA device would have to be waited
+    for, so there all tokens of all rows are ranked.
+
     Args:
         probabilities: [n, vocabulary].
         uniforms: float64 [n], in [0, 1).
@@ -192,13 +199,42 @@ def draw(probabilities: Tensor, uniforms: Tensor, limits: Sequence[Tensor] | Non
     """
     if limits is None:
         return _inverse(probabilities, uniforms)
-    weights, token_ids = probabilities.sort(dim=-1, descending=True)
+    if probabilities.is_cuda or probabilities.shape[-1] <= NUM_RANKED:
+        return _draw_ranked(*_ranked(probabilities), uniforms, limits)[0]
+    token_ids = probabilities.topk(NUM_RANKED, sorted=False).indices.sort(-1).values
+    weights, order = _ranked(probabilities.gather(-1, token_ids))
+    tokens, is_open = _draw_ranked(weights, token_ids.gather(-1, order), uniforms, limits)
+    if len(rows := is_open.nonzero()[:, 0]):
+        ranked = _ranked(probabilities[rows])
+        limits = [limit[rows] for limit in limits]
+        tokens[rows] = _draw_ranked(*ranked, uniforms[rows], limits)[0]
+    return tokens
+
+
+def _ranked(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights [n, m], largest first, and their indices; of equal ones the first is first."""
+    weights, order = weights.sort(dim=-1, descending=True, stable=True)
+    return weights, order
+
+
+def _draw_ranked(
+    weights: Tensor, token_ids: Tensor, uniforms: Tensor, limits: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Tokens [n] within limits, and whether a token outside the ranked ones may be within [n].
+
+    Args:
+        weights: [n, m], of the m most likely tokens, largest first.
+        token_ids: [n, m].
+        uniforms, limits: as of `draw`.
+    """
     top_ps, top_ks, min_ps = (limit[:, None] for limit in limits)
     before = weights.cumsum(-1) - weights
     ranks = torch.arange(weights.shape[-1], device=weights.device)
     dropped = (ranks >= top_ks) | (before > top_ps) | (weights < weights[:, :1] * min_ps)
     chosen = _inverse(weights.masked_fill(dropped, 0.0), uniforms)
-    return token_ids.gather(-1, chosen[:, None])[:, 0]
+    # Tokens outside may be as likely as the last, so all of those have to be dropped.
+    is_open = (~dropped & (weights == weights[:, -1:])).any(-1)
+    return token_ids.gather(-1, chosen[:, None])[:, 0], is_open
 
 
 def _inverse(weights: Tensor, uniforms: Tensor) -> Tensor:

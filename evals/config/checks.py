@@ -126,8 +126,8 @@ def require_positive_thetas(
             )
 
 
-def require_adaptive_fits(methods: Sequence[str], monitor: str) -> None:
-    """An adaptive θ is of EAGer-init alone, and needs the entropies of all steps."""
+def require_adaptive_fits(methods: Sequence[str]) -> None:
+    """An adaptive θ is of EAGer-init alone."""
     if others := [name for name in methods if name in RULES]:
         raise ValueError(
             f"--theta is adaptive, and {others[0]} needs one that is the same for all prompts; "
@@ -135,10 +135,6 @@ def require_adaptive_fits(methods: Sequence[str], monitor: str) -> None:
         )
     if STAGE_ONE not in methods:
         raise ValueError(f"--theta is adaptive, which is of {STAGE_ONE}; add it to --methods")
-    if monitor == "gate":
-        raise ValueError(
-            "--monitor is gate, which reports no entropy below θ; an adaptive θ needs chunk"
-        )
 
 
 def require_shared_budget(

@@ -222,7 +222,7 @@ def _experiment(
     if not has_verifier and _generates(options):
         require_labels(plan.methods, task)
     if None in plan.thresholds:
-        require_adaptive_fits(plan.methods, options.monitor)
+        require_adaptive_fits(plan.methods)
     require_votes(plan.methods, task)
     require_search(options.stop, plan.methods)
     require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-from eager_sgl import BestFirst, EagerInit
+from eager_sgl import AdaptiveThreshold, BestFirst, EagerInit, Method
 from evals.analysis.adaptive_threshold import restored
 from evals.config import OF_TASK, Experiment, Settings
 from evals.execution.connection import Host, Server, find_unfit, hosted
@@ -21,9 +20,6 @@ from evals.records.header import RunHeader
 from evals.records.plan import SEARCHES, Cell, Plan
 from evals.records.results import ResultStore
 from evals.tasks import Sample
-
-if TYPE_CHECKING:
-    from eager_sgl import AdaptiveThreshold
 
 __all__ = ["evaluate"]
 
@@ -105,14 +101,15 @@ async def _introduce(
 
 
 async def _monitors(experiment: Experiment, server: Server) -> str:
-    """How steps are observed, by EAGer-init and by searches if they differ."""
+    """How EAGer-init observes steps, and an adaptive θ and searches if they do so otherwise."""
     monitor = await server.monitor_of(EagerInit(experiment.base))
-    adaptive = ", chunk at the adaptive θ" if None in experiment.plan.thresholds else ""
-    if not {*SEARCHES} & {*experiment.plan.methods}:
-        return monitor + adaptive
-    of_searches = await server.monitor_of(BestFirst(experiment.search))
-    others = "" if of_searches == monitor else f"; of searches: {of_searches}"
-    return monitor + adaptive + others
+    others: dict[str, Method] = {}
+    if None in experiment.plan.thresholds:
+        others["at an adaptive θ"] = EagerInit(experiment.base, AdaptiveThreshold())
+    if {*SEARCHES} & {*experiment.plan.methods}:
+        others["of searches"] = BestFirst(experiment.search)
+    said = {name: await server.monitor_of(method) for name, method in others.items()}
+    return "; ".join([monitor, *(f"{n}: {other}" for n, other in said.items() if other != monitor)])
 
 
 def _lacking(experiment: Experiment, store: ResultStore) -> list[Sample]:

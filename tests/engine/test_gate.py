@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -269,3 +270,18 @@ def test_a_server_makes_the_processor_from_the_text_alone() -> None:
     step(random_logits(20), *theirs, gate=gate)
     assert [r.reports() for r in ours] == [r.reports() for r in theirs]
     assert len(processor_text()) < 8000
+
+
+def test_the_text_needs_no_eager_sgl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server that loads it has none."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "eager_sgl"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    gate = CustomLogitProcessor.from_str(_uncached(processor_text()))
+    request = Request(1.0)
+    step([FLAT], request, gate=gate)
+    assert request.indices() == [0]
+
+
+def _uncached(text: str) -> str:
+    """The same processor in another text, since SGLang keeps those that it has loaded."""
+    return text + " "

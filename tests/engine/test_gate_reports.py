@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,38 @@ def test_a_cut_ends_the_sequence_and_the_tokens_after_it_are_counted() -> None:
     assert (root.token_ids, root.finish_reason) == ([0, 1], "cut")
     counts = tree.counts([root])
     assert (counts.generated, counts.unique, counts.discarded) == (4, 2, 2)
+
+
+@pytest.mark.parametrize("num_tokens", [2, 4])
+def test_a_stream_that_breaks_after_a_cut_ends_the_sequence(num_tokens: int) -> None:
+    """The server reports a cut before it ends the request; nothing is requested after it."""
+    gate = Gate(top_k=2, floor=1.0)
+    part = PluginReports(gate, TAU).add_to(answer(num_tokens), {KEY: [pack_cut(1, 0.5)]})
+    assert (part.is_over, part.is_cut) == (False, True)
+    for has_part in (False, True):
+        tree = TokenTree((9,), max_new_tokens=9)
+        root = tree.open_root()
+        if has_part:
+            tree.append(root, part, 9)
+            assert root.finish_reason is None
+        tree.append(root, replace(part, interrupted="the connection was lost"), 9, start=0)
+        assert (root.token_ids, root.finish_reason) == ([0, 1], "cut")
+        assert tree.spent.generated == num_tokens
+
+
+def test_a_cut_that_is_not_reached_ends_nothing() -> None:
+    """An answer to an abort may have fewer tokens than the reports before it."""
+    end = PluginReports(Gate(top_k=2, floor=1.0), TAU).add_to(
+        answer(1, interrupted="aborted"), {KEY: [pack_cut(1, 0.5)]}
+    )
+    assert (end.is_cut, end.finish_reason, end.interrupted) == (False, None, "aborted")
+
+
+def test_a_stop_token_at_the_cut_ends_the_sequence_by_itself() -> None:
+    end = PluginReports(Gate(top_k=2, floor=1.0), TAU).add_to(
+        answer(2, "stop"), {KEY: [pack_cut(1, 0.5)]}
+    )
+    assert (end.is_cut, end.finish_reason) == (False, "stop")
 
 
 def test_a_processor_serves_thresholds_alone() -> None:

@@ -150,6 +150,38 @@ def test_a_request_ends_below_the_floor_of_its_running_confidence(server_url: st
     assert cut.cut[1] == pytest.approx(means[first - 7], abs=1e-4)
 
 
+def test_no_part_of_a_stream_has_tokens_after_a_cut_that_it_does_not_report(
+    server_url: str,
+) -> None:
+    """A stream that breaks before its end would otherwise be continued after the cut."""
+    columns: tuple[Column, ...] = ("confidences",)
+    _, reports = observed(server_url, Gate(top_k=5, columns=columns), 100, temperature=0)
+    means = np.convolve(reports.columns["confidences"], np.ones(8) / 8, "valid")
+    floor = float(np.quantile(means[:60], 0.3))
+    first = int(np.flatnonzero(means < floor)[0]) + 7
+    parts = asyncio.run(_parts(server_url, Gate(top_k=5, window=8, floor=floor)))
+    cuts = [unpack(part["meta_info"].get(KEY) or (), 5).cut for part in parts]
+    assert [cut is not None for cut in cuts] == [len(p["output_ids"]) > first for p in parts]
+    assert {cut[0] for cut in cuts if cut is not None} == {first}
+    assert any(
+        cut and not p["meta_info"]["finish_reason"] for cut, p in zip(cuts, parts, strict=True)
+    )
+
+
+async def _parts(url: str, gate: Gate) -> list[dict[str, Any]]:
+    """The parts of a greedy stream, of a token more each."""
+    params: dict[str, Any] = {"max_new_tokens": 100, "temperature": 0, "ignore_eos": True}
+    params |= {"stream_interval": 1, "custom_params": gate.custom_params()}
+    body = {"input_ids": PROMPT, "sampling_params": params, "stream": True}
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    async with (
+        aiohttp.ClientSession(read_bufsize=2**24) as session,
+        session.post(f"{url}/generate", json=body, headers=headers) as reply,
+    ):
+        lines = [line async for line in reply.content if line.startswith(b"data: {")]
+    return [json.loads(line[6:]) for line in lines]
+
+
 def test_a_grammar_s_impossible_tokens_are_reported_as_such(server_url: str) -> None:
     gate = Gate(top_k=20, stored_below=2.0, columns=("confidences", "raw_logprobs"))
     tokens, reports = observed(server_url, gate, 8, regex="[0-9]{4}", ignore_eos=False)

@@ -205,6 +205,24 @@ def test_a_request_ends_where_its_mean_confidence_falls_below_the_floor(
         assert reports.cut[1] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("parts", [range(1, 7), (2, 4, 6), (6,)])
+def test_no_part_has_tokens_after_a_cut_that_it_does_not_report(parts: Any) -> None:
+    """Or a stream that breaks before the next part would continue after the cut."""
+    confidences = [9, 9, 9, 1, 9, 9]
+    asked = request()
+    report = Report(asked, Gate(top_k=TOP_K, window=2, floor=6.0))
+    blocks: list[str] = []
+    for index, value in enumerate(confidences):
+        report.end_below_floor(index - 2, lambda: "low")
+        report.add(index, reading(value))
+        if index + 1 in parts:
+            assert asked.to_finish == ("low" if index >= 5 else None)
+            blocks += report.take(index + 1)
+            cut = unpack(blocks, TOP_K).cut
+            assert (cut and cut[0]) == (3 if index >= 3 else None)
+    assert len(blocks) == 1
+
+
 def test_a_retracted_request_keeps_a_true_running_mean() -> None:
     asked = request()
     report = Report(asked, Gate(top_k=TOP_K, window=2, floor=4.0))

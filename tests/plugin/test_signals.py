@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from eager_sgl.plugin.signals import NUM_VALUES, Distributions, GateTable, draw, read_step
+from eager_sgl.plugin import signals
+from eager_sgl.plugin.signals import (
+    NUM_RANKED,
+    NUM_VALUES,
+    Distributions,
+    GateTable,
+    _draw_ranked,
+    _ranked,
+    draw,
+    read_step,
+)
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 from eager_sgl.signals import retemper, top_k_entropy
 
@@ -91,6 +101,45 @@ def test_impossible_tokens_are_minus_infinity_and_not_nan() -> None:
     assert not reading[: NUM_VALUES + 20].isnan().any()
     assert reading[NUM_VALUES + 3 : NUM_VALUES + 20].eq(-torch.inf).all()
     assert reading[2].item() == pytest.approx(0.8324, abs=1e-4)
+
+
+FULL = 1 << 30
+LIMITS = [(0.95, FULL, 0.0), (1.0, 40, 0.0), (0.9, 3000, 0.2), (1.0, FULL, 0.001), (1.0, FULL, 0.0)]
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("grid", [0.0, 1.0])
+@pytest.mark.parametrize(("top_p", "top_k", "min_p"), LIMITS)
+def test_draws_from_the_most_likely_tokens_equal_those_from_all_of_them(
+    top_p: float, top_k: int, min_p: float, grid: float, sharpness: float
+) -> None:
+    """Also where many tokens are equally likely (logits on a grid)."""
+    number, vocabulary = 40, 3 * NUM_RANKED
+    torch.manual_seed(int(sharpness))
+    logits = torch.randn(number, vocabulary) * sharpness * torch.rand(number, 1) * 2
+    logits = (logits / grid).round() * grid if grid else logits
+    probabilities = torch.softmax(logits, -1)
+    limits = [torch.full((number,), value) for value in (top_p, top_k, min_p)]
+    uniforms = torch.rand(number, dtype=torch.float64)
+    expected, _ = _draw_ranked(*_ranked(probabilities), uniforms, limits)
+    assert torch.equal(draw(probabilities, uniforms, limits), expected)
+
+
+def test_all_tokens_are_ranked_in_those_rows_alone_that_need_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits = torch.zeros(5, 2 * NUM_RANKED)
+    logits[[0, 2, 4], :10] = 20.0
+    ranked: list[torch.Size] = []
+
+    def rank(weights: Tensor) -> tuple[Tensor, Tensor]:
+        ranked.append(weights.shape)
+        return _ranked(weights)
+
+    monkeypatch.setattr(signals, "_ranked", rank)
+    limits = [torch.full((5,), value) for value in (0.95, FULL, 0.0)]
+    draw(torch.softmax(logits, -1), torch.rand(5, dtype=torch.float64), limits)
+    assert ranked == [(5, NUM_RANKED), (2, 2 * NUM_RANKED)]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ __all__ = ["INFO_KEY", "PickledReports", "can_serve", "pickled_params", "process
 INFO_KEY = "eager_gate"
 """The field of `meta_info` that holds the processor's reports."""
 _UNLIMITED = 2**31
+_SHARED_IMPORT = "from eager_sgl.plugin.entropy import top_k_entropies\n"
 
 
 def can_serve(gate: Gate) -> bool:
@@ -67,8 +68,18 @@ class _Shipped:
 @functools.cache
 def processor_text() -> str:
     """The `custom_logit_processor` of a request, in the form of SGLang's `to_str()`."""
-    text = Path(__file__).with_name("processor.py").read_text(encoding="utf-8")
-    return json.dumps({"callable": pickle.dumps(_Shipped(text, "EntropyGate"), protocol=4).hex()})
+    shipped = _Shipped(_self_contained_text(), "EntropyGate")
+    return json.dumps({"callable": pickle.dumps(shipped, protocol=4).hex()})
+
+
+def _self_contained_text() -> str:
+    """The processor's module, with the text of the function that it shares with the plugin."""
+    here = Path(__file__)
+    text = here.with_name("processor.py").read_text(encoding="utf-8")
+    shared = (here.parents[2] / "plugin" / "entropy.py").read_text(encoding="utf-8")
+    before, found, after = text.partition(_SHARED_IMPORT)
+    assert found, f"processor.py lacks the line {_SHARED_IMPORT!r}"
+    return before + shared + after
 
 
 class PickledReports:

@@ -1,7 +1,8 @@
 """The custom logit processor: reports the steps of a request whose entropy reaches its θ.
 
-`eager_sgl.engine.gate.parameters` sends the text of this file with every monitored request. The
-server needs no eager_sgl, so this file imports nothing but torch.
+`eager_sgl.engine.gate.pickled` sends the text of this file with every monitored request, and that
+of `eager_sgl.plugin.entropy` in place of its import. The server needs no eager_sgl, so both files
+import nothing else but torch.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from eager_sgl.plugin.entropy import top_k_entropies
 
 __all__ = ["EntropyGate"]
 
@@ -50,8 +53,7 @@ class EntropyGate:
         if batch.counts is not None:
             outside = torch.arange(values.shape[-1], device=values.device) >= batch.counts
             values = values.masked_fill(outside, -math.inf)
-        probabilities = torch.softmax(values / batch.temperatures, -1)
-        fires = torch.special.entr(probabilities).sum(-1) >= batch.thresholds
+        fires = top_k_entropies(values, batch.temperatures) >= batch.thresholds
         logprobs = (values - raw.logsumexp(-1, keepdim=True)).clamp(min=MIN_LOGPROB)
         self._steps.append(_Step(batch, fires, top.indices, logprobs))
         self.record_finished()

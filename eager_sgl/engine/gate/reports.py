@@ -59,7 +59,7 @@ class PluginReports:
         num_tokens = self._num_covered(generation, reports)
         if reports.cut is not None:
             num_tokens = min(num_tokens, reports.cut[0] + 1)
-        return self._with_columns(self._ended(generation, reports, num_tokens), reports)
+        return self._with_columns(_ended(generation, reports, num_tokens), reports)
 
     def _read(self, blocks: object) -> Reports:
         """All reports so far; an answer to an abort may lack them."""
@@ -88,16 +88,6 @@ class PluginReports:
             raise ShapeError(f"the gate has values of {covered} tokens out of {num_tokens}")
         return covered
 
-    def _ended(self, generation: Generation, reports: Reports, num_tokens: int) -> Generation:
-        """With its first tokens alone, and with the end that the gate has made."""
-        dropped = len(generation.token_ids) - num_tokens
-        generation = replace(
-            generation, token_ids=generation.token_ids[:num_tokens], num_dropped=dropped
-        )
-        if reports.cut is None or not generation.is_over:
-            return generation
-        return replace(generation, finish_reason="cut", interrupted=None)
-
     def _with_columns(self, generation: Generation, reports: Reports) -> Generation:
         num_tokens = len(generation.token_ids)
 
@@ -120,3 +110,22 @@ class PluginReports:
             entropies=column("entropies"),
             confidences=column("confidences"),
         )
+
+
+def _ended(generation: Generation, reports: Reports, num_tokens: int) -> Generation:
+    """With its first tokens alone, and with the end that the gate has made.
+
+    A stop token at the cut ends the sequence by itself: the gate ends a request later.
+    """
+    dropped = len(generation.token_ids) - num_tokens
+    has_stopped = generation.finish_reason == "stop" and not dropped
+    is_cut = reports.cut is not None and num_tokens == reports.cut[0] + 1 and not has_stopped
+    generation = replace(
+        generation,
+        token_ids=generation.token_ids[:num_tokens],
+        num_dropped=dropped,
+        is_cut=is_cut,
+    )
+    if not (is_cut and generation.is_over):
+        return generation
+    return replace(generation, finish_reason="cut", interrupted=None)

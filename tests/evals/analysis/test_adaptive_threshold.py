@@ -116,7 +116,6 @@ def test_settings_hold_the_quantile() -> None:
         (["--theta", "auto,quantile:0.9"], "one adaptive quantile may be given"),
         (["--theta", "quantile:1.5", *AUTO[:2]], "it must be in (0, 1)"),
         (["--theta", "quantile:high", *AUTO[:2]], "--theta quantile is 'high'"),
-        (["--theta", "auto", *AUTO[:2], "--monitor", "gate"], "an adaptive θ needs chunk"),
     ],
 )
 def test_what_cannot_run_along_is_refused_in_one_sentence(

@@ -1,0 +1,100 @@
+"""The ranks of a parallel group draw the same tokens by a seed, whatever their kernels round to."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from eager_sgl.plugin import hooks, seeds
+from eager_sgl.plugin.reports import Report
+from eager_sgl.plugin.seeds import SeededRow, draw_again, drawn_by_seeds, seeded_rows
+from eager_sgl.plugin.signals import Distributions
+from eager_sgl.plugin.vocabulary import KEY, Gate
+
+VOCABULARY, NUM_ROWS = 20, 4
+SAMPLER = SimpleNamespace(tp_sync_group="tensor", cp_sync_group=None)
+SEEDED = [SeededRow(row, 7, 5 + row, is_limited=bool(row % 2)) for row in (1, 2, 3)]
+INFO = SimpleNamespace(
+    top_ps=torch.full((NUM_ROWS,), 0.9),
+    top_ks=torch.full((NUM_ROWS,), 1 << 30),
+    min_ps=torch.zeros(NUM_ROWS),
+)
+
+
+class Group:
+    """Stands in for `torch.distributed`: a group of two ranks, of which the other is given."""
+
+    ReduceOp = SimpleNamespace(MIN="min")
+
+    def __init__(self, other: Tensor) -> None:
+        self.other, self.num_calls = other, 0
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_world_size(self, group: str) -> int:
+        return 2
+
+    def all_reduce(self, values: Tensor, op: str, group: str) -> None:
+        assert (op, group) == ("min", "tensor")
+        self.num_calls += 1
+        values.copy_(torch.minimum(values, self.other))
+
+
+def rows() -> Distributions:
+    table = torch.softmax(torch.randn(NUM_ROWS, VOCABULARY, generator=torch.manual_seed(0)), -1)
+    return Distributions(table, torch.ones(NUM_ROWS, 1), are_logits=False)
+
+
+def redrawn(drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens and their logprobs."""
+    output = SimpleNamespace(next_token_logprobs=torch.zeros(NUM_ROWS))
+    tokens = drawn_by_seeds(SAMPLER, rows(), drawn, SEEDED, output, INFO)
+    return tokens, output.next_token_logprobs
+
+
+def test_ranks_whose_draws_differ_agree_on_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.arange(NUM_ROWS)
+    ours = draw_again(rows(), drawn, SEEDED, INFO)
+    theirs = ours.clone()
+    theirs[2] = (ours[2] + VOCABULARY // 2) % VOCABULARY
+    agreed = torch.minimum(ours, theirs)
+    for other in (ours, theirs):
+        monkeypatch.setattr(seeds, "dist", Group(other))
+        tokens, logprobs = redrawn(drawn.clone())
+        assert torch.equal(tokens, torch.minimum(ours, other))
+        expected = rows().table.log().gather(-1, tokens[:, None])[1:, 0]
+        torch.testing.assert_close(logprobs, torch.cat((torch.zeros(1), expected)))
+    assert tokens.tolist() == agreed.tolist()
+
+
+def test_a_rank_whose_draw_fails_takes_the_tokens_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others would wait for it, or continue with tokens that it does not have."""
+    group = Group(torch.zeros(NUM_ROWS, dtype=torch.long))
+    monkeypatch.setattr(seeds, "dist", group)
+    drawn = torch.arange(NUM_ROWS)
+
+    def fail(*arguments: Any) -> Tensor:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(seeds, "draw_again", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        redrawn(drawn)
+    assert (group.num_calls, drawn.tolist()) == (1, [0] * NUM_ROWS)
+
+
+def test_a_request_keeps_its_seed_after_a_fault_which_other_ranks_may_not_have() -> None:
+    params = SimpleNamespace(top_p=1.0, top_k=1 << 30, min_p=0.0, stream_interval=None)
+    request = SimpleNamespace(sampling_params=params, customized_info=None)
+    report = Report(request, Gate(seed=7, columns=("logprobs",)))
+    request.customized_info = {KEY: hooks._Sent(report)}
+    report.fail("no memory")
+    found = hooks._report_of(request)
+    assert found is report
+    assert [row.seed for row in seeded_rows([None, found], [3, 4])] == [7]
