@@ -2,8 +2,8 @@
 
 A model whose template shows no sign of a reasoning section has none. The template of a folder, or
 of a model in the hub's cache, is read; that of a server is not in any of its answers, so the server
-renders two conversations: the template of a reasoning model opens or mentions the section in the
-prompt, or removes it from an earlier answer.
+renders conversations: the template of a reasoning model opens or mentions the section in the
+prompt, closes it there where thinking is off, or removes it from an earlier answer.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ SIGNS = re.compile(
     r"</?\|?think|\[/?THINK\]|reasoning_content|reasoning_effort|enable_thinking", re.IGNORECASE
 )
 REASONING, ANSWER = "Hidden step.", "Shown answer."
+SWITCHES = ("enable_thinking", "thinking")
+"""Variables of templates of models that think or do not."""
 QUESTION = {"role": "user", "content": "Hi"}
 ANSWERED = {"role": "assistant", "content": f"<think>\n{REASONING}\n{THINK_END}\n\n{ANSWER}"}
 
@@ -126,11 +128,24 @@ async def end_of_served(transport: Transport, options: Mapping[str, object]) -> 
     Raises:
         ServerError: the server does not answer, or refuses to render a conversation.
     """
-    opened = await _rendered(transport, [QUESTION], options)
     history = await _rendered(transport, [QUESTION, ANSWERED, QUESTION], options)
-    if end := end_in(opened + history.replace(ANSWERED["content"], "")):
+    shown = [history.replace(ANSWERED["content"], ""), *await _opened(transport, options)]
+    if end := end_in("".join(shown)):
         return end
     return None if REASONING in history else THINK_END
+
+
+async def _opened(transport: Transport, options: Mapping[str, object]) -> list[str]:
+    """Prompts of a question, with thinking as the options have it, on, and off."""
+    given = options.get("chat_template_kwargs")
+    kwargs = given if isinstance(given, Mapping) else {}
+    thinking = [{}, *(dict.fromkeys(SWITCHES, value) for value in (True, False))]
+    return [
+        await _rendered(
+            transport, [QUESTION], {**options, "chat_template_kwargs": {**kwargs, **switch}}
+        )
+        for switch in thinking
+    ]
 
 
 async def _rendered(
