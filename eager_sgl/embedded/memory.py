@@ -90,7 +90,15 @@ def needs_of(folder: Path, num_bytes: int) -> Needs | None:
         kv_heads = config.get("num_key_value_heads") or heads
         per_token = 2 * config["num_hidden_layers"] * kv_heads * head_dim * num_bytes
         weights = sum(map(_num_weights, files)) * num_bytes
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ZeroDivisionError,
+        struct.error,
+    ):
         return None
     return Needs(weights, per_token) if files else None
 
