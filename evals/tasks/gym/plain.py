@@ -26,7 +26,7 @@ LISTS = frozenset({"binary_matrix", "n_queens", "spiral_matrix", "string_inserti
 """Data sets whose scorers call `eval` on a text that is no right answer, for partial credit."""
 
 FUNCTIONS = frozenset(
-    {"Abs", "Rational", "exp", "ln", "log", "sqrt"}
+    {"Abs", "Integral", "Rational", "exp", "ln", "log", "sqrt"}
     | {name + end for name in ("sin", "cos", "tan") for end in ("", "h")}
     | {f"a{name}{end}" for name in ("sin", "cos", "tan") for end in ("", "h")}
     | {"sec", "csc", "cot"}

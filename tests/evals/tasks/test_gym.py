@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from eager_sgl.core import PromptResult
+from evals import run
+from evals.execution.calls import Call
 from evals.grading.workers import shared_pool
 from evals.tasks import Sample, find_task
 from evals.tasks.gym import GymTask, scorer, source, task
@@ -17,6 +21,8 @@ from evals.tasks.gym.generator import questions_of
 from evals.tasks.gym.plain import EXPRESSIONS, LISTS, is_plain
 from evals.tasks.gym.selection import Selection, read_selection
 from evals.tasks.gym.source import Question, questions
+from tests.evals.fakes.build import result
+from tests.evals.fakes.scripted_run import Scripted, lines
 
 needs_library = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs reasoning-gym")
 NAMES = (
@@ -364,3 +370,27 @@ def test_without_the_library_the_command_to_install_it_is_named(
     monkeypatch.setattr("evals.tasks.gym.source.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'eager_sgl\[gym\]'"):
         find_task("reasoning_gym:chain_sum")
+
+
+@needs_library
+@pytest.mark.usefixtures("in_worker")
+def test_a_run_is_continued_and_judged_again(tmp_path: Path, scripted: Scripted) -> None:
+    """The task comes back from the name in `config.json`, with the same questions."""
+
+    def generate(call: Call) -> PromptResult:
+        right = call.sample.reference.answer
+        texts = [tagged(f"the word is {right}"), tagged(right), tagged(right)]
+        call.account.commit(len(texts))
+        return result([f"</think>{text}" for text in texts])
+
+    scripted(generate)
+    command = ["--task", "reasoning_gym:letter_counting?size=3", "--methods", "parallel"]
+    command += ["--max-sequences", "3", "--output-dir", str(tmp_path)]
+    assert run.main(command) == 0
+    assert run.main(command) == 0
+    assert run.main(["--output-dir", str(tmp_path), "--regrade"]) == 0
+    for line in lines(tmp_path):
+        judged = [(sequence["correct"], sequence["vote"]) for sequence in line["sequences"]]
+        assert judged == [(False, 0), (True, 1), (True, 1)]
+    (row,) = json.loads((tmp_path / "summary.json").read_text())["rows"]
+    assert (row["pass_rate"], row["cons_at_k"]) == (pytest.approx(2 / 3), 1.0)
