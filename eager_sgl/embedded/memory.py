@@ -60,18 +60,26 @@ def fitted(arguments: Mapping[str, Any], *, is_given: bool) -> Arguments:
     if needs is None:
         return dict(arguments)
     available, fraction = available_bytes(), arguments["mem_fraction_static"]
+    limit = fraction if is_given else MAX_FRACTION
     needed = needs.least / available
-    if needed > (fraction if is_given else MAX_FRACTION):
-        usable = f"{fraction:g}" if is_given else f"{MAX_FRACTION:g}"
+    if needed > limit:
+        model = f"{arguments['model_path']} in {arguments['dtype']}"
         raise ValueError(
-            f"there is not enough memory for {arguments['model_path']}: its weights take "
-            f"{needs.weights / GB:.1f} GB in {arguments['dtype']} and the cache of "
-            f"{MIN_CACHED_TOKENS:,} tokens {(needs.least - needs.weights) / GB:.1f} GB, and of the "
-            f"{available / GB:.1f} GB available {usable} can be used; free "
-            f"{needs.least / GB / float(usable) - available / GB:.1f} GB, or choose a smaller model"
+            f"there is not enough memory for {model}: {_lack(needs, available, limit)}"
         )
     chosen = fraction if is_given else max(fraction, round(needed + 0.005, 2))
     return {**arguments, "mem_fraction_static": chosen}
+
+
+def _lack(needs: Needs, available: int, limit: float) -> str:
+    """The memory that a model needs, that there is, and how much to free."""
+    cache = needs.least - needs.weights
+    return (
+        f"its weights take {needs.weights / GB:,.1f} GB and the cache of {MIN_CACHED_TOKENS:,} "
+        f"tokens {cache / GB:,.1f} GB, which may be {limit:g} of the {available / GB:,.1f} GB "
+        f"available; free {needs.least / limit / GB - available / GB:,.1f} GB, or choose a "
+        "smaller model"
+    )
 
 
 def needs_of(folder: Path, num_bytes: int) -> Needs | None:
