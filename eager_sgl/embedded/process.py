@@ -14,6 +14,8 @@ minute for diagnostics, and accepts connections that it never answers.
 SGLang's subprocesses import this module again, so its top level imports nothing heavy.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -26,12 +28,15 @@ from multiprocessing import active_children
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from eager_sgl.embedded.memory import fitted
 from eager_sgl.embedded.threads import thread_variables
+
+if TYPE_CHECKING:
+    from eager_sgl.embedded.arguments import Arguments
 
 __all__ = ["ARGUMENTS_FILE", "DEATH_FILE", "how_it_ended", "main"]
 
@@ -91,7 +96,7 @@ def _prepare_environment(model_folder: Path, scratch: Path) -> None:
         os.environ.setdefault(name, value)
 
 
-def _fitted(arguments: dict[str, Any], scratch: Path, *, is_given: bool) -> dict[str, Any]:
+def _fitted(arguments: Arguments, scratch: Path, *, is_given: bool) -> Arguments:
     """The arguments with which the model fits the memory; without any, the process ends."""
     try:
         return fitted(arguments, is_given=is_given)

@@ -1,7 +1,7 @@
 """The program that makes the questions of a task; `evals.tasks.gym.source` starts it.
 
-It is a process of its own because some generators follow the order of Python's sets, which is the
-same in every run only under a fixed `PYTHONHASHSEED`. It reads a request from standard input and
+Some generators follow the order of Python's sets, which is the same in every process only under a
+fixed `PYTHONHASHSEED`, so that they need a separate process. It reads a request from standard input and
 writes a pickle: (questions, None), or (None, a sentence on what was wrong).
 """
 

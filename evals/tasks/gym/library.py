@@ -1,6 +1,6 @@
 """Data sets of reasoning-gym, built from parameters: the only module that imports the library.
 
-It is imported in processes of their own: the import takes four seconds, and some generators and
+Other processes than the run's import it: the import takes four seconds, and some generators and
 scorers print.
 """
 

@@ -21,7 +21,7 @@ from evals.tasks.gym.selection import Selection, read_selection
 from evals.tasks.gym.source import Question, questions, require_library
 from evals.tasks.task import Sample, choose, user_message
 
-__all__ = ["GymTask", "Reference"]
+__all__ = ["GymReference", "GymTask"]
 
 LIBRARY = "reasoning-gym"
 MAX_CHARACTERS = 20_000
@@ -29,7 +29,7 @@ ARITHMETIC = ("countdown", "puzzle24")
 """Data sets whose answers are sums over given numbers: answers of equal value are equal."""
 
 
-class Reference(NamedTuple):
+class GymReference(NamedTuple):
     """What an answer is judged by: a right answer, if there is one, and the library's item."""
 
     answer: str | None
@@ -82,7 +82,7 @@ class GymTask:
             id=f"{self.selection.seed}/{question.number}",
             prompt=user_message(ask(text)),
             level=None,
-            reference=Reference(question.answer, question.item),
+            reference=GymReference(question.answer, question.item),
         )
 
     def libraries(self, sample: Sample) -> tuple[str, ...]:
