@@ -28,7 +28,7 @@ serve: .venv/installed
 test: export PYTHONWARNINGS := ignore:builtin type
 # Threads of several processes that wait for each other cost more than they gain.
 test: export OMP_NUM_THREADS := 1
-test: .venv/installed
+test: .venv/installed .venv/gym
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --no-loadscope-reorder)
 
 check: .venv/installed
@@ -72,4 +72,10 @@ train: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt \
 		--editable '.[evals]' --group dev
+	touch $@
+
+# The tests of reasoning-gym are skipped where there is no C compiler to install it with.
+.venv/gym: .venv/installed
+	-$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+		--editable '.[gym]'
 	touch $@

@@ -14,6 +14,8 @@ minute for diagnostics, and accepts connections that it never answers.
 SGLang's subprocesses import this module again, so its top level imports nothing heavy.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -26,8 +28,15 @@ from multiprocessing import active_children
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+from eager_sgl.embedded.memory import fitted
+from eager_sgl.embedded.threads import thread_variables
+
+if TYPE_CHECKING:
+    from eager_sgl.embedded.arguments import Arguments
 
 __all__ = ["ARGUMENTS_FILE", "DEATH_FILE", "how_it_ended", "main"]
 
@@ -38,7 +47,6 @@ DEATH_FILE = "death"
 POLL_SECONDS = 1.0
 LOG_SECONDS = 1.0
 """Time for SGLang to write to its log why a process died."""
-SMALL_MODEL_BYTES = 100_000_000
 SHARED_MEMORY = Path("/dev/shm")
 TITLE_START = "sglang::"
 
@@ -58,6 +66,8 @@ def main() -> None:
     if fault := devices_fault(arguments, num_devices):
         sys.exit(fault)
     if num_devices == 0:
+        is_given = "mem_fraction_static" in server_args
+        arguments = _fitted(arguments, scratch, is_given=is_given)
         _prepare_environment(Path(arguments["model_path"]), scratch)
     from sglang.srt.entrypoints.http_server import launch_server
     from sglang.srt.plugins import load_plugins
@@ -82,16 +92,17 @@ def _prepare_environment(model_folder: Path, scratch: Path) -> None:
     # By default the ranks, here a single one, meet on a port open to every network interface.
     meeting = f"file://{scratch}/ranks_{os.getpid()}"
     os.environ.setdefault("SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE", meeting)
-    if is_small(model_folder):
-        # Threads that wait for each other at every small operation cost more than they gain: on a
-        # busy machine 73 token/s with two threads, and 1,150 with a single one.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name, value in thread_variables(model_folder).items():
+        os.environ.setdefault(name, value)
 
 
-def is_small(model_folder: Path) -> bool:
-    """Whether a model folder's weight files are below `SMALL_MODEL_BYTES`; never for a hub id."""
-    files = [*model_folder.glob("*.safetensors"), *model_folder.glob("*.bin")]
-    return bool(files) and sum(file.stat().st_size for file in files) < SMALL_MODEL_BYTES
+def _fitted(arguments: Arguments, scratch: Path, *, is_given: bool) -> Arguments:
+    """The arguments with which the model fits the memory; without any, the process ends."""
+    try:
+        return fitted(arguments, is_given=is_given)
+    except ValueError as error:
+        _write_whole(scratch / DEATH_FILE, str(error))
+        sys.exit(str(error))
 
 
 def _watch(scratch: Path) -> None:

@@ -36,6 +36,8 @@ from eager_sgl.errors import RuntimeStartError, RuntimeStoppedError
 __all__ = ["EmbeddedRuntime"]
 
 POLL_SECONDS = 0.1
+BEAT_SECONDS = 15.0
+"""Between two reports in a stage of the start."""
 CLOSE_SECONDS = 1.0
 NUM_ATTEMPTS = 3
 
@@ -46,8 +48,8 @@ class EmbeddedRuntime:
     `model_path` is a model folder or a hub id. `server_args` are fields of SGLang's `ServerArgs`
     and override our defaults; `environment` is added to the server's environment variables. `url`
     is where this machine reaches the server, whatever its `host`.
-    `on_progress` receives the name of every stage of the start as it begins. The server's output
-    is written to `log_path`, which is overwritten.
+    `on_progress` receives the name of every stage of the start as it begins, and of a long stage
+    also its seconds so far. The server's output is written to `log_path`, which is overwritten.
 
     Requests may carry code that the server runs (the entropy gate does), so the server requires a
     key: `api_key`. SGLang writes it to its log, which only the owner can read.
@@ -160,6 +162,7 @@ class EmbeddedRuntime:
     def _wait_until_ready(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         transport, stage = Transport(self.url), "importing SGLang"
         self._report(stage)
+        began = last = time.monotonic()
         with self.log_path.open(errors="replace") as log:
             while not run(transport.is_healthy()):
                 if process.poll() is not None:
@@ -168,6 +171,10 @@ class EmbeddedRuntime:
                     raise self._start_error(f"was not ready within launch_timeout, while {stage}")
                 for stage in stages_in(log.read()):
                     self._report(stage)
+                    began = last = time.monotonic()
+                if time.monotonic() - last >= BEAT_SECONDS:
+                    last = time.monotonic()
+                    self._report(f"{stage}, for {last - began:.0f} s")
                 time.sleep(POLL_SECONDS)
         self._report("ready")
 

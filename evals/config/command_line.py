@@ -34,7 +34,8 @@ COMMAS = "one or more with commas"
 RUN = (
     Option(
         "--task",
-        f"one of {', '.join(TASKS)}, or a .jsonl file with prompts of your own: id, prompt, and "
+        f"one of {', '.join(TASKS)}; reasoning_gym:NAME?size=100&seed=0&…, a data set of that "
+        "library, with its parameters; or a .jsonl file with prompts of your own: id, prompt, and "
         f"optionally answer, level and grader (default: {FIRST_TASK})",
     ),
     Option(
@@ -116,8 +117,8 @@ METHOD = (
     Option("--max-new-tokens", "length limit of a sequence (default: the task's)", int),
     Option(
         "--reasoning-end",
-        "text that closes the reasoning; the text after it is judged (default: the preset's, else "
-        "</think>); none for a model without a reasoning section",
+        "text that closes the reasoning; the text after it is judged; none for a model without a "
+        "reasoning section (default: the preset's, else found out from the chat template)",
     ),
     Option(
         "--monitor",

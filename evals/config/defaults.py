@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from eager_sgl import EagerConfig
 from evals.config.presets import DEFAULT_THRESHOLD, Preset, find_preset, preset_for
 from evals.config.readers import read_object, read_servers
+from evals.config.reasoning import (
+    THINK_END,
+    ReasoningEnd,
+    end_in,
+    end_of_served,
+    found_end,
+    template_of,
+)
 from evals.records.files import StoreError
 from evals.records.header import read_header
 from evals.tasks import Task
+
+if TYPE_CHECKING:
+    from eager_sgl.engine.transport import Transport
 
 __all__ = ["GC_THRESHOLD", "NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
 
@@ -37,7 +48,7 @@ class Choices:
         temperature: τ, as on the command line.
         top_p: nucleus mass.
         max_new_tokens: length limit of a sequence.
-        reasoning_end: the text that closes the reasoning; None where nothing does.
+        reasoning: the text that closes the reasoning.
         chat_options: how the server renders chat messages.
     """
 
@@ -47,7 +58,7 @@ class Choices:
     temperature: str
     top_p: float
     max_new_tokens: int
-    reasoning_end: str | None
+    reasoning: ReasoningEnd
     chat_options: Mapping[str, object]
 
     def describe(self, model: str) -> str:
@@ -64,11 +75,14 @@ class Choices:
         return f"{preset}: {values}, {theta}"
 
 
-def choose_values(options: argparse.Namespace, task: Task, model: str | None) -> Choices:
+def choose_values(
+    options: argparse.Namespace, task: Task, model: str | None, folder: Path | None = None
+) -> Choices:
     """The command line comes before the preset, that before the task, the task before defaults.
 
     Args:
         model: name or path; None where it is not known.
+        folder: of the run.
 
     Raises:
         ValueError: an unknown preset, or chat options that are not a JSON object.
@@ -77,6 +91,9 @@ def choose_values(options: argparse.Namespace, task: Task, model: str | None) ->
     default, limit = EagerConfig(threshold=1.0), task.defaults.max_new_tokens
     sampling = default.sampling
     threshold, origin = _threshold(options, preset, task)
+    chat_options: Mapping[str, object] = preset.chat_options if preset else {}
+    if options.chat_options is not None:
+        chat_options = read_object("--chat-options", options.chat_options)
     return Choices(
         preset=preset,
         threshold=threshold,
@@ -87,12 +104,8 @@ def choose_values(options: argparse.Namespace, task: Task, model: str | None) ->
         max_new_tokens=_given(
             options.max_new_tokens, min(limit, preset.context) if preset else limit
         ),
-        reasoning_end=_reasoning_end(options.reasoning_end, preset or default),
-        chat_options=(
-            (preset.chat_options if preset else {})
-            if options.chat_options is None
-            else read_object("--chat-options", options.chat_options)
-        ),
+        reasoning=_reasoning(options, preset, model, folder, chat_options),
+        chat_options=chat_options,
     )
 
 
@@ -109,8 +122,45 @@ def _threshold(options: argparse.Namespace, preset: Preset | None, task: Task) -
     return (DEFAULT_THRESHOLD, BY_DEFAULT) if of_task is None else (of_task, OF_TASK)
 
 
-def _reasoning_end(given: str | None, default: Preset | EagerConfig) -> str | None:
-    return None if given == NO_REASONING else _given(given, default.reasoning_end)
+def _reasoning(
+    options: argparse.Namespace,
+    preset: Preset | None,
+    model: str | None,
+    folder: Path | None,
+    chat_options: Mapping[str, object],
+) -> ReasoningEnd:
+    """The end of reasoning: as given, the preset's, by the chat template, or as in the run so far.
+
+    Without any of these it is `</think>`: of a model without reasoning, the whole text is judged
+    all the same.
+    """
+    if options.reasoning_end is not None:
+        return ReasoningEnd(
+            None if options.reasoning_end == NO_REASONING else options.reasoning_end
+        )
+    if preset is not None or model is None or options.report_only:
+        return ReasoningEnd(preset.reasoning_end if preset else THINK_END)
+    if not options.server:
+        template = template_of(model)
+        return ReasoningEnd(THINK_END) if template is None else found_end(end_in(template), model)
+    for url in read_servers(options.server):
+        found = _ask(url, options.api_key, lambda to: _rendered_end(to, model, chat_options))
+        if found is not None:
+            return found
+    return ReasoningEnd(_stored_end(folder))
+
+
+async def _rendered_end(
+    transport: Transport, model: str, chat_options: Mapping[str, object]
+) -> ReasoningEnd:
+    return found_end(await end_of_served(transport, chat_options), model)
+
+
+def _stored_end(folder: Path | None) -> str | None:
+    try:
+        return read_header(folder).config.eager.reasoning_end if folder else THINK_END
+    except StoreError:
+        return THINK_END
 
 
 def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str | None:
@@ -126,7 +176,7 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
         return str(options.model or bundled)
     if not options.report_only:
         for url in read_servers(options.server):
-            model = _ask(url, options.api_key)
+            model = _ask(url, options.api_key, _model_of)
             if model is not None:
                 return model
     try:
@@ -135,16 +185,24 @@ def served_model(options: argparse.Namespace, folder: Path, bundled: str) -> str
         return None
 
 
-def _ask(url: str, api_key: str | None) -> str | None:
-    """The model of a server; None if there is no answer, which is an error later if it matters."""
+async def _model_of(transport: Transport) -> str:
+    from eager_sgl.engine import limits, probe
+
+    return await probe.served_model(transport, limits.ONCE)
+
+
+def _ask(
+    url: str, key: str | None, question: Callable[[Transport], Awaitable[Value]]
+) -> Value | None:
+    """A server's answer; None if there is none, which is an error later if it matters."""
     from eager_sgl import ServerError
-    from eager_sgl.engine import limits, loop, probe
+    from eager_sgl.engine import loop
     from eager_sgl.engine.transport import Transport
 
-    async def ask() -> str:
-        transport = Transport(url, api_key=api_key)
+    async def ask() -> Value:
+        transport = Transport(url, api_key=key)
         try:
-            return await probe.served_model(transport, limits.ONCE)
+            return await question(transport)
         finally:
             await transport.aclose()
 

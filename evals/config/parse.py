@@ -80,7 +80,7 @@ def _settings(options: argparse.Namespace, known_methods: Sequence[str]) -> Sett
         _take_from_run(options, folder)
     task = find_task(options.task or FIRST_TASK, options.dataset)
     model = str(task.defaults.model or BUNDLED_MODEL)
-    choices = choose_values(options, task, served_model(options, folder, model))
+    choices = choose_values(options, task, served_model(options, folder, model), folder)
     server = _server(options, model, choices)
     limit = task.defaults.limit if options.limit is None else options.limit
     levels = options.levels and read_values("--levels", options.levels, int)
@@ -163,7 +163,7 @@ def _base(
         options,
         threshold=threshold,
         chunk_tokens=task.defaults.chunk_tokens if chunk_tokens is None else chunk_tokens,
-        reasoning_end=choices.reasoning_end,
+        reasoning_end=choices.reasoning.text,
         sampling=SamplingConfig(top_p=choices.top_p, max_new_tokens=choices.max_new_tokens),
     )
 

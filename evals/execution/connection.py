@@ -32,6 +32,8 @@ GATE_NOTES = {
     "pickle": "a processor that requests carry; the server has no plugin",
 }
 NUM_TOKENISING = 16
+LAUNCH_SECONDS = 3600.0
+"""For a start that may download a model first; its progress is printed."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def hosted(
     with EmbeddedRuntime(
         settings.model,
         log_path=log_path,
+        launch_timeout=LAUNCH_SECONDS,
         server_args={"random_seed": seed + SESSION_STRIDE * session},
         on_progress=lambda stage: view.say(f"runtime: {stage}"),
     ) as runtime:

@@ -93,6 +93,8 @@ async def _introduce(
     header = folder.settle(settings.header(profile))
     for notice in folder.notices[num_said:]:
         view.say(notice)
+    if settings.choices.reasoning.note:
+        view.say(settings.choices.reasoning.note)
     if settings.choices.threshold_origin != OF_TASK:
         view.say(settings.choices.describe(profile.model_path))
     if settings.theta_is_foreign(profile.model_path):

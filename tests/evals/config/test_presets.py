@@ -135,7 +135,7 @@ def test_a_preset_may_be_named_or_refused() -> None:
 def test_an_unknown_model_runs_with_defaults_that_are_printed() -> None:
     chosen = settings(*GSM8K, "--model", "new/Model-7B").choices
     assert (chosen.threshold, chosen.threshold_origin) == (DEFAULT_THRESHOLD, "default")
-    assert (chosen.temperature, chosen.top_p, chosen.reasoning_end) == ("0.6", 0.95, "</think>")
+    assert (chosen.temperature, chosen.top_p, chosen.reasoning.text) == ("0.6", 0.95, "</think>")
     line = chosen.describe("new/Model-7B")
     assert line.startswith("no preset for new/Model-7B: τ = 0.6, top-p = 0.95, θ = 2.2 (a default")
     assert "\n" not in line
