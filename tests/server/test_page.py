@@ -1,4 +1,4 @@
-"""docs/endpoint.md: its examples run, and it names every option, field and metric."""
+"""docs/serving.md: its examples run, and it names every option, field and metric."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fakes.scripted import ScriptedServer, mixed_distribution
 from tests.pages import blocks_of, page
 from tests.server.upstream import MODEL, endpoint
 
-PAGE = page("docs/endpoint.md")
+PAGE = page("docs/serving.md")
 
 
 @pytest.mark.parametrize("block", blocks_of("py"), ids=str)
