@@ -11,17 +11,23 @@ from eager_sgl.server.plan import METHOD_NAMES
 from eager_sgl.server.schema import EagerOptions
 from eager_sgl.server.settings import parser
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
-from tests.pages import blocks_of, page
+from tests.pages import Block, page
 from tests.server.upstream import MODEL, endpoint
 
 PAGE = page("docs/serving.md")
 
 
-@pytest.mark.parametrize("block", blocks_of("py"), ids=str)
-def test_its_examples_run(block: object) -> None:
-    text = getattr(block, "text", "")
+OPENAI = [
+    block
+    for block in PAGE.blocks
+    if block.language == "python" and "from openai import" in block.text
+]
+
+
+@pytest.mark.parametrize("block", OPENAI, ids=str)
+def test_its_examples_run_with_the_client_that_sglang_pins(block: Block) -> None:
     with endpoint(ScriptedServer(mixed_distribution(42))) as url:
-        text = text.replace("http://localhost:8000", url).replace('"NAME', f'"{MODEL}')
+        text = block.text.replace("http://localhost:8000", url).replace("Qwen/Qwen3-4B", MODEL)
         text = text.replace("n=16,", "n=16, max_tokens=9,").replace(
             '"threshold": 2.2', '"threshold": 1'
         )
