@@ -25,7 +25,7 @@ CLIENTS: Mapping[str, tuple[str, str]] = {
 """The module of the cases, and that of the client, by the name of the client's package."""
 COMMANDS: Mapping[str, str] = {"curl": "curl", "inspect": "inspect-ai", "lm_eval": "lm-eval"}
 """The client by the command that an example in bash runs."""
-SECONDS = 240
+SECONDS = 600
 _TASKS = f"--include_path {Path(__file__).with_name('tasks')} --tasks"
 _MODEL = "Qwen/Qwen3-4B"
 

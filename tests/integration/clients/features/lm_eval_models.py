@@ -46,7 +46,7 @@ def chat(endpoint: Endpoint) -> None:
         "countdown_chat",
         apply_chat_template=True,
     )
-    assert results["right,none"] == 1
+    assert results["right,none"] == 1, results
 
 
 def chat_vote(endpoint: Endpoint) -> None:
@@ -59,7 +59,7 @@ def chat_vote(endpoint: Endpoint) -> None:
         apply_chat_template=True,
         gen_kwargs={"until": [], "temperature": 0.6, "eager": {"max_sequences": 8}},
     )
-    assert results["right,none"] >= 0.5
+    assert results["right,none"] >= 0.5, results
 
 
 def texts(endpoint: Endpoint) -> None:
@@ -70,7 +70,7 @@ def texts(endpoint: Endpoint) -> None:
         "countdown_text",
         arguments={"tokenizer_backend": "none"},
     )
-    assert results["right,none"] == 1
+    assert results["right,none"] == 1, results
 
 
 def likelihoods(endpoint: Endpoint) -> None:
@@ -81,7 +81,7 @@ def likelihoods(endpoint: Endpoint) -> None:
         "countdown_choice",
         arguments={"tokenizer": str(TOKENIZER), "max_length": 512},
     )
-    assert results["acc,none"] >= 0.5
+    assert results["acc,none"] == 1, results
 
 
 CASES: list[Case] = [chat, chat_vote, texts, likelihoods]

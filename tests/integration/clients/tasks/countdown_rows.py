@@ -21,7 +21,7 @@ def rows(**_: Any) -> dict[str, Dataset]:
     problems = [
         {
             "prompt": instruction(problem),
-            "numbers": f"{problem.numbers[0]:02d}",
+            "beginnings": [f"1:{problem.numbers[0]:02d}", "fork"],
             "target": problem.target,
             "index": index,
         }
