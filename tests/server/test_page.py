@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from eager_sgl.server.plan import METHOD_NAMES
 from eager_sgl.server.schema import EagerOptions
 from eager_sgl.server.settings import parser
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
+from tests.integration.clients.environment import VERSIONS
 from tests.pages import Block, page
 from tests.server.upstream import MODEL, endpoint
 
@@ -48,3 +50,25 @@ def test_it_names_every_metric() -> None:
     named = [name for name in names if not name.endswith("_created")]
     assert len(named) >= 7
     assert not [name for name in named if name not in PAGE.text]
+
+
+def test_its_queries_name_metrics_with_their_labels() -> None:
+    metrics = Metrics()
+    metrics.count(
+        {
+            "usage": {},
+            "eager": {"method": "vote", "sequences": 1, "tokens": {"generated": 1, "naive": 1}},
+        }
+    )
+    text = metrics.text().decode()
+    named = set(re.findall(r"(eager_\w+)\{kind=\"(\w+)\"", PAGE.text))
+    assert {kind for _, kind in named} == {"generated", "naive"}
+    for name, kind in named:
+        assert f'{name}{{kind="{kind}",method="vote"}}' in text
+
+
+def test_the_tested_versions_of_clients_are_those_that_tests_install() -> None:
+    rows = [line.split(" | ") for line in PAGE.text.splitlines() if line.startswith("| ")]
+    for name in ("openai", "langchain-openai", "dspy", "inspect-ai", "lm-eval"):
+        (versions,) = [row[1] for row in rows if re.search(rf"`{name}\b", row[0])]
+        assert VERSIONS[name].removesuffix(".0") in versions

@@ -43,13 +43,18 @@ def _uv(*arguments: str) -> None:
     subprocess.run([Path(sys.executable).with_name("uv"), *arguments, "--quiet"], check=True)
 
 
-def variables() -> dict[str, str]:
-    """The environment variables of a client: its commands first, and no look at the internet."""
+def variables(folder: Path) -> dict[str, str]:
+    """The environment variables of a client: its commands first, and no look at the internet.
+
+    Args:
+        folder: for answers that the client keeps; else a second run would ask for nothing.
+    """
     ours = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     return ours | {
         "PATH": f"{clients_bin()}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "HF_HUB_OFFLINE": "1",
+        "DSPY_CACHEDIR": str(folder / "dspy_cache"),
         "INSPECT_DISPLAY": "plain",
     }

@@ -97,7 +97,7 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
-        env=variables(),
+        env=variables(folder),
         text=True,
         capture_output=True,
         stdin=subprocess.DEVNULL,
