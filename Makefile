@@ -9,6 +9,7 @@
 # make seconds      seconds until searches pass as many prompts as Full Parallel (needs a quiet machine)
 # make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
 # make router       what SGLang's router passes on to the embedded runtime (two minutes)
+# make clients      what OpenAI's clients, LangChain, DSPy, lm-eval, inspect_ai do before the endpoint
 # make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -16,7 +17,7 @@ BIN := .venv/bin
 # A server's three processes import SGLang, which takes twice as long where no bytecode is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run serve test check format fuzz null bench seconds faults router train
+.PHONY: run serve test check format fuzz null bench seconds faults router clients train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -62,6 +63,9 @@ faults: .venv/installed
 
 router: .venv/installed
 	$(BIN)/python -m tests.integration.router_trial
+
+clients: .venv/installed
+	$(BIN)/python -m tests.integration.clients.table $(ARGS)
 
 train: .venv/installed
 	$(BIN)/python evals/reasoner/train.py $(ARGS)

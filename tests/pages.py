@@ -44,6 +44,10 @@ class Block:
     def needs_server(self) -> bool:
         return re.search(r"\b(EmbeddedRuntime|Client|AsyncClient|connect)\(", self.text) is not None
 
+    @property
+    def needs_endpoint(self) -> bool:
+        return "localhost:8000" in self.text
+
     def __str__(self) -> str:
         return f"{self.page}, block {self.number}"
 
@@ -86,8 +90,13 @@ class Page:
 
     @property
     def commands(self) -> Iterator[str]:
-        """Lines of code that are no Python, continued lines joined."""
-        code = [block.text for block in self.blocks if block.language != "python"]
+        """Lines of code that are no Python, continued lines joined.
+
+        Those of the endpoint's clients, whose options are theirs, run in
+        `tests/integration/clients`.
+        """
+        blocks = [block for block in self.blocks if not block.needs_endpoint]
+        code = [block.text for block in blocks if block.language != "python"]
         code += [match[0] for match in _INDENTED.finditer(self.prose)]
         for text in (*code, *self.inline):
             yield from text.replace("\\\n", " ").splitlines()

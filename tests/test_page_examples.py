@@ -1,6 +1,7 @@
 """The examples of the pages: complete, and where they need no server they run.
 
-Those that need one run in `tests/integration/test_page_examples.py`.
+Those that need one run in `tests/integration/test_page_examples.py`, clients of the endpoint in
+`tests/integration/clients`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ FILES = {
     "test_near_ties.py",
     "try_capitals.py",
     "evals/tasks/public/sums.py",
+    "arithmetic.py",
 }
-"""Examples that become files of a contributor's; each has a test below."""
+"""Examples that become files of a contributor's or user's; each has a test below, the last one in
+`tests/integration/clients`."""
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if not block.name], ids=str)
@@ -46,9 +49,12 @@ def test_every_example_that_becomes_a_file_has_a_test() -> None:
     assert {block.name for block in PYTHON if block.name} == FILES
 
 
-@pytest.mark.parametrize(
-    "block", [block for block in PYTHON if not block.needs_server and not block.name], ids=str
-)
+ALONE = [
+    block for block in PYTHON if not (block.needs_server or block.needs_endpoint or block.name)
+]
+
+
+@pytest.mark.parametrize("block", ALONE, ids=str)
 def test_it_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a file, as SGLang wants to read the source of a program."""
     monkeypatch.syspath_prepend(tmp_path)

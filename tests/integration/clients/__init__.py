@@ -1,0 +1,1 @@
+"""Real clients before the endpoint and the bundled model, in an environment of their own."""

@@ -1,0 +1,60 @@
+"""The environment of the clients: `clients` in the project's own, made by uv at its first use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["VERSIONS", "clients_bin", "variables"]
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+ROOT = Path(__file__).parents[3]
+FOLDER = Path(sys.prefix, "clients")
+
+VERSIONS: Mapping[str, str] = {
+    name.partition("[")[0]: version
+    for name, _, version in (
+        line.partition("==")
+        for line in REQUIREMENTS.read_text().splitlines()
+        if not line.startswith("#")
+    )
+}
+"""The version of every client by the name of its package."""
+
+
+def clients_bin() -> Path:
+    """The folder with the clients' commands and their Python.
+
+    Raises:
+        CalledProcessError: the packages could not be installed.
+    """
+    marker, wanted = FOLDER / "installed.txt", REQUIREMENTS.read_text()
+    if not marker.exists() or marker.read_text() != wanted:
+        _uv("venv", "--clear", "--python", sys.executable, str(FOLDER))
+        _uv("pip", "install", "--python", str(FOLDER / "bin/python"), "-r", str(REQUIREMENTS))
+        marker.write_text(wanted)
+    return FOLDER / "bin"
+
+
+def _uv(*arguments: str) -> None:
+    subprocess.run([Path(sys.executable).with_name("uv"), *arguments, "--quiet"], check=True)
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """The environment variables of a client: its commands first, and no look at the internet.
+
+    Args:
+        folder: for answers that the client keeps; else a second run would ask for nothing.
+    """
+    ours = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    return ours | {
+        "PATH": f"{clients_bin()}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "HF_HUB_OFFLINE": "1",
+        "DSPY_CACHEDIR": str(folder / "dspy_cache"),
+        "INSPECT_DISPLAY": "plain",
+    }

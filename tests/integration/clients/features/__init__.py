@@ -1,0 +1,1 @@
+"""What clients are to do, one module a client: functions of the endpoint, listed as `CASES`."""
