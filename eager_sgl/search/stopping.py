@@ -17,7 +17,7 @@ import numpy as np
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import Sequence, Verifier
 from eager_sgl.search.frontier import candidates
-from eager_sgl.search.votes import Classes, checked_classes, majority_confidence, vote_totals
+from eager_sgl.search.votes import Classes, checked_classes, leading_votes, majority_confidence
 from eager_sgl.tree import TokenTree
 
 __all__ = ["Consensus", "Solved", "Stop", "Unexplored", "unexplored_mass"]
@@ -46,9 +46,7 @@ class Consensus:
 
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> bool:
         classes = checked_classes(self.classes).classes(sequences)
-        totals = sorted(map(int, vote_totals(classes).values()), reverse=True)
-        leading, second = (*totals, 0, 0)[:2]
-        return majority_confidence(leading, second) > self.confidence
+        return majority_confidence(*leading_votes(classes)) > self.confidence
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ __all__ = [
     "Classes",
     "Weighted",
     "checked_classes",
+    "leading_votes",
     "majority_confidence",
     "vote_totals",
     "vote_uncertainty",
@@ -78,6 +79,13 @@ def vote_winner(
     """
     totals = vote_totals(answers, weights)
     return max(totals, key=totals.__getitem__, default=None)
+
+
+def leading_votes(answers: Items[Hashable | None]) -> tuple[int, int]:
+    """Votes of the most frequent answer and of the second most frequent one, 0 where it is none."""
+    totals = sorted(map(int, vote_totals(answers).values()), reverse=True)
+    leading, second = (*totals, 0, 0)[:2]
+    return leading, second
 
 
 def vote_weights(logprobs: Items[float]) -> list[float]:
