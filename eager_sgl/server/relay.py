@@ -19,7 +19,8 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.replicas import Lease
 from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.generate.client import AsyncClient
-from eager_sgl.server.answers import event, plain_bill
+from eager_sgl.server.answers import event
+from eager_sgl.server.bill import Count, plain_bill
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import AnswerPlan
@@ -53,8 +54,11 @@ class Relay:
         """Close the connections."""
         await self._session.close()
 
-    async def whole(self, body: TokenRequest, plan: AnswerPlan) -> Json:
+    async def whole(self, body: TokenRequest, plan: AnswerPlan, count: Count) -> Json:
         """The answer of the server.
+
+        Args:
+            count: called with the bill.
 
         Raises:
             ApiError: the server refused the request, or failed.
@@ -65,27 +69,28 @@ class Relay:
             answer = await _json_of(response)
         usage = answer.get("usage") or {}
         bill = plain_bill(plan, usage, time.monotonic() - started)
+        count({"usage": usage, "eager": bill})
         return answer | {"model": body.model, "eager": bill}
 
     async def events(
-        self, body: TokenRequest, plan: AnswerPlan
-    ) -> AsyncGenerator[tuple[bytes, Json]]:
-        """The server's events as they arrive, and the bill with the last; without `[DONE]`.
+        self, body: TokenRequest, plan: AnswerPlan, count: Count
+    ) -> AsyncGenerator[bytes]:
+        """The server's events as they arrive, without `[DONE]`.
 
         The first bytes are empty: the server has accepted the request.
         """
         started = time.monotonic()
         async with self._response(body, plan) as response:
-            yield b"", {}
+            yield b""
             async for chunk in _chunks_of(response):
                 chunk["model"] = body.model
                 usage = chunk.get("usage")
                 if chunk.get("choices") or not usage:
-                    yield event(chunk), {}
+                    yield event(chunk)
                 else:
                     bill = plain_bill(plan, usage, time.monotonic() - started)
-                    data = event(chunk | {"eager": bill}) if body.wants_usage else b""
-                    yield data, {"usage": usage, "eager": bill}
+                    count({"usage": usage, "eager": bill})
+                    yield event(chunk | {"eager": bill}) if body.wants_usage else b""
 
     @asynccontextmanager
     async def _response(

@@ -6,10 +6,10 @@ import argparse
 
 import pytest
 
-from eager_sgl.server.metrics import Metrics
 from eager_sgl.server.plan import METHOD_NAMES
 from eager_sgl.server.schema import EagerOptions
 from eager_sgl.server.settings import parser
+from eager_sgl.server.traffic.metrics import Metrics
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 from tests.pages import blocks_of, page
 from tests.server.upstream import MODEL, endpoint
