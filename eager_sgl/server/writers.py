@@ -76,15 +76,18 @@ class BestWriter:
         self._split, self._has_begun = answer.split(), False
 
     def write(self, change: Event) -> Iterator[bytes]:
-        if not self._has_begun:
-            self._has_begun = True
-            yield self._answer.opening(0)
         for piece in self._settled.add(change):
+            yield self._opening()
             if self._with_events:
                 yield _branch(piece) + _text(piece) + _finish(piece)
             if piece.sequence == 0 and self._answer.is_chat:
                 yield self._progress(piece)
         yield self._votes()
+
+    def _opening(self) -> bytes:
+        """The event before all others, which come with the first tokens."""
+        has_begun, self._has_begun = self._has_begun, True
+        return b"" if has_begun else self._answer.opening(0)
 
     def _progress(self, piece: Piece) -> bytes:
         text = piece.text
@@ -100,6 +103,7 @@ class BestWriter:
         return named_event("vote", {"sequences": len(answers)} | tally(answers))
 
     def end(self, texts: Items[Text]) -> Iterator[bytes]:
+        yield self._opening()
         for text in texts:
             yield self._answer.rest(0, text)
 

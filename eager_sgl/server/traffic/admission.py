@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 from eager_sgl.server.errors import ApiError
 
@@ -54,6 +55,8 @@ class Admission:
         self._waiting: dict[int, deque[_Ticket]] = {}
         self._requests: Counter[int] = Counter()
         self._running: Counter[int] = Counter()
+        self._last_turns: Counter[int] = Counter()
+        self._turns = count(1)
 
     @property
     def num_requests(self) -> int:
@@ -117,15 +120,19 @@ class Admission:
 
     def _start_next(self) -> None:
         while queues := [queue for queue in self._waiting.values() if queue]:
-            queue = min(queues, key=lambda queue: self._running[queue[0].key])
+            queue = min(queues, key=self._precedence)
             if self.num_sequences + queue[0].size > self._max_sequences:
                 return
             ticket = queue.popleft()
-            # Among keys with as many sequences, one that has had its turn is the last.
-            self._waiting[ticket.key] = self._waiting.pop(ticket.key)
+            self._last_turns[ticket.key] = next(self._turns)
             self._running[ticket.key] += ticket.size
             ticket.is_running = True
             ticket.is_over.set()
+
+    def _precedence(self, queue: deque[_Ticket]) -> tuple[int, int]:
+        """Keys with fewer sequences are first, then those whose last turn is longer ago."""
+        key = queue[0].key
+        return self._running[key], self._last_turns[key]
 
     def _leave(self, ticket: _Ticket) -> None:
         if ticket.refusal is not None:
