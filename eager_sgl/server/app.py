@@ -56,7 +56,7 @@ class Service:
         """Connect to the SGLang servers."""
         async with self.client:
             self.facts = await facts_of(self.client, self.settings.chat_defaults)
-            self.tools = ToolParser(self.client, self.facts)
+            self.tools = ToolParser(self.client, self.facts, self.settings.limits.reasoning_end)
             self.trees = TreeAnswers(self.client, self.facts, self.tools)
             self.relay = Relay(self.client, self.facts)
             try:

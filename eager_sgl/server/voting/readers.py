@@ -11,11 +11,13 @@ from collections.abc import Callable
 from collections.abc import Sequence as Items
 from functools import partial
 
+from eager_sgl.config import REASONING_END
 from eager_sgl.core import Sequence
 from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.protocol import Json, texts_of
 from eager_sgl.engine.shapes import field
 from eager_sgl.generate.client import AsyncClient
+from eager_sgl.reasoning import final_text
 from eager_sgl.search.answers import (
     AnswerClasses,
     AnswerReader,
@@ -34,8 +36,6 @@ __all__ = ["ToolMessage", "ToolParser", "classes_of"]
 ToolMessage = tuple[str, list[ToolCall]]
 """The text of a message without its calls, and the calls."""
 
-_ROUTE = "/parse_function_call"
-
 
 class ToolParser:
     """Reads calls of tools.
@@ -43,10 +43,13 @@ class ToolParser:
     Args:
         client: to the SGLang servers.
         facts: of them.
+        reasoning_end: the text that closes the reasoning; calls come after it.
     """
 
-    def __init__(self, client: AsyncClient, facts: Facts) -> None:
-        self._client, self._facts = client, facts
+    def __init__(
+        self, client: AsyncClient, facts: Facts, reasoning_end: str = REASONING_END
+    ) -> None:
+        self._client, self._facts, self._reasoning_end = client, facts, reasoning_end
 
     async def message(self, sequence: Sequence, tools: Items[Json]) -> ToolMessage:
         """The message of a sequence, after its reasoning."""
@@ -60,15 +63,17 @@ class ToolParser:
         if not ids:
             return "", []
         wanted: Json = {"tokens": [ids], "skip_special_tokens": False}
-        post = client.transport.post
-        (text,) = await post("/detokenize", lambda: wanted, partial(texts_of, number=1))
-        _, is_closed, final = text.partition("</think>")
-        asked: Json = {
-            "text": final if is_closed else text,
-            "tools": list(tools),
-            "tool_call_parser": self._facts.tool_call_parser,
-        }
-        return await post(_ROUTE, lambda: asked, _message_of)
+        (text,) = await client.transport.post(
+            "/detokenize", lambda: wanted, partial(texts_of, number=1)
+        )
+        final = final_text(text, self._reasoning_end)
+        return await self.parse(client, text if final is None else final, tools)
+
+    async def parse(self, client: TokenClient, text: str, tools: Items[Json]) -> ToolMessage:
+        """The message of a text."""
+        asked: Json = {"text": text, "tools": list(tools)}
+        asked["tool_call_parser"] = self._facts.tool_call_parser
+        return await client.transport.post("/parse_function_call", lambda: asked, _message_of)
 
     def reader(self, tools: Items[Json]) -> Callable[[Sequence], list[ToolCall]]:
         """A function that waits for the calls of a sequence; for other threads than the loop's."""
