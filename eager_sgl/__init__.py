@@ -33,6 +33,7 @@ from eager_sgl.core import (
     Sequence,
     TokenCounts,
     Verifier,
+    VoteOutcome,
 )
 from eager_sgl.errors import EagerError, RuntimeStartError, ServerError
 from eager_sgl.methods import (
@@ -42,8 +43,10 @@ from eager_sgl.methods import (
     Method,
     Search,
     TrieParallel,
+    Vote,
     WithoutReplacement,
 )
+from eager_sgl.search.deciding import BetaRule, ModeTest, VoteRule
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
@@ -68,6 +71,7 @@ __all__ = [
     "AsyncClient",
     "BestEntry",
     "BestFirst",
+    "BetaRule",
     "Bidder",
     "BlockingStream",
     "BranchPoint",
@@ -83,6 +87,7 @@ __all__ = [
     "Ledger",
     "MapItem",
     "Method",
+    "ModeTest",
     "OnProgress",
     "Prompt",
     "PromptResult",
@@ -105,6 +110,9 @@ __all__ = [
     "Unexplored",
     "Utility",
     "Verifier",
+    "Vote",
+    "VoteOutcome",
+    "VoteRule",
     "VoteUncertainty",
     "WithoutReplacement",
     "append_tokens",

@@ -5,7 +5,7 @@ Positions count generated tokens from 0, the first token after the prompt. Entro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, fields, replace
 from typing import Literal
@@ -28,6 +28,7 @@ __all__ = [
     "TokenCounts",
     "TopLogprobs",
     "Verifier",
+    "VoteOutcome",
 ]
 
 FinishReason = Literal["stop", "length", "cut", "abort"]
@@ -266,6 +267,25 @@ class TokenCounts:
 
 
 @dataclass(frozen=True)
+class VoteOutcome:
+    """The outcome of a vote on the answers of sequences.
+
+    Attributes:
+        answer: with the most votes; ties go to the answer that occurs first. None without votes.
+        votes: of every answer, in the order in which they first occur.
+        confidence: probability that the leading answer is likelier than the second one
+            (`eager_sgl.search.votes.majority_confidence`).
+        sequence: index of the most likely sequence with the answer, or of all without answers;
+            the first one where no probability is known. None without sequences.
+    """
+
+    answer: Hashable | None
+    votes: Mapping[Hashable, float]
+    confidence: float
+    sequence: int | None
+
+
+@dataclass(frozen=True)
 class PromptResult:
     """The result of a prompt.
 
@@ -280,6 +300,8 @@ class PromptResult:
             the K, so that samples through them are not exact; None except under `TrieParallel` and
             `WithoutReplacement`.
         entropy_histogram: at an adaptive θ, that θ and the prompt's entropies; else None.
+        vote: the outcome under `Vote`, of a prompt that no error and no cancellation ended; else
+            None.
         stopped: why the result is partial, with sequences that have not finished: the prompt's
             time or tokens were used up, its task was cancelled, or an error ended it; None for a
             whole result.
@@ -293,6 +315,7 @@ class PromptResult:
     monitor: Monitor | None = None
     inexact_steps: int | None = None
     entropy_histogram: EntropyHistogram | None = None
+    vote: VoteOutcome | None = None
     stopped: Stopped | None = None
 
     @property

@@ -17,7 +17,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -36,12 +36,15 @@ from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
+from eager_sgl.search.deciding import BetaRule, VoteRule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
 from eager_sgl.search.priorities import usable_priority
 from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Stop
 from eager_sgl.search.trie import num_inexact_steps
+from eager_sgl.search.votes import Classes, checked_classes, vote_outcome
+from eager_sgl.search.voting import VoteSchedule
 from eager_sgl.tree import TokenTree
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "ReadSequences",
     "Search",
     "TrieParallel",
+    "Vote",
     "WithoutReplacement",
 ]
 
@@ -300,18 +304,19 @@ class Search(_Configured[SearchConfig], ABC):
         self._stop_rule()
 
     @abstractmethod
-    def policy(self) -> StepRecorder: ...
+    def policy(self) -> StepRecorder | None: ...
 
     def gate(self, top_k: int) -> Gate | None:
-        return None if self.config.monitor == "chunk" else self.policy().gate(top_k)
+        policy = self.policy()
+        return None if policy is None or self.config.monitor == "chunk" else policy.gate(top_k)
 
     @abstractmethod
-    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
+    def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         """The constructor of the schedule; its configuration is still to be given."""
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
         tree.open_root()
-        return self._rounds(tree)(
+        return self._rounds(tree, read)(
             config=replace(self.config, max_sequences=max_sequences),
             stop=self._is_enough(read),
             bid=self._bid(read),
@@ -360,7 +365,7 @@ class BestFirst(Search):
     def policy(self) -> StepRecorder:
         return StepRecorder()
 
-    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
+    def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         return partial(BestFirstSchedule, priority=usable_priority(self.priority))
 
 
@@ -381,24 +386,87 @@ class _SamplingSearch(Search):
         return replace(result, inexact_steps=num_inexact_steps(tree, self.sampling))
 
 
+def _trie_policy(sampling: SamplingConfig) -> StepRecorder:
+    """A step with a certain token at temperature 1 is not stored if sampling is as certain.
+
+    That is so if top-p keeps no other token, at temperatures that do not lower its probability.
+    """
+    if sampling.top_p <= CERTAIN and sampling.temperature <= 1:
+        return StepRecorder(temperature=sampling.temperature)
+    return StepRecorder(stored_below=math.inf, temperature=sampling.temperature)
+
+
 @dataclass(frozen=True)
 class TrieParallel(_SamplingSearch):
     """Independent samples; only their tokens outside the tree are generated.
 
-    All run at once. With a seed, a stop rule, shared tokens or `max_tokens` they start in rounds.
+    All run at once. With a stop rule, shared tokens or `max_tokens` they start in rounds.
     """
 
     def policy(self) -> StepRecorder:
-        """A step with a certain token at temperature 1 is not stored if sampling is as certain.
+        return _trie_policy(self.sampling)
 
-        That is so if top-p keeps no other token, at temperatures that do not lower its probability.
-        """
-        if self.sampling.top_p <= CERTAIN and self.sampling.temperature <= 1:
-            return StepRecorder(temperature=self.sampling.temperature)
-        return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
+    def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
+        return partial(TrieParallelSchedule, rng=self._rng(tree))
 
-    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
-        return partial(TrieParallelSchedule, rng=self._rng(tree), in_rounds=self.seed is not None)
+
+@dataclass(frozen=True)
+class Vote(_SamplingSearch):
+    """One answer: samples until the vote on their answers is decided; then the rest is left.
+
+    Attributes:
+        answers: finished sequences -> one answer, or class of equal ones, for each; None without.
+        rule: decides the vote; M samples end it too.
+        shares: whether samples share their prefixes, as those of `TrieParallel`. Without, no step
+            is observed, and no probability of a sequence is known.
+        ahead: number of samples that run beyond those that can decide the vote. They save time, and
+            cost the tokens of those that are left.
+
+    Raises:
+        ValueError: `answers` does not take sequences; or there is a stop rule, or a bidder.
+    """
+
+    answers: Classes
+    rule: VoteRule = field(default_factory=BetaRule)
+    shares: bool = True
+    ahead: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_classes(self.answers)
+        require_whole("ahead", self.ahead, 0)
+        for name, value in (("stop", self.stop), ("bidder", self.bidder)):
+            if value is not None:
+                raise ValueError(f"{name} is {value!r}; a vote ends by its rule")
+
+    @property
+    def top_k(self) -> int:
+        return self.config.top_k if self.shares else 0
+
+    def policy(self) -> StepRecorder | None:
+        return _trie_policy(self.sampling) if self.shares else None
+
+    def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
+        answers = checked_classes(self.answers).classes
+        return partial(
+            VoteSchedule,
+            rng=self._rng(tree),
+            rule=self.rule,
+            answers=lambda leaves: answers(read(leaves)),
+            shares=self.shares,
+            ahead=self.ahead,
+        )
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        result = super().annotate(result, tree)
+        if result.stopped in ("error", "cancelled"):
+            return result
+        answers = checked_classes(self.answers).classes(result.sequences)
+        votes = [
+            None if sequence.finish_reason == "abort" else answer
+            for sequence, answer in zip(result.sequences, answers, strict=True)
+        ]
+        return replace(result, vote=vote_outcome(result.sequences, votes))
 
 
 @dataclass(frozen=True)
@@ -408,5 +476,5 @@ class WithoutReplacement(_SamplingSearch):
     def policy(self) -> StepRecorder:
         return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
 
-    def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
+    def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         return partial(WithoutReplacementSchedule, rng=self._rng(tree))

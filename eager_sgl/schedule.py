@@ -42,9 +42,9 @@ class Leaf:
     """A sequence of the tree, finished or not: the path to the end of a segment.
 
     Attributes:
-        index: in the order of opening.
+        index: in the order of opening, or of the samples.
         segment: the last segment of its path; a branch may replace it.
-        parent: index of the leaf it branched off; None for the first leaf of a tree.
+        parent: `index` of the leaf it branched off; None for the first leaf of a tree.
         branch: the branch point where it left the parent.
         last_branch: position of the last branch on its path; 0 before the first.
     """
@@ -75,7 +75,8 @@ class Decision:
     """The result of a replay; segments in none of its fields wait.
 
     Attributes:
-        leaves: the sequences, in the order of opening.
+        leaves: the sequences, a parent before its children. Their indices have gaps where samples
+            wait.
         monitored: segments that continue, and may branch.
         free: segments that continue, and can no longer branch.
         entropy_histogram: at an adaptive θ, once all sequences have ended; else None.

@@ -66,6 +66,7 @@ class Growth:
                 await self._decide()
             else:
                 self._report()
+        executor.submit(self.decision)  # aborts what the last decision has left
         await executor.wait_for_all()
         return None
 
@@ -77,7 +78,7 @@ class Growth:
             self.decision = self._schedule.replay(tree)
         if self._account is not None:
             num_used = self._spent_before + len(self.decision.leaves)
-            self._account.commit(num_used - self._account.spent)
+            self._account.commit(max(0, num_used - self._account.spent))  # some may be left again
         self._report()
 
     def _report(self) -> None:

@@ -7,7 +7,7 @@ at the prompt and keeps its index.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
@@ -63,13 +63,14 @@ class Narrator:
         order of the leaves; so a parent holds the tokens that its children share. Ends are last.
 
         Args:
-            leaves: of a decision; `Leaf.parent` is an index in it.
+            leaves: of a decision.
         """
+        parents = {leaf.index: leaf for leaf in leaves}
         events = [*self._withdraw_sequences(leaves)]
         for leaf in leaves:
             events += self._withdraw_tokens(leaf)
         for leaf in leaves:
-            events += self._open(leaf, leaves)
+            events += self._open(leaf, parents)
             events += self._append(leaf)
         for leaf in leaves:
             events += self._finish(leaf)
@@ -94,14 +95,14 @@ class Narrator:
             reported.end, reported.is_finished = num_shared, False
             yield TokensWithdrawn(reported.sequence, num_shared)
 
-    def _open(self, leaf: Leaf, leaves: Items[Leaf]) -> Iterator[Event]:
+    def _open(self, leaf: Leaf, parents: Mapping[int, Leaf]) -> Iterator[Event]:
         if _identity(leaf) in self._reported:
             return
         sequence, self._num_opened = self._num_opened, self._num_opened + 1
         if leaf.parent is None or leaf.branch is None:
             parent, position = None, 0
         else:
-            parent, position = self.sequence_ids([leaves[leaf.parent]])[0], leaf.branch.position
+            parent, position = self.sequence_ids([parents[leaf.parent]])[0], leaf.branch.position
         self._reported[_identity(leaf)] = _Reported(sequence, leaf.branch, leaf.segment, position)
         yield SequenceOpened(sequence, parent, position)
         if parent is not None and leaf.branch is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
+from dataclasses import replace
 
 from eager_sgl.core import PromptResult, Sequence, Stopped
 from eager_sgl.engine.limits import ABORT_TIMEOUT
@@ -11,6 +13,7 @@ from eager_sgl.errors import ServerError
 from eager_sgl.generate.growth import Growth
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.reading import Reader
+from eager_sgl.generate.workers import in_worker
 from eager_sgl.methods import Method
 from eager_sgl.schedule import Leaf, deferred_branches, sequences_of
 
@@ -69,6 +72,8 @@ async def _result(
         entropy_histogram=decision.entropy_histogram,
         stopped=stopped,
     )
+    if method.decides_in_thread:
+        return await in_worker(lambda: method.annotate(result, tree))
     return method.annotate(result, tree)
 
 
@@ -80,9 +85,18 @@ async def _sequences(
         return await reader.sequences(leaves)
     try:
         async with asyncio.timeout(ABORT_TIMEOUT):
-            return await reader.sequences(leaves)
+            sequences = await reader.sequences(leaves)
     except (ServerError, TimeoutError):
-        return sequences_of(leaves)
+        sequences = sequences_of(leaves)
+    return tuple(_renumbered(sequences, leaves))
+
+
+def _renumbered(sequences: Items[Sequence], leaves: Items[Leaf]) -> Iterator[Sequence]:
+    """The sequences with their parents' positions: the leaves of a partial result have gaps."""
+    positions = {leaf.index: position for position, leaf in enumerate(leaves)}
+    for sequence in sequences:
+        parent = sequence.parent
+        yield sequence if parent is None else replace(sequence, parent=positions[parent])
 
 
 def partial_of(error: BaseException) -> PromptResult | None:

@@ -116,7 +116,7 @@ class SearchSchedule:
         position: int,
         rank: int,
         priority: float | None = None,
-    ) -> None:
+    ) -> Leaf:
         """Add a sequence that leaves a segment for an untried token.
 
         Args:
@@ -128,6 +128,7 @@ class SearchSchedule:
         segment = tree.branch(parent, point, 1)
         leaf = next(leaf for leaf in self.leaves if leaf.segment is parent)
         self.leaves.append(Leaf(len(self.leaves), segment, leaf.index, point))
+        return self.leaves[-1]
 
     def _alive(self) -> list[Leaf]:
         return [leaf for leaf in self.leaves if leaf.segment.finish_reason is None]

@@ -57,9 +57,9 @@ class _SamplingSchedule(SearchSchedule):
             self._trie = Trie(tree, self.config.sampling)
         return self._trie
 
-    def open_exit(self, tree: TokenTree, node: TrieSegment, step: int, rank: int) -> None:
+    def open_exit(self, tree: TokenTree, node: TrieSegment, step: int, rank: int) -> Leaf:
         """Add the sequence that leaves a segment at a stored step."""
-        self.open(tree, node.segment, int(node.positions[step]), rank)
+        return self.open(tree, node.segment, int(node.positions[step]), rank)
 
 
 @dataclass(kw_only=True)
@@ -100,20 +100,24 @@ def _draw(weights: Floats, rng: random.Random) -> int:
 
 
 @dataclass(eq=False)
-class _Sample:
+class Sample:
     """A sample on its way through the tree.
 
     Its draws depend on its generator and its path alone, not on when tokens arrive.
 
     Attributes:
+        index: in the order in which samples start.
         rng: of its draws.
         segment: on which it is.
         uniform: decides at which step it leaves the segment.
+        leaf: its sequence, once the rest of it is drawn by the server, or is stored; None before.
     """
 
+    index: int
     rng: random.Random
     segment: Segment
     uniform: float
+    leaf: Leaf | None = None
 
     def enter(self, segment: Segment) -> None:
         """Continue on a segment, from its start."""
@@ -125,41 +129,67 @@ class TrieParallelSchedule(_SamplingSchedule):
     """Independent samples; only tokens that are not in the tree are generated.
 
     A sample that reaches the last known token of an unfinished segment waits for more. All
-    samples start at once, or in rounds: a round continues the waiting samples, and starts others.
+    samples start at once. Where something is asked before every round they start in rounds: a
+    round continues the waiting samples, and starts others.
+
+    Samples with the same path so far reach its end in the same replay. So the lowest of them opens
+    the next segment whenever answers arrive, and the sequences depend on the draws alone, in the
+    order of the samples.
 
     Attributes:
-        in_rounds: whether samples start in rounds, so that the order of sequences does not depend
-            on that of answers. They do also where something is asked before every round.
-        waiting: the samples that wait.
+        samples: all that have started.
     """
 
-    in_rounds: bool = False
-    waiting: list[_Sample] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
 
     def replay(self, tree: TokenTree) -> Decision:
         """Let all samples go as far as the tree is known."""
-        if self.in_rounds or self.stop or self.bid or self.config.max_tokens is not None:
+        if self.stop or self.bid or self.config.max_tokens is not None:
             return super().replay(tree)
-        if not self.leaves:
-            self.leaves.append(Leaf(0, tree.segments[0]))
-        self.open_round(tree, self.config.max_sequences - len(self.leaves))
-        segments = tuple(leaf.segment for leaf in self._alive())
-        awaited = frozenset(sample.segment for sample in self.waiting)
-        return Decision(tuple(self.leaves), (), segments, awaited=awaited)
+        self.sample(tree, self.config.max_sequences)
+        return self.decision()
+
+    def sample(self, tree: TokenTree, number: int) -> None:
+        """Start samples up to a number of them, and let all go as far as the tree is known."""
+        self.start(tree, number)
+        for sample in self.waiting:
+            self._advance(tree, sample)
+            if sample.leaf is not None:
+                sample.leaf.index = sample.index
 
     def open_round(self, tree: TokenTree, max_new: int) -> int:
         """Continue the waiting samples, and start others up to `max_new` in all."""
-        while len(self.waiting) < max_new:
-            rng = random.Random(self.rng.getrandbits(128))
-            self.waiting.append(_Sample(rng, tree.segments[0], rng.random()))
-        samples, self.waiting = self.waiting, []
-        trie = self._new_trie(tree)
-        for sample in samples:
-            self._continue(tree, trie, sample)
-        return len(samples) - len(self.waiting)
+        num_leaves = len(self.leaves)
+        self.start(tree, num_leaves + max_new)
+        for sample in self.waiting:
+            self._advance(tree, sample)
+        return len(self.leaves) - num_leaves
 
-    def _continue(self, tree: TokenTree, trie: Trie, sample: _Sample) -> None:
+    def start(self, tree: TokenTree, number: int) -> None:
+        """Start samples up to a number of them."""
+        while len(self.samples) < number:
+            rng, root = random.Random(self.rng.getrandbits(128)), tree.segments[0]
+            sample = Sample(len(self.samples), rng, root, rng.random())
+            self.samples.append(sample)
+            if sample.index == 0:  # the server draws all of it
+                self.leaves = self.leaves or [Leaf(0, root)]
+                sample.leaf = self.leaves[0]
+
+    @property
+    def waiting(self) -> list[Sample]:
+        """Samples that wait for tokens of an unfinished segment."""
+        return [sample for sample in self.samples if sample.leaf is None]
+
+    def decision(self) -> Decision:
+        """To continue all samples that have started; sequences in the order of their samples."""
+        leaves = tuple(sample.leaf for sample in self.samples if sample.leaf is not None)
+        running = tuple(leaf.segment for leaf in leaves if leaf.segment.finish_reason is None)
+        awaited = frozenset(sample.segment for sample in self.waiting)
+        return Decision(leaves, (), running, awaited=awaited)
+
+    def _advance(self, tree: TokenTree, sample: Sample) -> None:
         """Draw up to an untried token, the end of a stored path, or the end of what is known."""
+        trie = self._new_trie(tree)
         while True:
             trie.add_new()
             node = trie[sample.segment]
@@ -171,10 +201,9 @@ class TrieParallelSchedule(_SamplingSchedule):
             rank = _draw(trie.alternatives(node, step), sample.rng)
             child = node.child(step, rank)
             if child is None:
-                self.open_exit(tree, node, step, rank)
+                sample.leaf = self.open_exit(tree, node, step, rank)
                 return
             sample.enter(child.segment)
-        if sample.segment.finish_reason is None:
-            self.waiting.append(sample)
-        else:
-            self.leaves.append(Leaf(len(self.leaves), sample.segment))
+        if sample.segment.finish_reason is not None:
+            sample.leaf = Leaf(len(self.leaves), sample.segment)
+            self.leaves.append(sample.leaf)

@@ -16,8 +16,9 @@ import numpy as np
 
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import Sequence, Verifier
+from eager_sgl.search.deciding import BetaRule
 from eager_sgl.search.frontier import candidates
-from eager_sgl.search.votes import Classes, checked_classes, leading_votes, majority_confidence
+from eager_sgl.search.votes import Classes, checked_classes
 from eager_sgl.tree import TokenTree
 
 __all__ = ["Consensus", "Solved", "Stop", "Unexplored", "unexplored_mass"]
@@ -30,12 +31,13 @@ Stop = Callable[[TokenTree, Items[Sequence]], bool]
 class Consensus:
     """The majority is unlikely to change.
 
-    This is the Beta rule of Adaptive-Consistency (Aggarwal et al. 2023). It is derived for
-    independent draws, which only "trie_parallel" makes; distinct paths agree less often.
+    This is the Beta rule of Adaptive-Consistency, asked between rounds; `Vote` asks it after every
+    sample. It is derived for independent draws, which only "trie_parallel" makes; distinct paths
+    agree less often.
 
     Attributes:
         classes: one class of equivalent answers per sequence.
-        confidence: `majority_confidence` above which the search ends.
+        confidence: as of `BetaRule`.
     """
 
     classes: Classes
@@ -45,8 +47,7 @@ class Consensus:
         checked_classes(self.classes)
 
     def __call__(self, tree: TokenTree, sequences: Items[Sequence]) -> bool:
-        classes = checked_classes(self.classes).classes(sequences)
-        return majority_confidence(*leading_votes(classes)) > self.confidence
+        return BetaRule(self.confidence)(checked_classes(self.classes).classes(sequences))
 
 
 @dataclass(frozen=True)

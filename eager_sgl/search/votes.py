@@ -8,14 +8,14 @@ from collections.abc import Sequence as Items
 from typing import Protocol, TypeVar
 
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.core import Sequence
+from eager_sgl.core import Sequence, VoteOutcome
 
 __all__ = [
     "Classes",
     "Weighted",
     "checked_classes",
-    "leading_votes",
     "majority_confidence",
+    "vote_outcome",
     "vote_totals",
     "vote_uncertainty",
     "vote_weights",
@@ -81,13 +81,6 @@ def vote_winner(
     return max(totals, key=totals.__getitem__, default=None)
 
 
-def leading_votes(answers: Items[Hashable | None]) -> tuple[int, int]:
-    """Votes of the most frequent answer and of the second most frequent one, 0 where it is none."""
-    totals = sorted(map(int, vote_totals(answers).values()), reverse=True)
-    leading, second = (*totals, 0, 0)[:2]
-    return leading, second
-
-
 def vote_weights(logprobs: Items[float]) -> list[float]:
     """Weights of sequences by their probability under the model; the most likely one has 1.
 
@@ -102,6 +95,24 @@ def vote_weights(logprobs: Items[float]) -> list[float]:
     highest = max(logprobs)
     gamma = MAX_NATS / max(MAX_NATS, -highest)
     return [math.exp(gamma * (logprob - highest)) for logprob in logprobs]
+
+
+def vote_outcome(sequences: Items[Sequence], answers: Items[Hashable | None]) -> VoteOutcome:
+    """The outcome of a vote, in which every sequence with an answer counts as 1.
+
+    Args:
+        sequences: that have voted.
+        answers: of the sequences; None without any.
+    """
+    votes, answer = vote_totals(answers), vote_winner(answers)
+    leading, second = (*sorted(map(int, votes.values()), reverse=True), 0, 0)[:2]
+    voters = [index for index, given in enumerate(answers) if given == answer]
+    strongest = max(voters, key=lambda index: _strength(sequences[index]), default=None)
+    return VoteOutcome(answer, votes, majority_confidence(leading, second), strongest)
+
+
+def _strength(sequence: Sequence) -> float:
+    return -math.inf if sequence.raw_logprob is None else sequence.raw_logprob
 
 
 def vote_uncertainty(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:

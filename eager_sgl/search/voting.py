@@ -1,4 +1,4 @@
-"""Independent samples until their vote is decided."""
+"""Voting: samples start while the vote on their answers is open; the rest is left after it."""
 
 from __future__ import annotations
 
@@ -7,60 +7,64 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
 from eager_sgl.schedule import Decision, Leaf
-from eager_sgl.search.sampling import TrieParallelSchedule
-from eager_sgl.search.votes import leading_votes, majority_confidence
+from eager_sgl.search.deciding import VoteRule, num_missing
+from eager_sgl.search.sampling import Sample, TrieParallelSchedule
 from eager_sgl.tree import TokenTree
 
-__all__ = ["VoteSchedule", "num_missing_votes"]
-
-
-def num_missing_votes(leading: int, second: int, confidence: float, max_votes: int) -> int:
-    """Votes for the leading answer with which `majority_confidence` is above a confidence.
-
-    Returns:
-        The smallest number; `max_votes` if it is larger.
-    """
-    votes = range(max_votes)
-    return next(
-        (n for n in votes if majority_confidence(leading + n, second) > confidence), max_votes
-    )
+__all__ = ["VoteSchedule"]
 
 
 @dataclass(kw_only=True)
 class VoteSchedule(TrieParallelSchedule):
-    """Independent samples, as many at once as could decide the vote: if all of them agree.
+    """As many samples run as could decide the vote if all of them gave the leading answer.
 
-    This is the Beta rule of Adaptive-Consistency (Aggarwal et al. 2023), asked whenever a sample
-    finishes. A vote is decided only when all running samples have finished: they do not run in
-    vain, and the vote does not prefer short ones. In rounds (with a seed), the rule is asked when
-    all have finished, so that the tree does not depend on their order.
+    So none is left when the vote is decided, except samples that ran ahead. Votes count in the
+    order in which samples start: those after a long sample wait for it.
 
     Attributes:
-        classes: of the sequences of finished leaves; None does not vote.
-        confidence: `majority_confidence` above which the vote is decided.
+        rule: decides the vote.
+        answers: finished sequences -> their answers, None without any.
+        shares: whether samples share their prefixes, through the tree.
+        ahead: number of samples that run beyond those that can decide.
     """
 
-    classes: Callable[[Items[Leaf]], Items[Hashable | None]]
-    confidence: float
+    rule: VoteRule
+    answers: Callable[[Items[Leaf]], Items[Hashable | None]]
+    shares: bool = True
+    ahead: int = 0
 
     def replay(self, tree: TokenTree) -> Decision:
-        """Continue all samples as far as the tree is known, and start those that are missing."""
-        if not self.leaves:
-            self.leaves.append(Leaf(0, tree.segments[0]))
-        have_finished = True
-        while have_finished and not (self.in_rounds and self._alive()):
-            num_finished = len(self._finished())
-            self.open_round(tree, max(self._target() - len(self.leaves), len(self.waiting)))
-            have_finished = len(self._finished()) > num_finished
-        segments = tuple(leaf.segment for leaf in self._alive())
-        awaited = frozenset(sample.segment for sample in self.waiting)
-        return Decision(tuple(self.leaves), (), segments, awaited=awaited)
+        """Start the samples that may decide the vote; none once it is decided."""
+        num_ended = -1
+        while num_ended < len(ended := self._ended()):  # stored paths end without a token
+            num_ended = len(ended)
+            votes = self.answers(ended) if ended else ()
+            missing = num_missing(self.rule, votes, self.config.max_sequences - num_ended)
+            if not missing:
+                return Decision(tuple(ended), (), ())
+            self.sample(tree, self._num_wanted(tree, num_ended + missing + self.ahead))
+        return self.decision()
 
-    def _finished(self) -> list[Leaf]:
-        return [leaf for leaf in self.leaves if leaf.segment.finish_reason is not None]
+    def start(self, tree: TokenTree, number: int) -> None:
+        """Start samples up to a number of them, each at the prompt if they share nothing."""
+        if self.shares:
+            super().start(tree, number)
+        for index in range(len(self.samples), number):
+            segment = tree.open_root() if index else tree.segments[0]
+            self.samples.append(Sample(index, self.rng, segment, 0.0, Leaf(index, segment)))
 
-    def _target(self) -> int:
-        """Number of samples, finished or not, that are to have been started."""
-        finished, most = self._finished(), self.config.max_sequences
-        leading, second = leading_votes(self.classes(finished))
-        return min(most, len(finished) + num_missing_votes(leading, second, self.confidence, most))
+    def _num_wanted(self, tree: TokenTree, number: int) -> int:
+        """At most M samples, or those that have started once `max_tokens` are generated."""
+        max_tokens = self.config.max_tokens
+        if max_tokens is not None and tree.spent.generated >= max_tokens:
+            return len(self.samples)
+        return min(number, self.config.max_sequences)
+
+    def _ended(self) -> list[Leaf]:
+        """The sequences of the first samples, up to the first that runs or waits."""
+        ended = []
+        for sample in self.samples:
+            if sample.leaf is None or sample.leaf.segment.finish_reason is None:
+                break
+            ended.append(sample.leaf)
+        return ended

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from eager_sgl.config import EagerConfig, SamplingConfig
-from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel
+from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel, Vote
 from eager_sgl.search.answers import AnswerClasses
+from eager_sgl.search.deciding import BetaRule
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Stop, Unexplored
 from eager_sgl.server.errors import ApiError
@@ -14,7 +15,6 @@ from eager_sgl.server.exactness import law_of
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import MethodName, TokenRequest
-from eager_sgl.server.voting.method import Vote
 
 __all__ = ["tree_method"]
 
@@ -49,8 +49,8 @@ def tree_method(
     stop = body.options.stop
     if name == "vote":
         assert classes is not None, "a vote has answers"
-        confidence = (stop.consensus if stop else None) or limits.consensus
-        return Vote(config, seed=body.seed, classes=classes, confidence=confidence)
+        rule = BetaRule((stop.consensus if stop else None) or limits.consensus)
+        return Vote(config, seed=body.seed, answers=classes, rule=rule)
     kind = BestFirst if name == "best_first" else TrieParallel
     return kind(config, seed=body.seed, stop=_stop_rule(body, classes))
 

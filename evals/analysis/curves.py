@@ -16,7 +16,7 @@ import numpy as np
 from eager_sgl.search import round_sizes
 from eager_sgl.signals import Floats
 from evals.analysis.metrics import pass_curve
-from evals.records.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL
+from evals.records.plan import INDEPENDENT, PARALLEL, TRIE_PARALLEL, VOTE
 from evals.records.record import PromptRecord, SequenceRecord
 
 __all__ = ["Curve", "added_tokens", "curve_of", "drawn_tokens", "tokens_to_first_correct"]
@@ -86,7 +86,7 @@ def drawn_tokens(record: PromptRecord) -> Floats:
     seen: set[tuple[int, ...]] = set()
     tokens = [0]
     for sequence in record.sequences:
-        is_cached = record.method == TRIE_PARALLEL and sequence.token_ids in seen
+        is_cached = record.method in (TRIE_PARALLEL, VOTE) and sequence.token_ids in seen
         tokens.append(0 if is_cached else decoded_tokens(sequence))
         seen.add(sequence.token_ids)
     return np.cumsum(tokens, dtype=np.float64)

@@ -15,7 +15,7 @@ from evals.comparison.shared import shared_curves
 from evals.comparison.verifier import AtFirstCorrect, at_first_correct
 from evals.comparison.votes import MethodVotes, votes_of_methods
 from evals.records.files import StoreError
-from evals.records.plan import PARALLEL, SEARCHES, Cell
+from evals.records.plan import PARALLEL, STOPPABLE, Cell
 from evals.records.record import PromptRecord
 
 __all__ = ["Comparison", "MeanCurve", "compare", "comparison_json"]
@@ -77,7 +77,7 @@ def compare(
     Raises:
         StoreError: the run has no Full Parallel at that temperature.
     """
-    alone = [r for r in records if not (has_shared and r.method in SEARCHES)]
+    alone = [r for r in records if not (has_shared and r.method in STOPPABLE)]
     curves = prompt_curves(alone) + (shared_curves(records, width) if can_vote else [])
     pace = _pace(curves, records, seconds)
     largest = max((r.max_sequences for r in records if r.method != PARALLEL), default=None)

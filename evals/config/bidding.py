@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eager_sgl import BestEntry, Utility, VoteUncertainty
 from eager_sgl.search import Priority, usable_priority
 from evals.config.stopping import Judgements
-from evals.records.plan import BEST_FIRST, SEARCHES
+from evals.records.plan import BEST_FIRST, STOPPABLE
 from evals.tasks import Task
 
 __all__ = ["BIDS", "FRONTIER", "VOTE_UNCERTAINTY", "read_bids", "utility_by"]
@@ -26,7 +26,7 @@ def read_bids(name: str | None, task: Task, methods: Sequence[str]) -> str:
     Raises:
         ValueError: the task or a search has no such value.
     """
-    if name == FRONTIER and (others := {*SEARCHES} & {*methods} - {BEST_FIRST}):
+    if name == FRONTIER and (others := {*STOPPABLE} & {*methods} - {BEST_FIRST}):
         raise ValueError(
             f"--bids is {FRONTIER}, but {min(others)} has no priority; "
             f"give --methods {BEST_FIRST} alone, or --bids {VOTE_UNCERTAINTY}"

@@ -9,7 +9,7 @@ from eager_sgl import RULES, Reallocation
 from eager_sgl.engine.addresses import require_key, require_seconds, require_url
 from evals.config.readers import read_servers
 from evals.config.stopping import NO_STOP
-from evals.records.plan import SEARCHES, STAGE_ONE
+from evals.records.plan import STAGE_ONE, STOPPABLE, VOTE
 from evals.tasks import Task
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "require_servers",
     "require_shared_budget",
     "require_single_mode",
+    "require_votes",
 ]
 
 NEEDS_LABELS = "eager"
@@ -93,11 +94,21 @@ def require_labels(methods: Sequence[str], task: Task) -> None:
         )
 
 
+def require_votes(methods: Sequence[str], task: Task) -> None:
+    """The answers of the task can agree."""
+    if VOTE in methods and not task.can_vote:
+        others = ",".join(name for name in methods if name != VOTE)
+        raise ValueError(
+            f"{VOTE} needs answers that can agree, and those of {task.name} cannot; give --methods "
+            f"{others or STAGE_ONE}"
+        )
+
+
 def require_search(stop: str, methods: Sequence[str]) -> None:
     """There is a search that the rule can end."""
-    if stop != NO_STOP and not set(methods) & set(SEARCHES):
+    if stop != NO_STOP and not set(methods) & set(STOPPABLE):
         raise ValueError(
-            f"--stop is {stop}, which ends searches; add one of {', '.join(SEARCHES)} to --methods"
+            f"--stop is {stop}, which ends searches; add one of {', '.join(STOPPABLE)} to --methods"
         )
 
 
@@ -138,9 +149,9 @@ def require_shared_budget(
         return
     if token_budget < 1:
         raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
-    if not {*SEARCHES} & {*methods}:
+    if not {*STOPPABLE} & {*methods}:
         raise ValueError(
-            f"--token-budget is of {', '.join(SEARCHES)}; add one of them to --methods"
+            f"--token-budget is of {', '.join(STOPPABLE)}; add one of them to --methods"
         )
     if len(max_sequences) > 1:
         raise ValueError(

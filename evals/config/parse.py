@@ -23,6 +23,7 @@ from evals.config.checks import (
     require_servers,
     require_shared_budget,
     require_single_mode,
+    require_votes,
 )
 from evals.config.command_line import EAGER, FIRST_TASK, QUICKSTART, SEARCH
 from evals.config.defaults import NO_REASONING, Choices, choose_values, served_model
@@ -222,6 +223,7 @@ def _experiment(
         require_labels(plan.methods, task)
     if None in plan.thresholds:
         require_adaptive_fits(plan.methods, options.monitor)
+    require_votes(plan.methods, task)
     require_search(options.stop, plan.methods)
     require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
     rules = _rules(options)

@@ -22,7 +22,7 @@ from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
 from evals.records.header import EagerFields, RunHeader, SearchFields, StoredConfig
 from evals.records.identity import weights_digest
-from evals.records.plan import RESUME, SEARCHES, Cell, Plan
+from evals.records.plan import RESUME, STOPPABLE, Cell, Plan
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Experiment:
 
     def shared_tokens(self, cell: Cell) -> int | None:
         """Generated tokens that the prompts of a cell share; None where each has its own M."""
-        if self.token_budget is None or cell.method not in SEARCHES:
+        if self.token_budget is None or cell.method not in STOPPABLE:
             return None
         return self.token_budget * len(self.samples)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl import BestFirst, PromptResult, Search, TrieParallel, WithoutReplacement
+from eager_sgl import BestFirst, PromptResult, Search, TrieParallel, Vote, WithoutReplacement
 from eager_sgl import Sequence as Generated
 from eager_sgl.search import usable_priority
 from eager_sgl.search.priorities import JointOverCost
@@ -21,6 +21,7 @@ from evals.records.steps import pack_steps
 __all__ = [
     "JournaledBestFirst",
     "JournaledTrieParallel",
+    "JournaledVote",
     "JournaledWithoutReplacement",
     "packed_steps",
     "untaken_steps",
@@ -43,13 +44,22 @@ class _Journaled(Search):
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = super().annotate(result, tree)
-        # Every sequence but a repeated sample has opened a segment, in the order of opening.
-        segments = iter(tree.segments)
-        steps = tuple(
-            _packed(self, next(segments)) if index == 0 or sequence.branch is not None else ""
-            for index, sequence in enumerate(result.sequences)
-        )
+        opened = _opened_segments(result.sequences, tree)
+        steps = tuple("" if segment is None else _packed(self, segment) for segment in opened)
         return SearchResult(**vars(result), steps=steps)
+
+
+def _opened_segments(sequences: Sequence[Generated], tree: TokenTree) -> list[Segment | None]:
+    """The segment that a sequence opened; None for a repeated sample."""
+    children = {(s.parent, s.start, s.token_ids[0]): s for s in tree.segments[1:]}
+    opened: list[Segment | None] = [*tree.segments[:1]]
+    for sequence in sequences[1:]:
+        if sequence.branch is None or sequence.parent is None:
+            opened.append(None)
+        else:
+            point = sequence.branch
+            opened.append(children[opened[sequence.parent], point.position, point.token_ids[1]])
+    return opened
 
 
 class JournaledBestFirst(_Journaled, BestFirst):
@@ -58,6 +68,10 @@ class JournaledBestFirst(_Journaled, BestFirst):
 
 class JournaledTrieParallel(_Journaled, TrieParallel):
     """`TrieParallel`, its results with their steps."""
+
+
+class JournaledVote(_Journaled, Vote):
+    """`Vote`, its results with their steps."""
 
 
 class JournaledWithoutReplacement(_Journaled, WithoutReplacement):

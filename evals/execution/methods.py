@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from eager_sgl import RULES, AdaptiveThreshold, Bidder, EagerInit, FullParallel, Method, Stop
+from eager_sgl.search.votes import Classes
 from evals.config import Experiment
 from evals.execution.journal import (
     JournaledBestFirst,
     JournaledTrieParallel,
+    JournaledVote,
     JournaledWithoutReplacement,
 )
-from evals.records.plan import PARALLEL, SEARCHES, STAGE_ONE, SWOR, TRIE_PARALLEL, Cell
+from evals.records.plan import PARALLEL, SEARCHES, STAGE_ONE, SWOR, TRIE_PARALLEL, VOTE, Cell
 
 __all__ = ["METHODS", "method_of"]
 
@@ -20,6 +22,7 @@ SAMPLING_SEARCHES = {SWOR: JournaledWithoutReplacement, TRIE_PARALLEL: Journaled
 def method_of(
     cell: Cell,
     experiment: Experiment,
+    classes: Classes,
     stop: Stop | None = None,
     bidder: Bidder | None = None,
     adaptive_threshold: AdaptiveThreshold | None = None,
@@ -27,6 +30,7 @@ def method_of(
     """The method of one stage, or the first of two, for a prompt in a cell.
 
     Args:
+        classes: of equivalent answers, for a vote.
         stop: ends a search of the prompt early; None for never.
         bidder: the prompt's part of the tokens that a search shares with others.
         adaptive_threshold: gives EAGer-init its θ; None where that is fixed.
@@ -37,6 +41,8 @@ def method_of(
         return FullParallel(config.sampling, *limits, seed=seed)
     if cell.method == STAGE_ONE:
         return EagerInit(config, adaptive_threshold, seed=seed)
+    if cell.method == VOTE:
+        return JournaledVote(search, seed=seed, answers=classes)
     if cell.method in SAMPLING_SEARCHES:
         kind = SAMPLING_SEARCHES[cell.method]
         return kind(search, seed=seed, stop=stop, bidder=bidder)

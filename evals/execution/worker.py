@@ -101,7 +101,8 @@ class Worker:
         experiment, stop = self.experiment, None
         if experiment.stop is not None:
             stop = experiment.stop.rule(sample, verdicts, experiment.verifier)
-        method = method_of(cell, experiment, stop, bidder, self.adaptive_threshold.get(cell))
+        adaptive = self.adaptive_threshold.get(cell)
+        method = method_of(cell, experiment, verdicts.classes, stop, bidder, adaptive)
         return Call(self.server.client, sample, method, account, on_progress)
 
     def _first_record(

@@ -20,8 +20,10 @@ __all__ = [
     "RESUME",
     "SEARCHES",
     "STAGE_ONE",
+    "STOPPABLE",
     "SWOR",
     "TRIE_PARALLEL",
+    "VOTE",
     "Cell",
     "Entry",
     "Group",
@@ -30,8 +32,10 @@ __all__ = [
 ]
 
 PARALLEL, STAGE_ONE = "parallel", "eager_init"
-BEST_FIRST, SWOR, TRIE_PARALLEL = "best_first", "swor", "trie_parallel"
-SEARCHES = (BEST_FIRST, SWOR, TRIE_PARALLEL)
+BEST_FIRST, SWOR, TRIE_PARALLEL, VOTE = "best_first", "swor", "trie_parallel", "vote"
+SEARCHES = (BEST_FIRST, SWOR, TRIE_PARALLEL, VOTE)
+STOPPABLE = (BEST_FIRST, SWOR, TRIE_PARALLEL)
+"""Searches that a stop rule ends, and that share tokens; a vote ends by its own rule."""
 INDEPENDENT = (PARALLEL, TRIE_PARALLEL)
 """Methods whose sequences are independent draws of one distribution."""
 NESTED = (PARALLEL, *SEARCHES)

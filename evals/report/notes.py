@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from evals.analysis.intervals import MIN_PROMPTS
 from evals.config import BIDS, FRONTIER
 from evals.records.header import SearchFields
-from evals.records.plan import PARALLEL, SEARCHES, Cell, Plan
+from evals.records.plan import PARALLEL, STOPPABLE, Cell, Plan
 from evals.report.columns import JUDGED_COLUMNS
 from evals.report.rows import Row
 
@@ -91,7 +91,7 @@ def ending_notes(rows: Sequence[Row], search: SearchFields) -> Iterator[str]:
     Args:
         search: their options.
     """
-    if not {row.cell.method for row in rows} & {*SEARCHES}:
+    if not {row.cell.method for row in rows} & {*STOPPABLE}:
         return
     if search.stop:
         yield STOPPED.format(stop=search.stop)

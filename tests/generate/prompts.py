@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from eager_sgl import (
@@ -14,7 +14,9 @@ from eager_sgl import (
     Method,
     SamplingConfig,
     SearchConfig,
+    Vote,
 )
+from eager_sgl import Sequence as Generated
 from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.loop import run
 from eager_sgl.engine.replicas import Replicas
@@ -33,6 +35,12 @@ FIELDS: dict[str, Any] = {
     "reasoning_end": None,
     "sampling": SAMPLING,
 }
+
+
+def first_tokens(sequences: Sequence[Generated]) -> list[int]:
+    return [sequence.token_ids[0] for sequence in sequences]
+
+
 METHODS: dict[str, Method] = {
     "parallel": FullParallel(SAMPLING, 5, reasoning_end=None),
     "chunk": EagerInit(EagerConfig(threshold=1.0, monitor="chunk", chunk_tokens=6, **FIELDS)),
@@ -40,6 +48,9 @@ METHODS: dict[str, Method] = {
     "best_first": BestFirst(SearchConfig(**FIELDS)),
     "best_first by gate": BestFirst(SearchConfig(monitor="gate", **FIELDS)),
     "trie_parallel": search_of("trie_parallel", **FIELDS),
+    "vote by gate": Vote(
+        SearchConfig(**FIELDS), answers=first_tokens, rule=lambda votes: len(votes) > 1, ahead=2
+    ),
 }
 
 

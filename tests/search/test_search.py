@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
 from typing import Any, TypeVar
@@ -22,11 +20,12 @@ from eager_sgl import (
     PromptResult,
     SamplingConfig,
     SearchConfig,
-    TrieParallel,
 )
+from eager_sgl import Sequence as Generated
 from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.generate import executor
 from eager_sgl.search import round_sizes, trie
+from eager_sgl.tree import TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
 from tests.fakes.searches import search_of
@@ -82,6 +81,11 @@ def p_value(counts: Counter[Outcome], expected: Mapping[Outcome, float]) -> floa
     return float(chisquare(observed, wanted).pvalue) if len(wanted) > 1 else 1.0
 
 
+def never(tree: TokenTree, sequences: Sequence[Generated]) -> bool:
+    """A rule that never ends a search, but is asked before every round."""
+    return False
+
+
 def draws(
     model: int, order: str, num_runs: int, *, allows_gate: bool = False, **arguments: Any
 ) -> Iterator[list[Path]]:
@@ -94,23 +98,16 @@ def draws(
 
 @pytest.mark.parametrize(("width", "allows_gate"), [(1, False), (3, False), (3, True)])
 @pytest.mark.parametrize("model", MODELS)
-def test_trie_cached_samples_have_the_distribution_of_plain_sampling(
+def test_trie_cached_samples_in_rounds_have_the_distribution_of_plain_sampling(
     model: int, width: int, allows_gate: bool
 ) -> None:
-    runs = list(draws(model, "trie_parallel", 150, width=width, allows_gate=allows_gate))
+    fields: dict[str, Any] = {"width": width, "allows_gate": allows_gate, "stop": never}
+    runs = list(draws(model, "trie_parallel", 150, **fields))
     assert all(len(sequences) == 6 for sequences in runs)
     counts = Counter(sequence for sequences in runs for sequence in sequences)
     assert p_value(counts, sequence_distribution(model)) > ERROR_PROBABILITY
 
 
-@pytest.fixture
-def _unseeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples start at once without a seed of the user's; the test has one for their draws."""
-    numbers = itertools.count()
-    monkeypatch.setattr(TrieParallel, "_rng", lambda self, tree: random.Random(next(numbers)))
-
-
-@pytest.mark.usefixtures("_unseeded")
 @pytest.mark.parametrize(("allows_gate", "interval"), [(False, 16), (True, 1)])
 @pytest.mark.parametrize("model", [0, 3])
 def test_samples_that_start_at_once_are_independent(
@@ -118,12 +115,11 @@ def test_samples_that_start_at_once_are_independent(
 ) -> None:
     """Also where they leave segments whose tokens are still arriving."""
     monkeypatch.setattr(executor, "AWAITED_INTERVAL", interval)
-    order: dict[str, Any] = {"allows_gate": allows_gate, "seed": None}
-    singles = draws(model, "trie_parallel", 100, max_sequences=30, **order)
+    singles = draws(model, "trie_parallel", 100, max_sequences=30, allows_gate=allows_gate)
     counts = Counter(sequence for sequences in singles for sequence in sequences)
     single = sequence_distribution(model)
     assert p_value(counts, single) > ERROR_PROBABILITY
-    pairs = draws(model, "trie_parallel", 400, max_sequences=2, **order)
+    pairs = draws(model, "trie_parallel", 400, max_sequences=2, allows_gate=allows_gate)
     together: dict[tuple[Path, Path], float] = defaultdict(float)
     for first, second in product(single, repeat=2):
         together[min(first, second), max(first, second)] += single[first] * single[second]

@@ -1,81 +1,195 @@
-"""Samples until their vote is decided: no more than needed, and of the model's law."""
+"""Voting on the tree of a scripted model: how many samples start, and what the vote is."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pytest
+from scipy.stats import chi2_contingency
 
-from eager_sgl import PromptResult, SamplingConfig, SearchConfig
-from eager_sgl.core import Sequence
-from eager_sgl.search.votes import leading_votes, majority_confidence
-from eager_sgl.search.voting import num_missing_votes
-from eager_sgl.server.voting.method import Vote
+from eager_sgl import (
+    BetaRule,
+    Ledger,
+    ModeTest,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    TrieParallel,
+    Vote,
+)
+from eager_sgl import Sequence as Generated
+from eager_sgl.core import VoteOutcome
+from eager_sgl.engine.protocol import Json
+from eager_sgl.generate import executor
+from eager_sgl.search.votes import majority_confidence, vote_winner
+from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
-from tests.fakes.scripted import ScriptedServer, mixed_distribution
+from tests.fakes.scripted import (
+    EOS,
+    VOCABULARY,
+    ScriptedServer,
+    mixed_distribution,
+    tempered,
+)
+from tests.fakes.scripted import first_tokens as first_tokens_of
 
-SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=12)
-
-
-def first_token(sequences: Any) -> list[int | None]:
-    return [sequence.token_ids[0] or None for sequence in sequences]
-
-
-def vote(model: int, seed: int | None, most: int = 32, confidence: float = 0.95) -> PromptResult:
-    server = ScriptedServer(mixed_distribution(model), allows_gate=model % 2 == 0)
-    server.seed = 0 if seed is None else seed
-    config = SearchConfig(max_sequences=most, top_k=5, sampling=SAMPLING)
-    method = Vote(config, seed=seed, classes=first_token, confidence=confidence)
-    return run_method(method, endpoint_of(server))
+SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
+M = 24
+ERROR_PROBABILITY = 1e-5
 
 
-@pytest.mark.parametrize("confidence", [0.6, 0.95, 0.999])
-def test_the_missing_votes_are_the_fewest_that_decide(confidence: float) -> None:
-    for leading in range(6):
-        for second in range(leading + 1):
-            missing = num_missing_votes(leading, second, confidence, 99)
-            assert majority_confidence(leading + missing, second) > confidence
-            if missing:
-                assert majority_confidence(leading + missing - 1, second) <= confidence
-    assert num_missing_votes(0, 0, 0.95, 3) == 3
+def first_tokens(sequences: Sequence[Generated]) -> list[Hashable | None]:
+    return [sequence.token_ids[0] for sequence in sequences]
 
 
-def is_decided(sequences: Any) -> bool:
-    return majority_confidence(*leading_votes(first_token(sequences))) > 0.95
+def same_answers(sequences: Sequence[Generated]) -> list[Hashable | None]:
+    return ["same"] * len(sequences)
 
 
-@pytest.mark.parametrize("seed", [None, 1, 2])
-@pytest.mark.parametrize("model", range(12))
-def test_a_vote_ends_when_it_is_decided_and_leaves_nothing_running(
-    model: int, seed: int | None
+def vote_of(*, max_sequences: int = M, sampling: SamplingConfig = SAMPLING, **fields: Any) -> Vote:
+    config = SearchConfig(max_sequences=max_sequences, sampling=sampling, top_k=VOCABULARY)
+    return Vote(config, **{"answers": first_tokens} | fields)
+
+
+def run(model: int, seed: int = 0, *, allows_gate: bool = True, **fields: Any) -> PromptResult:
+    server = ScriptedServer(mixed_distribution(model), allows_gate=allows_gate)
+    server.restart(seed)
+    return run_method(vote_of(**{"seed": seed} | fields), endpoint_of(server))
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("model", range(4))
+def test_a_vote_ends_as_soon_as_its_rule_decides(model: int, shares: bool) -> None:
+    for seed in range(10):
+        result = run(model, seed, shares=shares)
+        votes, rule = first_tokens(result.sequences), BetaRule()
+        assert rule(votes) or len(votes) == M
+        assert not any(rule(votes[:number]) for number in range(len(votes)))
+        assert all(s.finish_reason in ("stop", "length") for s in result.sequences)
+        assert result.vote is not None
+        assert result.vote.answer == vote_winner(votes)
+        assert result.vote.votes == Counter(votes)
+        leading, second = (*sorted(Counter(votes).values(), reverse=True), 0)[:2]
+        assert result.vote.confidence == majority_confidence(leading, second)
+
+
+def simulated(model: int, rng: random.Random) -> tuple[Hashable, int]:
+    """The winner and the number of votes of Adaptive-Consistency on independent draws."""
+    first = tempered(mixed_distribution(model)(()), SAMPLING.temperature, SAMPLING.top_p)
+    votes: list[int] = []
+    while len(votes) < M and not BetaRule()(votes):
+        votes += rng.choices(range(VOCABULARY), first.tolist())
+    return vote_winner(votes), len(votes)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_votes_are_those_of_independent_samples(shares: bool) -> None:
+    """The winner and the number of votes, which a bias towards samples that end early changes."""
+    rng, num_runs = random.Random(1), 400
+    expected = Counter(simulated(0, rng) for _ in range(4 * num_runs))
+    results = (run(0, seed, shares=shares) for seed in range(num_runs))
+    seen = Counter((vote_winner(first_tokens(r.sequences)), len(r.sequences)) for r in results)
+    large = [key for key, number in expected.items() if number >= 20]
+    rows = [[counts[key] for key in large] for counts in (seen, expected)]
+    rest = [counts.total() - sum(row) for counts, row in zip((seen, expected), rows, strict=True)]
+    table = [[*row, number + 1] for row, number in zip(rows, rest, strict=True)]
+    assert chi2_contingency(table).pvalue > ERROR_PROBABILITY
+
+
+def test_no_more_samples_start_than_can_decide() -> None:
+    """All agree here: four samples by the Beta rule, ten by the test."""
+    for rule, number in ((BetaRule(), 4), (ModeTest(), 10)):
+        server = ScriptedServer(mixed_distribution(0))
+        vote = vote_of(rule=rule, shares=False, answers=same_answers)
+        result = run_method(vote, endpoint_of(server))
+        assert len(result.sequences) == number
+        assert sum(is_of_a_sample(request) for request in server.requests) == number
+
+
+def test_prefixes_are_shared_and_nothing_is_drawn_twice() -> None:
+    shared, alone = (run(1, shares=shares, rule=ModeTest()) for shares in (True, False))
+    assert shared.counts.generated < shared.counts.naive
+    assert alone.counts.unique == alone.counts.naive
+    assert alone.monitor is None
+    assert all(sequence.branch is None for sequence in alone.sequences)
+
+
+@pytest.mark.parametrize("method", ["vote", "trie_parallel"])
+@pytest.mark.parametrize("model", range(4))
+def test_seeded_samples_do_not_depend_on_when_tokens_arrive(
+    method: str, model: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = vote(model, seed)
-    sequences: tuple[Sequence, ...] = result.sequences
-    assert all(sequence.finish_reason in ("stop", "length") for sequence in sequences)
-    assert is_decided(sequences) or len(sequences) == 32
-    # Samples were missing before: whichever was last, the others had not decided the vote.
-    others = (sequences[:i] + sequences[i + 1 :] for i in range(len(sequences)))
-    assert not all(map(is_decided, others))
-    assert result.counts.discarded == 0
+    results = []
+    for allows_gate, interval in ((True, 1), (True, 3), (False, 16)):
+        monkeypatch.setattr(executor, "AWAITED_INTERVAL", interval)
+        server = ScriptedServer(
+            mixed_distribution(model), allows_gate=allows_gate, honours_seed=True
+        )
+        sampling = SamplingConfig(temperature=1.0, max_new_tokens=12)
+        vote = vote_of(seed=5, sampling=sampling, rule=ModeTest(0.3))
+        samples = vote if method == "vote" else TrieParallel(vote.config, seed=5)
+        result = run_method(samples, endpoint_of(server))
+        results.append([(s.token_ids, s.parent) for s in result.sequences])
+    assert results[0] == results[1] == results[2]
 
 
-@pytest.mark.parametrize("most", [1, 2, 3])
-def test_a_vote_has_no_more_sequences_than_allowed(most: int) -> None:
-    assert len(vote(3, None, most).sequences) == most
+LONG = SamplingConfig(temperature=1.0, max_new_tokens=60)
 
 
-def test_a_seed_repeats_a_vote() -> None:
-    first, second = (vote(4, 5).sequences for _ in range(2))
-    assert [s.token_ids for s in first] == [s.token_ids for s in second]
+def is_of_a_sample(request: Json) -> bool:
+    return "stop_token_ids" in request["sampling_params"]
 
 
-def test_the_first_samples_of_votes_have_the_models_law() -> None:
-    """All votes start four samples; their first tokens over 150 votes, to within 0.1."""
-    counts: Counter[int] = Counter()
-    for seed in range(150):
-        counts.update(s.token_ids[0] for s in vote(7, seed, 4).sequences)
-    law = mixed_distribution(7)(())
-    total = counts.total()
-    assert total == 600
-    assert sum(abs(counts[token] / total - p) for token, p in enumerate(law)) / 2 < 0.1
+class UnevenServer(DecodingServer):
+    """The first two samples end after three tokens, the others at their limit."""
+
+    def answer(self, path: str, body: Json | None = None) -> Json:
+        answer = super().answer(path, body)
+        if path == "/generate" and sum(map(is_of_a_sample, self.requests)) in (1, 2):
+            return first_tokens_of(answer, 3, {"type": "stop", "matched": EOS})
+        return answer
+
+
+def two_votes(votes: Sequence[Hashable | None]) -> bool:
+    return len(votes) >= 2
+
+
+def early(ahead: int) -> Vote:
+    """A vote that two samples decide."""
+    fields: dict[str, Any] = {"answers": same_answers, "rule": two_votes, "shares": False}
+    return vote_of(max_sequences=8, sampling=LONG, ahead=ahead, **fields)
+
+
+def test_samples_that_ran_ahead_are_aborted_when_the_vote_is_decided() -> None:
+    server = UnevenServer()
+    result = run_method(early(ahead=3), endpoint_of(server))
+    assert [len(sequence.token_ids) for sequence in result.sequences] == [3, 3]
+    assert len(server.aborted) == 3
+    assert not server.running
+    assert result.counts.generated == server.num_decoded > 6
+    assert result.counts.discarded == server.num_decoded - 6
+    assert result.vote == VoteOutcome("same", {"same": 2}, majority_confidence(2, 0), 0)
+
+
+def test_a_ledger_pays_for_all_samples_that_started() -> None:
+    ledger, server = Ledger(M), UnevenServer()
+    with ledger.reserve(M) as account:
+        result = run_method(early(ahead=3), endpoint_of(server), account=account)
+    assert len(result.sequences) == 2
+    assert account.spent == 5
+    assert ledger.free == M - 5
+
+
+def test_a_rule_of_the_user_decides() -> None:
+    result = run(0, rule=lambda votes: len(votes) == 3)
+    assert len(result.sequences) == 3
+
+
+@pytest.mark.parametrize("field", ["stop", "bidder"])
+def test_a_vote_takes_no_other_end(field: str) -> None:
+    other: dict[str, Any] = {field: lambda tree, sequences: True}
+    with pytest.raises(ValueError, match=f"{field} is .*a vote ends by its rule"):
+        vote_of(**other)

@@ -8,14 +8,13 @@ import orjson
 import pytest
 
 from eager_sgl.engine.probe import ServerProfile
-from eager_sgl.methods import BestFirst, EagerInit, TrieParallel
+from eager_sgl.methods import BestFirst, EagerInit, TrieParallel, Vote
 from eager_sgl.search.stopping import Consensus, Unexplored
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.plan import AnswerPlan, plan_of
 from eager_sgl.server.schema import REFUSED, Chat, Completion, TokenRequest, body_of
-from eager_sgl.server.voting.method import Vote
 
 PROFILE = ServerProfile("a/model", "0.5.23", 4096, 1, "tempered", 1000)
 FACTS = Facts(model="m", profile=PROFILE, chat_defaults={})

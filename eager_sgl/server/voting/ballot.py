@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
@@ -10,7 +10,6 @@ from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
 from eager_sgl.search.answers import AnswerClasses
 from eager_sgl.search.votes import (
-    leading_votes,
     majority_confidence,
     vote_totals,
     vote_weights,
@@ -66,12 +65,13 @@ def ballot_of(
     answers = [None if is_ended else answer for answer, is_ended in pairs]
     weights = None if are_samples else _weights(sequences)
     winner = vote_winner(answers, weights)
+    totals = vote_totals(answers, weights)
     voters = [index for index, answer in enumerate(answers) if answer == winner]
     return Ballot(
         chosen=_strongest(sequences, voters),
-        votes=vote_totals(answers, weights),
+        votes=totals,
         answer=winner,
-        confidence=majority_confidence(*leading_votes(answers)) if are_samples else None,
+        confidence=_confidence(totals) if are_samples else None,
     )
 
 
@@ -91,8 +91,11 @@ def _weights(sequences: Items[Sequence]) -> list[float] | None:
 
 def tally(answers: Items[str | None]) -> Json:
     """The votes of independent samples so far."""
-    return {
-        "answer": vote_winner(answers),
-        "votes": vote_totals(answers),
-        "confidence": majority_confidence(*leading_votes(answers)),
-    }
+    totals = vote_totals(answers)
+    answer = vote_winner(answers)
+    return {"answer": answer, "votes": totals, "confidence": _confidence(totals)}
+
+
+def _confidence(totals: Mapping[str, float]) -> float:
+    leading, second = (*sorted(map(int, totals.values()), reverse=True), 0, 0)[:2]
+    return majority_confidence(leading, second)

@@ -16,7 +16,7 @@ from evals.records.failures import FAILURES, read_failures
 from evals.records.files import StoreError
 from evals.records.header import StoredConfig, read_header
 from evals.records.lines import describe
-from evals.records.plan import SEARCHES
+from evals.records.plan import STOPPABLE
 from evals.records.record import PromptRecord
 from evals.records.results import RESULTS, read_results
 
@@ -114,7 +114,7 @@ def _failure(cells: Collection[_CellReplay]) -> str:
 
 def _recorded_ends(config: StoredConfig) -> str:
     """The options by which searches ended, where a replay cannot decide on it."""
-    if not (is_end_recorded(config) and set(config.plan.methods) & set(SEARCHES)):
+    if not (is_end_recorded(config) and set(config.plan.methods) & set(STOPPABLE)):
         return ""
     search = config.search
     options = {"--token-budget": search.token_budget, "--stop": search.stop}

@@ -71,7 +71,7 @@ def first_method(experiment: Experiment, record: PromptRecord, config: StoredCon
     if histogram is not None:
         return EagerInit(replace(experiment.config(cell), threshold=histogram.threshold))
     stop = _stop(record, config) if cell.method in SEARCHES else None
-    return method_of(cell, experiment, stop)
+    return method_of(cell, experiment, lambda sequences: record.votes[: len(sequences)], stop)
 
 
 def is_end_recorded(config: StoredConfig) -> bool:

@@ -33,13 +33,13 @@ def replay_rounds(recorded: RecordedTree, begin: Begin) -> Replayed:
     """
     tree = _empty_tree(recorded)
     schedule = begin(tree)
-    leaves = _opened(schedule, tree, recorded, 0)
+    leaves = _opened(schedule, tree, recorded, ())
     while alive := _alive(leaves):
         for leaf in alive:
             _finish(tree, leaf.segment, recorded.of(leaf))
             if leaf.index < len(recorded.steps) and (packed := recorded.steps[leaf.index]):
                 _store(leaf, packed)
-        leaves = _opened(schedule, tree, recorded, len(leaves))
+        leaves = _opened(schedule, tree, recorded, leaves)
     recorded.require_all(leaves)
     return tree, leaves
 
@@ -60,10 +60,10 @@ def replay_monitored(recorded: RecordedTree, begin: Begin, max_sequences: int) -
         if len(leaves) >= max_sequences:
             break
         _advance(tree, leaves, recorded, points, position + 1)
-        leaves = _opened(schedule, tree, recorded, len(leaves))
+        leaves = _opened(schedule, tree, recorded, leaves)
         recorded.require_number(_num_opened(recorded, position), len(leaves))
     _advance(tree, leaves, recorded, points, None)
-    leaves = _opened(schedule, tree, recorded, len(leaves))
+    leaves = _opened(schedule, tree, recorded, leaves)
     recorded.require_all(leaves)
     return tree, leaves
 
@@ -85,11 +85,11 @@ def _alive(leaves: Iterable[Leaf]) -> list[Leaf]:
 
 
 def _opened(
-    schedule: Schedule, tree: TokenTree, recorded: RecordedTree, num_known: int
+    schedule: Schedule, tree: TokenTree, recorded: RecordedTree, known: Iterable[Leaf]
 ) -> tuple[Leaf, ...]:
     """The leaves by the next replay, of which the new ones are as recorded."""
-    leaves = schedule.replay(tree).leaves
-    recorded.require_opened(leaves[num_known:])
+    leaves, indices = schedule.replay(tree).leaves, {leaf.index for leaf in known}
+    recorded.require_opened(leaf for leaf in leaves if leaf.index not in indices)
     return leaves
 
 

@@ -22,7 +22,7 @@ OPTIONS = (
     *("--limit", "6", "--max-sequences", "4", "--theta", "1.2", "--top-k", "5"),
     *("--temperature", "0.8", "--top-p", "0.8", "--max-new-tokens", "9", "--concurrency", "3"),
 )
-METHODS = "parallel,eager_init,eager_adapt,eager,best_first,swor,trie_parallel"
+METHODS = "parallel,eager_init,eager_adapt,eager,best_first,swor,trie_parallel,vote"
 CELL = ("method", "max_sequences", "threshold", "temperature", "seed", "sample_id")
 Record = dict[str, Any]
 Recorded = Callable[..., Path]
@@ -189,7 +189,7 @@ CHANGES = [
     *(("eager_init", change) for change in (*TREES, *COUNTS, low_entropy, untaken_peak)),
     *(("best_first", change) for change in (*TREES, *COUNTS, other_priority, other_evidence)),
     *(("swor", change) for change in (*TREES, *COUNTS)),
-    *(("trie_parallel", change) for change in (*TREES, *COUNTS)),
+    *((name, change) for name in ("trie_parallel", "vote") for change in (*TREES, *COUNTS)),
     *(("eager", change) for change in (no_last_sequence, one_more_sequence)),
 ]
 

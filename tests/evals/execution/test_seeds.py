@@ -18,8 +18,9 @@ def test_every_method_has_the_seed_of_its_cell() -> None:
     experiment = run.parse_settings(arguments, METHODS).experiment
     cells = [group.first for group in experiment.plan.groups]
     assert {cell.seed for cell in cells} == {3, 4}
-    assert len({cell.method for cell in cells}) == 5
-    assert [method_of(cell, experiment).seed for cell in cells] == [cell.seed for cell in cells]
+    assert len({cell.method for cell in cells}) == 6
+    methods = [method_of(cell, experiment, lambda sequences: sequences) for cell in cells]
+    assert [method.seed for method in methods] == [cell.seed for cell in cells]
 
 
 def test_no_try_of_a_second_stage_repeats_another(tmp_path: Path, scripted: Scripted) -> None:

@@ -1,0 +1,108 @@
+"""Vote rules: whether the votes so far decide which answer is the most likely one.
+
+A rule sees the votes of independent samples in the order in which the samples started: samples in
+the order of their ends would be biased towards short ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import Protocol
+
+from eager_sgl.config import require
+from eager_sgl.search.votes import majority_confidence, vote_totals, vote_winner
+
+__all__ = ["BetaRule", "ModeTest", "VoteRule", "num_missing"]
+
+
+class VoteRule(Protocol):
+    """Decides a vote."""
+
+    def __call__(self, votes: Items[Hashable | None]) -> bool:
+        """Whether the leading answer is the most likely one.
+
+        Args:
+            votes: one per sample, in the order of their starts; None does not vote.
+        """
+
+
+@dataclass(frozen=True)
+class BetaRule:
+    """The Beta rule of Adaptive-Consistency (Aggarwal et al. 2023).
+
+    It compares the first two answers as if they were the only ones, once; being asked after every
+    sample, it errs more often than 1 − confidence. Four equal votes decide at 0.95.
+
+    Attributes:
+        confidence: `majority_confidence` above which a vote is decided.
+    """
+
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
+
+    def __call__(self, votes: Items[Hashable | None]) -> bool:
+        totals = sorted(map(int, vote_totals(votes).values()), reverse=True)
+        leading, second = (*totals, 0, 0)[:2]
+        return majority_confidence(leading, second) > self.confidence
+
+
+@dataclass(frozen=True)
+class ModeTest:
+    """A test that errs with at most a stated probability, however often it is asked.
+
+    The leading answer has to beat every other one, unseen ones included, in a test of their two
+    shares by the prior-posterior ratio (Waudby-Smith & Ramdas 2020; for the mode, Jain et al.
+    2022): with a uniform prior, 2^(a + b) · B(a + 1, b + 1) for a and b votes is a martingale where
+    both answers are as likely. Votes count from the second of the leading answer on. The k-th
+    answer to appear may err with 6 / (π k)² of the error; so neither the number of answers nor that
+    of votes has to be known. Ten equal votes decide at 0.05.
+
+    Attributes:
+        error: probability that another answer is more likely than the one that is ever decided on.
+    """
+
+    error: float = 0.05
+
+    def __post_init__(self) -> None:
+        require(0 < self.error < 1, "error", self.error, "a number in (0, 1)")
+
+    def __call__(self, votes: Items[Hashable | None]) -> bool:
+        leading = vote_winner(votes)
+        if leading is None:
+            return False
+        order = list(vote_totals(votes))
+        after = Counter(votes[list(votes).index(leading) + 1 :])
+        num_leading = after.pop(leading, 0)
+        after.pop(None, 0)
+        num_rival = max(after.values(), default=0)
+        if num_leading <= num_rival:
+            return False
+        bound = (math.pi * (order.index(leading) + 1)) ** 2 / 6 / self.error
+        return _log_ratio(num_leading, num_rival) >= math.log(bound)
+
+
+def _log_ratio(first: int, second: int) -> float:
+    """ln of prior over posterior density at equal shares."""
+    log_beta = math.lgamma(first + 1) + math.lgamma(second + 1) - math.lgamma(first + second + 2)
+    return (first + second) * math.log(2) + log_beta
+
+
+def num_missing(rule: VoteRule, votes: Items[Hashable | None], limit: int) -> int:
+    """The least number of further votes that can decide, all for the leading answer.
+
+    Returns:
+        0 where the vote is decided; at most `limit`.
+    """
+    leading, supposed = vote_winner(votes), list(votes)
+    vote = object() if leading is None else leading
+    for number in range(limit):
+        if rule(supposed):
+            return number
+        supposed.append(vote)
+    return limit

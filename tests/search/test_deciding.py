@@ -1,0 +1,86 @@
+"""Vote rules: when a vote is decided, and how often it is decided wrongly."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eager_sgl import BetaRule, ModeTest, VoteRule
+from eager_sgl.search.deciding import num_missing
+
+RULES = (BetaRule(), BetaRule(0.5), ModeTest(), ModeTest(0.3))
+VOTES = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=30)
+
+
+@pytest.mark.parametrize(("rule", "number"), [(BetaRule(), 4), (ModeTest(), 10)])
+def test_equal_votes_decide_at_the_stated_number(rule: VoteRule, number: int) -> None:
+    assert rule(["a"] * number)
+    assert not rule(["a"] * (number - 1))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_votes_decide_nothing(rule: VoteRule) -> None:
+    assert not rule([])
+    assert not rule([None] * 50)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(votes=VOTES)
+def test_samples_without_an_answer_do_not_vote(rule: VoteRule, votes: list[str | None]) -> None:
+    assert rule(votes) == rule([vote for vote in votes if vote is not None])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(votes=VOTES, limit=st.integers(0, 40))
+def test_the_missing_votes_are_the_least_that_decide(
+    rule: VoteRule, votes: list[str | None], limit: int
+) -> None:
+    number = num_missing(rule, votes, limit)
+    leading = max("abc", key=lambda answer: (votes.count(answer), -_first(votes, answer)))
+    if number < limit:
+        assert rule(votes + [leading] * number)
+    assert not any(rule(votes + [leading] * fewer) for fewer in range(number))
+
+
+def _first(votes: list[str | None], answer: str) -> int:
+    return votes.index(answer) if answer in votes else len(votes)
+
+
+def first_decided(rule: VoteRule, rng: random.Random, shares: dict[str, float]) -> str | None:
+    """The answer that independent votes decide on, asked after every vote; None within 150."""
+    votes: list[str | None] = []
+    for vote in rng.choices(list(shares), list(shares.values()), k=150):
+        votes.append(vote)
+        if rule(votes):
+            return max(set(votes), key=votes.count)
+    return None
+
+
+def num_wrong(rule: VoteRule, shares: dict[str, float], num_runs: int) -> int:
+    rng = random.Random(7)
+    decided = [first_decided(rule, rng, shares) for _ in range(num_runs)]
+    return sum(answer not in (None, "mode") for answer in decided)
+
+
+@pytest.mark.parametrize(
+    "shares", [{"mode": 0.51, "b": 0.49}, {"mode": 0.16, **dict.fromkeys("bcdefgh", 0.12)}]
+)
+def test_the_mode_test_errs_seldom_however_often_it_is_asked(shares: dict[str, float]) -> None:
+    """At an error of 0.2, more than 133 of 500 have a probability below 1e-3."""
+    assert num_wrong(ModeTest(0.2), shares, 500) <= 133
+
+
+def test_the_beta_rule_errs_more_often_than_its_confidence() -> None:
+    """Since it is asked after every vote; so the mode test's bound is not loose by its data."""
+    assert num_wrong(BetaRule(0.8), {"mode": 0.51, "b": 0.49}, 500) > 133
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, float("nan")])
+@pytest.mark.parametrize("kind", [BetaRule, ModeTest])
+def test_a_share_outside_its_range_is_refused(kind: Any, value: float) -> None:
+    with pytest.raises(ValueError, match=r"must be a number in \(0, 1\)"):
+        kind(value)
