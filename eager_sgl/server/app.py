@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -144,7 +145,7 @@ class _Generating(Response):
     async def _whole(self, send: Send) -> None:
         source = self._service.relay if self._plan.method is None else self._service.trees
         answer = await source.whole(self._body, self._plan, self._count)
-        response = JSONResponse(answer)
+        response = Response(orjson.dumps(answer), media_type="application/json")
         await _start(send, response.raw_headers)
         self._has_started = True
         await _send_part(send, bytes(response.body), more=False)

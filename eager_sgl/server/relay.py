@@ -6,8 +6,9 @@ tools, logprobs) these routes can. Bodies go there as they are; from the answers
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -29,7 +30,11 @@ from eager_sgl.server.schema import Chat, TokenRequest
 __all__ = ["Relay"]
 
 _OURS = {"eager", "timeout", "model", "n", "stream", "stream_options", "user"}
-_MAX_LINE = 2**24
+_MAX_EVENT = 2**24
+_IDLE_SECONDS = 3.0
+"""SGLang closes a connection after five idle seconds; ours are not used for so long."""
+_READ = re.compile(rb'"usage":\s*[^\sn]|"error":|\[DONE\]')
+"""What makes events be read, and not only passed on."""
 _PASSED_ON = (400, 404, 413, 422, 429, 503)
 """Statuses of the SGLang server that say something of the request, or of its load."""
 
@@ -46,8 +51,7 @@ class Relay:
         self._client, self._facts = client, facts
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            connector=aiohttp.TCPConnector(limit=0),
-            read_bufsize=_MAX_LINE,
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
         )
 
     async def aclose(self) -> None:
@@ -82,7 +86,11 @@ class Relay:
         started = time.monotonic()
         async with self._response(body, plan) as response:
             yield b""
-            async for chunk in _chunks_of(response):
+            is_same = body.model == self._facts.model
+            async for chunk in _chunks_of(response, passes_on=is_same):
+                if isinstance(chunk, bytes):
+                    yield chunk
+                    continue
                 chunk["model"] = body.model
                 usage = chunk.get("usage")
                 if chunk.get("choices") or not usage:
@@ -121,12 +129,23 @@ class Relay:
             if transport.api_key:
                 headers["Authorization"] = f"Bearer {transport.api_key}"
             try:
-                return await self._session.post(transport.url + route, data=data, headers=headers)
+                return await self._sent(transport.url + route, data, headers)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 unreachable = ServerUnreachableError(f"{transport.url} does not answer: {error}")
                 if not lease.report(unreachable):
                     raise unreachable from error
                 await lease.move()
+
+    async def _sent(
+        self, url: str, data: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """The response; once more if the server had closed the connection before."""
+        try:
+            return await self._session.post(url, data=data, headers=headers)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await self._session.post(url, data=data, headers=headers)
 
     def _body(self, body: TokenRequest, plan: AnswerPlan) -> Json:
         """The server's request: fields as they were given, and usage always."""
@@ -147,27 +166,54 @@ async def _json_of(response: aiohttp.ClientResponse) -> Json:
     return answer
 
 
-async def _chunks_of(response: aiohttp.ClientResponse) -> AsyncIterator[Json]:
-    """The JSON values of a stream.
+async def _chunks_of(
+    response: aiohttp.ClientResponse, *, passes_on: bool
+) -> AsyncIterator[Json | bytes]:
+    """The JSON values of a stream, or its bytes where nothing in them has to be read.
+
+    Args:
+        response: the stream.
+        passes_on: whether events may stay as they are.
 
     Raises:
         ApiError: the server ended the stream with an error, or without its end.
     """
-    async for line in response.content:
-        if not line.startswith(b"data:"):
-            continue
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            return
-        try:
-            chunk: Json = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise ApiError(502, "an event of the SGLang server is no JSON") from error
-        if "error" in chunk:
-            status = chunk["error"].get("code") if isinstance(chunk["error"], dict) else None
-            raise _refusal(status if isinstance(status, int) else 502, data)
-        yield chunk
+    waiting = b""
+    async for part in response.content.iter_any():
+        whole, end, waiting = (waiting + part).rpartition(b"\n\n")
+        if len(waiting) > _MAX_EVENT:
+            raise ApiError(502, f"an event of the SGLang server is longer than {_MAX_EVENT} bytes")
+        whole += end
+        start = _unread(whole) if passes_on else 0
+        if start:
+            yield whole[:start]
+        for line in whole[start:].splitlines():
+            if line.startswith(b"data:"):
+                if (data := line[5:].strip()) == b"[DONE]":
+                    return
+                yield _chunk_of(data)
     raise ApiError(502, "the SGLang server's stream broke off")
+
+
+def _unread(events: bytes) -> int:
+    """The number of bytes before the first event that has to be read."""
+    found = _READ.search(events)
+    if found is None:
+        return len(events)
+    before = events.rfind(b"\n\n", 0, found.start())
+    return 0 if before < 0 else before + 2
+
+
+def _chunk_of(data: bytes) -> Json:
+    """The JSON value of an event, which is no error."""
+    try:
+        chunk: Json = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(502, "an event of the SGLang server is no JSON") from error
+    if "error" in chunk:
+        status = chunk["error"].get("code") if isinstance(chunk["error"], dict) else None
+        raise _refusal(status if isinstance(status, int) else 502, data)
+    return chunk
 
 
 def _refusal(status: int, data: bytes) -> ApiError:
