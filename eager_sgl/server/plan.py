@@ -122,13 +122,15 @@ def _tree_plan(
     limits: RequestLimits,
     tools: ToolParser | None,
 ) -> AnswerPlan:
+    returns, votes_on_calls = _returns(name, body), body.options.answer == "tool_call"
+    if votes_on_calls and body.stream and returns == "all":
+        message = 'calls of all sequences are not streamed; leave out stream or eager.return "all"'
+        raise ApiError(400, message, "stream")
     classes = classes_of(body, facts, tools) if _votes(name, body) else None
-    votes_on_calls = body.options.answer == "tool_call"
     known = body.model_copy(update={"tools": None}) if votes_on_calls else body
     if (obstacle := obstacle_of(known, facts)) is not None:
         raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
     method = tree_method(name, body, number, facts, limits, classes)
-    returns = _returns(name, body)
     return AnswerPlan(name, number, method, returns=returns, classes=classes)
 
 

@@ -164,6 +164,13 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
         400,
         "--tool-call-parser",
     ),
+    "a stream of calls": (
+        CHAT
+        | TOOLS
+        | {"stream": True, "eager": {"method": "vote", "answer": "tool_call", "return": "all"}},
+        400,
+        "not streamed",
+    ),
     "tools without a vote on them": (CHAT | TOOLS | {"model": "m:vote"}, 400, "tools"),
     "no vote": (CHAT | {"eager": {"method": "best_first", "answer": "boxed"}}, 400, "for vote"),
     "no stop": (CHAT | {"eager": {"method": "vote", "stop": {}}}, 400, "one rule"),

@@ -137,6 +137,18 @@ def test_answers_are_found_as_the_request_says(answer: Any, expected: str | None
     assert vote(1e-9, eager={"answer": answer})["eager"]["answer"] == expected
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_pattern_that_is_too_slow_is_the_clients_error(
+    monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr("eager_sgl.search.answers._MAX_SECONDS", -1.0)
+    answer = post(0.3, TEXT | {"stream": stream, "eager": {"answer": {"regex": "."}}})
+    error = events_of(answer)[-1]["error"] if stream else answer.json()["error"]
+    assert answer.status_code == (200 if stream else 422)
+    assert "takes too long" in error["message"]
+    assert error["param"] == "eager.answer.regex"
+
+
 def test_calls_of_tools_are_voted_on_and_given_in_openais_form() -> None:
     fields = CHAT | TOOLS | {"eager": {"answer": "tool_call"}}
     answer = post(1e-9, fields).json()
