@@ -8,6 +8,10 @@
 # make bench        tokens per second while branching, of plain sampling (ARGS="--help")
 # make seconds      seconds until searches pass as many prompts as Full Parallel (needs a quiet machine)
 # make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
+# make fuzz-endpoint  6,000 malformed and hostile requests to the endpoint (ten minutes)
+# make load         1,000 requests to the endpoint at 200 at a time, with faults (needs a quiet machine)
+# make overhead     the endpoint against its SGLang server: throughput, n = 16 (needs a quiet machine)
+# make peers        vote against other projects' self-consistency (needs a quiet machine)
 # make router       what SGLang's router passes on to the embedded runtime (two minutes)
 # make clients      what OpenAI's clients, LangChain, DSPy, lm-eval, inspect_ai do before the endpoint
 # make train        train the bundled reasoner anew
@@ -17,7 +21,8 @@ BIN := .venv/bin
 # A server's three processes import SGLang, which takes twice as long where no bytecode is kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run serve test check format fuzz null bench seconds faults router clients train
+.PHONY: run serve test check format fuzz fuzz-endpoint null bench seconds faults load overhead peers \
+	router clients train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -45,6 +50,9 @@ format: .venv/installed
 fuzz: .venv/installed
 	$(BIN)/python -m tests.evals.grading.fuzz $(ARGS)
 
+fuzz-endpoint: .venv/installed
+	$(BIN)/python -m tests.server.fuzz $(ARGS)
+
 null: .venv/installed
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python evals/comparison/null_simulation.py $(ARGS)
 
@@ -60,6 +68,15 @@ faults: .venv/installed
 	$(BIN)/python -m tests.faults.table
 	$(BIN)/python -m tests.faults.client_table
 	$(BIN)/python -m tests.faults.gate_table
+
+load: .venv/installed
+	$(BIN)/python -m tests.load $(ARGS)
+
+overhead: .venv/installed
+	$(BIN)/python -m evals.throughput.endpoint $(ARGS)
+
+peers: .venv/installed
+	$(BIN)/python -m evals.peers $(ARGS)
 
 router: .venv/installed
 	$(BIN)/python -m tests.integration.router_trial

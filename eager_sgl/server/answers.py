@@ -1,18 +1,19 @@
-"""Answers in OpenAI's form: choices, pieces of choices, and the bill."""
+"""Answers in OpenAI's form: choices, and pieces of choices."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 import orjson
 
-from eager_sgl.core import FinishReason, PromptResult
+from eager_sgl.core import FinishReason
 from eager_sgl.engine.protocol import Json
-from eager_sgl.server.plan import AnswerPlan
+from eager_sgl.search.answers import ToolCall
 
-__all__ = ["DONE", "Answer", "ReasoningSplit", "bill_of", "event", "plain_bill"]
+__all__ = ["DONE", "Answer", "ReasoningSplit", "Text", "event", "named_event"]
 
 DONE = b"data: [DONE]\n\n"
 _CLOSE, _OPEN = "</think>", "<think>"
@@ -22,6 +23,33 @@ def event(value: Json, name: str | None = None) -> bytes:
     """A server-sent event."""
     head = f"event: {name}\n".encode() if name else b""
     return head + b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def named_event(name: str, value: Json) -> bytes:
+    """An event of ours; clients that do not know it find a piece without choices."""
+    return event({"object": f"eager.{name}", "choices": []} | value, name)
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text of a choice.
+
+    Attributes:
+        text: with its reasoning.
+        finish_reason: of its sequence.
+        final: the text after the reasoning without `calls`; None where it has no calls.
+        calls: of tools.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    final: str | None = None
+    calls: Items[ToolCall] = ()
+
+    @property
+    def reason(self) -> str:
+        """OpenAI's word for the finish reason."""
+        return "tool_calls" if self.calls else _reason(self.finish_reason)
 
 
 @dataclass
@@ -79,12 +107,11 @@ class Answer:
     id: str = field(default_factory=secrets.token_hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, texts: list[tuple[str, FinishReason]], bill: Json) -> Json:
+    def whole(self, texts: Items[Text], bill: Json) -> Json:
         """The answer with one choice for each text."""
         choices = [
-            {"index": index, "finish_reason": _reason(reason), "logprobs": None}
-            | self._content(self.split(), text)
-            for index, (text, reason) in enumerate(texts)
+            {"index": index, "finish_reason": text.reason, "logprobs": None} | self._content(text)
+            for index, text in enumerate(texts)
         ]
         return self._frame("chat.completion") | {"choices": choices} | bill
 
@@ -92,13 +119,28 @@ class Answer:
         """The splitter of a choice; None if its text is passed on as it is."""
         return ReasoningSplit(self.is_reasoning) if self.splits_reasoning else None
 
-    def _content(self, split: ReasoningSplit | None, text: str) -> Json:
+    def _content(self, text: Text) -> Json:
         if not self.is_chat:
-            return {"text": text}
-        message: Json = {"role": "assistant", "content": text}
-        if split is not None:
-            message["reasoning_content"], message["content"] = split.add(text, is_last=True)
-        return {"message": message}
+            return {"text": text.text}
+        return {"message": {"role": "assistant", "content": ""} | self._message(text)}
+
+    def _message(self, text: Text) -> Json:
+        split = self.split()
+        reasoning, rest = split.add(text.text, is_last=True) if split else (None, text.text)
+        message: Json = {} if reasoning is None else {"reasoning_content": reasoning}
+        if not text.calls:
+            return message | {"content": rest}
+        return message | {"content": text.final or None, "tool_calls": _calls(text.calls)}
+
+    def rest(self, index: int, text: Text) -> bytes:
+        """The event with all of a choice except its reasoning."""
+        if not self.is_chat:
+            return self._chunk({"index": index, "text": text.text}, text.reason)
+        delta = {name: part for name, part in self._message(text).items() if part}
+        delta.pop("reasoning_content", None)
+        for number, call in enumerate(delta.get("tool_calls", ())):
+            call["index"] = number
+        return self._chunk({"index": index, "delta": delta}, text.reason)
 
     def opening(self, index: int) -> bytes:
         """The first event of a choice; a completion has none."""
@@ -110,20 +152,24 @@ class Answer:
     ) -> bytes:
         """The events of a piece of a choice; there may be none."""
         if not self.is_chat:
-            return self._chunk({"index": index, "text": text}, reason)
+            return self._chunk({"index": index, "text": text}, reason and _reason(reason))
         parts = split.add(text, is_last=reason is not None) if split else ("", text)
         named = zip(("reasoning_content", "content"), parts, strict=True)
         delta = {name: part for name, part in named if part}
         if not delta and reason is None:
             return b""
-        return self._chunk({"index": index, "delta": delta}, reason)
+        return self._chunk({"index": index, "delta": delta}, reason and _reason(reason))
+
+    def reasoning(self, index: int, text: str) -> bytes:
+        """The event of a piece of reasoning."""
+        return self._chunk({"index": index, "delta": {"reasoning_content": text}}, None)
 
     def end(self, bill: Json) -> bytes:
         """The event with the usage."""
         return event(self._frame("chat.completion.chunk") | {"choices": []} | bill)
 
-    def _chunk(self, choice: Json, reason: FinishReason | None) -> bytes:
-        choice |= {"logprobs": None, "finish_reason": None if reason is None else _reason(reason)}
+    def _chunk(self, choice: Json, reason: str | None) -> bytes:
+        choice |= {"logprobs": None, "finish_reason": reason}
         return event(self._frame("chat.completion.chunk") | {"choices": [choice]})
 
     def _frame(self, kind: str) -> Json:
@@ -140,52 +186,12 @@ def _reason(reason: FinishReason) -> str:
     return "stop" if reason == "stop" else "length"
 
 
-def bill_of(plan: AnswerPlan, result: PromptResult, seconds: float) -> Json:
-    """The cost of a tree: `usage`, and `eager` with the details.
-
-    `cached_tokens` is the least that the caches can have served of the prompt: what was computed
-    of all prefixes is known, and how much of it belongs to the prompt is not.
-    """
-    counts, num_prompt = result.counts, len(result.prompt_ids)
-    details = {
-        "method": plan.name,
-        "sequences": len(result.sequences),
-        "branch_points": len(result.branch_points),
-        "tokens": {
-            "generated": counts.generated,
-            "unique": counts.unique,
-            "naive": counts.naive,
-            "discarded": counts.discarded,
-            "prefilled": counts.prefilled,
-            "cached": counts.cached,
-        },
-        "requests": counts.requests,
-        "inexact_steps": result.inexact_steps,
-        "monitor": result.monitor,
-        "stopped": result.stopped,
-        "seconds": round(seconds, 3),
-    }
-    cached = max(0, num_prompt - counts.prefilled)
-    return {"usage": _usage(num_prompt, counts.generated, cached), "eager": details}
-
-
-def _usage(prompt: int, generated: int, cached: int) -> Json:
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": generated,
-        "total_tokens": prompt + generated,
-        "prompt_tokens_details": {"cached_tokens": cached},
-    }
-
-
-def plain_bill(plan: AnswerPlan, usage: Json, seconds: float) -> Json:
-    """The cost of a request to the SGLang server's route; independent sequences share nothing."""
-    generated = usage.get("completion_tokens") or 0
-    return {
-        "method": plan.name,
-        "reason": plan.reason,
-        "sequences": plan.num_sequences,
-        "branch_points": 0,
-        "tokens": {"generated": generated, "unique": generated, "naive": generated},
-        "seconds": round(seconds, 3),
-    }
+def _calls(calls: Items[ToolCall]) -> list[Json]:
+    return [
+        {
+            "id": f"call_{secrets.token_hex(12)}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in calls
+    ]

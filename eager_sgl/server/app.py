@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -14,17 +15,19 @@ from starlette.types import Receive, Scope, Send
 
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate.client import AsyncClient
-from eager_sgl.server.access import Access, Observed
 from eager_sgl.server.answers import DONE, event
 from eager_sgl.server.errors import ApiError, api_error_of
 from eager_sgl.server.facts import Facts, facts_of
-from eager_sgl.server.guard import Admission, Keys, body_within, while_connected
-from eager_sgl.server.metrics import Metrics
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
 from eager_sgl.server.relay import Relay
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
 from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.traffic.access import Access, Observed
+from eager_sgl.server.traffic.admission import Admission
+from eager_sgl.server.traffic.guard import Keys, body_within, while_connected
+from eager_sgl.server.traffic.metrics import Metrics
 from eager_sgl.server.trees import TreeAnswers
+from eager_sgl.server.voting.readers import ToolParser
 
 __all__ = ["create_app"]
 
@@ -42,9 +45,10 @@ class Service:
         self.settings = settings
         self.client = AsyncClient(settings.servers, api_key=settings.server_key)
         self.keys = Keys(settings.keys)
-        self.admission = Admission(settings.max_requests)
+        self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
         self.facts: Facts
+        self.tools: ToolParser
         self.trees: TreeAnswers
         self.relay: Relay
 
@@ -53,7 +57,8 @@ class Service:
         """Connect to the SGLang servers."""
         async with self.client:
             self.facts = await facts_of(self.client, self.settings.chat_defaults)
-            self.trees = TreeAnswers(self.client, self.facts)
+            self.tools = ToolParser(self.client, self.facts, self.settings.limits.reasoning_end)
+            self.trees = TreeAnswers(self.client, self.facts, self.tools)
             self.relay = Relay(self.client, self.facts)
             try:
                 yield
@@ -66,13 +71,13 @@ class Service:
         Raises:
             ApiError: the request is refused.
         """
-        self.keys.require(request.headers.get("authorization"))
+        key = self.keys.require(request.headers.get("authorization"))
         body = body_of(kind, await body_within(request, self.settings.max_body_bytes))
         try:
-            plan = plan_of(body, self.facts, self.settings.limits)
+            plan = plan_of(body, self.facts, self.settings.limits, self.tools)
         except ValueError as error:
             raise api_error_of(error) from error
-        return _Generating(self, body, plan)
+        return _Generating(self, body, plan, key)
 
     def models(self) -> list[Json]:
         """The served model, by its name and with every method."""
@@ -90,35 +95,42 @@ class Service:
 
     async def metrics_text(self) -> bytes:
         """All metrics."""
-        replicas = await self.client.replicas()
-        self.metrics.replicas_up.set(len(self.client.transports) - len(replicas.down))
-        self.metrics.in_flight.set(self.admission.num_running)
+        down = (await self.client.replicas()).down
+        self.metrics.note_replicas({t.url: t.url not in down for t in self.client.transports})
+        self.metrics.in_flight.set(self.admission.num_requests)
+        self.metrics.waiting.set(self.admission.num_waiting)
+        self.metrics.sequences_in_flight.set(self.admission.num_sequences)
         return self.metrics.text()
 
 
 class _Generating(Response):
     """Generates, and sends the answer; the request ends with its client's connection.
 
+    Args:
+        key: of the client, for the order of requests.
+
     Raises:
         ApiError: nothing has been sent yet, and there is no answer.
     """
 
-    def __init__(self, service: Service, body: TokenRequest, plan: AnswerPlan) -> None:
+    def __init__(self, service: Service, body: TokenRequest, plan: AnswerPlan, key: int) -> None:
         super().__init__()
-        self._service, self._body, self._plan = service, body, plan
+        self._service, self._body, self._plan, self._key = service, body, plan, key
         self._has_started = False
         self._access: Access | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._access = scope["eager_sgl.access"]
         self._access.method = self._plan.name
-        with self._service.admission.admit():
-            await while_connected(receive, self._answer(send))
+        await while_connected(receive, self._answer(send))
 
     async def _answer(self, send: Send) -> None:
         limit = min(self._service.settings.deadline_s, self._body.timeout or float("inf"))
         try:
-            async with asyncio.timeout(limit):
+            async with (
+                asyncio.timeout(limit),
+                self._service.admission.admit(self._key, self._plan.max_in_flight),
+            ):
                 await (self._stream(send) if self._body.stream else self._whole(send))
         except Exception as error:
             refusal = api_error_of(error)
@@ -132,25 +144,23 @@ class _Generating(Response):
 
     async def _whole(self, send: Send) -> None:
         source = self._service.relay if self._plan.method is None else self._service.trees
-        answer = await source.whole(self._body, self._plan)
-        self._count(answer)
-        response = JSONResponse(answer)
+        answer = await source.whole(self._body, self._plan, self._count)
+        response = Response(orjson.dumps(answer), media_type="application/json")
         await _start(send, response.raw_headers)
         self._has_started = True
         await _send_part(send, bytes(response.body), more=False)
 
     async def _stream(self, send: Send) -> None:
         source = self._service.relay if self._plan.method is None else self._service.trees
-        async with contextlib.aclosing(source.events(self._body, self._plan)) as events:
+        source_events = source.events(self._body, self._plan, self._count)
+        async with contextlib.aclosing(source_events) as events:
             await anext(events)
             kinds = (b"content-type", b"text/event-stream; charset=utf-8")
             await _start(send, [kinds, (b"cache-control", b"no-cache")])
             self._has_started = True
-            async for data, bill in events:
+            async for data in events:
                 if data:
                     await _send_part(send, data)
-                if bill:
-                    self._count(bill)
         await _send_part(send, DONE, more=False)
 
     def _count(self, bill: Json) -> None:

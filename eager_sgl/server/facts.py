@@ -31,12 +31,14 @@ class Facts:
         chat_defaults: the sampling parameters of chats that do not give them, where they differ
             from OpenAI's; None if they are not known.
         reasoning_parser: by which the server splits `reasoning_content` off; None if it does not.
+        tool_call_parser: by which the server reads calls of tools; None if it does not.
     """
 
     model: str
     profile: ServerProfile
     chat_defaults: Mapping[str, float] | None = None
     reasoning_parser: str | None = None
+    tool_call_parser: str | None = None
 
 
 async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | None = None) -> Facts:
@@ -60,6 +62,7 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
         profile=replicas.profile,
         chat_defaults=chat_defaults,
         reasoning_parser=model.get("reasoning_parser"),
+        tool_call_parser=server.get("tool_call_parser"),
     )
 
 

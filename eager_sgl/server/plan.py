@@ -7,19 +7,20 @@ is passed on to the server's route elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
-from eager_sgl.config import EagerConfig, SamplingConfig
-from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel
-from eager_sgl.search.rounds import SearchConfig
-from eager_sgl.search.stopping import Consensus
+from eager_sgl.methods import Method
+from eager_sgl.search.answers import AnswerClasses
 from eager_sgl.server.errors import ApiError
-from eager_sgl.server.exactness import inexactness_of, law_of, obstacle_of
+from eager_sgl.server.exactness import inexactness_of, obstacle_of
 from eager_sgl.server.facts import Facts
+from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import Completion, MethodName, TokenRequest
-from eager_sgl.server.vote import boxed_answers
+from eager_sgl.server.tree_method import tree_method
+from eager_sgl.server.voting.readers import ToolParser, classes_of
 
-__all__ = ["METHOD_NAMES", "AnswerPlan", "RequestLimits", "plan_of", "split_model"]
+__all__ = ["METHOD_NAMES", "AnswerPlan", "plan_of", "split_model"]
 
 METHOD_NAMES: tuple[MethodName, ...] = (
     "vote",
@@ -28,25 +29,6 @@ METHOD_NAMES: tuple[MethodName, ...] = (
     "best_first",
     "parallel",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestLimits:
-    """What a request may ask for, and what it gets where it does not ask.
-
-    Attributes:
-        max_sequences: the most sequences of a request, those of all its prompts.
-        default_sequences: M of a method that is named without a number.
-        threshold: θ of eager_init in nats; None: every request gives it.
-        top_k: K, the most likely tokens of a step that a tree knows.
-        reasoning_end: the text that closes the reasoning, after which no method branches.
-    """
-
-    max_sequences: int = 128
-    default_sequences: int = 8
-    threshold: float | None = None
-    top_k: int = 20
-    reasoning_end: str = "</think>"
 
 
 @dataclass(frozen=True)
@@ -58,12 +40,28 @@ class AnswerPlan:
         num_sequences: M.
         method: generates the tree; None: the request is passed on to the SGLang server's route.
         reason: why `n` sequences without a method are not sampled through the trie.
+        returns: whether all sequences are choices, or the best one is the only choice.
+        classes: the answers of the sequences; None where nothing votes.
+        num_prompts: of which each has M sequences.
     """
 
     name: MethodName
     num_sequences: int
     method: Method | None = None
     reason: str | None = None
+    returns: Literal["best", "all"] = "all"
+    classes: AnswerClasses | None = None
+    num_prompts: int = 1
+
+    @property
+    def max_in_flight(self) -> int:
+        """Sequences that run at the same time, at most."""
+        return self.num_sequences * self.num_prompts
+
+    @property
+    def draws_samples(self) -> bool:
+        """Whether its sequences are independent samples."""
+        return self.name not in ("eager_init", "best_first")
 
 
 def split_model(model: str, served: str) -> MethodName | None:
@@ -86,8 +84,13 @@ def split_model(model: str, served: str) -> MethodName | None:
     raise ApiError(404, message, "model", "model_not_found")
 
 
-def plan_of(body: TokenRequest, facts: Facts, limits: RequestLimits) -> AnswerPlan:
+def plan_of(
+    body: TokenRequest, facts: Facts, limits: RequestLimits, tools: ToolParser | None = None
+) -> AnswerPlan:
     """How to answer a request.
+
+    Args:
+        tools: reads the calls of tools that are voted on.
 
     Raises:
         ApiError: a method does not take a field that is given.
@@ -96,25 +99,59 @@ def plan_of(body: TokenRequest, facts: Facts, limits: RequestLimits) -> AnswerPl
     body.require_numbers(facts.profile.vocabulary_size)
     name = _named(body, facts)
     number = _num_sequences(body, name, limits)
-    obstacle = obstacle_of(body, facts)
     if name == "parallel":
         _refuse_tree_options(body)
-        return AnswerPlan("parallel", number)
-    if name != "vote" and body.options.answer is not None:
-        raise ApiError(400, "eager.answer is offered by vote alone", "eager.answer")
+        return AnswerPlan("parallel", number, num_prompts=_num_prompts(body))
     if name is not None:
-        if obstacle is not None:
-            raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
-        return AnswerPlan(name, number, _method(name, body, number, facts, limits))
+        return _tree_plan(name, body, number, facts, limits, tools)
     _refuse_tree_options(body)
     if number == 1:
-        return AnswerPlan("parallel", number)
-    reason = obstacle or inexactness_of(body, facts, limits.top_k)
+        return AnswerPlan("parallel", number, num_prompts=_num_prompts(body))
+    reason = obstacle_of(body, facts) or inexactness_of(body, facts, limits.top_k)
     if reason is not None:
-        return AnswerPlan("parallel", number, reason=reason)
-    return AnswerPlan(
-        "trie_parallel", number, _method("trie_parallel", body, number, facts, limits)
-    )
+        return AnswerPlan("parallel", number, reason=reason, num_prompts=_num_prompts(body))
+    method = tree_method("trie_parallel", body, number, facts, limits, None)
+    return AnswerPlan("trie_parallel", number, method)
+
+
+def _tree_plan(
+    name: MethodName,
+    body: TokenRequest,
+    number: int,
+    facts: Facts,
+    limits: RequestLimits,
+    tools: ToolParser | None,
+) -> AnswerPlan:
+    returns, votes_on_calls = _returns(name, body), body.options.answer == "tool_call"
+    if votes_on_calls and body.stream and returns == "all":
+        message = 'calls of all sequences are not streamed; leave out stream or eager.return "all"'
+        raise ApiError(400, message, "stream")
+    classes = classes_of(body, facts, tools) if _votes(name, body) else None
+    known = body.model_copy(update={"tools": None}) if votes_on_calls else body
+    if (obstacle := obstacle_of(known, facts)) is not None:
+        raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
+    method = tree_method(name, body, number, facts, limits, classes)
+    return AnswerPlan(name, number, method, returns=returns, classes=classes)
+
+
+def _returns(name: MethodName | None, body: TokenRequest) -> Literal["best", "all"]:
+    return body.options.return_ or ("best" if name == "vote" else "all")
+
+
+def _votes(name: MethodName, body: TokenRequest) -> bool:
+    """Whether answers are compared.
+
+    Raises:
+        ApiError: they are not, and the request says how to find them.
+    """
+    options = body.options
+    has_consensus = options.stop is not None and options.stop.consensus is not None
+    if name == "vote" or has_consensus:
+        return True
+    if options.answer is not None and options.return_ != "best":
+        message = 'eager.answer is for vote, for eager.return "best" and for eager.stop.consensus'
+        raise ApiError(400, message, "eager.answer")
+    return options.answer is not None
 
 
 def _named(body: TokenRequest, facts: Facts) -> MethodName | None:
@@ -129,13 +166,16 @@ def _named(body: TokenRequest, facts: Facts) -> MethodName | None:
 def _num_sequences(body: TokenRequest, name: MethodName | None, limits: RequestLimits) -> int:
     """M of the request."""
     asked, n = body.options.max_sequences, body.n
+    if _returns(name, body) == "best":
+        if n is not None and n > 1:
+            message = f"n is {n}, and there is one choice; give eager.max_sequences"
+            raise ApiError(400, message, "n")
+        n = None
     if None not in (asked, n) and asked != n:
         raise ApiError(400, f"n is {n} and eager.max_sequences is {asked}; give one", "n")
     is_tree = name not in (None, "parallel")
-    number = (
-        asked or (n if name != "vote" else None) or (limits.default_sequences if is_tree else 1)
-    )
-    num_prompts = len(body.prompts) if isinstance(body, Completion) else 1
+    number = asked or n or (limits.default_sequences if is_tree else 1)
+    num_prompts = _num_prompts(body)
     if number * num_prompts > limits.max_sequences:
         asked_for = f"{number} sequences for {num_prompts} prompts" if num_prompts > 1 else number
         raise ApiError(
@@ -146,68 +186,15 @@ def _num_sequences(body: TokenRequest, name: MethodName | None, limits: RequestL
     return number
 
 
+def _num_prompts(body: TokenRequest) -> int:
+    return len(body.prompts) if isinstance(body, Completion) else 1
+
+
 def _refuse_tree_options(body: TokenRequest) -> None:
     """Refuse options that a request without a tree would ignore."""
     given = body.options.model_dump(exclude_none=True, exclude={"method", "max_sequences"})
-    for field in [name for name, value in given.items() if value and name != "return_"]:
+    for name in [name for name, value in given.items() if value and value != "all"]:
+        field = name.rstrip("_")
         if body.options.method is None and ":" not in body.model:
             raise ApiError(400, f"eager.{field} needs a method: set eager.method", "eager")
         raise ApiError(400, f"eager.{field} is not offered by parallel", "eager")
-
-
-def _method(
-    name: MethodName, body: TokenRequest, number: int, facts: Facts, limits: RequestLimits
-) -> Method:
-    law = law_of(body, replace(facts, chat_defaults=facts.chat_defaults or {}))
-    assert law is not None, "the defaults are known"
-    sampling = SamplingConfig(
-        temperature=law["temperature"],
-        top_p=law["top_p"],
-        max_new_tokens=body.length_limit or facts.profile.context_length,
-    )
-    if name == "eager_init":
-        return _eager_init(body, number, sampling, limits)
-    config = SearchConfig(
-        max_sequences=number,
-        top_k=limits.top_k,
-        reasoning_end=limits.reasoning_end,
-        sampling=sampling,
-    )
-    if name == "vote":
-        _refuse_for_vote(body)
-        return TrieParallel(config, seed=body.seed, stop=Consensus(boxed_answers))
-    if body.options.threshold is not None:
-        raise ApiError(400, f"eager.threshold is not offered by {name}", "eager.threshold")
-    kind = BestFirst if name == "best_first" else TrieParallel
-    return kind(config, seed=body.seed)
-
-
-def _refuse_for_vote(body: TokenRequest) -> None:
-    """Refuse what has no meaning for a vote, which has one choice, at the end."""
-    options = body.options
-    if body.n is not None and body.n > 1:
-        message = f"n is {body.n}, and vote has one choice; give eager.max_sequences"
-        raise ApiError(400, message, "n")
-    if body.stream:
-        raise ApiError(400, "vote is not streamed yet; leave stream out", "stream")
-    for name in ("threshold", "return_"):
-        if getattr(options, name) is not None:
-            field = name.rstrip("_")
-            raise ApiError(400, f"eager.{field} is not offered by vote", f"eager.{field}")
-
-
-def _eager_init(
-    body: TokenRequest, number: int, sampling: SamplingConfig, limits: RequestLimits
-) -> EagerInit:
-    threshold = body.options.threshold or limits.threshold
-    if threshold is None:
-        message = "eager_init needs eager.threshold: θ in nats, which depends on the model"
-        raise ApiError(400, message, "eager.threshold")
-    config = EagerConfig(
-        threshold=threshold,
-        max_sequences=number,
-        top_k=limits.top_k,
-        reasoning_end=limits.reasoning_end,
-        sampling=sampling,
-    )
-    return EagerInit(config, seed=body.seed)

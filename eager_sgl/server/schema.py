@@ -11,7 +11,15 @@ from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.protocol import Json
 from eager_sgl.server.errors import ApiError
 
-__all__ = ["Chat", "Completion", "EagerOptions", "MethodName", "TokenRequest", "body_of"]
+__all__ = [
+    "Chat",
+    "Completion",
+    "EagerOptions",
+    "MethodName",
+    "RegexFields",
+    "TokenRequest",
+    "body_of",
+]
 
 MethodName = Literal["vote", "trie_parallel", "eager_init", "best_first", "parallel"]
 
@@ -38,6 +46,24 @@ class _Checked(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
+class RegexFields(_Checked):
+    """An answer by a regular expression of RE2."""
+
+    regex: str
+
+
+class StopFields(_Checked):
+    """The field `eager.stop`, with one rule.
+
+    Attributes:
+        consensus: probability above which the majority is taken to be decided.
+        unexplored: probability of all untried tokens below which a search ends.
+    """
+
+    consensus: float | None = Field(None, gt=0.5, lt=1)
+    unexplored: float | None = Field(None, gt=0, lt=1)
+
+
 class EagerOptions(_Checked):
     """The field `eager`.
 
@@ -47,9 +73,10 @@ class EagerOptions(_Checked):
         threshold: θ of eager_init in nats.
         token_budget: generated tokens at which the tree ends, with what it has by then.
         deadline_s: seconds with the same effect.
-        return_: which sequences are choices; vote has the best one.
-        answer: how vote finds the answer of a sequence.
-        events: whether a stream has events for branches and ends.
+        return_: whether all sequences are choices, or the best one is the only choice.
+        answer: how the answer of a sequence is found, for votes.
+        stop: ends the method early.
+        events: whether a stream has events for branches, ends and votes.
     """
 
     method: MethodName | None = None
@@ -57,8 +84,9 @@ class EagerOptions(_Checked):
     threshold: float | None = Field(None, gt=0)
     token_budget: int | None = Field(None, ge=1)
     deadline_s: float | None = Field(None, gt=0, le=86400)
-    return_: Literal["all"] | None = Field(None, alias="return")
-    answer: Literal["boxed"] | None = None
+    return_: Literal["best", "all"] | None = Field(None, alias="return")
+    answer: Literal["boxed", "json", "tool_call"] | RegexFields | None = None
+    stop: StopFields | None = None
     events: bool = False
 
 
@@ -226,12 +254,21 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     path, message = first["loc"], first["msg"]
     name = ".".join(map(str, path))
+    if path[:2] == ("eager", "answer"):  # the rest of the path names the alternatives
+        message = 'it must be "boxed", "json", "tool_call" or {"regex": PATTERN}'
+        return ApiError(400, f"eager.answer: {message}", "eager.answer")
     if first["type"] == "extra_forbidden":
-        owner = EagerOptions if path[0] == "eager" else kind
+        owner = _OWNERS.get(path[:-1], kind)
         fields = {field.alias or key: field for key, field in owner.model_fields.items()}
         return ApiError(
             400, f"unknown field {name!r}; known are {', '.join(sorted(fields))}", name, "unknown"
         )
-    if name == "eager.return":
-        message += "; for the best sequence use the method vote"
     return ApiError(400, f"{name}: {message[0].lower()}{message[1:]}", name)
+
+
+_OWNERS: dict[tuple[int | str, ...], type[BaseModel]] = {
+    ("eager",): EagerOptions,
+    ("eager", "stop"): StopFields,
+    ("stream_options",): StreamOptions,
+}
+"""The models of nested fields."""

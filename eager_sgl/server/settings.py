@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
-from eager_sgl.server.plan import RequestLimits
+from eager_sgl.server.limits import RequestLimits
 
 __all__ = ["KEYS_VARIABLE", "EndpointSettings", "parser", "runtime_arguments", "settings_of"]
 
@@ -28,7 +28,8 @@ class EndpointSettings:
         limits: what a request may ask for.
         chat_defaults: the SGLang server's sampling defaults of chats, where the model's folder
             cannot be read; None to read it.
-        max_requests: bound on the requests that run at the same time.
+        max_requests: bound on the requests that run or wait.
+        max_in_flight: bound on the sequences of all requests that run at the same time.
         max_body_bytes: of a request.
         deadline_s: seconds after which a request is answered with 504.
         drain_s: seconds that running requests have after SIGTERM.
@@ -40,7 +41,8 @@ class EndpointSettings:
     keys: tuple[str, ...] = ()
     limits: RequestLimits = field(default_factory=RequestLimits)
     chat_defaults: Mapping[str, float] | None = None
-    max_requests: int = 256
+    max_requests: int = 1024
+    max_in_flight: int = 512
     max_body_bytes: int = 8 * 2**20
     deadline_s: float = 600.0
     drain_s: float = 60.0
@@ -76,6 +78,12 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     limits, settings = RequestLimits(), EndpointSettings
     parser.add_argument("--max-requests", type=int, default=settings.max_requests)
     parser.add_argument("--max-sequences", type=int, default=limits.max_sequences)
+    parser.add_argument(
+        "--max-in-flight",
+        type=int,
+        default=settings.max_in_flight,
+        help="sequences of all requests at the same time; further requests wait",
+    )
     parser.add_argument("--max-body-bytes", type=int, default=settings.max_body_bytes)
     parser.add_argument("--deadline", type=float, default=settings.deadline_s, help="seconds")
     parser.add_argument("--drain", type=float, default=settings.drain_s, help="seconds")
@@ -124,7 +132,10 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
     Raises:
         ValueError: a limit is not above 0, or a default is no NAME=VALUE.
     """
-    for name in ("max_requests", "max_sequences", "max_body_bytes", "deadline", "drain"):
+    for name in (
+        *("max_requests", "max_sequences", "max_in_flight", "max_body_bytes"),
+        *("deadline", "drain"),
+    ):
         if not getattr(arguments, name) > 0:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} is {getattr(arguments, name)}; it must be above 0")
@@ -139,6 +150,7 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
         ),
         chat_defaults=_defaults(arguments.chat_default),
         max_requests=arguments.max_requests,
+        max_in_flight=arguments.max_in_flight,
         max_body_bytes=arguments.max_body_bytes,
         deadline_s=arguments.deadline,
         drain_s=arguments.drain,

@@ -2,7 +2,7 @@
 
 Server-sent events cannot be withdrawn. While sequences are monitored, a decision at a position
 depends on all sequences up to that position: so tokens before the end of the shortest unfinished
-sequence are settled. Searches and independent sequences withdraw nothing.
+sequence are settled. Searches and independent sequences withdraw no tokens.
 """
 
 from __future__ import annotations
@@ -113,8 +113,7 @@ class Settled:
             case TokensWithdrawn(sequence, position, num_characters):
                 self._paths[sequence].truncate(position, num_characters)
             case SequenceWithdrawn(sequence):
-                path = self._paths.pop(sequence)
-                assert path.number is None, "a sequence with settled text is not withdrawn"
+                self._withdraw(sequence)
             case SequenceFinished(sequence, reason):
                 self._paths[sequence].finish_reason = reason
             case CostChanged():
@@ -123,6 +122,14 @@ class Settled:
                 self._complete(event)
                 return list(self._pieces(math.inf))
         return []
+
+    def _withdraw(self, sequence: int) -> None:
+        """Forget a sequence, or end it where text is settled: a decided vote leaves some."""
+        if self._paths[sequence].number is None:
+            del self._paths[sequence]
+            return
+        assert not self._may_withdraw, "a sequence with settled text is not withdrawn"
+        self._paths[sequence].finish_reason = "abort"
 
     def _complete(self, event: Completed) -> None:
         for sequence, whole in zip(event.sequences, event.result.sequences, strict=True):

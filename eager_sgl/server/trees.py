@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 
+from eager_sgl.core import PromptResult, Sequence
 from eager_sgl.engine.limits import Patience
 from eager_sgl.engine.protocol import Json, tokens_of
 from eager_sgl.generate.client import AsyncClient
 from eager_sgl.generate.events import Completed
+from eager_sgl.generate.results import partial_of
+from eager_sgl.generate.workers import in_worker
 from eager_sgl.methods import Method
-from eager_sgl.server.answers import Answer, ReasoningSplit, bill_of, event
+from eager_sgl.server.answers import Answer, Text
+from eager_sgl.server.bill import Count, bill_of, num_reasoning_tokens
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import AnswerPlan
 from eager_sgl.server.schema import Chat, Completion, TokenRequest
-from eager_sgl.server.settled import Piece, Settled
-from eager_sgl.server.vote import verdict_of
+from eager_sgl.server.settled import Settled
+from eager_sgl.server.voting.ballot import Ballot, ballot_of
+from eager_sgl.server.voting.readers import ToolParser
+from eager_sgl.server.writers import BestWriter, ChoicesWriter, Writer
 
 __all__ = ["TreeAnswers"]
 
@@ -29,6 +36,8 @@ _OF_TEMPLATES = (
     "chat_template_kwargs",
     "reasoning_effort",
     "continue_final_message",
+    "tools",
+    "tool_choice",
 )
 
 
@@ -38,65 +47,97 @@ class TreeAnswers:
     Args:
         client: generates.
         facts: of its servers.
+        tools: reads the calls of tools.
     """
 
-    def __init__(self, client: AsyncClient, facts: Facts) -> None:
-        self._client, self._facts = client, facts
+    def __init__(self, client: AsyncClient, facts: Facts, tools: ToolParser) -> None:
+        self._client, self._facts, self._tools = client, facts, tools
 
-    async def whole(self, body: TokenRequest, plan: AnswerPlan) -> Json:
+    async def whole(self, body: TokenRequest, plan: AnswerPlan, count: Count) -> Json:
         """The answer once the tree is complete.
+
+        Args:
+            count: called with the bill, also with that of a tree that was ended.
 
         Raises:
             ServerError, ValueError: as of `AsyncClient.generate`.
         """
-        started, (prompt, method) = time.monotonic(), await self._prompt_and_method(body, plan)
-        answer = await self._answer(body, prompt)
-        options = body.options
-        result = await self._client.generate(
-            prompt, method, timeout=options.deadline_s, max_tokens=options.token_budget
-        )
-        bill, chosen = bill_of(plan, result, time.monotonic() - started), result.sequences
-        if plan.name == "vote" and chosen:
-            verdict = verdict_of(chosen)
-            chosen = (chosen[verdict.sequence],)
-            bill["eager"] |= {"answer": verdict.answer, "votes": verdict.votes}
-            bill["eager"]["confidence"] = verdict.confidence
-        return answer.whole([(s.text, s.finish_reason) for s in chosen], bill)
+        started, prompt = time.monotonic(), await self._encode(body)
+        answer, options = await self._answer(body, prompt), body.options
+        try:
+            result = await self._client.generate(
+                prompt, _method(plan), timeout=options.deadline_s, max_tokens=options.token_budget
+            )
+        except (Exception, asyncio.CancelledError) as error:
+            _count_partial(plan, partial_of(error), started, count)
+            raise
+        texts, bill = await self._outcome(body, plan, answer, result, started)
+        count(bill)
+        return answer.whole(texts, bill)
 
     async def events(
-        self, body: TokenRequest, plan: AnswerPlan
-    ) -> AsyncGenerator[tuple[bytes, Json]]:
-        """The answer as server-sent events, the last one with the bill; without `[DONE]`.
+        self, body: TokenRequest, plan: AnswerPlan, count: Count
+    ) -> AsyncGenerator[bytes]:
+        """The answer as server-sent events, without `[DONE]`.
 
         Closing the iterator ends all requests of the tree on the servers.
 
         Yields:
-            Bytes, and the bill with the last ones, else an empty object. The first ones are empty:
-            the prompt is valid.
+            Bytes, perhaps none. The first ones are: the prompt is valid.
         """
-        started, (prompt, method) = time.monotonic(), await self._prompt_and_method(body, plan)
-        answer = await self._answer(body, prompt)
-        yield b"", {}
-        settled = Settled(may_withdraw=method.monitoring is not None)
-        writer = _Writer(answer, with_events=body.options.events)
-        async with self._client.stream(
-            prompt,
-            method,
-            timeout=body.options.deadline_s,
-            max_tokens=body.options.token_budget,
-        ) as stream:
-            async for change in stream:
-                for piece in settled.add(change):
-                    yield writer.write(piece), {}
-                if isinstance(change, Completed):
-                    bill = bill_of(plan, change.result, time.monotonic() - started)
-                    yield answer.end(bill) if body.wants_usage else b"", bill
+        started, prompt = time.monotonic(), await self._encode(body)
+        answer, options = await self._answer(body, prompt), body.options
+        yield b""
+        stream = self._client.stream(
+            prompt, _method(plan), timeout=options.deadline_s, max_tokens=options.token_budget
+        )
+        writer, is_counted = _writer(plan, answer, with_events=options.events), False
+        try:
+            async with stream:
+                async for change in stream:
+                    for data in writer.write(change):
+                        yield data
+                    if isinstance(change, Completed):
+                        texts, bill = await self._outcome(
+                            body, plan, answer, change.result, started
+                        )
+                        is_counted = True
+                        count(bill)
+                        for data in writer.end(texts):
+                            yield data
+                        yield answer.end(bill) if body.wants_usage else b""
+        finally:
+            if not is_counted:
+                _count_partial(plan, stream.result, started, count)
 
-    async def _prompt_and_method(
-        self, body: TokenRequest, plan: AnswerPlan
-    ) -> tuple[tuple[int, ...], Method]:
-        assert plan.method is not None, "the SGLang server's route answers this"
-        return await self._encode(body), plan.method
+    async def _outcome(
+        self,
+        body: TokenRequest,
+        plan: AnswerPlan,
+        answer: Answer,
+        result: PromptResult,
+        started: float,
+    ) -> tuple[list[Text], Json]:
+        """The texts of the choices, and the bill."""
+        chosen, ballot = result.sequences, await _vote(plan, result)
+        marker = await self._marker(_method(plan).reasoning_end)
+        reasoning = num_reasoning_tokens(chosen, marker, is_open=answer.is_reasoning)
+        if ballot is not None and plan.returns == "best":
+            chosen = (chosen[ballot.chosen],)
+        texts = [await self._text(body, sequence) for sequence in chosen]
+        bill = bill_of(plan, result, reasoning, time.monotonic() - started)
+        bill["eager"] |= {} if ballot is None else ballot.entry
+        return texts, bill
+
+    async def _marker(self, text: str | None) -> tuple[int, ...]:
+        replicas = await self._client.replicas()
+        return await replicas.call(lambda client: client.marker(text))
+
+    async def _text(self, body: TokenRequest, sequence: Sequence) -> Text:
+        if not isinstance(body, Chat) or not body.tools:
+            return Text(sequence.text, sequence.finish_reason)
+        final, calls = await self._tools.message(sequence, body.tools)
+        return Text(sequence.text, sequence.finish_reason, final, calls)
 
     async def _encode(self, body: TokenRequest) -> tuple[int, ...]:
         """The prompt's tokens, rendered by the SGLang server as for its own routes."""
@@ -122,36 +163,30 @@ class TreeAnswers:
         return Answer(body.model, is_chat=True, splits_reasoning=True, is_reasoning=is_open)
 
 
-class _Writer:
-    """Writes pieces of sequences as events."""
-
-    def __init__(self, answer: Answer, *, with_events: bool) -> None:
-        self._answer, self._with_events = answer, with_events
-        self._splits: dict[int, ReasoningSplit | None] = {}
-
-    def write(self, piece: Piece) -> bytes:
-        """The events of a piece."""
-        index, events = piece.sequence, []
-        if index not in self._splits:
-            self._splits[index] = self._answer.split()
-            events += [self._branch(piece), self._answer.opening(index)]
-        split, reason = self._splits[index], piece.finish_reason
-        events.append(self._answer.piece(index, split, piece.text, reason))
-        if self._with_events and reason is not None:
-            events.append(_event("finish", {"index": index, "finish_reason": reason}))
-        return b"".join(events)
-
-    def _branch(self, piece: Piece) -> bytes:
-        """The event of a branch, before the first one of the new choice."""
-        if not self._with_events or piece.point is None:
-            return b""
-        point = piece.point
-        evidence = {"position": point.position, "entropy": point.entropy}
-        tokens = {"token_ids": point.token_ids, "probabilities": point.probabilities}
-        place = {"index": piece.sequence, "parent": piece.parent}
-        return _event("branch", place | evidence | tokens)
+def _method(plan: AnswerPlan) -> Method:
+    assert plan.method is not None, "the SGLang server's route answers this"
+    return plan.method
 
 
-def _event(name: str, value: Json) -> bytes:
-    """A named event; clients that do not know it find a piece without choices."""
-    return event({"object": f"eager.{name}", "choices": []} | value, name)
+def _writer(plan: AnswerPlan, answer: Answer, *, with_events: bool) -> Writer:
+    settled = Settled(may_withdraw=_method(plan).monitoring is not None)
+    if plan.returns == "best":
+        return BestWriter(answer, settled, plan.classes, with_events=with_events)
+    return ChoicesWriter(answer, settled, with_events=with_events)
+
+
+async def _vote(plan: AnswerPlan, result: PromptResult) -> Ballot | None:
+    """The result of the vote; None where there is none. Readers may wait for the SGLang server."""
+    if not result.sequences or (plan.classes is None and plan.returns == "all"):
+        return None
+    return await in_worker(
+        lambda: ballot_of(result.sequences, plan.classes, are_samples=plan.draws_samples)
+    )
+
+
+def _count_partial(
+    plan: AnswerPlan, result: PromptResult | None, started: float, count: Count
+) -> None:
+    """Count a tree that was ended."""
+    if result is not None:
+        count(bill_of(plan, result, 0, time.monotonic() - started))

@@ -12,8 +12,13 @@ import httpx
 import openai
 import pytest
 
+from eager_sgl import AsyncClient
+from eager_sgl.engine.protocol import tokens_of
+from eager_sgl.search.answers import canonical_json
 from eager_sgl.server.app import create_app
+from eager_sgl.server.facts import Facts
 from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.voting.readers import ToolMessage, ToolParser
 from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
 from tests.conftest import API_KEY
 from tests.server.upstream import listening
@@ -146,6 +151,73 @@ def test_the_trie_has_the_law_of_the_servers_own_samples(client: openai.OpenAI, 
     assert sum(first.values()) == sum(second.values()) == 192
     texts = first.keys() | second.keys()
     assert sum(abs(first[text] - second[text]) for text in texts) / 384 < 0.3
+
+
+@pytest.mark.parametrize("returned", ["best", "all"])
+def test_a_vote_finds_the_answer_of_most_samples(
+    client: openai.OpenAI, model: str, returned: str
+) -> None:
+    eager = {"answer": {"regex": r"[^\s].*"}, "max_sequences": 12, "return": returned}
+    answer: Any = client.chat.completions.create(
+        model=f"{model}:vote", messages=MESSAGES, extra_body={"eager": eager}
+    )
+    assert is_right(f"</think>{answer.eager['answer']}")
+    assert 4 <= answer.eager["sequences"] <= 12
+    assert answer.eager["confidence"] > 0.95 or answer.eager["sequences"] == 12
+    assert len(answer.choices) == (1 if returned == "best" else answer.eager["sequences"])
+    chosen = answer.choices[0 if returned == "best" else answer.eager["chosen"]]
+    assert chosen.message.content.endswith(answer.eager["answer"])
+    details = answer.usage.completion_tokens_details
+    assert 0 < details.reasoning_tokens < answer.usage.completion_tokens
+
+
+def test_a_vote_streams_its_first_sequence_and_ends_with_the_winner(
+    client: openai.OpenAI, model: str
+) -> None:
+    eager = {"answer": {"regex": r"[^\s].*"}, "events": True}
+    stream: Any = client.chat.completions.create(
+        model=f"{model}:vote",
+        messages=OPEN,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"eager": eager},
+    )
+    kinds: Counter[str] = Counter()
+    content, reasoning, last = "", "", None
+    for last in stream:
+        kinds[last.object] += 1
+        for choice in last.choices:
+            content += choice.delta.content or ""
+            reasoning += getattr(choice.delta, "reasoning_content", None) or ""
+    assert last is not None
+    assert content.endswith(last.eager["answer"])
+    assert "</think>" in reasoning  # the server has no reasoning parser
+    assert kinds["eager.finish"] == last.eager["sequences"]
+    assert 1 <= kinds["eager.vote"] <= last.eager["sequences"]
+
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1.0}}\n</tool_call>'
+TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+def test_calls_of_tools_are_read_by_the_servers_parser(server_url: str) -> None:
+    """The bundled model has no brace, so that the text of its sequence is given by hand."""
+
+    async def read() -> tuple[ToolMessage, tuple[int, ...]]:
+        async with AsyncClient(server_url, api_key=API_KEY) as client:
+            facts = Facts(model="m", profile=client.profile, tool_call_parser="qwen25")
+            parser = ToolParser(client, facts)
+            asked = {"messages": MESSAGES, "tools": TOOLS, "tool_choice": "auto"}
+            replicas = await client.replicas()
+            prompt = await replicas.call(
+                lambda c: c.transport.post("/tokenize", lambda: asked, tokens_of)
+            )
+            return await replicas.call(lambda c: parser.parse(c, f"So: {CALL}", TOOLS)), prompt
+
+    (text, calls), prompt = asyncio.run(read())
+    assert text.strip() == "So:"
+    assert [(call.name, canonical_json(call.arguments)) for call in calls] == [("f", '{"x":1}')]
+    assert prompt
 
 
 @pytest.mark.parametrize("suffix", ["trie_parallel", "parallel"])

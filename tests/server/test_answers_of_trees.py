@@ -16,6 +16,7 @@ from tests.server.upstream import MODEL, endpoint
 
 CHAT: Any = [{"role": "user", "content": "a question"}]
 TREES = [name for name in METHOD_NAMES if name not in ("parallel", "vote")]
+ENDED = {"token_budget": 100, "deadline_s": 0.5}
 OPTIONS: dict[str, Any] = {"eager_init": {"threshold": 1.0}}
 
 
@@ -46,6 +47,18 @@ def test_a_method_gives_choices_and_its_whole_cost(client: openai.OpenAI, name: 
     assert answer.usage.prompt_tokens == 1
     assert tokens["unique"] <= tokens["naive"]
     assert answer.eager["method"] == name
+    assert 0 <= answer.eager["cached_share"] <= 1
+
+
+def test_reasoning_tokens_are_those_before_the_end_of_the_reasoning(client: openai.OpenAI) -> None:
+    """Token 1 closes the reasoning of this server's model, and its texts are its tokens."""
+    answer: Any = client.chat.completions.create(messages=CHAT, **asked("trie_parallel", n=6))
+    texts = [choice.message.content.split() for choice in answer.choices]
+    closed = [text[: text.index("1") + 1] for text in texts if "1" in text]
+    assert closed
+    prefixes = {tuple(text[:end]) for text in closed for end in range(1, len(text) + 1)}
+    reasoning = answer.usage.completion_tokens_details.reasoning_tokens
+    assert reasoning == len(prefixes) <= answer.usage.completion_tokens
 
 
 def test_several_samples_go_through_the_trie_and_cost_less(client: openai.OpenAI) -> None:
@@ -117,3 +130,21 @@ def test_a_token_budget_ends_the_tree_with_what_it_has() -> None:
     assert {choice.finish_reason for choice in answer.choices} == {"length"}
     # The requests of all samples report parts of 64 tokens, where the server has no gate.
     assert 100 <= answer.usage.completion_tokens <= 100 + 64 * 6
+
+
+@pytest.mark.parametrize("option", ENDED)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_vote_that_is_ended_has_the_best_of_what_exists(option: str, stream: bool) -> None:
+    eager = {"method": "vote", option: ENDED[option]}
+    fields: Any = {"model": MODEL, "max_tokens": 5000, "extra_body": {"eager": eager}}
+    usage: Any = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    with (
+        endpoint(DecodingServer()) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        answer: Any = client.completions.create(prompt=[9], **fields, **usage)
+        parts = list(answer) if stream else [answer]
+    assert parts[-1].eager["stopped"] == {"token_budget": "max_tokens"}.get(option, "timeout")
+    assert parts[-1].eager["answer"] is None
+    ends = [choice.finish_reason for part in parts for choice in part.choices]
+    assert ends[-1:] == ["length"]

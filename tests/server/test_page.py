@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from eager_sgl.server.metrics import Metrics
 from eager_sgl.server.plan import METHOD_NAMES
 from eager_sgl.server.schema import EagerOptions
 from eager_sgl.server.settings import parser
+from eager_sgl.server.traffic.metrics import Metrics
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 from tests.integration.clients.environment import VERSIONS
 from tests.pages import Block, page

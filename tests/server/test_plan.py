@@ -8,16 +8,19 @@ import orjson
 import pytest
 
 from eager_sgl.engine.probe import ServerProfile
-from eager_sgl.methods import BestFirst, EagerInit, TrieParallel
+from eager_sgl.methods import BestFirst, EagerInit, TrieParallel, Vote
+from eager_sgl.search.stopping import Consensus, Unexplored
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
-from eager_sgl.server.plan import AnswerPlan, RequestLimits, plan_of
+from eager_sgl.server.limits import RequestLimits
+from eager_sgl.server.plan import AnswerPlan, plan_of
 from eager_sgl.server.schema import REFUSED, Chat, Completion, TokenRequest, body_of
 
 PROFILE = ServerProfile("a/model", "0.5.23", 4096, 1, "tempered", 1000)
 FACTS = Facts(model="m", profile=PROFILE, chat_defaults={})
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 TEXT: dict[str, Any] = {"model": "m", "prompt": "a"}
+TOOLS: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "f"}}]}
 LAW = {"temperature": 0.6, "top_p": 0.95}
 
 
@@ -101,7 +104,8 @@ def test_completions_have_the_defaults_of_openai() -> None:
     ("eager", "kind"),
     [
         ({"method": "best_first"}, BestFirst),
-        ({"method": "vote"}, TrieParallel),
+        ({"method": "vote"}, Vote),
+        ({"method": "vote", "answer": "json", "return": "all"}, Vote),
         ({"method": "trie_parallel"}, TrieParallel),
         ({"method": "eager_init", "threshold": 2.0}, EagerInit),
     ],
@@ -113,16 +117,84 @@ def test_a_method_is_named(eager: dict[str, Any], kind: Any) -> None:
     assert method.sampling.max_new_tokens == 4096
 
 
+@pytest.mark.parametrize("method", ["trie_parallel", "best_first"])
+def test_a_stop_rule_ends_a_search(method: str) -> None:
+    found: Any = plan(CHAT | {"eager": {"method": method, "stop": {"unexplored": 0.1}}})
+    assert (found.method.stop, found.classes) == (Unexplored(0.1), None)
+    found = plan(CHAT | {"eager": {"method": method, "stop": {"consensus": 0.9}}})
+    assert found.method.stop == Consensus(found.classes, 0.9)
+
+
+def test_a_vote_has_one_choice_unless_all_are_asked_for() -> None:
+    returned = {"vote": "best", "best_first": "all", "trie_parallel": "all"}
+    for method, default in returned.items():
+        assert plan(CHAT | {"eager": {"method": method}}).returns == default
+        for other in ("best", "all"):
+            assert plan(CHAT | {"eager": {"method": method, "return": other}}).returns == other
+
+
+def test_all_sequences_of_all_prompts_run_at_the_same_time() -> None:
+    assert plan(TEXT | {"prompt": ["a", "b", "c"], "n": 2}).max_in_flight == 6
+    assert plan(CHAT | {"model": "m:vote", "eager": {"max_sequences": 5}}).max_in_flight == 5
+
+
 WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "unknown": (CHAT | {"temprature": 1}, 400, "temprature"),
     "known fields": (CHAT | {"temprature": 1}, 400, "temperature, timeout"),
     "unknown option": (CHAT | {"eager": {"theta": 2}}, 400, "eager.theta"),
     "known options": (CHAT | {"eager": {"theta": 2}}, 400, "threshold, token_budget"),
-    "best": (CHAT | {"eager": {"method": "best_first", "return": "best"}}, 400, "method vote"),
+    "best of n": (
+        CHAT | {"n": 3, "eager": {"method": "best_first", "return": "best"}},
+        400,
+        "one choice",
+    ),
+    "a return": (CHAT | {"eager": {"method": "best_first", "return": "some"}}, 400, "'best' or"),
+    "parallel's best": (
+        CHAT | {"eager": {"method": "parallel", "return": "best"}},
+        400,
+        "eager.return is not offered by parallel",
+    ),
     "choices of a vote": (CHAT | {"model": "m:vote", "n": 3}, 400, "one choice"),
-    "a vote's stream": (CHAT | {"model": "m:vote", "stream": True}, 400, "not streamed"),
-    "a vote's answer": (CHAT | {"eager": {"method": "vote", "answer": "json"}}, 400, "boxed"),
-    "no vote": (CHAT | {"eager": {"method": "best_first", "answer": "boxed"}}, 400, "vote alone"),
+    "a vote's answer": (CHAT | {"eager": {"method": "vote", "answer": "xml"}}, 400, "boxed"),
+    "a pattern": (CHAT | {"eager": {"method": "vote", "answer": {"regex": "("}}}, 400, "RE2"),
+    "no pattern": (CHAT | {"eager": {"method": "vote", "answer": {"re": "a"}}}, 400, "PATTERN"),
+    "no tools": (CHAT | {"eager": {"method": "vote", "answer": "tool_call"}}, 400, "no tools"),
+    "no parser": (
+        CHAT | TOOLS | {"eager": {"method": "vote", "answer": "tool_call"}},
+        400,
+        "--tool-call-parser",
+    ),
+    "a stream of calls": (
+        CHAT
+        | TOOLS
+        | {"stream": True, "eager": {"method": "vote", "answer": "tool_call", "return": "all"}},
+        400,
+        "not streamed",
+    ),
+    "tools without a vote on them": (CHAT | TOOLS | {"model": "m:vote"}, 400, "tools"),
+    "no vote": (CHAT | {"eager": {"method": "best_first", "answer": "boxed"}}, 400, "for vote"),
+    "no stop": (CHAT | {"eager": {"method": "vote", "stop": {}}}, 400, "one rule"),
+    "two stops": (
+        CHAT | {"eager": {"method": "best_first", "stop": {"consensus": 0.9, "unexplored": 0.1}}},
+        400,
+        "one rule",
+    ),
+    "a stop": (
+        CHAT | {"eager": {"method": "vote", "stop": {"solved": 1}}},
+        400,
+        "consensus, unexplored",
+    ),
+    "a consensus": (CHAT | {"eager": {"method": "vote", "stop": {"consensus": 0.5}}}, 400, "0.5"),
+    "a vote's stop": (
+        CHAT | {"eager": {"method": "vote", "stop": {"unexplored": 0.1}}},
+        400,
+        "stop.unexplored is not offered by vote",
+    ),
+    "eager_init's stop": (
+        CHAT | {"eager": {"method": "eager_init", "threshold": 1, "stop": {"consensus": 0.9}}},
+        400,
+        "eager.stop is not offered by eager_init",
+    ),
     "a vote's θ": (CHAT | {"eager": {"method": "vote", "threshold": 2}}, 400, "eager.threshold"),
     "no model": (CHAT | {"model": "other"}, 404, "'m'"),
     "no method": (CHAT | {"model": "m:swor"}, 404, "trie_parallel"),

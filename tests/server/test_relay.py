@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
+import httpx
 import openai
 import pytest
 
@@ -61,6 +63,39 @@ def test_a_stream_has_usage_if_it_is_wanted(client: openai.OpenAI, wants_usage: 
     assert {c.index for piece in pieces for c in piece.choices} == {0, 1}
     assert bool(getattr(pieces[-1], "eager", None)) == wants_usage
     assert (pieces[-1].usage is not None) == wants_usage
+
+
+def test_events_are_passed_on_as_they_are(client: openai.OpenAI, sglang: Any) -> None:
+    """By either name; only the last one, which has the usage, has more."""
+    fields = {"prompt": [9], "max_tokens": 3, "temperature": 0, "stream": True}
+    texts = []
+    for model in (MODEL, f"{MODEL}:parallel"):
+        answer = httpx.post(f"{client.base_url}completions", json=fields | {"model": model})
+        events = answer.text.removesuffix("\n\n").split("\n\n")
+        assert events[-1] == "data: [DONE]"
+        texts.append([event.replace(f'"{model}"', '""') for event in events])
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 2
+
+
+@pytest.mark.parametrize("num_failures", [1, 9])
+def test_a_connection_that_was_closed_before_is_opened_again(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, num_failures: int
+) -> None:
+    post, failures = aiohttp.ClientSession.post, [True] * num_failures
+
+    async def failing(self: aiohttp.ClientSession, url: str, **fields: Any) -> Any:
+        if "/v1/" in url and failures:
+            failures.pop()
+            raise aiohttp.ServerDisconnectedError
+        return await post(self, url, **fields)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "post", failing)
+    if num_failures == 1:
+        assert client.completions.create(model=MODEL, prompt=[9], max_tokens=2).choices
+    else:
+        with pytest.raises(openai.InternalServerError, match="no SGLang server can answer"):
+            client.completions.create(model=MODEL, prompt=[9], max_tokens=2)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -19,7 +20,10 @@ from typing import Any
 import httpx
 import pytest
 
+from eager_sgl.server.app import create_app
+from eager_sgl.server.settings import EndpointSettings
 from tests.fakes.decoding import DecodingServer
+from tests.fakes.replicas import Replica
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
 from tests.server.upstream import MODEL, endpoint, listening, upstream
 
@@ -216,6 +220,63 @@ def test_the_metrics_count_what_answers_cost() -> None:
         labels = f'{{kind="{kind}",method="trie_parallel"}}'
         expected.add(f"eager_tokens_total{labels} {float(bill['tokens'][kind])}")
     assert expected <= set(text.splitlines())
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("end", ["deadline", "disconnect"])
+def test_the_metrics_count_what_ended_requests_cost(end: str, stream: bool) -> None:
+    body = LONG | {"stream": stream} | ({"timeout": 0.5} if end == "deadline" else {})
+    server = DecodingServer()
+    with service(server) as client:
+        with contextlib.suppress(httpx.ReadTimeout):
+            client.post(ROUTE, json=body, timeout=None if end == "deadline" else 0.5)
+        assert until(lambda: not server.running and _generated(client) > 0)
+        # The last token of every request may be decoded after the abort.
+        assert abs(_generated(client) - server.num_decoded) <= 8
+
+
+def _generated(client: httpx.Client) -> float:
+    name = 'eager_tokens_total{kind="generated",method="trie_parallel"}'
+    lines = [line.split() for line in client.get("/metrics").text.splitlines()]
+    return sum(float(value) for key, value, *_ in lines if key == name)
+
+
+def test_requests_wait_for_the_sequences_of_others() -> None:
+    server = DecodingServer()
+    with service(server, max_in_flight=4) as client:
+        ask = partial(client.post, ROUTE, json=LONG | {"timeout": 1.5})
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert until(lambda: "eager_sequences_in_flight 4.0" in client.get("/metrics").text)
+        waiting = threading.Thread(target=partial(client.post, ROUTE, json=SHORT | {"n": 2}))
+        waiting.start()
+        assert until(lambda: "eager_requests_waiting 1.0" in client.get("/metrics").text)
+        for one in (thread, waiting):
+            one.join()
+        text = client.get("/metrics").text
+        assert 'eager_requests_total{route="/v1/completions",status="200"} 1.0' in text
+        assert "eager_sequences_in_flight 0.0" in text
+
+
+def test_a_replica_has_its_state_by_its_address() -> None:
+    with (
+        listening(upstream(Replica("http://a"))) as stays,
+        listening(upstream(Replica("http://b"))) as other,
+        listening(create_app(EndpointSettings(servers=(stays, other)))) as ours,
+    ):
+        text = httpx.get(f"{ours}/metrics").text
+    for url in (stays, other):
+        assert f'eager_replica_up{{replica="{url}"}} 1.0' in text
+
+
+def test_no_label_has_a_value_of_the_clients() -> None:
+    with service() as client:
+        client.post(ROUTE, json=SHORT | {"user": "a-client", "model": "a-client"})
+        client.post(ROUTE, json=SHORT | {"eager": {"method": "a-client"}})
+        client.get("/a-client")
+        client.request("BREW", "/a-client")
+        assert until(lambda: 'status="404"' in client.get("/metrics").text)
+        assert "a-client" not in client.get("/metrics").text
 
 
 def test_the_access_log_has_costs_and_no_prompts(caplog: pytest.LogCaptureFixture) -> None:

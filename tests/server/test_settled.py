@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -51,7 +52,9 @@ def test_pieces_are_the_texts_of_the_result(name: str, model: int, interval: int
     for piece in pieces:
         assert (piece.sequence in texts) == (piece.sequence < len(texts))
         texts[piece.sequence] = texts.get(piece.sequence, "") + piece.text
-    assert sorted(texts.values()) == sorted(s.text for s in last.result.sequences)
+    sent, kept = Counter(texts.values()), Counter(s.text for s in last.result.sequences)
+    assert kept <= sent
+    assert sent == kept or name.startswith("vote")  # which leaves what a decision does not need
     ends = [piece.sequence for piece in pieces if piece.finish_reason]
     assert sorted(ends) == sorted(texts)
 
@@ -61,9 +64,10 @@ def test_a_branch_names_a_parent_with_the_same_beginning(name: str) -> None:
     updates, last = pieces_of(name, 3, 2)
     pieces = [piece for update in updates for piece in update]
     points = [piece.point for piece in pieces if piece.point is not None]
-    assert sorted(p.position for p in points) == sorted(
-        p.position for p in last.result.branch_points
-    )
+    sent = Counter(point.position for point in points)
+    kept = Counter(point.position for point in last.result.branch_points)
+    assert kept <= sent
+    assert sent == kept or name.startswith("vote")
     assert all(piece.parent is not None for piece in pieces if piece.point is not None)
 
 

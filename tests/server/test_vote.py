@@ -1,7 +1,8 @@
-"""Votes over boxed answers: extraction, the winner, and early stopping over HTTP."""
+"""Votes over HTTP: answers, early stopping, the choice, and its stream."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -10,52 +11,63 @@ import pytest
 
 from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
-from eager_sgl.server.vote import boxed_answers, verdict_of
-from tests.fakes.scripted import Distribution, ScriptedServer
+from eager_sgl.search.answers import AnswerClasses, boxed_answer
+from eager_sgl.server.voting.ballot import Ballot, ballot_of
+from tests.fakes.scripted import EOS, Distribution, ScriptedServer
 from tests.server.upstream import MODEL, endpoint
 
 
-def sequence(final_text: str, logprob: float | None = None) -> Sequence:
-    return Sequence((1,), (0.0,), "stop", final_text=final_text, raw_logprob=logprob)
+def sequence(final_text: str, logprob: float | None = None, reason: Any = "stop") -> Sequence:
+    return Sequence((1,), (0.0,), reason, final_text=final_text, raw_logprob=logprob)
 
 
-BOXES = {
-    "no box": None,
-    r"\boxed{12}": "12",
-    r"first \boxed{1}, then \boxed{2}.": "2",
-    r"\boxed{\frac{1}{2}} and \boxed{unclosed": r"\frac{1}{2}",
-    r"\boxed{ 1 + x }": "1+x",
-    r"\boxed{}": None,
-    r"\boxed{{}": None,
-    r"\boxed{1}" + r"\boxed{" * 5000: "1",
-}
+def ballot(*sequences: Sequence, are_samples: bool = True) -> Ballot:
+    return ballot_of(sequences, AnswerClasses(boxed_answer), are_samples=are_samples)
 
 
-@pytest.mark.parametrize("text", BOXES)
-def test_the_answer_is_in_the_last_box(text: str) -> None:
-    assert boxed_answers([sequence(text)]) == [BOXES[text]]
+A, B = r"\boxed{a}", r"\boxed{b}"
 
 
 def test_the_strongest_sequence_with_the_winning_answer_is_chosen() -> None:
-    a, b = r"\boxed{a}", r"\boxed{b}"
-    found = verdict_of([sequence(b, -1), sequence(a, -9), sequence("", 0), sequence(a, -4)])
-    assert (found.answer, found.votes, found.sequence) == ("a", {"b": 1, "a": 2}, 3)
+    found = ballot(sequence(B, -1), sequence(A, -9), sequence("", 0), sequence(A, -4))
+    assert (found.answer, found.votes, found.chosen) == ("a", {"b": 1, "a": 2}, 3)
 
 
 def test_without_an_answer_the_strongest_sequence_is_chosen() -> None:
-    found = verdict_of([sequence("", -3), sequence("", -2), sequence("")])
-    assert (found.answer, found.votes, found.sequence) == (None, {}, 1)
+    found = ballot(sequence("", -3), sequence("", -2), sequence(""))
+    assert (found.answer, found.votes, found.chosen) == (None, {}, 1)
+
+
+def test_sequences_that_were_ended_do_not_vote_and_are_chosen_last() -> None:
+    found = ballot(sequence(A, -1, "abort"), sequence(A, -1, "abort"), sequence(B, -9))
+    assert (found.answer, found.votes, found.chosen) == ("b", {"b": 1}, 2)
+    assert ballot(sequence("", -1, "abort"), sequence("", -9)).chosen == 1
+
+
+def test_sequences_that_are_no_samples_weigh_as_much_as_their_probability() -> None:
+    found = ballot(sequence(A, -3), sequence(A, -3), sequence(B, -1), are_samples=False)
+    assert found.answer == "b"
+    assert found.confidence is None
+    unknown = ballot(sequence(A), sequence(A), sequence(B, -1), are_samples=False)
+    assert unknown.answer == "a"
 
 
 class Boxing(ScriptedServer):
-    """A server whose texts end with a box of their last token."""
+    """A server whose texts end with a box of their last token, and which reads calls in boxes."""
 
     def answer(self, path: str, body: Json | None = None) -> Json:
+        if path == "/parse_function_call":
+            assert body is not None
+            name = body["tools"][0]["function"]["name"]
+            text, _, rest = body["text"].partition(" \\boxed{")
+            calls = [{"tool_index": 0, "name": name, "parameters": f'{{"x": {rest[0]}.0}}'}]
+            return {"normal_text": text, "calls": calls if rest else []}
         answer = super().answer(path, body)
         if path == "/detokenize":
-            texts = [text.split()[:-1] for text in answer["text"]]
+            texts = [text.split() for text in answer["text"]]
+            texts = [[word for word in text if word != str(EOS)] for text in texts]
             answer["text"] = [f"{' '.join(t)} \\boxed{{{t[-1]}}}" if t else "" for t in texts]
-        return answer
+        return answer | {"tool_call_parser": "of_boxes"} if path == "/server_info" else answer
 
 
 def two_answers(second: float) -> Distribution:
@@ -69,10 +81,20 @@ def two_answers(second: float) -> Distribution:
     return distribution
 
 
-def vote(second: float, **fields: Any) -> Any:
-    body = {"model": f"{MODEL}:vote", "prompt": [9], "max_tokens": 5, "temperature": 1.0}
+CHAT: Json = {"messages": [{"role": "user", "content": "a"}]}
+TOOLS: Json = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
+TEXT: Json = {"prompt": [9]}
+
+
+def post(second: float, fields: Json) -> httpx.Response:
+    body = {"model": f"{MODEL}:vote", "max_tokens": 5, "temperature": 1.0} | fields
+    route = "chat/completions" if "messages" in fields else "completions"
     with endpoint(Boxing(two_answers(second))) as url:
-        answer = httpx.post(f"{url}/v1/completions", json=body | fields, timeout=30)
+        return httpx.post(f"{url}/v1/{route}", json=body, timeout=30)
+
+
+def vote(second: float, **fields: Any) -> Any:
+    answer = post(second, TEXT | fields)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -82,8 +104,10 @@ def test_a_vote_ends_when_it_is_decided() -> None:
     (choice,) = answer["choices"]
     assert answer["eager"]["answer"] == "2"
     assert choice["text"].endswith(r"\boxed{2}")
-    assert 4 <= answer["eager"]["sequences"] < 32
+    assert answer["eager"]["sequences"] == 4  # four of four are the fewest that decide at 0.95
     assert answer["eager"]["confidence"] > 0.95
+    sooner = vote(1e-9, eager={"max_sequences": 32, "stop": {"consensus": 0.8}})
+    assert sooner["eager"]["sequences"] == 2
 
 
 def test_a_vote_counts_every_sample() -> None:
@@ -91,3 +115,100 @@ def test_a_vote_counts_every_sample() -> None:
     votes = Counter(answer["eager"]["votes"])
     assert votes.total() == answer["eager"]["sequences"] <= 16
     assert votes[answer["eager"]["answer"]] == max(votes.values())
+
+
+@pytest.mark.parametrize("method", ["vote", "trie_parallel", "best_first"])
+def test_all_or_the_best_of_the_sequences_are_choices(method: str) -> None:
+    eager = {"method": method, "max_sequences": 5, "answer": "boxed"}
+    eager |= {"stop": {"consensus": 0.99}}  # not reached by five samples, nor by two paths
+    whole = vote(0.3, model=MODEL, eager=eager | {"return": "all"})
+    assert len(whole["choices"]) == whole["eager"]["sequences"]
+    chosen = whole["choices"][whole["eager"]["chosen"]]["text"]
+    assert chosen.endswith(f"\\boxed{{{whole['eager']['answer']}}}")
+    best = vote(0.3, model=MODEL, eager=eager | {"return": "best"})
+    assert len(best["choices"]) == 1
+    assert best["choices"][0]["text"].endswith(f"\\boxed{{{best['eager']['answer']}}}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [({"regex": r"boxed.(\d)"}, "2"), ("json", None), ("boxed", "2")]
+)
+def test_answers_are_found_as_the_request_says(answer: Any, expected: str | None) -> None:
+    assert vote(1e-9, eager={"answer": answer})["eager"]["answer"] == expected
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_pattern_that_is_too_slow_is_the_clients_error(
+    monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr("eager_sgl.search.answers._MAX_SECONDS", -1.0)
+    answer = post(0.3, TEXT | {"stream": stream, "eager": {"answer": {"regex": "."}}})
+    error = events_of(answer)[-1]["error"] if stream else answer.json()["error"]
+    assert answer.status_code == (200 if stream else 422)
+    assert "takes too long" in error["message"]
+    assert error["param"] == "eager.answer.regex"
+
+
+def test_calls_of_tools_are_voted_on_and_given_in_openais_form() -> None:
+    fields = CHAT | TOOLS | {"eager": {"answer": "tool_call"}}
+    answer = post(1e-9, fields).json()
+    assert answer["eager"]["answer"] == '[{"arguments":{"x":2},"name":"f"}]'
+    (choice,) = answer["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "f", "arguments": '{"x": 2.0}'}
+    deltas = [delta for delta in deltas_of(post(1e-9, fields | {"stream": True})) if delta]
+    (streamed,) = deltas[-1]["tool_calls"]
+    assert streamed["index"] == 0
+    assert streamed["function"] == call["function"]
+
+
+def events_of(response: httpx.Response) -> list[Any]:
+    lines = [line for line in response.text.splitlines() if line.startswith("data: {")]
+    return [json.loads(line[6:]) for line in lines]
+
+
+def deltas_of(response: httpx.Response) -> list[Json]:
+    events = events_of(response)
+    return [choice["delta"] for event in events for choice in event["choices"]]
+
+
+USAGE: Json = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+@pytest.mark.parametrize("with_events", [False, True])
+def test_a_stream_has_the_first_sequence_as_reasoning_and_the_winner_as_content(
+    with_events: bool,
+) -> None:
+    response = post(0.3, CHAT | USAGE | {"eager": {"events": with_events}})
+    events, deltas = events_of(response), deltas_of(response)
+    reasoning = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    content = "".join(delta.get("content", "") for delta in deltas)
+    last = events[-1]
+    assert content.endswith(f"\\boxed{{{last['eager']['answer']}}}")
+    assert reasoning.endswith("}")
+    assert "reasoning_content" in deltas[1]
+    assert {choice["index"] for event in events for choice in event["choices"]} == {0}
+    assert response.text.endswith("data: [DONE]\n\n")
+    kinds = Counter(event["object"] for event in events)
+    assert (kinds["eager.finish"] == last["eager"]["sequences"]) == with_events
+    votes = [event for event in events if event["object"] == "eager.vote"]
+    assert bool(votes) == with_events
+    if with_events:
+        assert votes[-1]["votes"] == last["eager"]["votes"]
+        texts = [event["text"] for event in events if event["object"] == "eager.text"]
+        assert "".join(texts).count("boxed") == last["eager"]["sequences"]
+
+
+def test_a_streamed_completion_has_the_winner_alone() -> None:
+    events = events_of(post(0.3, TEXT | USAGE))
+    texts = [choice["text"] for event in events for choice in event["choices"]]
+    assert "".join(texts).endswith(f"\\boxed{{{events[-1]['eager']['answer']}}}")
+    assert "".join(texts).count("boxed") == 1
+
+
+def test_all_sequences_of_a_vote_may_be_streamed() -> None:
+    fields = TEXT | USAGE | {"eager": {"return": "all", "max_sequences": 5}}
+    events = events_of(post(0.3, fields))
+    choices = [choice for event in events for choice in event["choices"]]
+    assert {choice["index"] for choice in choices} == set(range(events[-1]["eager"]["sequences"]))

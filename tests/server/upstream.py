@@ -18,8 +18,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import RequestRejectedError
 from eager_sgl.server.app import create_app
-from eager_sgl.server.guard import while_connected
 from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.traffic.guard import while_connected
 from tests.fakes.scripted import ScriptedServer
 
 __all__ = ["endpoint", "listening", "upstream"]

@@ -1,19 +1,18 @@
-"""What every request passes: keys, limits of size and number, disconnects."""
+"""Keys, the size of bodies, and clients that leave."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from eager_sgl.server.errors import ApiError
 
-__all__ = ["Admission", "Keys", "body_within", "while_connected"]
+__all__ = ["Keys", "body_within", "while_connected"]
 
 _T = TypeVar("_T")
 
@@ -30,54 +29,28 @@ class Keys:
     def __init__(self, keys: Sequence[str]) -> None:
         self._digests = [_digest(key) for key in keys]
 
-    def require(self, authorization: str | None) -> None:
+    def require(self, authorization: str | None) -> int:
         """Check a header in a time that does not depend on how much of a key is right.
+
+        Returns:
+            The index of the key; 0 where none is needed.
 
         Raises:
             ApiError: the key is missing or wrong.
         """
         if not self._digests:
-            return
+            return 0
         scheme, _, key = (authorization or "").partition(" ")
         given = _digest(key.strip())
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             message = "the API key is missing or wrong; send Authorization: Bearer KEY"
             raise ApiError(401, message, code="invalid_api_key")
+        return matches.index(True)
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-class Admission:
-    """Bounds the number of requests that run at the same time.
-
-    Args:
-        max_requests: the bound.
-
-    Attributes:
-        num_running: requests that were admitted and have not ended.
-    """
-
-    def __init__(self, max_requests: int) -> None:
-        self._max_requests, self.num_running = max_requests, 0
-
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Run one request.
-
-        Raises:
-            ApiError: too many run already.
-        """
-        if self.num_running >= self._max_requests:
-            message = f"{self.num_running} requests run already; try again later"
-            raise ApiError(429, message, code="too_many_requests")
-        self.num_running += 1
-        try:
-            yield
-        finally:
-            self.num_running -= 1
 
 
 async def body_within(request: Request, max_bytes: int) -> bytes:

@@ -10,7 +10,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eager_sgl.engine.protocol import Json
-from eager_sgl.server.metrics import Metrics
+from eager_sgl.server.traffic.metrics import Metrics
 
 __all__ = ["Access", "Observed"]
 

@@ -1,0 +1,100 @@
+"""The table of peers: `python -m evals.peers --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from eager_sgl import EmbeddedRuntime
+from evals.peers.environment import peers_python, versions
+from evals.peers.outcomes import HEAD, Outcome, Setting, line_of, outcome_of
+from evals.tasks import find_task
+from evals.throughput.endpoint.counters import ServerCounts
+from evals.throughput.endpoint.process import EndpointProcess
+
+REASONER = Path(__file__).parents[1] / "reasoner" / "model"
+PEERS = ("its_hub", "its_hub_beta", "its_hub_adaptive", "optillm")
+OURS = ("vote",)
+NUM_LEVELS = 4
+ANSWER = '{"answer": {"regex": "(.+)"}}'
+
+
+def main() -> None:
+    """Ask every contender, one after another, and print the table."""
+    options = _parser().parse_args()
+    task, python = find_task("countdown"), peers_python()
+    # In the order in which a task takes them the levels alternate: as many of each.
+    samples = task.load(options.prompts, None, options.seed)
+    outcomes = []
+    print(f"{versions()}; {len(samples)} prompts, budget {options.budget}", flush=True)
+    with _servers(options.server, options.server_key) as (counts, endpoint):
+        setting = Setting(
+            model=endpoint.model,
+            budget=options.budget,
+            temperature=options.temperature,
+            max_tokens=task.defaults.max_new_tokens,
+            at_once=options.at_once,
+            options=json.loads(options.eager),
+        )
+        for name in options.contenders.split(","):
+            is_peer = name in PEERS
+            route = (counts.url, counts.api_key or "none") if is_peer else (endpoint.url, "none")
+            outcome = outcome_of(name, python, setting, route, counts, task, samples)
+            outcomes.append(outcome)
+            print(f"{name}: {outcome.generated} tokens, {outcome.seconds:.1f} s", flush=True)
+    _print_table(outcomes)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m evals.peers", description=__doc__)
+    parser.add_argument("--server", help="base URL of a running SGLang server with metrics")
+    parser.add_argument("--server-key", help="its API key")
+    parser.add_argument("--contenders", default=",".join((*PEERS, *OURS)))
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1, help="of the choice of prompts")
+    parser.add_argument("--budget", type=int, default=16, help="sequences of a prompt")
+    parser.add_argument("--temperature", type=float, default=0.6)
+    parser.add_argument("--at-once", type=int, default=16, help="prompts at the same time")
+    parser.add_argument("--eager", default=ANSWER, help="further fields of eager, as JSON")
+    parser.add_argument("--output", type=Path, default=Path("runs/peers.json"))
+    return parser
+
+
+@contextmanager
+def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, EndpointProcess]]:
+    """The counts of an SGLang server, and the endpoint in front of it."""
+    with tempfile.TemporaryDirectory(prefix="eager_sgl_peers_") as name:
+        log_path = Path(name) / "endpoint.log"
+        if url is not None:
+            with EndpointProcess([url], server_key=key, log_path=log_path) as endpoint:
+                yield ServerCounts(url, key), endpoint
+            return
+        arguments = {"random_seed": 0, "enable_metrics": True}
+        with (
+            EmbeddedRuntime(
+                REASONER, log_path=Path(name) / "runtime.log", server_args=arguments
+            ) as runtime,
+            EndpointProcess(
+                [runtime.url], server_key=runtime.api_key, log_path=log_path
+            ) as endpoint,
+        ):
+            yield ServerCounts(runtime.url, runtime.api_key), endpoint
+
+
+def _print_table(outcomes: list[Outcome]) -> None:
+    peers = [outcome for outcome in outcomes if outcome.contender in PEERS] or outcomes
+    best = max(peers, key=lambda peer: (sum(peer.is_correct), -peer.generated))
+    print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
+    for outcome in outcomes:
+        print(line_of(outcome, best))
+
+
+if __name__ == "__main__":
+    main()

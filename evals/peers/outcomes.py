@@ -1,0 +1,147 @@
+"""A contender's answers, judged, with the tokens that the server generated for them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.analysis.intervals import mean_interval, resamples
+from evals.tasks import Sample, Task
+from evals.tasks.countdown_rules import parse_answer
+from evals.throughput.endpoint.counters import ServerCounts
+
+__all__ = ["HEAD", "Outcome", "Setting", "line_of", "outcome_of"]
+
+_LIMIT_SECONDS = 1800.0
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all contenders have in common.
+
+    Attributes:
+        model: name of the served model.
+        budget: sequences of a prompt.
+        temperature: of sampling.
+        max_tokens: of a sequence.
+        at_once: prompts that run at the same time.
+        options: further fields of `eager`, for ours.
+    """
+
+    model: str
+    budget: int
+    temperature: float
+    max_tokens: int
+    at_once: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a contender has reached.
+
+    Attributes:
+        contender: its name.
+        is_correct: by prompt.
+        generated: tokens, by the server's counter.
+        counted: tokens by the contender's own count.
+        seconds: for all prompts.
+        texts: of the answers.
+    """
+
+    contender: str
+    is_correct: list[bool]
+    generated: int
+    counted: int
+    seconds: float
+    texts: list[str]
+
+
+def outcome_of(
+    contender: str,
+    python: Path,
+    setting: Setting,
+    route: tuple[str, str],
+    counts: ServerCounts,
+    task: Task,
+    samples: Sequence[Sample],
+) -> Outcome:
+    """Let a contender answer all prompts.
+
+    Args:
+        contender: a name that `clients` knows.
+        python: of the peers' environment.
+        setting: in common.
+        route: base URL and API key of what it asks.
+        counts: of the SGLang server behind.
+        task: judges.
+        samples: its prompts.
+
+    Raises:
+        RuntimeError: the contender failed.
+    """
+    job = asdict(setting) | {"contender": contender, "url": route[0], "api_key": route[1]}
+    job["prompts"] = [sample.prompt for sample in samples]
+    before = counts.num_generated()
+    done = subprocess.run(
+        [str(python), str(Path(__file__).with_name("clients.py"))],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{contender} failed: {done.stderr[-2000:]}")
+    answers = json.loads(done.stdout)
+    texts: list[str] = answers["texts"]
+    finals = [parse_answer(text) or text for text in texts]
+    return Outcome(
+        contender,
+        [task.score(s, text).correct for s, text in zip(samples, finals, strict=True)],
+        counts.num_generated() - before,
+        sum(answers["counted"]),
+        answers["seconds"],
+        texts,
+    )
+
+
+HEAD = (
+    "contender",
+    "accuracy",
+    "difference from the best peer",
+    "tokens generated",
+    "counted by itself",
+    "seconds",
+    "tokens / best peer",
+    "seconds / best peer",
+)
+
+
+def line_of(outcome: Outcome, best: Outcome) -> str:
+    """A row of the table, in Markdown; `best` is the peer with the highest accuracy."""
+    correct = np.array(outcome.is_correct, float)
+    drawn = resamples(len(correct))
+    low, high = drawn.interval(drawn.weights @ correct, _CONFIDENCE)
+    difference = correct - np.array(best.is_correct, float)
+    between = mean_interval(difference, 1, _CONFIDENCE)
+    cells = (
+        outcome.contender,
+        f"{correct.mean():.3f} [{max(0.0, low):.2f}, {min(1.0, high):.2f}]",
+        ""
+        if between is None
+        else f"{difference.mean():+.3f} [{between[0]:+.2f}, {between[1]:+.2f}]",
+        f"{outcome.generated:,}",
+        f"{outcome.counted:,}",
+        f"{outcome.seconds:.1f}",
+        f"{outcome.generated / best.generated:.2f}",
+        f"{outcome.seconds / best.seconds:.2f}",
+    )
+    return f"| {' | '.join(cells)} |"

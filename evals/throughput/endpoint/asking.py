@@ -1,0 +1,87 @@
+"""Requests to OpenAI's routes, many at a time, and what they took."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+__all__ = ["Route", "ask_all", "first_token_seconds"]
+
+_CHAT = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where requests go.
+
+    Attributes:
+        name: in tables.
+        url: base URL.
+        api_key: that it requires.
+    """
+
+    name: str
+    url: str
+    api_key: str | None = None
+
+
+def _session(route: Route) -> aiohttp.ClientSession:
+    headers = {"Authorization": f"Bearer {route.api_key}"} if route.api_key else {}
+    return aiohttp.ClientSession(
+        route.url,
+        headers=headers,
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=600),
+    )
+
+
+async def ask_all(
+    route: Route, bodies: Sequence[dict[str, Any]], at_once: int
+) -> tuple[list[Any], float]:
+    """The answers in the order of the bodies, and the seconds until all were there.
+
+    Streams are read to their ends, and give their last bytes.
+
+    Raises:
+        aiohttp.ClientError: an answer has another status than 200.
+    """
+    answers: list[Any] = [None] * len(bodies)
+    waiting = iter(range(len(bodies)))
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for index in waiting:
+            async with session.post(_CHAT, json=bodies[index]) as reply:
+                reply.raise_for_status()
+                is_stream = bodies[index].get("stream")
+                answers[index] = (await reply.read())[-200:] if is_stream else await reply.json()
+
+    async with _session(route) as session:
+        began = time.perf_counter()
+        await asyncio.gather(*(work(session) for _ in range(at_once)))
+        return answers, time.perf_counter() - began
+
+
+async def first_token_seconds(route: Route, bodies: Sequence[dict[str, Any]]) -> float:
+    """Median seconds until the first content of streams that are asked for one after another."""
+    async with _session(route) as session:
+        times = [await _first_content(session, body | {"stream": True}) for body in bodies]
+    return statistics.median(times)
+
+
+async def _first_content(session: aiohttp.ClientSession, body: dict[str, Any]) -> float:
+    began, found = time.perf_counter(), None
+    async with session.post(_CHAT, json=body) as reply:
+        reply.raise_for_status()
+        async for line in reply.content:
+            has_text = b'content":"' in line and b'"content":""' not in line
+            if found is None and has_text:
+                found = time.perf_counter() - began
+    if found is None:
+        raise RuntimeError(f"a stream of {reply.url} has no content")
+    return found

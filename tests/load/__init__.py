@@ -1,0 +1,1 @@
+"""Many requests of all kinds to the endpoint at once, with faults: `python -m tests.load`."""
