@@ -45,7 +45,7 @@ def main() -> None:
         for name in options.contenders.split(","):
             route = (counts.url, counts.api_key) if name in PEERS else (endpoint.url, None)
             outcomes.append(course.result_of(name, *route))
-            print(f"{name}: {outcomes[-1].generated} tokens", flush=True)
+            print(outcomes[-1].summary, flush=True)
     _print_table(outcomes)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evals.peers", description=__doc__)
     parser.add_argument("--server", help="base URL of a running SGLang server with metrics")
     parser.add_argument("--server-key", help="its API key")
-    parser.add_argument("--contenders", default=",".join((*PEERS, *OURS)))
+    parser.add_argument("--contenders", default=",".join((*OURS, *PEERS)))
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="of the choice of prompts")
     parser.add_argument("--budget", type=int, default=16, help="sequences of a prompt")

@@ -65,7 +65,7 @@ def _its_hub(job: Job, module: str, name: str) -> Ask:
         api_key=job["api_key"],
         model_name=job["model"],
         temperature=job["temperature"],
-        max_tokens=job["max_tokens"],
+        max_completion_tokens=job["max_tokens"],
     )
     algorithm = getattr(algorithms, name)(
         consistency_space_projection_func=_answer_of,

@@ -63,6 +63,12 @@ class PeerResult:
     seconds: float
     texts: list[str]
 
+    @property
+    def summary(self) -> str:
+        """A line without intervals."""
+        share = sum(self.is_correct) / len(self.is_correct)
+        return f"{self.contender}: {share:.3f}, {self.generated:,} tokens, {self.seconds:.1f} s"
+
 
 @dataclass(frozen=True)
 class Course:
