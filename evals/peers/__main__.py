@@ -12,7 +12,7 @@ from pathlib import Path
 
 from eager_sgl import EmbeddedRuntime
 from evals.peers.environment import peers_python, versions
-from evals.peers.outcomes import HEAD, Outcome, Setting, line_of, outcome_of
+from evals.peers.outcomes import HEAD, Course, PeerResult, Setting, line_of
 from evals.tasks import find_task
 from evals.throughput.endpoint.counters import ServerCounts
 from evals.throughput.endpoint.process import EndpointProcess
@@ -41,12 +41,11 @@ def main() -> None:
             at_once=options.at_once,
             options=json.loads(options.eager),
         )
+        course = Course(python, setting, counts, task, samples)
         for name in options.contenders.split(","):
-            is_peer = name in PEERS
-            route = (counts.url, counts.api_key or "none") if is_peer else (endpoint.url, "none")
-            outcome = outcome_of(name, python, setting, route, counts, task, samples)
-            outcomes.append(outcome)
-            print(f"{name}: {outcome.generated} tokens, {outcome.seconds:.1f} s", flush=True)
+            route = (counts.url, counts.api_key) if name in PEERS else (endpoint.url, None)
+            outcomes.append(course.result_of(name, *route))
+            print(outcomes[-1].summary, flush=True)
     _print_table(outcomes)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
@@ -56,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evals.peers", description=__doc__)
     parser.add_argument("--server", help="base URL of a running SGLang server with metrics")
     parser.add_argument("--server-key", help="its API key")
-    parser.add_argument("--contenders", default=",".join((*PEERS, *OURS)))
+    parser.add_argument("--contenders", default=",".join((*OURS, *PEERS)))
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="of the choice of prompts")
     parser.add_argument("--budget", type=int, default=16, help="sequences of a prompt")
@@ -88,7 +87,7 @@ def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, E
             yield ServerCounts(runtime.url, runtime.api_key), endpoint
 
 
-def _print_table(outcomes: list[Outcome]) -> None:
+def _print_table(outcomes: list[PeerResult]) -> None:
     peers = [outcome for outcome in outcomes if outcome.contender in PEERS] or outcomes
     best = max(peers, key=lambda peer: (sum(peer.is_correct), -peer.generated))
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")

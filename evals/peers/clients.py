@@ -35,14 +35,14 @@ def main() -> None:
 
 async def _answers(job: Job) -> Job:
     """Texts and counted tokens by prompt, and seconds for all."""
-    ask, places = _contender(job), asyncio.Semaphore(job["at_once"])
+    ask, slots = _contender(job), asyncio.Semaphore(job["at_once"])
 
-    async def one(messages: Any) -> tuple[str, int]:
-        async with places:
+    async def answer(messages: Any) -> tuple[str, int]:
+        async with slots:
             return await ask(messages)
 
     began = time.perf_counter()
-    answers = await asyncio.gather(*map(one, job["prompts"]))
+    answers = await asyncio.gather(*map(answer, job["prompts"]))
     seconds = time.perf_counter() - began
     return {"texts": [a[0] for a in answers], "counted": [a[1] for a in answers]} | {
         "seconds": seconds
@@ -65,7 +65,7 @@ def _its_hub(job: Job, module: str, name: str) -> Ask:
         api_key=job["api_key"],
         model_name=job["model"],
         temperature=job["temperature"],
-        max_tokens=job["max_tokens"],
+        max_completion_tokens=job["max_tokens"],
     )
     algorithm = getattr(algorithms, name)(
         consistency_space_projection_func=_answer_of,

@@ -7,16 +7,16 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from eager_sgl.engine.protocol import Json
 from evals.analysis.intervals import mean_interval, resamples
 from evals.tasks import Sample, Task
 from evals.tasks.countdown_rules import parse_answer
 from evals.throughput.endpoint.counters import ServerCounts
 
-__all__ = ["HEAD", "Outcome", "Setting", "line_of", "outcome_of"]
+__all__ = ["HEAD", "Course", "PeerResult", "Setting", "line_of"]
 
 _LIMIT_SECONDS = 1800.0
 _CONFIDENCE = 0.95
@@ -40,11 +40,11 @@ class Setting:
     temperature: float
     max_tokens: int
     at_once: int
-    options: dict[str, Any]
+    options: Json
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PeerResult:
     """What a contender has reached.
 
     Attributes:
@@ -63,54 +63,72 @@ class Outcome:
     seconds: float
     texts: list[str]
 
+    @property
+    def summary(self) -> str:
+        """A line without intervals."""
+        share = sum(self.is_correct) / len(self.is_correct)
+        return f"{self.contender}: {share:.3f}, {self.generated:,} tokens, {self.seconds:.1f} s"
 
-def outcome_of(
-    contender: str,
-    python: Path,
-    setting: Setting,
-    route: tuple[str, str],
-    counts: ServerCounts,
-    task: Task,
-    samples: Sequence[Sample],
-) -> Outcome:
-    """Let a contender answer all prompts.
 
-    Args:
-        contender: a name that `clients` knows.
+@dataclass(frozen=True)
+class Course:
+    """The task that all contenders solve.
+
+    Attributes:
         python: of the peers' environment.
         setting: in common.
-        route: base URL and API key of what it asks.
-        counts: of the SGLang server behind.
+        counts: of the SGLang server behind all.
         task: judges.
         samples: its prompts.
-
-    Raises:
-        RuntimeError: the contender failed.
     """
-    job = asdict(setting) | {"contender": contender, "url": route[0], "api_key": route[1]}
-    job["prompts"] = [sample.prompt for sample in samples]
-    before = counts.num_generated()
-    done = subprocess.run(
-        [str(python), str(Path(__file__).with_name("clients.py"))],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{contender} failed: {done.stderr[-2000:]}")
-    answers = json.loads(done.stdout)
-    texts: list[str] = answers["texts"]
-    finals = [parse_answer(text) or text for text in texts]
-    return Outcome(
-        contender,
-        [task.score(s, text).correct for s, text in zip(samples, finals, strict=True)],
-        counts.num_generated() - before,
-        sum(answers["counted"]),
-        answers["seconds"],
-        texts,
-    )
+
+    python: Path
+    setting: Setting
+    counts: ServerCounts
+    task: Task
+    samples: Sequence[Sample]
+
+    def result_of(self, contender: str, url: str, api_key: str | None) -> PeerResult:
+        """Let a contender answer all prompts.
+
+        Args:
+            contender: a name that `clients` knows.
+            url: base URL of the server that it asks.
+            api_key: that the server requires.
+
+        Raises:
+            RuntimeError: the contender failed.
+        """
+        job: Json = asdict(self.setting) | {"contender": contender, "url": url}
+        job |= {"api_key": api_key or "none", "prompts": [s.prompt for s in self.samples]}
+        before = self.counts.num_generated()
+        answers = self._answers(job)
+        texts: list[str] = answers["texts"]
+        return PeerResult(
+            contender,
+            [self._is_correct(*pair) for pair in zip(self.samples, texts, strict=True)],
+            self.counts.num_generated() - before,
+            sum(answers["counted"]),
+            answers["seconds"],
+            texts,
+        )
+
+    def _answers(self, job: Json) -> Json:
+        done = subprocess.run(
+            [str(self.python), str(Path(__file__).with_name("clients.py"))],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{job['contender']} failed: {done.stderr[-2000:]}")
+        answers: Json = json.loads(done.stdout)
+        return answers
+
+    def _is_correct(self, sample: Sample, text: str) -> bool:
+        return self.task.score(sample, parse_answer(text) or text).correct
 
 
 HEAD = (
@@ -125,7 +143,7 @@ HEAD = (
 )
 
 
-def line_of(outcome: Outcome, best: Outcome) -> str:
+def line_of(outcome: PeerResult, best: PeerResult) -> str:
     """A row of the table, in Markdown; `best` is the peer with the highest accuracy."""
     correct = np.array(outcome.is_correct, float)
     drawn = resamples(len(correct))

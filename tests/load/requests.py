@@ -130,7 +130,7 @@ def _fault(
     if not is_ended and (not indices or (is_exact and len(indices) != asked.max_choices)):
         return f"{len(indices)} choices of {asked.max_choices}"
     if set(reasons) - {"stop", "length"}:
-        return f"the finish reasons are {sorted(set(reasons))}"
-    if not is_ended and bill["usage"]["completion_tokens"] < len(indices):
-        return f"{bill['usage']['completion_tokens']} tokens for {len(indices)} choices"
+        return f"the finish reasons are {sorted(map(str, set(reasons)))}"
+    if not is_ended and bill["usage"]["completion_tokens"] < 1:
+        return "no tokens were generated"
     return None

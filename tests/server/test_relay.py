@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from eager_sgl.server.app import create_app
+from eager_sgl.server.relay import _unread
 from eager_sgl.server.settings import EndpointSettings
 from tests.fakes.replicas import Replica
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
@@ -134,3 +135,19 @@ def test_a_replica_that_dies_is_survived(n: int) -> None:
             assert client.completions.create(**fields).choices
             dying.close()
             assert len(client.completions.create(**fields).choices) == n
+
+
+READ: dict[str, tuple[bytes, int]] = {
+    "none": (b'data: {"usage":null}\n\ndata: {"a":1}\n\n', 37),
+    "usage": (b'data: {"a":1}\n\ndata: {"usage":{"n":1}}\n\n', 15),
+    "spaced usage": (b'data: {"a":1}\n\ndata: {"usage": {"n":1}}\n\n', 15),
+    "error first": (b'data: {"error":{}}\n\ndata: {"a":1}\n\n', 0),
+    "end": (b'data: {"a":1}\n\ndata: {"b":1}\n\ndata: [DONE]\n\n', 30),
+    "a text about usage": (b'data: {"text":"\\"usage\\":{1}, \\"error\\":"}\n\n', 44),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_events_are_read_from_the_first_that_has_to_be(name: str) -> None:
+    events, size = READ[name]
+    assert _unread(events) == size

@@ -11,6 +11,8 @@ from typing import Any
 
 import aiohttp
 
+from eager_sgl.engine.protocol import Json
+
 __all__ = ["Route", "ask_all", "first_token_seconds"]
 
 _CHAT = "/v1/chat/completions"
@@ -41,9 +43,7 @@ def _session(route: Route) -> aiohttp.ClientSession:
     )
 
 
-async def ask_all(
-    route: Route, bodies: Sequence[dict[str, Any]], at_once: int
-) -> tuple[list[Any], float]:
+async def ask_all(route: Route, bodies: Sequence[Json], at_once: int) -> tuple[list[Any], float]:
     """The answers in the order of the bodies, and the seconds until all were there.
 
     Streams are read to their ends, and give their last bytes.
@@ -67,14 +67,14 @@ async def ask_all(
         return answers, time.perf_counter() - began
 
 
-async def first_token_seconds(route: Route, bodies: Sequence[dict[str, Any]]) -> float:
+async def first_token_seconds(route: Route, bodies: Sequence[Json]) -> float:
     """Median seconds until the first content of streams that are asked for one after another."""
     async with _session(route) as session:
         times = [await _first_content(session, body | {"stream": True}) for body in bodies]
     return statistics.median(times)
 
 
-async def _first_content(session: aiohttp.ClientSession, body: dict[str, Any]) -> float:
+async def _first_content(session: aiohttp.ClientSession, body: Json) -> float:
     began, found = time.perf_counter(), None
     async with session.post(_CHAT, json=body) as reply:
         reply.raise_for_status()
