@@ -133,6 +133,7 @@ def hosted(
     ) as runtime:
         urls = (runtime.url,)
         started = replace(settings, urls=urls, api_key=runtime.api_key, router=None)
+        view.say("probing the server with short requests")
         try:
             yield Host(started, runtime.check)
         except ServerUnreachableError as error:

@@ -23,8 +23,7 @@ INSTRUCTION = (
     "example."
 )
 
-_OPENING = re.compile("<answer>", re.IGNORECASE)
-_CLOSING = re.compile("</answer>", re.IGNORECASE)
+_TAGS = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _WRAPPED = re.compile(r"(\*\*|\$\$|\$|`)(?!\s)((?:(?!\1).)+)(?<!\s)\1", re.DOTALL)
 
@@ -35,7 +34,7 @@ def ask(question: str) -> str:
 
 
 def find_answer(text: str) -> str | None:
-    r"""The answer of a sequence: between the last tags, else in the last box; None without both.
+    r"""The answer of a sequence: in the last tags, or in a box behind them; None without both.
 
     A closing tag may be missing at the end. A code fence, a box, Markdown or dollar signs around
     the whole answer are left out.
@@ -43,16 +42,17 @@ def find_answer(text: str) -> str | None:
     Args:
         text: the text after the reasoning.
     """
-    tagged = _last_tagged(text)
-    answer = last_boxed(text).content if tagged is None else _unwrapped(tagged)
-    return answer or None
+    tagged, rest = _last_tagged(text)
+    return last_boxed(rest).content or _unwrapped(tagged) or None
 
 
-def _last_tagged(text: str) -> str | None:
-    """The text of the last tags that are not empty; None where no tag opens."""
-    contents = [_CLOSING.split(part, maxsplit=1)[0].strip() for part in _OPENING.split(text)[1:]]
-    filled = [content for content in contents if content]
-    return filled[-1] if filled else None
+def _last_tagged(text: str) -> tuple[str, str]:
+    """The content of the last tags that are not empty, and the text behind them.
+
+    Without such tags the content is empty, and all of the text is behind it.
+    """
+    filled = [found for found in _TAGS.finditer(text) if found[1].strip()]
+    return (filled[-1][1].strip(), text[filled[-1].end() :]) if filled else ("", text)
 
 
 def _unwrapped(answer: str) -> str:

@@ -1,8 +1,8 @@
 """The program that makes the questions of a task; `evals.tasks.gym.source` starts it.
 
 Some generators follow the order of Python's sets, which is the same in every process only under a
-fixed `PYTHONHASHSEED`, so that they need a separate process. It reads a request from standard input and
-writes a pickle: (questions, None), or (None, a sentence on what was wrong).
+fixed `PYTHONHASHSEED`, so that they need a separate process. It reads a request from standard input
+and writes a pickle: (questions, None), or (None, a sentence on what was wrong).
 """
 
 from __future__ import annotations
