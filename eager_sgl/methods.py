@@ -389,16 +389,26 @@ class TrieParallel(_SamplingSearch):
     """
 
     def policy(self) -> StepRecorder:
-        """A step with a certain token at temperature 1 is not stored if sampling is as certain.
+        """A step with a certain token at temperature 1 need not be stored.
 
-        That is so if top-p keeps no other token, at temperatures that do not lower its probability.
+        At top-p 1 its other tokens are drawn by the server, if its logprobs are of the sampling
+        temperature. Below, it has none where top-p keeps no other token, at temperatures that do
+        not lower the probability of the certain one.
         """
-        if self.sampling.top_p <= CERTAIN and self.sampling.temperature <= 1:
-            return StepRecorder(temperature=self.sampling.temperature)
-        return StepRecorder(stored_below=math.inf, temperature=self.sampling.temperature)
+        sampling, temperature = self.sampling, self.sampling.temperature
+        if sampling.top_p <= CERTAIN and temperature <= 1:
+            return StepRecorder(temperature=temperature)
+        if sampling.top_p == 1:
+            return StepRecorder(temperature=temperature, stored_below_bound=math.inf)
+        return StepRecorder(stored_below=math.inf, temperature=temperature)
 
     def _rounds(self, tree: TokenTree) -> Callable[..., SearchSchedule]:
         return partial(TrieParallelSchedule, rng=self._rng(tree), in_rounds=self.seed is not None)
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        if tree.has_sampling_logprobs:
+            return replace(result, inexact_steps=0)
+        return super().annotate(result, tree)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from eager_sgl.engine.requests import Request
 from eager_sgl.errors import ServerError
 from eager_sgl.generate.flights import InFlight, Outcome
 from eager_sgl.generate.stops import StopTokens
+from eager_sgl.generate.tail import has_sampling_logprobs, logprobs_of_draws
 from eager_sgl.methods import Method
 from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.schedule import Decision, Monitored
@@ -102,6 +103,11 @@ class TreeExecutor:
         return "gate" if self.gate else "chunk"
 
     @property
+    def has_sampling_logprobs(self) -> bool:
+        """Whether logprobs are of the whole distribution at the sampling temperature."""
+        return has_sampling_logprobs(self._lease.client, self._method)
+
+    @property
     def counts(self) -> TokenCounts:
         """The cost so far, with the tokens that running requests have reported."""
         spent = self.tree.spent
@@ -127,7 +133,7 @@ class TreeExecutor:
     def submit(self, decision: Decision) -> None:
         """Request the segments that continue; abort the requests of segments on no path."""
         self._awaited = decision.awaited
-        on_paths = {leaf.segment for leaf in decision.leaves}
+        on_paths = {leaf.segment for leaf in decision.leaves} | set(decision.drawn)
         for segment, flight in self._in_flight.items():
             if segment not in on_paths and not flight.is_discarded:
                 flight.is_discarded = True
@@ -138,6 +144,9 @@ class TreeExecutor:
         for segment in decision.free:
             if segment not in self._in_flight:
                 self._submit_free(segment)
+        for segment in decision.drawn:
+            if segment.awaits_draw and segment not in self._in_flight:
+                self._start(segment, 1, **logprobs_of_draws(self.gate))
 
     def _submit_free(self, segment: Segment) -> None:
         """Request the tokens of a segment that does not branch while it runs."""
@@ -182,6 +191,7 @@ class TreeExecutor:
             gate=self._with_origin(gate, segment),
             is_pickled=client.profile.gate == "pickle",
             seed=segment.seed if client.profile.honours_seed else None,
+            excluded=segment.draw.excluded if segment.draw and segment.awaits_draw else (),
             stream_interval=None if top_k else self._stream_interval(),
         )
         flight = InFlight(segment, num_tokens)

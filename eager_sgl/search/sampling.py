@@ -18,13 +18,16 @@ Both are exact as long as the nucleus lies within the K known tokens of a step;
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from eager_sgl.core import BranchPoint
 from eager_sgl.schedule import Decision, Leaf
-from eager_sgl.search.rounds import SearchSchedule
+from eager_sgl.search.exits import Exits
+from eager_sgl.search.rounds import SearchSchedule, branch_point
 from eager_sgl.search.trie import Trie, TrieSegment
 from eager_sgl.signals import Floats
 from eager_sgl.tree import Segment, TokenTree
@@ -108,73 +111,177 @@ class _Sample:
     Attributes:
         rng: of its draws.
         segment: on which it is.
+        position: from which on it may leave the segment.
         uniform: decides at which step it leaves the segment.
+        drawn: holds the token that the server draws for its next step; None without.
     """
 
     rng: random.Random
     segment: Segment
-    uniform: float
+    position: int = 0
+    uniform: float = field(init=False)
+    drawn: Segment | None = None
 
-    def enter(self, segment: Segment) -> None:
-        """Continue on a segment, from its start."""
-        self.segment, self.uniform = segment, self.rng.random()
+    def __post_init__(self) -> None:
+        self.uniform = self.rng.random()
+
+    def enter(self, segment: Segment, position: int) -> None:
+        """Continue on a segment, from a position on."""
+        self.segment, self.position, self.drawn = segment, position, None
+        self.uniform = self.rng.random()
+
+    def exit_position(self, stays: Floats) -> int | None:
+        """Where it leaves its segment; None if that is not known yet, or nowhere.
+
+        Args:
+            stays: [n], probability of the token at each step of the segment.
+        """
+        exits = np.cumprod(stays[self.position - self.segment.start :]) <= self.uniform
+        return self.position + int(np.argmax(exits)) if exits.any() else None
 
 
 @dataclass(kw_only=True)
 class TrieParallelSchedule(_SamplingSchedule):
     """Independent samples; only tokens that are not in the tree are generated.
 
-    A sample that reaches the last known token of an unfinished segment waits for more. All
-    samples start at once, or in rounds: a round continues the waiting samples, and starts others.
+    A sample that reaches the last known token of an unfinished segment waits for more, and so does
+    a sample whose next token the server draws (`eager_sgl.search.exits`). All samples start at
+    once, or in rounds: a round continues the waiting samples, and starts others.
 
     Attributes:
         in_rounds: whether samples start in rounds, so that the order of sequences does not depend
             on that of answers. They do also where something is asked before every round.
-        waiting: the samples that wait.
+        waiting: the samples that wait for tokens of their segments.
+        drawing: the samples whose next token is being drawn.
     """
 
     in_rounds: bool = False
     waiting: list[_Sample] = field(default_factory=list)
+    drawing: list[_Sample] = field(default_factory=list)
+    _known_exits: Exits | None = None
+
+    @property
+    def _has_rounds(self) -> bool:
+        is_limited = self.config.max_tokens is not None
+        return bool(self.in_rounds or self.stop or self.bid or is_limited)
 
     def replay(self, tree: TokenTree) -> Decision:
         """Let all samples go as far as the tree is known."""
-        if self.in_rounds or self.stop or self.bid or self.config.max_tokens is not None:
-            return super().replay(tree)
+        self._place_drawn(tree)
+        decision = super().replay(tree) if self._has_rounds else self._replay_at_once(tree)
+        return replace(decision, drawn=tuple(s.drawn for s in self.drawing if s.drawn))
+
+    def _replay_at_once(self, tree: TokenTree) -> Decision:
         if not self.leaves:
             self.leaves.append(Leaf(0, tree.segments[0]))
-        self.open_round(tree, self.config.max_sequences - len(self.leaves))
+        num_begun = len(self.leaves) + len(self.drawing)
+        self.open_round(tree, self.config.max_sequences - num_begun)
         segments = tuple(leaf.segment for leaf in self._alive())
         awaited = frozenset(sample.segment for sample in self.waiting)
         return Decision(tuple(self.leaves), (), segments, awaited=awaited)
+
+    def _may_open(self, tree: TokenTree) -> bool:
+        return not self.drawing and super()._may_open(tree)
 
     def open_round(self, tree: TokenTree, max_new: int) -> int:
         """Continue the waiting samples, and start others up to `max_new` in all."""
         while len(self.waiting) < max_new:
             rng = random.Random(self.rng.getrandbits(128))
-            self.waiting.append(_Sample(rng, tree.segments[0], rng.random()))
+            self.waiting.append(_Sample(rng, tree.segments[0]))
         samples, self.waiting = self.waiting, []
-        trie = self._new_trie(tree)
         for sample in samples:
-            self._continue(tree, trie, sample)
+            self._continue(tree, sample)
         return len(samples) - len(self.waiting)
 
-    def _continue(self, tree: TokenTree, trie: Trie, sample: _Sample) -> None:
+    def _continue(self, tree: TokenTree, sample: _Sample) -> None:
         """Draw up to an untried token, the end of a stored path, or the end of what is known."""
+        trie, exits = self._new_trie(tree), self._exits(tree)
         while True:
             trie.add_new()
             node = trie[sample.segment]
             trie.read(node)
-            exits = np.cumprod(node.p_stay) <= sample.uniform
-            if not exits.any():
+            position = sample.exit_position(exits.stays(node))
+            if position is None:
                 break
-            step = int(np.argmax(exits))
-            rank = _draw(trie.alternatives(node, step), sample.rng)
-            child = node.child(step, rank)
-            if child is None:
-                self.open_exit(tree, node, step, rank)
+            found = exits.at(node, position)
+            rank = _draw(found.weights, sample.rng)
+            if rank == found.num_known:
+                sample.position = position
+                sample.drawn = tree.draw(sample.segment, position, found.draw)
+                self.drawing.append(sample)
                 return
-            sample.enter(child.segment)
+            assert found.step is not None, "only stored steps have known tokens"
+            child = node.child(found.step, rank)
+            if child is None:
+                self.open_exit(tree, node, found.step, rank)
+                return
+            sample.enter(child.segment, child.segment.start)
         if sample.segment.finish_reason is None:
             self.waiting.append(sample)
         else:
             self.leaves.append(Leaf(len(self.leaves), sample.segment))
+
+    def _exits(self, tree: TokenTree) -> Exits:
+        if self._known_exits is None:
+            self._known_exits = Exits(
+                self._new_trie(tree),
+                self.config.sampling,
+                has_sampling_logprobs=tree.has_sampling_logprobs,
+            )
+        return self._known_exits
+
+    def _place_drawn(self, tree: TokenTree) -> None:
+        """Open the drawn tokens that are new; samples with others continue where these are.
+
+        In rounds all draws are awaited, so that the order of sequences does not depend on theirs.
+        """
+        drawn = [sample for sample in self.drawing if sample.drawn and sample.drawn.token_ids]
+        if self._has_rounds and len(drawn) < len(self.drawing):
+            return
+        self.drawing = [sample for sample in self.drawing if sample not in drawn]
+        for sample in drawn:
+            self._place(tree, sample)
+
+    def _place(self, tree: TokenTree, sample: _Sample) -> None:
+        trie, parent, position = self._new_trie(tree), sample.segment, sample.position
+        assert sample.drawn is not None, "nothing was drawn"
+        trie.add_new()
+        token = sample.drawn.token_ids[0]
+        child = trie[parent].by_token.get((position, token))
+        if child is not None:
+            sample.enter(child.segment, position)
+            self.waiting.append(sample)
+        elif token == parent.token_ids[position - parent.start]:
+            sample.enter(parent, position + 1)
+            self.waiting.append(sample)
+        else:
+            point = self._point_of(tree, parent, sample.drawn)
+            tree.accept(sample.drawn, point)
+            self.add(parent, sample.drawn, point)
+
+    def _point_of(self, tree: TokenTree, parent: Segment, drawn: Segment) -> BranchPoint:
+        """The branch point of a token that the server has drawn."""
+        assert drawn.draw is not None, "nothing was drawn"
+        position, token, index = drawn.start, drawn.token_ids[0], drawn.start - parent.start
+        logprob = drawn.draw.unbiased(drawn.logprobs[0])
+        raw = self._exits(tree).raw_logprob(parent, position, token, logprob)
+        return BranchPoint(
+            position=position,
+            entropy=parent.entropies[index],
+            token_ids=(parent.token_ids[index], token),
+            probabilities=(math.exp(parent.raw_logprobs[index]), math.exp(raw)),
+            logprobs=(parent.logprobs[index], logprob),
+            sampled=parent.token_ids[index],
+        )
+
+    def open_exit(self, tree: TokenTree, node: TrieSegment, step: int, rank: int) -> None:
+        """Add the sequence that leaves a segment at a stored step.
+
+        Its token has been drawn, here, so that its logprob is that of the server's other tokens.
+        """
+        parent, position, exits = node.segment, int(node.positions[step]), self._exits(tree)
+        point = branch_point(parent, position, rank)
+        if exits.are_exact:
+            taken = parent.logprobs[position - parent.start]
+            point = replace(point, logprobs=(taken, exits.logprob(parent, step, rank)))
+        self.add(parent, tree.branch(parent, point, 1), point)

@@ -109,7 +109,7 @@ def plan_of(body: TokenRequest, facts: Facts, limits: RequestLimits) -> AnswerPl
     _refuse_tree_options(body)
     if number == 1:
         return AnswerPlan("parallel", number)
-    reason = obstacle or inexactness_of(body, facts, limits.top_k)
+    reason = obstacle or inexactness_of(body, facts)
     if reason is not None:
         return AnswerPlan("parallel", number, reason=reason)
     return AnswerPlan(
