@@ -35,7 +35,6 @@ from eager_sgl.engine.requests import Request
 from eager_sgl.errors import ServerError
 from eager_sgl.generate.flights import InFlight, Outcome
 from eager_sgl.generate.stops import StopTokens
-from eager_sgl.generate.tail import has_sampling_logprobs, logprobs_of_draws
 from eager_sgl.methods import Method
 from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.schedule import Decision, Monitored
@@ -104,8 +103,13 @@ class TreeExecutor:
 
     @property
     def has_sampling_logprobs(self) -> bool:
-        """Whether logprobs are of the whole distribution at the sampling temperature."""
-        return has_sampling_logprobs(self._lease.client, self._method)
+        """Whether logprobs are of the whole distribution at the sampling temperature.
+
+        Those of the gate are, and those of a server that does not return raw ones.
+        """
+        client, method = self._lease.client, self._method
+        is_tempered = client.profile.logprobs == "tempered" or method.sampling.temperature == 1
+        return is_tempered or client.find_gate(method)[0] is not None
 
     @property
     def counts(self) -> TokenCounts:
@@ -146,7 +150,14 @@ class TreeExecutor:
                 self._submit_free(segment)
         for segment in decision.drawn:
             if segment.awaits_draw and segment not in self._in_flight:
-                self._start(segment, 1, **logprobs_of_draws(self.gate))
+                self._submit_draw(segment)
+
+    def _submit_draw(self, segment: Segment) -> None:
+        """Request the first token of a segment, with its logprob."""
+        if (gate := self.gate) is not None:
+            self._start(segment, 1, gate=Gate(top_k=gate.top_k, columns=("logprobs",)))
+        else:
+            self._start(segment, 1, top_k=1)
 
     def _submit_free(self, segment: Segment) -> None:
         """Request the tokens of a segment that does not branch while it runs."""

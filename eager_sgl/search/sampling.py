@@ -12,8 +12,9 @@ replacement* never does: every token weighs as much as the share of its probabil
 been drawn yet (the incremental form of Gumbel top-k: Shi et al. 2020, UniqueRandomizer; Kool et al.
 2019).
 
-Both are exact as long as the nucleus lies within the K known tokens of a step;
-`PromptResult.inexact_steps` counts the steps where it may not.
+Trie-cached sampling is exact for any K, since the server draws what the tree does not know
+(`eager_sgl.search.exits`). Sampling without replacement is exact as long as the nucleus lies within
+the K known tokens of a step; `PromptResult.inexact_steps` counts the steps where it may not.
 """
 
 from __future__ import annotations

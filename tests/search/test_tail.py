@@ -18,6 +18,7 @@ from eager_sgl import PromptResult, SamplingConfig, TrieParallel
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate import executor
 from eager_sgl.search import exits
+from eager_sgl.search.frontier import StepRecorder
 from eager_sgl.search.trie import TrieSegment
 from eager_sgl.signals import Floats
 from eager_sgl.tree import Draw, Segment, TokenTree
@@ -96,13 +97,22 @@ def misfit(
     max_new_tokens: int = 2,
     in_rounds: bool = True,
     top_k: int = 3,
+    stored_below: float | None = None,
     **options: Any,
 ) -> float:
-    """The probability of a fit as bad as this, if the samples have the distribution."""
+    """The probability of a fit as bad as this, if the samples have the distribution.
+
+    Args:
+        stored_below: stores other steps than the method would.
+    """
     server, drawn = ScriptedServer(distribution, **options), LAWS[law]
     drawn = replace(drawn, max_new_tokens=max_new_tokens)
     given: dict[str, Any] = {"max_sequences": 30, "in_rounds": in_rounds, "top_k": top_k}
-    found = list(results(server, num_runs, law=drawn, **given))
+    with pytest.MonkeyPatch.context() as patch:
+        if stored_below is not None:
+            recorder = StepRecorder(stored_below=stored_below, temperature=drawn.temperature)
+            patch.setattr(TrieParallel, "policy", lambda _: recorder)
+        found = list(results(server, num_runs, law=drawn, **given))
     assert {result.inexact_steps for result in found} == {0}
     assert {len(result.sequences) for result in found} == {30}
     counts = Counter(s.token_ids for result in found for s in result.sequences)
@@ -114,6 +124,15 @@ def misfit(
 @pytest.mark.parametrize("law", LAWS)
 def test_samples_in_rounds_have_the_servers_distribution(law: str, allows_gate: bool) -> None:
     assert misfit(law, allows_gate=allows_gate) > ERROR_PROBABILITY
+
+
+@pytest.mark.parametrize("allows_gate", [GATE, CHUNK])
+@pytest.mark.parametrize("stored_below", [0.0, 0.5])
+def test_the_distribution_does_not_depend_on_the_steps_that_are_stored(
+    stored_below: float, allows_gate: bool
+) -> None:
+    found = misfit("τ = 3", stored_below=stored_below, allows_gate=allows_gate)
+    assert found > ERROR_PROBABILITY
 
 
 @pytest.mark.usefixtures("unseeded")
@@ -216,22 +235,25 @@ def _changed_draw(change: Callable[[Draw, int], Draw]) -> Callable[..., Segment]
 
 
 @pytest.mark.parametrize(
-    ("mutation", "law"),
+    ("mutation", "law", "stored_below"),
     [
-        (no_tail, "τ = 1"),
-        (children_are_excluded, "τ = 3"),
-        (nothing_is_excluded, "τ = 1"),
-        (certain_steps_are_kept, "τ = 3"),
-        (temperature_is_one, "τ = 0.4"),
-        (temperature_is_one, "τ = 3"),
-        (the_segments_token_is_not_drawn, "top-p 0.9"),
+        (no_tail, "τ = 1", None),
+        (children_are_excluded, "τ = 3", 0.0),
+        (nothing_is_excluded, "τ = 1", None),
+        (certain_steps_are_kept, "τ = 3", 0.0),
+        (temperature_is_one, "τ = 0.4", None),
+        (temperature_is_one, "τ = 3", None),
+        (the_segments_token_is_not_drawn, "top-p 0.9", None),
     ],
 )
 def test_a_wrong_rule_is_noticed(
-    mutation: Callable[[pytest.MonkeyPatch], None], law: str, monkeypatch: pytest.MonkeyPatch
+    mutation: Callable[[pytest.MonkeyPatch], None],
+    law: str,
+    stored_below: float | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mutation(monkeypatch)
-    assert misfit(law) < ERROR_PROBABILITY
+    assert misfit(law, stored_below=stored_below) < ERROR_PROBABILITY
 
 
 @pytest.mark.parametrize("allows_gate", [GATE, CHUNK])
