@@ -69,6 +69,7 @@ class Exits:
         self.are_exact = has_sampling_logprobs and sampling.temperature > 0
         self._has_tails = self.are_exact and sampling.top_p == 1
         self._draws_whole = self.are_exact and sampling.top_p < 1
+        self._stays: dict[TrieSegment, Floats] = {}
 
     def stays(self, node: TrieSegment) -> Floats:
         """Probability [n] that a sample takes the token of each of a segment's steps.
@@ -76,6 +77,12 @@ class Exits:
         It is 1 for the first token of a segment that has left another, and 0 at steps that are
         drawn as a whole.
         """
+        known = self._stays.get(node)
+        if known is None or len(known) < len(node.segment.token_ids):
+            self._stays[node] = known = self._computed_stays(node)
+        return known
+
+    def _computed_stays(self, node: TrieSegment) -> Floats:
         segment = node.segment
         if self._has_tails:
             stays = np.minimum(np.exp(np.array(segment.logprobs)), 1.0)
