@@ -300,7 +300,8 @@ class PromptResult:
         deferred: branches that were not taken, down to `deferred_threshold`, highest entropy first.
         monitor: how steps were observed; None under a method that observes none.
         inexact_steps: number of stored steps at which top-p keeps, or may keep, more tokens than
-            the K, so that samples through them are not exact; None except under `TrieParallel` and
+            the K, so that samples through them are not exact; 0 under `TrieParallel`, unless the
+            server's logprobs are of another temperature; None except under `TrieParallel` and
             `WithoutReplacement`.
         entropy_histogram: at an adaptive θ, that θ and the prompt's entropies; else None.
         vote: the outcome under `Vote`, of a prompt that no error and no cancellation ended; else

@@ -374,18 +374,28 @@ class _SamplingSearch(Search):
             return random.Random()
         return random.Random(f"{self.seed} {list(tree.prompt_ids)}")
 
-    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
-        return replace(result, inexact_steps=num_inexact_steps(tree, self.sampling))
-
 
 def _trie_policy(sampling: SamplingConfig) -> StepRecorder:
-    """A step with a certain token at temperature 1 is not stored if sampling is as certain.
+    """A step with a certain token at temperature 1 need not be stored.
 
-    That is so if top-p keeps no other token, at temperatures that do not lower its probability.
+    At top-p 1 its other tokens are drawn by the server, if its logprobs are of the sampling
+    temperature. Below, it has none where top-p keeps no other token, at temperatures that do not
+    lower the probability of the certain one.
     """
-    if sampling.top_p <= CERTAIN and sampling.temperature <= 1:
-        return StepRecorder(temperature=sampling.temperature)
-    return StepRecorder(stored_below=math.inf, temperature=sampling.temperature)
+    temperature = sampling.temperature
+    if sampling.top_p <= CERTAIN and temperature <= 1:
+        return StepRecorder(temperature=temperature)
+    if sampling.top_p == 1:
+        return StepRecorder(temperature=temperature, stored_below_bound=math.inf)
+    return StepRecorder(stored_below=math.inf, temperature=temperature)
+
+
+def _with_inexact_steps(
+    result: PromptResult, tree: TokenTree, sampling: SamplingConfig
+) -> PromptResult:
+    """With the stored steps at which samples are not exact: none where the server draws the rest."""
+    number = 0 if tree.has_sampling_logprobs else num_inexact_steps(tree, sampling)
+    return replace(result, inexact_steps=number)
 
 
 @dataclass(frozen=True)
@@ -400,6 +410,9 @@ class TrieParallel(_SamplingSearch):
 
     def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         return partial(TrieParallelSchedule, rng=self._rng(tree))
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        return _with_inexact_steps(result, tree, self.sampling)
 
 
 @dataclass(frozen=True)
@@ -450,7 +463,7 @@ class Vote(_SamplingSearch):
         )
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
-        result = super().annotate(result, tree)
+        result = _with_inexact_steps(result, tree, self.sampling)
         if result.stopped in ("error", "cancelled"):
             return result
         answers = checked_classes(self.answers).classes(result.sequences)
@@ -470,3 +483,6 @@ class WithoutReplacement(_SamplingSearch):
 
     def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         return partial(WithoutReplacementSchedule, rng=self._rng(tree))
+
+    def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
+        return replace(result, inexact_steps=num_inexact_steps(tree, self.sampling))

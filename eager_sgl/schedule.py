@@ -90,6 +90,7 @@ class Decision:
         entropy_histogram: at an adaptive θ, once all sequences have ended; else None.
         bid: whether the next round may begin, once that is decided; None if nothing waits for it.
         awaited: segments that continue, on whose next tokens decisions depend.
+        drawn: segments whose first token is to be drawn, before they are part of a sequence.
     """
 
     leaves: tuple[Leaf, ...]
@@ -98,11 +99,13 @@ class Decision:
     entropy_histogram: EntropyHistogram | None = None
     bid: Future[bool] | None = None
     awaited: frozenset[Segment] = frozenset()
+    drawn: tuple[Segment, ...] = ()
 
     @property
     def num_alive(self) -> int:
-        """Number of sequences that have not ended."""
-        return sum(leaf.segment.finish_reason is None for leaf in self.leaves)
+        """Number of sequences that have not ended, those to be drawn included."""
+        unfinished = sum(leaf.segment.finish_reason is None for leaf in self.leaves)
+        return unfinished + len(self.drawn)
 
 
 class Schedule(Protocol):

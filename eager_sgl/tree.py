@@ -14,6 +14,7 @@ the lengths of requests.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -27,9 +28,29 @@ from eager_sgl.reasoning import reasoning_ends_at
 from eager_sgl.seeds import derived_seed, fresh_seed
 from eager_sgl.steps import Steps
 
-__all__ = ["Segment", "TokenTree"]
+__all__ = ["Draw", "Segment", "TokenTree"]
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A draw of the server, of the first token of a segment that leaves another.
+
+    Attributes:
+        excluded: the tokens that are not drawn; none where the whole distribution is drawn from.
+        mass: their probability at the sampling temperature.
+    """
+
+    excluded: tuple[int, ...] = ()
+    mass: float = 0.0
+
+    def unbiased(self, logprob: float) -> float:
+        """The logprob of the drawn token in the whole distribution, from that without the excluded.
+
+        The rounding of the mass, about 1e-6, is its error in a probability.
+        """
+        return logprob + math.log1p(-self.mass)
 
 
 @dataclass(eq=False)
@@ -37,11 +58,11 @@ class Segment:
     """A run of tokens sampled one after another, from a position of the tree on.
 
     Attributes:
-        index: in `TokenTree.segments`.
+        index: in `TokenTree.segments`; −1 until the tree has accepted its drawn token.
         seed: of its draws on the server, for all of its requests; in [0, 2^63).
         parent: the segment it left; None at the prompt.
         start: position of its first token.
-        token_ids: its tokens; the first of a segment with a parent is forced.
+        token_ids: its tokens; the first of a segment with a parent is forced, or drawn.
         logprobs: of its tokens, as the server returned them; NaN where not requested.
         entropies: of its steps, in nats; NaN where a step was not monitored.
         branch_points: the monitored steps at which it may branch, by rising position.
@@ -50,6 +71,7 @@ class Segment:
         open_until: position at which the reasoning closed on its path; None while it is open.
         finish_reason: how it ended; None while it can continue.
         is_given: whether its tokens were generated, and counted, by another tree.
+        draw: how its first token is drawn; None where that is forced, or follows the prompt.
     """
 
     index: int
@@ -65,6 +87,12 @@ class Segment:
     open_until: int | None = None
     finish_reason: FinishReason | None = None
     is_given: bool = False
+    draw: Draw | None = None
+
+    @property
+    def awaits_draw(self) -> bool:
+        """Whether its first token is still to be drawn."""
+        return self.draw is not None and not self.token_ids
 
     @property
     def end(self) -> int:
@@ -133,6 +161,8 @@ class TokenTree:
 
     Attributes:
         spent: the cost of the requests so far; `counts` adds the tokens of sequences.
+        has_sampling_logprobs: whether the logprobs of tokens and alternatives are of the whole
+            distribution at the sampling temperature.
     """
 
     def __init__(
@@ -154,7 +184,9 @@ class TokenTree:
         self._reasoning_end = tuple(reasoning_end)
         self._is_stop = is_stop
         self._opened: dict[tuple[int, int, int], Segment] = {}
+        self._num_draws: Counter[tuple[int, int]] = Counter()
         self.spent = TokenCounts()
+        self.has_sampling_logprobs = False
 
     def open_root(self) -> Segment:
         """A new segment at the end of the prompt."""
@@ -175,6 +207,22 @@ class TokenTree:
             self._opened[key] = self._open(segment, point, choice)
         return self._opened[key]
 
+    def draw(self, parent: Segment, position: int, draw: Draw) -> Segment:
+        """A segment that leaves `parent` with a token of the server's, for `accept`."""
+        number = self._num_draws[parent.index, position]
+        self._num_draws[parent.index, position] += 1
+        seed = derived_seed(parent.seed, position, -1, number)
+        return Segment(-1, seed, parent, position, draw=draw)
+
+    def accept(self, segment: Segment, point: BranchPoint) -> None:
+        """Add a segment whose first token was drawn, token 1 of `point`."""
+        assert segment.draw is not None, "nothing was drawn"
+        assert segment.token_ids == [point.token_ids[1]], f"{segment.token_ids} were drawn"
+        segment.index = len(self.segments)
+        self._add(segment)
+        segment.logprobs, segment.entropies = [point.logprobs[1]], [point.entropy]
+        segment.raw_logprobs = [_logarithm(point.probabilities[1])]
+
     def branch_given(self, token_ids: Sequence[int], point: BranchPoint, choice: int) -> Segment:
         """A segment that leaves a sequence of another tree, which has counted the shared tokens.
 
@@ -192,8 +240,7 @@ class TokenTree:
         seed = derived_seed(parent.seed, point.position, token_id)
         segment = self._add(Segment(len(self.segments), seed, parent, point.position))
         self._extend(segment, [token_id], [point.logprobs[choice]], [point.entropy])
-        probability = point.probabilities[choice]
-        segment.raw_logprobs.append(math.log(probability) if probability else -math.inf)
+        segment.raw_logprobs.append(_logarithm(point.probabilities[choice]))
         if self._is_stop(token_id):
             segment.finish_reason = "stop"
         return segment
@@ -256,8 +303,10 @@ class TokenTree:
         start, tokens = segment.end, generation.token_ids
         logprobs = _known(generation.logprobs, tokens)
         signals = StepSignals(_unknown(tokens), [])
-        if generation.top is not None and self._policy is not None:
-            signals = self._policy(generation.top, tokens, start)
+        # The distribution of a draw lacks the excluded tokens.
+        policy = None if segment.awaits_draw else self._policy
+        if generation.top is not None and policy is not None:
+            signals = policy(generation.top, tokens, start)
         num_open = self._extend(segment, tokens, logprobs, signals.entropies)
         segment.branch_points += [p for p in signals.branch_points if p.position < start + num_open]
         segment.raw_logprobs += signals.raw_logprobs or _unknown(tokens)
@@ -324,7 +373,7 @@ class TokenTree:
                 end - segment.start for segment, end in kept.items() if not segment.is_given
             ),
             naive=naive,
-            forced=sum(segment.parent is not None for segment in kept),
+            forced=sum(segment.parent is not None and not segment.draw for segment in kept),
         )
 
 
@@ -349,6 +398,10 @@ def _new_rows(segment: Segment, reported: Sequence[int], start: int) -> list[int
 def _known(column: NDArray[np.float32] | None, tokens: Sequence[int]) -> list[float]:
     """A value per token; NaN without a column."""
     return _unknown(tokens) if column is None else column.tolist()
+
+
+def _logarithm(probability: float) -> float:
+    return math.log(probability) if probability else -math.inf
 
 
 def _unknown(tokens: Sequence[int]) -> list[float]:

@@ -20,7 +20,11 @@ from eager_sgl.engine.shapes import field
 from eager_sgl.errors import ServerError
 from eager_sgl.plugin.vocabulary import Gate
 
-__all__ = ["Request", "RequestHandle", "Submission"]
+__all__ = ["EXCLUDING_BIAS", "Request", "RequestHandle", "Submission"]
+
+EXCLUDING_BIAS = -3e4
+"""Added to a logit before it is divided by the temperature: far below all others, and a number of
+16 bits."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Request:
         is_pickled: whether the gate is sent as a pickle, for a server without the plugin.
         seed: of the draws, in [−2^63, 2^63); None for the server's, which is the same for all
             requests under --enable-deterministic-inference.
+        excluded: tokens that are not drawn.
         stream_interval: tokens after which a part of the answer is sent; None for no parts but
             those that a gate reports.
     """
@@ -48,6 +53,7 @@ class Request:
     gate: Gate | None = None
     is_pickled: bool = False
     seed: int | None = None
+    excluded: tuple[int, ...] = ()
     stream_interval: int | None = None
 
     def params(self) -> dict[str, object]:
@@ -62,6 +68,8 @@ class Request:
             params["custom_params"] = self._custom_params(self.gate)
         if self.seed is not None:
             params["sampling_seed"] = self.seed
+        if self.excluded:
+            params["logit_bias"] = dict.fromkeys(map(str, self.excluded), EXCLUDING_BIAS)
         if self.stream_interval is not None:
             params["stream_interval"] = self.stream_interval
         return params

@@ -102,6 +102,16 @@ class TreeExecutor:
         return "gate" if self.gate else "chunk"
 
     @property
+    def has_sampling_logprobs(self) -> bool:
+        """Whether logprobs are of the whole distribution at the sampling temperature.
+
+        Those of the gate are, and those of a server that does not return raw ones.
+        """
+        client, method = self._lease.client, self._method
+        is_tempered = client.profile.logprobs == "tempered" or method.sampling.temperature == 1
+        return is_tempered or client.find_gate(method)[0] is not None
+
+    @property
     def counts(self) -> TokenCounts:
         """The cost so far, with the tokens that running requests have reported."""
         spent = self.tree.spent
@@ -127,7 +137,7 @@ class TreeExecutor:
     def submit(self, decision: Decision) -> None:
         """Request the segments that continue; abort the requests of segments on no path."""
         self._awaited = decision.awaited
-        on_paths = {leaf.segment for leaf in decision.leaves}
+        on_paths = {leaf.segment for leaf in decision.leaves} | set(decision.drawn)
         for segment, flight in self._in_flight.items():
             if segment not in on_paths and not flight.is_discarded:
                 flight.is_discarded = True
@@ -138,6 +148,16 @@ class TreeExecutor:
         for segment in decision.free:
             if segment not in self._in_flight:
                 self._submit_free(segment)
+        for segment in decision.drawn:
+            if segment.awaits_draw and segment not in self._in_flight:
+                self._submit_draw(segment)
+
+    def _submit_draw(self, segment: Segment) -> None:
+        """Request the first token of a segment, with its logprob."""
+        if (gate := self.gate) is not None:
+            self._start(segment, 1, gate=Gate(top_k=gate.top_k, columns=("logprobs",)))
+        else:
+            self._start(segment, 1, top_k=1)
 
     def _submit_free(self, segment: Segment) -> None:
         """Request the tokens of a segment that does not branch while it runs."""
@@ -181,6 +201,7 @@ class TreeExecutor:
             gate=self._with_origin(gate, segment),
             is_pickled=client.profile.gate == "pickle",
             seed=segment.seed if client.profile.honours_seed else None,
+            excluded=segment.draw.excluded if segment.draw and segment.awaits_draw else (),
             stream_interval=None if top_k else self._stream_interval(),
         )
         flight = InFlight(segment, num_tokens)

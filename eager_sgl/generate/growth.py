@@ -112,6 +112,7 @@ async def planted(
     )
     reader = Reader(replicas, await marker(method.reasoning_end), method.reasoning_end or "")
     executor = TreeExecutor(replicas, tree, stops, method, limits.interval_of(method))
+    tree.has_sampling_logprobs = executor.has_sampling_logprobs
     try:
         yield executor, reader
     finally:

@@ -47,10 +47,13 @@ class StepRecorder:
         stored_below: a step is stored where its most likely token has a smaller probability.
         temperature: of the distribution that `Steps.top_k_mass` belongs to; None for that of the
             server's logprobs.
+        stored_below_bound: in place of `stored_below` where `Steps.top_k_mass` is a bound, since
+            the server's logprobs are of another temperature; None for the same.
     """
 
     stored_below: float = CERTAIN
     temperature: float | None = None
+    stored_below_bound: float | None = None
 
     def gate(self, top_k: int) -> Gate:
         """A gate that reports at least the steps to be stored, and signals of all tokens."""
@@ -67,7 +70,10 @@ class StepRecorder:
         taken_ranks = ranks_of(top.token_ids, np.asarray(sampled, dtype=np.int32))
         wanted = top.temperature if self.temperature is None else self.temperature
         top_k_mass = top_k_mass_bound(top.logprobs, taken_at=top.temperature, wanted=wanted)
-        stored = np.flatnonzero(probabilities[:, 0] * top_k_mass < self.stored_below)
+        stored_below = self.stored_below
+        if self.stored_below_bound is not None and top.temperature != wanted:
+            stored_below = self.stored_below_bound
+        stored = np.flatnonzero(probabilities[:, 0] * top_k_mass < stored_below)
         return StepSignals(
             entropies=top_k_entropy(probabilities).tolist(),
             branch_points=[],

@@ -27,7 +27,7 @@ from eager_sgl.signals import top_k_entropy
 from eager_sgl.steps import ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["Bid", "IsEnough", "SearchConfig", "SearchSchedule", "round_sizes"]
+__all__ = ["Bid", "IsEnough", "SearchConfig", "SearchSchedule", "branch_point", "round_sizes"]
 
 IsEnough = Callable[[TokenTree, Sequence[Leaf]], bool]
 """Whether the finished sequences are enough; asked before every round."""
@@ -124,8 +124,11 @@ class SearchSchedule:
             rank: of the token among the K of that step, 0 for the most likely one.
             priority: the value that the token was chosen for.
         """
-        point = _branch_point(parent, position, rank, priority)
-        segment = tree.branch(parent, point, 1)
+        point = branch_point(parent, position, rank, priority)
+        return self.add(parent, tree.branch(parent, point, 1), point)
+
+    def add(self, parent: Segment, segment: Segment, point: BranchPoint) -> Leaf:
+        """Add the sequence of a segment that left `parent`."""
         leaf = next(leaf for leaf in self.leaves if leaf.segment is parent)
         self.leaves.append(Leaf(len(self.leaves), segment, leaf.index, point))
         return self.leaves[-1]
@@ -181,8 +184,8 @@ def _round_limit(num_sequences: int, width: int, max_sequences: int) -> int:
     return min(width, num_sequences, max_sequences - num_sequences)
 
 
-def _branch_point(
-    segment: Segment, position: int, rank: int, priority: float | None
+def branch_point(
+    segment: Segment, position: int, rank: int, priority: float | None = None
 ) -> BranchPoint:
     """A stored step with the token of the segment and an untried one; all at temperature 1."""
     steps = segment.steps

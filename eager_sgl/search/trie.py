@@ -18,7 +18,7 @@ from eager_sgl.signals import Floats, retemper
 from eager_sgl.steps import Steps, ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["Trie", "TrieSegment", "nucleus", "num_inexact_steps"]
+__all__ = ["Trie", "TrieSegment", "nucleus", "nucleus_exceeds_top_k", "num_inexact_steps"]
 
 
 def nucleus(
@@ -59,7 +59,8 @@ class TrieSegment:
     """A segment's n stored steps for sampling.
 
     Attributes:
-        parent: the segment that it left; None for the root.
+        parent: the segment that it left to a known token; None for the root, and for a segment
+            whose first token the server has drawn.
         exit: index of the step of `parent` at which it left, and the rank of its first token there.
         num_tokens: length of the segment at the last update.
         positions: int32 [n].
@@ -68,7 +69,8 @@ class TrieSegment:
         p_leave: float64 [n], probability of the other tokens, each times the unseen share below it.
         unseen_mass: float64 [n + 1], share of the probability from each step on that has not been
             drawn yet; an unfinished segment counts as drawn.
-        children: the segments that left, by step and rank.
+        children: the segments that left to a known token, by step and rank.
+        by_token: all segments that left, by position and token.
     """
 
     segment: Segment
@@ -81,6 +83,7 @@ class TrieSegment:
     p_leave: Floats = field(default_factory=lambda: np.zeros(0))
     unseen_mass: Floats = field(default_factory=lambda: np.zeros(1))
     children: dict[int, dict[int, TrieSegment]] = field(default_factory=lambda: defaultdict(dict))
+    by_token: dict[tuple[int, int], TrieSegment] = field(default_factory=dict)
 
     def child(self, step: int, rank: int) -> TrieSegment | None:
         """The segment that left at a step with a token; None if there is none."""
@@ -142,6 +145,8 @@ class Trie:
         self._nodes.append(node)
         self._growing.append(node)
         if segment.parent is not None:
+            self[segment.parent].by_token[segment.start, segment.token_ids[0]] = node
+        if segment.parent is not None and segment.draw is None:
             node.parent = parent = self[segment.parent]
             steps = segment.parent.steps
             assert steps is not None, f"segment {segment.index} left a segment without stored steps"

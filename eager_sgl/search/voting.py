@@ -51,7 +51,7 @@ class VoteSchedule(TrieParallelSchedule):
             super().start(tree, number)
         for index in range(len(self.samples), number):
             segment = tree.open_root() if index else tree.segments[0]
-            self.samples.append(Sample(index, self.rng, segment, 0.0, Leaf(index, segment)))
+            self.samples.append(Sample(index, self.rng, segment, leaf=Leaf(index, segment)))
 
     def _num_wanted(self, tree: TokenTree, number: int) -> int:
         """At most M samples, or those that have started once `max_tokens` are generated."""

@@ -1,13 +1,13 @@
 """Whether a tree gives the distribution that the SGLang server itself samples from.
 
-A tree knows temperature and top-p, and the K most likely tokens of a step. All else is left to the
-SGLang server's own route.
+A tree knows temperature and top-p. All else is left to the SGLang server's own route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.server.facts import THINK_PARSERS, Facts
 from eager_sgl.server.schema import Chat, Completion, TokenRequest
 
@@ -65,7 +65,7 @@ def obstacle_of(body: TokenRequest, facts: Facts) -> str | None:
     return None
 
 
-def inexactness_of(body: TokenRequest, facts: Facts, top_k: int) -> str | None:
+def inexactness_of(body: TokenRequest, facts: Facts) -> str | None:
     """Why samples through the trie may differ from the server's own, in a clause."""
     law = law_of(body, facts)
     if law is None:
@@ -73,10 +73,17 @@ def inexactness_of(body: TokenRequest, facts: Facts, top_k: int) -> str | None:
     changed = sorted(n for n in ("top_k", "min_p", "repetition_penalty") if law[n] != _OPENAI[n])
     if changed:
         return f"the model's defaults set {', '.join(changed)}"
-    is_cut = law["temperature"] == 0 or law["top_p"] < 1
-    if not is_cut and facts.profile.vocabulary_size > top_k:
-        return f"at top_p 1 tokens beyond the {top_k} most likely could not be drawn"
+    if not _knows_samples(facts.profile, law["temperature"]):
+        return (
+            "the SGLang server returns raw logprobs and has no gate, so that probabilities at "
+            f"temperature {law['temperature']:g} are not known; install eager_sgl beside it"
+        )
     return None
+
+
+def _knows_samples(profile: ServerProfile, temperature: float) -> bool:
+    """Whether logprobs are of the distribution that is sampled from, before top-p."""
+    return profile.logprobs == "tempered" or profile.gate == "plugin" or temperature in (0, 1)
 
 
 def law_of(body: TokenRequest, facts: Facts) -> dict[str, float] | None:

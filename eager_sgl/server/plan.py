@@ -107,7 +107,7 @@ def plan_of(
     _refuse_tree_options(body)
     if number == 1:
         return AnswerPlan("parallel", number, num_prompts=_num_prompts(body))
-    reason = obstacle_of(body, facts) or inexactness_of(body, facts, limits.top_k)
+    reason = obstacle_of(body, facts) or inexactness_of(body, facts)
     if reason is not None:
         return AnswerPlan("parallel", number, reason=reason, num_prompts=_num_prompts(body))
     method = tree_method("trie_parallel", body, number, facts, limits, None)

@@ -61,6 +61,12 @@ def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float)
     return np.asarray(weights / weights.sum())
 
 
+def without(probabilities: tuple[float, ...], tokens: set[int]) -> tuple[float, ...]:
+    """The distribution without some tokens, as of logits that a bias makes very small."""
+    kept = [1e-30 if t in tokens else p for t, p in enumerate(probabilities)]
+    return tuple(p / sum(kept) for p in kept)
+
+
 class ScriptedServer(Transport):
     """Answers as SGLang 0.5.23 does, from a scripted distribution.
 
@@ -209,11 +215,13 @@ class ScriptedServer(Transport):
             raise RequestRejectedError(f"input length {len(ids)}")
         for step in range(min(params["max_new_tokens"], self.context_length - len(ids) - 2)):
             probabilities = self.distribution(path)
-            if bias := params.get("logit_bias"):
-                token = int(next(iter(bias)))
-            else:
-                weights = tempered(probabilities, temperature, top_p)
-                token = generator(step).choices(range(VOCABULARY), weights.tolist())[0]
+            bias = params.get("logit_bias") or {}
+            forced = [int(token) for token, value in bias.items() if value > 0]
+            if not forced and bias:
+                probabilities = without(probabilities, {int(token) for token in bias})
+            weights = tempered(probabilities, temperature, top_p)
+            drawn = generator(step).choices(range(VOCABULARY), weights.tolist())
+            token = (forced or drawn)[0]
             raw = self.logprobs_are_raw or temperature == 0
             rows.append(np.log(tempered(probabilities, 1.0 if raw else temperature, 1.0)))
             whole = tempered(probabilities, temperature or 1.0, 1.0)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from eager_sgl import (
     EagerConfig,
@@ -27,14 +25,13 @@ from eager_sgl.generate import executor
 from eager_sgl.search import round_sizes, trie
 from eager_sgl.tree import TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
-from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 from tests.fakes.searches import search_of
+from tests.search.fits import Path, p_value, sequence_distribution
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 ERROR_PROBABILITY = 1e-5
 MODELS = range(4)
-Path = tuple[int, ...]
-Outcome = TypeVar("Outcome", bound=Hashable)
 
 
 def run(server: ScriptedServer, seed: int, **arguments: Any) -> PromptResult:
@@ -47,38 +44,6 @@ def run_on(
     server.restart(seed=seed)
     fields: dict[str, Any] = {"max_sequences": 6, "sampling": SAMPLING, "seed": seed}
     return run_method(search_of(top_k=VOCABULARY, **fields | arguments), endpoint)
-
-
-@cache
-def sequence_distribution(model: int) -> dict[Path, float]:
-    """The exact probability of every sequence of plain sampling."""
-    distribution = mixed_distribution(model)
-    probabilities: dict[Path, float] = {}
-
-    def descend(path: Path, probability: float) -> None:
-        if (path and path[-1] == EOS) or len(path) == SAMPLING.max_new_tokens:
-            probabilities[path] = probability
-            return
-        step = tempered(distribution(path), SAMPLING.temperature, SAMPLING.top_p)
-        for token in np.flatnonzero(step):
-            descend((*path, int(token)), probability * step[token])
-
-    descend((), 1.0)
-    return probabilities
-
-
-def p_value(counts: Counter[Outcome], expected: Mapping[Outcome, float]) -> float:
-    """Of a chi-square test, categories under 5 expected draws taken together."""
-    total = sum(counts.values())
-    assert set(counts) <= set(expected), "an impossible outcome"
-    large = [key for key, chance in expected.items() if chance * total >= 5]
-    observed: list[float] = [counts[key] for key in large]
-    wanted = [expected[key] * total for key in large]
-    observed.append(total - sum(observed))
-    wanted.append(total - sum(wanted))
-    if wanted[-1] < 1e-6:
-        observed, wanted = observed[:-1], wanted[:-1]
-    return float(chisquare(observed, wanted).pvalue) if len(wanted) > 1 else 1.0
 
 
 def never(tree: TokenTree, sequences: Sequence[Generated]) -> bool:
@@ -105,7 +70,10 @@ def test_trie_cached_samples_in_rounds_have_the_distribution_of_plain_sampling(
     runs = list(draws(model, "trie_parallel", 150, **fields))
     assert all(len(sequences) == 6 for sequences in runs)
     counts = Counter(sequence for sequences in runs for sequence in sequences)
-    assert p_value(counts, sequence_distribution(model)) > ERROR_PROBABILITY
+    assert (
+        p_value(counts, sequence_distribution(mixed_distribution(model), SAMPLING))
+        > ERROR_PROBABILITY
+    )
 
 
 @pytest.mark.parametrize(("allows_gate", "interval"), [(False, 16), (True, 1)])
@@ -117,7 +85,7 @@ def test_samples_that_start_at_once_are_independent(
     monkeypatch.setattr(executor, "AWAITED_INTERVAL", interval)
     singles = draws(model, "trie_parallel", 100, max_sequences=30, allows_gate=allows_gate)
     counts = Counter(sequence for sequences in singles for sequence in sequences)
-    single = sequence_distribution(model)
+    single = sequence_distribution(mixed_distribution(model), SAMPLING)
     assert p_value(counts, single) > ERROR_PROBABILITY
     pairs = draws(model, "trie_parallel", 400, max_sequences=2, allows_gate=allows_gate)
     together: dict[tuple[Path, Path], float] = defaultdict(float)
@@ -134,13 +102,17 @@ def test_biased_sampling_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         trie, "nucleus", lambda logprobs, top_k_mass, _: exact(logprobs, top_k_mass, flat)
     )
     counts = Counter(s for sequences in draws(0, "trie_parallel", 150) for s in sequences)
-    biased = not set(counts) <= set(sequence_distribution(0))
-    assert biased or p_value(counts, sequence_distribution(0)) < ERROR_PROBABILITY
+    biased = not set(counts) <= set(sequence_distribution(mixed_distribution(0), SAMPLING))
+    assert (
+        biased
+        or p_value(counts, sequence_distribution(mixed_distribution(0), SAMPLING))
+        < ERROR_PROBABILITY
+    )
 
 
 def pair_distribution(model: int) -> dict[tuple[Path, Path], float]:
     """Of the first two draws without replacement, in order."""
-    single = sequence_distribution(model)
+    single = sequence_distribution(mixed_distribution(model), SAMPLING)
     return {
         (first, second): single[first] * single[second] / (1 - single[first])
         for first, second in product(single, repeat=2)

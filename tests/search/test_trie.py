@@ -143,7 +143,7 @@ def test_steps_whose_nucleus_exceeds_the_known_tokens_are_counted(model: int, ra
     distribution = mixed_distribution(model)
     server = ScriptedServer(distribution)
     server.logprobs_are_raw = raw
-    result = run(server, "trie_parallel", top_k=2)
+    result = run(server, "swor", top_k=2)
     steps = {
         sequence.token_ids[:end]
         for sequence in result.sequences
@@ -154,7 +154,7 @@ def test_steps_whose_nucleus_exceeds_the_known_tokens_are_counted(model: int, ra
     assert known > 1
     assert result.inexact_steps >= known if raw else result.inexact_steps == known
     assert result.inexact_steps <= len(steps)
-    everything = run(server, "trie_parallel", top_k=VOCABULARY, top_p=1.0)
+    everything = run(server, "swor", top_k=VOCABULARY, top_p=1.0)
     assert everything.inexact_steps == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -54,7 +55,6 @@ ONLY_THE_SERVER: dict[str, dict[str, Any]] = {
     "logprobs": {"logprobs": True},
     "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
     "response_format": {"response_format": {"type": "json_object"}},
-    "beyond the 20": {"top_p": 1.0},
 }
 
 
@@ -87,7 +87,7 @@ def test_values_that_change_nothing_do_not_keep_a_request_from_the_trie() -> Non
         (None, "parallel"),
         ({"temperature": 0.6, "top_p": 0.95}, "trie_parallel"),
         ({"temperature": 0.6, "top_p": 0.95, "top_k": 20}, "parallel"),
-        ({}, "parallel"),
+        ({}, "trie_parallel"),
     ],
 )
 def test_a_chat_has_the_defaults_of_the_server(defaults: Any, name: str) -> None:
@@ -97,7 +97,22 @@ def test_a_chat_has_the_defaults_of_the_server(defaults: Any, name: str) -> None
 
 def test_completions_have_the_defaults_of_openai() -> None:
     facts = Facts(model="m", profile=PROFILE, chat_defaults={"temperature": 0.6, "top_p": 0.95})
-    assert plan(TEXT | {"n": 4}, facts).name == "parallel"
+    method = plan(TEXT | {"n": 4}, facts).method
+    assert method is not None
+    assert (method.sampling.temperature, method.sampling.top_p) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gate", "temperature", "is_known"),
+    [(None, 0.6, False), (None, 1.0, True), (None, 0.0, True), ("plugin", 0.6, True)],
+)
+def test_raw_logprobs_of_another_temperature_are_of_no_use_to_a_trie(
+    gate: Any, temperature: float, is_known: bool
+) -> None:
+    raw = Facts(model="m", profile=replace(PROFILE, logprobs="raw", gate=gate), chat_defaults={})
+    found = plan(CHAT | {"n": 4, "temperature": temperature, "top_p": 1.0}, raw)
+    assert (found.reason is None) == is_known
+    assert is_known or "raw logprobs" in (found.reason or "")
 
 
 @pytest.mark.parametrize(
