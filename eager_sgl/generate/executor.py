@@ -149,7 +149,8 @@ class TreeExecutor:
             self._start(segment, remaining, gate=gate)
         else:
             # SGLang streams no alternatives in the compact form, so their parts are requests.
-            part = max(self._interval, MIN_OBSERVED_PART) if self._interval else remaining
+            interval = self._stream_interval() if self._awaited else self._interval
+            part = max(interval, MIN_OBSERVED_PART) if interval else remaining
             self._start(segment, min(remaining, part), top_k=self._top_k)
 
     def _submit_monitored(self, monitored: Monitored) -> None:

@@ -27,7 +27,14 @@ from eager_sgl.signals import top_k_entropy
 from eager_sgl.steps import ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = ["Bid", "IsEnough", "SearchConfig", "SearchSchedule", "round_sizes"]
+__all__ = [
+    "Bid",
+    "IsEnough",
+    "SearchConfig",
+    "SearchSchedule",
+    "round_limit",
+    "round_sizes",
+]
 
 IsEnough = Callable[[TokenTree, Sequence[Leaf]], bool]
 """Whether the finished sequences are enough; asked before every round."""
@@ -91,6 +98,11 @@ class SearchSchedule:
     _made: Future[bool] | None = field(default=None, init=False)
     _waiting: Future[bool] | None = field(default=None, init=False)
 
+    @property
+    def is_asked_before_rounds(self) -> bool:
+        """Whether a stop rule, a bid or `max_tokens` decides on every round."""
+        return bool(self.stop or self.bid) or self.config.max_tokens is not None
+
     def open_round(self, tree: TokenTree, max_new: int) -> int:
         """Add up to `max_new` sequences, new paths by `open`.
 
@@ -133,7 +145,7 @@ class SearchSchedule:
         return [leaf for leaf in self.leaves if leaf.segment.finish_reason is None]
 
     def _max_new(self) -> int:
-        return _round_limit(len(self.leaves), self.config.width, self.config.max_sequences)
+        return round_limit(len(self.leaves), self.config.width, self.config.max_sequences)
 
     def _may_open(self, tree: TokenTree) -> bool:
         if self._max_new() < 1:
@@ -171,11 +183,11 @@ def round_sizes(max_sequences: int, width: int) -> list[int]:
     """
     sizes = [1]
     while sizes[-1] < max_sequences:
-        sizes.append(sizes[-1] + _round_limit(sizes[-1], width, max_sequences))
+        sizes.append(sizes[-1] + round_limit(sizes[-1], width, max_sequences))
     return sizes
 
 
-def _round_limit(num_sequences: int, width: int, max_sequences: int) -> int:
+def round_limit(num_sequences: int, width: int, max_sequences: int) -> int:
     """Sequences that a round may add to those that there are."""
     return min(width, num_sequences, max_sequences - num_sequences)
 
