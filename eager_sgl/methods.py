@@ -341,7 +341,9 @@ class Search(_Configured[SearchConfig], ABC):
 
 @dataclass(frozen=True)
 class BestFirst(Search):
-    """Opens the untried tokens of highest priority.
+    """Opens the untried tokens of highest priority, also those of running sequences.
+
+    With a stop rule, shared tokens or `max_tokens` it opens them in rounds.
 
     Attributes:
         priority: a name of `eager_sgl.search.priorities.PRIORITIES`, module:object, or a priority

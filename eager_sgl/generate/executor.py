@@ -44,7 +44,7 @@ __all__ = ["TreeExecutor"]
 
 MAX_CHUNK_FACTOR = 8
 """Length of the longest chunk in `chunk_tokens`."""
-MIN_OBSERVED_PART = 64
+MIN_OBSERVED_PART = 32
 """Tokens of a request with alternatives, where its tokens are to be reported while it runs and the
 server has no gate."""
 AWAITED_INTERVAL, AWAITED_PARTS = 16, 64

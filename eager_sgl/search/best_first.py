@@ -18,7 +18,7 @@ import numpy as np
 from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.search.frontier import Priority, candidates
 from eager_sgl.search.lockstep import Lockstep
-from eager_sgl.search.rounds import SearchSchedule, round_limit
+from eager_sgl.search.rounds import SearchSchedule
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["BestFirstSchedule"]
@@ -65,11 +65,11 @@ class BestFirstSchedule(SearchSchedule):
         """Fill free slots at the end of a tick; False where nothing runs and nothing is opened."""
         self._lockstep.now += self._tick
         num_running = self._lockstep.num_running(tree)
-        free = self.config.width - num_running
-        limit = round_limit(len(self.leaves), free, self.config.max_sequences)
-        if limit < 1:
+        num_missing = self.config.max_sequences - len(self.leaves)
+        max_new = min(self.config.width - num_running, num_missing)
+        if max_new < 1:
             return True
-        return self._open_best(tree, self._lockstep.tree_now(tree), limit) > 0 or num_running > 0
+        return self._open_best(tree, self._lockstep.tree_now(tree), max_new) > 0 or num_running > 0
 
     def open_round(self, tree: TokenTree, max_new: int) -> int:
         """Open the best candidates of a tree whose sequences have all finished."""

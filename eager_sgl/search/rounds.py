@@ -27,14 +27,7 @@ from eager_sgl.signals import top_k_entropy
 from eager_sgl.steps import ranks_of
 from eager_sgl.tree import Segment, TokenTree
 
-__all__ = [
-    "Bid",
-    "IsEnough",
-    "SearchConfig",
-    "SearchSchedule",
-    "round_limit",
-    "round_sizes",
-]
+__all__ = ["Bid", "IsEnough", "SearchConfig", "SearchSchedule", "round_sizes"]
 
 IsEnough = Callable[[TokenTree, Sequence[Leaf]], bool]
 """Whether the finished sequences are enough; asked before every round."""
@@ -50,8 +43,8 @@ class SearchConfig:
 
     Attributes:
         max_sequences: M, the maximum number of sequences of a prompt.
-        width: maximum number of sequences that a round opens; 1 is the exact rule. A round opens at
-            most as many as the prompt has already: 1, 1, 2, 4, 8, 8, …
+        width: maximum number of sequences that best-first keeps running, or that a round opens; 1
+            is the exact rule. A round opens at most as many as the prompt has: 1, 1, 2, 4, 8, 8, …
         max_tokens: number of generated tokens at which the search ends; None for no limit.
         top_k: K, the number of most likely tokens known of a step; the size of the vocabulary where
             that is smaller.
@@ -145,7 +138,7 @@ class SearchSchedule:
         return [leaf for leaf in self.leaves if leaf.segment.finish_reason is None]
 
     def _max_new(self) -> int:
-        return round_limit(len(self.leaves), self.config.width, self.config.max_sequences)
+        return _round_limit(len(self.leaves), self.config.width, self.config.max_sequences)
 
     def _may_open(self, tree: TokenTree) -> bool:
         if self._max_new() < 1:
@@ -183,11 +176,11 @@ def round_sizes(max_sequences: int, width: int) -> list[int]:
     """
     sizes = [1]
     while sizes[-1] < max_sequences:
-        sizes.append(sizes[-1] + round_limit(sizes[-1], width, max_sequences))
+        sizes.append(sizes[-1] + _round_limit(sizes[-1], width, max_sequences))
     return sizes
 
 
-def round_limit(num_sequences: int, width: int, max_sequences: int) -> int:
+def _round_limit(num_sequences: int, width: int, max_sequences: int) -> int:
     """Sequences that a round may add to those that there are."""
     return min(width, num_sequences, max_sequences - num_sequences)
 
