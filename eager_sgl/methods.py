@@ -338,7 +338,9 @@ class Search(_Configured[SearchConfig], ABC):
 
 @dataclass(frozen=True)
 class BestFirst(Search):
-    """Opens the untried tokens of highest priority.
+    """Opens the untried tokens of highest priority, also those of running sequences.
+
+    With a stop rule, shared tokens or `max_tokens` it opens them in rounds.
 
     Attributes:
         priority: a name of `eager_sgl.search.priorities.PRIORITIES`, module:object, or a priority
@@ -393,7 +395,7 @@ def _trie_policy(sampling: SamplingConfig) -> StepRecorder:
 def _with_inexact_steps(
     result: PromptResult, tree: TokenTree, sampling: SamplingConfig
 ) -> PromptResult:
-    """With the stored steps at which samples are not exact: none where the server draws the rest."""
+    """With the number of stored steps at which samples are not exact: 0 where the server draws."""
     number = 0 if tree.has_sampling_logprobs else num_inexact_steps(tree, sampling)
     return replace(result, inexact_steps=number)
 

@@ -44,7 +44,7 @@ __all__ = ["TreeExecutor"]
 
 MAX_CHUNK_FACTOR = 8
 """Length of the longest chunk in `chunk_tokens`."""
-MIN_OBSERVED_PART = 64
+MIN_OBSERVED_PART = 32
 """Tokens of a request with alternatives, where its tokens are to be reported while it runs and the
 server has no gate."""
 AWAITED_INTERVAL, AWAITED_PARTS = 16, 64
@@ -169,7 +169,8 @@ class TreeExecutor:
             self._start(segment, remaining, gate=gate)
         else:
             # SGLang streams no alternatives in the compact form, so their parts are requests.
-            part = max(self._interval, MIN_OBSERVED_PART) if self._interval else remaining
+            interval = self._stream_interval() if self._awaited else self._interval
+            part = max(interval, MIN_OBSERVED_PART) if interval else remaining
             self._start(segment, min(remaining, part), top_k=self._top_k)
 
     def _submit_monitored(self, monitored: Monitored) -> None:

@@ -43,8 +43,8 @@ class SearchConfig:
 
     Attributes:
         max_sequences: M, the maximum number of sequences of a prompt.
-        width: maximum number of sequences that a round opens; 1 is the exact rule. A round opens at
-            most as many as the prompt has already: 1, 1, 2, 4, 8, 8, …
+        width: maximum number of sequences that best-first keeps running, or that a round opens; 1
+            is the exact rule. A round opens at most as many as the prompt has: 1, 1, 2, 4, 8, 8, …
         max_tokens: number of generated tokens at which the search ends; None for no limit.
         top_k: K, the number of most likely tokens known of a step; the size of the vocabulary where
             that is smaller.
@@ -90,6 +90,11 @@ class SearchSchedule:
     leaves: list[Leaf] = field(default_factory=list)
     _made: Future[bool] | None = field(default=None, init=False)
     _waiting: Future[bool] | None = field(default=None, init=False)
+
+    @property
+    def is_asked_before_rounds(self) -> bool:
+        """Whether a stop rule, a bid or `max_tokens` decides on every round."""
+        return bool(self.stop or self.bid) or self.config.max_tokens is not None
 
     def open_round(self, tree: TokenTree, max_new: int) -> int:
         """Add up to `max_new` sequences, new paths by `open`.

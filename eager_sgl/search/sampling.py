@@ -171,11 +171,6 @@ class TrieParallelSchedule(_SamplingSchedule):
     _known_exits: Exits | None = None
 
     @property
-    def has_rounds(self) -> bool:
-        """Whether samples start in rounds."""
-        return bool(self.stop or self.bid or self.config.max_tokens is not None)
-
-    @property
     def waiting(self) -> list[Sample]:
         """Samples that wait for tokens of their segments, or for a token that is being drawn."""
         return [sample for sample in self.samples if sample.leaf is None]
@@ -187,7 +182,7 @@ class TrieParallelSchedule(_SamplingSchedule):
 
     def replay(self, tree: TokenTree) -> Decision:
         """Let all samples go as far as the tree is known."""
-        if not self.has_rounds:
+        if not self.is_asked_before_rounds:
             self.sample(tree, self.config.max_sequences)
             return self.decision()
         if all(drawn.token_ids for drawn in self._segments_drawn()):
@@ -258,7 +253,7 @@ class TrieParallelSchedule(_SamplingSchedule):
             position = sample.exit_position(exits.stays(node))
             if position is None:
                 break
-            if not self.has_rounds and self._is_blocked(sample, position):
+            if not self.is_asked_before_rounds and self._is_blocked(sample, position):
                 return
             found = exits.at(node, position)
             rank = _draw(found.weights, sample.rng)

@@ -70,7 +70,7 @@ class Throughput:
         tokens_per_second: decoded ones.
         efficiency: by decoded tokens.
         delivered_efficiency: by delivered tokens.
-        live_sequences: alive at a decoding step, in the mean; None for a search, which has rounds.
+        live_sequences: alive at a decoding step, in the mean; None for a search.
         running: `ServerSteps.running`.
         step_seconds: `ServerSteps.seconds`, as `running` None for a server that this process did
             not start, and where the passes are short.

@@ -11,7 +11,7 @@ as many requests run at once as sequences of the trees were alive in the mean ov
 the unique tokens divided by the longest path, times the prompts that run at once.
 
 For a search it is Full Parallel with the same prompts and M. The search decodes fewer tokens, and
-in rounds, so that fewer sequences run at once: this is part of its speed.
+opens sequences on tokens of others, so that fewer run at once: this is part of its speed.
 """
 
 from __future__ import annotations

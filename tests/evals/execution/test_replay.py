@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from eager_sgl import AsyncClient
+from eager_sgl.search import best_first
 from evals import run
 from evals.execution import evaluation
 from evals.execution.connection import Host, Server
@@ -108,6 +109,15 @@ def test_a_recorded_run_agrees(
 def test_every_kind_of_priority_agrees(recorded: Recorded, priority: str) -> None:
     options = ("--methods", "best_first", "--priority", priority, "--max-sequences", "8")
     assert replay(recorded(*options)) == 0
+
+
+@pytest.mark.parametrize("allows_gate", [False, True])
+def test_branches_of_running_sequences_agree(
+    recorded: Recorded, allows_gate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(best_first, "MIN_TICK", 2)
+    options = ("--methods", "best_first", "--max-sequences", "12", "--width", "3")
+    assert replay(recorded(*options, allows_gate=allows_gate)) == 0
 
 
 def test_an_adaptive_threshold_is_that_of_the_record(recorded: Recorded) -> None:
