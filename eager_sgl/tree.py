@@ -132,6 +132,8 @@ class TokenTree:
             repeated.
 
     Attributes:
+        segments: all of them, in the order of opening.
+        num_roots: segments that start at the end of the prompt.
         spent: the cost of the requests so far; `counts` adds the tokens of sequences.
     """
 
@@ -147,7 +149,7 @@ class TokenTree:
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
         self._seed = derived_seed(fresh_seed() if seed is None else seed, *self.prompt_ids)
-        self._num_roots = 0
+        self.num_roots = 0
         self.segments: list[Segment] = []
         self._max_new_tokens = max_new_tokens
         self._policy = policy
@@ -158,8 +160,8 @@ class TokenTree:
 
     def open_root(self) -> Segment:
         """A new segment at the end of the prompt."""
-        seed = derived_seed(self._seed, self._num_roots)
-        self._num_roots += 1
+        seed = derived_seed(self._seed, self.num_roots)
+        self.num_roots += 1
         return self._add(Segment(len(self.segments), seed))
 
     def branch(self, segment: Segment, point: BranchPoint, choice: int) -> Segment:

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["io_loop", "is_io_thread", "run", "spawn"]
+__all__ = ["io_loop", "is_io_thread", "leave", "run", "spawn"]
 
 _T = TypeVar("_T")
 
@@ -54,6 +54,17 @@ def spawn(work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+def leave(task: asyncio.Future[Any]) -> None:
+    """Await a task no longer: asyncio would print its error as one that nobody has seen.
+
+    Also a callback for the end of a task, whose error is then seen whether or not one awaits it.
+    """
+    if not task.done():
+        task.add_done_callback(leave)
+    elif not task.cancelled():
+        task.exception()
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
