@@ -14,6 +14,7 @@ the lengths of requests.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -30,6 +31,10 @@ from eager_sgl.steps import Steps
 __all__ = ["Segment", "TokenTree"]
 
 Value = TypeVar("Value")
+
+
+def _no_tokens() -> array[int]:
+    return array("i")
 
 
 @dataclass(eq=False)
@@ -56,7 +61,7 @@ class Segment:
     seed: int
     parent: Segment | None = None
     start: int = 0
-    token_ids: list[int] = field(default_factory=list)
+    token_ids: array[int] = field(default_factory=_no_tokens)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     branch_points: list[BranchPoint] = field(default_factory=list)
@@ -97,7 +102,7 @@ class Segment:
     def last_tokens(self, number: int) -> list[int]:
         """The last tokens of `path()`, at most `number`."""
         if len(self.token_ids) >= number:
-            return self.token_ids[len(self.token_ids) - number :]
+            return self.token_ids[len(self.token_ids) - number :].tolist()
         return self.path()[-number:]
 
     def path_raw_logprobs(self) -> list[float]:
@@ -112,7 +117,7 @@ class Segment:
         """The entropies of `path()`, in nats."""
         return self._along(lambda segment: segment.entropies)
 
-    def _along(self, column: Callable[[Segment], list[Value]]) -> list[Value]:
+    def _along(self, column: Callable[[Segment], Sequence[Value]]) -> list[Value]:
         values: list[Value] = []
         for segment, end in self.lineage():
             values += column(segment)[: end - segment.start]
@@ -299,7 +304,7 @@ class TokenTree:
             num_open = len(tokens) if closing is None else closing
             if closing is not None:
                 segment.open_until = segment.end + closing
-        segment.token_ids += tokens
+        segment.token_ids.extend(tokens)
         segment.logprobs += logprobs
         segment.entropies += [*entropies[:num_open], *_unknown(tokens[num_open:])]
         if self.remaining(segment) == 0:

@@ -23,6 +23,7 @@ from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.mapping import (
     Budget,
     MapItem,
+    OnLeft,
     joined,
     map_prompts,
     methods_of,
@@ -271,6 +272,7 @@ class AsyncClient:
         concurrency: int | None = None,
         timeout: float | None = None,
         max_tokens: int | None = None,
+        on_left: OnLeft | None = None,
     ) -> AsyncGenerator[MapItem, None]:
         """The results of many prompts, as they finish; a prompt that fails does not end the others.
 
@@ -281,6 +283,9 @@ class AsyncClient:
             utility: by which the searches bid.
             concurrency: prompts that run at the same time; all where they share tokens, else 64.
             timeout, max_tokens: of each prompt, as of `generate`.
+            on_left: called when the iteration is left, by Ctrl-C or a cancellation too, with the
+                item of every prompt that has begun and was not returned: its result is partial
+                unless it had ended.
 
         Raises:
             ValueError: the arguments do not fit together.
@@ -297,7 +302,7 @@ class AsyncClient:
                 prompt, method, account=account, timeout=timeout, max_tokens=max_tokens
             )
 
-        async for item in map_prompts(prompts, methods, generate, ledger, num_at_once):
+        async for item in map_prompts(prompts, methods, generate, ledger, num_at_once, on_left):
             yield item
 
     async def resume(

@@ -157,7 +157,7 @@ def test_a_cut_ends_the_sequence_and_the_tokens_after_it_are_counted() -> None:
     root = tree.open_root()
     for part in (event, end):
         tree.append(root, part, 9, start=0)
-    assert (root.token_ids, root.finish_reason) == ([0, 1], "cut")
+    assert (root.token_ids.tolist(), root.finish_reason) == ([0, 1], "cut")
     counts = tree.counts([root])
     assert (counts.generated, counts.unique, counts.discarded) == (4, 2, 2)
 
