@@ -142,6 +142,8 @@ class TokenClient:
 
     async def decode_known(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The texts of token sequences that the model has generated, special tokens left out."""
+        if not sequences:  # SGLang would answer with one text, not with a list
+            return []
         body = {"tokens": sequences, "skip_special_tokens": True}
         return await self.transport.post(
             "/detokenize", lambda: body, partial(texts_of, number=len(sequences))

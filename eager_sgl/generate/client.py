@@ -274,18 +274,17 @@ class AsyncClient:
         max_tokens: int | None = None,
         on_left: OnLeft | None = None,
     ) -> AsyncGenerator[MapItem, None]:
-        """The results of many prompts, as they finish; a prompt that fails does not end the others.
+        """The results of many prompts, as they finish; one that fails does not end the others.
 
         Args:
             method: of all prompts, or one per prompt.
             budget: a `Ledger` of sequences, of which each prompt takes up to its M and returns
                 those it does not use; or a `TokenLedger`, for whose tokens searches bid.
-            utility: by which the searches bid.
-            concurrency: prompts that run at the same time; all where they share tokens, else 64.
+            utility: by which they bid.
+            concurrency: prompts at the same time; all where they share tokens, else 64.
             timeout, max_tokens: of each prompt, as of `generate`.
-            on_left: called when the iteration is left, by Ctrl-C or a cancellation too, with the
-                item of every prompt that has begun and was not returned: its result is partial
-                unless it had ended.
+            on_left: receives the items of prompts that have begun and were not returned when the
+                iteration is left, by Ctrl-C too; results of those that still ran are partial.
 
         Raises:
             ValueError: the arguments do not fit together.
