@@ -53,15 +53,14 @@ def eager_generate(
             what it has generated.
     """
     endpoint = endpoint_of(s)
+    observers, interval = progress_of(on_progress)
     growing = grow(
         endpoint.replicas,
         endpoint.token_ids(s),
         method,
         account=account,
-        limits=PromptLimits(
-            timeout=timeout, max_tokens=max_tokens, stream_interval=0 if on_progress else None
-        ),
-        observers=[progress_of(on_progress)] if on_progress else [],
+        limits=PromptLimits(timeout=timeout, max_tokens=max_tokens, stream_interval=interval),
+        observers=observers,
     )
     return run(growing)
 

@@ -14,6 +14,7 @@ the lengths of requests.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,10 @@ class Draw:
         return logprob + math.log1p(-self.mass)
 
 
+def _no_tokens() -> array[int]:
+    return array("i")
+
+
 @dataclass(eq=False)
 class Segment:
     """A run of tokens sampled one after another, from a position of the tree on.
@@ -78,7 +83,7 @@ class Segment:
     seed: int
     parent: Segment | None = None
     start: int = 0
-    token_ids: list[int] = field(default_factory=list)
+    token_ids: array[int] = field(default_factory=_no_tokens)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     branch_points: list[BranchPoint] = field(default_factory=list)
@@ -125,7 +130,7 @@ class Segment:
     def last_tokens(self, number: int) -> list[int]:
         """The last tokens of `path()`, at most `number`."""
         if len(self.token_ids) >= number:
-            return self.token_ids[len(self.token_ids) - number :]
+            return self.token_ids[len(self.token_ids) - number :].tolist()
         return self.path()[-number:]
 
     def path_raw_logprobs(self) -> list[float]:
@@ -140,7 +145,7 @@ class Segment:
         """The entropies of `path()`, in nats."""
         return self._along(lambda segment: segment.entropies)
 
-    def _along(self, column: Callable[[Segment], list[Value]]) -> list[Value]:
+    def _along(self, column: Callable[[Segment], Sequence[Value]]) -> list[Value]:
         values: list[Value] = []
         for segment, end in self.lineage():
             values += column(segment)[: end - segment.start]
@@ -160,6 +165,8 @@ class TokenTree:
             repeated.
 
     Attributes:
+        segments: all of them, in the order of opening.
+        num_roots: segments that start at the end of the prompt.
         spent: the cost of the requests so far; `counts` adds the tokens of sequences.
         has_sampling_logprobs: whether the logprobs of tokens and alternatives are of the whole
             distribution at the sampling temperature.
@@ -177,7 +184,7 @@ class TokenTree:
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
         self._seed = derived_seed(fresh_seed() if seed is None else seed, *self.prompt_ids)
-        self._num_roots = 0
+        self.num_roots = 0
         self.segments: list[Segment] = []
         self._max_new_tokens = max_new_tokens
         self._policy = policy
@@ -190,8 +197,8 @@ class TokenTree:
 
     def open_root(self) -> Segment:
         """A new segment at the end of the prompt."""
-        seed = derived_seed(self._seed, self._num_roots)
-        self._num_roots += 1
+        seed = derived_seed(self._seed, self.num_roots)
+        self.num_roots += 1
         return self._add(Segment(len(self.segments), seed))
 
     def branch(self, segment: Segment, point: BranchPoint, choice: int) -> Segment:
@@ -217,7 +224,7 @@ class TokenTree:
     def accept(self, segment: Segment, point: BranchPoint) -> None:
         """Add a segment whose first token was drawn, token 1 of `point`."""
         assert segment.draw is not None, "nothing was drawn"
-        assert segment.token_ids == [point.token_ids[1]], f"{segment.token_ids} were drawn"
+        assert segment.token_ids.tolist() == [point.token_ids[1]], f"{segment.token_ids} were drawn"
         segment.index = len(self.segments)
         self._add(segment)
         segment.logprobs, segment.entropies = [point.logprobs[1]], [point.entropy]
@@ -346,7 +353,7 @@ class TokenTree:
             num_open = len(tokens) if closing is None else closing
             if closing is not None:
                 segment.open_until = segment.end + closing
-        segment.token_ids += tokens
+        segment.token_ids.extend(tokens)
         segment.logprobs += logprobs
         segment.entropies += [*entropies[:num_open], *_unknown(tokens[num_open:])]
         if self.remaining(segment) == 0:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from eager_sgl import EagerError, SamplingConfig
 from eager_sgl.engine.addresses import require_key, require_url
-from evals.config.defaults import GC_THRESHOLD
+from eager_sgl.engine.loop import GC_THRESHOLD
 from evals.records.files import write_whole
 from evals.throughput.client import time_client, time_small_runs
 from evals.throughput.contenders import Contender, contenders, searches_of

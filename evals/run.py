@@ -15,8 +15,8 @@ import traceback
 from collections.abc import Sequence
 
 from eager_sgl import EagerError
+from eager_sgl.engine.loop import GC_THRESHOLD
 from evals.config import MismatchError, Settings, parse_settings
-from evals.config.defaults import GC_THRESHOLD
 from evals.execution.endings import (
     BROKEN_OFF,
     FAILED,

@@ -8,41 +8,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, EagerInit, SamplingConfig, TokenEndpoint
+from eager_sgl import EagerConfig, EagerInit, TokenEndpoint
 from programs import eager_by_hand as program
 from programs.eager_by_hand import Branches
 from tests.fakes.endpoint import endpoint_of, run_method
+from tests.fakes.exactness import CASES, ERROR_PROBABILITY, NUM_TREES, config_of_case, fit
 from tests.fakes.per_token import tree_distribution
-from tests.fakes.scripted import CLOSE, EOS, VOCABULARY, ScriptedServer, mixed_distribution
-
-NUM_TREES = 600
-ERROR_PROBABILITY = 1e-4  # of failing although the distributions are equal; draws are seeded
-
-CASES: dict[str, tuple[int, int, int]] = {
-    "races": (42, 4, 1000),
-    "few slots": (60, 3, 1000),
-    "reasoning closes": (1, 4, 1000),
-    "impatience": (37, 4, 2),
-}
-"""The model, M, and the patience: as in tests/search/test_exactness.py."""
+from tests.fakes.scripted import CLOSE, EOS, ScriptedServer, mixed_distribution
 
 Paths = tuple[tuple[int, ...], ...]
 """The tokens of all sequences, in the order of opening, which determine the tree."""
 
 
 def config_of(case: str, chunk_tokens: int, temperature: float = 0.8) -> EagerConfig:
-    _, max_sequences, patience = CASES[case]
-    return EagerConfig(
-        threshold=1.4,
-        top_k=VOCABULARY,
-        max_sequences=max_sequences,
-        patience=patience,
-        monitor="chunk",
-        chunk_tokens=chunk_tokens,
-        sampling=SamplingConfig(temperature=temperature, top_p=0.8, max_new_tokens=6),
-    )
+    return config_of_case(case, temperature, monitor="chunk", chunk_tokens=chunk_tokens)
 
 
 def open_paths(sequences: Iterable[tuple[int, ...]]) -> Paths:
@@ -73,13 +53,7 @@ def misfit(case: str, chunk_tokens: int) -> float:
     exact: dict[Paths, float] = defaultdict(float)
     for tree, probability in tree_distribution(server.distribution, config).items():
         exact[open_paths(ids for ids, _, _ in tree)] += probability
-    if not set(seen) <= set(exact):
-        return 0.0
-    frequent = [paths for paths, probability in exact.items() if probability * NUM_TREES >= 5]
-    observed, expected = [seen[p] for p in frequent], [exact[p] * NUM_TREES for p in frequent]
-    observed.append(NUM_TREES - sum(observed))
-    expected.append(NUM_TREES - sum(expected))
-    return float(chisquare(observed, expected).pvalue)
+    return fit(seen, exact)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 3])

@@ -46,8 +46,8 @@ def test_one_account_serves_several_calls(scripted: ScriptedServer) -> None:
 
 def test_progress_is_reported_until_all_sequences_have_ended(scripted: ScriptedServer) -> None:
     seen: list[tuple[TokenCounts, int]] = []
-    observer = progress_of(lambda *progress: seen.append(progress))
-    result = run_method(EagerInit(config_of()), endpoint_of(scripted), observers=[observer])
+    observers, _ = progress_of(lambda *progress: seen.append(progress))
+    result = run_method(EagerInit(config_of()), endpoint_of(scripted), observers=observers)
     generated = [counts.generated for counts, _ in seen]
     assert generated == sorted(generated)
     assert generated[-1] == result.counts.generated

@@ -181,7 +181,7 @@ def test_a_segment_grows_with_a_stream_and_is_counted_at_its_end() -> None:
         assert root.finish_reason is None
         assert tree.spent.generated == 0
     tree.append(root, reported((1, 2), 2, 2, 3, 2, 0, finish_reason="stop"), 10, 0)
-    assert root.token_ids == [2, 2, 3, 2, 0]
+    assert root.token_ids.tolist() == [2, 2, 3, 2, 0]
     assert [p.position for p in root.branch_points] == [1, 2]
     assert [p.sampled for p in root.branch_points] == [2, 3]
     assert [math.isnan(entropy) for entropy in root.entropies] == [True, False, False, True, True]

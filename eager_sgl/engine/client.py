@@ -14,7 +14,7 @@ from eager_sgl.core import Generation
 from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.gate.choice import GateChoice
 from eager_sgl.engine.limits import ROUTER_STREAM_INTERVAL, UNREPEATED
-from eager_sgl.engine.loop import spawn
+from eager_sgl.engine.loop import leave, spawn
 from eager_sgl.engine.pace import Pace
 from eager_sgl.engine.probe import ServerProfile, is_stop_token, probe
 from eager_sgl.engine.protocol import (
@@ -142,6 +142,8 @@ class TokenClient:
 
     async def decode_known(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The texts of token sequences that the model has generated, special tokens left out."""
+        if not sequences:  # SGLang would answer with one text, not with a list
+            return []
         body = {"tokens": sequences, "skip_special_tokens": True}
         return await self.transport.post(
             "/detokenize", lambda: body, partial(texts_of, number=len(sequences))
@@ -161,6 +163,7 @@ class TokenClient:
         if place not in self._asked:
             self._asked[place] = task = spawn(ask())
             task.add_done_callback(lambda _: self._asked.pop(place))
+            leave(task)  # all that asked may have been cancelled
         # A task that stops waiting leaves the question to the others.
         answer: _T = await asyncio.shield(self._asked[place])
         return answer

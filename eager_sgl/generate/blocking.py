@@ -17,7 +17,7 @@ from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.transport import Transport
 from eager_sgl.generate.client import STREAM_INTERVAL, AsyncClient
 from eager_sgl.generate.events import Event
-from eager_sgl.generate.mapping import Budget, MapItem
+from eager_sgl.generate.mapping import Budget, MapItem, OnLeft
 from eager_sgl.generate.observers import OnProgress
 from eager_sgl.generate.stream import Stream
 from eager_sgl.methods import Method
@@ -160,6 +160,7 @@ class Client:
         concurrency: int | None = None,
         timeout: float | None = None,
         max_tokens: int | None = None,
+        on_left: OnLeft | None = None,
     ) -> Iterator[MapItem]:
         """The results of many prompts, as they finish; see `AsyncClient.map`."""
         items = self._client.map(
@@ -170,6 +171,7 @@ class Client:
             concurrency=concurrency,
             timeout=timeout,
             max_tokens=max_tokens,
+            on_left=on_left,
         )
         return _blocking(items)
 

@@ -23,6 +23,7 @@ from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.mapping import (
     Budget,
     MapItem,
+    OnLeft,
     joined,
     map_prompts,
     methods_of,
@@ -110,11 +111,7 @@ class AsyncClient:
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            await self.replicas()
-        except BaseException:
-            await self.aclose()
-            raise
+        await self.replicas()
         return self
 
     async def __aexit__(
@@ -128,10 +125,12 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections; prompts that still run fail."""
         replicas, self._replicas = self._replicas, None
-        if replicas is not None:
-            await replicas.aclose()
-        for transport in self.transports:
-            await transport.aclose()
+        try:
+            if replicas is not None:
+                await replicas.aclose()
+        finally:
+            for transport in self.transports:
+                await transport.aclose()
 
     async def replicas(self) -> Replicas:
         """The connected servers.
@@ -152,9 +151,13 @@ class AsyncClient:
             )
         async with self._connecting:
             if self._replicas is None:
-                self._replicas = await Replicas.connect(
-                    self.transports, self._chat_options, self._gate
-                )
+                try:
+                    self._replicas = await Replicas.connect(
+                        self.transports, self._chat_options, self._gate
+                    )
+                except BaseException:
+                    await self.aclose()
+                    raise
                 self._home = home
             return self._replicas
 
@@ -210,13 +213,13 @@ class AsyncClient:
             ServerError: no server answers. What was generated is `partial_of(error)`, as for a
                 cancelled task.
         """
-        observers = [] if on_progress is None else [progress_of(on_progress)]
+        observers, interval = progress_of(on_progress)
         return await grow(
             await self.replicas(),
             prompt,
             method,
             account=account,
-            limits=self._limits_of(timeout, max_tokens, 0 if on_progress else None),
+            limits=self._limits_of(timeout, max_tokens, interval),
             observers=observers,
         )
 
@@ -269,16 +272,19 @@ class AsyncClient:
         concurrency: int | None = None,
         timeout: float | None = None,
         max_tokens: int | None = None,
+        on_left: OnLeft | None = None,
     ) -> AsyncGenerator[MapItem, None]:
-        """The results of many prompts, as they finish; a prompt that fails does not end the others.
+        """The results of many prompts, as they finish; one that fails does not end the others.
 
         Args:
             method: of all prompts, or one per prompt.
             budget: a `Ledger` of sequences, of which each prompt takes up to its M and returns
                 those it does not use; or a `TokenLedger`, for whose tokens searches bid.
-            utility: by which the searches bid.
-            concurrency: prompts that run at the same time; all where they share tokens, else 64.
+            utility: by which they bid.
+            concurrency: prompts at the same time; all where they share tokens, else 64.
             timeout, max_tokens: of each prompt, as of `generate`.
+            on_left: receives the items of prompts that have begun and were not returned when the
+                iteration is left, by Ctrl-C too; results of those that still ran are partial.
 
         Raises:
             ValueError: the arguments do not fit together.
@@ -295,7 +301,7 @@ class AsyncClient:
                 prompt, method, account=account, timeout=timeout, max_tokens=max_tokens
             )
 
-        async for item in map_prompts(prompts, methods, generate, ledger, num_at_once):
+        async for item in map_prompts(prompts, methods, generate, ledger, num_at_once, on_left):
             yield item
 
     async def resume(
@@ -320,12 +326,12 @@ class AsyncClient:
             reasoning_end, seed, on_progress: as of `FullParallel` and `generate`.
 
         Returns:
-            The new sequences; their parents are indices in `result`, and the counts do not contain
-            the tokens that `result` has counted. There may be none.
+            The new sequences; parents are indices in `result`, whose tokens are not counted again.
 
         Raises:
             ValueError: an argument is invalid, or `result` is of another model.
         """
+        observers, interval = progress_of(on_progress)
         return await resume(
             await self.replicas(),
             prompt,
@@ -335,6 +341,6 @@ class AsyncClient:
             threshold=threshold,
             reasoning_end=reasoning_end,
             seed=seed,
-            limits=self._limits_of(None, None, 0 if on_progress else None),
-            observers=[progress_of(on_progress)] if on_progress else [],
+            limits=self._limits_of(None, None, interval),
+            observers=observers,
         )

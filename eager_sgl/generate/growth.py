@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 from eager_sgl.budget.sequences import Account
 from eager_sgl.core import Stopped
+from eager_sgl.engine.client import Prompt, TokenClient
 from eager_sgl.engine.replicas import Replicas
 from eager_sgl.generate.executor import TreeExecutor
 from eager_sgl.generate.limits import PromptLimits
@@ -19,16 +21,11 @@ from eager_sgl.methods import Method
 from eager_sgl.schedule import Decision, Schedule
 from eager_sgl.tree import TokenTree
 
-__all__ = ["Growth", "planted"]
+__all__ = ["Encoded", "Growth", "encoded", "planted"]
 
 
 class Growth:
-    """A prompt while it is generated.
-
-    Args:
-        prefills: whether the prompt is put into the radix tree first, for several requests that
-            start at once.
-    """
+    """A prompt while it is generated."""
 
     def __init__(
         self,
@@ -37,10 +34,7 @@ class Growth:
         method: Method,
         account: Account | None,
         observers: Sequence[Observer],
-        *,
-        prefills: bool = False,
     ) -> None:
-        self._prefills = prefills
         self.executor, self._schedule, self._method = executor, schedule, method
         self._account, self._observers = account, observers
         self._spent_before = account.spent if account else 0
@@ -49,7 +43,7 @@ class Growth:
     async def run(self, max_tokens: int | None) -> Stopped | None:
         """Generate until all sequences have ended, or the tokens are used up."""
         executor = self.executor
-        if self._prefills:
+        if executor.tree.num_roots > 1:
             await executor.prefill()
         await self._decide()
         while self.decision.num_alive or self.decision.bid:
@@ -91,26 +85,49 @@ class Growth:
         self._report()
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The tokens of a prompt, and of the texts that its method names."""
+
+    prompt_ids: tuple[int, ...]
+    observed_until: tuple[int, ...]
+    reasoning_end: tuple[int, ...]
+
+
+async def encoded(replicas: Replicas, prompt: Prompt, method: Method) -> Encoded:
+    """Ask a server for the tokens.
+
+    Raises:
+        ValueError: the prompt is empty.
+        ServerError: no server answers, or it has no chat template.
+    """
+
+    async def encode(client: TokenClient) -> Encoded:
+        return Encoded(
+            await client.encode(prompt),
+            await client.marker(method.observed_until),
+            await client.marker(method.reasoning_end),
+        )
+
+    return await replicas.call(encode)
+
+
 @contextlib.asynccontextmanager
 async def planted(
-    replicas: Replicas, prompt_ids: tuple[int, ...], method: Method, limits: PromptLimits
+    replicas: Replicas, tokens: Encoded, method: Method, limits: PromptLimits
 ) -> AsyncIterator[tuple[TreeExecutor, Reader]]:
     """An empty tree on a replica; the context closes what still runs at its end."""
-
-    async def marker(text: str | None) -> tuple[int, ...]:
-        return await replicas.call(lambda client: client.marker(text))
-
     sampling, stops = method.sampling, StopTokens(replicas, method.sampling.stop_token_ids)
-    room = replicas.profile.room_for(len(prompt_ids))
+    room = replicas.profile.room_for(len(tokens.prompt_ids))
     tree = TokenTree(
-        prompt_ids,
+        tokens.prompt_ids,
         max_new_tokens=min(sampling.max_new_tokens, room),
         policy=method.policy(),
-        reasoning_end=await marker(method.observed_until),
+        reasoning_end=tokens.observed_until,
         is_stop=stops,
         seed=method.seed,
     )
-    reader = Reader(replicas, await marker(method.reasoning_end), method.reasoning_end or "")
+    reader = Reader(replicas, tokens.reasoning_end, method.reasoning_end or "")
     executor = TreeExecutor(replicas, tree, stops, method, limits.interval_of(method))
     tree.has_sampling_logprobs = executor.has_sampling_logprobs
     try:

@@ -12,15 +12,27 @@ from eager_sgl.budget.tokens import TokenLedger
 from eager_sgl.config import require_whole
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
+from eager_sgl.generate.results import partial_of
 from eager_sgl.methods import Method, Search
 from eager_sgl.search.utility import Utility
 
-__all__ = ["Budget", "Generate", "MapItem", "joined", "map_prompts", "methods_of", "num_running"]
+__all__ = [
+    "Budget",
+    "Generate",
+    "MapItem",
+    "OnLeft",
+    "joined",
+    "map_prompts",
+    "methods_of",
+    "num_running",
+]
 
 CONCURRENCY = 64
 
 Budget = Ledger | TokenLedger
 Generate = Callable[[Prompt, Method, Account | None], Awaitable[PromptResult]]
+OnLeft = Callable[["MapItem"], None]
+"""Receives what exists of a prompt whose item was not returned before the iteration was left."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,8 @@ class MapItem:
     Attributes:
         index: of the prompt.
         prompt: as it was given.
-        outcome: its result, or the error that ended it.
+        outcome: its result, which is partial where a limit or leaving the iteration ended it; or
+            the error that ended it.
     """
 
     index: int
@@ -109,6 +122,7 @@ async def map_prompts(
     generate: Generate,
     ledger: Ledger | None,
     concurrency: int,
+    on_left: OnLeft | None = None,
 ) -> AsyncGenerator[MapItem, None]:
     """Results as they finish.
 
@@ -116,6 +130,7 @@ async def map_prompts(
         generate: runs one prompt.
         ledger: of sequences; prompts take what they may still use from it.
         concurrency: number of prompts that run at the same time.
+        on_left: called for every prompt that has begun, and whose item was not returned.
     """
     mapping = _Mapping(prompts, methods, generate, ledger, concurrency)
     starting = asyncio.create_task(mapping.start_all())
@@ -127,6 +142,8 @@ async def map_prompts(
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
+        while on_left is not None and not mapping.ended.empty():
+            on_left(mapping.ended.get_nowait())
         for method in methods:
             if method.bidder is not None:
                 method.bidder.leave()  # of prompts that never started
@@ -169,6 +186,10 @@ class _Mapping:
                 outcome: PromptResult | Exception = await self._generate(prompt, method, account)
         except Exception as error:
             outcome = error
+        except asyncio.CancelledError as error:
+            if (partial := partial_of(error)) is not None:
+                self.ended.put_nowait(MapItem(index, prompt, partial))
+            raise
         self._free.release()
         self.ended.put_nowait(MapItem(index, prompt, outcome))
 

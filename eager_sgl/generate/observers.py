@@ -21,10 +21,12 @@ class Observer(Protocol):
         """A part of an answer has arrived."""
 
 
-def progress_of(on_progress: OnProgress) -> Observer:
-    """An observer that reports the cost and the number of running sequences."""
+def progress_of(on_progress: OnProgress | None) -> tuple[tuple[Observer, ...], int | None]:
+    """The observers that report progress, and the `PromptLimits.stream_interval` for them."""
+    if on_progress is None:
+        return (), None
 
     def observe(decision: Decision, counts: TokenCounts) -> None:
         on_progress(counts, decision.num_alive)
 
-    return observe
+    return (observe,), 0

@@ -11,7 +11,7 @@ from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.replicas import Replicas
 from eager_sgl.errors import ServerUnreachableError
-from eager_sgl.generate.growth import Growth, planted
+from eager_sgl.generate.growth import Encoded, Growth, encoded, planted
 from eager_sgl.generate.limits import UNLIMITED, PromptLimits
 from eager_sgl.generate.observers import Observer
 from eager_sgl.generate.reading import Reader
@@ -44,28 +44,25 @@ async def grow(
     with method.bidder or contextlib.nullcontext():  # left even if the prompt is refused
         max_sequences = _max_sequences(method, account)
         started = asyncio.get_running_loop().time()
-        prompt_ids = await _tokens_in_time(replicas, prompt, method, limits)
+        tokens = await _tokens_in_time(replicas, prompt, method, limits)
         limits = limits.after(asyncio.get_running_loop().time() - started)
-        async with planted(replicas, prompt_ids, method, limits) as (executor, reader):
+        async with planted(replicas, tokens, method, limits) as (executor, reader):
             schedule = await _schedule(method, executor.tree, max_sequences, reader)
-            prefills = len(executor.tree.segments) > 1
-            growth = Growth(executor, schedule, method, account, observers, prefills=prefills)
+            growth = Growth(executor, schedule, method, account, observers)
             return await finished(growth, reader, method, max_sequences, limits)
 
 
 async def _tokens_in_time(
     replicas: Replicas, prompt: Prompt, method: Method, limits: PromptLimits
-) -> tuple[int, ...]:
-    """The token ids of a prompt; those of the method's texts are asked for in the same time.
+) -> Encoded:
+    """The tokens of a prompt and its method.
 
     Raises:
         ServerUnreachableError: they have not arrived within the time of the prompt.
     """
     try:
         async with asyncio.timeout(limits.timeout) as scope:
-            for text in (method.observed_until, method.reasoning_end):
-                await replicas.call(lambda client, text=text: client.marker(text))  # type: ignore[misc]
-            return await replicas.call(lambda client: client.encode(prompt))
+            return await encoded(replicas, prompt, method)
     except TimeoutError:
         if not scope.expired():
             raise

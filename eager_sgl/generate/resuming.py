@@ -9,7 +9,7 @@ from eager_sgl.config import SamplingConfig, require, require_whole
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.generate.growth import Growth, planted
+from eager_sgl.generate.growth import Growth, encoded, planted
 from eager_sgl.generate.limits import UNLIMITED, PromptLimits
 from eager_sgl.generate.observers import Observer
 from eager_sgl.generate.results import finished
@@ -36,9 +36,9 @@ async def resume(
     require_whole("num_sequences", num_sequences, 1)
     require(0 <= threshold < math.inf, "threshold", threshold, "a finite number, at least 0")
     method = FullParallel(sampling, num_sequences, reasoning_end, seed=seed)
-    prompt_ids = await replicas.call(lambda client: client.encode(prompt))
+    tokens = await encoded(replicas, prompt, method)
     chosen = [d for d in result.deferred[:num_sequences] if d.point.entropy >= threshold]
-    async with planted(replicas, prompt_ids, method, limits) as (executor, reader):
+    async with planted(replicas, tokens, method, limits) as (executor, reader):
         leaves = []
         for index, deferred in enumerate(chosen):
             segment = await executor.open_deferred(result, deferred)

@@ -1,9 +1,14 @@
-"""Threads in which schedules call functions of the user's, which must not block the loop."""
+"""Threads in which schedules call functions of the user's, which must not block the loop.
+
+A function may itself run a search, which calls functions in turn. These run in other threads than
+it does: a pool per depth, so that no function waits for a thread that waits for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import os
 from collections.abc import Callable
@@ -19,9 +24,13 @@ _T = TypeVar("_T")
 _NUM_WORKERS = 8
 
 
+_depth = contextvars.ContextVar("depth", default=0)
+"""Number of functions of the user's within which the task runs."""
+
+
 @functools.cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """The workers of a process; a forked one has workers of its own."""
+def _pool(process: int, depth: int) -> ThreadPoolExecutor:
+    """The workers of a process; a forked one has other workers."""
     return ThreadPoolExecutor(_NUM_WORKERS, thread_name_prefix="eager_sgl.rules")
 
 
@@ -31,8 +40,9 @@ async def in_worker(function: Callable[[], _T]) -> _T:
     Raises:
         PlugInError: the function has raised `SystemExit` or the like, which would end the loop.
     """
-    guarded = functools.partial(_guarded, function)
-    future = asyncio.get_running_loop().run_in_executor(_pool(os.getpid()), guarded)
+    context, pool = contextvars.copy_context(), _pool(os.getpid(), _depth.get())
+    guarded = functools.partial(context.run, _guarded, function)
+    future = asyncio.get_running_loop().run_in_executor(pool, guarded)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -42,6 +52,7 @@ async def in_worker(function: Callable[[], _T]) -> _T:
 
 
 def _guarded(function: Callable[[], _T]) -> _T:
+    _depth.set(_depth.get() + 1)
     try:
         return function()
     except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from eager_sgl.engine.loop import GC_THRESHOLD
 from eager_sgl.errors import EagerError
 from eager_sgl.server.settings import EndpointSettings, parser, runtime_arguments, settings_of
 
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m eager_sgl.
     if rest and arguments.server:
         command.error(f"{rest[0]} is no option of a server in front of --server")
     _log_to_stderr()
+    gc.set_threshold(GC_THRESHOLD)
     urls = arguments.server.split(",") if arguments.server else ["http://embedded"]
     try:
         settings = settings_of(arguments, urls)

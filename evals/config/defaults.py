@@ -26,11 +26,7 @@ from evals.tasks import Task
 if TYPE_CHECKING:
     from eager_sgl.engine.transport import Transport
 
-__all__ = ["GC_THRESHOLD", "NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
-
-GC_THRESHOLD = 50_000
-"""Of `gc.set_threshold`: the collector walks through the tokens of all trees, by default so often
-that it costs a third of the client's time at 2,048 prompts."""
+__all__ = ["NO_REASONING", "OF_TASK", "Choices", "choose_values", "served_model"]
 
 NO_REASONING = "none"
 GIVEN, OF_PRESET, OF_TASK, BY_DEFAULT = "given", "preset", "task", "default"

@@ -25,7 +25,7 @@ PER_PROMPT: int = 2**NUM_BRANCHING_STEPS
 NUM_TOKENS = 2048
 SAMPLE_SECONDS = 0.01
 TOKEN_BYTES = {"gate": 3 * 8, "chunk": 3 * 8 + 2 * 24}
-"""Of a token in the tree: entries of three lists and, if monitored, two numbers."""
+"""Of a token in the results: entries of three tuples and, if monitored, two numbers."""
 FEW_SEQUENCES = 2
 """Sequences per prompt where many prompts are in flight."""
 SMALL_RUN_TOKENS = 16
@@ -146,10 +146,11 @@ async def _grow_all(url: str, config: EagerConfig, num_prompts: int) -> list[Pro
     from eager_sgl.generate.prompt import grow
 
     profile = ServerProfile("instant", "0.5.23", 10**6, 1, "raw", 100, gate="plugin")
-    replicas = Replicas.of(TokenClient(Transport(url), profile))
+    transport = Transport(url)
+    replicas = Replicas.of(TokenClient(transport, profile))
     growing = (grow(replicas, PROMPT, EagerInit(config)) for _ in range(num_prompts))
     results = await asyncio.gather(*growing)
-    await replicas.aclose()
+    await transport.aclose()
     return results
 
 

@@ -34,17 +34,23 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PING_PAUSE", 0.001)
 
 
-async def fail_in_turn(fakes: list[Replica], num_generated: int) -> None:
-    """Take one server down at a time, after some requests each, and up again."""
+async def fail_in_turn(fakes: list[Replica], replicas: Replicas, num_generated: int) -> None:
+    """Take one server down at a time, after some requests each, and up again.
+
+    The next outage begins when the client has noticed the end of the last one: however slow the
+    machine is, two servers are always up.
+    """
     for turn in range(1000):
         fake = fakes[turn % len(fakes)]
         target = len(fake.requests) + num_generated
         while len(fake.requests) < target:
             await asyncio.sleep(0)
         fake.is_up = False
-        await asyncio.sleep(0.01)
+        while fake.url not in replicas.down:
+            await asyncio.sleep(0.001)
         fake.is_up = True
-        await asyncio.sleep(0.02)
+        while fake.url in replicas.down:
+            await asyncio.sleep(0.001)
 
 
 async def trees(replicas: Replicas, method: Method) -> list[PromptResult]:
@@ -70,7 +76,7 @@ def test_trees_survive_servers_that_fail_in_turn(name: str, num_generated: int) 
         fakes = servers(3, allows_gate=True)
         replicas = await connected(*fakes)
         before = [len(fake.requests) for fake in fakes]
-        failing = asyncio.create_task(fail_in_turn(fakes, num_generated))
+        failing = asyncio.create_task(fail_in_turn(fakes, replicas, num_generated))
         results = await trees(replicas, method)
         failing.cancel()
         await replicas.aclose()

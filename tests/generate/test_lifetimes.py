@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import Any
 
@@ -125,3 +126,29 @@ def test_no_event_is_lost_by_who_waits_for_a_moment_only() -> None:
 
     table, result, sequences = in_loop(use)
     assert [tuple(table[i]) for i in sequences] == [s.token_ids for s in result.sequences]
+
+
+def test_questions_of_a_client_that_is_closed_are_left_silently(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = DecodingServer()
+    asked = asyncio.Event()
+
+    async def fail_late(*request: Any, **options: Any) -> Any:
+        asked.set()
+        await asyncio.sleep(0.01)
+        raise ServerUnreachableError("the connection was closed")
+
+    async def use() -> None:
+        replicas = await replicas_of(server)
+        server.post = fail_late  # type: ignore[method-assign]
+        question = asyncio.create_task(replicas.call(lambda client: client.is_stop_token(3)))
+        await asked.wait()
+        question.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await question
+        await asyncio.sleep(0.05)
+        gc.collect()
+
+    in_loop(use)
+    assert "never retrieved" not in caplog.text

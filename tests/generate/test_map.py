@@ -139,6 +139,39 @@ def test_leaving_early_ends_the_other_prompts(name: str) -> None:
     assert server.running == set()
 
 
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_what_exists_is_received_when_a_map_is_left(name: str, is_cancelled: bool) -> None:
+    server = DecodingServer(allows_gate="gate" in name)
+    left: list[MapItem] = []
+
+    async def leave() -> list[MapItem]:
+        mapping = Mapping(await replicas_of(server))
+        methods = [METHODS[name]] * 3
+        prompts = map_prompts(PROMPTS[:3], methods, mapping.generate, None, 2, left.append)
+        if is_cancelled:
+            task = asyncio.ensure_future(anext(prompts))
+            while server.num_decoded < 30:
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return []
+        item = await anext(prompts)
+        while len(server.running) < 2:  # of the second prompt and the third
+            await asyncio.sleep(0.001)
+        await prompts.aclose()
+        return [item]
+
+    returned = in_loop(leave)
+    assert {item.index for item in [*returned, *left]} >= {0, 1}
+    assert len({item.index for item in [*returned, *left]}) == len(returned) + len(left)
+    assert any(item.result.stopped == "cancelled" for item in left)
+    counted = sum(item.result.counts.generated for item in [*returned, *left])
+    assert counted == server.num_decoded
+    assert server.running == set()
+
+
 def test_a_cancelled_map_leaves_nothing() -> None:
     server = DecodingServer()
 

@@ -283,7 +283,7 @@ def test_an_update_reads_no_path_of_a_sequence_that_only_grew(
 ) -> None:
     leaf, narrator = Leaf(0, TokenTree((9,), max_new_tokens=20).open_root()), Narrator()
     narrator.update([leaf])
-    leaf.segment.token_ids += [2, 2, 2]
+    leaf.segment.token_ids.extend([2, 2, 2])
 
     def fail(segment: Segment) -> list[tuple[Segment, int]]:
         raise AssertionError(f"the path of segment {segment.index} is read")

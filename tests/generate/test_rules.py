@@ -13,6 +13,7 @@ import pytest
 
 from eager_sgl import BestFirst, PromptResult, TokenLedger
 from eager_sgl.core import Sequence
+from eager_sgl.engine.loop import run
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.results import partial_of
@@ -72,6 +73,24 @@ def test_a_slow_function_does_not_delay_the_loop(role: str) -> None:
     delay, seconds = in_loop(measure)
     assert seconds > 2 * SECONDS, "the function was not called"
     assert delay < SECONDS / 2
+
+
+def test_functions_that_run_searches_do_not_wait_for_each_other() -> None:
+    replicas = in_loop(lambda: replicas_of(DecodingServer()))
+    inner: list[int] = []
+
+    def searching_stop(tree: TokenTree, sequences: Items[Sequence]) -> bool:
+        inner.append(len(run(grow(replicas, (9, 9), SEARCH)).sequences))
+        return True
+
+    async def search_all() -> list[PromptResult]:
+        method = replace(SEARCH, stop=searching_stop)
+        return await asyncio.gather(*(grow(replicas, (9,), method) for _ in range(12)))
+
+    results = in_loop(search_all)
+    assert len(results) == 12
+    assert len(inner) >= 12
+    assert set(inner) == {5}
 
 
 def failing_stop(tree: TokenTree, sequences: Items[Sequence]) -> bool:

@@ -8,49 +8,28 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scipy.stats import chisquare
 
-from eager_sgl import EagerConfig, EagerInit, SamplingConfig, schedule
+from eager_sgl import EagerConfig, EagerInit, schedule
 from eager_sgl.core import BranchPoint, Generation
 from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.generate import executor
 from eager_sgl.schedule import Leaf, OnlineSchedule
 from eager_sgl.tree import Segment, TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
+from tests.fakes.exactness import CASES, ERROR_PROBABILITY, NUM_TREES, config_of_case, fit
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.per_token import tree_distribution, tree_of
-from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
-
-NUM_TREES = 600
-ERROR_PROBABILITY = 1e-4  # of failing although the distributions are equal; draws are seeded
-
-# Chosen among 80 models for their events: races for the last slot between sequences at
-# different depths, the end of the reasoning before a branch, impatience, forced stop tokens.
-CASES: dict[str, tuple[int, int, int]] = {
-    "races": (42, 4, 1000),
-    "few slots": (60, 3, 1000),
-    "reasoning closes": (1, 4, 1000),
-    "impatience": (37, 4, 2),
-}
-"""The model, M, and the patience."""
+from tests.fakes.scripted import ScriptedServer, mixed_distribution
 
 GATE, PICKLE = "gate", "pickle"
 PatchRule = Callable[[pytest.MonkeyPatch], None]
 
 
 def config_of(case: str, chunk_tokens: int | str, temperature: float = 0.8) -> EagerConfig:
-    _, max_sequences, patience = CASES[case]
     monitor: dict[str, Any] = (
         {"chunk_tokens": chunk_tokens} if isinstance(chunk_tokens, int) else {"monitor": "gate"}
     )
-    return EagerConfig(
-        threshold=1.4,
-        top_k=VOCABULARY,
-        max_sequences=max_sequences,
-        patience=patience,
-        **monitor,
-        sampling=SamplingConfig(temperature=temperature, top_p=0.8, max_new_tokens=6),
-    )
+    return config_of_case(case, temperature, **monitor)
 
 
 def misfit(case: str, chunk_tokens: int | str, interrupted: float = 0.0) -> float:
@@ -66,13 +45,7 @@ def misfit(case: str, chunk_tokens: int | str, interrupted: float = 0.0) -> floa
         server.restart(seed)
         seen[tree_of(run_method(EagerInit(config), endpoint))] += 1
     exact = tree_distribution(server.distribution, config)
-    if not set(seen) <= set(exact):
-        return 0.0
-    frequent = [tree for tree, probability in exact.items() if probability * NUM_TREES >= 5]
-    observed, expected = [seen[t] for t in frequent], [exact[t] * NUM_TREES for t in frequent]
-    observed.append(NUM_TREES - sum(observed))
-    expected.append(NUM_TREES - sum(expected))
-    return float(chisquare(observed, expected).pvalue)
+    return fit(seen, exact)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 3, 8, GATE, PICKLE])

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from eager_sgl.engine import limits
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.loop import leave
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import ServerError, ServerUnreachableError
 
@@ -222,6 +223,7 @@ class Lease:
             raise ServerUnreachableError(f"{replica.url} is down: {replica.failure}")
         finally:
             work.cancel()
+            leave(work)
             failure.cancel()
 
     def close(self) -> None:

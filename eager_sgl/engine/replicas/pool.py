@@ -56,7 +56,7 @@ class Replicas:
         answer.
 
         Args:
-            transports: at least one, to different servers.
+            transports: at least one, to different servers; their owner closes them.
             chat_options, gate: as of `TokenClient.connect`.
 
         Raises:
@@ -66,19 +66,7 @@ class Replicas:
             ValueError: a server is named twice, or there is none.
         """
         _require_distinct([transport.url for transport in transports])
-        try:
-            return await cls._connect(transports, chat_options, gate)
-        except BaseException:
-            await _close_all(transports)
-            raise
 
-    @classmethod
-    async def _connect(
-        cls,
-        transports: Sequence[Transport],
-        chat_options: Mapping[str, object] | None,
-        gate: GateChoice,
-    ) -> Self:
         async def connect(transport: Transport) -> TokenClient:
             return await TokenClient.connect(transport, chat_options, gate)
 
@@ -130,19 +118,13 @@ class Replicas:
             lease.close()
 
     async def aclose(self) -> None:
-        """End the monitor, and close the connections of the running loop."""
+        """End the monitor; the transports stay open."""
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             monitor.cancel()
             await asyncio.wait({monitor})
-        await _close_all([replica.transport for replica in self._fleet.replicas])
         if monitor is not None and not monitor.cancelled():
             monitor.result()
-
-
-async def _close_all(transports: Sequence[Transport]) -> None:
-    for transport in transports:
-        await transport.aclose()
 
 
 async def _contact_all(fleet: Fleet, connect: _Connect) -> list[TokenClient]:

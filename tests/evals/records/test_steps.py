@@ -25,7 +25,7 @@ def stored(seed: int, top_k: int = VOCABULARY) -> tuple[Steps, list[int]]:
     assert segment.steps is not None
     steps = segment.steps
     top = replace(steps, token_ids=steps.token_ids[:, :top_k], logprobs=steps.logprobs[:, :top_k])
-    return top, segment.token_ids
+    return top, segment.token_ids.tolist()
 
 
 def rows_of(part: Steps, steps: Steps) -> list[int]:
