@@ -277,14 +277,16 @@ class VoteOutcome:
         answer: with the most votes; ties go to the answer that occurs first. None without votes.
         votes: of every answer, in the order in which they first occur.
         confidence: probability that the leading answer is likelier than the second one
-            (`eager_sgl.search.votes.majority_confidence`).
-        sequence: index of the most likely sequence with the answer, or of all without answers;
-            the first one where no probability is known. None without sequences.
+            (`eager_sgl.search.votes.majority_confidence`); None where votes have weights, since
+            the sequences are no independent samples.
+        sequence: index of the choice: of the sequences with the answer, or of all without answers,
+            one that has finished before others, and then the most likely one; the first where no
+            probability is known. None without sequences.
     """
 
     answer: Hashable | None
     votes: Mapping[Hashable, float]
-    confidence: float
+    confidence: float | None
     sequence: int | None
 
 

@@ -469,11 +469,7 @@ class Vote(_SamplingSearch):
         if result.stopped in ("error", "cancelled"):
             return result
         answers = checked_classes(self.answers).classes(result.sequences)
-        votes = [
-            None if sequence.finish_reason == "abort" else answer
-            for sequence, answer in zip(result.sequences, answers, strict=True)
-        ]
-        return replace(result, vote=vote_outcome(result.sequences, votes))
+        return replace(result, vote=vote_outcome(result.sequences, answers))
 
 
 @dataclass(frozen=True)

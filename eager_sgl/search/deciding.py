@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from eager_sgl.config import require
-from eager_sgl.search.votes import majority_confidence, vote_totals, vote_winner
+from eager_sgl.search.votes import vote_confidence, vote_totals, vote_winner
 
 __all__ = ["BetaRule", "ModeTest", "VoteRule", "num_missing"]
 
@@ -47,9 +47,7 @@ class BetaRule:
         require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
 
     def __call__(self, votes: Items[Hashable | None]) -> bool:
-        totals = sorted(map(int, vote_totals(votes).values()), reverse=True)
-        leading, second = (*totals, 0, 0)[:2]
-        return majority_confidence(leading, second) > self.confidence
+        return vote_confidence(vote_totals(votes)) > self.confidence
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from collections.abc import Sequence as Items
 from typing import Protocol, TypeVar
 
@@ -15,6 +15,7 @@ __all__ = [
     "Weighted",
     "checked_classes",
     "majority_confidence",
+    "vote_confidence",
     "vote_outcome",
     "vote_totals",
     "vote_uncertainty",
@@ -97,22 +98,36 @@ def vote_weights(logprobs: Items[float]) -> list[float]:
     return [math.exp(gamma * (logprob - highest)) for logprob in logprobs]
 
 
-def vote_outcome(sequences: Items[Sequence], answers: Items[Hashable | None]) -> VoteOutcome:
-    """The outcome of a vote, in which every sequence with an answer counts as 1.
+def vote_outcome(
+    sequences: Items[Sequence],
+    answers: Items[Hashable | None],
+    weights: Items[float] | None = None,
+) -> VoteOutcome:
+    """The outcome of a vote, in which sequences that were ended do not vote.
 
     Args:
-        sequences: that have voted.
+        sequences: in the order of opening.
         answers: of the sequences; None without any.
+        weights: of the sequences; None for independent samples, which count as 1.
     """
-    votes, answer = vote_totals(answers), vote_winner(answers)
-    leading, second = (*sorted(map(int, votes.values()), reverse=True), 0, 0)[:2]
-    voters = [index for index, given in enumerate(answers) if given == answer]
+    ended = [sequence.finish_reason == "abort" for sequence in sequences]
+    cast = [None if end else given for end, given in zip(ended, answers, strict=True)]
+    votes, answer = vote_totals(cast, weights), vote_winner(cast, weights)
+    voters = [index for index, given in enumerate(cast) if given == answer]
     strongest = max(voters, key=lambda index: _strength(sequences[index]), default=None)
-    return VoteOutcome(answer, votes, majority_confidence(leading, second), strongest)
+    confidence = None if weights is not None else vote_confidence(votes)
+    return VoteOutcome(answer, votes, confidence, strongest)
 
 
-def _strength(sequence: Sequence) -> float:
-    return -math.inf if sequence.raw_logprob is None else sequence.raw_logprob
+def vote_confidence(votes: Mapping[Answer, float]) -> float:
+    """`majority_confidence` of the first two answers, of votes that count as 1."""
+    leading, second = (*sorted(map(int, votes.values()), reverse=True), 0, 0)[:2]
+    return majority_confidence(leading, second)
+
+
+def _strength(sequence: Sequence) -> tuple[bool, float]:
+    logprob = sequence.raw_logprob
+    return sequence.finish_reason == "stop", -math.inf if logprob is None else logprob
 
 
 def vote_uncertainty(sequences: Items[Weighted], classes: Items[Hashable | None]) -> float:

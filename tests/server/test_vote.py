@@ -52,6 +52,11 @@ def test_sequences_that_are_no_samples_weigh_as_much_as_their_probability() -> N
     assert unknown.answer == "a"
 
 
+def test_a_sequence_that_has_finished_is_chosen_before_likelier_ones() -> None:
+    found = ballot(sequence(A, -1, "length"), sequence(A, -9), sequence(A, -2, "length"))
+    assert (found.answer, found.votes, found.chosen) == ("a", {"a": 3}, 1)
+
+
 class Boxing(ScriptedServer):
     """A server whose texts end with a box of their last token, and which reads calls in boxes."""
 

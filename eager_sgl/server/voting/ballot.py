@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
@@ -10,7 +10,8 @@ from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
 from eager_sgl.search.answers import AnswerClasses
 from eager_sgl.search.votes import (
-    majority_confidence,
+    vote_confidence,
+    vote_outcome,
     vote_totals,
     vote_weights,
     vote_winner,
@@ -33,8 +34,8 @@ class Ballot:
     """
 
     chosen: int
-    votes: dict[str, float] | None = None
-    answer: str | None = None
+    votes: dict[Hashable, float] | None = None
+    answer: Hashable | None = None
     confidence: float | None = None
 
     @property
@@ -58,30 +59,14 @@ def ballot_of(
         are_samples: whether sequences are independent samples, which count as one vote each. Others
             weigh as much as their probability, where it is known (`vote_weights`).
     """
+    nothing: list[str | None] = [None] * len(sequences)
+    answers = nothing if classes is None else classes(sequences)
+    outcome = vote_outcome(sequences, answers, None if are_samples else _weights(sequences))
+    assert outcome.sequence is not None, "there are sequences"
     if classes is None:
-        return Ballot(_strongest(sequences, range(len(sequences))))
-    ended = [sequence.finish_reason == "abort" for sequence in sequences]
-    pairs = zip(classes(sequences), ended, strict=True)
-    answers = [None if is_ended else answer for answer, is_ended in pairs]
-    weights = None if are_samples else _weights(sequences)
-    winner = vote_winner(answers, weights)
-    totals = vote_totals(answers, weights)
-    voters = [index for index, answer in enumerate(answers) if answer == winner]
-    return Ballot(
-        chosen=_strongest(sequences, voters),
-        votes=totals,
-        answer=winner,
-        confidence=_confidence(totals) if are_samples else None,
-    )
-
-
-def _strongest(sequences: Items[Sequence], indices: Iterable[int]) -> int:
-    return max(indices, key=lambda index: _strength(sequences[index]))
-
-
-def _strength(sequence: Sequence) -> tuple[bool, float]:
-    logprob = sequence.raw_logprob
-    return sequence.finish_reason == "stop", float("-inf") if logprob is None else logprob
+        return Ballot(outcome.sequence)
+    confidence = outcome.confidence if are_samples else None
+    return Ballot(outcome.sequence, dict(outcome.votes), outcome.answer, confidence)
 
 
 def _weights(sequences: Items[Sequence]) -> list[float] | None:
@@ -93,9 +78,4 @@ def tally(answers: Items[str | None]) -> Json:
     """The votes of independent samples so far."""
     totals = vote_totals(answers)
     answer = vote_winner(answers)
-    return {"answer": answer, "votes": totals, "confidence": _confidence(totals)}
-
-
-def _confidence(totals: Mapping[str, float]) -> float:
-    leading, second = (*sorted(map(int, totals.values()), reverse=True), 0, 0)[:2]
-    return majority_confidence(leading, second)
+    return {"answer": answer, "votes": totals, "confidence": vote_confidence(totals)}
