@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.search.deciding import VoteRule, num_missing
@@ -19,11 +19,13 @@ class VoteSchedule(TrieParallelSchedule):
     """As many samples run as could decide the vote if all of them gave the leading answer.
 
     So none is left when the vote is decided, except samples that ran ahead. Votes count in the
-    order in which samples start: those after a long sample wait for it.
+    order in which samples start: those after a long sample wait for it. The rule is asked after
+    every vote, also where several can be counted at once, so that the vote ends at the same sample
+    whenever answers arrive.
 
     Attributes:
         rule: decides the vote.
-        answers: finished sequences -> their answers, None without any.
+        answers: finished sequences -> their answers, None without any; called once per vote.
         shares: whether samples share their prefixes, through the tree.
         ahead: number of samples that run beyond those that can decide.
     """
@@ -32,18 +34,30 @@ class VoteSchedule(TrieParallelSchedule):
     answers: Callable[[Items[Leaf]], Items[Hashable | None]]
     shares: bool = True
     ahead: int = 0
+    _num_votes: int = field(default=0, init=False)
+    _num_missing: int | None = field(default=None, init=False)
 
     def replay(self, tree: TokenTree) -> Decision:
         """Start the samples that may decide the vote; none once it is decided."""
-        num_ended = -1
-        while num_ended < len(ended := self._ended()):  # stored paths end without a token
-            num_ended = len(ended)
-            votes = self.answers(ended) if ended else ()
-            missing = num_missing(self.rule, votes, self.config.max_sequences - num_ended)
-            if not missing:
-                return Decision(tuple(ended), (), ())
-            self.sample(tree, self._num_wanted(tree, num_ended + missing + self.ahead))
+        if self._num_missing is None:
+            self._count(tree, ())
+        self.sample(tree, len(self.samples))
+        ended = self._ended()
+        while self._num_missing and self._num_votes < len(ended):
+            self._num_votes += 1
+            self._count(tree, self.answers(ended[: self._num_votes]))
+            ended = self._ended()  # stored paths end without a token
+        if not self._num_missing:
+            return Decision(tuple(ended[: self._num_votes]), (), ())
         return self.decision()
+
+    def _count(self, tree: TokenTree, votes: Items[Hashable | None]) -> None:
+        """Ask the rule, and start the samples that may decide after these votes."""
+        limit = self.config.max_sequences - self._num_votes
+        self._num_missing = num_missing(self.rule, votes, limit)
+        if self._num_missing:
+            number = self._num_votes + self._num_missing + self.ahead
+            self.sample(tree, self._num_wanted(tree, number))
 
     def start(self, tree: TokenTree, number: int) -> None:
         """Start samples up to a number of them, each at the prompt if they share nothing."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -21,10 +23,12 @@ from eager_sgl import (
     Vote,
 )
 from eager_sgl import Sequence as Generated
-from eager_sgl.core import VoteOutcome
+from eager_sgl.core import FinishReason, Generation, VoteOutcome
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate import executor
+from eager_sgl.schedule import sequences_of
 from eager_sgl.search.votes import majority_confidence, vote_winner
+from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import (
@@ -172,6 +176,37 @@ def test_samples_that_ran_ahead_are_aborted_when_the_vote_is_decided() -> None:
     assert result.counts.generated == server.num_decoded > 6
     assert result.counts.discarded == server.num_decoded - 6
     assert result.vote == VoteOutcome("same", {"same": 2}, majority_confidence(2, 0), 0)
+
+
+@pytest.mark.parametrize("order", permutations(range(4)))
+def test_a_vote_ends_at_the_same_sample_whenever_answers_arrive(order: tuple[int, ...]) -> None:
+    """Where the first sample was the last to end, all votes were counted at once."""
+    lengths: list[int] = []
+
+    def answers(sequences: Sequence[Generated]) -> list[Hashable | None]:
+        lengths.append(len(sequences))
+        return same_answers(sequences)
+
+    tree = TokenTree((9,), max_new_tokens=2)
+    vote = replace(early(ahead=2), answers=answers)
+    schedule = vote.schedule(tree, M, lambda leaves: sequences_of(tuple(leaves)))
+    decision = schedule.replay(tree)
+    for index in order:
+        for reason in REASONS:
+            if decision.num_alive:
+                tree.append(tree.segments[index], part_of_answer(reason), 2)
+                decision = schedule.replay(tree)
+    assert [leaf.index for leaf in decision.leaves] == [0, 1]
+    assert lengths == [1, 2]
+
+
+REASONS: tuple[FinishReason | None, ...] = (None, "stop")
+
+
+def part_of_answer(reason: FinishReason | None) -> Generation:
+    """One token, of a request that has ended for a reason, or that was interrupted."""
+    interrupted = None if reason else "its stream ended"
+    return Generation((1,), reason, prompt_tokens=1, cached_tokens=0, interrupted=interrupted)
 
 
 def test_a_ledger_pays_for_all_samples_that_started() -> None:
