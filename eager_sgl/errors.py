@@ -5,6 +5,7 @@
     ├── RuntimeStartError          the embedded runtime did not start
     └── ServerError                the SGLang server failed, or refused
         ├── ServerUnreachableError     no answer: refused, reset, timed out
+        │   └── PromptTimeoutError         not within the prompt's time, so that it has no tokens
         ├── AuthenticationError        the API key is missing or wrong
         ├── BrokenAnswerError          an answer ended after a part of it was used
         ├── MalformedAnswerError       the answer is not in SGLang's format
@@ -21,6 +22,7 @@ __all__ = [
     "EagerError",
     "MalformedAnswerError",
     "PlugInError",
+    "PromptTimeoutError",
     "RequestRejectedError",
     "RuntimeStartError",
     "RuntimeStoppedError",
@@ -48,6 +50,10 @@ class ServerError(EagerError):
 
 class ServerUnreachableError(ServerError):
     """No usable answer: the connection was refused, reset or timed out."""
+
+
+class PromptTimeoutError(ServerUnreachableError):
+    """A prompt's time was over before the server had tokenised it, so that it has no result."""
 
 
 class AuthenticationError(ServerError):

@@ -10,7 +10,7 @@ from eager_sgl.budget.sequences import Account
 from eager_sgl.core import PromptResult
 from eager_sgl.engine.client import Prompt
 from eager_sgl.engine.replicas import Replicas
-from eager_sgl.errors import ServerUnreachableError
+from eager_sgl.errors import PromptTimeoutError
 from eager_sgl.generate.growth import Encoded, Growth, encoded, planted
 from eager_sgl.generate.limits import UNLIMITED, PromptLimits
 from eager_sgl.generate.observers import Observer
@@ -58,7 +58,7 @@ async def _tokens_in_time(
     """The tokens of a prompt and its method.
 
     Raises:
-        ServerUnreachableError: they have not arrived within the time of the prompt.
+        PromptTimeoutError: they have not arrived within the time of the prompt.
     """
     try:
         async with asyncio.timeout(limits.timeout) as scope:
@@ -66,7 +66,7 @@ async def _tokens_in_time(
     except TimeoutError:
         if not scope.expired():
             raise
-        raise ServerUnreachableError(
+        raise PromptTimeoutError(
             f"the prompt was not tokenised within its timeout of {limits.timeout:g} s"
         ) from None
 

@@ -13,25 +13,24 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from eager_sgl.engine.addresses import require_url
 from eager_sgl.engine.protocol import Json
-from eager_sgl.generate.client import AsyncClient
+from eager_sgl.errors import ServerError, ServerUnreachableError
 from eager_sgl.server.answers import DONE, event
 from eager_sgl.server.errors import ApiError, api_error_of
-from eager_sgl.server.facts import Facts, facts_of
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
-from eager_sgl.server.relay import Relay
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
 from eager_sgl.server.settings import EndpointSettings
 from eager_sgl.server.traffic.access import Access, Observed
 from eager_sgl.server.traffic.admission import Admission
 from eager_sgl.server.traffic.guard import Keys, body_within, while_connected
 from eager_sgl.server.traffic.metrics import Metrics
-from eager_sgl.server.trees import TreeAnswers
-from eager_sgl.server.voting.readers import ToolParser
+from eager_sgl.server.upstream import Upstream
 
 __all__ = ["create_app"]
 
 _LOG = logging.getLogger("eager_sgl.server")
+_RETRY_SECONDS = 2.0
 
 
 class Service:
@@ -39,31 +38,59 @@ class Service:
 
     Args:
         settings: of the server.
+
+    Raises:
+        ValueError: the URL of an SGLang server is invalid.
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
+        for url in settings.servers:
+            require_url(url)
         self.settings = settings
-        self.client = AsyncClient(settings.servers, api_key=settings.server_key)
         self.keys = Keys(settings.keys)
         self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
-        self.facts: Facts
-        self.tools: ToolParser
-        self.trees: TreeAnswers
-        self.relay: Relay
+        self._upstream: Upstream | None = None
+
+    @property
+    def upstream(self) -> Upstream:
+        """The SGLang servers.
+
+        Raises:
+            ApiError: none has answered yet.
+        """
+        if self._upstream is None:
+            raise ApiError(503, "no SGLang server has answered yet", code="unavailable")
+        return self._upstream
 
     @contextlib.asynccontextmanager
     async def connected(self, app: FastAPI) -> AsyncIterator[None]:
-        """Connect to the SGLang servers."""
-        async with self.client:
-            self.facts = await facts_of(self.client, self.settings.chat_defaults)
-            self.tools = ToolParser(self.client, self.facts, self.settings.limits.reasoning_end)
-            self.trees = TreeAnswers(self.client, self.facts, self.tools)
-            self.relay = Relay(self.client, self.facts)
+        """Connect to the SGLang servers, which may start later than this one.
+
+        Raises:
+            ServerError: a server answers, and cannot be used.
+        """
+        try:
+            self._upstream = await Upstream.connect(self.settings)
+        except ServerUnreachableError as error:
+            _LOG.warning("%s; it is tried again", error)
+        connecting = asyncio.create_task(self._connect())
+        try:
+            yield
+        finally:
+            connecting.cancel()
+            await asyncio.wait({connecting})
+            if self._upstream is not None:
+                await self._upstream.aclose()
+
+    async def _connect(self) -> None:
+        """Connect once a server answers."""
+        while self._upstream is None:
+            await asyncio.sleep(_RETRY_SECONDS)
             try:
-                yield
-            finally:
-                await self.relay.aclose()
+                self._upstream = await Upstream.connect(self.settings)
+            except ServerError as error:
+                _LOG.warning("%s; it is tried again", error)
 
     async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
         """The response to a request for tokens.
@@ -73,15 +100,17 @@ class Service:
         """
         key = self.keys.require(request.headers.get("authorization"))
         body = body_of(kind, await body_within(request, self.settings.max_body_bytes))
+        upstream = self.upstream
         try:
-            plan = plan_of(body, self.facts, self.settings.limits, self.tools)
+            plan = plan_of(body, upstream.facts, self.settings.limits, upstream.tools)
         except ValueError as error:
             raise api_error_of(error) from error
         return _Generating(self, body, plan, key)
 
     def models(self) -> list[Json]:
         """The served model, by its name and with every method."""
-        name, length = self.facts.model, self.facts.profile.context_length
+        facts = self.upstream.facts
+        name, length = facts.model, facts.profile.context_length
         names = [name, *(f"{name}:{method}" for method in METHOD_NAMES)]
         return [
             {"id": n, "object": "model", "created": 0, "owned_by": "sglang"}
@@ -91,16 +120,23 @@ class Service:
 
     async def is_ready(self) -> bool:
         """Whether a server answers."""
-        return await self.client.is_answering()
+        return self._upstream is not None and await self._upstream.client.is_answering()
 
     async def metrics_text(self) -> bytes:
         """All metrics."""
-        down = (await self.client.replicas()).down
-        self.metrics.note_replicas({t.url: t.url not in down for t in self.client.transports})
+        self.metrics.note_replicas(await self._replica_states())
         self.metrics.in_flight.set(self.admission.num_requests)
         self.metrics.waiting.set(self.admission.num_waiting)
         self.metrics.sequences_in_flight.set(self.admission.num_sequences)
         return self.metrics.text()
+
+    async def _replica_states(self) -> dict[str, bool]:
+        """Whether each SGLang server answers, by URL; empty before one has."""
+        if self._upstream is None:
+            return {}
+        client = self._upstream.client
+        down = (await client.replicas()).down
+        return {transport.url: transport.url not in down for transport in client.transports}
 
 
 class _Generating(Response):
@@ -116,6 +152,8 @@ class _Generating(Response):
     def __init__(self, service: Service, body: TokenRequest, plan: AnswerPlan, key: int) -> None:
         super().__init__()
         self._service, self._body, self._plan, self._key = service, body, plan, key
+        upstream = service.upstream
+        self._source = upstream.relay if plan.method is None else upstream.trees
         self._has_started = False
         self._access: Access | None = None
 
@@ -125,13 +163,17 @@ class _Generating(Response):
         await while_connected(receive, self._answer(send))
 
     async def _answer(self, send: Send) -> None:
+        """Answer; the last part is sent when others may have the request's place.
+
+        A client that has the whole answer may send the next request at once.
+        """
         limit = min(self._service.settings.deadline_s, self._body.timeout or float("inf"))
         try:
             async with (
                 asyncio.timeout(limit),
                 self._service.admission.admit(self._key, self._plan.max_in_flight),
             ):
-                await (self._stream(send) if self._body.stream else self._whole(send))
+                last = await (self._stream(send) if self._body.stream else self._whole())
         except Exception as error:
             refusal = api_error_of(error)
             if refusal.status >= 500:
@@ -140,19 +182,21 @@ class _Generating(Response):
                 raise refusal from error
             assert self._access is not None
             self._access.error = refusal.status
-            await _send_part(send, event(refusal.body) + DONE, more=False)
+            last = event(refusal.body) + DONE
+        if not self._has_started:
+            length = str(len(last)).encode()
+            kinds = [(b"content-type", b"application/json"), (b"content-length", length)]
+            await _start(send, kinds)
+        await _send_part(send, last, more=False)
 
-    async def _whole(self, send: Send) -> None:
-        source = self._service.relay if self._plan.method is None else self._service.trees
-        answer = await source.whole(self._body, self._plan, self._count)
-        response = Response(orjson.dumps(answer), media_type="application/json")
-        await _start(send, response.raw_headers)
-        self._has_started = True
-        await _send_part(send, bytes(response.body), more=False)
+    async def _whole(self) -> bytes:
+        """The body of the answer."""
+        answer = await self._source.whole(self._body, self._plan, self._count)
+        return orjson.dumps(answer)
 
-    async def _stream(self, send: Send) -> None:
-        source = self._service.relay if self._plan.method is None else self._service.trees
-        source_events = source.events(self._body, self._plan, self._count)
+    async def _stream(self, send: Send) -> bytes:
+        """Send all events but the last one, which is returned."""
+        source_events = self._source.events(self._body, self._plan, self._count)
         async with contextlib.aclosing(source_events) as events:
             await anext(events)
             kinds = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -161,7 +205,7 @@ class _Generating(Response):
             async for data in events:
                 if data:
                     await _send_part(send, data)
-        await _send_part(send, DONE, more=False)
+        return DONE
 
     def _count(self, bill: Json) -> None:
         assert self._access is not None

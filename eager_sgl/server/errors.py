@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import (
     AuthenticationError,
+    PromptTimeoutError,
     RequestRejectedError,
     ServerError,
     ServerUnreachableError,
@@ -15,14 +16,12 @@ from eager_sgl.errors import (
 __all__ = ["ApiError", "api_error_of"]
 
 _TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     404: "not_found_error",
-    413: "invalid_request_error",
-    422: "invalid_request_error",
     429: "rate_limit_error",
     504: "timeout_error",
 }
+"""OpenAI's types of errors by status; of others one for 4xx, and one for 5xx."""
 _RETRY_AFTER = (429, 503)
 
 
@@ -35,12 +34,14 @@ class ApiError(Exception):
         message: one sentence for the user.
         param: the field that is wrong; None if it is none of the body's.
         code: a short name for programs; None without one.
+        retry_after: seconds after which to try again, if another try may succeed.
     """
 
     status: int
     message: str
     param: str | None = None
     code: str | None = None
+    retry_after: int = 1
 
     def __str__(self) -> str:
         return self.message
@@ -48,10 +49,11 @@ class ApiError(Exception):
     @property
     def body(self) -> Json:
         """The JSON value that OpenAI's clients read."""
+        general = "invalid_request_error" if self.status < 500 else "server_error"
         return {
             "error": {
                 "message": self.message,
-                "type": _TYPES.get(self.status, "server_error"),
+                "type": _TYPES.get(self.status, general),
                 "param": self.param,
                 "code": self.code,
             }
@@ -60,7 +62,7 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Further headers of the answer."""
-        headers = {"Retry-After": "1"} if self.status in _RETRY_AFTER else {}
+        headers = {"Retry-After": str(self.retry_after)} if self.status in _RETRY_AFTER else {}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
@@ -71,12 +73,12 @@ def api_error_of(error: Exception) -> ApiError:
             return error
         case RequestRejectedError() | ValueError():
             return ApiError(400, str(error))
+        case PromptTimeoutError() | TimeoutError():
+            return ApiError(504, "the request took longer than its deadline", code="deadline")
         case ServerUnreachableError():
             return ApiError(503, f"no SGLang server can answer now: {error}", code="unavailable")
         case AuthenticationError():
             return ApiError(502, "the SGLang server refused this server's API key")
         case ServerError():
             return ApiError(502, f"the SGLang server failed: {error}", code="upstream_failed")
-        case TimeoutError():
-            return ApiError(504, "the request took longer than its deadline", code="deadline")
     return ApiError(500, "an error of this server; its log has the details", code="internal")

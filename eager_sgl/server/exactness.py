@@ -60,9 +60,19 @@ def obstacle_of(body: TokenRequest, facts: Facts) -> str | None:
         return f"only the SGLang server's own route honours {', '.join(wrong)}; leave it out"
     if isinstance(body, Completion) and len(body.prompts) > 1:
         return "a tree has one prompt; send a request for each"
+    if isinstance(body, Chat) and (kinds := _other_parts(body)):
+        return f"only the SGLang server's own route reads content of type {', '.join(kinds)}"
     if isinstance(body, Chat) and facts.reasoning_parser not in (None, *THINK_PARSERS):
         return f"the reasoning of {facts.reasoning_parser} is split by the SGLang server alone"
     return None
+
+
+def _other_parts(body: Chat) -> list[str]:
+    """The types of the parts of messages that are no text, such as images."""
+    contents = [message.get("content") for message in body.messages]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    kinds = {str(part.get("type")) for part in parts if isinstance(part, dict)}
+    return sorted(kinds - {"text"})
 
 
 def inexactness_of(body: TokenRequest, facts: Facts) -> str | None:

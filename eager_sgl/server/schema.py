@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import orjson
@@ -40,6 +41,13 @@ REFUSED = {
     "service_tier": "all requests have the same priority",
 }
 """Known fields that are not offered, and what to do instead."""
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "metadata": ({},),
+    "modalities": (["text"],),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+}
+"""Their values that ask for nothing."""
 
 
 class _Checked(BaseModel):
@@ -232,7 +240,8 @@ def body_of(kind: type[Body], data: bytes) -> Body:
     """The body of a request.
 
     Raises:
-        ApiError: it is no JSON, a field is unknown, refused or missing, or has another type.
+        ApiError: it is no JSON, a field is unknown, refused or missing, has another type, or has
+            another value in `extra_body`.
     """
     try:
         value = orjson.loads(data)
@@ -240,13 +249,26 @@ def body_of(kind: type[Body], data: bytes) -> Body:
         raise ApiError(400, f"the body is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise ApiError(400, "the body is no JSON object")
+    value = _merged(value)
     for name, advice in REFUSED.items():
-        if value.get(name) is not None:
+        if value.get(name) not in (None, *_NEUTRAL.get(name, ())):
             raise ApiError(400, f"{name} is not offered; {advice}", name)
     try:
         return kind.model_validate({k: v for k, v in value.items() if k not in REFUSED})
     except ValidationError as error:
         raise _refusal(kind, error) from None
+
+
+def _merged(value: Json) -> Json:
+    """A body with the fields of its `extra_body`, which some clients send as it is."""
+    merged, extra = dict(value), value.get("extra_body") or {}
+    merged.pop("extra_body", None)
+    if not isinstance(extra, dict):
+        raise ApiError(400, "extra_body is no JSON object", "extra_body")
+    for name, given in extra.items():
+        if merged.setdefault(name, given) != given:
+            raise ApiError(400, f"{name} has another value in extra_body; give it once", name)
+    return merged
 
 
 def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:

@@ -140,7 +140,15 @@ class TreeAnswers:
         return Text(sequence.text, sequence.finish_reason, final, calls)
 
     async def _encode(self, body: TokenRequest) -> tuple[int, ...]:
-        """The prompt's tokens, rendered by the SGLang server as for its own routes."""
+        """The prompt's tokens, rendered by the SGLang server as for its own routes.
+
+        Raises:
+            TimeoutError: they have not arrived within `eager.deadline_s`.
+        """
+        async with asyncio.timeout(body.options.deadline_s):
+            return await self._rendered(body)
+
+    async def _rendered(self, body: TokenRequest) -> tuple[int, ...]:
         if isinstance(body, Completion):
             return await self._client.encode(body.prompts[0])  # the only one
         wanted = {name: getattr(body, name) for name in _OF_TEMPLATES if name in body.given}

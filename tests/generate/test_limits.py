@@ -12,7 +12,7 @@ import pytest
 from eager_sgl import PromptResult
 from eager_sgl.core import Stopped
 from eager_sgl.engine.protocol import Json
-from eager_sgl.errors import ServerError, ServerUnreachableError
+from eager_sgl.errors import PromptTimeoutError, ServerError, ServerUnreachableError
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.results import partial_of
@@ -181,7 +181,7 @@ def test_the_time_of_a_prompt_includes_its_tokenising() -> None:
     async def generate() -> None:
         replicas = await replicas_of(server)
         server.is_silent = True
-        with pytest.raises(ServerUnreachableError, match="timeout of 0.05 s"):
+        with pytest.raises(PromptTimeoutError, match="timeout of 0.05 s"):
             await grow(replicas, "a text", METHODS["chunk"], limits=PromptLimits(timeout=0.05))
 
     in_loop(generate)

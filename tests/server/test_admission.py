@@ -160,6 +160,36 @@ def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:
     run(story())
 
 
+def test_a_refused_request_is_told_when_the_waiting_ones_should_have_had_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("eager_sgl.server.traffic.admission.monotonic", lambda: now)
+
+    async def retry_after(crowd: Crowd) -> int:
+        with pytest.raises(ApiError) as refused:
+            async with crowd.admission.admit(0, 1):
+                pass
+        return int(refused.value.headers["Retry-After"])
+
+    async def story() -> None:
+        nonlocal now
+        crowd = Crowd(max_requests=6, max_sequences=2)
+        for name in "abcdef":
+            await crowd.arrive(name)
+        assert await retry_after(crowd) == 1  # none has ended
+        now = 3.0
+        await crowd.end("a")
+        await crowd.arrive("g")
+        assert await retry_after(crowd) == 8  # 3 s × 5 / 2
+        now = 1000.0
+        await crowd.end("b")
+        await crowd.arrive("h")
+        assert await retry_after(crowd) == 60
+
+    run(story())
+
+
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["arrive", "end", "leave"]),

@@ -54,12 +54,9 @@ def test_it_names_every_metric() -> None:
 
 def test_its_queries_name_metrics_with_their_labels() -> None:
     metrics = Metrics()
-    metrics.count(
-        {
-            "usage": {},
-            "eager": {"method": "vote", "sequences": 1, "tokens": {"generated": 1, "naive": 1}},
-        }
-    )
+    tokens = {"generated": 1, "naive": 1}
+    details = {"method": "vote", "sequences": 1, "branch_points": 0, "tokens": tokens}
+    metrics.count({"usage": {}, "eager": details})
     text = metrics.text().decode()
     named = set(re.findall(r"(eager_\w+)\{kind=\"(\w+)\"", PAGE.text))
     assert {kind for _, kind in named} == {"generated", "naive"}

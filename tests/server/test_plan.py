@@ -241,6 +241,49 @@ def test_what_is_wrong_is_refused_by_name(name: str) -> None:
     assert getattr(refused.value, "status", 400) == status
 
 
+def test_fields_of_extra_body_are_those_of_the_body() -> None:
+    eager = {"eager": {"method": "best_first"}}
+    assert body(CHAT | {"extra_body": eager | LAW, "temperature": 0.6}) == body(CHAT | LAW | eager)
+    empty: list[Any] = [{}, None]
+    for nothing in empty:
+        assert body(CHAT | {"extra_body": nothing}) == body(CHAT)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ([1], "extra_body is no JSON object"),
+        ({"n": 2}, "n has another value in extra_body"),
+        ({"unknown": 1}, "unknown field 'unknown'"),
+        ({"best_of": 2}, "best_of is not offered"),
+    ],
+)
+def test_a_wrong_extra_body_is_refused(extra: object, words: str) -> None:
+    with pytest.raises(ApiError, match=words):
+        body(CHAT | {"n": 3, "extra_body": extra})
+
+
+def test_values_that_ask_for_nothing_are_taken() -> None:
+    nothing: dict[str, Any] = {
+        "store": False,
+        "service_tier": "auto",
+        "modalities": ["text"],
+        "metadata": {},
+    }
+    assert body(CHAT | nothing) == body(CHAT)
+
+
+def test_images_go_to_the_servers_route() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    fields = LAW | {"model": "m", "n": 4, "messages": [{"role": "user", "content": parts}]}
+    found = plan(fields)
+    assert found.method is None
+    assert "image_url" in (found.reason or "")
+    with pytest.raises(ApiError, match="image_url"):
+        plan(fields | {"model": "m:best_first"})
+    assert plan(fields | {"messages": [{"role": "user", "content": parts[:1]}]}).method is not None
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_known_fields_that_are_not_offered_are_refused(name: str) -> None:
     with pytest.raises(ApiError, match=f"{name} is not offered"):

@@ -19,6 +19,8 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import EndpointSettings
@@ -145,6 +147,40 @@ def test_more_requests_than_allowed_are_refused_until_some_have_ended() -> None:
         assert client.post(ROUTE, json=SHORT).status_code == 200
 
 
+class _Places:
+    """Notes how many requests are in flight when the last part of an answer is sent."""
+
+    def __init__(self, app: ASGIApp, api: FastAPI, found: list[str]) -> None:
+        self._app, self._api, self._found = app, api, found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            if is_last and scope["path"] == ROUTE:
+                transport = httpx.ASGITransport(self._api)
+                async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+                    text = (await client.get("/metrics")).text
+                self._found += [
+                    line for line in text.splitlines() if "in_flight " in line and line[0] != "#"
+                ]
+            await send(message)
+
+        await self._app(scope, receive, noting)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("timeout", [0.3, 30])
+def test_a_client_that_has_its_answer_has_left_its_place(stream: bool, timeout: float) -> None:
+    found: list[str] = []
+    body = TREE | {"max_tokens": 5000 if timeout < 1 else 8, "stream": stream, "timeout": timeout}
+    with listening(upstream(DecodingServer())) as url:
+        app = create_app(EndpointSettings(servers=(url,), chat_defaults={}))
+        app.add_middleware(_Places, api=app, found=found)
+        with listening(app) as ours:
+            httpx.post(ours + ROUTE, json=body, timeout=30)
+    assert found == ["eager_requests_in_flight 0.0", "eager_sequences_in_flight 0.0"]
+
+
 @pytest.mark.parametrize("field", ["timeout", "deadline_s"])
 def test_a_deadline_is_504_and_ends_the_tree(field: str) -> None:
     server = DecodingServer()
@@ -173,6 +209,28 @@ def test_the_deadline_of_a_tree_gives_what_it_has() -> None:
         answer = client.post(ROUTE, json=body).json()
         assert answer["eager"]["stopped"] == "timeout"
         assert answer["choices"]
+
+
+class _Silent(DecodingServer):
+    """Tokenises nothing when it is silent."""
+
+    is_silent = False
+
+    async def post(self, path: str, *arguments: Any, **options: Any) -> Any:
+        if path == "/tokenize" and self.is_silent:
+            await asyncio.sleep(60)
+        return await super().post(path, *arguments, **options)
+
+
+@pytest.mark.parametrize("prompt", ["a text", [9]])
+def test_the_deadline_of_a_tree_without_tokens_is_504(prompt: str | list[int]) -> None:
+    server = _Silent()
+    with service(server) as client:
+        server.is_silent = True
+        eager = {"method": "trie_parallel", "deadline_s": 0.2 if prompt == "a text" else 1e-6}
+        answer = client.post(ROUTE, json={"model": MODEL, "prompt": prompt, "eager": eager})
+        assert answer.status_code == 504
+        assert error_of(answer)["code"] == "deadline"
 
 
 PLAIN = {"model": MODEL, "prompt": [9], "n": 3, "max_tokens": 5000}
@@ -290,14 +348,34 @@ def test_the_access_log_has_costs_and_no_prompts(caplog: pytest.LogCaptureFixtur
     assert "secret" not in caplog.text
 
 
-def test_without_a_server_it_is_not_ready() -> None:
+def test_it_is_ready_once_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eager_sgl.server.app._RETRY_SECONDS", 0.05)
     scripted = ScriptedServer(mixed_distribution(42))
     with listening(upstream(scripted)) as url:
         pass
-    command = [sys.executable, "-m", "eager_sgl.server", "--server", url, "--port", "0"]
+    settings = EndpointSettings(servers=(url,), chat_defaults={})
+    with listening(create_app(settings)) as ours, httpx.Client(base_url=ours) as client:
+        assert client.get("/health").status_code == 200
+        assert "eager_replicas_up 0.0" in client.get("/metrics").text
+        for answer in (
+            client.get("/ready"),
+            client.get("/v1/models"),
+            client.post(ROUTE, json=SHORT),
+        ):
+            assert answer.status_code == 503
+            assert error_of(answer)["code"] == "unavailable"
+            assert answer.headers["retry-after"] == "1"
+        with listening(upstream(scripted), int(url.rpartition(":")[2])):
+            assert until(lambda: client.get("/ready").status_code == 200)
+            assert client.post(ROUTE, json=SHORT).status_code == 200
+            assert "eager_replicas_up 1.0" in client.get("/metrics").text
+
+
+def test_a_wrong_address_is_refused() -> None:
+    command = [sys.executable, "-m", "eager_sgl.server", "--server", "localhost"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode != 0
-    assert "cannot reach an SGLang server" in done.stderr
+    assert done.returncode == 1
+    assert "'localhost'" in done.stderr
 
 
 def test_sigterm_lets_running_requests_finish() -> None:

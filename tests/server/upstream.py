@@ -28,9 +28,9 @@ MODEL = "scripted"
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
+def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The URL of an application in a thread."""
-    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -9,15 +9,21 @@ It waits until its sequences fit, so that large requests are not passed by small
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from time import monotonic
 
 from eager_sgl.server.errors import ApiError
 
 __all__ = ["Admission"]
+
+_NUM_LATEST = 64
+_MAX_RETRY_SECONDS = 60
+"""OpenAI's clients wait no longer for a `Retry-After`."""
 
 
 @dataclass(eq=False)
@@ -29,6 +35,7 @@ class _Ticket:
         size: its sequences.
         is_over: set when its wait is over.
         is_running: whether it has had its turn.
+        started: when it had its turn.
         refusal: why it was given up for another one.
     """
 
@@ -36,6 +43,7 @@ class _Ticket:
     size: int
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
     is_running: bool = False
+    started: float = 0.0
     refusal: ApiError | None = None
 
 
@@ -57,6 +65,7 @@ class Admission:
         self._running: Counter[int] = Counter()
         self._last_turns: Counter[int] = Counter()
         self._turns = count(1)
+        self._seconds: deque[float] = deque(maxlen=_NUM_LATEST)
 
     @property
     def num_requests(self) -> int:
@@ -110,6 +119,7 @@ class Admission:
             429,
             f"{self.num_requests} requests run or wait already; try again later",
             code="too_many_requests",
+            retry_after=self._seconds_until_a_turn(),
         )
         if self._requests[largest] <= self._requests[key] + 1:
             raise error
@@ -117,6 +127,15 @@ class Admission:
         last.refusal = error
         last.is_over.set()
         self._requests[largest] -= 1
+
+    def _seconds_until_a_turn(self) -> int:
+        """When the requests that wait should have had their turns, by the seconds of the latest."""
+        if not self._seconds:
+            return 1
+        mean = sum(self._seconds) / len(self._seconds)
+        num_running = max(1, self.num_requests - self.num_waiting)
+        seconds = math.ceil(mean * (self.num_waiting + 1) / num_running)
+        return min(max(1, seconds), _MAX_RETRY_SECONDS)
 
     def _start_next(self) -> None:
         while queues := [queue for queue in self._waiting.values() if queue]:
@@ -126,7 +145,7 @@ class Admission:
             ticket = queue.popleft()
             self._last_turns[ticket.key] = next(self._turns)
             self._running[ticket.key] += ticket.size
-            ticket.is_running = True
+            ticket.is_running, ticket.started = True, monotonic()
             ticket.is_over.set()
 
     def _precedence(self, queue: deque[_Ticket]) -> tuple[int, int]:
@@ -140,6 +159,7 @@ class Admission:
         self._requests[ticket.key] -= 1
         if ticket.is_running:
             self._running[ticket.key] -= ticket.size
+            self._seconds.append(monotonic() - ticket.started)
         else:
             self._waiting[ticket.key].remove(ticket)
         self._start_next()
