@@ -170,14 +170,19 @@ def candidates(tree: TokenTree, reshaping: Reshaping = NO_RESHAPING) -> Candidat
     joint_logprobs: dict[int, float] = {}
     parts = []
     for segment in tree.segments:
+        joint_logprob, left = joint_logprobs.get(segment.index, 0.0), children[segment.index]
         if segment.steps is None:
+            joint_logprobs |= {child.index: joint_logprob + _drawn(child) for child in left}
             continue
-        joint_logprob = joint_logprobs.get(segment.index, 0.0)
         view = _SegmentView(segment, segment.steps, reshaping, joint_logprob)
-        parts.append(view.untried(children[segment.index]))
-        for child in children[segment.index]:
-            joint_logprobs[child.index] = view.joint_logprob(child)
+        parts.append(view.untried(left))
+        joint_logprobs |= {child.index: view.joint_logprob(child) for child in left}
     return _join(parts, tree)
+
+
+def _drawn(child: Segment) -> float:
+    """Logprob, not reshaped, of a segment's first token where its step has no row for it."""
+    return child.raw_logprobs[0]
 
 
 class _SegmentView:
@@ -193,21 +198,25 @@ class _SegmentView:
         self._taken_ids = token_ids[steps.positions - segment.start]
         self._taken_ranks = ranks_of(steps.token_ids, self._taken_ids)
         taken = self._logprobs[np.arange(len(self._taken_ids)), self._taken_ranks]
-        self._prefixes = joint_logprob + np.concatenate([[0.0], np.cumsum(taken)[:-1]])
+        self._prefixes = joint_logprob + np.concatenate([[0.0], np.cumsum(taken)])
 
     def joint_logprob(self, child: Segment) -> float:
         """Of the path to the first token of a segment that leaves this one, that included."""
-        step = int(np.searchsorted(self._steps.positions, child.start))
-        rank = ranks_of(self._steps.token_ids[[step]], np.array([child.token_ids[0]]))[0]
-        return float(self._prefixes[step] + self._logprobs[step, rank])
+        steps = self._steps
+        step = int(np.searchsorted(steps.positions, child.start))
+        if child.start in steps.positions[step : step + 1]:
+            ranks = np.flatnonzero(steps.token_ids[step] == child.token_ids[0])
+            if len(ranks):
+                return float(self._prefixes[step] + self._logprobs[step, ranks[0]])
+        return float(self._prefixes[step] + _drawn(child))
 
     def untried(self, children: Iterable[Segment]) -> dict[str, NDArray[np.generic]]:
         """The columns of `Candidates`, but `remaining`."""
         steps = self._steps
         tried = steps.token_ids == self._taken_ids[:, None]
         for child in children:
-            step = np.searchsorted(steps.positions, child.start)
-            tried[step] |= steps.token_ids[step] == child.token_ids[0]
+            rows = steps.positions == child.start
+            tried[rows] |= steps.token_ids[rows] == child.token_ids[0]
         rows, ranks = np.nonzero(~tried & np.isfinite(self._logprobs))
         probabilities = np.exp(steps.logprobs.astype(np.float64))
         return {
@@ -223,7 +232,7 @@ class _SegmentView:
             "entropies": top_k_entropy(probabilities)[rows],
             "varentropies": top_k_varentropy(probabilities)[rows],
             "uniform_kl": uniform_kl(probabilities)[rows],
-            "joint_logprobs": self._prefixes[rows] + self._logprobs[rows, ranks],
+            "joint_logprobs": self._prefixes[:-1][rows] + self._logprobs[rows, ranks],
         }
 
 

@@ -145,8 +145,11 @@ class Sample:
         return self.position + int(np.argmax(exits)) if exits.any() else None
 
     def may_come_to(self, segment: Segment, position: int) -> bool:
-        """Whether its next token is being drawn at an earlier position of a segment."""
-        return self.drawn is not None and self.segment is segment and self.position < position
+        """Whether a token is being drawn for it at a position of a segment, or before.
+
+        A draw may be a token of the tree: of a segment that left there, or of the segment itself.
+        """
+        return self.drawn is not None and self.segment is segment and self.position <= position
 
 
 @dataclass(kw_only=True)
@@ -158,10 +161,9 @@ class TrieParallelSchedule(_SamplingSchedule):
     once. Where something is asked before every round they start in rounds: a round continues the
     waiting samples, and starts others.
 
-    Samples with the same path so far reach its end in the same replay, since none passes a position
-    at which a token is being drawn for an earlier sample. So the first of them opens the next
-    segment whenever answers arrive: the sequences depend on the draws alone, in the order of the
-    samples.
+    Samples with the same path so far reach its end in the same replay, since drawn tokens of a
+    segment are taken in the order of the samples. So the first of them opens the next segment
+    whenever answers arrive: the sequences depend on the draws alone, in the order of the samples.
 
     Attributes:
         samples: all that have started.
@@ -233,15 +235,10 @@ class TrieParallelSchedule(_SamplingSchedule):
     def _segments_drawn(self) -> tuple[Segment, ...]:
         return tuple(sample.drawn for sample in self.samples if sample.drawn is not None)
 
-    def _is_blocked(self, sample: Sample, position: int | None = None) -> bool:
-        """Whether an earlier sample may still come to a position of the same segment.
-
-        Args:
-            position: None for that behind the token which is drawn for the sample.
-        """
-        end = sample.position + 1 if position is None else position
+    def _is_blocked(self, sample: Sample) -> bool:
+        """Whether an earlier sample may still come to the token that was drawn for this one."""
         earlier = self.samples[: sample.index]
-        return any(other.may_come_to(sample.segment, end) for other in earlier)
+        return any(other.may_come_to(sample.segment, sample.position) for other in earlier)
 
     def _advance(self, tree: TokenTree, sample: Sample) -> None:
         """Draw up to an untried token, the end of a stored path, or the end of what is known."""
@@ -253,8 +250,6 @@ class TrieParallelSchedule(_SamplingSchedule):
             position = sample.exit_position(exits.stays(node))
             if position is None:
                 break
-            if not self.is_asked_before_rounds and self._is_blocked(sample, position):
-                return
             found = exits.at(node, position)
             rank = _draw(found.weights, sample.rng)
             if rank == found.num_known:
