@@ -34,12 +34,15 @@ class SamplingConfig:
         top_p: nucleus mass in (0, 1]. The paper uses 0.95.
         max_new_tokens: length limit of a sequence in tokens, forced tokens included.
         stop_token_ids: tokens that end a sequence, besides the model's EOS.
+        top_k: number of most likely tokens that are drawn from; None for no such limit. Top-p is
+            applied to the probabilities before it. The paper has none.
     """
 
     temperature: float = 0.6
     top_p: float = 0.95
     max_new_tokens: int = 32768
     stop_token_ids: tuple[int, ...] = ()
+    top_k: int | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -51,12 +54,19 @@ class SamplingConfig:
         )
         require(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
         require_whole("max_new_tokens", self.max_new_tokens, 1)
+        if self.top_k is not None:
+            require_whole("top_k", self.top_k, 1)
         require(
             isinstance(self.stop_token_ids, tuple) and all(map(_is_id, self.stop_token_ids)),
             "stop_token_ids",
             self.stop_token_ids,
             "a tuple of token ids, which are whole numbers of at least 0",
         )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether neither top-p nor top-k removes tokens."""
+        return self.top_p == 1 and self.top_k is None
 
 
 @dataclass(frozen=True, kw_only=True)

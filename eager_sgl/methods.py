@@ -380,14 +380,14 @@ class _SamplingSearch(Search):
 def _trie_policy(sampling: SamplingConfig) -> StepRecorder:
     """A step with a certain token at temperature 1 need not be stored.
 
-    At top-p 1 its other tokens are drawn by the server, if its logprobs are of the sampling
-    temperature. Below, it has none where top-p keeps no other token, at temperatures that do not
-    lower the probability of the certain one.
+    Without top-p and top-k its other tokens are drawn by the server, if its logprobs are of the
+    sampling temperature. With them it has none where top-p keeps no other token, at temperatures
+    that do not lower the probability of the certain one.
     """
     temperature = sampling.temperature
     if sampling.top_p <= CERTAIN and temperature <= 1:
         return StepRecorder(temperature=temperature)
-    if sampling.top_p == 1:
+    if sampling.is_whole:
         return StepRecorder(temperature=temperature, stored_below_bound=math.inf)
     return StepRecorder(stored_below=math.inf, temperature=temperature)
 

@@ -64,6 +64,8 @@ class Request:
             "top_p": self.sampling.top_p,
             "stop_token_ids": list(self.sampling.stop_token_ids),
         }
+        if self.sampling.top_k is not None:
+            params["top_k"] = self.sampling.top_k
         if self.gate is not None:
             params["custom_params"] = self._custom_params(self.gate)
         if self.seed is not None:

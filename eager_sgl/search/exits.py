@@ -3,11 +3,11 @@
 The tree knows the K most likely tokens of the stored steps, and no others. Samples are exact all
 the same, as long as the server's logprobs are of the distribution at the sampling temperature:
 
-- At top-p 1 the probability of every token of a segment is known, so that of leaving at its step is
-  too. What is left of the whole beside the known tokens is the *tail*. A sample that leaves to the
-  tail has its token drawn by the server, which excludes the known ones. At a step that is not
-  stored only the token of the segment is known.
-- Below 1, a step at which top-p keeps more than the K tokens is drawn by the server as a whole,
+- Without top-p and top-k the probability of every token of a segment is known, so that of leaving
+  at its step is too. What is left of the whole beside the known tokens is the *tail*. A sample that
+  leaves to the tail has its token drawn by the server, which excludes the known ones. At a step
+  that is not stored only the token of the segment is known.
+- With them, a step at which they keep more than the K tokens is drawn by the server as a whole,
   since the probability that top-p keeps is not known. The draw may be the token of the segment.
 
 Elsewhere a step has its K tokens alone, renormalised (`trie.num_inexact_steps`).
@@ -67,8 +67,8 @@ class Exits:
     ) -> None:
         self._trie, self._sampling = trie, sampling
         self.are_exact = has_sampling_logprobs and sampling.temperature > 0
-        self._has_tails = self.are_exact and sampling.top_p == 1
-        self._draws_whole = self.are_exact and sampling.top_p < 1
+        self._has_tails = self.are_exact and sampling.is_whole
+        self._draws_whole = self.are_exact and not sampling.is_whole
         self._stays: dict[TrieSegment, Floats] = {}
 
     def stays(self, node: TrieSegment) -> Floats:

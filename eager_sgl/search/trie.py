@@ -24,7 +24,9 @@ __all__ = ["Trie", "TrieSegment", "nucleus", "nucleus_exceeds_top_k", "num_inexa
 def nucleus(
     logprobs: NDArray[np.floating], top_k_mass: NDArray[np.floating], sampling: SamplingConfig
 ) -> Floats:
-    """The distribution that SGLang 0.5.23 samples from: tempered, cut by top-p, renormalised.
+    """The distribution that SGLang 0.5.23 samples from: tempered, cut, renormalised.
+
+    Top-p and top-k are both applied to the tempered distribution.
 
     Args:
         logprobs: [n, K], natural logarithms at temperature 1, most likely token first.
@@ -38,11 +40,18 @@ def nucleus(
     weights = retemper(logprobs, taken_at=1.0, wanted=sampling.temperature)
     mass_before = (np.cumsum(weights, axis=1) - weights) * top_k_mass[:, None]
     weights[mass_before > sampling.top_p] = 0.0
+    if sampling.top_k is not None:
+        weights[:, sampling.top_k :] = 0.0
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def nucleus_exceeds_top_k(steps: Steps, sampling: SamplingConfig) -> NDArray[np.bool_]:
-    """Whether top-p leaves, or may leave, more than the K known tokens of each step [n]."""
+    """Whether top-p leaves, or may leave, more than the K known tokens of each step [n].
+
+    A top-k of at most K leaves no more.
+    """
+    if sampling.top_k is not None and sampling.top_k <= steps.token_ids.shape[1]:
+        return np.zeros(len(steps.top_k_mass), np.bool_)
     return (steps.top_k_mass < 1) & (steps.top_k_mass <= sampling.top_p)
 
 

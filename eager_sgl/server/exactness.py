@@ -1,6 +1,6 @@
 """Whether a tree gives the distribution that the SGLang server itself samples from.
 
-A tree knows temperature and top-p. All else is left to the SGLang server's own route.
+A tree knows temperature, top-p and top-k. All else is left to the SGLang server's own route.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ __all__ = ["inexactness_of", "law_of", "obstacle_of"]
 
 _OF_TREES = {
     *("model", "messages", "prompt", "n", "max_tokens", "max_completion_tokens", "temperature"),
-    *("top_p", "seed", "stream", "stream_options", "user", "timeout", "eager"),
+    *("top_p", "top_k", "seed", "stream", "stream_options", "user", "timeout", "eager"),
     *("chat_template_kwargs", "reasoning_effort", "continue_final_message"),
 }
 """The fields that every method takes."""
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "top_k": (-1,),
     "min_p": (0,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
@@ -80,7 +79,7 @@ def inexactness_of(body: TokenRequest, facts: Facts) -> str | None:
     law = law_of(body, facts)
     if law is None:
         return "the SGLang server's default sampling is not known; give temperature, top_p, top_k"
-    changed = sorted(n for n in ("top_k", "min_p", "repetition_penalty") if law[n] != _OPENAI[n])
+    changed = sorted(n for n in ("min_p", "repetition_penalty") if law[n] != _OPENAI[n])
     if changed:
         return f"the model's defaults set {', '.join(changed)}"
     if not _knows_samples(facts.profile, law["temperature"]):

@@ -86,6 +86,7 @@ def _sampling(body: TokenRequest, facts: Facts) -> SamplingConfig:
     return SamplingConfig(
         temperature=law["temperature"],
         top_p=law["top_p"],
+        top_k=None if law["top_k"] == -1 else int(law["top_k"]),
         max_new_tokens=body.length_limit or facts.profile.context_length,
     )
 

@@ -43,6 +43,7 @@ class SamplingFields:
     top_p: float
     max_new_tokens: int
     stop_token_ids: tuple[int, ...]
+    top_k: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +224,8 @@ def _shown(value: Any) -> str:
 def differences(old: object, new: object) -> str:
     """The fields that differ between two values of one dataclass, as `name old → new`.
 
-    The plan's fields are named as the command line names them.
+    The plan's fields are named as the command line names them. A field that an earlier version did
+    not have equals one without a value.
     """
     before, after = (dict(_flat(msgspec.to_builtins(value))) for value in (old, new))
     names = [name for name in {**before, **after} if name not in FREE_TO_CHANGE]
@@ -231,7 +233,7 @@ def differences(old: object, new: object) -> str:
     return ", ".join(
         f"{name.removeprefix('plan.')} {old_value} → {new_value}"
         for name, old_value, new_value in values
-        if old_value != new_value
+        if old_value != new_value and {old_value, new_value} != {"absent", "none"}
     )
 
 

@@ -48,7 +48,9 @@ def mixed_distribution(model: int) -> Distribution:
 
 
 @cache
-def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float) -> Floats:
+def tempered(
+    probabilities: tuple[float, ...], temperature: float, top_p: float, top_k: int | None = None
+) -> Floats:
     """The distribution that is sampled from; temperature 0 is greedy."""
     if temperature == 0:
         return np.asarray(np.eye(len(probabilities))[int(np.argmax(probabilities))])
@@ -58,6 +60,8 @@ def tempered(probabilities: tuple[float, ...], temperature: float, top_p: float)
     before = np.cumsum(weights[order]) - weights[order]
     if top_p < 1:
         weights[order[before >= top_p]] = 0
+    if top_k is not None:
+        weights[order[top_k:]] = 0
     return np.asarray(weights / weights.sum())
 
 
@@ -219,7 +223,7 @@ class ScriptedServer(Transport):
             forced = [int(token) for token, value in bias.items() if value > 0]
             if not forced and bias:
                 probabilities = without(probabilities, {int(token) for token in bias})
-            weights = tempered(probabilities, temperature, top_p)
+            weights = tempered(probabilities, temperature, top_p, params.get("top_k"))
             drawn = generator(step).choices(range(VOCABULARY), weights.tolist())
             token = (forced or drawn)[0]
             raw = self.logprobs_are_raw or temperature == 0

@@ -30,7 +30,7 @@ def sequence_distribution(
         if (path and path[-1] == EOS) or len(path) == sampling.max_new_tokens:
             probabilities[path] = probability
             return
-        step = tempered(distribution(path), sampling.temperature, sampling.top_p)
+        step = tempered(distribution(path), sampling.temperature, sampling.top_p, sampling.top_k)
         for token in np.flatnonzero(step):
             descend((*path, int(token)), probability * step[token])
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from eager_sgl import PromptResult, SamplingConfig, TrieParallel
+from eager_sgl import Sequence as Generated
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate import executor
 from eager_sgl.search import exits
@@ -41,17 +41,23 @@ LAWS = {
     "τ = 0.4": replace(WHOLE, temperature=0.4),
     "τ = 3": replace(WHOLE, temperature=3.0),
     "top-p 0.9": replace(WHOLE, temperature=1.2, top_p=0.9),
+    "top-k 2": replace(WHOLE, temperature=1.5, top_k=2),
+    "top-k 4": replace(WHOLE, temperature=1.5, top_k=4),
+    "top-p 0.9, top-k 3": replace(WHOLE, temperature=2.0, top_p=0.9, top_k=3),
 }
 GATE, CHUNK = True, False
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @pytest.fixture
-def unseeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples start at once without a seed of the user's; the test has one for their draws."""
-    numbers = itertools.count()
-    monkeypatch.setattr(TrieParallel, "_rng", lambda self, tree: random.Random(next(numbers)))
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every token that samples wait for is reported at once."""
     monkeypatch.setattr(executor, "AWAITED_INTERVAL", 1)
+
+
+def never(tree: TokenTree, sequences: Sequence[Generated]) -> bool:
+    """Ends no search, but is asked before every round."""
+    return False
 
 
 def results(
@@ -69,7 +75,8 @@ def results(
         server.restart(seed)
         method = search_of(
             "trie_parallel",
-            seed=seed if in_rounds else None,
+            seed=seed,
+            stop=never if in_rounds else None,
             top_k=top_k,
             sampling=law,
             max_sequences=max_sequences,
@@ -135,7 +142,7 @@ def test_the_distribution_does_not_depend_on_the_steps_that_are_stored(
     assert found > ERROR_PROBABILITY
 
 
-@pytest.mark.usefixtures("unseeded")
+@pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("allows_gate", [GATE, CHUNK])
 @pytest.mark.parametrize("law", LAWS)
 def test_samples_at_once_have_the_servers_distribution(law: str, allows_gate: bool) -> None:
@@ -149,7 +156,7 @@ def test_draws_at_the_same_step_have_seeds_of_their_own(law: str) -> None:
     assert misfit(law, allows_gate=GATE, honours_seed=True) > ERROR_PROBABILITY
 
 
-@pytest.mark.usefixtures("unseeded")
+@pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("in_rounds", [True, False])
 @pytest.mark.parametrize("law", ["τ = 0.4", "top-p 0.9"])
 def test_samples_are_independent(law: str, in_rounds: bool) -> None:
@@ -293,15 +300,21 @@ def test_every_token_is_decoded_once_but_for_draws_that_fall_on_known_ones() -> 
     assert num_known > 5
 
 
-@pytest.mark.parametrize("law", ["τ = 1", "top-p 0.9"])
-def test_a_seed_gives_the_same_samples_in_whatever_order_answers_come(law: str) -> None:
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("in_rounds", [True, False])
+@pytest.mark.parametrize("law", ["τ = 1", "τ = 3", "top-p 0.9"])
+def test_a_seed_gives_the_same_samples_in_whatever_order_answers_come(
+    law: str, in_rounds: bool
+) -> None:
     found = []
-    for order in range(4):
+    long = replace(LAWS[law], max_new_tokens=6)
+    for order in range(6):
         server = ScriptedServer(mixed_distribution(0), allows_gate=True, honours_seed=True)
         server._order = random.Random(order)
-        found.append([r.sequences for r in results(server, 10, law=LAWS[law], width=4)])
-    texts = [[[s.token_ids for s in sequences] for sequences in run] for run in found]
-    assert texts == [texts[0]] * 4
+        given: dict[str, Any] = {"in_rounds": in_rounds, "width": 4, "max_sequences": 16}
+        found.append([r.sequences for r in results(server, 8, law=long, **given)])
+    texts = [[[(s.token_ids, s.parent) for s in sequences] for sequences in run] for run in found]
+    assert texts == [texts[0]] * 6
 
 
 def test_raw_logprobs_of_another_temperature_leave_the_known_tokens_alone() -> None:

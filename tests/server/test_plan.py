@@ -46,7 +46,6 @@ def test_a_single_sample_goes_to_the_servers_route() -> None:
 
 
 ONLY_THE_SERVER: dict[str, dict[str, Any]] = {
-    "top_k": {"top_k": 5},
     "min_p": {"min_p": 0.1},
     "stop": {"stop": ["."]},
     "stop_token_ids": {"stop_token_ids": [7]},
@@ -86,7 +85,8 @@ def test_values_that_change_nothing_do_not_keep_a_request_from_the_trie() -> Non
     [
         (None, "parallel"),
         ({"temperature": 0.6, "top_p": 0.95}, "trie_parallel"),
-        ({"temperature": 0.6, "top_p": 0.95, "top_k": 20}, "parallel"),
+        ({"temperature": 0.6, "top_p": 0.95, "top_k": 20}, "trie_parallel"),
+        ({"temperature": 0.6, "min_p": 0.1}, "parallel"),
         ({}, "trie_parallel"),
     ],
 )
