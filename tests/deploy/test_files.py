@@ -31,7 +31,7 @@ PROJECT: Any = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PORTS = {"sglang": 30000, "endpoint": 8000}
 WITHOUT = {"sglang", "torch"}
 """What the image of the endpoint does not need."""
-FOR_UVICORN = {"uvloop", "httptools"}
+FOR_UVICORN = {"uvloop"}
 """What uvicorn uses where it is installed."""
 
 
