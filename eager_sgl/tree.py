@@ -221,6 +221,11 @@ class TokenTree:
         seed = derived_seed(parent.seed, position, -1, number)
         return Segment(-1, seed, parent, position, draw=draw)
 
+    @property
+    def has_draws(self) -> bool:
+        """Whether the server was asked for tokens that the tree may not have known."""
+        return bool(self._num_draws)
+
     def accept(self, segment: Segment, point: BranchPoint) -> None:
         """Add a segment whose first token was drawn, token 1 of `point`."""
         assert segment.draw is not None, "nothing was drawn"

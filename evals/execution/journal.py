@@ -33,7 +33,8 @@ class SearchResult(PromptResult):
     """The result of a search with the steps that its decisions depended on.
 
     Attributes:
-        steps: as `evals.records.record.Journal.steps`.
+        steps: as `evals.records.record.Journal.steps`; empty where the server drew tokens that the
+            tree did not know.
     """
 
     steps: tuple[str, ...] = ()
@@ -44,6 +45,8 @@ class _Journaled(Search):
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = super().annotate(result, tree)
+        if tree.has_draws:  # which cannot be decided again
+            return SearchResult(**vars(result))
         opened = _opened_segments(result.sequences, tree)
         steps = tuple("" if segment is None else _packed(self, segment) for segment in opened)
         return SearchResult(**vars(result), steps=steps)
@@ -51,7 +54,8 @@ class _Journaled(Search):
 
 def _opened_segments(sequences: Sequence[Generated], tree: TokenTree) -> list[Segment | None]:
     """The segment that a sequence opened; None for a repeated sample."""
-    children = {(s.parent, s.start, s.token_ids[0]): s for s in tree.segments[1:]}
+    left = [segment for segment in tree.segments if segment.parent is not None]
+    children = {(segment.parent, segment.start, segment.token_ids[0]): segment for segment in left}
     opened: list[Segment | None] = [*tree.segments[:1]]
     for sequence in sequences[1:]:
         if sequence.branch is None or sequence.parent is None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eager_sgl import PromptResult, SamplingConfig, TrieParallel
+from eager_sgl import PromptResult, SamplingConfig, Stop, TrieParallel
 from eager_sgl import Sequence as Generated
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate import executor
 from eager_sgl.search import exits
-from eager_sgl.search.frontier import StepRecorder
+from eager_sgl.search.frontier import StepRecorder, candidates
 from eager_sgl.search.trie import TrieSegment
 from eager_sgl.signals import Floats
 from eager_sgl.tree import Draw, Segment, TokenTree
@@ -66,6 +66,7 @@ def results(
     *,
     law: SamplingConfig = WHOLE,
     in_rounds: bool = True,
+    stop: Stop | None = None,
     max_sequences: int = 8,
     top_k: int = TOP_K,
     **config: Any,
@@ -76,7 +77,7 @@ def results(
         method = search_of(
             "trie_parallel",
             seed=seed,
-            stop=never if in_rounds else None,
+            stop=stop or (never if in_rounds else None),
             top_k=top_k,
             sampling=law,
             max_sequences=max_sequences,
@@ -343,3 +344,25 @@ def test_certain_steps_are_not_reported_at_top_p_1() -> None:
         assert gate is not None
         assert gate.stored_below is not None
         assert (gate.stored_below > 1) == is_stored
+
+
+def test_candidates_beside_drawn_tokens_are_those_of_the_stored_steps() -> None:
+    """Also where segments left at steps that are not stored, or with tokens of the tail."""
+    seen: list[int] = []
+
+    def look(tree: TokenTree, sequences: Sequence[Generated]) -> bool:
+        untried = candidates(tree)
+        held = {tuple(s.path()[: end + 1]) for s in tree.segments for end in range(s.end)}
+        for index, position, token in zip(
+            untried.segments, untried.positions, untried.token_ids, strict=True
+        ):
+            assert (*tree.segments[index].path()[:position], int(token)) not in held
+        assert (untried.joint_logprobs <= 1e-6).all()
+        seen.append(sum(segment.draw is not None for segment in tree.segments))
+        return False
+
+    server = ScriptedServer(stepped, allows_gate=True)
+    law = replace(WHOLE, max_new_tokens=12)
+    for _ in results(server, 10, law=law, max_sequences=24, stop=look):
+        pass
+    assert max(seen) > 3

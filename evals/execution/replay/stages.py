@@ -20,12 +20,13 @@ from evals.execution.replay.recorded import (
 )
 from evals.execution.replay.trees import replay_monitored, replay_rounds
 from evals.records.header import StoredConfig
-from evals.records.plan import SEARCHES, STAGE_ONE, Cell, Key
+from evals.records.plan import SEARCHES, STAGE_ONE, TRIE_PARALLEL, VOTE, Cell, Key
 from evals.records.record import PromptRecord
 
 __all__ = ["Replay"]
 
 NO_FIRST = "their first stages are not in the folder"
+DRAWN = "the server drew tokens that the tree did not know"
 NO_ORDER = "the journals of their first stages lack the order of the prompts"
 FAILED_FIRSTS = "grants depended on when other prompts failed, which is not recorded"
 
@@ -74,6 +75,8 @@ class Replay:
         cell, number = record.cell, len(record.sequences)
         method = first_method(self._experiment, record, self._config)
         recorded = RecordedTree.part(record, 0, number, method.sampling.max_new_tokens)
+        if cell.method in (TRIE_PARALLEL, VOTE) and number and not recorded.steps:
+            raise NotRecordedError(DRAWN)
         if cell.method in SEARCHES and len(recorded.steps) != number:
             raise DisagreementError(
                 f"the journal has the steps of {len(recorded.steps)} sequences; the record has "

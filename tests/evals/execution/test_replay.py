@@ -238,6 +238,18 @@ def test_a_changed_record_disagrees_and_is_named(
     assert output.err == "error: 1 results disagree with their replay\n"
 
 
+@pytest.mark.parametrize("method", ["trie_parallel", "vote"])
+def test_samples_that_the_server_drew_beyond_the_k_are_reported(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    folder = recorded("--methods", method, "--top-k", "3", "--theta", "0.9", "--top-p", "1")
+    capsys.readouterr()
+    assert replay(folder) == 3
+    output = capsys.readouterr()
+    assert "the server drew tokens that the tree did not know" in output.out
+    assert "disagree" not in output.err
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("extra_granted", 5), ("threshold", 0.01), ("eligible", False)]
 )
