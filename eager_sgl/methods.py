@@ -430,8 +430,11 @@ class Vote(_SamplingSearch):
             cost the tokens of those that are left.
 
     Raises:
-        ValueError: `answers` does not take sequences; or there is a stop rule, or a bidder.
+        ValueError: `answers` does not take sequences.
     """
+
+    stop: ClassVar[None] = None  # type: ignore[misc]
+    bidder: ClassVar[None] = None  # type: ignore[misc]
 
     answers: Classes
     rule: VoteRule = field(default_factory=BetaRule)
@@ -442,9 +445,6 @@ class Vote(_SamplingSearch):
         super().__post_init__()
         checked_classes(self.answers)
         require_whole("ahead", self.ahead, 0)
-        for name, value in (("stop", self.stop), ("bidder", self.bidder)):
-            if value is not None:
-                raise ValueError(f"{name} is {value!r}; a vote ends by its rule")
 
     @property
     def top_k(self) -> int:

@@ -65,6 +65,7 @@ FOREIGN = {
     "--policy",
     "--port",
     "--reasoning-parser",
+    "--tool-call-parser",
     "--tp-size",
     "--worker-urls",
     "--local-dir",

@@ -33,8 +33,8 @@ class SearchResult(PromptResult):
     """The result of a search with the steps that its decisions depended on.
 
     Attributes:
-        steps: as `evals.records.record.Journal.steps`; empty where the server drew tokens that the
-            tree did not know.
+        steps: as `evals.records.record.Journal.steps`; empty where samples depended on tokens
+            that the tree does not know.
     """
 
     steps: tuple[str, ...] = ()
@@ -45,11 +45,18 @@ class _Journaled(Search):
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = super().annotate(result, tree)
-        if tree.has_draws:  # which cannot be decided again
+        if _depends_on_unknown(self, tree):
             return SearchResult(**vars(result))
         opened = _opened_segments(result.sequences, tree)
         steps = tuple("" if segment is None else _packed(self, segment) for segment in opened)
         return SearchResult(**vars(result), steps=steps)
+
+
+def _depends_on_unknown(method: Search, tree: TokenTree) -> bool:
+    """Whether samples depend on tokens that the tree does not know, or on their probability."""
+    has_tails = tree.has_sampling_logprobs and method.sampling.is_whole
+    samples = isinstance(method, TrieParallel | Vote) and method.sampling.temperature > 0
+    return samples and (has_tails or tree.has_draws)
 
 
 def _opened_segments(sequences: Sequence[Generated], tree: TokenTree) -> list[Segment | None]:

@@ -221,10 +221,3 @@ def test_a_ledger_pays_for_all_samples_that_started() -> None:
 def test_a_rule_of_the_user_decides() -> None:
     result = run(0, rule=lambda votes: len(votes) == 3)
     assert len(result.sequences) == 3
-
-
-@pytest.mark.parametrize("field", ["stop", "bidder"])
-def test_a_vote_takes_no_other_end(field: str) -> None:
-    other: dict[str, Any] = {field: lambda tree, sequences: True}
-    with pytest.raises(ValueError, match=f"{field} is .*a vote ends by its rule"):
-        vote_of(**other)

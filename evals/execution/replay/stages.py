@@ -26,7 +26,7 @@ from evals.records.record import PromptRecord
 __all__ = ["Replay"]
 
 NO_FIRST = "their first stages are not in the folder"
-DRAWN = "the server drew tokens that the tree did not know"
+DRAWN = "the server may have drawn tokens that the tree does not know"
 NO_ORDER = "the journals of their first stages lack the order of the prompts"
 FAILED_FIRSTS = "grants depended on when other prompts failed, which is not recorded"
 
