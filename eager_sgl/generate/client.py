@@ -279,8 +279,7 @@ class AsyncClient:
         Args:
             method: of all prompts, or one per prompt.
             budget: a `Ledger` of sequences, of which each prompt takes up to its M and returns
-                those it does not use; or a `TokenLedger`, for whose tokens searches bid.
-            utility: by which they bid.
+                those it does not use; or a `TokenLedger`, for which searches bid by `utility`.
             concurrency: prompts at the same time; all where they share tokens, else 64.
             timeout, max_tokens: of each prompt, as of `generate`.
             on_left: receives the items of prompts that have begun and were not returned when the

@@ -104,7 +104,7 @@ def _draw(weights: Floats, rng: random.Random) -> int:
 
 
 @dataclass(eq=False)
-class Sample:
+class TrieSample:
     """A sample on its way through the tree.
 
     Its draws depend on its generator and its path alone, not on when tokens arrive.
@@ -169,16 +169,16 @@ class TrieParallelSchedule(_SamplingSchedule):
         samples: all that have started.
     """
 
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[TrieSample] = field(default_factory=list)
     _known_exits: Exits | None = None
 
     @property
-    def waiting(self) -> list[Sample]:
+    def waiting(self) -> list[TrieSample]:
         """Samples that wait for tokens of their segments, or for a token that is being drawn."""
         return [sample for sample in self.samples if sample.leaf is None]
 
     @property
-    def drawing(self) -> list[Sample]:
+    def drawing(self) -> list[TrieSample]:
         """Samples whose next token is being drawn, or has been."""
         return [sample for sample in self.samples if sample.drawn is not None]
 
@@ -219,7 +219,7 @@ class TrieParallelSchedule(_SamplingSchedule):
         """Start samples up to a number of them."""
         while len(self.samples) < number:
             rng, root = random.Random(self.rng.getrandbits(128)), tree.segments[0]
-            sample = Sample(len(self.samples), rng, root)
+            sample = TrieSample(len(self.samples), rng, root)
             self.samples.append(sample)
             if sample.index == 0:  # the server draws all of it
                 self.leaves = self.leaves or [Leaf(0, root)]
@@ -235,12 +235,12 @@ class TrieParallelSchedule(_SamplingSchedule):
     def _segments_drawn(self) -> tuple[Segment, ...]:
         return tuple(sample.drawn for sample in self.samples if sample.drawn is not None)
 
-    def _is_blocked(self, sample: Sample) -> bool:
+    def _is_blocked(self, sample: TrieSample) -> bool:
         """Whether an earlier sample may still come to the token that was drawn for this one."""
         earlier = self.samples[: sample.index]
         return any(other.may_come_to(sample.segment, sample.position) for other in earlier)
 
-    def _advance(self, tree: TokenTree, sample: Sample) -> None:
+    def _advance(self, tree: TokenTree, sample: TrieSample) -> None:
         """Draw up to an untried token, the end of a stored path, or the end of what is known."""
         trie, exits = self._new_trie(tree), self._exits(tree)
         while True:
@@ -275,7 +275,7 @@ class TrieParallelSchedule(_SamplingSchedule):
             )
         return self._known_exits
 
-    def _place(self, tree: TokenTree, sample: Sample) -> None:
+    def _place(self, tree: TokenTree, sample: TrieSample) -> None:
         """Open a token that was drawn, if it is new; else continue where it is."""
         trie, parent, position = self._new_trie(tree), sample.segment, sample.position
         drawn = sample.drawn

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.search.deciding import VoteRule, num_missing
-from eager_sgl.search.sampling import Sample, TrieParallelSchedule
+from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
 from eager_sgl.tree import TokenTree
 
 __all__ = ["VoteSchedule"]
@@ -65,7 +65,7 @@ class VoteSchedule(TrieParallelSchedule):
             super().start(tree, number)
         for index in range(len(self.samples), number):
             segment = tree.open_root() if index else tree.segments[0]
-            self.samples.append(Sample(index, self.rng, segment, leaf=Leaf(index, segment)))
+            self.samples.append(TrieSample(index, self.rng, segment, leaf=Leaf(index, segment)))
 
     def _num_wanted(self, tree: TokenTree, number: int) -> int:
         """At most M samples, or those that have started once `max_tokens` are generated."""

@@ -384,6 +384,11 @@ def test_a_token_outside_the_vocabulary_is_not_sent(endpoint: TokenEndpoint, tok
         run(endpoint.client.is_stop_token(token_id))
 
 
+def test_no_sequences_have_no_texts(endpoint: TokenEndpoint) -> None:
+    """SGLang answers with one text, not with an empty list."""
+    assert endpoint.decode([]) == []
+
+
 @pytest.mark.parametrize("ids", [[[NUM_IDS]], [[1], [-1]], [b"ab"], [[1.5]], [3]])
 def test_only_tokens_of_the_model_are_decoded(endpoint: TokenEndpoint, ids: Any) -> None:
     with pytest.raises(ValueError, match="a sequence"):

@@ -201,6 +201,8 @@ class ScriptedServer(Transport):
                 return {"tokens": []}
             return {"tokens": [CLOSE] if text == "</think>" else list(self.prompt)}
         if path == "/detokenize":
+            if not body["tokens"]:
+                return {"text": ""}
             vocabulary = VOCABULARY if body["skip_special_tokens"] else math.inf
             return {"text": [" ".join(str(t) for t in i if t < vocabulary) for i in body["tokens"]]}
         assert path == "/generate", path
