@@ -62,7 +62,7 @@ class Asked:
     @property
     def has_deadline(self) -> bool:
         """Whether it may be ended by a deadline of its own."""
-        return "timeout" in self.body
+        return "timeout" in self.body or "deadline_s" in self.body.get("eager", {})
 
     @property
     def max_choices(self) -> int:
