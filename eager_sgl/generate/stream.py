@@ -15,21 +15,34 @@ from eager_sgl.generate.narration import Narrator
 from eager_sgl.generate.observers import Observer
 from eager_sgl.generate.results import partial_of
 from eager_sgl.generate.text import Decode, Detokenizer
-from eager_sgl.schedule import Decision
+from eager_sgl.schedule import Decision, Leaf
 
 __all__ = ["Stream"]
 
 
 class _Feed:
-    """The latest decision of a growing tree; events are made when the consumer asks for them."""
+    """The events of a growing tree that the consumer has not asked for yet, without texts.
+
+    They are made with the decision: a moment later the tree may have tokens on which nothing has
+    been decided, and which the next decision takes back.
+    """
 
     def __init__(self) -> None:
-        self.latest: tuple[Decision, TokenCounts] | None = None
+        self.narrator = Narrator()
+        self.leaves: tuple[Leaf, ...] = ()
         self.has_news = asyncio.Event()
+        self._events: list[Event] = []
 
     def __call__(self, decision: Decision, counts: TokenCounts) -> None:
-        self.latest = decision, counts
+        self.leaves = decision.leaves
+        self._events += self.narrator.update(decision.leaves)
+        self._events.append(CostChanged(counts, decision.num_alive))
         self.has_news.set()
+
+    def take(self) -> list[Event]:
+        """The events since the last call."""
+        events, self._events = self._events, []
+        return events
 
 
 class Stream:
@@ -47,7 +60,7 @@ class Stream:
     """
 
     def __init__(self, run: Callable[[Observer], Awaitable[PromptResult]], decode: Decode) -> None:
-        self._run, self._detokenizer, self._narrator = run, Detokenizer(decode), Narrator()
+        self._run, self._detokenizer = run, Detokenizer(decode)
         self._feed = _Feed()
         self._task: asyncio.Task[PromptResult] | None = None
         self._result: PromptResult | None = None
@@ -112,7 +125,7 @@ class Stream:
             await self._feed.has_news.wait()
             self._feed.has_news.clear()
             self._is_over = self._task.done()
-            self._pending = self._news()
+            self._pending = self._feed.take()
         try:
             self._events += await self._detokenizer.add_texts(self._pending)
         except EagerError:
@@ -123,19 +136,10 @@ class Stream:
             self._is_complete = True
             self._events.append(self._completed(self._task.result()))
 
-    def _news(self) -> list[Event]:
-        """The events since the last ones, without texts."""
-        if self._feed.latest is None:
-            return []
-        decision, counts = self._feed.latest
-        cost = CostChanged(counts, decision.num_alive)
-        return [*self._narrator.update(decision.leaves), cost]
-
     def _completed(self, result: PromptResult) -> Completed:
-        assert self._feed.latest is not None, "every prompt has a first decision"
-        leaves = self._feed.latest[0].leaves
-        kept = [leaf for leaf in leaves if leaf.segment.end or not result.stopped]
-        return Completed(result, self._narrator.sequence_ids(kept))
+        feed = self._feed
+        kept = [leaf for leaf in feed.leaves if leaf.segment.end or not result.stopped]
+        return Completed(result, feed.narrator.sequence_ids(kept))
 
 
 async def _observed(

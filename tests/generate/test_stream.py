@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import PromptResult
+from eager_sgl import PromptResult, TokenCounts
+from eager_sgl.core import Generation
 from eager_sgl.generate.events import (
     Completed,
     Event,
@@ -20,7 +21,9 @@ from eager_sgl.generate.events import (
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.observers import Observer
 from eager_sgl.generate.prompt import grow
-from eager_sgl.generate.stream import Stream
+from eager_sgl.generate.stream import Stream, _Feed
+from eager_sgl.schedule import Decision, Leaf
+from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
 from tests.generate.prompts import METHODS, in_loop, replicas_of
 
@@ -145,3 +148,20 @@ def test_closing_a_stream_may_be_cancelled() -> None:
             await asyncio.wait_for(stream.aclose(), 0.02)
 
     in_loop(run)
+
+
+def test_events_are_of_the_tokens_that_were_decided_on() -> None:
+    """Tokens that arrive before the consumer looks may branch, and be taken back."""
+    tree, feed = TokenTree((9,), max_new_tokens=20), _Feed()
+    root = tree.open_root()
+    leaves = (Leaf(0, root),)
+
+    def append(*token_ids: int) -> None:
+        tree.append(root, Generation(token_ids, None, prompt_tokens=1, cached_tokens=0), 20, 0)
+
+    append(1, 2, 3)
+    feed(Decision(leaves, (), (root,)), TokenCounts())
+    append(1, 2, 3, 4, 5)
+    assert [e.token_ids for e in feed.take() if isinstance(e, TokensAppended)] == [(1, 2, 3)]
+    feed(Decision(leaves, (), (root,)), TokenCounts())
+    assert [e.token_ids for e in feed.take() if isinstance(e, TokensAppended)] == [(4, 5)]
