@@ -74,8 +74,8 @@ class Method(Protocol):
     """A way to generate sequences from a prompt.
 
     A step is *observed* if its K most likely tokens are requested, of all steps or by a gate, and
-    *monitored* if it may also branch while its sequence runs. Searches observe steps and branch
-    once sequences have ended.
+    *monitored* if its sequence may branch there as soon as it is reported. Searches observe steps,
+    and open branches at stored ones, of running sequences too.
     """
 
     @property
@@ -419,7 +419,9 @@ class TrieParallel(_SamplingSearch):
 
 @dataclass(frozen=True)
 class Vote(_SamplingSearch):
-    """One answer: samples until the vote on their answers is decided; then the rest is left.
+    """One answer: samples until the vote on their answers is decided.
+
+    The requests of samples that ran ahead are then aborted; they are no part of the result.
 
     Attributes:
         answers: finished sequences -> one answer, or class of equal ones, for each; None without.

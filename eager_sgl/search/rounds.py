@@ -1,8 +1,8 @@
-"""Rounds: the part of a search that is the same for all of them.
+"""The limits and the sequences of a search, and rounds, which all searches can have.
 
-Each sequence is drawn to its end in one request. Then a round opens several untried tokens of the
-tree at once, as forks on prefixes that the radix cache holds. No token is discarded, and no θ has
-to be chosen.
+A round opens several untried tokens of the tree at once, as forks on prefixes that the radix cache
+holds, when all sequences before it have ended. Searches for which nothing is asked before a round
+may do without them.
 """
 
 from __future__ import annotations
