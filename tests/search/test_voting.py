@@ -178,7 +178,7 @@ def test_samples_that_ran_ahead_are_aborted_when_the_vote_is_decided() -> None:
     assert result.vote == VoteOutcome("same", {"same": 2}, majority_confidence(2, 0), 0)
 
 
-@pytest.mark.parametrize("order", permutations(range(4)))
+@pytest.mark.parametrize("order", list(permutations(range(4))))
 def test_a_vote_ends_at_the_same_sample_whenever_answers_arrive(order: tuple[int, ...]) -> None:
     """Where the first sample was the last to end, all votes were counted at once."""
     lengths: list[int] = []
