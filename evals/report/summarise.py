@@ -24,6 +24,7 @@ from evals.report.findings import findings
 from evals.report.notes import ending_notes, notes
 from evals.report.paper import paper_row
 from evals.report.rows import Row, nested_rows, row_of
+from evals.report.savings import savings
 from evals.report.summary import EntropyPassRate, Summary
 
 __all__ = ["summarise_run"]
@@ -93,6 +94,7 @@ def summarise_run(
         num_failed=sum(failed.values()),
         failures=tuple(failures),
         stage_two_contrasts=contrasts,
+        savings=tuple(savings(rows)),
         findings=(*findings(rows), *map(contrast_sentence, contrasts)),
         notes=(
             *([failure_note(failures, failed)] if failures else []),
