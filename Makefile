@@ -11,6 +11,8 @@
 # make fuzz-endpoint  6,000 malformed and hostile requests to the endpoint (ten minutes)
 # make load         1,000 requests to the endpoint at 200 at a time, with faults (needs a quiet machine)
 # make overhead     the endpoint against its SGLang server: throughput, n = 16 (needs a quiet machine)
+# make proof        methods and peers on a benchmark within a number of tokens, and a page to post
+#                   (SERVER=http://localhost:30000 ARGS="--task aime_2025 --tokens 5000000")
 # make peers        vote against other projects' self-consistency (needs a quiet machine)
 # make router       what SGLang's router passes on to the embedded runtime (two minutes)
 # make clients      what OpenAI's clients, LangChain, DSPy, lm-eval, inspect_ai do before the endpoint
@@ -22,7 +24,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run serve test check format fuzz fuzz-endpoint null bench seconds faults load overhead peers \
-	router clients train
+	proof router clients train
 run: .venv/installed
 	$(BIN)/python evals/run.py $(ARGS)
 
@@ -74,6 +76,9 @@ load: .venv/installed
 
 overhead: .venv/installed
 	$(BIN)/python -m evals.throughput.endpoint $(ARGS)
+
+proof: .venv/installed
+	$(BIN)/python -m evals.proof $(if $(SERVER),--server $(SERVER)) $(ARGS)
 
 peers: .venv/installed
 	$(BIN)/python -m evals.peers $(ARGS)

@@ -4,46 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from evals.analysis.beside import BesideParallel, Difference
 from evals.records.plan import PARALLEL
+from evals.report.column import interval
 from evals.report.rows import Row
 
 __all__ = ["savings"]
 
 
 def savings(rows: Sequence[Row]) -> Iterator[str]:
-    """A sentence per method, where each has a single row and all have the same prompts.
-
-    Without labels it has the cost alone, and without votes no majority.
-    """
+    """A sentence per method, where each has a single row and its prompts are those of parallel."""
     parallels = [row for row in rows if row.cell.method == PARALLEL]
-    is_single = len({row.cell.name for row in rows}) == len(rows)
-    if not parallels or not is_single or len({row.num_prompts for row in rows}) > 1:
+    if len(parallels) != 1 or len({row.cell.name for row in rows}) < len(rows):
         return
     (parallel,) = parallels
     for row in rows:
-        if row is not parallel:
-            clauses = [f"{_cost(row, parallel)} than parallel", *_accuracy(row, parallel)]
-            yield f"{row.cell.name}: {'; '.join(clauses)}."
+        if row.beside and row.num_prompts == row.beside.num_prompts == parallel.num_prompts:
+            clauses = (_cost(row, parallel, row.beside), *_accuracy(row, row.beside))
+            yield f"{row.cell.name} beside parallel: {'; '.join(clauses)}."
 
 
-def _cost(row: Row, parallel: Row) -> str:
-    changes = [_change(row.counts.generated, parallel.counts.generated, "tokens")]
+def _cost(row: Row, parallel: Row, beside: BesideParallel) -> str:
+    changes = [_change(beside.tokens, "tokens")]
     if row.wall_seconds and parallel.wall_seconds:
-        changes.append(_change(row.wall_seconds, parallel.wall_seconds, "seconds"))
-    return " and ".join(changes)
+        changes.append(_change(row.wall_seconds / parallel.wall_seconds, "seconds"))
+    return ", ".join(changes)
 
 
-def _change(number: float, of_parallel: float, noun: str) -> str:
-    share = number / of_parallel - 1
-    return f"{abs(share):.0%} {'fewer' if share < 0 else 'more'} {noun}"
+def _change(share: float, noun: str) -> str:
+    return f"{abs(share - 1):.0%} {'fewer' if share < 1 else 'more'} {noun}"
 
 
-def _accuracy(row: Row, parallel: Row) -> Iterator[str]:
-    pairs = {
-        "the majority's answer": (row.cons, parallel.cons),
-        "some sequence": (row.coverage, parallel.coverage),
-    }
-    for subject, (mean, other) in pairs.items():
-        if mean and other:
-            there = f"there {other.value:.1%}"
-            yield f"{subject} is right for {mean.value:.1%} of the prompts ({there})"
+def _accuracy(row: Row, beside: BesideParallel) -> Iterator[str]:
+    if row.cons and beside.majority:
+        subject = "the majority's answer is right for"
+        yield f"{subject} {row.cons.value:.1%} of the prompts ({_difference(beside.majority)})"
+    if row.coverage:
+        yield f"some sequence is, for {row.coverage.value:.1%} ({_difference(beside.coverage)})"
+
+
+def _difference(difference: Difference) -> str:
+    ends = f" {interval(difference.interval)}" if difference.interval else ""
+    return f"{difference.value:+.3f}{ends}"

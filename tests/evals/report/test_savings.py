@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from eager_sgl.core import TokenCounts
 from evals.records.plan import Cell, Plan
 from evals.records.record import PromptRecord
@@ -32,17 +34,26 @@ def summarised(records: list[PromptRecord], num_prompts: int = 2, **more: Any) -
 def test_a_method_is_compared_by_tokens_seconds_and_shares() -> None:
     parallel = run("parallel", [[True] * 4, [False] * 4], 200)
     (sentence,) = summarised([*parallel, *run("eager_init", [[True], [True]], 50)]).savings
-    assert sentence == (
-        "eager_init: 75% fewer tokens and 60% fewer seconds than parallel; the majority's answer "
-        "is right for 100.0% of the prompts (there 50.0%); some sequence is right for 100.0% of "
-        "the prompts (there 50.0%)."
-    )
+    assert sentence.startswith("eager_init beside parallel: 75% fewer tokens, 60% fewer seconds; ")
+    assert "the majority's answer is right for 100.0% of the prompts (+0.500 [" in sentence
+    assert "some sequence is, for 100.0% (+0.500 [" in sentence
 
 
 def test_more_tokens_are_named_as_more() -> None:
     parallel = run("parallel", [[True] * 4, [False] * 4], 200)
     (sentence,) = summarised([*parallel, *run("eager_init", [[True], [True]], 300)]).savings
-    assert sentence.startswith("eager_init: 50% more tokens and")
+    assert "50% more tokens, 60% fewer seconds" in sentence
+
+
+def test_shares_of_tokens_have_intervals_over_prompts() -> None:
+    parallel = [*run("parallel", [[True] * 4] * 30, 200)]
+    row = summarised([*parallel, *run("eager_init", [[True]] * 30, 50)], num_prompts=30).rows[1]
+    assert row.beside is not None
+    assert row.beside.tokens == 0.25
+    assert row.beside.tokens_interval == pytest.approx((0.25, 0.25))
+    assert row.beside.majority is not None
+    low, high = row.beside.majority.interval or (1.0, -1.0)
+    assert low < 0.0 < high  # 30 prompts that agree may hide others
 
 
 def test_methods_on_different_prompts_are_not_compared() -> None:
