@@ -1,4 +1,4 @@
-# make run          set everything up, evaluate four methods on a task (ARGS="--help")
+# make run          set everything up, evaluate six methods on a task (ARGS="--help")
 # make serve        set everything up, serve the bundled reasoner to OpenAI's clients (ARGS="--help")
 # make test         set everything up, run the tests in two processes (in one: ARGS="tests/search -x")
 # make check        formatting, lint, layers, types
@@ -25,8 +25,9 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run serve test check format fuzz fuzz-endpoint null bench seconds faults load overhead peers \
 	proof router clients train
+FIRST_METHODS := parallel,eager_init,eager_adapt,eager,best_first,vote
 run: .venv/installed
-	$(BIN)/python evals/run.py $(ARGS)
+	$(BIN)/python evals/run.py $(or $(ARGS),--methods $(FIRST_METHODS))
 
 serve: .venv/installed
 	$(BIN)/python -m eager_sgl.server \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eager_sgl import RULES
@@ -96,12 +96,18 @@ def summarise_run(
         stage_two_contrasts=contrasts,
         savings=tuple(savings(rows)),
         findings=(*findings(rows), *map(contrast_sentence, contrasts)),
-        notes=(
-            *([failure_note(failures, failed)] if failures else []),
-            *notes(rows, gaps.missing, plan, is_partial=bool(gaps.waiting)),
-            *ending_notes(rows, header.config.search),
-        ),
+        notes=(*_failure_notes(failures, failed), *_notes(rows, gaps, header)),
     )
+
+
+def _failure_notes(failures: Sequence[Failure], failed: Mapping[Cell, int]) -> Iterator[str]:
+    if failures:
+        yield failure_note(failures, failed)
+
+
+def _notes(rows: Sequence[Row], gaps: _Gaps, header: RunHeader) -> Iterator[str]:
+    yield from notes(rows, gaps.missing, header.config.plan, is_partial=bool(gaps.waiting))
+    yield from ending_notes(rows, header.config.search)
 
 
 def _rows(
