@@ -23,7 +23,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from eager_sgl.adaptive_schedule import AdaptiveSchedule
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from eager_sgl.budget.tokens import Bidder
+from eager_sgl.budget.bidding import Bidding
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.config import (
     REASONING_END,
@@ -128,8 +128,8 @@ class Method(Protocol):
         """Whether its schedule runs functions of the user's, or numbers for long."""
 
     @property
-    def bidder(self) -> Bidder | None:
-        """The prompt's part of tokens that several prompts share; None without sharing."""
+    def bidder(self) -> Bidding | None:
+        """What its rounds have to be granted by; None where none has to be."""
 
     def policy(self) -> Policy | None:
         """The reader of observed steps; None without observed steps."""
@@ -169,7 +169,7 @@ class FullParallel:
     observed_until: ClassVar[str | None] = None
     monitoring: ClassVar[EagerConfig | None] = None
     decides_in_thread: ClassVar[bool] = False
-    bidder: ClassVar[Bidder | None] = None
+    bidder: ClassVar[Bidding | None] = None
 
     def __post_init__(self) -> None:
         require_whole("max_sequences", self.max_sequences, 1)
@@ -247,7 +247,7 @@ class EagerInit(_Configured[EagerConfig]):
     adaptive_threshold: AdaptiveThreshold | None = None
 
     decides_in_thread: ClassVar[bool] = False
-    bidder: ClassVar[Bidder | None] = None
+    bidder: ClassVar[Bidding | None] = None
 
     @property
     def monitoring(self) -> EagerConfig:
@@ -288,12 +288,12 @@ class Search(_Configured[SearchConfig], ABC):
     Attributes:
         config: limits and sampling.
         seed: of all draws; None repeats nothing.
-        bidder: the prompt's part of tokens that several searches share. The program that runs the
-            method leaves it at the end, and on errors.
+        bidder: the prompt's part of tokens that several searches share, or a price per token. The
+            program that runs the method leaves it at the end, and on errors.
     """
 
     _: KW_ONLY
-    bidder: Bidder | None = None
+    bidder: Bidding | None = None
 
     monitoring: ClassVar[EagerConfig | None] = None
     decides_in_thread: ClassVar[bool] = True

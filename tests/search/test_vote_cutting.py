@@ -34,7 +34,8 @@ def last_tokens(sequences: Sequence[Generated]) -> list[Hashable | None]:
 
 def vote_of(cutting: Cutting | None, **fields: Any) -> Vote:
     config = SearchConfig(max_sequences=M, sampling=SAMPLING, top_k=VOCABULARY)
-    return Vote(config, cutting=cutting, **{"answers": last_tokens, "rule": BetaRule(0.9)} | fields)
+    defaults: dict[str, Any] = {"answers": last_tokens, "rule": BetaRule(0.9)}
+    return Vote(config, cutting=cutting, **defaults | fields)
 
 
 def server_of(model: int, seed: int = 0, *, honours_seed: bool = False) -> ScriptedServer:
