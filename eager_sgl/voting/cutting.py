@@ -139,8 +139,11 @@ class Cutting:
         )
 
     def lowest(self, confidences: Items[float]) -> float:
-        """The lowest group confidence of a sequence (`lowest_group_confidence`)."""
-        return lowest_group_confidence(confidences, self.window)
+        """The lowest group confidence of a sequence (`lowest_group_confidence`).
+
+        Steps from the first one on whose confidence is not known, of a probe, do not count.
+        """
+        return lowest_group_confidence(_until_unknown(confidences), self.window)
 
     def floor(self, warmups: Items[float]) -> float | None:
         """The floor, in nats; None where it is not known yet.
@@ -157,7 +160,7 @@ class Cutting:
 
     def is_cut(self, confidences: Items[float], floor: float | None) -> bool:
         """Whether a sequence, finished or so far, is cut at a floor; never without a floor."""
-        return floor is not None and is_below(confidences, self.window, floor)
+        return floor is not None and is_below(_until_unknown(confidences), self.window, floor)
 
     def cut(self, sequences: Items[Confident]) -> list[bool]:
         """Whether each of a prompt's sequences, in the order of their starts, was cut.
@@ -169,3 +172,8 @@ class Cutting:
         lowest = [self.lowest(sequence.confidences) for sequence in first if has_floor]
         floor = self.floor(lowest)
         return [s.finish_reason == "cut" or self.is_cut(s.confidences, floor) for s in sequences]
+
+
+def _until_unknown(confidences: Items[float]) -> Items[float]:
+    unknown = np.flatnonzero(np.isnan(np.asarray(confidences, np.float64)))
+    return confidences[: unknown[0]] if len(unknown) else confidences
