@@ -7,6 +7,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from eager_sgl.schedule import Decision, Leaf
+from eager_sgl.search.probing import Probes
 from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
 from eager_sgl.tree import TokenTree
 from eager_sgl.voting.deciding import VoteRule, num_missing
@@ -28,12 +29,14 @@ class VoteSchedule(TrieParallelSchedule):
         answers: finished sequences -> their answers, None without any; called once per vote.
         shares: whether samples share their prefixes, through the tree.
         ahead: number of samples that run beyond those that can decide.
+        probes: end samples whose answers are stable; None for no probes.
     """
 
     rule: VoteRule
     answers: Callable[[Items[Leaf]], Items[Hashable | None]]
     shares: bool = True
     ahead: int = 0
+    probes: Probes | None = None
     _num_votes: int = field(default=0, init=False)
     _num_missing: int | None = field(default=None, init=False)
 
@@ -49,7 +52,14 @@ class VoteSchedule(TrieParallelSchedule):
             ended = self._ended()  # stored paths end without a token
         if not self._num_missing:
             return Decision(tuple(ended[: self._num_votes]), (), ())
-        return self.decision()
+        decision = self.decision()
+        return decision if self.probes is None else self.probes.add_to(decision, tree)
+
+    def sample(self, tree: TokenTree, number: int) -> None:
+        """Start samples up to a number of them, and let all go as far as the tree is known."""
+        super().sample(tree, number)
+        if self.probes is not None:
+            self.probes.end(tree, self.samples)
 
     def _count(self, tree: TokenTree, votes: Items[Hashable | None]) -> None:
         """Ask the rule, and start the samples that may decide after these votes."""
