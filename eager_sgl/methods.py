@@ -498,7 +498,7 @@ class Vote(_SamplingSearch):
             answers=answers,
             shares=self.shares,
             ahead=self.ahead,
-            probes=None if self.probing is None else Probes(self.probing, answers),
+            probes=None if self.probing is None else Probes(tree, self.probing, answers),
         )
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:

@@ -35,19 +35,19 @@ class Probing:
         text: asks for the answer, such as `</think>\n\boxed{`; it is forced.
         interval: tokens of a sequence between two probes.
         stable: number of probes in a row whose equal answers end a sequence.
-        max_tokens: limit of a probe after its text; an answer that is longer is read cut off.
+        max_answer_tokens: maximum after the text; a longer answer is read cut off.
     """
 
     text: str
     interval: int = 64
     stable: int = 3
-    max_tokens: int = 24
+    max_answer_tokens: int = 24
 
     def __post_init__(self) -> None:
         require(bool(self.text), "text", repr(self.text), "a text that asks for the answer")
         require_whole("interval", self.interval, 1)
         require_whole("stable", self.stable, 1)
-        require_whole("max_tokens", self.max_tokens, 1)
+        require_whole("max_answer_tokens", self.max_answer_tokens, 1)
 
 
 @dataclass(eq=False)
@@ -58,40 +58,42 @@ class Probes:
     that has grown by several intervals only the last `stable` points are probed.
 
     Attributes:
+        tree: has the tokens of a probe, and those after which nothing is probed.
         probing: the limits.
         answers: finished sequences -> their answers, None without any.
     """
 
+    tree: TokenTree
     probing: Probing
     answers: Callable[[Items[Leaf]], Items[Hashable | None]]
     _leaves: dict[Point, Leaf] = field(default_factory=dict, init=False)
     _agreeing: dict[Point, bool] = field(default_factory=dict, init=False)
     _closed: set[Segment] = field(default_factory=set, init=False)
 
-    def add_to(self, decision: Decision, tree: TokenTree) -> Decision:
+    def add_to(self, decision: Decision) -> Decision:
         """With the probes of the segments that continue, whose tokens are awaited for the next."""
-        reasoning = [segment for segment in decision.free if self._is_open(tree, segment)]
-        probes = (probe for segment in reasoning for probe in self._unanswered(tree, segment))
+        reasoning = [segment for segment in decision.free if self._is_open(segment)]
+        probes = (probe for segment in reasoning for probe in self._unanswered(segment))
         awaited = decision.awaited.union(reasoning)
         return replace(decision, awaited=awaited, probes=tuple(dict.fromkeys(probes)))
 
-    def end(self, tree: TokenTree, samples: Items[TrieSample]) -> None:
+    def end(self, samples: Items[TrieSample]) -> None:
         """End the running and waiting samples whose paths pass a point at which probes agree."""
         for sample in samples:
             path = _path(sample)
-            leaf = self._agreed(path) if self._may_end(tree, sample, path[-1][0]) else None
+            leaf = self._agreed(path) if self._may_end(sample, path[-1][0]) else None
             if leaf is not None:
-                tree.end_probed(leaf.segment)
+                self.tree.end_probed(leaf.segment)
                 sample.end(leaf.segment)
 
-    def _may_end(self, tree: TokenTree, sample: TrieSample, last: Segment) -> bool:
+    def _may_end(self, sample: TrieSample, last: Segment) -> bool:
         is_running = sample.leaf is None or sample.leaf.segment.finish_reason is None
-        return is_running and self._is_open(tree, last)
+        return is_running and self._is_open(last)
 
-    def _is_open(self, tree: TokenTree, segment: Segment) -> bool:
+    def _is_open(self, segment: Segment) -> bool:
         if segment in self._closed:
             return False
-        if reasoning_ends_at(segment.path(), tree.probe_end) is None:
+        if reasoning_ends_at(segment.path(), self.tree.probe_end) is None:
             return True
         self._closed.add(segment)
         return False
@@ -105,12 +107,14 @@ class Probes:
             for position in range((segment.start // interval + 1) * interval, end + 1, interval)
         ]
 
-    def _unanswered(self, tree: TokenTree, segment: Segment) -> list[Segment]:
+    def _unanswered(self, segment: Segment) -> list[Segment]:
         """The unfinished probes on the path of a running segment, new ones among them."""
         points = self._points(segment.lineage())
         for point in points[-self.probing.stable :]:
-            if point not in self._leaves and tree.has_room_for_probe(point[1]):
-                self._leaves[point] = Leaf(-1, tree.probe(*point, self.probing.max_tokens))
+            if point not in self._leaves and self.tree.has_room_for_probe(point[1]):
+                self._leaves[point] = Leaf(
+                    -1, self.tree.probe(*point, self.probing.max_answer_tokens)
+                )
         probes = [self._leaves[point].segment for point in points if point in self._leaves]
         return [probe for probe in probes if probe.finish_reason is None]
 

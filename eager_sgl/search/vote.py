@@ -52,14 +52,18 @@ class VoteSchedule(TrieParallelSchedule):
             ended = self._ended()  # stored paths end without a token
         if not self._num_missing:
             return Decision(tuple(ended[: self._num_votes]), (), ())
-        decision = self.decision()
-        return decision if self.probes is None else self.probes.add_to(decision, tree)
+        return self.decision()
 
     def sample(self, tree: TokenTree, number: int) -> None:
         """Start samples up to a number of them, and let all go as far as the tree is known."""
         super().sample(tree, number)
         if self.probes is not None:
-            self.probes.end(tree, self.samples)
+            self.probes.end(self.samples)
+
+    def decision(self) -> Decision:
+        """To continue all samples that have started, and their probes."""
+        decision = super().decision()
+        return decision if self.probes is None else self.probes.add_to(decision)
 
     def _count(self, tree: TokenTree, votes: Items[Hashable | None]) -> None:
         """Ask the rule, and start the samples that may decide after these votes."""

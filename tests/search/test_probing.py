@@ -21,7 +21,7 @@ from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import CLOSE, EOS, VOCABULARY, Distribution, ScriptedServer
 
 INTERVAL, LENGTH = 4, 30
-PROBING = Probing(text="</think>", interval=INTERVAL, stable=2, max_tokens=3)
+PROBING = Probing(text="</think>", interval=INTERVAL, stable=2, max_answer_tokens=3)
 SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=60)
 RARE = 1e-9
 FIRST = (RARE, RARE, 0.5, 0.3, 0.2 - 2 * RARE)
@@ -157,7 +157,7 @@ def test_probes_are_greedy_and_name_their_running_parent() -> None:
     probes = [r for r in server.requests if is_probe(r)]
     ids = {r["rid"] for r in server.requests if not is_probe(r)}
     assert {r["sampling_params"]["temperature"] for r in probes} == {0.0}
-    assert {r["sampling_params"]["max_new_tokens"] for r in probes} == {PROBING.max_tokens}
+    assert {r["sampling_params"]["max_new_tokens"] for r in probes} == {PROBING.max_answer_tokens}
     assert {r["sampling_params"]["custom_params"]["eager"]["parent"] for r in probes} <= ids
 
 
@@ -207,7 +207,7 @@ def test_votes_of_probed_sequences_are_independent(shares: bool) -> None:
     assert chi2_contingency(table).pvalue > ERROR_PROBABILITY
 
 
-@pytest.mark.parametrize("field", ["text", "interval", "stable", "max_tokens"])
+@pytest.mark.parametrize("field", ["text", "interval", "stable", "max_answer_tokens"])
 def test_a_limit_out_of_range_is_refused(field: str) -> None:
     fields: dict[str, Any] = {"text": "a", field: "" if field == "text" else 0}
     with pytest.raises(ValueError, match=field):
