@@ -47,6 +47,7 @@ from eager_sgl.methods import (
     Vote,
     WithoutReplacement,
 )
+from eager_sgl.search.probing import Probing
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
@@ -93,6 +94,7 @@ __all__ = [
     "Method",
     "ModeTest",
     "OnProgress",
+    "Probing",
     "Prompt",
     "PromptResult",
     "Reallocation",

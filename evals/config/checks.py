@@ -18,6 +18,7 @@ __all__ = [
     "require_amounts",
     "require_labels",
     "require_positive_thetas",
+    "require_probed",
     "require_range",
     "require_search",
     "require_servers",
@@ -101,6 +102,16 @@ def require_votes(methods: Sequence[str], task: Task) -> None:
         raise ValueError(
             f"{VOTE} needs answers that can agree, and those of {task.name} cannot; give --methods "
             f"{others or STAGE_ONE}"
+        )
+
+
+def require_probed(text: str, methods: Sequence[str], task: Task) -> None:
+    """There is a vote whose sequences a text can ask for their answers."""
+    if VOTE not in methods:
+        raise ValueError(f"--vote-probe is of {VOTE}; add it to --methods")
+    if not text:
+        raise ValueError(
+            f"--vote-probe is empty: {task.name} says nothing of how its answers begin; give a text"
         )
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from eager_sgl import RULES, EagerConfig, Reallocation, SamplingConfig
+from eager_sgl import RULES, EagerConfig, Probing, Reallocation, SamplingConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from evals.config.bidding import read_bids
 from evals.config.calibration import Calibration
@@ -18,6 +18,7 @@ from evals.config.checks import (
     require_amounts,
     require_labels,
     require_positive_thetas,
+    require_probed,
     require_range,
     require_search,
     require_servers,
@@ -25,7 +26,7 @@ from evals.config.checks import (
     require_single_mode,
     require_votes,
 )
-from evals.config.command_line import EAGER, FIRST_TASK, QUICKSTART, SEARCH
+from evals.config.command_line import AUTO, EAGER, FIRST_TASK, PROBING, QUICKSTART, SEARCH
 from evals.config.defaults import NO_REASONING, Choices, choose_values, served_model
 from evals.config.parser import build_parser, configured, in_options
 from evals.config.readers import (
@@ -249,7 +250,20 @@ def _experiment(
         verifier=read_verifier(options.verifier, samples) if has_verifier else None,
         quantile=read_quantile(options.theta),
         concurrency=options.concurrency,
+        probing=_probing(options, task, plan.methods, base.reasoning_end),
     )
+
+
+def _probing(
+    options: argparse.Namespace, task: Task, methods: Sequence[str], reasoning_end: str | None
+) -> Probing | None:
+    text = options.vote_probe
+    if text is None:
+        return None
+    if text == AUTO:
+        text = (reasoning_end or "") + task.defaults.answer_start
+    require_probed(text, methods, task)
+    return configured(PROBING, options, text=text)
 
 
 def _rules(options: argparse.Namespace) -> dict[str, Reallocation]:

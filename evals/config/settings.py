@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import convert
 
-from eager_sgl import RULES, EagerConfig, Reallocation, SearchConfig
+from eager_sgl import RULES, EagerConfig, Probing, Reallocation, SearchConfig
 from evals.config.calibration import Calibration
 from evals.config.defaults import OF_TASK, Choices
 from evals.config.parser import field_names
@@ -51,6 +51,7 @@ class Experiment:
         verifier: whether the text of a sequence is correct; None leaves that to the labels.
         quantile: of the adaptive θ; None where it follows from M.
         concurrency: prompts that run at the same time.
+        probing: of a vote; None for no probes.
     """
 
     task: Task
@@ -66,6 +67,7 @@ class Experiment:
     verifier: TextVerifier | None
     quantile: float | None
     concurrency: int
+    probing: Probing | None = None
 
     @cached_property
     def order(self) -> Mapping[str, int]:
@@ -221,7 +223,8 @@ class Settings:
             token_budget=experiment.token_budget,
             bids=experiment.bids,
             options={"priority": experiment.priority}
-            | {name: getattr(experiment.search, name) for name in sorted(names)},
+            | {name: getattr(experiment.search, name) for name in sorted(names)}
+            | _probe_options(experiment.probing),
         )
 
     def header(self, profile: ServerProfile) -> RunHeader:
@@ -233,6 +236,11 @@ class Settings:
             versions=_versions() | {"server_sglang": profile.version},
             config=self.stored(),
         )
+
+
+def _probe_options(probing: Probing | None) -> dict[str, str | int]:
+    """The limits of a vote's probes by name; empty without probes."""
+    return {f"probe_{name}": value for name, value in asdict(probing).items()} if probing else {}
 
 
 def digest_prompts(samples: Sequence[Sample]) -> str:

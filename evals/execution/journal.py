@@ -45,7 +45,7 @@ class _Journaled(Search):
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = super().annotate(result, tree)
-        if _depends_on_unknown(self, tree):
+        if _depends_on_unknown(self, tree) or tree.probes:
             return SearchResult(**vars(result))
         opened = _opened_segments(result.sequences, tree)
         steps = tuple("" if segment is None else _packed(self, segment) for segment in opened)

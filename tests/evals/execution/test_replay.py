@@ -322,3 +322,12 @@ def test_a_replay_does_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixtur
         run.main(["--replay", "--regrade", "--output-dir", str(tmp_path)])
     assert exit_.value.code == 2
     assert capsys.readouterr().err == "error: --regrade and --replay are mutually exclusive\n"
+
+
+def test_a_vote_with_probes_is_not_replayed(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probes = ("--vote-probe", "</think>", "--vote-probe-interval", "2")
+    folder = recorded("--methods", "vote", *probes)
+    assert replay(folder) == 3
+    assert "6 prompts cannot be replayed: probes may have ended" in capsys.readouterr().out
