@@ -285,6 +285,8 @@ class VoteOutcome:
         sequence: index of the choice: of the sequences with the answer, or of all without answers,
             one that has finished before others, and then the most likely one; the first where no
             probability is known. None without sequences.
+        weights: of the votes of all sequences, 0 of those that do not vote; empty where every
+            sequence with an answer counts as 1.
         num_cut: number of sequences that were cut, which do not vote.
         cut_votes: answers of those of them that ran to their ends all the same, before the floor
             was known; counts.
@@ -296,6 +298,7 @@ class VoteOutcome:
     votes: Mapping[Hashable, float]
     confidence: float | None
     sequence: int | None
+    weights: tuple[float, ...] = ()
     num_cut: int = 0
     cut_votes: Mapping[Hashable, float] = field(default_factory=dict)
     num_probes: int = 0

@@ -214,6 +214,24 @@ SEARCHING = (
 
 VOTING = (
     Option(
+        "--vote-rule",
+        "decides when a vote ends: beta[:CONFIDENCE] of Adaptive-Consistency, mode[:ERROR], a test "
+        "that errs with at most that probability, or share[:SHARE] of all votes (default: beta, "
+        "and share with --vote-weights)",
+    ),
+    Option(
+        "--vote-weights",
+        "weighs votes by the model's probability, or by a confidence: mean, tail[:WINDOW] or "
+        "lowest[:WINDOW] (default: every vote counts as 1)",
+    ),
+    Option(
+        "--vote-cut",
+        "KEEP:WINDOW:WARMUP: ends a sequence in the server where the mean confidence over WINDOW "
+        "steps falls below a floor, which a share KEEP of the prompt's first WARMUP sequences "
+        "reached; floor:NATS:WINDOW gives the floor (default: no sequence is cut)",
+    ),
+    Option("--vote-unshared", "sequences of vote share no prefixes", bool),
+    Option(
         "--vote-probe",
         "text that asks running sequences for their answers, so that stable ones vote early; "
         f"{AUTO}: the --reasoning-end and the beginning of the task's answers (default: no probes)",

@@ -25,6 +25,7 @@ from evals.config.checks import (
     require_shared_budget,
     require_single_mode,
     require_votes,
+    require_voting,
 )
 from evals.config.command_line import AUTO, EAGER, FIRST_TASK, PROBING, QUICKSTART, SEARCH
 from evals.config.defaults import NO_REASONING, Choices, choose_values, served_model
@@ -41,6 +42,7 @@ from evals.config.readers import (
 )
 from evals.config.settings import BUNDLED_MODEL, Experiment, ServerSettings, Settings
 from evals.config.stopping import read_stop
+from evals.config.voting import VoteOptions
 from evals.records.files import StoreError
 from evals.records.header import read_header
 from evals.records.plan import RESTART, RESUME, Plan
@@ -226,6 +228,8 @@ def _experiment(
         require_adaptive_fits(plan.methods)
     require_votes(plan.methods, task)
     require_search(options.stop, plan.methods)
+    voting = _voting(options)
+    require_voting(voting, plan.methods, min(plan.max_sequences))
     require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
     rules = _rules(options)
     require_positive_thetas(rules, plan.thresholds)
@@ -251,6 +255,13 @@ def _experiment(
         quantile=read_quantile(options.theta),
         concurrency=options.concurrency,
         probing=_probing(options, task, plan.methods, base.reasoning_end),
+        voting=voting,
+    )
+
+
+def _voting(options: argparse.Namespace) -> VoteOptions:
+    return VoteOptions(
+        options.vote_rule, options.vote_weights, options.vote_cut, not options.vote_unshared
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from evals.config.defaults import OF_TASK, Choices
 from evals.config.parser import field_names
 from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
+from evals.config.voting import VoteOptions
 from evals.records.header import EagerFields, RunHeader, SearchFields, StoredConfig
 from evals.records.identity import weights_digest
 from evals.records.plan import RESUME, STOPPABLE, Cell, Plan
@@ -52,6 +53,7 @@ class Experiment:
         quantile: of the adaptive θ; None where it follows from M.
         concurrency: prompts that run at the same time.
         probing: of a vote; None for no probes.
+        voting: the other parts of a vote.
     """
 
     task: Task
@@ -68,6 +70,7 @@ class Experiment:
     quantile: float | None
     concurrency: int
     probing: Probing | None = None
+    voting: VoteOptions = field(default_factory=VoteOptions)
 
     @cached_property
     def order(self) -> Mapping[str, int]:
@@ -204,7 +207,7 @@ class Settings:
             eager=convert(experiment.base, EagerFields, from_attributes=True),
             search=self._search(),
             rules={
-                name: {field: getattr(rule, field) for field in rule_fields}
+                name: {key: getattr(rule, key) for key in rule_fields}
                 for name, rule in experiment.rules.items()
             },
             verifier=self.verifier_name,
@@ -224,7 +227,8 @@ class Settings:
             bids=experiment.bids,
             options={"priority": experiment.priority}
             | {name: getattr(experiment.search, name) for name in sorted(names)}
-            | _probe_options(experiment.probing),
+            | _probe_options(experiment.probing)
+            | experiment.voting.stored(),
         )
 
     def header(self, profile: ServerProfile) -> RunHeader:

@@ -42,7 +42,18 @@ def method_of(
     if cell.method == STAGE_ONE:
         return EagerInit(config, adaptive_threshold, seed=seed)
     if cell.method == VOTE:
-        return JournaledVote(search, seed=seed, answers=classes, probing=experiment.probing)
+        parts = experiment.voting
+        return JournaledVote(
+            search,
+            seed=seed,
+            answers=classes,
+            rule=parts.vote_rule(),
+            weigh=parts.weigh(),
+            cutting=parts.cutting(),
+            shares=parts.shares,
+            columns=parts.columns,
+            probing=experiment.probing,
+        )
     if cell.method in SAMPLING_SEARCHES:
         kind = SAMPLING_SEARCHES[cell.method]
         return kind(search, seed=seed, stop=stop, bidder=bidder)
