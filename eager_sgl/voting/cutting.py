@@ -25,6 +25,7 @@ __all__ = [
     "is_below",
     "lowest_group_confidence",
     "top_share_floor",
+    "until_unknown",
 ]
 
 
@@ -43,6 +44,12 @@ class Confident(Protocol):
     @property
     def finish_reason(self) -> str:
         """How it ended; "abort" of an unfinished one."""
+
+
+def until_unknown(confidences: Items[float]) -> Items[float]:
+    """Without the steps from the first one on whose confidence is not known, such as a probe's."""
+    unknown = np.flatnonzero(np.isnan(np.asarray(confidences, np.float64)))
+    return confidences[: int(unknown[0])] if len(unknown) else confidences
 
 
 def group_confidences(confidences: Items[float], window: int) -> Floats:
@@ -139,11 +146,8 @@ class Cutting:
         )
 
     def lowest(self, confidences: Items[float]) -> float:
-        """The lowest group confidence of a sequence (`lowest_group_confidence`).
-
-        Steps from the first one on whose confidence is not known, of a probe, do not count.
-        """
-        return lowest_group_confidence(_until_unknown(confidences), self.window)
+        """The lowest group confidence of a sequence, `until_unknown`."""
+        return lowest_group_confidence(until_unknown(confidences), self.window)
 
     def floor(self, warmups: Items[float]) -> float | None:
         """The floor, in nats; None where it is not known yet.
@@ -159,8 +163,8 @@ class Cutting:
         return top_share_floor(warmups[: self.warmup], self.keep) * (1 - ROUNDING)
 
     def is_cut(self, confidences: Items[float], floor: float | None) -> bool:
-        """Whether a sequence, finished or so far, is cut at a floor; never without a floor."""
-        return floor is not None and is_below(_until_unknown(confidences), self.window, floor)
+        """Whether a sequence, `until_unknown`, is cut at a floor; never without a floor."""
+        return floor is not None and is_below(until_unknown(confidences), self.window, floor)
 
     def cut(self, sequences: Items[Confident]) -> list[bool]:
         """Whether each of a prompt's sequences, in the order of their starts, was cut.
@@ -172,8 +176,3 @@ class Cutting:
         lowest = [self.lowest(sequence.confidences) for sequence in first if has_floor]
         floor = self.floor(lowest)
         return [s.finish_reason == "cut" or self.is_cut(s.confidences, floor) for s in sequences]
-
-
-def _until_unknown(confidences: Items[float]) -> Items[float]:
-    unknown = np.flatnonzero(np.isnan(np.asarray(confidences, np.float64)))
-    return confidences[: unknown[0]] if len(unknown) else confidences

@@ -226,10 +226,7 @@ def _experiment(
         require_labels(plan.methods, task)
     if None in plan.thresholds:
         require_adaptive_fits(plan.methods)
-    require_votes(plan.methods, task)
     require_search(options.stop, plan.methods)
-    voting = _voting(options)
-    require_voting(voting, plan.methods, min(plan.max_sequences))
     require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
     rules = _rules(options)
     require_positive_thetas(rules, plan.thresholds)
@@ -255,14 +252,17 @@ def _experiment(
         quantile=read_quantile(options.theta),
         concurrency=options.concurrency,
         probing=_probing(options, task, plan.methods, base.reasoning_end),
-        voting=voting,
+        voting=_voting(options, task, plan),
     )
 
 
-def _voting(options: argparse.Namespace) -> VoteOptions:
-    return VoteOptions(
+def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:
+    require_votes(plan.methods, task)
+    parts = VoteOptions(
         options.vote_rule, options.vote_weights, options.vote_cut, not options.vote_unshared
     )
+    require_voting(parts, plan.methods, min(plan.max_sequences))
+    return parts
 
 
 def _probing(
