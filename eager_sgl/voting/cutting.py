@@ -78,7 +78,7 @@ def lowest_group_confidence(confidences: Items[float], window: int) -> float:
     """
     if not len(confidences) or math.isnan(sum(confidences)):
         raise ValueError(
-            "the confidence of a step is not known; have the plugin report that of all"
+            "the confidence of a step is not known; give columns=('confidences',) to the method"
         )
     groups = group_confidences(confidences, min(window, len(confidences)))
     return float(groups.min())
