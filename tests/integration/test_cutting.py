@@ -35,8 +35,8 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
 
     def noted(self: Submission, answer: Any) -> Generation:
         meta = answer["meta_info"]
-        reason = (meta["finish_reason"] or {}).get("matched")
-        ends[meta["id"]] = meta["completion_tokens"], "below the floor" in str(reason)
+        reason = (meta.get("finish_reason") or {}).get("matched")
+        ends[meta["id"]] = meta.get("completion_tokens", 0), "below the floor" in str(reason)
         return read(self, answer)
 
     monkeypatch.setattr(Submission, "read", noted)
