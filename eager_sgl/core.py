@@ -287,7 +287,7 @@ class VoteOutcome:
             one that has finished before others, and then the most likely one; the first where no
             probability is known. None without sequences.
         num_probes: probes that asked running sequences for their answers.
-        num_probe_tokens: tokens that the server decoded for them; their texts are not counted.
+        num_probe_tokens: tokens of the answers that have arrived, without the text of the probe.
     """
 
     answer: Hashable | None
