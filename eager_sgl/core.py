@@ -291,7 +291,7 @@ class VoteOutcome:
         cut_votes: answers of those of them that ran to their ends all the same, before the floor
             was known; counts.
         num_probes: probes that asked running sequences for their answers.
-        num_probe_tokens: tokens that the server decoded for them; their texts are not counted.
+        num_probe_tokens: tokens of the answers that have arrived, without the text of the probe.
     """
 
     answer: Hashable | None

@@ -69,6 +69,7 @@ class Probes:
     _leaves: dict[Point, Leaf] = field(default_factory=dict, init=False)
     _agreeing: dict[Point, bool] = field(default_factory=dict, init=False)
     _closed: set[Segment] = field(default_factory=set, init=False)
+    _num_read: dict[Segment, int] = field(default_factory=dict, init=False)
 
     def add_to(self, decision: Decision) -> Decision:
         """With the probes of the segments that continue, whose tokens are awaited for the next."""
@@ -80,23 +81,24 @@ class Probes:
     def end(self, samples: Items[TrieSample]) -> None:
         """End the running and waiting samples whose paths pass a point at which probes agree."""
         for sample in samples:
+            if sample.leaf is not None and sample.leaf.segment.finish_reason is not None:
+                continue
             path = _path(sample)
-            leaf = self._agreed(path) if self._may_end(sample, path[-1][0]) else None
-            if leaf is not None:
+            leaf = self._agreed(path)
+            if leaf is not None and self._is_open(path[-1][0]):
                 self.tree.end_probed(leaf.segment)
                 sample.end(leaf.segment)
 
-    def _may_end(self, sample: TrieSample, last: Segment) -> bool:
-        is_running = sample.leaf is None or sample.leaf.segment.finish_reason is None
-        return is_running and self._is_open(last)
-
     def _is_open(self, segment: Segment) -> bool:
+        """Whether the reasoning on the path of a segment is open; its new tokens are read."""
         if segment in self._closed:
             return False
-        if reasoning_ends_at(segment.path(), self.tree.probe_end) is None:
-            return True
-        self._closed.add(segment)
-        return False
+        num_new = segment.end - self._num_read.get(segment, 0)
+        self._num_read[segment] = segment.end
+        marker = self.tree.probe_end
+        if reasoning_ends_at(segment.last_tokens(num_new + len(marker)), marker) is not None:
+            self._closed.add(segment)
+        return segment not in self._closed
 
     def _points(self, path: Items[Point]) -> list[Point]:
         """The points of a path, given by its segments and their exits, at which it is probed."""

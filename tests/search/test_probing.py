@@ -12,10 +12,12 @@ from scipy.stats import chi2_contingency
 
 from eager_sgl import BranchPoint, Probing, PromptResult, SamplingConfig, SearchConfig, Vote
 from eager_sgl import Sequence as Generated
-from eager_sgl.core import TokenCounts
+from eager_sgl.core import Generation, TokenCounts
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate import executor
-from eager_sgl.search.probing import without_lost_parents
+from eager_sgl.schedule import Decision
+from eager_sgl.search.probing import Probes, without_lost_parents
+from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import CLOSE, EOS, VOCABULARY, Distribution, ScriptedServer
@@ -150,6 +152,18 @@ def test_a_closed_reasoning_is_not_probed() -> None:
     for request in filter(is_probe, server.requests):
         assert request["input_ids"].count(CLOSE) == 1
         assert (len(request["input_ids"]) - 2) % INTERVAL == 0
+
+
+def test_an_end_of_the_reasoning_may_arrive_in_parts() -> None:
+    tree = TokenTree((9,), max_new_tokens=60, probe_ids=(CLOSE,), probe_end=(3, 4))
+    probes, segment = Probes(tree, PROBING, lambda leaves: []), tree.open_root()
+    awaited = []
+    for part in ((2, 2, 2), (2, 3), (4, 2, 2, 2)):
+        tokens = Generation(part, None, 1, 0, interrupted="its stream ended")
+        tree.append(segment, tokens, len(part))
+        decision = probes.add_to(Decision((), (), (segment,)))
+        awaited.append((segment in decision.awaited, len(decision.probes)))
+    assert awaited == [(True, 0), (True, 1), (False, 0)]
 
 
 def test_probes_are_greedy_and_name_their_running_parent() -> None:
