@@ -17,7 +17,7 @@ from eager_sgl.engine.addresses import require_url
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerError, ServerUnreachableError
 from eager_sgl.server.answers import DONE, event
-from eager_sgl.server.errors import ApiError, api_error_of
+from eager_sgl.server.errors import ApiError, api_error_of, of_the_request
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
 from eager_sgl.server.settings import EndpointSettings
@@ -101,10 +101,8 @@ class Service:
         key = self.keys.require(request.headers.get("authorization"))
         body = body_of(kind, await body_within(request, self.settings.max_body_bytes))
         upstream = self.upstream
-        try:
+        with of_the_request():
             plan = plan_of(body, upstream.facts, self.settings.limits, upstream.tools)
-        except ValueError as error:
-            raise api_error_of(error) from error
         return _Generating(self, body, plan, key)
 
     def models(self) -> list[Json]:

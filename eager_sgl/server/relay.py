@@ -22,7 +22,7 @@ from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.generate.client import AsyncClient
 from eager_sgl.server.answers import event
 from eager_sgl.server.bill import Count, plain_bill
-from eager_sgl.server.errors import ApiError
+from eager_sgl.server.errors import ApiError, of_the_request
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import AnswerPlan
 from eager_sgl.server.schema import Chat, TokenRequest
@@ -121,7 +121,8 @@ class Relay:
         self, lease: Lease, body: TokenRequest, plan: AnswerPlan
     ) -> aiohttp.ClientResponse:
         """The response of the first server that answers."""
-        data = to_json(self._body(body, plan))
+        with of_the_request():
+            data = to_json(self._body(body, plan))
         route = "/v1/chat/completions" if isinstance(body, Chat) else "/v1/completions"
         while True:
             transport = lease.client.transport

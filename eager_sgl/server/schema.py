@@ -82,7 +82,7 @@ class EagerOptions(_Checked):
         token_budget: generated tokens at which the tree ends, with what it has by then.
         deadline_s: seconds with the same effect.
         return_: whether all sequences are choices, or the best one is the only choice.
-        answer: how the answer of a sequence is found, for votes.
+        answer: how the answer of a sequence is found, for votes: the name of a reader, or a regex.
         stop: ends the method early.
         events: whether a stream has events for branches, ends and votes.
     """
@@ -93,7 +93,7 @@ class EagerOptions(_Checked):
     token_budget: int | None = Field(None, ge=1)
     deadline_s: float | None = Field(None, gt=0, le=86400)
     return_: Literal["best", "all"] | None = Field(None, alias="return")
-    answer: Literal["boxed", "json", "tool_call"] | RegexFields | None = None
+    answer: str | RegexFields | None = None
     stop: StopFields | None = None
     events: bool = False
 
@@ -277,7 +277,7 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     path, message = first["loc"], first["msg"]
     name = ".".join(map(str, path))
     if path[:2] == ("eager", "answer"):  # the rest of the path names the alternatives
-        message = 'it must be "boxed", "json", "tool_call" or {"regex": PATTERN}'
+        message = 'it must be the name of a reader, such as "boxed", or {"regex": PATTERN}'
         return ApiError(400, f"eager.answer: {message}", "eager.answer")
     if first["type"] == "extra_forbidden":
         owner = _OWNERS.get(path[:-1], kind)

@@ -21,7 +21,8 @@ REASONER = Path(__file__).parents[1] / "reasoner" / "model"
 PEERS = ("its_hub", "its_hub_beta", "its_hub_adaptive", "optillm")
 OURS = ("vote",)
 NUM_LEVELS = 4
-ANSWER = '{"answer": {"regex": "(.+)"}}'
+ANSWER = '{"answer": "expression"}'
+READER = "--answers=expression=evals.peers.answers:expression_answer"
 
 
 def main() -> None:
@@ -72,7 +73,7 @@ def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, E
     with tempfile.TemporaryDirectory(prefix="eager_sgl_peers_") as name:
         log_path = Path(name) / "endpoint.log"
         if url is not None:
-            with EndpointProcess([url], server_key=key, log_path=log_path) as endpoint:
+            with _endpoint(url, key, log_path) as endpoint:
                 yield ServerCounts(url, key), endpoint
             return
         arguments = {"random_seed": 0, "enable_metrics": True}
@@ -80,11 +81,13 @@ def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, E
             EmbeddedRuntime(
                 REASONER, log_path=Path(name) / "runtime.log", server_args=arguments
             ) as runtime,
-            EndpointProcess(
-                [runtime.url], server_key=runtime.api_key, log_path=log_path
-            ) as endpoint,
+            _endpoint(runtime.url, runtime.api_key, log_path) as endpoint,
         ):
             yield ServerCounts(runtime.url, runtime.api_key), endpoint
+
+
+def _endpoint(url: str, key: str | None, log_path: Path) -> EndpointProcess:
+    return EndpointProcess([url], server_key=key, log_path=log_path, options=[READER])
 
 
 def _print_table(outcomes: list[PeerResult]) -> None:

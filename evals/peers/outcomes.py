@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from evals.throughput.endpoint.counters import ServerCounts
 
 __all__ = ["HEAD", "Course", "PeerResult", "Setting", "line_of"]
 
+ROOT = Path(__file__).parents[2]
 _LIMIT_SECONDS = 1800.0
 _CONFIDENCE = 0.95
 
@@ -115,7 +117,8 @@ class Course:
 
     def _answers(self, job: Json) -> Json:
         done = subprocess.run(
-            [str(self.python), str(Path(__file__).with_name("clients.py"))],
+            [str(self.python), "-m", "evals.peers.clients"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             input=json.dumps(job),
             capture_output=True,
             text=True,
