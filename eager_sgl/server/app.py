@@ -31,6 +31,7 @@ __all__ = ["create_app"]
 
 _LOG = logging.getLogger("eager_sgl.server")
 _RETRY_SECONDS = 2.0
+_NONE_YET = "no SGLang server has answered yet"
 
 
 class Service:
@@ -51,16 +52,17 @@ class Service:
         self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
         self._upstream: Upstream | None = None
+        self._obstacle: str | None = None
 
     @property
     def upstream(self) -> Upstream:
         """The SGLang servers.
 
         Raises:
-            ApiError: none has answered yet.
+            ApiError: none has answered yet, or one cannot be used.
         """
         if self._upstream is None:
-            raise ApiError(503, "no SGLang server has answered yet", code="unavailable")
+            raise ApiError(503, self._obstacle or _NONE_YET, code="unavailable")
         return self._upstream
 
     @contextlib.asynccontextmanager
@@ -73,7 +75,7 @@ class Service:
         try:
             self._upstream = await Upstream.connect(self.settings)
         except ServerUnreachableError as error:
-            _LOG.warning("%s; it is tried again", error)
+            self._note(error)
         connecting = asyncio.create_task(self._connect())
         try:
             yield
@@ -84,13 +86,21 @@ class Service:
                 await self._upstream.aclose()
 
     async def _connect(self) -> None:
-        """Connect once a server answers."""
+        """Connect once a server answers and can be used."""
         while self._upstream is None:
             await asyncio.sleep(_RETRY_SECONDS)
             try:
                 self._upstream = await Upstream.connect(self.settings)
             except ServerError as error:
-                _LOG.warning("%s; it is tried again", error)
+                self._note(error)
+
+    def _note(self, error: ServerError) -> None:
+        """Keep why there are no servers, for answers, and log it once while it lasts."""
+        is_unreachable = isinstance(error, ServerUnreachableError)
+        obstacle = _NONE_YET if is_unreachable else api_error_of(error).message
+        if obstacle != self._obstacle:
+            _LOG.warning("%s; it is tried again", error)
+        self._obstacle = obstacle
 
     async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
         """The response to a request for tokens.
@@ -116,9 +126,14 @@ class Service:
             for n in names
         ]
 
-    async def is_ready(self) -> bool:
-        """Whether a server answers."""
-        return self._upstream is not None and await self._upstream.client.is_answering()
+    async def require_ready(self) -> None:
+        """Check that a server answers.
+
+        Raises:
+            ApiError: none does.
+        """
+        if not await self.upstream.client.is_answering():
+            raise ApiError(503, "no SGLang server answers", code="unavailable")
 
     async def metrics_text(self) -> bytes:
         """All metrics."""
@@ -261,9 +276,8 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready")
     async def ready() -> Json:
-        if await service.is_ready():
-            return {"status": "ready"}
-        raise ApiError(503, "no SGLang server answers", code="unavailable")
+        await service.require_ready()
+        return {"status": "ready"}
 
     @app.get("/metrics")
     async def metrics() -> Response:

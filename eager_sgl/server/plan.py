@@ -96,7 +96,7 @@ def plan_of(
         ApiError: a method does not take a field that is given.
         ValueError: a number is outside its range.
     """
-    body.require_numbers(facts.profile.vocabulary_size)
+    body.require_values(facts.profile.vocabulary_size)
     name = _named(body, facts)
     number = _num_sequences(body, name, limits)
     if name == "parallel":

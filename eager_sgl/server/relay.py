@@ -30,6 +30,8 @@ from eager_sgl.server.schema import Chat, TokenRequest
 __all__ = ["Relay"]
 
 _OURS = {"eager", "timeout", "model", "n", "stream", "stream_options", "user"}
+_RENAMED = {"include_stop_str_in_output": "no_stop_trim", "add_generation_prompt": None}
+"""Names of vLLM's, and SGLang's; that of what SGLang does anyway is None."""
 _MAX_EVENT = 2**24
 _IDLE_SECONDS = 3.0
 """SGLang closes a connection after five idle seconds; ours are not used for so long."""
@@ -150,7 +152,8 @@ class Relay:
 
     def _body(self, body: TokenRequest, plan: AnswerPlan) -> Json:
         """The server's request: fields as they were given, and usage always."""
-        given: Json = {n: getattr(body, n) for n in body.given - _OURS}
+        names = {_RENAMED.get(n, n): n for n in body.given - _OURS}
+        given: Json = {theirs: getattr(body, n) for theirs, n in names.items() if theirs}
         given |= {"model": self._facts.model, "n": plan.num_sequences}
         if body.stream:
             given |= {"stream": True, "stream_options": {"include_usage": True}}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from eager_sgl import EmbeddedRuntime
+from eager_sgl.engine.protocol import Json
 from evals.peers.environment import peers_python, versions
 from evals.peers.outcomes import HEAD, Course, PeerResult, Setting, line_of
 from evals.tasks import find_task
@@ -19,7 +20,12 @@ from evals.throughput.endpoint.process import EndpointProcess
 
 REASONER = Path(__file__).parents[1] / "reasoner" / "model"
 PEERS = ("its_hub", "its_hub_beta", "its_hub_adaptive", "optillm")
-OURS = ("vote",)
+OURS: Mapping[str, Json] = {
+    "vote": {},
+    "vote+0.85": {"stop": {"consensus": 0.85}},
+    "vote+unshared": {"shares": False},
+}
+"""Fields of `eager` by contender. Two equal answers decide at 0.85, as its_hub's adaptive rule."""
 NUM_LEVELS = 4
 ANSWER = '{"answer": "expression"}'
 READER = "--answers=expression=evals.peers.answers:expression_answer"
@@ -45,7 +51,7 @@ def main() -> None:
         course = Course(python, setting, counts, task, samples)
         for name in options.contenders.split(","):
             route = (counts.url, counts.api_key) if name in PEERS else (endpoint.url, None)
-            outcomes.append(course.result_of(name, *route))
+            outcomes.append(course.result_of(name, *route, OURS.get(name, {})))
             print(outcomes[-1].summary, flush=True)
     _print_table(outcomes)
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -90,19 +90,21 @@ class Course:
     task: Task
     samples: Sequence[Sample]
 
-    def result_of(self, contender: str, url: str, api_key: str | None) -> PeerResult:
+    def result_of(self, contender: str, url: str, api_key: str | None, options: Json) -> PeerResult:
         """Let a contender answer all prompts.
 
         Args:
             contender: a name that `clients` knows.
             url: base URL of the server that it asks.
             api_key: that the server requires.
+            options: of this contender, beside those in common.
 
         Raises:
             RuntimeError: the contender failed.
         """
         job: Json = asdict(self.setting) | {"contender": contender, "url": url}
         job |= {"api_key": api_key or "none", "prompts": [s.prompt for s in self.samples]}
+        job["options"] = self.setting.options | options
         before = self.counts.num_generated()
         answers = self._answers(job)
         texts: list[str] = answers["texts"]

@@ -117,6 +117,18 @@ def test_a_vote_ends_when_it_is_decided() -> None:
     assert sooner["eager"]["sequences"] == 2
 
 
+def test_a_vote_without_sharing_costs_whole_samples() -> None:
+    eager = {"max_sequences": 32, "shares": False}
+    for second in (1e-9, 0.3):
+        details = vote(second, eager=eager)["eager"]
+        assert details["tokens"]["generated"] == details["tokens"]["naive"]
+        assert sum(details["votes"].values()) == details["sequences"] >= 4
+    assert vote(1e-9, eager=eager | {"shares": True})["eager"]["tokens"]["generated"] < 8
+    refused = post(0.3, TEXT | {"model": f"{MODEL}:best_first", "eager": {"shares": True}})
+    assert refused.status_code == 400
+    assert "eager.shares" in refused.json()["error"]["message"]
+
+
 def test_a_vote_counts_every_sample() -> None:
     answer = vote(0.45, eager={"max_sequences": 16})
     votes = Counter(answer["eager"]["votes"])

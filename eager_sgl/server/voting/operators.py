@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any, cast
 
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import Sequence as Tokens
@@ -61,9 +62,7 @@ def readers_of(options: Sequence[str]) -> dict[str, OperatorAnswer]:
 def _imported(option: str, path: str) -> Callable[[str], str | None]:
     module, _, attribute = path.partition(":")
     try:
-        function: Callable[[str], str | None] = reduce(
-            getattr, attribute.split("."), importlib.import_module(module)
-        )
+        found: Any = reduce(getattr, attribute.split("."), importlib.import_module(module))
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"--answers is {option!r}, which cannot be imported: {error}") from error
-    return function
+    return cast(Callable[[str], str | None], found)
