@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +19,10 @@ NUM_HEADS, HEAD_SIZE = 4, 16
 
 def backends() -> tuple[BatchedDecodeBackend, TorchNativeAttnBackend]:
     """Both kinds; their imports take long, also where no test of these runs."""
-    from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
+    with warnings.catch_warnings(action="ignore"):  # of quantisation for other devices
+        from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
 
-    from eager_sgl.embedded.cpu_attention import BatchedDecodeBackend
+        from eager_sgl.embedded.cpu_attention import BatchedDecodeBackend
 
     grouped = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
     return grouped, TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
