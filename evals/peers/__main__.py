@@ -39,7 +39,9 @@ def main() -> None:
     samples = task.load(options.prompts, None, options.seed)
     outcomes = []
     print(f"{versions()}; {len(samples)} prompts, budget {options.budget}", flush=True)
-    with _servers(options.server, options.server_key) as (counts, endpoint):
+    # The peers have no bound either.
+    bound = f"--max-in-flight={options.budget * options.at_once}"
+    with _servers(options.server, options.server_key, bound) as (counts, endpoint):
         setting = Setting(
             model=endpoint.model,
             budget=options.budget,
@@ -74,12 +76,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, EndpointProcess]]:
-    """The counts of an SGLang server, and the endpoint in front of it."""
+def _servers(
+    url: str | None, key: str | None, bound: str
+) -> Iterator[tuple[ServerCounts, EndpointProcess]]:
+    """The counts of an SGLang server, and the endpoint in front of it, with a bound."""
     with tempfile.TemporaryDirectory(prefix="eager_sgl_peers_") as name:
         log_path = Path(name) / "endpoint.log"
         if url is not None:
-            with _endpoint(url, key, log_path) as endpoint:
+            with _endpoint(url, key, log_path, bound) as endpoint:
                 yield ServerCounts(url, key), endpoint
             return
         arguments = {"random_seed": 0, "enable_metrics": True}
@@ -87,13 +91,13 @@ def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, E
             EmbeddedRuntime(
                 REASONER, log_path=Path(name) / "runtime.log", server_args=arguments
             ) as runtime,
-            _endpoint(runtime.url, runtime.api_key, log_path) as endpoint,
+            _endpoint(runtime.url, runtime.api_key, log_path, bound) as endpoint,
         ):
             yield ServerCounts(runtime.url, runtime.api_key), endpoint
 
 
-def _endpoint(url: str, key: str | None, log_path: Path) -> EndpointProcess:
-    return EndpointProcess([url], server_key=key, log_path=log_path, options=[READER])
+def _endpoint(url: str, key: str | None, log_path: Path, bound: str) -> EndpointProcess:
+    return EndpointProcess([url], server_key=key, log_path=log_path, options=[READER, bound])
 
 
 def _print_table(outcomes: list[PeerResult]) -> None:
