@@ -1,4 +1,4 @@
-# make run          set everything up, evaluate four methods on a task (ARGS="--help")
+# make run          set everything up, evaluate six methods on a task (ARGS="--help")
 # make serve        set everything up, serve the bundled reasoner to OpenAI's clients (ARGS="--help")
 # make test         set everything up, run the tests in two processes (in one: ARGS="tests/search -x")
 # make check        formatting, lint, layers, types
@@ -11,6 +11,8 @@
 # make fuzz-endpoint  6,000 malformed and hostile requests to the endpoint (ten minutes)
 # make load         1,000 requests to the endpoint at 200 at a time, with faults (needs a quiet machine)
 # make overhead     the endpoint against its SGLang server: throughput, n = 16 (needs a quiet machine)
+# make proof        methods and peers on a benchmark within a number of tokens, and a page to post
+#                   (SERVER=http://localhost:30000 ARGS="--task aime_2025 --tokens 5000000")
 # make peers        vote against other projects' self-consistency (needs a quiet machine)
 # make router       what SGLang's router passes on to the embedded runtime (two minutes)
 # make clients      what OpenAI's clients, LangChain, DSPy, lm-eval, inspect_ai do before the endpoint
@@ -22,9 +24,10 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run serve test check format fuzz fuzz-endpoint null bench seconds faults load overhead peers \
-	router clients train
+	proof router clients train
+FIRST_METHODS := parallel,eager_init,eager_adapt,eager,best_first,vote
 run: .venv/installed
-	$(BIN)/python evals/run.py $(ARGS)
+	$(BIN)/python evals/run.py $(or $(ARGS),--methods $(FIRST_METHODS))
 
 serve: .venv/installed
 	$(BIN)/python -m eager_sgl.server \
@@ -74,6 +77,9 @@ load: .venv/installed
 
 overhead: .venv/installed
 	$(BIN)/python -m evals.throughput.endpoint $(ARGS)
+
+proof: .venv/installed
+	$(BIN)/python -m evals.proof $(if $(SERVER),--server $(SERVER)) $(ARGS)
 
 peers: .venv/installed
 	$(BIN)/python -m evals.peers $(ARGS)

@@ -46,10 +46,10 @@ from eager_sgl.methods import (
     Vote,
     WithoutReplacement,
 )
-from eager_sgl.search.deciding import BetaRule, ModeTest, VoteRule
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
+from eager_sgl.voting.deciding import BetaRule, ModeTest, VoteRule
 
 if TYPE_CHECKING:
     from eager_sgl.embedded.runtime import EmbeddedRuntime

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 __all__ = [
     "REASONING_END",
+    "TOP_K",
     "EagerConfig",
     "MonitorChoice",
     "SamplingConfig",
@@ -21,6 +22,8 @@ __all__ = [
 
 REASONING_END = "</think>"
 """The text that closes the reasoning of most models."""
+TOP_K = 20
+"""K, the number of tokens that a step is observed by (paper: 20)."""
 MonitorChoice = Literal["auto", "gate", "chunk"]
 """How steps are observed: by the server's gate, by chunks, or by whichever there is."""
 
@@ -98,7 +101,7 @@ class EagerConfig:
 
     threshold: float
     max_sequences: int = 32
-    top_k: int = 20
+    top_k: int = TOP_K
     entropy_temperature: float = 1.0
     patience: int = 1000
     chunk_tokens: int = 64

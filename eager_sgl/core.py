@@ -182,6 +182,8 @@ class Sequence:
         text: the tokens as text, special tokens left out.
         final_text: the text after the reasoning; all of the text if the reasoning is not closed.
         raw_logprob: of all tokens at temperature 1, over the top K; None where a step is unknown.
+        confidences: of every step, as `Generation.confidences`; NaN where not known, empty where
+            none was asked for.
     """
 
     token_ids: tuple[int, ...]
@@ -193,6 +195,7 @@ class Sequence:
     text: str = ""
     final_text: str = ""
     raw_logprob: float | None = None
+    confidences: tuple[float, ...] = ()
 
     @property
     def open_token_ids(self) -> tuple[int, ...]:
@@ -277,7 +280,7 @@ class VoteOutcome:
         answer: with the most votes; ties go to the answer that occurs first. None without votes.
         votes: of every answer, in the order in which they first occur.
         confidence: probability that the leading answer is likelier than the second one
-            (`eager_sgl.search.votes.majority_confidence`); None where votes have weights, since
+            (`eager_sgl.voting.votes.majority_confidence`); None where votes have weights, since
             the sequences are no independent samples.
         sequence: index of the choice: of the sequences with the answer, or of all without answers,
             one that has finished before others, and then the most likely one; the first where no

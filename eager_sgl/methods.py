@@ -27,25 +27,26 @@ from eager_sgl.budget.tokens import Bidder
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.config import (
     REASONING_END,
+    TOP_K,
     EagerConfig,
     SamplingConfig,
     require_whole,
 )
 from eager_sgl.core import PromptResult, Sequence
-from eager_sgl.plugin.vocabulary import Gate
+from eager_sgl.plugin.vocabulary import Column, Gate
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
-from eager_sgl.search.deciding import BetaRule, VoteRule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
 from eager_sgl.search.priorities import usable_priority
 from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Stop
 from eager_sgl.search.trie import num_inexact_steps
-from eager_sgl.search.votes import Classes, checked_classes, vote_outcome
-from eager_sgl.search.voting import VoteSchedule
+from eager_sgl.search.vote import VoteSchedule
 from eager_sgl.tree import TokenTree
+from eager_sgl.voting.deciding import BetaRule, VoteRule
+from eager_sgl.voting.votes import Classes, checked_classes, vote_outcome
 
 __all__ = [
     "BestFirst",
@@ -152,6 +153,8 @@ class FullParallel:
         max_sequences: M.
         reasoning_end: the text that closes the reasoning, for `Sequence.final_text`.
         seed: of all draws; None repeats nothing.
+        columns: the values of every token that the server's plugin reports, over 20 tokens, for
+            the fields of `Sequence`.
     """
 
     sampling: SamplingConfig
@@ -159,11 +162,10 @@ class FullParallel:
     reasoning_end: str | None = REASONING_END
     _: KW_ONLY
     seed: int | None = None
+    columns: tuple[Column, ...] = ()
 
-    top_k: ClassVar[int] = 0
     observed_until: ClassVar[str | None] = None
     monitoring: ClassVar[EagerConfig | None] = None
-    requires_gate: ClassVar[bool] = False
     decides_in_thread: ClassVar[bool] = False
     bidder: ClassVar[Bidder | None] = None
 
@@ -171,11 +173,19 @@ class FullParallel:
         require_whole("max_sequences", self.max_sequences, 1)
         _require_seed(self.seed)
 
+    @property
+    def top_k(self) -> int:
+        return TOP_K if self.columns else 0
+
+    @property
+    def requires_gate(self) -> bool:
+        return bool(self.columns)
+
     def policy(self) -> None:
         return None
 
-    def gate(self, top_k: int) -> None:
-        return None
+    def gate(self, top_k: int) -> Gate | None:
+        return Gate(top_k=top_k, columns=self.columns) if self.columns else None
 
     def schedule(self, tree: TokenTree, max_sequences: int, read: ReadSequences) -> Schedule:
         return FixedSchedule(tuple(Leaf(index, tree.open_root()) for index in range(max_sequences)))

@@ -227,6 +227,7 @@ def _sequence(leaf: Leaf) -> Sequence:
         branch=leaf.branch,
         entropies=tuple(leaf.segment.path_entropies()),
         raw_logprob=None if math.isnan(raw) else raw,
+        confidences=tuple(leaf.segment.path_confidences()),
     )
 
 

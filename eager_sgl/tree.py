@@ -73,6 +73,8 @@ class Segment:
         branch_points: the monitored steps at which it may branch, by rising position.
         stored: the steps that a policy stored with their alternatives, in parts, one per request.
         raw_logprobs: of its tokens at temperature 1; NaN under a policy without them.
+        confidences: of its first steps, as `Generation.confidences`; NaN where not known, as are
+            those of the steps after them.
         open_until: position at which the reasoning closed on its path; None while it is open.
         finish_reason: how it ended; None while it can continue.
         is_given: whether its tokens were generated, and counted, by another tree.
@@ -89,6 +91,7 @@ class Segment:
     branch_points: list[BranchPoint] = field(default_factory=list)
     stored: list[Steps] = field(default_factory=list)
     raw_logprobs: list[float] = field(default_factory=list)
+    confidences: array[float] = field(default_factory=lambda: array("f"))
     open_until: int | None = None
     finish_reason: FinishReason | None = None
     is_given: bool = False
@@ -144,6 +147,17 @@ class Segment:
     def path_entropies(self) -> list[float]:
         """The entropies of `path()`, in nats."""
         return self._along(lambda segment: segment.entropies)
+
+    def path_confidences(self) -> list[float]:
+        """The confidences of `path()`; empty where none is known."""
+        if not any(segment.confidences for segment, _ in self.lineage()):
+            return []
+        return self._along(lambda segment: segment.padded_confidences())
+
+    def padded_confidences(self) -> array[float]:
+        """The confidences of all its steps."""
+        unknown = len(self.token_ids) - len(self.confidences)
+        return self.confidences + array("f", [math.nan]) * unknown
 
     def _along(self, column: Callable[[Segment], Sequence[Value]]) -> list[Value]:
         values: list[Value] = []
@@ -291,6 +305,9 @@ class TokenTree:
         start = segment.end if start is None else start
         new = generation.after(segment.end - start)
         tokens = new.token_ids
+        if new.confidences is not None:
+            segment.confidences = segment.padded_confidences()
+            segment.confidences.extend(new.confidences.tolist())
         if generation.reported is None:
             self._append_read(segment, new)
         else:
@@ -314,14 +331,14 @@ class TokenTree:
         """Append tokens with the distributions of all their steps, or of none."""
         start, tokens = segment.end, generation.token_ids
         logprobs = _known(generation.logprobs, tokens)
-        signals = StepSignals(_unknown(tokens), [])
+        signals = StepSignals(_known(generation.entropies, tokens), [])
         # The distribution of a draw lacks the excluded tokens.
         policy = None if segment.awaits_draw else self._policy
         if generation.top is not None and policy is not None:
             signals = policy(generation.top, tokens, start)
         num_open = self._extend(segment, tokens, logprobs, signals.entropies)
         segment.branch_points += [p for p in signals.branch_points if p.position < start + num_open]
-        segment.raw_logprobs += signals.raw_logprobs or _unknown(tokens)
+        segment.raw_logprobs += signals.raw_logprobs or _known(generation.raw_logprobs, tokens)
         if signals.steps is not None:
             segment.stored.append(signals.steps.before(start + num_open))
 

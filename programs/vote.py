@@ -23,7 +23,7 @@ from eager_sgl import (
     set_prompt,
 )
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.search import vote_winner
+from eager_sgl.voting import vote_winner
 from programs._demo import command, final_answer, messages
 
 __all__ = ["Extract", "majority", "tried", "vote"]

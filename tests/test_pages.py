@@ -37,6 +37,7 @@ MAKE = {
     "fuzz": "tests/evals/grading/fuzz.py",
     "null": "evals/comparison/null_simulation.py",
     "faults": "tests/faults/table.py",
+    "proof": "evals/proof/__main__.py",
     "train": "evals/reasoner/train.py",
 }
 # Where the options of a command are declared, beside its own file.
@@ -45,6 +46,7 @@ OPTIONS_IN = {
     "evals/calibrate.py": "evals/config",
     "evals/compare.py": "evals/comparison",
     "evals/bench.py": "evals/throughput",
+    "evals/proof/__main__.py": "evals/config",
 }
 # Of SGLang 0.5.23, its router, and the hub's client.
 FOREIGN = {
@@ -103,7 +105,7 @@ def test_options_are_those_of_their_command(path: str) -> None:
 
 def script_of(line: str) -> str | None:
     """The script that a command runs, if it is one of ours."""
-    if made := re.match(r"\s*make (\w+) ARGS=", line):
+    if made := re.match(r"\s*make (\w+)(?: SERVER=\S+)? ARGS=", line):
         return MAKE.get(made[1])
     match = SCRIPT.search(line) if "python" in line else None
     if match is None or match[0].startswith("-m sglang"):

@@ -6,7 +6,7 @@ utility values its next round for a shared token budget. Priorities, stop rules 
 callables, so users may pass their own.
 
 `eager_sgl` has the searches, stop rules and utilities; the names below are for priorities of one's
-own, and for counting votes and rounds.
+own, and for counting rounds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from eager_sgl.search.frontier import NO_RESHAPING, Candidates, Priority, Reshap
 from eager_sgl.search.priorities import PRIORITIES, Best, usable_priority
 from eager_sgl.search.redundancy import Divergent, Novel
 from eager_sgl.search.rounds import round_sizes
-from eager_sgl.search.votes import vote_totals, vote_uncertainty, vote_weights, vote_winner
 
 __all__ = [
     "NO_RESHAPING",
@@ -28,8 +27,4 @@ __all__ = [
     "Reshaping",
     "round_sizes",
     "usable_priority",
-    "vote_totals",
-    "vote_uncertainty",
-    "vote_weights",
-    "vote_winner",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from eager_sgl.config import (
     REASONING_END,
+    TOP_K,
     MonitorChoice,
     SamplingConfig,
     require,
@@ -58,7 +59,7 @@ class SearchConfig:
     max_sequences: int = 32
     width: int = 8
     max_tokens: int | None = None
-    top_k: int = 20
+    top_k: int = TOP_K
     monitor: MonitorChoice = "auto"
     reasoning_end: str | None = REASONING_END
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -16,10 +16,10 @@ import numpy as np
 
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import Sequence, Verifier
-from eager_sgl.search.deciding import BetaRule
 from eager_sgl.search.frontier import candidates
-from eager_sgl.search.votes import Classes, checked_classes
 from eager_sgl.tree import TokenTree
+from eager_sgl.voting.deciding import BetaRule
+from eager_sgl.voting.votes import Classes, checked_classes
 
 __all__ = ["Consensus", "Solved", "Stop", "Unexplored", "unexplored_mass"]
 

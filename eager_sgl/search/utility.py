@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from eager_sgl.core import Sequence
 from eager_sgl.search.frontier import Priority, candidates
-from eager_sgl.search.votes import Classes, checked_classes, vote_uncertainty
 from eager_sgl.tree import TokenTree
+from eager_sgl.voting.votes import Classes, checked_classes, vote_uncertainty
 
 __all__ = ["BestEntry", "Utility", "VoteUncertainty"]
 

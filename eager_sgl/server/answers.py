@@ -11,7 +11,7 @@ import orjson
 
 from eager_sgl.core import FinishReason
 from eager_sgl.engine.protocol import Json
-from eager_sgl.search.answers import ToolCall
+from eager_sgl.voting.answers import ToolCall
 
 __all__ = ["DONE", "Answer", "ReasoningSplit", "Text", "event", "named_event"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from eager_sgl.search.answers import AnswerReader
+from eager_sgl.voting.answers import AnswerReader
 
 __all__ = ["RequestLimits"]
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eager_sgl.methods import Method
-from eager_sgl.search.answers import AnswerClasses
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.exactness import inexactness_of, obstacle_of
 from eager_sgl.server.facts import Facts
@@ -19,6 +18,7 @@ from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import Completion, MethodName, TokenRequest
 from eager_sgl.server.tree_method import tree_method
 from eager_sgl.server.voting.readers import ToolParser, classes_of
+from eager_sgl.voting.answers import AnswerClasses
 
 __all__ = ["METHOD_NAMES", "AnswerPlan", "plan_of", "split_model"]
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel, Vote
-from eager_sgl.search.answers import AnswerClasses
-from eager_sgl.search.deciding import BetaRule
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Stop, Unexplored
 from eager_sgl.server.errors import ApiError
@@ -15,6 +13,8 @@ from eager_sgl.server.exactness import law_of
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import MethodName, TokenRequest
+from eager_sgl.voting.answers import AnswerClasses
+from eager_sgl.voting.deciding import BetaRule
 
 __all__ = ["tree_method"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence as Items
 from typing import Protocol
 
 from eager_sgl.generate.events import Event
-from eager_sgl.search.answers import AnswerClasses
 from eager_sgl.server.answers import Answer, ReasoningSplit, Text, named_event
 from eager_sgl.server.settled import Piece, Settled
 from eager_sgl.server.voting.ballot import tally
+from eager_sgl.voting.answers import AnswerClasses
 
 __all__ = ["BestWriter", "ChoicesWriter", "Writer"]
 

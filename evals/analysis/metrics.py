@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eager_sgl.search import vote_totals, vote_winner
 from eager_sgl.signals import Floats
+from eager_sgl.voting import vote_totals, vote_winner
 
 __all__ = [
     "Correlation",

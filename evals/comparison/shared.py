@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.search import round_sizes, vote_uncertainty
+from eager_sgl.search import round_sizes
 from eager_sgl.signals import Floats
+from eager_sgl.voting import vote_uncertainty
 from evals.analysis.curves import Curve, drawn_tokens
 from evals.analysis.groups import group_by
 from evals.analysis.prompt_curves import PromptCurves, curve_cell, curves_over_seeds

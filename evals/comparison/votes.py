@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from eager_sgl.search import vote_weights
+from eager_sgl.voting import vote_weights
 from evals.analysis.groups import group_by
 from evals.analysis.metrics import majority_correct, pass_rate, weighted_majority_correct
 from evals.records.plan import PARALLEL

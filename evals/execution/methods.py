@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eager_sgl import RULES, AdaptiveThreshold, Bidder, EagerInit, FullParallel, Method, Stop
-from eager_sgl.search.votes import Classes
+from eager_sgl.voting.votes import Classes
 from evals.config import Experiment
 from evals.execution.journal import (
     JournaledBestFirst,

@@ -220,6 +220,7 @@ ROW_COLUMNS: tuple[Column[Row, Any], ...] = (
         text=share,
     ),
     Column("num_requests", _if_run(lambda row: row.counts.requests), "requests", text=whole),
+    Column("beside_parallel", lambda row: row.beside),
     Column("judged", lambda row: row.judged),
     *JUDGED_COLUMNS,
     Column(

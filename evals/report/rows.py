@@ -14,6 +14,7 @@ from operator import add
 
 from eager_sgl import TokenCounts
 from evals.analysis.adaptive_threshold import AdaptiveTheta
+from evals.analysis.beside import BesideParallel, beside_parallel
 from evals.analysis.figures_at_k import ALL_SEQUENCES, FiguresAtK, figures_at_k
 from evals.analysis.groups import (
     RecordGroup,
@@ -114,6 +115,8 @@ class Row(Figures):
         cons: Cons@M, the share of prompts whose majority answer is correct; None without votes.
         wall_seconds: None where they were not measured; estimated in proportion to the tokens.
         stage_two: None for a method without one.
+        beside: Full Parallel with M sequences; None where the row is Full Parallel's, or is
+            estimated, or has no labels.
         judged: judgements by outcome; None where the row is estimated.
         paper: the figures of the paper; None where it has none of the same.
         adaptive: an adaptive θ at the end of the run; None where θ is fixed.
@@ -130,6 +133,7 @@ class Row(Figures):
     wall_seconds: float | None
     stage_two: StageTwoTotals | None = None
     levels: tuple[LevelRow, ...] = ()
+    beside: BesideParallel | None = None
     judged: JudgedCounts | None = None
     paper: PaperRow | None = None
     adaptive: AdaptiveTheta | None = None
@@ -148,6 +152,7 @@ class Row(Figures):
             cons=None,
             pass_rate=None,
             matched=None,
+            beside=None,
             levels=tuple(levels),
         )
 
@@ -183,10 +188,17 @@ def row_of(
         wall_seconds=sum(measured) if measured else None,
         stage_two=_stage_two(group),
         matched=_match(group, parallel, at_m),
+        beside=_beside(group, parallel, plan),
         levels=_levels(group, parallel, at_m),
         judged=count_judged(group.records),
         inexact=_inexact(group.records),
     )
+
+
+def _beside(group: RecordGroup, parallel: RecordGroup | None, plan: Plan) -> BesideParallel | None:
+    if parallel is None or group.cell.method == PARALLEL:
+        return None
+    return beside_parallel(group, parallel, can_vote=plan.can_vote)
 
 
 def nested_rows(
@@ -222,6 +234,7 @@ def _estimated_row(
         wall_seconds=None if full.wall_seconds is None else full.wall_seconds * share,
         matched=_match(group, parallel, at_k),
         levels=_levels(group, parallel, at_k),
+        beside=None,
         judged=None,
         inexact=None,
     )

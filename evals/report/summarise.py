@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eager_sgl import RULES
@@ -24,6 +24,7 @@ from evals.report.findings import findings
 from evals.report.notes import ending_notes, notes
 from evals.report.paper import paper_row
 from evals.report.rows import Row, nested_rows, row_of
+from evals.report.savings import savings
 from evals.report.summary import EntropyPassRate, Summary
 
 __all__ = ["summarise_run"]
@@ -93,13 +94,20 @@ def summarise_run(
         num_failed=sum(failed.values()),
         failures=tuple(failures),
         stage_two_contrasts=contrasts,
+        savings=tuple(savings(rows)),
         findings=(*findings(rows), *map(contrast_sentence, contrasts)),
-        notes=(
-            *([failure_note(failures, failed)] if failures else []),
-            *notes(rows, gaps.missing, plan, is_partial=bool(gaps.waiting)),
-            *ending_notes(rows, header.config.search),
-        ),
+        notes=(*_failure_notes(failures, failed), *_notes(rows, gaps, header)),
     )
+
+
+def _failure_notes(failures: Sequence[Failure], failed: Mapping[Cell, int]) -> Iterator[str]:
+    if failures:
+        yield failure_note(failures, failed)
+
+
+def _notes(rows: Sequence[Row], gaps: _Gaps, header: RunHeader) -> Iterator[str]:
+    yield from notes(rows, gaps.missing, header.config.plan, is_partial=bool(gaps.waiting))
+    yield from ending_notes(rows, header.config.search)
 
 
 def _rows(

@@ -47,6 +47,7 @@ class Summary:
         failures: their causes; a prompt whose first stage failed lacks the methods of two stages
             as well.
         stage_two_contrasts: restart and resume at equal extra sequences, where both were run.
+        savings: sentences on the cost and accuracy of methods beside Full Parallel's.
         findings: sentences on where a method beats Full Parallel at equal tokens, and where not.
         notes: how the figures were obtained, and what they do not say.
     """
@@ -59,6 +60,7 @@ class Summary:
     num_failed: int = 0
     failures: tuple[Failure, ...] = ()
     stage_two_contrasts: tuple[StageTwoContrast, ...] = ()
+    savings: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -84,6 +86,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "stage_two_contrasts": [
             dict(_contrast(contrast)) for contrast in summary.stage_two_contrasts
         ],
+        "savings": list(summary.savings),
         "findings": list(summary.findings),
         "notes": list(summary.notes),
     }

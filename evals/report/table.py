@@ -27,7 +27,8 @@ def render_table(summary: Summary) -> str:
     has_columns = fits and len({row.cell.name for row in rows}) == len(rows)
     if not has_columns:
         table = _line_per_row(rows)
-    sentences = (*summary.findings, *summary.notes, *remarks(rows, with_counts=not has_columns))
+    sentences = (*summary.savings, *summary.findings, *summary.notes)
+    sentences += tuple(remarks(rows, with_counts=not has_columns))
     return "\n".join([table, *(textwrap.fill(sentence, WIDTH) for sentence in sentences)])
 
 

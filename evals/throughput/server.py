@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eager_sgl import Client
     from eager_sgl.engine.gate.choice import GateChoice
 
-__all__ = ["circumstances", "connected"]
+__all__ = ["circumstances", "connected", "device_name"]
 
 
 @contextlib.contextmanager
@@ -56,13 +56,18 @@ def connected(
 
 def circumstances(client: Client | None) -> dict[str, Any]:
     """Device, server and versions, as `bench.json` has them."""
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
     return {
-        "device": f"{device}, {len(os.sched_getaffinity(0))} CPU cores",
+        "device": device_name(),
         "profile": asdict(client.profile) if client else None,
         "versions": {name: version(name) for name in ("sglang", "torch", "eager_sgl")}
         | {"python": platform.python_version()},
     }
+
+
+def device_name() -> str:
+    """The GPU of this machine, or its processor, and the number of CPU cores."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
+    return f"{device}, {len(os.sched_getaffinity(0))} CPU cores"

@@ -14,11 +14,11 @@ import pytest
 
 from eager_sgl import AsyncClient
 from eager_sgl.engine.protocol import tokens_of
-from eager_sgl.search.answers import canonical_json
 from eager_sgl.server.app import create_app
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.settings import EndpointSettings
 from eager_sgl.server.voting.readers import ToolMessage, ToolParser
+from eager_sgl.voting.answers import canonical_json
 from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
 from tests.conftest import API_KEY
 from tests.server.upstream import listening

@@ -11,10 +11,10 @@ import pytest
 
 from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
-from eager_sgl.search.answers import AnswerClasses, boxed_answer
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.voting.ballot import Ballot, ballot_of
 from eager_sgl.server.voting.operators import OperatorAnswer
+from eager_sgl.voting.answers import AnswerClasses, boxed_answer
 from tests.fakes.scripted import EOS, Distribution, ScriptedServer
 from tests.server.upstream import MODEL, endpoint
 
@@ -160,7 +160,7 @@ def test_answers_are_found_as_the_request_says(answer: Any, expected: str | None
 def test_a_pattern_that_is_too_slow_is_the_clients_error(
     monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    monkeypatch.setattr("eager_sgl.search.answers._MAX_SECONDS", -1.0)
+    monkeypatch.setattr("eager_sgl.voting.answers._MAX_SECONDS", -1.0)
     answer = post(0.3, TEXT | {"stream": stream, "eager": {"answer": {"regex": "."}}})
     error = events_of(answer)[-1]["error"] if stream else answer.json()["error"]
     assert answer.status_code == (200 if stream else 422)

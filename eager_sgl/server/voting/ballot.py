@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
-from eager_sgl.search.answers import AnswerClasses
-from eager_sgl.search.votes import (
+from eager_sgl.voting.answers import AnswerClasses
+from eager_sgl.voting.votes import (
     vote_confidence,
     vote_outcome,
     vote_totals,

@@ -18,7 +18,12 @@ from eager_sgl.engine.protocol import Json, texts_of
 from eager_sgl.engine.shapes import field
 from eager_sgl.generate.client import AsyncClient
 from eager_sgl.reasoning import final_text
-from eager_sgl.search.answers import (
+from eager_sgl.server.errors import ApiError
+from eager_sgl.server.facts import Facts
+from eager_sgl.server.limits import RequestLimits
+from eager_sgl.server.schema import Chat, RegexFields, TokenRequest
+from eager_sgl.server.voting.operators import BUILT_IN
+from eager_sgl.voting.answers import (
     AnswerClasses,
     AnswerReader,
     RegexAnswer,
@@ -27,11 +32,6 @@ from eager_sgl.search.answers import (
     boxed_answer,
     json_answer,
 )
-from eager_sgl.server.errors import ApiError
-from eager_sgl.server.facts import Facts
-from eager_sgl.server.limits import RequestLimits
-from eager_sgl.server.schema import Chat, RegexFields, TokenRequest
-from eager_sgl.server.voting.operators import BUILT_IN
 
 __all__ = ["ToolMessage", "ToolParser", "classes_of"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from eager_sgl.core import TokenCounts
 from eager_sgl.search import round_sizes
-from eager_sgl.search.votes import vote_uncertainty
+from eager_sgl.voting.votes import vote_uncertainty
 from evals import compare as command
 from evals.analysis.curves import drawn_tokens
 from evals.analysis.prompt_curves import prompt_curves

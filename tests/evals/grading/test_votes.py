@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eager_sgl.search import vote_totals, vote_winner
+from eager_sgl.voting import vote_totals, vote_winner
 from evals.grading.votes import vote_classes
 
 

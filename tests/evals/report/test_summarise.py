@@ -50,6 +50,7 @@ ROW_FIELDS = {
     "num_requests",
     "wall_seconds",
     "stage_two",
+    "beside_parallel",
     "judged",
     "inexact_samples",
     "adaptive_theta",

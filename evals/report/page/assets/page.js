@@ -29,7 +29,8 @@ function showWords() {
     byId("partial").hidden = false;
     byId("partial").textContent = `This run is partial: ${whole(missing)} results are missing.`;
   }
-  for (const sentence of summary.findings) put(byId("findings"), "li", {}, sentence);
+  for (const sentence of [...summary.savings, ...summary.findings])
+    put(byId("findings"), "li", {}, sentence);
   for (const note of summary.notes) put(byId("notes"), "p", {}, note);
 }
 

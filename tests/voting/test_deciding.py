@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eager_sgl import BetaRule, ModeTest, VoteRule
-from eager_sgl.search.deciding import num_missing
+from eager_sgl.voting.deciding import num_missing
 
 RULES = (BetaRule(), BetaRule(0.5), ModeTest(), ModeTest(0.3))
 VOTES = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=30)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from eager_sgl.config import require
-from eager_sgl.search.votes import vote_confidence, vote_totals, vote_winner
+from eager_sgl.voting.votes import vote_confidence, vote_totals, vote_winner
 
 __all__ = ["BetaRule", "ModeTest", "VoteRule", "num_missing"]
 

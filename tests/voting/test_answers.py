@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eager_sgl.core import FinishReason, Sequence
-from eager_sgl.search.answers import (
+from eager_sgl.voting.answers import (
     AnswerClasses,
     RegexAnswer,
     ToolCall,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eager_sgl import Sequence
-from eager_sgl.search.votes import (
+from eager_sgl.voting.votes import (
     majority_confidence,
     vote_totals,
     vote_uncertainty,

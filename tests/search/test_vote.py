@@ -27,8 +27,8 @@ from eager_sgl.core import FinishReason, Generation, VoteOutcome
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate import executor
 from eager_sgl.schedule import sequences_of
-from eager_sgl.search.votes import majority_confidence, vote_winner
 from eager_sgl.tree import TokenTree
+from eager_sgl.voting.votes import majority_confidence, vote_winner
 from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import (

@@ -7,9 +7,9 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from eager_sgl.schedule import Decision, Leaf
-from eager_sgl.search.deciding import VoteRule, num_missing
 from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
 from eager_sgl.tree import TokenTree
+from eager_sgl.voting.deciding import VoteRule, num_missing
 
 __all__ = ["VoteSchedule"]
 

@@ -1,0 +1,20 @@
+"""Votes: the answers of sequences, how much each one weighs, and when a vote is decided.
+
+Everything here reads finished sequences alone. `eager_sgl.search.vote` starts and ends them.
+"""
+
+from __future__ import annotations
+
+from eager_sgl.voting.answers import AnswerClasses, AnswerReader, boxed_answer, json_answer
+from eager_sgl.voting.votes import vote_totals, vote_uncertainty, vote_weights, vote_winner
+
+__all__ = [
+    "AnswerClasses",
+    "AnswerReader",
+    "boxed_answer",
+    "json_answer",
+    "vote_totals",
+    "vote_uncertainty",
+    "vote_weights",
+    "vote_winner",
+]

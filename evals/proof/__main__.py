@@ -1,0 +1,97 @@
+"""The proof of a model on a benchmark: `python -m evals.proof --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from evals import run
+from evals.proof.page import PAGE, write_proof
+from evals.proof.sizing import NUM_PILOT, TooFewTokensError, pilot_of
+from evals.records.folder import SUMMARY
+from evals.tasks import find_task
+from evals.throughput.server import device_name
+
+METHODS = ("parallel", "eager_init", "eager_adapt", "trie_parallel", "best_first")
+VOTES = ("vote",)
+"""For tasks whose answers can agree."""
+FAILED_PROMPTS = 3
+"""Exit code of a run whose other prompts have finished."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the pilot and the methods, and write the page; the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options, others = _parser().parse_known_args(given)
+    shared = ["--task", options.task, "--max-sequences", str(options.max_sequences), *others]
+    shared += ["--server", options.server] if options.server else []
+    shared += ["--api-key", options.api_key] if options.api_key else []
+    pilot, folder = options.output_dir / "pilot", options.output_dir / "run"
+    code = run.main([*shared, *_of_run("parallel", NUM_PILOT, "0", pilot)])
+    if code:
+        return code
+    methods = options.methods or _methods_for(options.task)
+    num_runs = (methods.count(",") + 1) * (options.seeds.count(",") + 1)
+    try:
+        limit = pilot_of(pilot).num_prompts(options.tokens, num_runs)
+    except TooFewTokensError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    code = run.main([*shared, *_of_run(methods, limit, options.seeds, folder)])
+    if code not in (0, FAILED_PROMPTS):
+        return code
+    facts = {
+        "device": options.device or ("not stated (--device)" if options.server else device_name()),
+        "tokens": options.tokens,
+        "command": shlex.join(["python", "-m", "evals.proof", *_without_key(given)]),
+    }
+    write_proof(options.output_dir, json.loads((folder / SUMMARY).read_text()), facts)
+    print(f"proof: {options.output_dir / PAGE}")
+    return code
+
+
+def _methods_for(task: str) -> str:
+    return ",".join((*METHODS, *VOTES) if find_task(task).can_vote else METHODS)
+
+
+def _without_key(arguments: Sequence[str]) -> list[str]:
+    kept = [a for a in arguments if not a.startswith("--api-key=")]
+    if "--api-key" in kept:
+        position = kept.index("--api-key")
+        del kept[position : position + 2]
+    return kept
+
+
+def _of_run(methods: str, limit: int, seeds: str, folder: Path) -> list[str]:
+    sizes = ["--limit", str(limit), "--seeds", seeds]
+    return ["--methods", methods, *sizes, "--output-dir", str(folder)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evals.proof",
+        allow_abbrev=False,
+        description="Run methods and peers on a benchmark within a number of tokens, and write one "
+        "page and one JSON file. Other options are those of evals/run.py. The same command "
+        "continues after an interruption.",
+    )
+    parser.add_argument("--server", help="URL of a running SGLang server (default: start one)")
+    parser.add_argument("--api-key", help="of that server; it is in no file")
+    parser.add_argument("--device", help="of that server, for the page")
+    parser.add_argument("--task", default="countdown")
+    parser.add_argument("--methods", help="of evals/run.py, with parallel (default: all)")
+    parser.add_argument("--max-sequences", type=int, default=16, help="M")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument(
+        "--tokens", type=int, default=1_000_000, help="that all of it may generate, about"
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/proof"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The cost and the accuracy of each method beside Full Parallel's, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from evals.analysis.beside import BesideParallel, Difference
+from evals.records.plan import PARALLEL
+from evals.report.column import interval
+from evals.report.rows import Row
+
+__all__ = ["savings"]
+
+
+def savings(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence per method, where each has a single row and its prompts are those of parallel."""
+    parallels = [row for row in rows if row.cell.method == PARALLEL]
+    if len(parallels) != 1 or len({row.cell.name for row in rows}) < len(rows):
+        return
+    (parallel,) = parallels
+    for row in rows:
+        if row.beside and row.num_prompts == row.beside.num_prompts == parallel.num_prompts:
+            clauses = (_cost(row, parallel, row.beside), *_accuracy(row, row.beside))
+            yield f"{row.cell.name} beside parallel: {'; '.join(clauses)}."
+
+
+def _cost(row: Row, parallel: Row, beside: BesideParallel) -> str:
+    changes = [_change(beside.tokens, "tokens")]
+    if row.wall_seconds and parallel.wall_seconds:
+        changes.append(_change(row.wall_seconds / parallel.wall_seconds, "seconds"))
+    return ", ".join(changes)
+
+
+def _change(share: float, noun: str) -> str:
+    return f"{abs(share - 1):.0%} {'fewer' if share < 1 else 'more'} {noun}"
+
+
+def _accuracy(row: Row, beside: BesideParallel) -> Iterator[str]:
+    if row.cons and beside.majority:
+        subject = "the majority's answer is right for"
+        yield f"{subject} {row.cons.value:.1%} of the prompts ({_difference(beside.majority)})"
+    if row.coverage:
+        yield f"some sequence is, for {row.coverage.value:.1%} ({_difference(beside.coverage)})"
+
+
+def _difference(difference: Difference) -> str:
+    ends = f" {interval(difference.interval)}" if difference.interval else ""
+    return f"{difference.value:+.3f}{ends}"

@@ -1,0 +1,65 @@
+"""`python -m evals.proof` with hand-made methods: its sizes, its page, and what it continues."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evals.proof.__main__ import main
+from evals.proof.sizing import Sizing, TooFewTokensError
+
+METHODS = ["--methods", "parallel,eager_init", "--max-sequences", "4"]
+
+
+def proof(folder: Path, *more: str, tokens: int = 1300) -> int:
+    sizes = ["--tokens", str(tokens), "--device", "a device"]
+    return main([*METHODS, *sizes, *more, "--output-dir", str(folder)])
+
+
+@pytest.mark.usefixtures("scripted")
+def test_the_page_and_the_file_have_every_method(tmp_path: Path) -> None:
+    assert proof(tmp_path) == 0
+    content = json.loads((tmp_path / "proof.json").read_text())
+    assert [row["method"] for row in content["rows"]] == ["parallel", "eager_init"]
+    spent = json.loads((tmp_path / "pilot" / "summary.json").read_text())["rows"][0]
+    per_prompt = spent["tokens_generated"] / spent["num_prompts"]
+    number = int((1300 - spent["tokens_generated"]) / (2 * per_prompt))
+    assert [row["num_prompts"] for row in content["rows"]] == [number] * 2
+    page = (tmp_path / "proof.md").read_text()
+    assert "Device: a device." in page
+    share = content["rows"][1]["beside_parallel"]["tokens"]
+    assert f"| eager_init | {content['rows'][1]['cons_at_k']:.3f} (" in page
+    assert f"| {share:.2f} [" in page
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_proof_is_continued(tmp_path: Path) -> None:
+    assert proof(tmp_path) == 0
+    before = (tmp_path / "run" / "results.jsonl").read_bytes()
+    assert proof(tmp_path) == 0
+    assert (tmp_path / "run" / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.usefixtures("scripted")
+def test_the_key_is_in_no_file(tmp_path: Path) -> None:
+    assert proof(tmp_path, "--api-key", "s3cr3t") == 0
+    assert proof(tmp_path, "--api-key=s3cr3t") == 0
+    texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"s3cr3t" in text for text in texts)
+
+
+@pytest.mark.usefixtures("scripted")
+def test_too_few_tokens_are_refused_with_the_number_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert proof(tmp_path, tokens=100) == 2
+    assert "--tokens 100 allows" in capsys.readouterr().err
+
+
+def test_the_number_named_suffices() -> None:
+    sizing = Sizing(spent=80, per_prompt=12.5)
+    with pytest.raises(TooFewTokensError, match="10 need 455"):
+        sizing.num_prompts(454, num_runs=3)
+    assert sizing.num_prompts(455, num_runs=3) == 10
