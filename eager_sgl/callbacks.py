@@ -153,6 +153,8 @@ class PlugIn:
 
     def _wrong(self, value: Any, expected: str) -> PlugInError:
         kind = type(value).__name__
+        if inspect.iscoroutine(value):
+            value.close()  # else Python warns of it, beside the error
         return PlugInError(
             f"{self._name} returned {short(value)} ({kind}); it must return {expected}"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from eager_sgl import (
     VoteUncertainty,
 )
 from eager_sgl.callbacks import PlugIn
+from eager_sgl.errors import PlugInError
 from eager_sgl.search.frontier import NO_RESHAPING, Candidates
 from eager_sgl.search.priorities import PRIORITIES, Best, EarlyPeaks, usable_priority
 from programs.shared_budget import answer_together
@@ -289,3 +291,19 @@ def test_an_extractor_is_tried_before_anything_is_sent(extract: Any, message: st
 
 def test_functions_without_a_signature_are_called() -> None:
     assert PlugIn("extract", max, ("text",)).hashable("abc") == "c"
+
+
+def test_a_coroutine_is_refused_and_closed() -> None:
+    """Python would warn of it, beside the error."""
+    made: list[Coroutine[object, object, bool]] = []
+
+    async def later() -> bool:
+        return True
+
+    def verifier(sequence: object) -> object:
+        made.append(later())
+        return made[-1]
+
+    with pytest.raises(PlugInError, match="coroutine"):
+        PlugIn("verifier", verifier, ("sequence",)).boolean(None)
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED

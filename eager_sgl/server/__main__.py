@@ -61,6 +61,7 @@ def _running(
         return
     from eager_sgl.embedded.runtime import EmbeddedRuntime
 
+    runtime = {"enable_cache_report": True, **runtime}
     with tempfile.TemporaryDirectory(prefix="eager_sgl_server_") as folder:
         log_path = Path(folder) / "runtime.log"
         with EmbeddedRuntime(

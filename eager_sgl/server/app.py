@@ -17,7 +17,7 @@ from eager_sgl.engine.addresses import require_url
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerError, ServerUnreachableError
 from eager_sgl.server.answers import DONE, event
-from eager_sgl.server.errors import ApiError, api_error_of
+from eager_sgl.server.errors import ApiError, api_error_of, of_the_request
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
 from eager_sgl.server.settings import EndpointSettings
@@ -31,6 +31,7 @@ __all__ = ["create_app"]
 
 _LOG = logging.getLogger("eager_sgl.server")
 _RETRY_SECONDS = 2.0
+_NONE_YET = "no SGLang server has answered yet"
 
 
 class Service:
@@ -51,16 +52,17 @@ class Service:
         self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
         self._upstream: Upstream | None = None
+        self._obstacle: str | None = None
 
     @property
     def upstream(self) -> Upstream:
         """The SGLang servers.
 
         Raises:
-            ApiError: none has answered yet.
+            ApiError: none has answered yet, or one cannot be used.
         """
         if self._upstream is None:
-            raise ApiError(503, "no SGLang server has answered yet", code="unavailable")
+            raise ApiError(503, self._obstacle or _NONE_YET, code="unavailable")
         return self._upstream
 
     @contextlib.asynccontextmanager
@@ -73,7 +75,7 @@ class Service:
         try:
             self._upstream = await Upstream.connect(self.settings)
         except ServerUnreachableError as error:
-            _LOG.warning("%s; it is tried again", error)
+            self._note(error)
         connecting = asyncio.create_task(self._connect())
         try:
             yield
@@ -84,13 +86,21 @@ class Service:
                 await self._upstream.aclose()
 
     async def _connect(self) -> None:
-        """Connect once a server answers."""
+        """Connect once a server answers and can be used."""
         while self._upstream is None:
             await asyncio.sleep(_RETRY_SECONDS)
             try:
                 self._upstream = await Upstream.connect(self.settings)
             except ServerError as error:
-                _LOG.warning("%s; it is tried again", error)
+                self._note(error)
+
+    def _note(self, error: ServerError) -> None:
+        """Keep why there are no servers, for answers, and log it once while it lasts."""
+        is_unreachable = isinstance(error, ServerUnreachableError)
+        obstacle = _NONE_YET if is_unreachable else api_error_of(error).message
+        if obstacle != self._obstacle:
+            _LOG.warning("%s; it is tried again", error)
+        self._obstacle = obstacle
 
     async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
         """The response to a request for tokens.
@@ -101,10 +111,8 @@ class Service:
         key = self.keys.require(request.headers.get("authorization"))
         body = body_of(kind, await body_within(request, self.settings.max_body_bytes))
         upstream = self.upstream
-        try:
+        with of_the_request():
             plan = plan_of(body, upstream.facts, self.settings.limits, upstream.tools)
-        except ValueError as error:
-            raise api_error_of(error) from error
         return _Generating(self, body, plan, key)
 
     def models(self) -> list[Json]:
@@ -118,9 +126,14 @@ class Service:
             for n in names
         ]
 
-    async def is_ready(self) -> bool:
-        """Whether a server answers."""
-        return self._upstream is not None and await self._upstream.client.is_answering()
+    async def require_ready(self) -> None:
+        """Check that a server answers.
+
+        Raises:
+            ApiError: none does.
+        """
+        if not await self.upstream.client.is_answering():
+            raise ApiError(503, "no SGLang server answers", code="unavailable")
 
     async def metrics_text(self) -> bytes:
         """All metrics."""
@@ -263,9 +276,8 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready")
     async def ready() -> Json:
-        if await service.is_ready():
-            return {"status": "ready"}
-        raise ApiError(503, "no SGLang server answers", code="unavailable")
+        await service.require_ready()
+        return {"status": "ready"}
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -79,9 +79,15 @@ def _num_shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:
 
 
 def plain_bill(plan: AnswerPlan, usage: Json, seconds: float) -> Json:
-    """The cost of a request to the SGLang server's route; independent sequences share nothing."""
+    """The cost of a request to the SGLang server's route; independent sequences share nothing.
+
+    An SGLang server with `--enable-cache-report` counts the cached tokens of the prompt.
+    """
     generated = usage.get("completion_tokens") or 0
-    return {
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    num_prompt = usage.get("prompt_tokens")
+    share = round(cached / num_prompt, 4) if cached is not None and num_prompt else None
+    return ({} if share is None else {"cached_share": share}) | {
         "method": plan.name,
         "reason": plan.reason,
         "sequences": plan.num_sequences,

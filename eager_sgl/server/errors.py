@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from eager_sgl.engine.protocol import Json
@@ -13,7 +15,7 @@ from eager_sgl.errors import (
     ServerUnreachableError,
 )
 
-__all__ = ["ApiError", "api_error_of"]
+__all__ = ["ApiError", "api_error_of", "of_the_request"]
 
 _TYPES = {
     401: "authentication_error",
@@ -66,12 +68,25 @@ class ApiError(Exception):
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
+@contextmanager
+def of_the_request() -> Iterator[None]:
+    """Check or encode a request: a `ValueError` is its client's, as nowhere else.
+
+    Raises:
+        ApiError: its status is 400.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ApiError(400, str(error)) from error
+
+
 def api_error_of(error: Exception) -> ApiError:
     """The answer for an exception of the library; text of unexpected ones is not sent."""
     match error:
         case ApiError():
             return error
-        case RequestRejectedError() | ValueError():
+        case RequestRejectedError():
             return ApiError(400, str(error))
         case PromptTimeoutError() | TimeoutError():
             return ApiError(504, "the request took longer than its deadline", code="deadline")

@@ -17,6 +17,7 @@ _OF_TREES = {
     *("model", "messages", "prompt", "n", "max_tokens", "max_completion_tokens", "temperature"),
     *("top_p", "top_k", "seed", "stream", "stream_options", "user", "timeout", "eager"),
     *("chat_template_kwargs", "reasoning_effort", "continue_final_message"),
+    "add_generation_prompt",
 }
 """The fields that every method takes."""
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
@@ -33,6 +34,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "echo": (False,),
     "ignore_eos": (False,),
     "no_stop_trim": (False,),
+    "include_stop_str_in_output": (False,),
     "skip_special_tokens": (True,),
     "separate_reasoning": (True,),
     "stream_reasoning": (True,),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from eager_sgl.voting.answers import AnswerReader
 
 __all__ = ["RequestLimits"]
 
@@ -18,6 +21,7 @@ class RequestLimits:
         consensus: probability above which a vote is decided.
         top_k: K, the most likely tokens of a step that a tree knows.
         reasoning_end: the text that closes the reasoning, after which no method branches.
+        readers: of answers, by further names of `eager.answer`.
     """
 
     max_sequences: int = 128
@@ -26,3 +30,4 @@ class RequestLimits:
     consensus: float = 0.95
     top_k: int = 20
     reasoning_end: str = "</think>"
+    readers: Mapping[str, AnswerReader] = field(default_factory=dict)

@@ -96,7 +96,7 @@ def plan_of(
         ApiError: a method does not take a field that is given.
         ValueError: a number is outside its range.
     """
-    body.require_numbers(facts.profile.vocabulary_size)
+    body.require_values(facts.profile.vocabulary_size)
     name = _named(body, facts)
     number = _num_sequences(body, name, limits)
     if name == "parallel":
@@ -126,7 +126,7 @@ def _tree_plan(
     if votes_on_calls and body.stream and returns == "all":
         message = 'calls of all sequences are not streamed; leave out stream or eager.return "all"'
         raise ApiError(400, message, "stream")
-    classes = classes_of(body, facts, tools) if _votes(name, body) else None
+    classes = classes_of(body, facts, limits, tools) if _votes(name, body) else None
     known = body.model_copy(update={"tools": None}) if votes_on_calls else body
     if (obstacle := obstacle_of(known, facts)) is not None:
         raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")

@@ -22,7 +22,7 @@ from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.generate.client import AsyncClient
 from eager_sgl.server.answers import event
 from eager_sgl.server.bill import Count, plain_bill
-from eager_sgl.server.errors import ApiError
+from eager_sgl.server.errors import ApiError, of_the_request
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import AnswerPlan
 from eager_sgl.server.schema import Chat, TokenRequest
@@ -30,6 +30,8 @@ from eager_sgl.server.schema import Chat, TokenRequest
 __all__ = ["Relay"]
 
 _OURS = {"eager", "timeout", "model", "n", "stream", "stream_options", "user"}
+_RENAMED = {"include_stop_str_in_output": "no_stop_trim", "add_generation_prompt": None}
+"""Names of vLLM's, and SGLang's; that of what SGLang does anyway is None."""
 _MAX_EVENT = 2**24
 _IDLE_SECONDS = 3.0
 """SGLang closes a connection after five idle seconds; ours are not used for so long."""
@@ -121,7 +123,8 @@ class Relay:
         self, lease: Lease, body: TokenRequest, plan: AnswerPlan
     ) -> aiohttp.ClientResponse:
         """The response of the first server that answers."""
-        data = to_json(self._body(body, plan))
+        with of_the_request():
+            data = to_json(self._body(body, plan))
         route = "/v1/chat/completions" if isinstance(body, Chat) else "/v1/completions"
         while True:
             transport = lease.client.transport
@@ -149,7 +152,8 @@ class Relay:
 
     def _body(self, body: TokenRequest, plan: AnswerPlan) -> Json:
         """The server's request: fields as they were given, and usage always."""
-        given: Json = {n: getattr(body, n) for n in body.given - _OURS}
+        names = {_RENAMED.get(n, n): n for n in body.given - _OURS}
+        given: Json = {theirs: getattr(body, n) for theirs, n in names.items() if theirs}
         given |= {"model": self._facts.model, "n": plan.num_sequences}
         if body.stream:
             given |= {"stream": True, "stream_options": {"include_usage": True}}

@@ -82,8 +82,9 @@ class EagerOptions(_Checked):
         token_budget: generated tokens at which the tree ends, with what it has by then.
         deadline_s: seconds with the same effect.
         return_: whether all sequences are choices, or the best one is the only choice.
-        answer: how the answer of a sequence is found, for votes.
+        answer: how the answer of a sequence is found, for votes: the name of a reader, or a regex.
         stop: ends the method early.
+        shares: whether the samples of a vote share their prefixes.
         events: whether a stream has events for branches, ends and votes.
     """
 
@@ -93,8 +94,9 @@ class EagerOptions(_Checked):
     token_budget: int | None = Field(None, ge=1)
     deadline_s: float | None = Field(None, gt=0, le=86400)
     return_: Literal["best", "all"] | None = Field(None, alias="return")
-    answer: Literal["boxed", "json", "tool_call"] | RegexFields | None = None
+    answer: str | RegexFields | None = None
     stop: StopFields | None = None
+    shares: bool | None = None
     events: bool = False
 
 
@@ -112,7 +114,7 @@ class TokenRequest(_Checked):
     max_tokens: int | None = Field(None, ge=1)
     temperature: float | None = None
     top_p: float | None = None
-    seed: int | None = Field(None, ge=0, lt=2**63)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop_token_ids: list[int] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -133,6 +135,7 @@ class TokenRequest(_Checked):
     ebnf: str | None = None
     stop_regex: str | list[str] | None = None
     no_stop_trim: bool | None = None
+    include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
 
@@ -161,12 +164,16 @@ class TokenRequest(_Checked):
         """Tokens of a sequence; None for the rest of the context."""
         return self.max_tokens
 
-    def require_numbers(self, vocabulary_size: int) -> None:
-        """Check the numbers that SGLang does not, some of which would end its scheduler.
+    def require_values(self, vocabulary_size: int) -> None:
+        """Check the values that SGLang does not, some of which would end its scheduler.
 
         Raises:
+            ApiError: fields contradict each other, or ask for what SGLang does not do.
             ValueError: a number is outside its range.
         """
+        if None not in (self.no_stop_trim, self.include_stop_str_in_output):
+            message = "include_stop_str_in_output is another name of no_stop_trim; give one"
+            raise ApiError(400, message, "include_stop_str_in_output")
         names = ("temperature", "top_p", "top_k", "min_p", "stop_token_ids")
         params: Json = {name: getattr(self, name) for name in names}
         params |= {name: getattr(self, name) for name in ("frequency_penalty", "presence_penalty")}
@@ -190,9 +197,9 @@ class Completion(TokenRequest):
             return [prompt]
         return prompt  # type: ignore[return-value]
 
-    def require_numbers(self, vocabulary_size: int) -> None:
+    def require_values(self, vocabulary_size: int) -> None:
         """Check the prompts too."""
-        super().require_numbers(vocabulary_size)
+        super().require_values(vocabulary_size)
         if not self.prompts or not all(self.prompts):
             raise ApiError(400, "the prompt is empty; it needs at least one token", "prompt")
         for prompt in self.prompts:
@@ -218,11 +225,24 @@ class Chat(TokenRequest):
     chat_template_kwargs: Json | None = None
     reasoning_effort: str | float | None = None
     continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     tools: list[Json] | None = None
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     separate_reasoning: bool | None = None
     stream_reasoning: bool | None = None
+
+    def require_values(self, vocabulary_size: int) -> None:
+        """Check that the prompt ends as SGLang renders it."""
+        super().require_values(vocabulary_size)
+        if self.add_generation_prompt in (None, not self.continue_final_message):
+            return
+        raise ApiError(
+            400,
+            f"add_generation_prompt is {self.add_generation_prompt}; SGLang's prompts end with the "
+            "start of an answer, or with continue_final_message in the last message; leave it out",
+            "add_generation_prompt",
+        )
 
     @property
     def num_top_logprobs(self) -> int | None:
@@ -277,7 +297,7 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     path, message = first["loc"], first["msg"]
     name = ".".join(map(str, path))
     if path[:2] == ("eager", "answer"):  # the rest of the path names the alternatives
-        message = 'it must be "boxed", "json", "tool_call" or {"regex": PATTERN}'
+        message = 'it must be the name of a reader, such as "boxed", or {"regex": PATTERN}'
         return ApiError(400, f"eager.answer: {message}", "eager.answer")
     if first["type"] == "extra_forbidden":
         owner = _OWNERS.get(path[:-1], kind)

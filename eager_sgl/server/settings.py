@@ -11,6 +11,7 @@ import orjson
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.server.limits import RequestLimits
+from eager_sgl.server.voting.operators import readers_of
 
 __all__ = ["KEYS_VARIABLE", "EndpointSettings", "parser", "runtime_arguments", "settings_of"]
 
@@ -90,6 +91,14 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, help="θ of eager_init in nats")
     parser.add_argument("--top-k", type=int, default=limits.top_k, help="K of trees")
     parser.add_argument(
+        "--answers",
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:OBJECT",
+        help="a function from the text after the reasoning to its answer, or None, for votes; "
+        "requests name it in eager.answer",
+    )
+    parser.add_argument(
         "--chat-default",
         action="append",
         metavar="NAME=VALUE",
@@ -130,7 +139,8 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
     """The settings of a parsed command line.
 
     Raises:
-        ValueError: a limit is not above 0, or a default is no NAME=VALUE.
+        ValueError: a limit is not above 0, a default is no NAME=VALUE, or a reader of answers
+            cannot be used.
     """
     for name in (
         *("max_requests", "max_sequences", "max_in_flight", "max_body_bytes"),
@@ -147,6 +157,7 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
             max_sequences=arguments.max_sequences,
             threshold=arguments.threshold,
             top_k=arguments.top_k,
+            readers=readers_of(arguments.answers),
         ),
         chat_defaults=_defaults(arguments.chat_default),
         max_requests=arguments.max_requests,

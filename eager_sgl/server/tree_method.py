@@ -50,15 +50,17 @@ def tree_method(
     if name == "vote":
         assert classes is not None, "a vote has answers"
         rule = BetaRule((stop.consensus if stop else None) or limits.consensus)
-        return Vote(config, seed=body.seed, answers=classes, rule=rule)
+        shares = body.options.shares is not False
+        return Vote(config, seed=_seed(body), answers=classes, rule=rule, shares=shares)
     kind = BestFirst if name == "best_first" else TrieParallel
-    return kind(config, seed=body.seed, stop=_stop_rule(body, classes))
+    return kind(config, seed=_seed(body), stop=_stop_rule(body, classes))
 
 
 def _refuse_options(name: MethodName, body: TokenRequest) -> None:
     stop = body.options.stop
     refused = {
         "threshold": name != "eager_init" and body.options.threshold is not None,
+        "shares": name != "vote" and body.options.shares is not None,
         "stop": name == "eager_init" and stop is not None,
         "stop.unexplored": name == "vote" and stop is not None and stop.unexplored is not None,
     }
@@ -91,6 +93,11 @@ def _sampling(body: TokenRequest, facts: Facts) -> SamplingConfig:
     )
 
 
+def _seed(body: TokenRequest) -> int | None:
+    """The seed as a number from 0 on, a different one for every integer of 64 bits."""
+    return None if body.seed is None else body.seed % 2**64
+
+
 def _eager_init(
     body: TokenRequest, number: int, sampling: SamplingConfig, limits: RequestLimits
 ) -> EagerInit:
@@ -105,4 +112,4 @@ def _eager_init(
         reasoning_end=limits.reasoning_end,
         sampling=sampling,
     )
-    return EagerInit(config, seed=body.seed)
+    return EagerInit(config, seed=_seed(body))

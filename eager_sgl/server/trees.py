@@ -16,6 +16,7 @@ from eager_sgl.generate.workers import in_worker
 from eager_sgl.methods import Method
 from eager_sgl.server.answers import Answer, Text
 from eager_sgl.server.bill import Count, bill_of, num_reasoning_tokens
+from eager_sgl.server.errors import of_the_request
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import AnswerPlan
 from eager_sgl.server.schema import Chat, Completion, TokenRequest
@@ -60,7 +61,7 @@ class TreeAnswers:
             count: called with the bill, also with that of a tree that was ended.
 
         Raises:
-            ServerError, ValueError: as of `AsyncClient.generate`.
+            ServerError, ApiError: the request has no answer.
         """
         started, prompt = time.monotonic(), await self._encode(body)
         answer, options = await self._answer(body, prompt), body.options
@@ -143,10 +144,12 @@ class TreeAnswers:
         """The prompt's tokens, rendered by the SGLang server as for its own routes.
 
         Raises:
+            ApiError: the prompt has no tokens.
             TimeoutError: they have not arrived within `eager.deadline_s`.
         """
-        async with asyncio.timeout(body.options.deadline_s):
-            return await self._rendered(body)
+        with of_the_request():
+            async with asyncio.timeout(body.options.deadline_s):
+                return await self._rendered(body)
 
     async def _rendered(self, body: TokenRequest) -> tuple[int, ...]:
         if isinstance(body, Completion):

@@ -58,7 +58,7 @@ class PromptTasks:
         """Begin as many prompts as may run."""
         while self._waiting and len(self.running) < self.max_running:
             prompt, work = self._waiting.popleft()
-            self.running[asyncio.create_task(_outcome(work()))] = prompt
+            self.running[asyncio.create_task(_outcome(work))] = prompt
 
     def results(self) -> Iterator[PromptRecord]:
         """The results of tasks that have ended."""
@@ -74,10 +74,10 @@ class PromptTasks:
             task.cancel()
 
 
-async def _outcome(work: Awaitable[PromptRecord]) -> Outcome:
+async def _outcome(work: Work) -> Outcome:
     """The end of a prompt. In a task, the SystemExit of a user's function would end the loop."""
     try:
-        return await work
+        return await work()
     except asyncio.CancelledError:
         raise
     except BaseException as error:

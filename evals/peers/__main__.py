@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from eager_sgl import EmbeddedRuntime
+from eager_sgl.engine.protocol import Json
 from evals.peers.environment import peers_python, versions
 from evals.peers.outcomes import HEAD, Course, PeerResult, Setting, line_of
 from evals.tasks import find_task
@@ -19,9 +20,15 @@ from evals.throughput.endpoint.process import EndpointProcess
 
 REASONER = Path(__file__).parents[1] / "reasoner" / "model"
 PEERS = ("its_hub", "its_hub_beta", "its_hub_adaptive", "optillm")
-OURS = ("vote",)
+OURS: Mapping[str, Json] = {
+    "vote": {},
+    "vote+0.85": {"stop": {"consensus": 0.85}},
+    "vote+unshared": {"shares": False},
+}
+"""Fields of `eager` by contender. Two equal answers decide at 0.85, as its_hub's adaptive rule."""
 NUM_LEVELS = 4
-ANSWER = '{"answer": {"regex": "(.+)"}}'
+ANSWER = '{"answer": "expression"}'
+READER = "--answers=expression=evals.peers.answers:expression_answer"
 
 
 def main() -> None:
@@ -32,7 +39,9 @@ def main() -> None:
     samples = task.load(options.prompts, None, options.seed)
     outcomes = []
     print(f"{versions()}; {len(samples)} prompts, budget {options.budget}", flush=True)
-    with _servers(options.server, options.server_key) as (counts, endpoint):
+    # The peers have no bound either.
+    bound = f"--max-in-flight={options.budget * options.at_once}"
+    with _servers(options.server, options.server_key, bound) as (counts, endpoint):
         setting = Setting(
             model=endpoint.model,
             budget=options.budget,
@@ -44,7 +53,7 @@ def main() -> None:
         course = Course(python, setting, counts, task, samples)
         for name in options.contenders.split(","):
             route = (counts.url, counts.api_key) if name in PEERS else (endpoint.url, None)
-            outcomes.append(course.result_of(name, *route))
+            outcomes.append(course.result_of(name, *route, OURS.get(name, {})))
             print(outcomes[-1].summary, flush=True)
     _print_table(outcomes)
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +76,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, EndpointProcess]]:
-    """The counts of an SGLang server, and the endpoint in front of it."""
+def _servers(
+    url: str | None, key: str | None, bound: str
+) -> Iterator[tuple[ServerCounts, EndpointProcess]]:
+    """The counts of an SGLang server, and the endpoint in front of it, with a bound."""
     with tempfile.TemporaryDirectory(prefix="eager_sgl_peers_") as name:
         log_path = Path(name) / "endpoint.log"
         if url is not None:
-            with EndpointProcess([url], server_key=key, log_path=log_path) as endpoint:
+            with _endpoint(url, key, log_path, bound) as endpoint:
                 yield ServerCounts(url, key), endpoint
             return
         arguments = {"random_seed": 0, "enable_metrics": True}
@@ -80,11 +91,13 @@ def _servers(url: str | None, key: str | None) -> Iterator[tuple[ServerCounts, E
             EmbeddedRuntime(
                 REASONER, log_path=Path(name) / "runtime.log", server_args=arguments
             ) as runtime,
-            EndpointProcess(
-                [runtime.url], server_key=runtime.api_key, log_path=log_path
-            ) as endpoint,
+            _endpoint(runtime.url, runtime.api_key, log_path, bound) as endpoint,
         ):
             yield ServerCounts(runtime.url, runtime.api_key), endpoint
+
+
+def _endpoint(url: str, key: str | None, log_path: Path, bound: str) -> EndpointProcess:
+    return EndpointProcess([url], server_key=key, log_path=log_path, options=[READER, bound])
 
 
 def _print_table(outcomes: list[PeerResult]) -> None:

@@ -1,4 +1,6 @@
-"""Asks a server for the answers of a contender; runs in the peers' environment, which lacks ours.
+"""Asks a server for the answers of a contender; runs in the peers' environment.
+
+This package is not installed there, but found by `PYTHONPATH`.
 
 A job comes on standard input, and the answers go to standard output, as JSON.
 """
@@ -17,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from evals.peers.answers import projection
+
 Job = dict[str, Any]
 Ask = Callable[[Any], Awaitable[tuple[str, int]]]
 """The text of the answer to messages, and the tokens that the contender counts."""
-THINK_END = "</think>"
 _ITS_HUB = {
     "its_hub": ("self_consistency", "SelfConsistency"),
     "its_hub_beta": ("beta_self_consistency", "BetaSelfConsistency"),
@@ -68,7 +71,7 @@ def _its_hub(job: Job, module: str, name: str) -> Ask:
         max_completion_tokens=job["max_tokens"],
     )
     algorithm = getattr(algorithms, name)(
-        consistency_space_projection_func=_answer_of,
+        consistency_space_projection_func=projection,
         orchestrator=orchestrators.LMOrchestrator(max_concurrency=-1),
     )
 
@@ -144,11 +147,6 @@ def _eager(job: Job) -> Ask:
         return text or "", answer.usage.completion_tokens
 
     return ask
-
-
-def _answer_of(text: str) -> str:
-    """What is voted on: the text after the reasoning, without white space."""
-    return "".join(text.rpartition(THINK_END)[2].split())
 
 
 if __name__ == "__main__":

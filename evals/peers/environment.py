@@ -22,7 +22,7 @@ def peers_python(folder: Path = _CACHE) -> Path:
     uv = str(Path(sys.executable).with_name("uv"))
     _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
     install = (uv, "pip", "install", "--quiet", "--python", str(python))
-    _run(*install, f"its-hub[lm]=={PEERS['its-hub']}", "openai>=2")
+    _run(*install, f"its-hub[lm]=={PEERS['its-hub']}", "openai>=2", "numpy")
     # Its module of self-consistency needs none of its dependencies, which are those of a server.
     _run(*install, "--no-deps", f"optillm=={PEERS['optillm']}")
     installed.write_text(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from evals.throughput.endpoint.counters import ServerCounts
 
 __all__ = ["HEAD", "Course", "PeerResult", "Setting", "line_of"]
 
+ROOT = Path(__file__).parents[2]
 _LIMIT_SECONDS = 1800.0
 _CONFIDENCE = 0.95
 
@@ -88,19 +90,21 @@ class Course:
     task: Task
     samples: Sequence[Sample]
 
-    def result_of(self, contender: str, url: str, api_key: str | None) -> PeerResult:
+    def result_of(self, contender: str, url: str, api_key: str | None, options: Json) -> PeerResult:
         """Let a contender answer all prompts.
 
         Args:
             contender: a name that `clients` knows.
             url: base URL of the server that it asks.
             api_key: that the server requires.
+            options: of this contender, beside those in common.
 
         Raises:
             RuntimeError: the contender failed.
         """
         job: Json = asdict(self.setting) | {"contender": contender, "url": url}
         job |= {"api_key": api_key or "none", "prompts": [s.prompt for s in self.samples]}
+        job["options"] = self.setting.options | options
         before = self.counts.num_generated()
         answers = self._answers(job)
         texts: list[str] = answers["texts"]
@@ -115,7 +119,8 @@ class Course:
 
     def _answers(self, job: Json) -> Json:
         done = subprocess.run(
-            [str(self.python), str(Path(__file__).with_name("clients.py"))],
+            [str(self.python), "-m", "evals.peers.clients"],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             input=json.dumps(job),
             capture_output=True,
             text=True,

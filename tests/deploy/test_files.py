@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
+import json
 import re
+import subprocess
+import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
-from sglang.srt.entrypoints import http_server
-from sglang.srt.server_args import ServerArgs
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.server.app import create_app
@@ -35,6 +37,43 @@ FOR_UVICORN = {"uvloop"}
 """What uvicorn uses where it is installed."""
 OF_THE_ENDPOINT = {"google-re2", "httptools"}
 """What the plugin beside an SGLang server does not import."""
+
+PARSE = """
+import argparse, json, sys
+from sglang.srt.server_args import ServerArgs
+
+command = argparse.ArgumentParser()
+ServerArgs.add_cli_args(command)
+for arguments in json.load(sys.stdin):
+    given = command.parse_args(arguments)
+    print("given", json.dumps([given.host, given.port, given.enable_metrics]))
+"""
+
+
+@cache
+def parsed_by_sglang() -> dict[str, list[Any]]:
+    """Host, port and metrics of every command line, by the files; SGLang's import takes long."""
+    places = ("compose", "kubernetes")
+    asked = json.dumps([arguments("sglang", where) for where in places])
+    command = [sys.executable, "-W", "ignore", "-c", PARSE]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line[6:] for line in done.stdout.splitlines() if line.startswith("given ")]
+    return dict(zip(places, map(json.loads, lines), strict=True))
+
+
+def routes(name: str) -> set[str]:
+    """The paths of a service; those of SGLang's are read in its source."""
+    if name == "endpoint":
+        app = create_app(EndpointSettings(servers=("http://x",)))
+        return {route.path for route in app.routes if hasattr(route, "path")}
+    found = importlib.util.find_spec("sglang")
+    assert found is not None
+    assert found.origin is not None
+    source = Path(found.origin).with_name("srt") / "entrypoints/http_server.py"
+    return set(
+        re.findall(r"^@app\.(?:get|api_route)\(\s*\"([^\"]+)", source.read_text(), re.MULTILINE)
+    )
 
 
 def pod(name: str) -> Any:
@@ -71,12 +110,7 @@ def test_the_endpoint_takes_its_options(where: str) -> None:
 
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
 def test_sglang_takes_its_options(where: str) -> None:
-    command = argparse.ArgumentParser()
-    ServerArgs.add_cli_args(command)
-    given = command.parse_args(arguments("sglang", where))
-    assert given.host == "0.0.0.0"
-    assert given.port == PORTS["sglang"]
-    assert given.enable_metrics
+    assert parsed_by_sglang()[where] == ["0.0.0.0", PORTS["sglang"], True]
 
 
 def test_the_endpoint_names_every_server() -> None:
@@ -101,15 +135,13 @@ def test_ports_are_the_same_everywhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", PORTS)
 def test_probes_ask_for_routes_that_exist(name: str) -> None:
-    app = create_app(EndpointSettings(servers=("http://x",))) if name == "endpoint" else None
-    routes = {route.path for route in (app or http_server.app).routes if hasattr(route, "path")}
     probes = [value for key, value in container(name).items() if key.endswith("Probe")]
     asked = {(probe["httpGet"]["path"], probe["httpGet"]["port"]) for probe in probes}
     assert {port for _, port in asked} == {PORTS[name]}
     health = COMPOSE["services"][name].get("healthcheck") or {"test": stage(name)}
     local = re.findall(rf"http://127\.0\.0\.1:{PORTS[name]}(/\w+)", str(health["test"]))
     assert local
-    assert {path for path, _ in asked} | set(local) <= routes
+    assert {path for path, _ in asked} | set(local) <= routes(name)
 
 
 def test_the_endpoint_is_alive_by_health_and_ready_by_ready() -> None:
@@ -142,7 +174,7 @@ def test_versions_are_the_tested_ones() -> None:
     assert pin in needed["sglang"].specifier
     minimal = tuple(int(part) for part in PROJECT["requires-python"].strip(">=").split("."))
     assert tuple(map(int, images["python"].removesuffix("-slim").split("."))) >= minimal
-    pods = [*pod("endpoint")["initContainers"], container("endpoint"), container("sglang")]
+    pods = [container("endpoint"), container("sglang")]
     assert {item["image"].rpartition(":")[2] for item in pods} == {PROJECT["version"]}
 
 

@@ -1,13 +1,31 @@
 """Decoding in groups gives what SGLang's own loop gives."""
 
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
-from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
 
-from eager_sgl.embedded.cpu_attention import BatchedDecodeBackend, group_by_length
+if TYPE_CHECKING:
+    from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
+
+    from eager_sgl.embedded.cpu_attention import BatchedDecodeBackend
 
 LENGTHS = [1, 7, 300, 64, 2, 64, 65, 1000]
 NUM_HEADS, HEAD_SIZE = 4, 16
+
+
+def backends() -> tuple[BatchedDecodeBackend, TorchNativeAttnBackend]:
+    """Both kinds; their imports take long, also where no test of these runs."""
+    with warnings.catch_warnings(action="ignore"):  # of quantisation for other devices
+        from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
+
+        from eager_sgl.embedded.cpu_attention import BatchedDecodeBackend
+
+    grouped = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
+    return grouped, TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
 
 
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
@@ -36,9 +54,8 @@ def test_it_equals_the_loop_over_sequences(num_kv_heads: int) -> None:
             sliding_window_size=None,
         )
 
-    grouped = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
+    grouped, loop = backends()
     grouped.decode_groups = []
-    loop = TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
     assert torch.allclose(decode(grouped), decode(loop), atol=1e-5)
     assert len(grouped.decode_groups) > 0
 
@@ -71,13 +88,14 @@ def test_prefilling_equals_the_loop_over_sequences(extends: list[int]) -> None:
             sliding_window_size=None,
         )
 
-    grouped = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
+    grouped, loop = backends()
     grouped.decode_groups, grouped.extend_parts = [], None
-    loop = TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
     assert torch.allclose(prefill(grouped), prefill(loop), atol=1e-5)
 
 
 def test_groups_hold_every_sequence_once_and_stay_within_their_size() -> None:
+    from eager_sgl.embedded.cpu_attention import group_by_length
+
     lengths = [7, 900, 64, 3, 64, 250, 1, 250]
     groups = group_by_length(lengths, max_cells=512)
     assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
@@ -88,4 +106,6 @@ def test_groups_hold_every_sequence_once_and_stay_within_their_size() -> None:
 
 
 def test_a_sequence_above_the_size_is_a_separate_group() -> None:
+    from eager_sgl.embedded.cpu_attention import group_by_length
+
     assert group_by_length([5, 6], max_cells=0) == [[0], [1]]

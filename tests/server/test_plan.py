@@ -41,6 +41,15 @@ def test_several_samples_go_through_the_trie(base: dict[str, Any]) -> None:
     assert (method.sampling.temperature, method.sampling.top_p) == (0.6, 0.95)
 
 
+def test_seeds_of_a_tree_are_from_0_on_and_different_for_every_integer() -> None:
+    given = [-(2**63), -1, 0, 1, 2**63 - 1]
+    methods = [plan(TEXT | LAW | {"n": 4, "seed": seed}).method for seed in given]
+    seeds = [method.seed for method in methods if isinstance(method, TrieParallel)]
+    assert len(set(seeds)) == len(given)
+    assert seeds[2:] == given[2:]
+    assert min(seed or 0 for seed in seeds) >= 0
+
+
 def test_a_single_sample_goes_to_the_servers_route() -> None:
     assert plan(CHAT | LAW) == AnswerPlan("parallel", 1)
 

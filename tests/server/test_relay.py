@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -47,6 +48,61 @@ def test_a_body_arrives_as_it_was_given(client: openai.OpenAI, sglang: Any) -> N
     assert answer.model == f"{MODEL}:parallel"
     assert answer.eager["method"] == "parallel"
     assert answer.usage.completion_tokens == answer.eager["tokens"]["naive"]
+    assert "cached_share" not in answer.eager  # which this server does not report
+
+
+def test_names_of_vllm_are_those_of_sglang(client: openai.OpenAI, sglang: Any) -> None:
+    """As its_hub sends them for a step after an answer's beginning: both in the body and beside."""
+    given: Any = {"include_stop_str_in_output": True}
+    messages: Any = [*CHAT, {"role": "assistant", "content": "a beginning"}]
+    given |= {"add_generation_prompt": False, "continue_final_message": True}
+    client.chat.completions.create(
+        model=MODEL, messages=messages, stop=".", extra_body=given | {"extra_body": given}
+    )
+    assert sglang.state.bodies[-1] == {
+        "model": MODEL,
+        "messages": messages,
+        "n": 1,
+        "stop": ".",
+        "no_stop_trim": True,
+        "continue_final_message": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"add_generation_prompt": False},
+        {"add_generation_prompt": True, "continue_final_message": True},
+        {"include_stop_str_in_output": False, "no_stop_trim": True},
+    ],
+)
+def test_prompts_and_texts_that_sglang_does_not_make_are_refused(
+    client: openai.OpenAI, fields: Any
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=next(iter(fields))):
+        client.chat.completions.create(model=MODEL, messages=CHAT, extra_body=fields)
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 2**63 - 1])
+def test_every_integer_of_64_bits_is_a_seed(client: openai.OpenAI, sglang: Any, seed: int) -> None:
+    client.chat.completions.create(model=MODEL, messages=CHAT, seed=seed)
+    assert sglang.state.bodies[-1]["seed"] == seed
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_cached_tokens_that_the_server_reports_are_in_the_bill(stream: bool) -> None:
+    sglang = upstream(ScriptedServer(mixed_distribution(42)), cached_tokens=1)
+    with (
+        listening(sglang) as theirs,
+        listening(create_app(EndpointSettings(servers=(theirs,), chat_defaults={}))) as ours,
+    ):
+        body = SHORT | {"n": 1, "stream": stream, "stream_options": {"include_usage": True}}
+        text = httpx.post(f"{ours}/v1/completions", json=body).text
+    last = text.removesuffix("data: [DONE]\n\n").split("data: ")[-1]
+    answer = json.loads(last)
+    assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
+    assert answer["eager"]["cached_share"] == round(1 / answer["usage"]["prompt_tokens"], 4)
 
 
 def test_the_answer_says_why_it_is_not_of_the_trie(client: openai.OpenAI) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eager_sgl.server.app import create_app
@@ -369,6 +371,55 @@ def test_it_is_ready_once_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> N
             assert until(lambda: client.get("/ready").status_code == 200)
             assert client.post(ROUTE, json=SHORT).status_code == 200
             assert "eager_replicas_up 1.0" in client.get("/metrics").text
+
+
+def test_servers_that_cannot_be_used_are_named_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong key that shows after the start: nothing else would say why it is never ready."""
+    monkeypatch.setattr("eager_sgl.server.app._RETRY_SECONDS", 0.02)
+    with listening(FastAPI()) as url:
+        pass
+    refusing, asked = FastAPI(), Counter[str]()
+
+    @refusing.get("/{path:path}")
+    async def refuse(path: str) -> Response:
+        asked[path] += 1
+        return Response(status_code=401)
+
+    settings = EndpointSettings(servers=(url,), server_key="wrong")
+    with listening(create_app(settings)) as ours, httpx.Client(base_url=ours) as client:
+        with listening(refusing, int(url.rpartition(":")[2])):
+            assert until(lambda: "API key" in error_of(client.get("/ready"))["message"])
+            assert "API key" in error_of(client.get("/v1/models"))["message"]
+            before = asked.total()
+            assert until(lambda: asked.total() >= before + 5)
+        assert until(lambda: "API key" not in error_of(client.get("/ready"))["message"])
+        assert until(lambda: caplog.text.count("tried again") >= 3)
+    lines = [r.message for r in caplog.records if "tried again" in r.message]
+    refused = ["refused the API key" in line for line in lines]
+    assert refused == [False, True, False]
+
+
+@pytest.mark.parametrize("given", ["a-1_B.2:/+=", None, "a b", "x" * 129, "a\tb", ""])
+def test_answers_have_the_clients_id_or_one_of_ours(
+    caplog: pytest.LogCaptureFixture, given: str | None
+) -> None:
+    caplog.set_level(logging.INFO)
+    headers = {} if given is None else {"X-Request-Id": given}
+    with service() as client:
+        answers = [client.post(ROUTE, json=SHORT, headers=headers)]
+        answers.append(client.post(ROUTE, json=SHORT | {"stream": True}, headers=headers))
+        answers.append(client.post(ROUTE, content=b"{", headers=headers))
+        answers.append(client.get("/nothing", headers=headers))
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    lines = [json.loads(r.message) for r in caplog.records if r.name.endswith("access")]
+    assert {line["request_id"] for line in lines} == set(ids)
+    if given == "a-1_B.2:/+=":
+        assert set(ids) == {given}
+    else:
+        assert given not in ids
+        assert len(set(ids)) == len(ids)
 
 
 def test_a_wrong_address_is_refused() -> None:

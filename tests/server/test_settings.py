@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import eager_sgl
+from eager_sgl.core import Sequence
 from eager_sgl.server.settings import KEYS_VARIABLE, parser, runtime_arguments, settings_of
 
 ROOT = Path(eager_sgl.__path__[0])
@@ -70,3 +71,19 @@ def test_nothing_else_in_the_library_imports_the_server() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith("eager_sgl.server"), path
+
+
+def test_readers_of_answers_are_imported() -> None:
+    words = ["--server", "u", "--answers", "upper=builtins:str.upper", "--answers=x=os:fspath"]
+    readers = settings_of(parser("p").parse_args(words), ["u"]).limits.readers
+    assert readers["upper"](Sequence((), (), "stop", final_text="ab")) == "AB"
+    assert set(readers) == {"upper", "x"}
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["boxed=os:fspath", "x=os", "x y=os:fspath", "x=os:nothing", "x=no_module:f", "x=sys:path"],
+)
+def test_readers_that_cannot_be_used_are_refused_by_name(option: str) -> None:
+    with pytest.raises(ValueError, match=r"--answers is|answer reader 'x'"):
+        settings_of(parser("p").parse_args(["--server", "u", "--answers", option]), ["u"])

@@ -11,7 +11,9 @@ import pytest
 
 from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
+from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.voting.ballot import Ballot, ballot_of
+from eager_sgl.server.voting.operators import OperatorAnswer
 from eager_sgl.voting.answers import AnswerClasses, boxed_answer
 from tests.fakes.scripted import EOS, Distribution, ScriptedServer
 from tests.server.upstream import MODEL, endpoint
@@ -115,6 +117,18 @@ def test_a_vote_ends_when_it_is_decided() -> None:
     assert sooner["eager"]["sequences"] == 2
 
 
+def test_a_vote_without_sharing_costs_whole_samples() -> None:
+    eager = {"max_sequences": 32, "shares": False}
+    for second in (1e-9, 0.3):
+        details = vote(second, eager=eager)["eager"]
+        assert details["tokens"]["generated"] == details["tokens"]["naive"]
+        assert sum(details["votes"].values()) == details["sequences"] >= 4
+    assert vote(1e-9, eager=eager | {"shares": True})["eager"]["tokens"]["generated"] < 8
+    refused = post(0.3, TEXT | {"model": f"{MODEL}:best_first", "eager": {"shares": True}})
+    assert refused.status_code == 400
+    assert "eager.shares" in refused.json()["error"]["message"]
+
+
 def test_a_vote_counts_every_sample() -> None:
     answer = vote(0.45, eager={"max_sequences": 16})
     votes = Counter(answer["eager"]["votes"])
@@ -152,6 +166,49 @@ def test_a_pattern_that_is_too_slow_is_the_clients_error(
     assert answer.status_code == (200 if stream else 422)
     assert "takes too long" in error["message"]
     assert error["param"] == "eager.answer.regex"
+
+
+def last_digit(text: str) -> str | None:
+    return f"digit {text[-2]}" if text.endswith("}") else None
+
+
+def wrong(text: str) -> str | None:
+    raise ValueError("this function fails")
+
+
+def post_with(readers: Any, answer: str, **fields: Any) -> httpx.Response:
+    body = {"model": f"{MODEL}:vote", "temperature": 1.0, "eager": {"answer": answer}}
+    limits = RequestLimits(readers=readers)
+    with endpoint(Boxing(two_answers(1e-9)), limits=limits) as url:
+        return httpx.post(f"{url}/v1/completions", json=body | TEXT | fields, timeout=30)
+
+
+def test_answers_are_found_by_a_function_of_the_operator() -> None:
+    answer = post_with({"digits": OperatorAnswer("digits", last_digit)}, "digits")
+    assert answer.json()["eager"]["votes"] == {"digit 2": 4}
+
+
+def test_an_unknown_reader_is_refused_with_the_known_ones() -> None:
+    readers = {"digits": OperatorAnswer("digits", last_digit)}
+    for name in ("digit", ""):
+        answer = post_with(readers, name)
+        assert answer.status_code == 400
+        message = answer.json()["error"]["message"]
+        assert all(known in message for known in ("boxed", "json", "tool_call", "digits", "regex"))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_reader_that_fails_is_an_error_of_the_server_in_its_log(
+    caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    """Its ValueError is not the client's fault."""
+    readers = {"digits": OperatorAnswer("digits", wrong)}
+    answer = post_with(readers, "digits", stream=stream)
+    error = events_of(answer)[-1]["error"] if stream else answer.json()["error"]
+    assert answer.status_code == (200 if stream else 500)
+    assert error["type"] == "server_error"
+    assert "this function fails" not in error["message"]
+    assert "answer reader 'digits' raised ValueError: this function fails" in caplog.text
 
 
 def test_calls_of_tools_are_voted_on_and_given_in_openais_form() -> None:

@@ -57,10 +57,15 @@ def endpoint(server: ScriptedServer, **settings: Any) -> Iterator[str]:
         yield ours
 
 
-def upstream(server: ScriptedServer) -> FastAPI:
-    """The routes of an SGLang server; `app.state.bodies` has the bodies of OpenAI's routes."""
+def upstream(server: ScriptedServer, cached_tokens: int | None = None) -> FastAPI:
+    """The routes of an SGLang server; `app.state.bodies` has the bodies of OpenAI's routes.
+
+    Args:
+        cached_tokens: of prompts of OpenAI's routes; None for a server that does not report them.
+    """
     app = FastAPI()
     app.state.bodies = []
+    details = None if cached_tokens is None else {"cached_tokens": cached_tokens}
 
     @app.get("/{path:path}")
     async def get(path: str) -> Json:
@@ -80,8 +85,9 @@ def upstream(server: ScriptedServer) -> FastAPI:
             return JSONResponse({"message": "the message of SGLang"}, 400)
         is_chat = route == "chat/completions"
         if body.get("stream"):
-            return StreamingResponse(_own_events(server, body, is_chat=is_chat))
-        answer = while_connected(request.receive, _own_answer(server, body, is_chat=is_chat))
+            return StreamingResponse(_own_events(server, body, details, is_chat=is_chat))
+        work = _own_answer(server, body, details, is_chat=is_chat)
+        answer = while_connected(request.receive, work)
         return JSONResponse(await answer)
 
     @app.post("/{path:path}")
@@ -136,12 +142,13 @@ def _choice(index: int, answer: Json, *, is_chat: bool, is_part: bool) -> Json:
     return {"index": index, "finish_reason": reason, "logprobs": None} | content
 
 
-def _usage(server: ScriptedServer, answers: list[Json]) -> Json:
+def _usage(server: ScriptedServer, answers: list[Json], details: Json | None) -> Json:
     prompt, completion = len(server.prompt), sum(len(a["output_ids"]) for a in answers)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
+        "prompt_tokens_details": details,
     }
 
 
@@ -149,19 +156,23 @@ def _frame(kind: str, choices: list[Json]) -> Json:
     return {"id": "1", "object": kind, "created": 1, "model": MODEL, "choices": choices}
 
 
-async def _own_answer(server: ScriptedServer, body: Json, *, is_chat: bool) -> Json:
+async def _own_answer(
+    server: ScriptedServer, body: Json, details: Json | None, *, is_chat: bool
+) -> Json:
     answers = await asyncio.gather(*(_sequence(server, body) for _ in range(body["n"])))
     choices = [_choice(i, a, is_chat=is_chat, is_part=False) for i, a in enumerate(answers)]
     kind = "chat.completion" if is_chat else "text_completion"
-    return _frame(kind, choices) | {"usage": _usage(server, answers)}
+    return _frame(kind, choices) | {"usage": _usage(server, answers, details)}
 
 
-async def _own_events(server: ScriptedServer, body: Json, *, is_chat: bool) -> AsyncIterator[bytes]:
+async def _own_events(
+    server: ScriptedServer, body: Json, details: Json | None, *, is_chat: bool
+) -> AsyncIterator[bytes]:
     kind = "chat.completion.chunk" if is_chat else "text_completion"
     answers = []
     for index in range(body["n"]):
         answers.append(await _sequence(server, body))
         chunk = _frame(kind, [_choice(index, answers[-1], is_chat=is_chat, is_part=True)])
         yield b"data: " + orjson.dumps(chunk) + b"\n\n"
-    usage = _frame(kind, []) | {"usage": _usage(server, answers)}
+    usage = _frame(kind, []) | {"usage": _usage(server, answers, details)}
     yield b"data: " + orjson.dumps(usage) + b"\n\ndata: [DONE]\n\n"

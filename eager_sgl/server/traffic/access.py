@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import secrets
 import time
 from dataclasses import dataclass, field
 
@@ -18,6 +20,8 @@ _LOG = logging.getLogger("eager_sgl.server.access")
 _ROUTES = frozenset(
     {"/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/ready", "/metrics"}
 )
+_ID = b"x-request-id"
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:=/+-]{1,128}")
 _QUIET = frozenset({"/health", "/ready", "/metrics"})
 
 
@@ -26,6 +30,7 @@ class Access:
     """The facts about a request that has ended.
 
     Attributes:
+        request_id: in the header `x-request-id` of the answer.
         method: by which it was answered; None where no tokens were asked for.
         bill: of the answer.
         status: of the answer; 499 where the client has left before it began.
@@ -33,6 +38,7 @@ class Access:
         first_seconds: from the request to the first part of the answer's body.
     """
 
+    request_id: str
     method: str | None = None
     bill: Json | None = None
     status: int = 499
@@ -49,13 +55,20 @@ class Access:
 
     def line(self, route: str) -> str:
         """The line of the log."""
-        entry: Json = {"route": route, "status": self.error or self.status}
+        entry: Json = {"request_id": self.request_id, "route": route}
+        entry["status"] = self.error or self.status
         entry["seconds"] = round(time.monotonic() - self.started, 4)
         if self.method is not None:
             entry["method"] = self.method
         if self.bill is not None:
             entry |= {"usage": self.bill["usage"], "eager": self.bill["eager"]}
         return orjson.dumps(entry).decode()
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's id if it is short and plain, else one of ours."""
+    given = dict(scope["headers"]).get(_ID, b"").decode("latin-1")
+    return given if _PLAIN_ID.fullmatch(given) else f"req-{secrets.token_hex(16)}"
 
 
 class Observed:
@@ -73,10 +86,13 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["eager_sgl.access"] = access = Access()
+        scope["eager_sgl.access"] = access = Access(_request_id(scope))
 
         async def noting(message: Message) -> None:
             access.note(message)
+            if message["type"] == "http.response.start":
+                named = (_ID, access.request_id.encode())
+                message = {**message, "headers": [*message.get("headers", ()), named]}
             await send(message)
 
         try:

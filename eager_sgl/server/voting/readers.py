@@ -20,7 +20,9 @@ from eager_sgl.generate.client import AsyncClient
 from eager_sgl.reasoning import final_text
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
+from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import Chat, RegexFields, TokenRequest
+from eager_sgl.server.voting.operators import BUILT_IN
 from eager_sgl.voting.answers import (
     AnswerClasses,
     AnswerReader,
@@ -93,21 +95,28 @@ def _message_of(answer: object) -> ToolMessage:
     ]
 
 
-def classes_of(body: TokenRequest, facts: Facts, tools: ToolParser | None) -> AnswerClasses:
+def classes_of(
+    body: TokenRequest, facts: Facts, limits: RequestLimits, tools: ToolParser | None
+) -> AnswerClasses:
     """The classes of the sequences of a request, by `eager.answer` or boxes.
 
     Raises:
-        ApiError: the pattern is invalid, or there are no tools to call.
+        ApiError: the reader is unknown, the pattern is invalid, or there are no tools to call.
     """
-    return AnswerClasses(_reader(body, facts, tools))
-
-
-def _reader(body: TokenRequest, facts: Facts, tools: ToolParser | None) -> AnswerReader:
-    answer = body.options.answer
+    answer = "boxed" if body.options.answer is None else body.options.answer
     if isinstance(answer, RegexFields):
-        return _RegexReader(answer.regex)
-    if answer != "tool_call":
-        return json_answer if answer == "json" else boxed_answer
+        return AnswerClasses(_RegexReader(answer.regex))
+    if answer == "tool_call":
+        return AnswerClasses(_tool_reader(body, facts, tools))
+    readers = {"boxed": boxed_answer, "json": json_answer} | dict(limits.readers)
+    if answer not in readers:
+        known = ", ".join((*BUILT_IN, *limits.readers))
+        message = f'there is no answer {answer!r}; known are {known} and {{"regex": PATTERN}}'
+        raise ApiError(400, message, "eager.answer")
+    return AnswerClasses(readers[answer])
+
+
+def _tool_reader(body: TokenRequest, facts: Facts, tools: ToolParser | None) -> AnswerReader:
     if not isinstance(body, Chat) or not body.tools:
         raise ApiError(400, 'eager.answer is "tool_call", and there are no tools', "tools")
     if facts.tool_call_parser is None or tools is None:

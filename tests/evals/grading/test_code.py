@@ -16,7 +16,7 @@ from evals.grading.score import Score
 
 FOLDER = Path(__file__).parent
 ROWS: list[dict[str, Any]] = [
-    json.loads(line) for line in (FOLDER / "humaneval_shaped.jsonl").open()
+    json.loads(line) for line in (FOLDER / "humaneval_shaped.jsonl").read_text().splitlines()
 ]
 BUGS: dict[str, list[list[str]]] = json.loads((FOLDER / "humaneval_bugs.json").read_text())
 SMALL = {

@@ -69,7 +69,8 @@ def test_the_runs_have_every_name_that_has_changed() -> None:
         assert f'"{name}": ' in text
     for value in ('"doubt"', '"consequential_early_peaks"', '"shown": {', '"refused": [{'):
         assert value in text
-    assert any(json.loads(line) for line in (RUNS / "shared" / "failures.jsonl").open())
+    lines = (RUNS / "shared" / "failures.jsonl").read_text().splitlines()
+    assert any(map(json.loads, lines))
 
 
 @of_each
