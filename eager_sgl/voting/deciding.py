@@ -17,7 +17,15 @@ from typing import Protocol
 from eager_sgl.config import require, require_whole
 from eager_sgl.voting.votes import vote_confidence, vote_totals, vote_winner
 
-__all__ = ["BetaRule", "ConsensusShare", "ModeTest", "VoteRule", "WeightedRule", "num_missing"]
+__all__ = [
+    "BetaRule",
+    "ConsensusShare",
+    "ModeTest",
+    "Undecided",
+    "VoteRule",
+    "WeightedRule",
+    "num_missing",
+]
 
 
 class VoteRule(Protocol):
@@ -126,6 +134,14 @@ def _log_ratio(first: int, second: int) -> float:
     """ln of prior over posterior density at equal shares."""
     log_beta = math.lgamma(first + 1) + math.lgamma(second + 1) - math.lgamma(first + second + 2)
     return (first + second) * math.log(2) + log_beta
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Never decides, so that all M samples vote."""
+
+    def __call__(self, votes: Items[Hashable | None], weights: Items[float] = ()) -> bool:
+        return False
 
 
 def num_missing(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from eager_sgl import RULES, Reallocation
 from eager_sgl.engine.addresses import require_key, require_seconds, require_url
 from evals.config.readers import read_servers
 from evals.config.stopping import NO_STOP
 from evals.config.voting import VoteOptions
-from evals.records.plan import STAGE_ONE, STOPPABLE, VOTE
+from evals.records.plan import EARLY_EXIT, STAGE_ONE, STOPPABLE, VOTE, VOTES
 from evals.tasks import Task
 
 __all__ = [
@@ -99,17 +100,18 @@ def require_labels(methods: Sequence[str], task: Task) -> None:
 
 def require_votes(methods: Sequence[str], task: Task) -> None:
     """The answers of the task can agree."""
-    if VOTE in methods and not task.can_vote:
-        others = ",".join(name for name in methods if name != VOTE)
+    votes = [name for name in methods if name in VOTES]
+    if votes and not task.can_vote:
+        others = ",".join(name for name in methods if name not in VOTES)
         raise ValueError(
-            f"{VOTE} needs answers that can agree, and those of {task.name} cannot; give --methods "
-            f"{others or STAGE_ONE}"
+            f"{votes[0]} needs answers that can agree, and those of {task.name} cannot; give "
+            f"--methods {others or STAGE_ONE}"
         )
 
 
 def require_voting(parts: VoteOptions, methods: Sequence[str], max_sequences: int) -> None:
     """There is a vote that the options are of, and some of its sequences may be cut."""
-    if parts != VoteOptions() and VOTE not in methods:
+    if replace(parts, probes=False) != VoteOptions() and VOTE not in methods:
         raise ValueError(f"the options --vote-… are of {VOTE}; add it to --methods")
     cutting = parts.cutting()
     if cutting is not None and cutting.num_warmups >= max_sequences:
@@ -121,8 +123,8 @@ def require_voting(parts: VoteOptions, methods: Sequence[str], max_sequences: in
 
 def require_probed(text: str, methods: Sequence[str], task: Task) -> None:
     """There is a vote whose sequences a text can ask for their answers."""
-    if VOTE not in methods:
-        raise ValueError(f"--vote-probe is of {VOTE}; add it to --methods")
+    if VOTE not in methods and EARLY_EXIT not in methods:
+        raise ValueError(f"--vote-probe is of {VOTE} and {EARLY_EXIT}; add one to --methods")
     if not text:
         raise ValueError(
             f"--vote-probe is empty: {task.name} says nothing of how its answers begin; give a text"

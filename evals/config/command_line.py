@@ -216,8 +216,8 @@ VOTING = (
     Option(
         "--vote-rule",
         "decides when a vote ends: beta[:CONFIDENCE] of Adaptive-Consistency, mode[:ERROR], a test "
-        "that errs with at most that probability, or share[:SHARE] of all votes (default: beta, "
-        "and share with --vote-weights)",
+        "that errs with at most that probability, share[:SHARE] of all votes, or all, which never "
+        "does (default: beta, and share with --vote-weights)",
     ),
     Option(
         "--vote-weights",
@@ -234,7 +234,8 @@ VOTING = (
     Option(
         "--vote-probe",
         "text that asks running sequences for their answers, so that stable ones vote early; "
-        f"{AUTO}: the --reasoning-end and the beginning of the task's answers (default: no probes)",
+        f"{AUTO}: the --reasoning-end and the beginning of the task's answers (default: no probes "
+        f"of vote, and {AUTO} of early_exit)",
     ),
     Option(
         "--vote-probe-interval",

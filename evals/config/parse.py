@@ -45,7 +45,7 @@ from evals.config.stopping import read_stop
 from evals.config.voting import VoteOptions
 from evals.records.files import StoreError
 from evals.records.header import read_header
-from evals.records.plan import RESTART, RESUME, Plan
+from evals.records.plan import EARLY_EXIT, RESTART, RESUME, Plan
 from evals.tasks import PROMPT_FILE, Sample, Task, find_task
 
 __all__ = ["parse_settings"]
@@ -259,7 +259,11 @@ def _experiment(
 def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:
     require_votes(plan.methods, task)
     parts = VoteOptions(
-        options.vote_rule, options.vote_weights, options.vote_cut, not options.vote_unshared
+        options.vote_rule,
+        options.vote_weights,
+        options.vote_cut,
+        shares=not options.vote_unshared,
+        probes=options.vote_probe is not None,
     )
     require_voting(parts, plan.methods, min(plan.max_sequences))
     return parts
@@ -268,9 +272,9 @@ def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:
 def _probing(
     options: argparse.Namespace, task: Task, methods: Sequence[str], reasoning_end: str | None
 ) -> Probing | None:
-    text = options.vote_probe
-    if text is None:
+    if options.vote_probe is None and EARLY_EXIT not in methods:
         return None
+    text = options.vote_probe or AUTO
     if text == AUTO:
         text = (reasoning_end or "") + task.defaults.answer_start
     require_probed(text, methods, task)

@@ -20,10 +20,10 @@ from evals.config.defaults import OF_TASK, Choices
 from evals.config.parser import field_names
 from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
-from evals.config.voting import VoteOptions
+from evals.config.voting import VoteOptions, parts_of_peer
 from evals.records.header import EagerFields, RunHeader, SearchFields, StoredConfig
 from evals.records.identity import weights_digest
-from evals.records.plan import RESUME, STOPPABLE, Cell, Plan
+from evals.records.plan import RESUME, STOPPABLE, VOTE, Cell, Plan
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Experiment:
         verifier: whether the text of a sequence is correct; None leaves that to the labels.
         quantile: of the adaptive θ; None where it follows from M.
         concurrency: prompts that run at the same time.
-        probing: of a vote; None for no probes.
-        voting: the other parts of a vote.
+        probing: of the votes that have probes; None without any.
+        voting: the parts of `vote`.
     """
 
     task: Task
@@ -95,6 +95,13 @@ class Experiment:
             max_sequences=cell.max_sequences,
             sampling=replace(self.search.sampling, temperature=cell.temperature),
         )
+
+    def voting_in(self, cell: Cell) -> VoteOptions:
+        """The parts of the vote in one cell."""
+        if cell.method == VOTE:
+            return self.voting
+        max_new_tokens = self.search.sampling.max_new_tokens
+        return parts_of_peer(cell.method, cell.max_sequences, max_new_tokens)
 
     def shared_tokens(self, cell: Cell) -> int | None:
         """Generated tokens that the prompts of a cell share; None where each has its own M."""

@@ -1,4 +1,4 @@
-"""The parts of the method `vote`: `--vote-rule`, `--vote-weights`, `--vote-cut`."""
+"""The parts of votes: those of `vote` are options, those of other projects' rules are fixed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import TypeVar, get_args
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest, VoteRule
 from eager_sgl.plugin.vocabulary import Column
-from eager_sgl.voting.deciding import WeightedRule
+from eager_sgl.voting.deciding import Undecided, WeightedRule
 from eager_sgl.voting.weighing import ConfidenceKind, Weigh, by_confidence, by_probability
+from evals.records.plan import ADAPTIVE_CONSISTENCY, DEEPCONF_HIGH, DEEPCONF_LOW, EARLY_EXIT
 
-__all__ = ["RULES_OF_VOTES", "WEIGHTS", "VoteOptions"]
+__all__ = ["RULES_OF_VOTES", "WEIGHTS", "VoteOptions", "parts_of_peer"]
 
 _T = TypeVar("_T")
 
-BETA, MODE, SHARE = "beta", "mode", "share"
+BETA, MODE, SHARE, ALL = "beta", "mode", "share", "all"
 RULES_OF_VOTES: dict[str, Callable[..., VoteRule]] = {
     BETA: BetaRule,
     MODE: ModeTest,
     SHARE: ConsensusShare,
 }
 """By name; each takes a number."""
+_LONGEST_WINDOW, _WINDOWS = 2048, 32
 PROBABILITY = "probability"
 WEIGHTS = (PROBABILITY, *get_args(ConfidenceKind))
 FIXED = "floor"
@@ -37,6 +39,7 @@ class VoteOptions:
             for a vote of counts.
         cut: KEEP:WINDOW:WARMUP, or floor:NATS:WINDOW; None for no cutting.
         shares: whether samples share prefixes.
+        probes: whether running samples are asked for their answers.
 
     Raises:
         ValueError: a text is none of these, or the rule does not take weights.
@@ -46,9 +49,10 @@ class VoteOptions:
     weights: str | None = None
     cut: str | None = None
     shares: bool = True
+    probes: bool = False
 
     def __post_init__(self) -> None:
-        if self.weights is not None and self.rule_name != SHARE:
+        if self.weights is not None and self.rule_name not in (SHARE, ALL):
             raise ValueError(
                 f"--vote-rule is {self.rule}, a test on counts; give {SHARE} with --vote-weights"
             )
@@ -64,8 +68,10 @@ class VoteOptions:
     def vote_rule(self) -> VoteRule | WeightedRule:
         """The rule that decides."""
         number = (self.rule or "").partition(":")[2]
+        if self.rule == ALL:
+            return Undecided()
         if self.rule_name not in RULES_OF_VOTES:
-            names = ", ".join(RULES_OF_VOTES)
+            names = ", ".join((*RULES_OF_VOTES, ALL))
             raise ValueError(f"--vote-rule is {self.rule!r}; choose from {names}")
         rule = RULES_OF_VOTES[self.rule_name]
         return _made("--vote-rule", self.rule, lambda: rule(float(number)) if number else rule())
@@ -114,14 +120,40 @@ class VoteOptions:
         """The parts that are not the defaults, by name."""
         texts = {"vote_rule": self.rule, "vote_weights": self.weights, "vote_cut": self.cut}
         given: dict[str, str | bool] = {n: text for n, text in texts.items() if text is not None}
-        return given if self.shares else given | {"vote_shares": False}
+        flags = {"vote_shares": (self.shares, True), "vote_probes": (self.probes, False)}
+        return given | {name: value for name, (value, usual) in flags.items() if value != usual}
 
     @classmethod
     def restored(cls, options: Mapping[str, object]) -> VoteOptions:
         """The parts of `stored`, among other options."""
         texts = {name: options.get(f"vote_{name}") for name in ("rule", "weights", "cut")}
         read = {name: None if text is None else str(text) for name, text in texts.items()}
-        return cls(**read, shares=bool(options.get("vote_shares", True)))
+        return cls(
+            **read,
+            shares=bool(options.get("vote_shares", True)),
+            probes=bool(options.get("vote_probes", False)),
+        )
+
+
+def parts_of_peer(method: str, max_sequences: int, max_new_tokens: int) -> VoteOptions:
+    """The vote of another project's rule.
+
+    DeepConf (arXiv 2508.15260) has groups of 2,048 tokens and 16 warm-up sequences, for chains of
+    up to 64,000 tokens and budgets of 512: here a 32nd of the length limit, and a quarter of M.
+
+    Args:
+        method: one of `evals.records.plan.VOTES` but `vote`.
+        max_sequences: M.
+        max_new_tokens: length limit of a sequence.
+    """
+    if method == ADAPTIVE_CONSISTENCY:
+        return VoteOptions(BETA, shares=False)
+    if method == EARLY_EXIT:
+        return VoteOptions(ALL, shares=False, probes=True)
+    window = min(_LONGEST_WINDOW, max(1, max_new_tokens // _WINDOWS))
+    keep = {DEEPCONF_LOW: 0.1, DEEPCONF_HIGH: 0.9}[method]
+    cut = f"{keep}:{window}:{max(1, max_sequences // 4)}"
+    return VoteOptions(f"{SHARE}:0.95", "mean", cut, shares=False)
 
 
 def _made(option: str, text: str | None, make: Callable[[], _T]) -> _T:

@@ -11,7 +11,7 @@ from evals.execution.journal import (
     JournaledVote,
     JournaledWithoutReplacement,
 )
-from evals.records.plan import PARALLEL, SEARCHES, STAGE_ONE, SWOR, TRIE_PARALLEL, VOTE, Cell
+from evals.records.plan import PARALLEL, SEARCHES, STAGE_ONE, SWOR, TRIE_PARALLEL, VOTES, Cell
 
 __all__ = ["METHODS", "method_of"]
 
@@ -41,7 +41,7 @@ def method_of(
         return FullParallel(config.sampling, *limits, seed=seed)
     if cell.method == STAGE_ONE:
         return EagerInit(config, adaptive_threshold, seed=seed)
-    if cell.method == VOTE:
+    if cell.method in VOTES:
         return _vote(cell, experiment, classes)
     if cell.method in SAMPLING_SEARCHES:
         kind = SAMPLING_SEARCHES[cell.method]
@@ -52,7 +52,7 @@ def method_of(
 
 
 def _vote(cell: Cell, experiment: Experiment, classes: Classes) -> Method:
-    parts = experiment.voting
+    parts = experiment.voting_in(cell)
     return JournaledVote(
         experiment.search_config(cell),
         seed=cell.seed,
@@ -62,5 +62,5 @@ def _vote(cell: Cell, experiment: Experiment, classes: Classes) -> Method:
         cutting=parts.cutting(),
         shares=parts.shares,
         columns=parts.columns,
-        probing=experiment.probing,
+        probing=experiment.probing if parts.probes else None,
     )

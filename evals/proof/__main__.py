@@ -13,12 +13,11 @@ from evals import run
 from evals.proof.page import PAGE, write_proof
 from evals.proof.sizing import NUM_PILOT, TooFewTokensError, pilot_of
 from evals.records.folder import SUMMARY
+from evals.records.plan import VOTES
 from evals.tasks import find_task
 from evals.throughput.server import device_name
 
 METHODS = ("parallel", "eager_init", "eager_adapt", "trie_parallel", "best_first")
-VOTES = ("vote",)
-"""For tasks whose answers can agree."""
 FAILED_PROMPTS = 3
 """Exit code of a run whose other prompts have finished."""
 

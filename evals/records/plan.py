@@ -11,8 +11,12 @@ from typing import Annotated, NamedTuple, TypeVar
 from msgspec import Meta
 
 __all__ = [
+    "ADAPTIVE_CONSISTENCY",
     "AUTO",
     "BEST_FIRST",
+    "DEEPCONF_HIGH",
+    "DEEPCONF_LOW",
+    "EARLY_EXIT",
     "INDEPENDENT",
     "NESTED",
     "PARALLEL",
@@ -24,6 +28,7 @@ __all__ = [
     "SWOR",
     "TRIE_PARALLEL",
     "VOTE",
+    "VOTES",
     "Cell",
     "Entry",
     "Group",
@@ -33,7 +38,11 @@ __all__ = [
 
 PARALLEL, STAGE_ONE = "parallel", "eager_init"
 BEST_FIRST, SWOR, TRIE_PARALLEL, VOTE = "best_first", "swor", "trie_parallel", "vote"
-SEARCHES = (BEST_FIRST, SWOR, TRIE_PARALLEL, VOTE)
+ADAPTIVE_CONSISTENCY, EARLY_EXIT = "adaptive_consistency", "early_exit"
+DEEPCONF_LOW, DEEPCONF_HIGH = "deepconf_low", "deepconf_high"
+VOTES = (VOTE, ADAPTIVE_CONSISTENCY, DEEPCONF_LOW, DEEPCONF_HIGH, EARLY_EXIT)
+"""One answer by a vote: ours, and the rules of others, which share no prefixes."""
+SEARCHES = (BEST_FIRST, SWOR, TRIE_PARALLEL, *VOTES)
 STOPPABLE = (BEST_FIRST, SWOR, TRIE_PARALLEL)
 """Searches that a stop rule ends, and that share tokens; a vote ends by its own rule."""
 INDEPENDENT = (PARALLEL, TRIE_PARALLEL)

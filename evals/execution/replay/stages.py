@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from eager_sgl import DeferredBranch, Grant
 from eager_sgl.schedule import Schedule, deferred_branches
 from eager_sgl.tree import TokenTree
-from evals.config import Experiment
+from evals.config import Experiment, VoteOptions
 from evals.execution.replay.extra import replay_extra
 from evals.execution.replay.grants import grants_of, require_grant
 from evals.execution.replay.methods import first_method
@@ -20,17 +20,13 @@ from evals.execution.replay.recorded import (
 )
 from evals.execution.replay.trees import replay_monitored, replay_rounds
 from evals.records.header import StoredConfig
-from evals.records.plan import SEARCHES, STAGE_ONE, TRIE_PARALLEL, VOTE, Cell, Key
+from evals.records.plan import SEARCHES, STAGE_ONE, TRIE_PARALLEL, VOTES, Cell, Key
 from evals.records.record import PromptRecord
 
 __all__ = ["Replay"]
 
 NO_FIRST = "their first stages are not in the folder"
-PROBE_TEXT = "probe_text"
-"""Of the options of a vote with probes."""
 PROBED = "probes may have ended their sequences, and their answers are not recorded"
-NEED_VALUES = {"vote_cut", "vote_weights"}
-"""Of the options of a vote that depends on values of tokens."""
 VALUES = "their votes depended on values of tokens that are not recorded"
 DRAWN = "the server may have drawn tokens that the tree does not know"
 NO_ORDER = "the journals of their first stages lack the order of the prompts"
@@ -81,11 +77,9 @@ class Replay:
         cell, number = record.cell, len(record.sequences)
         method = first_method(self._experiment, record, self._config)
         recorded = RecordedTree.part(record, 0, number, method.sampling.max_new_tokens)
-        if cell.method == VOTE and PROBE_TEXT in self._config.search.options:
-            raise NotRecordedError(PROBED)
-        if cell.method == VOTE and NEED_VALUES & self._config.search.options.keys():
-            raise NotRecordedError(VALUES)
-        if cell.method in (TRIE_PARALLEL, VOTE) and number and not recorded.steps:
+        if cell.method in VOTES:
+            _require_recorded(self._experiment.voting_in(cell))
+        if cell.method in (TRIE_PARALLEL, *VOTES) and number and not recorded.steps:
             raise NotRecordedError(DRAWN)
         if cell.method in SEARCHES and len(recorded.steps) != number:
             raise DisagreementError(
@@ -118,6 +112,13 @@ class Replay:
             num_prompts = self._experiment.plan.num_prompts
             self._granted[cell] = grants_of(cell, firsts, rule, num_prompts)
         return self._granted[cell]
+
+
+def _require_recorded(parts: VoteOptions) -> None:
+    if parts.probes:
+        raise NotRecordedError(PROBED)
+    if parts.cut is not None or parts.weights is not None:
+        raise NotRecordedError(VALUES)
 
 
 def _first_cell(cell: Cell) -> Cell:

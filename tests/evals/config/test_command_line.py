@@ -99,7 +99,7 @@ def test_a_probe_of_a_vote_begins_as_the_answers_of_the_task(task: str, expected
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods", "parallel"], "--vote-probe is of vote; add it to --methods"),
+        (["--methods", "parallel"], "--vote-probe is of vote and early_exit; add one to --methods"),
         (["--reasoning-end", "none"], "--vote-probe is empty: countdown says nothing"),
         (["--vote-probe-tokens", "0"], "--vote-probe-tokens is 0"),
     ],

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
+from eager_sgl.voting.deciding import Undecided
 from eager_sgl.voting.weighing import by_probability
-from evals.config import VoteOptions, parse_settings
+from evals.config import Experiment, VoteOptions, parse_settings
+from evals.records.plan import VOTES
 
 VOTE = ("--report-only", "--task", "countdown", "--theta", "1", "--methods", "vote")
 
@@ -40,6 +42,41 @@ def test_parts_are_stored_and_restored() -> None:
     assert options["vote_cut"] == "0.5:8:4"
     assert VoteOptions.restored(options) == settings.experiment.voting
     assert VoteOptions.restored({}) == VoteOptions() == replace(VoteOptions(), rule=None)
+
+
+def experiment(*arguments: str) -> Experiment:
+    options = ["--report-only", "--task", "countdown", "--max-sequences", "16", "--theta", "1"]
+    return parse_settings([*options, *arguments], [*VOTES, "parallel"]).experiment
+
+
+def test_the_rules_of_others_are_fixed_and_share_nothing() -> None:
+    methods = ",".join(VOTES)
+    found = experiment("--methods", methods, "--max-new-tokens", "640", "--vote-rule", "mode")
+    parts = {cell.method: found.voting_in(cell) for cell in found.plan.cells}
+    assert {name: part.shares for name, part in parts.items()} == dict.fromkeys(VOTES, False) | {
+        "vote": True
+    }
+    assert parts["vote"].vote_rule() == ModeTest()
+    assert parts["adaptive_consistency"].vote_rule() == BetaRule()
+    assert parts["deepconf_low"].cutting() == Cutting(window=20, keep=0.1, warmup=4)
+    assert parts["deepconf_high"].cutting() == Cutting(window=20, keep=0.9, warmup=4)
+    assert parts["early_exit"].vote_rule() == Undecided()
+    assert [name for name, part in parts.items() if part.probes] == ["early_exit"]
+    assert found.probing is not None
+    assert found.probing.text.startswith("</think>")
+
+
+def test_probes_of_a_vote_are_asked_for() -> None:
+    assert experiment("--methods", "vote").probing is None
+    found = experiment("--methods", "vote", "--vote-probe", "so: ")
+    assert found.voting.probes
+    assert found.probing is not None
+    assert found.probing.text == "so: "
+
+
+def test_a_vote_that_is_never_decided() -> None:
+    assert parts_of("--vote-rule", "all", "--vote-weights", "mean").vote_rule() == Undecided()
+    assert not Undecided()(["a"] * 99)
 
 
 @pytest.mark.parametrize(
