@@ -38,7 +38,7 @@ from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
 from eager_sgl.search.deciding import BetaRule, VoteRule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
-from eager_sgl.search.priorities import usable_priority
+from eager_sgl.search.priorities import QUICK, usable_priority
 from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Stop
@@ -60,6 +60,10 @@ __all__ = [
 ]
 
 Config = TypeVar("Config", EagerConfig, SearchConfig)
+
+MAX_VALUED_IN_LOOP = 2**14
+"""Tokens of a tree whose candidates are valued in the loop of the requests: a few milliseconds at
+most. A thread would take as long, and the loop would wait for it whenever it has work itself."""
 
 ReadSequences = Callable[[Iterable[Leaf]], Items[Sequence]]
 """Finished leaves -> their sequences, with texts."""
@@ -289,11 +293,19 @@ class Search(_Configured[SearchConfig], ABC):
     bidder: Bidder | None = None
 
     monitoring: ClassVar[EagerConfig | None] = None
-    decides_in_thread: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._stop_rule()
+
+    @property
+    def decides_in_thread(self) -> bool:
+        return True
+
+    @property
+    def _calls_users(self) -> bool:
+        """Whether a round calls functions of the user's."""
+        return self.stop is not None or self.bidder is not None
 
     @abstractmethod
     def policy(self) -> StepRecorder | None: ...
@@ -356,6 +368,12 @@ class BestFirst(Search):
         super().__post_init__()
         usable_priority(self.priority)
 
+    @property
+    def decides_in_thread(self) -> bool:
+        is_quick = isinstance(self.priority, str) and self.priority in QUICK
+        num_tokens = self.max_sequences * self.sampling.max_new_tokens
+        return self._calls_users or not is_quick or num_tokens > MAX_VALUED_IN_LOOP
+
     def policy(self) -> StepRecorder:
         return StepRecorder()
 
@@ -406,6 +424,10 @@ class TrieParallel(_SamplingSearch):
 
     All run at once. With a stop rule, shared tokens or `max_tokens` they start in rounds.
     """
+
+    @property
+    def decides_in_thread(self) -> bool:
+        return self._calls_users
 
     def policy(self) -> StepRecorder:
         return _trie_policy(self.sampling)
