@@ -38,7 +38,7 @@ from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
-from eager_sgl.search.priorities import usable_priority
+from eager_sgl.search.priorities import QUICK, usable_priority
 from eager_sgl.search.probing import Probes, Probing, without_lost_parents
 from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
@@ -64,6 +64,10 @@ __all__ = [
 ]
 
 Config = TypeVar("Config", EagerConfig, SearchConfig)
+
+MAX_VALUED_IN_LOOP = 2**14
+"""Tokens of a tree whose candidates are valued in the loop of the requests: a few milliseconds at
+most. A thread would take as long, and the loop would wait for it whenever it has work itself."""
 
 ReadSequences = Callable[[Iterable[Leaf]], Items[Sequence]]
 """Finished leaves -> their sequences, with texts."""
@@ -306,7 +310,10 @@ class Search(_Configured[SearchConfig], ABC):
     bidder: Bidding | None = None
 
     monitoring: ClassVar[EagerConfig | None] = None
-    decides_in_thread: ClassVar[bool] = True
+
+    @property
+    def decides_in_thread(self) -> bool:
+        return True
 
     @abstractmethod
     def policy(self) -> StepRecorder | None: ...
@@ -361,6 +368,11 @@ class _StoppedSearch(Search):
         super().__post_init__()
         self._stop_rule()
 
+    @property
+    def _calls_users(self) -> bool:
+        """Whether decisions call functions of the user's."""
+        return self.stop is not None or self.bidder is not None
+
     def _stop_rule(self) -> PlugIn | None:
         return None if self.stop is None else PlugIn("stop", self.stop, ("tree", "sequences"))
 
@@ -390,6 +402,12 @@ class BestFirst(_StoppedSearch):
     def __post_init__(self) -> None:
         super().__post_init__()
         usable_priority(self.priority)
+
+    @property
+    def decides_in_thread(self) -> bool:
+        is_quick = isinstance(self.priority, str) and self.priority in QUICK
+        num_tokens = self.max_sequences * self.sampling.max_new_tokens
+        return self._calls_users or not is_quick or num_tokens > MAX_VALUED_IN_LOOP
 
     def policy(self) -> StepRecorder:
         return StepRecorder()
@@ -441,6 +459,10 @@ class TrieParallel(_StoppedSearch, _SamplingSearch):
 
     All run at once. With a stop rule, shared tokens or `max_tokens` they start in rounds.
     """
+
+    @property
+    def decides_in_thread(self) -> bool:
+        return self._calls_users
 
     def policy(self) -> StepRecorder:
         return _trie_policy(self.sampling)

@@ -90,6 +90,7 @@ class Decision:
         entropy_histogram: at an adaptive θ, once all sequences have ended; else None.
         bid: whether the next round may begin, once that is decided; None if nothing waits for it.
         awaited: segments that continue, on whose next tokens decisions depend.
+        may_be_awaited: whether decisions may come to depend on segments that are not awaited yet.
         drawn: segments whose first token is to be drawn, before they are part of a sequence.
         probes: unfinished probes of segments that continue.
     """
@@ -100,6 +101,7 @@ class Decision:
     entropy_histogram: EntropyHistogram | None = None
     bid: Future[bool] | None = None
     awaited: frozenset[Segment] = frozenset()
+    may_be_awaited: bool = False
     drawn: tuple[Segment, ...] = ()
     probes: tuple[Segment, ...] = ()
 

@@ -43,6 +43,10 @@ class Steps:
         # A view would keep the memory of the others.
         return Steps(*(getattr(self, field.name)[:end].copy() for field in fields(self)))
 
+    def since(self, index: int) -> Steps:
+        """The steps from an index on, as views."""
+        return Steps(*(getattr(self, field.name)[index:] for field in fields(self)))
+
     @classmethod
     def join(cls, parts: Sequence[Steps]) -> Steps:
         """The steps of at least one part, one after the other."""

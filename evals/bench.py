@@ -130,7 +130,7 @@ def _work(profile: Profile) -> Iterator[tuple[Shape, list[Contender]]]:
         for mode in profile.modes:
             for size in profile.shapes:
                 yield Shape(mode, *size, profile.rounds), monitored
-    if searches := searches_of(profile.searches, profile.search_monitors):
+    if searches := searches_of(profile.searches, profile.search_monitors, profile.widths):
         for size in profile.search_shapes:
             yield Shape("", *size, profile.rounds), searches
 

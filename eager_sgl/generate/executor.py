@@ -89,6 +89,8 @@ class TreeExecutor:
         self._is_down = False
         self._fruitless: dict[Segment, int] = {}
         self._awaited: frozenset[Segment] = frozenset()
+        self._may_be_awaited = False
+        self._num_known = 0
 
     @property
     def gate(self) -> Gate | None:
@@ -135,9 +137,23 @@ class TreeExecutor:
         await self._stops.learn(deferred.point.token_ids)
         return self.tree.branch_given(before, deferred.point, deferred.choice)
 
+    async def end_opened(self) -> bool:
+        """End the new segments whose first token ends sequences; whether there are any.
+
+        A schedule that decides in the loop cannot wait for the answer about a token.
+        """
+        segments = self.tree.segments
+        opened = [s for s in segments[self._num_known :] if s.parent and not s.draw]
+        self._num_known = len(segments)
+        await self._stops.learn(segment.token_ids[0] for segment in opened)
+        ended = [s for s in opened if s.finish_reason is None and self._stops(s.token_ids[0])]
+        for segment in ended:
+            segment.finish_reason = "stop"
+        return bool(ended)
+
     def submit(self, decision: Decision) -> None:
         """Request the segments that continue; abort the requests of segments on no path."""
-        self._awaited = decision.awaited
+        self._awaited, self._may_be_awaited = decision.awaited, decision.may_be_awaited
         on_paths = {leaf.segment for leaf in decision.leaves}
         on_paths.update(decision.drawn, decision.probes)
         for segment, flight in self._in_flight.items():
@@ -171,7 +187,8 @@ class TreeExecutor:
             self._start(segment, remaining, gate=_with_floor(gate, segment))
         else:
             # SGLang streams no alternatives in the compact form, so their parts are requests.
-            interval = self._stream_interval() if self._awaited else self._interval
+            is_awaited = self._awaited_interval(segment) is not None
+            interval = self._stream_interval(segment) if is_awaited else self._interval
             part = max(interval, MIN_OBSERVED_PART) if interval else remaining
             self._start(segment, min(remaining, part), top_k=self._top_k)
 
@@ -205,7 +222,7 @@ class TreeExecutor:
             is_pickled=client.profile.gate == "pickle",
             seed=segment.seed if client.profile.honours_seed else None,
             excluded=segment.draw.excluded if segment.draw and segment.awaits_draw else (),
-            stream_interval=None if top_k else self._stream_interval(),
+            stream_interval=None if top_k else self._stream_interval(segment),
         )
         flight = InFlight(segment, num_tokens)
         self._in_flight[segment] = flight
@@ -217,13 +234,17 @@ class TreeExecutor:
         sampling = self._method.sampling
         return sampling if segment.probe is None else replace(sampling, temperature=0.0)
 
-    def _stream_interval(self) -> int | None:
+    def _stream_interval(self, segment: Segment) -> int | None:
         pace = self._lease.client.pace
         interval = pace.interval if self._interval == 0 else self._interval
-        if not self._awaited:
-            return interval
-        awaited = max(AWAITED_INTERVAL, self._method.sampling.max_new_tokens // AWAITED_PARTS)
-        return min(interval or awaited, awaited)
+        awaited = self._awaited_interval(segment)
+        return min(interval or awaited, awaited) if awaited else interval
+
+    def _awaited_interval(self, segment: Segment) -> int | None:
+        """Tokens between two parts on which decisions depend; None for a segment without."""
+        if not self._may_be_awaited and segment not in self._awaited:
+            return None
+        return max(AWAITED_INTERVAL, self._method.sampling.max_new_tokens // AWAITED_PARTS)
 
     def _with_origin(self, gate: Gate | None, segment: Segment) -> Gate | None:
         """With the running request that the segment leaves, and with a seed of the user's.

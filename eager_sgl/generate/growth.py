@@ -70,6 +70,8 @@ class Growth:
             self.decision = await in_worker(lambda: self._schedule.replay(tree))
         else:
             self.decision = self._schedule.replay(tree)
+            while await self.executor.end_opened():
+                self.decision = self._schedule.replay(tree)
         if self._account is not None:
             num_used = self._spent_before + len(self.decision.leaves)
             self._account.commit(max(0, num_used - self._account.spent))  # some may be left again

@@ -25,8 +25,8 @@ class StopTokens:
 
     async def learn(self, token_ids: Iterable[int]) -> None:
         """Ask about tokens before the tree depends on them."""
-        unknown = {token for token in token_ids if token not in self._known}
-        await asyncio.gather(*map(self._ask, unknown))
+        if unknown := {token for token in token_ids if token not in self._known}:
+            await asyncio.gather(*map(self._ask, unknown))
 
     async def _ask(self, token_id: int) -> None:
         self._known[token_id] = await self._replicas.call(
@@ -37,8 +37,8 @@ class StopTokens:
         """Whether a token ends sequences.
 
         Another thread than the loop's waits for the answer about a token that was not learned. The
-        loop cannot wait; there such a token is the last one of a request that was given up, and
-        counts as one that ends nothing.
+        loop cannot wait; there such a token counts as one that ends nothing. It is the last one of
+        a request that was given up, or has just been opened (`TreeExecutor.end_opened`).
         """
         if token_id not in self._known:
             if self._is_in_loop():

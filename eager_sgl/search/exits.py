@@ -28,6 +28,8 @@ from eager_sgl.tree import Draw, Segment
 
 __all__ = ["Exit", "Exits"]
 
+_NO_STAYS: Floats = np.empty(0)
+
 
 @dataclass(frozen=True)
 class Exit:
@@ -77,23 +79,25 @@ class Exits:
         It is 1 for the first token of a segment that has left another, and 0 at steps that are
         drawn as a whole.
         """
-        known = self._stays.get(node)
-        if known is None or len(known) < len(node.segment.token_ids):
-            self._stays[node] = known = self._computed_stays(node)
+        known = self._stays.get(node, _NO_STAYS)
+        if len(known) < len(node.segment.token_ids):
+            self._stays[node] = known = np.concatenate([known, self._new_stays(node, len(known))])
         return known
 
-    def _computed_stays(self, node: TrieSegment) -> Floats:
-        segment = node.segment
+    def _new_stays(self, node: TrieSegment, num_known: int) -> Floats:
+        """Those of the tokens after the first `num_known`."""
+        segment, first = node.segment, node.segment.start + num_known
         if self._has_tails:
-            stays = np.minimum(np.exp(np.array(segment.logprobs)), 1.0)
-            stays[: segment.parent is not None] = 1.0
+            stays = np.minimum(np.exp(np.array(segment.logprobs[num_known:])), 1.0)
+            stays[: segment.parent is not None and not num_known] = 1.0
             return np.asarray(stays)
-        stays = np.ones(len(segment.token_ids))
+        stays = np.ones(len(segment.token_ids) - num_known)
         if (steps := segment.steps) is not None:
-            stays[node.positions - segment.start] = node.p_stay
+            step = int(np.searchsorted(node.positions, first))
+            rows = node.positions[step:] - first
+            stays[rows] = node.p_stay[step:]
             if self._draws_whole:
-                whole = nucleus_exceeds_top_k(steps, self._sampling)
-                stays[node.positions[whole] - segment.start] = 0.0
+                stays[rows[nucleus_exceeds_top_k(steps.since(step), self._sampling)]] = 0.0
         return stays
 
     def at(self, node: TrieSegment, position: int) -> Exit:

@@ -6,7 +6,6 @@ prefix. A priority values them.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -163,68 +162,82 @@ class Priority(Protocol):
 
 def candidates(tree: TokenTree, reshaping: Reshaping = NO_RESHAPING) -> Candidates:
     """All untried tokens, by segment, then rising position, then falling probability."""
-    children: dict[int, list[Segment]] = defaultdict(list)
-    for segment in tree.segments:
-        if segment.parent is not None:
-            children[segment.parent.index].append(segment)
-    joint_logprobs: dict[int, float] = {}
-    parts = []
-    for segment in tree.segments:
-        joint_logprob, left = joint_logprobs.get(segment.index, 0.0), children[segment.index]
-        if segment.steps is None:
-            joint_logprobs |= {child.index: joint_logprob + _drawn(child) for child in left}
-            continue
-        view = _SegmentView(segment, segment.steps, reshaping, joint_logprob)
-        parts.append(view.untried(left))
-        joint_logprobs |= {child.index: view.joint_logprob(child) for child in left}
-    return _join(parts, tree)
+    steps = {segment.index: segment.steps for segment in tree.segments}
+    stored = {index: known for index, known in steps.items() if known is not None}
+    columns = _Rows(tree, stored, reshaping).untried() if stored else _no_columns()
+    remaining = _expected_remaining(tree.segments, columns["positions"])
+    return Candidates(**columns, remaining=remaining, tree=tree)
 
 
-def _drawn(child: Segment) -> float:
-    """Logprob, not reshaped, of a segment's first token where its step has no row for it."""
-    return child.raw_logprobs[0]
+def _no_columns() -> dict[str, NDArray[Any]]:
+    names = (f.name for f in fields(Candidates) if f.name not in ("remaining", "tree"))
+    return {name: np.empty(0) for name in names}
 
 
-class _SegmentView:
-    """A segment's stored steps, and the joint log-probability of the prefix of each, reshaped."""
+class _Rows:
+    """The stored steps of a tree, one segment after the other: a row per step.
 
-    def __init__(
-        self, segment: Segment, steps: Steps, reshaping: Reshaping, joint_logprob: float
-    ) -> None:
-        self._segment = segment
-        self._steps = steps
-        self._logprobs = reshaping(steps.logprobs)
-        token_ids = np.array(segment.token_ids, dtype=np.int32)
-        self._taken_ids = token_ids[steps.positions - segment.start]
-        self._taken_ranks = ranks_of(steps.token_ids, self._taken_ids)
-        taken = self._logprobs[np.arange(len(self._taken_ids)), self._taken_ranks]
-        self._prefixes = joint_logprob + np.concatenate([[0.0], np.cumsum(taken)])
+    The arrays of all segments are computed together, since most segments have few stored steps.
 
-    def joint_logprob(self, child: Segment) -> float:
-        """Of the path to the first token of a segment that leaves this one, that included."""
-        steps = self._steps
-        step = int(np.searchsorted(steps.positions, child.start))
-        if child.start in steps.positions[step : step + 1]:
-            ranks = np.flatnonzero(steps.token_ids[step] == child.token_ids[0])
+    Args:
+        tree: whose segments have stored steps.
+        stored: those steps, by the index of the segment.
+        reshaping: of the distributions behind logprobs.
+    """
+
+    def __init__(self, tree: TokenTree, stored: Mapping[int, Steps], reshaping: Reshaping) -> None:
+        counts = [len(steps.positions) for steps in stored.values()]
+        self._stored, self._steps = stored, Steps.join(list(stored.values()))
+        self._first_rows = dict(zip(stored, np.cumsum([0, *counts]).tolist(), strict=False))
+        self._segments = np.repeat(np.array(list(stored), np.int32), counts)
+        self._logprobs = reshaping(self._steps.logprobs)
+        self._taken_ids = np.concatenate(
+            [_taken_ids(tree.segments[index], steps) for index, steps in stored.items()]
+        )
+        self._taken_ranks = ranks_of(self._steps.token_ids, self._taken_ids)
+        self._tried = self._steps.token_ids == self._taken_ids[:, None]
+        self._taken = self._logprobs[np.arange(len(self._taken_ids)), self._taken_ranks]
+        self._prefixes: dict[int, Floats] = {}
+        for segment in tree.segments:
+            self._prefixes[segment.index] = self._prefixes_of(segment)
+
+    def _prefixes_of(self, segment: Segment) -> Floats:
+        """Joint log-probability [n + 1] of the path before each of n stored steps, and at its end.
+
+        The path to the first token of the segment has been tried.
+        """
+        joint_logprob = 0.0 if segment.parent is None else self._enter(segment, segment.parent)
+        taken = np.zeros(0)
+        if (steps := self._stored.get(segment.index)) is not None:
+            row = self._first_rows[segment.index]
+            taken = self._taken[row : row + len(steps.positions)]
+        return joint_logprob + np.concatenate([[0.0], np.cumsum(taken)])
+
+    def _enter(self, segment: Segment, parent: Segment) -> float:
+        """Joint log-probability of the path to the first token of a segment, that included."""
+        prefixes, steps = self._prefixes[parent.index], self._stored.get(parent.index)
+        if steps is None:
+            return float(prefixes[0] + _drawn(segment))
+        step = int(np.searchsorted(steps.positions, segment.start))
+        if segment.start in steps.positions[step : step + 1]:
+            row, matches = self._first_rows[parent.index] + step, steps.token_ids[step]
+            ranks = np.flatnonzero(matches == segment.token_ids[0])
+            self._tried[row, ranks] = True
             if len(ranks):
-                return float(self._prefixes[step] + self._logprobs[step, ranks[0]])
-        return float(self._prefixes[step] + _drawn(child))
+                return float(prefixes[step] + self._logprobs[row, ranks[0]])
+        return float(prefixes[step] + _drawn(segment))
 
-    def untried(self, children: Iterable[Segment]) -> dict[str, NDArray[np.generic]]:
+    def untried(self) -> dict[str, NDArray[Any]]:
         """The columns of `Candidates`, but `remaining`."""
-        steps = self._steps
-        tried = steps.token_ids == self._taken_ids[:, None]
-        for child in children:
-            rows = steps.positions == child.start
-            tried[rows] |= steps.token_ids[rows] == child.token_ids[0]
-        rows, ranks = np.nonzero(~tried & np.isfinite(self._logprobs))
-        probabilities = np.exp(steps.logprobs.astype(np.float64))
+        rows, ranks = np.nonzero(~self._tried & np.isfinite(self._logprobs))
+        probabilities = np.exp(self._steps.logprobs.astype(np.float64))
+        prefixes = np.concatenate([self._prefixes[index][:-1] for index in self._stored])
         return {
-            "segments": np.full(len(rows), self._segment.index, dtype=np.int32),
-            "positions": steps.positions[rows],
+            "segments": self._segments[rows],
+            "positions": self._steps.positions[rows],
             "ranks": ranks.astype(np.int32),
             "first_untried": np.diff(rows, prepend=-1) != 0,
-            "token_ids": steps.token_ids[rows, ranks],
+            "token_ids": self._steps.token_ids[rows, ranks],
             "taken_ids": self._taken_ids[rows],
             "logprobs": self._logprobs[rows, ranks],
             "probabilities": probabilities[rows, ranks],
@@ -232,18 +245,18 @@ class _SegmentView:
             "entropies": top_k_entropy(probabilities)[rows],
             "varentropies": top_k_varentropy(probabilities)[rows],
             "uniform_kl": uniform_kl(probabilities)[rows],
-            "joint_logprobs": self._prefixes[:-1][rows] + self._logprobs[rows, ranks],
+            "joint_logprobs": prefixes[rows] + self._logprobs[rows, ranks],
         }
 
 
-def _join(parts: Sequence[Mapping[str, NDArray[Any]]], tree: TokenTree) -> Candidates:
-    names = [f.name for f in fields(Candidates) if f.name not in ("remaining", "tree")]
-    columns: dict[str, NDArray[Any]] = {
-        name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
-        for name in names
-    }
-    remaining = _expected_remaining(tree.segments, columns["positions"])
-    return Candidates(**columns, remaining=remaining, tree=tree)
+def _taken_ids(segment: Segment, steps: Steps) -> NDArray[np.int32]:
+    """The tokens of a segment [n] at its n stored steps."""
+    return np.array(segment.token_ids, dtype=np.int32)[steps.positions - segment.start]
+
+
+def _drawn(segment: Segment) -> float:
+    """Logprob, not reshaped, of a segment's first token where its step has no row for it."""
+    return segment.raw_logprobs[0]
 
 
 def _expected_remaining(segments: Iterable[Segment], positions: NDArray[np.int32]) -> Floats:

@@ -30,6 +30,7 @@ from eager_sgl.tree import TokenTree
 
 __all__ = [
     "PRIORITIES",
+    "QUICK",
     "Best",
     "EarlyPeaks",
     "JointOverCost",
@@ -108,6 +109,13 @@ PRIORITIES: dict[str, Priority] = {
 }
 """Entropy is in nats and varentropy, the criterion of DTS, in nats²; "self_certainty" opens where
 self-certainty, KL(uniform ‖ p), is low."""
+
+QUICK = frozenset(
+    name
+    for name, priority in PRIORITIES.items()
+    if isinstance(priority, EarlyPeaks | JointOverCost | Best)
+)
+"""Names of the priorities that take little more time than the candidates themselves."""
 
 
 def find_priority(name: str) -> Priority:

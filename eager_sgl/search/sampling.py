@@ -124,16 +124,18 @@ class TrieSample:
     segment: Segment
     position: int = 0
     uniform: float = field(init=False)
+    _passed: tuple[int, float] = field(init=False)
     drawn: Segment | None = None
     leaf: Leaf | None = None
 
     def __post_init__(self) -> None:
-        self.uniform = self.rng.random()
+        self.enter(self.segment, self.position)
 
     def enter(self, segment: Segment, position: int) -> None:
         """Continue on a segment, from a position on."""
         self.segment, self.position, self.drawn = segment, position, None
         self.uniform = self.rng.random()
+        self._passed = position, 1.0
 
     def end(self, segment: Segment) -> None:
         """End with another segment, which leaves its path."""
@@ -146,8 +148,13 @@ class TrieSample:
         Args:
             stays: [n], probability of the token at each step of the segment.
         """
-        exits = np.cumprod(stays[self.position - self.segment.start :]) <= self.uniform
-        return self.position + int(np.argmax(exits)) if exits.any() else None
+        start, probability = self._passed
+        reach = np.cumprod(np.append(probability, stays[start - self.segment.start :]))
+        exits = reach[1:] <= self.uniform
+        if exits.any():
+            return start + int(np.argmax(exits))
+        self._passed = start + len(exits), float(reach[-1])
+        return None
 
     def may_come_to(self, segment: Segment, position: int) -> bool:
         """Whether a token is being drawn for it at a position of a segment, or before.
@@ -234,8 +241,14 @@ class TrieParallelSchedule(_SamplingSchedule):
         """To continue all samples that have started; sequences in the order of their samples."""
         leaves = tuple(sample.leaf for sample in self.samples if sample.leaf is not None)
         running = tuple(leaf.segment for leaf in leaves if leaf.segment.finish_reason is None)
-        awaited = frozenset(s.segment for s in self.waiting if s.drawn is None)
-        return Decision(leaves, (), running, awaited=awaited, drawn=self._segments_drawn())
+        return Decision(
+            leaves,
+            (),
+            running,
+            awaited=frozenset(s.segment for s in self.waiting if s.drawn is None),
+            may_be_awaited=bool(self.drawing) or len(self.samples) < self.config.max_sequences,
+            drawn=self._segments_drawn(),
+        )
 
     def _segments_drawn(self) -> tuple[Segment, ...]:
         return tuple(sample.drawn for sample in self.samples if sample.drawn is not None)

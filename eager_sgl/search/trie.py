@@ -112,6 +112,7 @@ class Trie:
         self._sampling = sampling
         self._nodes: list[TrieSegment] = []
         self._growing: list[TrieSegment] = []
+        self._changed: dict[TrieSegment, None] = {}
         self.update()
 
     def __getitem__(self, segment: Segment) -> TrieSegment:
@@ -128,10 +129,13 @@ class Trie:
             self._add(segment)
 
     def update(self) -> None:
-        """Read the new tokens of unfinished segments, and the new segments."""
+        """Read the new tokens of unfinished segments, and the new segments; the unseen masses."""
         for node in self._growing:
             self.read(node)
         self.add_new()
+        for node in self._changed:
+            self._propagate(node, len(node.positions) - 1)
+        self._changed.clear()
         self._growing = [node for node in self._growing if node.segment.finish_reason is None]
 
     def alternatives(self, node: TrieSegment, step: int) -> Floats:
@@ -157,6 +161,7 @@ class Trie:
             self[segment.parent].by_token[segment.start, segment.token_ids[0]] = node
         if segment.parent is not None and segment.draw is None:
             node.parent = parent = self[segment.parent]
+            self.read(parent)
             steps = segment.parent.steps
             assert steps is not None, f"segment {segment.index} left a segment without stored steps"
             step = int(np.searchsorted(steps.positions, segment.start))
@@ -167,24 +172,29 @@ class Trie:
         self.read(node)
 
     def read(self, node: TrieSegment) -> None:
-        """Read the new tokens of a segment."""
+        """Read the new tokens of a segment; the unseen masses follow in `update`."""
         segment = node.segment
         if node.num_tokens == len(segment.token_ids):
             return
         node.num_tokens = len(segment.token_ids)
-        if (steps := segment.steps) is not None:
-            token_ids = np.array(segment.token_ids, dtype=np.int32)
-            taken_ids = token_ids[steps.positions - segment.start]
-            node.positions, node.taken_ranks = steps.positions, ranks_of(steps.token_ids, taken_ids)
-            weights = nucleus(steps.logprobs, steps.top_k_mass, self._sampling)
-            rows = np.arange(len(taken_ids))
-            node.p_stay = weights[rows, node.taken_ranks]
-            weights[rows, node.taken_ranks] = 0.0
-            node.p_leave = weights.sum(axis=1)
-            node.unseen_mass = np.zeros(len(taken_ids) + 1)
-            for step in node.children:
-                node.p_leave[step] = self.unseen_alternatives(node, step).sum()
-        self._propagate(node, len(node.positions) - 1)
+        self._changed[node] = None
+        if (steps := segment.steps) is not None and len(steps.positions) > len(node.positions):
+            self._read_steps(node, steps)
+
+    def _read_steps(self, node: TrieSegment, steps: Steps) -> None:
+        """Read the stored steps that are new, at which no segment has left yet."""
+        new = steps.since(len(node.positions))
+        token_ids = np.array(node.segment.token_ids, dtype=np.int32)
+        taken_ranks = ranks_of(new.token_ids, token_ids[new.positions - node.segment.start])
+        weights = nucleus(new.logprobs, new.top_k_mass, self._sampling)
+        rows = np.arange(len(taken_ranks))
+        p_stay = weights[rows, taken_ranks]
+        weights[rows, taken_ranks] = 0.0
+        node.positions = steps.positions
+        node.taken_ranks = np.concatenate([node.taken_ranks, taken_ranks])
+        node.p_stay = np.concatenate([node.p_stay, p_stay])
+        node.p_leave = np.concatenate([node.p_leave, weights.sum(axis=1)])
+        node.unseen_mass = np.zeros(len(steps.positions) + 1)
 
     def _propagate(self, node: TrieSegment, step: int) -> None:
         """Recompute the unseen mass from a changed step back to the root."""

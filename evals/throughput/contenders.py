@@ -41,7 +41,7 @@ SEARCHES: Mapping[str, type[TrieParallel | BestFirst | WithoutReplacement]] = {
     "best_first": BestFirst,
     "swor": WithoutReplacement,
 }
-EAGER_INIT, PARALLEL = "eager_init", "parallel"
+EAGER_INIT, PARALLEL, BEST_FIRST = "eager_init", "parallel", "best_first"
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,14 @@ class Contender:
         method: "parallel", "eager_init", or one of `SEARCHES`.
         monitor: "plain", one of `MONITORS`, or one of `SEARCH_MONITORS`.
         chunk_tokens: None where it has no effect.
+        width: `SearchConfig.width`; None for the default, and where it has no effect.
         once: too slow to be repeated.
     """
 
     method: str
     monitor: str
     chunk_tokens: int | None = None
+    width: int | None = None
     once: bool = False
 
     def build(
@@ -74,7 +76,10 @@ class Contender:
             assert threshold is not None, "EAGer-init without θ"
             return EagerInit(self._config(threshold, max_sequences, sampling))
         config = SearchConfig(
-            max_sequences=max_sequences, sampling=sampling, monitor=SEARCH_MONITORS[self.monitor]
+            max_sequences=max_sequences,
+            width=self.width or SearchConfig.width,
+            sampling=sampling,
+            monitor=SEARCH_MONITORS[self.monitor],
         )
         return SEARCHES[self.method](config)
 
@@ -102,6 +107,13 @@ def contenders(monitors: Sequence[str], chunk_sizes: Sequence[int]) -> list[Cont
     return [way for name in monitors for way in ways.get(name, [Contender(EAGER_INIT, name)])]
 
 
-def searches_of(names: Sequence[str], monitors: Sequence[str]) -> list[Contender]:
-    """Every search by every monitor."""
-    return [Contender(name, monitor) for name in names for monitor in monitors]
+def searches_of(
+    names: Sequence[str], monitors: Sequence[str], widths: Sequence[int] = ()
+) -> list[Contender]:
+    """Every search by every monitor; best-first with every width."""
+    return [
+        Contender(name, monitor, width=width)
+        for name in names
+        for width in (widths if name == BEST_FIRST and widths else (None,))
+        for monitor in monitors
+    ]

@@ -63,6 +63,7 @@ def _add_profile(add: Add) -> None:
     add("--monitors", type=_names(MONITORS), help=f"of EAGer-init: {', '.join(MONITORS)}")
     add("--chunks", type=_integers, help="chunk sizes of the monitor chunk")
     add("--searches", type=_names(SEARCHES), help=f"{', '.join(SEARCHES)}, or empty for none")
+    add("--width", dest="widths", type=_integers, help="of best-first: as of run.py, or several")
     add("--search-monitors", type=_names(SEARCH_MONITORS), help=f"{', '.join(SEARCH_MONITORS)}")
     add("--repeats", type=int, help="passes of each contender, interleaved")
     add("--rounds", type=float, help="prompts in all, per prompt at once")

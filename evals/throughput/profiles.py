@@ -24,6 +24,7 @@ class Profile:
         monitors, search_monitors: names of monitors, of EAGer-init and of the searches.
         chunks: sizes for the monitor "chunk".
         searches: names of methods.
+        widths: of best-first; none for that of `SearchConfig`.
         repeats: passes.
         rounds: prompts in all, per prompt at once.
         top_p: nucleus mass of all sampling.
@@ -37,6 +38,7 @@ class Profile:
     monitors: tuple[str, ...] = ("gate", "chunk")
     chunks: tuple[int, ...] = (32,)
     searches: tuple[str, ...] = ("trie_parallel", "best_first")
+    widths: tuple[int, ...] = ()
     search_monitors: tuple[str, ...] = ("gate", "chunk")
     repeats: int = 5
     rounds: float = 1

@@ -84,6 +84,7 @@ class Throughput:
     prompts: int
     max_sequences: int
     chunk_tokens: int | None
+    width: int | None
     tokens_per_second: float
     tokens_per_second_range: tuple[float, float]
     efficiency: Share
@@ -140,6 +141,7 @@ class Passes:
             prompts=shape.num_prompts,
             max_sequences=shape.max_sequences,
             chunk_tokens=self.contender.chunk_tokens,
+            width=self.contender.width,
             tokens_per_second=median(rates),
             tokens_per_second_range=(min(rates), max(rates)),
             efficiency=Share.of(rates, plain.decoded_rates),

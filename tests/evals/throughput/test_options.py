@@ -23,6 +23,11 @@ def test_a_large_vocabulary_has_a_profile() -> None:
     assert profile("--vocabulary", "99", "--profile", "quick").repeats == 2
 
 
+def test_best_first_may_have_several_widths() -> None:
+    assert profile("--width", "8,16").widths == (8, 16)
+    assert profile().widths == ()
+
+
 def test_an_empty_list_leaves_a_part_out() -> None:
     assert profile("--searches", "").searches == ()
 

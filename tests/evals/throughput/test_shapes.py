@@ -53,6 +53,18 @@ def test_a_search_is_compared_with_as_many_plain_sequences() -> None:
     assert {(method.max_sequences, method.sampling) for method in methods} == {(32, SAMPLING)}
 
 
+def test_best_first_alone_is_timed_with_every_width() -> None:
+    ways = searches_of(["trie_parallel", "best_first"], ["gate"], [8, 16])
+    assert [(way.method, way.width) for way in ways] == [
+        ("trie_parallel", None),
+        ("best_first", 8),
+        ("best_first", 16),
+    ]
+    methods = [way.build(None, 32, SAMPLING) for way in ways]
+    widths = [method.config.width for method in methods if isinstance(method, BestFirst)]
+    assert widths == [8, 16]
+
+
 @pytest.mark.parametrize(("rounds", "total"), [(0.1, 4), (1, 8), (2.5, 20)])
 def test_rounds_are_of_the_prompts_at_once(rounds: float, total: int) -> None:
     assert Shape("natural", 8, 4, rounds).total == total
