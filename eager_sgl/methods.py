@@ -15,15 +15,15 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Sequence as Items
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from eager_sgl.adaptive_schedule import AdaptiveSchedule
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from eager_sgl.budget.tokens import Bidder
+from eager_sgl.budget.bidding import Bidding
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.config import (
     REASONING_END,
@@ -32,21 +32,24 @@ from eager_sgl.config import (
     SamplingConfig,
     require_whole,
 )
-from eager_sgl.core import PromptResult, Sequence
+from eager_sgl.core import PromptResult, Sequence, VoteOutcome
 from eager_sgl.plugin.vocabulary import Column, Gate
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
 from eager_sgl.search.priorities import usable_priority
+from eager_sgl.search.probing import Probes, Probing, without_lost_parents
 from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Stop
 from eager_sgl.search.trie import num_inexact_steps
 from eager_sgl.search.vote import VoteSchedule
 from eager_sgl.tree import TokenTree
-from eager_sgl.voting.deciding import BetaRule, VoteRule
-from eager_sgl.voting.votes import Classes, checked_classes, vote_outcome
+from eager_sgl.voting.cutting import Cutting
+from eager_sgl.voting.deciding import BetaRule, ConsensusShare, VoteRule, WeightedRule
+from eager_sgl.voting.votes import Classes, cast_votes, checked_classes, vote_outcome
+from eager_sgl.voting.weighing import Weigh, checked_weigh, weights_of
 
 __all__ = [
     "BestFirst",
@@ -104,6 +107,10 @@ class Method(Protocol):
         """The text after which steps are not observed; None for no such text."""
 
     @property
+    def probe_text(self) -> str | None:
+        """The text that asks running sequences for their answers; None for no probes."""
+
+    @property
     def monitoring(self) -> EagerConfig | None:
         """How sequences are monitored for branches while they run; None if they are not."""
 
@@ -126,8 +133,8 @@ class Method(Protocol):
         """Whether its schedule runs functions of the user's, or numbers for long."""
 
     @property
-    def bidder(self) -> Bidder | None:
-        """The prompt's part of tokens that several prompts share; None without sharing."""
+    def bidder(self) -> Bidding | None:
+        """What its rounds have to be granted by; None where none has to be."""
 
     def policy(self) -> Policy | None:
         """The reader of observed steps; None without observed steps."""
@@ -165,9 +172,10 @@ class FullParallel:
     columns: tuple[Column, ...] = ()
 
     observed_until: ClassVar[str | None] = None
+    probe_text: ClassVar[str | None] = None
     monitoring: ClassVar[EagerConfig | None] = None
     decides_in_thread: ClassVar[bool] = False
-    bidder: ClassVar[Bidder | None] = None
+    bidder: ClassVar[Bidding | None] = None
 
     def __post_init__(self) -> None:
         require_whole("max_sequences", self.max_sequences, 1)
@@ -222,6 +230,10 @@ class _Configured(Generic[Config]):
         return self.config.reasoning_end
 
     @property
+    def probe_text(self) -> str | None:
+        return None
+
+    @property
     def top_k(self) -> int:
         return self.config.top_k
 
@@ -245,7 +257,7 @@ class EagerInit(_Configured[EagerConfig]):
     adaptive_threshold: AdaptiveThreshold | None = None
 
     decides_in_thread: ClassVar[bool] = False
-    bidder: ClassVar[Bidder | None] = None
+    bidder: ClassVar[Bidding | None] = None
 
     @property
     def monitoring(self) -> EagerConfig:
@@ -286,24 +298,15 @@ class Search(_Configured[SearchConfig], ABC):
     Attributes:
         config: limits and sampling.
         seed: of all draws; None repeats nothing.
-        stop: ends the search early; None for no such rule.
-        bidder: the prompt's part of tokens that several searches share. The program that runs the
-            method leaves it at the end, and on errors.
-
-    Raises:
-        ValueError: `stop` does not take a tree and sequences.
+        bidder: the prompt's part of tokens that several searches share, or a price per token. The
+            program that runs the method leaves it at the end, and on errors.
     """
 
     _: KW_ONLY
-    stop: Stop | None = None
-    bidder: Bidder | None = None
+    bidder: Bidding | None = None
 
     monitoring: ClassVar[EagerConfig | None] = None
     decides_in_thread: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._stop_rule()
 
     @abstractmethod
     def policy(self) -> StepRecorder | None: ...
@@ -324,14 +327,8 @@ class Search(_Configured[SearchConfig], ABC):
             bid=self._bid(read),
         )
 
-    def _stop_rule(self) -> PlugIn | None:
-        return None if self.stop is None else PlugIn("stop", self.stop, ("tree", "sequences"))
-
     def _is_enough(self, read: ReadSequences) -> IsEnough | None:
-        rule = self._stop_rule()
-        if rule is None:
-            return None
-        return lambda tree, leaves: rule.boolean(tree, read(leaves), none=False)
+        return None
 
     def _bid(self, read: ReadSequences) -> Bid | None:
         bidder = self.bidder
@@ -347,7 +344,35 @@ class Search(_Configured[SearchConfig], ABC):
 
 
 @dataclass(frozen=True)
-class BestFirst(Search):
+class _StoppedSearch(Search):
+    """A search that a rule may end between rounds.
+
+    Attributes:
+        stop: ends the search early; None for no such rule.
+
+    Raises:
+        ValueError: `stop` does not take a tree and sequences.
+    """
+
+    _: KW_ONLY
+    stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._stop_rule()
+
+    def _stop_rule(self) -> PlugIn | None:
+        return None if self.stop is None else PlugIn("stop", self.stop, ("tree", "sequences"))
+
+    def _is_enough(self, read: ReadSequences) -> IsEnough | None:
+        rule = self._stop_rule()
+        if rule is None:
+            return None
+        return lambda tree, leaves: rule.boolean(tree, read(leaves), none=False)
+
+
+@dataclass(frozen=True)
+class BestFirst(_StoppedSearch):
     """Opens the untried tokens of highest priority, also those of running sequences.
 
     With a stop rule, shared tokens or `max_tokens` it opens them in rounds.
@@ -411,7 +436,7 @@ def _with_inexact_steps(
 
 
 @dataclass(frozen=True)
-class TrieParallel(_SamplingSearch):
+class TrieParallel(_StoppedSearch, _SamplingSearch):
     """Independent samples; only their tokens outside the tree are generated.
 
     All run at once. With a stop rule, shared tokens or `max_tokens` they start in rounds.
@@ -431,61 +456,132 @@ class TrieParallel(_SamplingSearch):
 class Vote(_SamplingSearch):
     """One answer: samples until the vote on their answers is decided.
 
-    The requests of samples that ran ahead are then aborted; they are no part of the result.
+    The requests of samples that ran ahead are then aborted; they are no part of the result. With a
+    bidder, every wave of samples but the first has to be granted; a refusal ends the vote.
 
     Attributes:
         answers: finished sequences -> one answer, or class of equal ones, for each; None without.
-        rule: decides the vote; M samples end it too.
+        rule: decides the vote; M samples end it too. None is `BetaRule`, and `ConsensusShare` for a
+            vote of weights.
+        weigh: finished sequences -> the weights of their votes (`eager_sgl.voting.weighing`); None
+            counts every vote as 1. Then the rule takes the weights too.
         shares: whether samples share their prefixes, as those of `TrieParallel`. Without, no step
-            is observed, and no probability of a sequence is known.
+            is observed for it, and no probability of a sequence is known but by `columns`.
         ahead: number of samples that run beyond those that can decide the vote. They save time, and
             cost the tokens of those that are left.
+        cutting: when the server ends samples in which the model is unsure, which do not vote then;
+            None for never.
+        columns: the values of every token that the server's plugin reports, for `weigh`. Cutting
+            has the confidences reported.
+        probing: asks running samples for their answers, and ends those whose answers are stable;
+            None for no probes. The votes are then of independent samples of what the model says
+            when it is asked, which need not be what it would have concluded: a rule's confidence is
+            in the first. When a sample ends depends on when its tokens arrive, so that a seed
+            repeats its draws, but not always its end.
 
     Raises:
-        ValueError: `answers` does not take sequences.
+        ValueError: `answers` or `weigh` does not take sequences, `rule` does not take votes, or the
+            cutting needs more samples than there are, or the gate.
     """
 
-    stop: ClassVar[None] = None  # type: ignore[misc]
-    bidder: ClassVar[None] = None  # type: ignore[misc]
-
     answers: Classes
-    rule: VoteRule = field(default_factory=BetaRule)
+    rule: VoteRule | WeightedRule | None = None
+    weigh: Weigh | None = None
     shares: bool = True
     ahead: int = 0
+    cutting: Cutting | None = None
+    columns: tuple[Column, ...] = ()
+    probing: Probing | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_classes(self.answers)
         require_whole("ahead", self.ahead, 0)
+        self._decide()
+        if self.weigh is not None:
+            checked_weigh(self.weigh)
+        if self.cutting is not None:
+            self.cutting.require_room(self.max_sequences)
+        if self._columns and self.config.monitor == "chunk":
+            raise ValueError(f"monitor is chunk, but the gate alone reports {self._columns[0]}")
+
+    @property
+    def _columns(self) -> tuple[Column, ...]:
+        extra: tuple[Column, ...] = ("confidences",) if self.cutting is not None else ()
+        return tuple(dict.fromkeys((*self.columns, *extra)))
+
+    def _decide(self) -> VoteRule | WeightedRule:
+        default = BetaRule() if self.weigh is None else ConsensusShare()
+        rule: VoteRule | WeightedRule = self.rule or default
+        PlugIn("rule", rule, ("votes",) if self.weigh is None else ("votes", "weights"))
+        return rule
+
+    @property
+    def probe_text(self) -> str | None:
+        return None if self.probing is None else self.probing.text
 
     @property
     def top_k(self) -> int:
-        return self.config.top_k if self.shares else 0
+        return self.config.top_k if self.shares or self._columns else 0
+
+    @property
+    def requires_gate(self) -> bool:
+        return super().requires_gate or bool(self._columns)
 
     def policy(self) -> StepRecorder | None:
         return _trie_policy(self.sampling) if self.shares else None
 
+    def gate(self, top_k: int) -> Gate | None:
+        gate = super().gate(top_k)
+        if not self._columns:
+            return gate
+        gate = gate or Gate(top_k=top_k)
+        window = gate.window if self.cutting is None else self.cutting.window
+        columns = tuple(dict.fromkeys((*gate.columns, *self._columns)))
+        return replace(gate, columns=columns, window=window)
+
     def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
-        answers = checked_classes(self.answers).classes
+        classes = checked_classes(self.answers).classes
+        weigh = None if self.weigh is None else checked_weigh(self.weigh)
+
+        def answers(leaves: Items[Leaf]) -> Items[Hashable | None]:
+            return classes(read(leaves))
+
         return partial(
             VoteSchedule,
             rng=self._rng(tree),
-            rule=self.rule,
-            answers=lambda leaves: answers(read(leaves)),
+            rule=self._decide(),
+            answers=answers,
+            weigh=None if weigh is None else lambda leaves: weigh(read(leaves)),
             shares=self.shares,
             ahead=self.ahead,
+            cutting=self.cutting,
+            probes=None if self.probing is None else Probes(tree, self.probing, answers),
         )
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = _with_inexact_steps(result, tree, self.sampling)
+        if self.probing is not None:
+            result = replace(result, sequences=without_lost_parents(result.sequences))
         if result.stopped in ("error", "cancelled"):
             return result
-        answers = checked_classes(self.answers).classes(result.sequences)
-        return replace(result, vote=vote_outcome(result.sequences, answers))
+        number = sum(len(p.token_ids) - p.num_forced for p in tree.probes)
+        outcome = self._outcome(result.sequences)
+        outcome = replace(outcome, num_probes=len(tree.probes), num_probe_tokens=number)
+        return replace(result, vote=outcome)
+
+    def _outcome(self, sequences: tuple[Sequence, ...]) -> VoteOutcome:
+        answers = checked_classes(self.answers).classes(sequences)
+        cut = [False] * len(sequences) if self.cutting is None else self.cutting.cut(sequences)
+        weights = None
+        if self.weigh is not None:
+            votes = cast_votes(sequences, answers, cut)
+            weights = weights_of(sequences, votes, checked_weigh(self.weigh))
+        return vote_outcome(sequences, answers, weights, cut)
 
 
 @dataclass(frozen=True)
-class WithoutReplacement(_SamplingSearch):
+class WithoutReplacement(_StoppedSearch, _SamplingSearch):
     """Exact sampling without replacement: no path is drawn twice."""
 
     def policy(self) -> StepRecorder:

@@ -13,6 +13,7 @@ from eager_sgl.core import Sequence, VoteOutcome
 __all__ = [
     "Classes",
     "Weighted",
+    "cast_votes",
     "checked_classes",
     "majority_confidence",
     "vote_confidence",
@@ -102,21 +103,47 @@ def vote_outcome(
     sequences: Items[Sequence],
     answers: Items[Hashable | None],
     weights: Items[float] | None = None,
+    cut: Items[bool] | None = None,
 ) -> VoteOutcome:
-    """The outcome of a vote, in which sequences that were ended do not vote.
+    """The outcome of a vote, in which sequences that were ended or cut do not vote.
 
     Args:
         sequences: in the order of opening.
         answers: of the sequences; None without any.
         weights: of the sequences; None for independent samples, which count as 1.
+        cut: whether each sequence was cut; None where none was.
     """
-    ended = [sequence.finish_reason == "abort" for sequence in sequences]
-    cast = [None if end else given for end, given in zip(ended, answers, strict=True)]
+    cut = [False] * len(sequences) if cut is None else cut
+    cast = cast_votes(sequences, answers, cut)
     votes, answer = vote_totals(cast, weights), vote_winner(cast, weights)
     voters = [index for index, given in enumerate(cast) if given == answer]
     strongest = max(voters, key=lambda index: _strength(sequences[index]), default=None)
-    confidence = None if weights is not None else vote_confidence(votes)
-    return VoteOutcome(answer, votes, confidence, strongest)
+    counts = any(cut) and [float(given is not None) for given in cast]
+    return VoteOutcome(
+        answer=answer,
+        votes=votes,
+        confidence=None if weights is not None else vote_confidence(votes),
+        sequence=strongest,
+        weights=tuple(weights or counts or ()),
+        num_cut=sum(cut),
+        cut_votes=vote_totals(_whole_answers(sequences, answers, cut)),
+    )
+
+
+def _whole_answers(
+    sequences: Items[Sequence], answers: Items[Answer | None], cut: Items[bool]
+) -> list[Answer | None]:
+    """The answers of sequences that were cut, and ran to their ends all the same."""
+    triples = zip(sequences, answers, cut, strict=True)
+    return [given for s, given, is_cut in triples if is_cut and s.finish_reason != "cut"]
+
+
+def cast_votes(
+    sequences: Items[Sequence], answers: Items[Answer | None], cut: Items[bool]
+) -> list[Answer | None]:
+    """The answers of sequences, None of those that were ended or cut."""
+    ended = [s.finish_reason == "abort" or is_cut for s, is_cut in zip(sequences, cut, strict=True)]
+    return [None if end else given for end, given in zip(ended, answers, strict=True)]
 
 
 def vote_confidence(votes: Mapping[Answer, float]) -> float:
