@@ -58,6 +58,7 @@ FOREIGN = {
     "--disable-radix-cache",
     "--dp-aware",
     "--dp-size",
+    "--enable-cache-report",
     "--enable-custom-logit-processor",
     "--enable-deterministic-inference",
     "--incremental-streaming-output",

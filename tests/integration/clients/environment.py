@@ -1,18 +1,23 @@
-"""The environment of the clients: `clients` in the project's own, made by uv at its first use."""
+"""The environment of the clients, which uv makes at its first use on a machine.
+
+Checkouts share it: its packages are 800 MB, and Python compiles them once.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 __all__ = ["VERSIONS", "clients_bin", "variables"]
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 ROOT = Path(__file__).parents[3]
-FOLDER = Path(sys.prefix, "clients")
+FOLDER = Path.home() / ".cache" / "eager_sgl" / "clients"
 
 VERSIONS: Mapping[str, str] = {
     name.partition("[")[0]: version
@@ -31,12 +36,17 @@ def clients_bin() -> Path:
     Raises:
         CalledProcessError: the packages could not be installed.
     """
-    marker, wanted = FOLDER / "installed.txt", REQUIREMENTS.read_text()
-    if not marker.exists() or marker.read_text() != wanted:
-        _uv("venv", "--clear", "--python", sys.executable, str(FOLDER))
-        _uv("pip", "install", "--python", str(FOLDER / "bin/python"), "-r", str(REQUIREMENTS))
-        marker.write_text(wanted)
-    return FOLDER / "bin"
+    wanted = f"{sys.version}\n{REQUIREMENTS.read_text()}"
+    folder = FOLDER / sha256(wanted.encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the other checkout's installation has ended
+        if not (folder / "installed").exists():
+            python = str(folder / "bin/python")
+            _uv("venv", "--clear", "--python", sys.executable, str(folder))
+            _uv("pip", "install", "--python", python, "-r", str(REQUIREMENTS))
+            (folder / "installed").touch()
+    return folder / "bin"
 
 
 def _uv(*arguments: str) -> None:
