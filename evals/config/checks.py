@@ -9,7 +9,7 @@ from eager_sgl import RULES, Reallocation
 from eager_sgl.engine.addresses import require_key, require_seconds, require_url
 from evals.config.readers import read_servers
 from evals.config.stopping import NO_STOP
-from evals.records.plan import STAGE_ONE, STOPPABLE, VOTE
+from evals.records.plan import PARALLEL, STAGE_ONE, STOPPABLE, VOTE
 from evals.tasks import Task
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "require_labels",
     "require_positive_thetas",
     "require_range",
+    "require_recordable",
     "require_search",
     "require_servers",
     "require_shared_budget",
@@ -101,6 +102,15 @@ def require_votes(methods: Sequence[str], task: Task) -> None:
         raise ValueError(
             f"{VOTE} needs answers that can agree, and those of {task.name} cannot; give --methods "
             f"{others or STAGE_ONE}"
+        )
+
+
+def require_recordable(methods: Sequence[str], *, is_recorded: bool) -> None:
+    """Tokens are recorded of independent samples alone."""
+    if is_recorded and (others := [name for name in methods if name != PARALLEL]):
+        raise ValueError(
+            f"--record keeps the tokens' values of {PARALLEL}, and --methods has {others[0]}; "
+            f"give --methods {PARALLEL}"
         )
 
 

@@ -19,6 +19,7 @@ from evals.config.checks import (
     require_labels,
     require_positive_thetas,
     require_range,
+    require_recordable,
     require_search,
     require_servers,
     require_shared_budget,
@@ -225,6 +226,7 @@ def _experiment(
         require_adaptive_fits(plan.methods)
     require_votes(plan.methods, task)
     require_search(options.stop, plan.methods)
+    require_recordable(plan.methods, is_recorded=options.record)
     require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
     rules = _rules(options)
     require_positive_thetas(rules, plan.thresholds)
@@ -249,6 +251,7 @@ def _experiment(
         verifier=read_verifier(options.verifier, samples) if has_verifier else None,
         quantile=read_quantile(options.theta),
         concurrency=options.concurrency,
+        records=options.record,
     )
 
 

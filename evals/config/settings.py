@@ -20,6 +20,7 @@ from evals.config.defaults import OF_TASK, Choices
 from evals.config.parser import field_names
 from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
+from evals.records.columns import RECORDED
 from evals.records.header import EagerFields, RunHeader, SearchFields, StoredConfig
 from evals.records.identity import weights_digest
 from evals.records.plan import RESUME, STOPPABLE, Cell, Plan
@@ -51,6 +52,7 @@ class Experiment:
         verifier: whether the text of a sequence is correct; None leaves that to the labels.
         quantile: of the adaptive θ; None where it follows from M.
         concurrency: prompts that run at the same time.
+        records: whether the values of every token are kept.
     """
 
     task: Task
@@ -66,6 +68,7 @@ class Experiment:
     verifier: TextVerifier | None
     quantile: float | None
     concurrency: int
+    records: bool
 
     @cached_property
     def order(self) -> Mapping[str, int]:
@@ -210,6 +213,7 @@ class Settings:
             adaptive_quantile=experiment.quantile,
             concurrency=experiment.concurrency,
             server=",".join(self.server.urls) or None,
+            columns=RECORDED if experiment.records else None,
         )
 
     def _search(self) -> SearchFields:

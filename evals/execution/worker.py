@@ -33,6 +33,7 @@ from evals.execution.connection import Server
 from evals.execution.journal import packed_steps, untaken_steps
 from evals.execution.methods import method_of
 from evals.execution.progress.meter import Meter
+from evals.records.columns import columns_of, pack_columns
 from evals.records.judging import judged_by
 from evals.records.plan import PARALLEL, STAGE_ONE, Cell
 from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo
@@ -272,7 +273,13 @@ def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord
         stage=stage,
         status=score.status,
         final_text=sequence.final_text,
+        columns=_packed_columns(sequence),
     )
+
+
+def _packed_columns(sequence: Sequence) -> str | None:
+    columns = columns_of(sequence)
+    return None if columns is None else pack_columns(columns)
 
 
 def _with_votes(
