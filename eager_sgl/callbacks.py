@@ -90,13 +90,15 @@ class PlugIn:
             raise self._wrong(value, "True or False")
         return bool(value)
 
-    def number(self, *arguments: Any) -> float:
+    def number(self, *arguments: Any, may_be_boolean: bool = False) -> float:
         """Its value, which must be a real number or an infinity.
 
         Raises:
             PlugInError: the value is something else, or NaN.
         """
         value = self._function(*arguments)
+        if may_be_boolean and isinstance(value, bool | np.bool_):
+            return float(value)
         if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
             raise self._wrong(value, "a number")
         return float(value)

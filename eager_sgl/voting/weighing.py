@@ -1,0 +1,152 @@
+"""Weights of votes: by probability under the model, by confidence, by the score of another model.
+
+A rule takes the finished sequences of a prompt and returns a weight of at least 0 for each. The
+weights of all are computed again with every sequence, so they may be relative to those of others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from typing import Literal, Protocol, get_args
+from weakref import finalize
+
+import numpy as np
+
+from eager_sgl.callbacks import PlugIn
+from eager_sgl.config import require, require_whole
+from eager_sgl.core import Sequence
+from eager_sgl.voting.cutting import lowest_group_confidence
+from eager_sgl.voting.votes import Weighted, vote_weights
+
+__all__ = [
+    "ConfidenceKind",
+    "Confident",
+    "Weigh",
+    "by_confidence",
+    "by_count",
+    "by_probability",
+    "by_score",
+]
+
+Weigh = Callable[[Items[Sequence]], Items[float]]
+"""One weight per sequence, at least 0."""
+
+ConfidenceKind = Literal["mean", "tail", "lowest"]
+
+
+class Confident(Protocol):
+    """A sequence with the confidences of its steps."""
+
+    @property
+    def confidences(self) -> Items[float]:
+        """Of all steps, in nats."""
+
+
+def by_count(sequences: Items[object]) -> list[float]:
+    """Every vote is 1."""
+    return [1.0] * len(sequences)
+
+
+def by_probability(sequences: Items[Weighted]) -> list[float]:
+    """A vote is the sequence's probability under the model, flattened by `vote_weights`.
+
+    The first of several sequences with the same tokens alone votes: since independent samples
+    repeat a sequence in proportion to its probability, it would weigh as the square otherwise.
+
+    Raises:
+        ValueError: the probability of a sequence is not known.
+    """
+    if not sequences:
+        return []
+    known = [s.raw_logprob for s in sequences if s.raw_logprob is not None]
+    if len(known) < len(sequences):
+        raise ValueError(
+            "a sequence has no raw_logprob, so that its vote has no weight by probability; use a "
+            "method that observes steps, such as Vote with shares=True"
+        )
+    weights = vote_weights(known)
+    first = {s.token_ids: index for index, s in reversed(list(enumerate(sequences)))}
+    kept = set(first.values())
+    return [weight if index in kept else 0.0 for index, weight in enumerate(weights)]
+
+
+def by_confidence(
+    kind: ConfidenceKind = "mean", window: int = 2048
+) -> Callable[[Items[Confident]], list[float]]:
+    """A vote is a confidence of the sequence, in nats (DeepConf, arXiv 2508.15260).
+
+    Args:
+        kind: "mean" over all steps; "tail" over the last `window` steps; "lowest" of the means over
+            `window` steps in a row (`lowest_group_confidence`).
+        window: in steps; a sequence that is shorter has its mean.
+
+    Raises:
+        ValueError: an argument is none of these; when called, the confidence of a step is not
+            known.
+    """
+    kinds = get_args(ConfidenceKind)
+    require(kind in kinds, "kind", repr(kind), f"one of {', '.join(kinds)}")
+    require_whole("window", window, 1)
+    measure = {"mean": _mean, "tail": _tail, "lowest": lowest_group_confidence}[kind]
+    return lambda sequences: [measure(s.confidences, window) for s in sequences]
+
+
+def _mean(confidences: Items[float], window: int) -> float:
+    return lowest_group_confidence(confidences, max(1, len(confidences)))
+
+
+def _tail(confidences: Items[float], window: int) -> float:
+    return _mean(confidences[-window:], window)
+
+
+def by_score(
+    score: Callable[[Sequence], float], temperature: float | None = None
+) -> Callable[[Items[Sequence]], list[float]]:
+    """A vote is a score of the sequence: of a verifier (0 or 1), or of a reward model.
+
+    Every sequence is scored once.
+
+    Args:
+        score: at least 0 without a temperature.
+        temperature: T of weights exp(score / T), relative to the highest score, for scores of any
+            sign; None for scores that are weights.
+
+    Raises:
+        ValueError: the temperature is not above 0; when called, a score is negative or infinite.
+        PlugInError: `score` does not take a sequence; when called, it returns no number.
+    """
+    if temperature is not None:
+        require(0 < temperature < math.inf, "temperature", temperature, "a number above 0")
+    scores = _Scores(score)
+
+    def weigh(sequences: Items[Sequence]) -> list[float]:
+        values = np.array([scores.of(sequence) for sequence in sequences])
+        if temperature is not None and len(values):
+            values = np.exp((values - values.max()) / temperature)
+        elif (values < 0).any():
+            raise ValueError(
+                f"a score is {values.min():g}, and weights are at least 0; pass a temperature"
+            )
+        weights: list[float] = values.tolist()
+        return weights
+
+    return weigh
+
+
+class _Scores:
+    """The scores of sequences, as long as these exist."""
+
+    def __init__(self, score: Callable[[Sequence], float]) -> None:
+        self._score = PlugIn("score", score, ("sequence",))
+        self._known: dict[int, float] = {}
+
+    def of(self, sequence: Sequence) -> float:
+        key = id(sequence)
+        if key not in self._known:
+            value = self._score.number(sequence, may_be_boolean=True)
+            require(math.isfinite(value), f"the score by {self._score}", value, "finite")
+            self._known[key] = value
+            finalize(sequence, self._known.pop, key, None).atexit = False
+        return self._known[key]
