@@ -1,0 +1,58 @@
+"""When samples start and end, if all that run decode a token in each step.
+
+Steps stand for time. Samples that run when a vote is decided are aborted there, so what they cost
+depends on how fast others ran: it is exact where all run at one pace, and nothing is aborted where
+no sample runs ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Timed", "timed"]
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The samples of each order until the vote is decided.
+
+    Attributes:
+        num_votes: int64 [R], samples that have ended in time, in the order of starts.
+        tokens: int64 [R, M], of each sample; 0 of those that have not started.
+        steps: int64 [R], until the last counted sample has ended.
+    """
+
+    num_votes: Counts
+    tokens: Counts
+    steps: Counts
+
+
+def timed(missing: Counts, lengths: Counts, *, ahead: int = 0, num_warmups: int = 0) -> Timed:
+    """Start as many samples as may decide, and `ahead` more, until nothing is missing.
+
+    Args:
+        missing: [R, M + 1], of `starting.missing_votes`.
+        lengths: [R, M], tokens of each sample if it is not aborted.
+        num_warmups: first samples, after which the others start.
+    """
+    limit = lengths.shape[1]
+    num_votes = (missing == 0).argmax(axis=1)
+    allowed = np.minimum(np.arange(limit + 1) + missing + ahead, limit)
+    allowed[:, :num_warmups] = np.minimum(allowed[:, :num_warmups], num_warmups)
+    allowed = np.maximum.accumulate(allowed, axis=1)
+    index, starts, now = np.arange(limit), np.zeros_like(lengths), np.zeros(len(lengths), int)
+    steps = np.zeros(len(lengths), int)
+    for number in range(1, limit + 1):
+        now = np.maximum(now, starts[:, number - 1] + lengths[:, number - 1])
+        steps = np.where(number == num_votes, now, steps)
+        begins = (index >= allowed[:, [number - 1]]) & (index < allowed[:, [number]])
+        starts = np.where(begins, now[:, None], starts)
+    has_started = index < allowed[np.arange(len(lengths)), np.maximum(num_votes - 1, 0)][:, None]
+    until = np.clip(steps[:, None] - starts, 0, lengths)
+    tokens = np.where(index < num_votes[:, None], lengths, until * has_started)
+    return Timed(num_votes, tokens, steps)
