@@ -93,6 +93,7 @@ def winners_after(rule: Rule, draws: Draws, cuts: Cuts, num_votes: Counts) -> Co
     voters = counted & ~(cuts.is_below & has_floor)
     if rule.filter is not None:
         voters &= ~_filtered(rule, draws, num_votes)
+    voters &= draws.votes >= 0
     return winners(draws, weights_of(draws, rule.weights, voters), voters)
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl.core import FinishReason
 from eager_sgl.signals import Floats
 from evals.records.columns import unpack_columns
 from evals.records.record import PromptRecord, SequenceRecord
@@ -24,11 +25,12 @@ class RecordedSample:
     """A sample as the rules of `eager_sgl.voting` see sequences.
 
     Attributes:
-        raw_logprob: see `eager_sgl.core.Sequence`.
+        finish_reason, raw_logprob: see `eager_sgl.core.Sequence`.
         values: the confidence of every token, float64; empty without `--record`.
     """
 
     token_ids: tuple[int, ...]
+    finish_reason: FinishReason
     raw_logprob: float | None
     values: Floats
 
@@ -115,7 +117,8 @@ def _recorded(sequence: SequenceRecord) -> RecordedSample:
     confidences = np.empty(0)
     if sequence.columns is not None:
         confidences = unpack_columns(sequence.columns, len(sequence.token_ids)).confidences
-    return RecordedSample(sequence.token_ids, sequence.raw_logprob, confidences)
+    fields = sequence.token_ids, sequence.finish_reason, sequence.raw_logprob
+    return RecordedSample(*fields, confidences)
 
 
 def _joined_votes(

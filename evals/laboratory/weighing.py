@@ -35,7 +35,7 @@ def weights_of(draws: Draws, weights: Weights | None, voters: NDArray[np.bool_])
 
     Args:
         weights: None counts every vote as 1.
-        voters: bool [R, M], the samples that have ended and were not cut.
+        voters: bool [R, M], the samples that vote.
     """
     if weights is None:
         return voters.astype(float)
@@ -59,21 +59,25 @@ def by_probability(draws: Draws, voters: NDArray[np.bool_]) -> Floats:
 
 
 def winners(draws: Draws, weights: Floats, voters: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The classes with the most votes [R], as `vote_winner`; `NO_VOTE` where none votes."""
+    """The classes with the most votes [R], as `vote_winner`; `NO_VOTE` where none votes.
+
+    Args:
+        weights: float64 [R, M].
+        voters: bool [R, M], samples with an answer.
+    """
     num_rows, limit = draws.order.shape
     num_classes = len(draws.samples.is_right)
     if not num_classes:
         return np.full(num_rows, NO_VOTE)
-    totals = class_totals(draws, weights, voters)
-    rows, is_cast = np.arange(num_rows), voters & (draws.votes >= 0)
+    totals, rows = class_totals(draws, weights, voters), np.arange(num_rows)
     first = np.full((num_rows, num_classes), limit)
     for position in range(limit - 1, -1, -1):
-        cast = is_cast[:, position]
+        cast = voters[:, position]
         first[rows[cast], draws.votes[cast, position]] = position
     leads = (totals == np.where(first < limit, totals, -1.0).max(1, keepdims=True)) & (
         first < limit
     )
-    return np.where(is_cast.any(1), np.where(leads, first, limit).argmin(1), NO_VOTE)
+    return np.where(voters.any(1), np.where(leads, first, limit).argmin(1), NO_VOTE)
 
 
 def class_totals(draws: Draws, weights: Floats, voters: NDArray[np.bool_]) -> Floats:

@@ -33,6 +33,14 @@ def draws_of(seed: int) -> Draws:
     return draw(random_samples(seed), 10, NUM_ORDERS, seed=1)
 
 
+def winner_of(rule: Rule, sequences: list[RecordedSample], votes: list[int | None]) -> int:
+    """The winner of the sequences that vote; −1 without any."""
+    voters = [index for index, vote in enumerate(votes) if vote is not None]
+    weights = weighed(rule, [sequences[index] for index in voters])
+    winner = vote_winner([votes[index] for index in voters], weights)
+    return -1 if winner is None else winner
+
+
 def weighed(rule: Rule, sequences: list[RecordedSample]) -> list[float]:
     if rule.weights is None:
         return by_count(sequences)
@@ -65,8 +73,7 @@ def test_the_winner_and_the_cost_of_whole_samples(seed: int, weights: str) -> No
         stop = next((n for n in numbers if rule.start(votes[:n])), len(votes))  # type: ignore[operator]
         assert played.num_votes[row] == played.num_started[row] == stop
         assert played.tokens[row] == sum(len(s.token_ids) for s in sequences[:stop])
-        winner = vote_winner(votes[:stop], weighed(rule, sequences[:stop]))
-        assert played.winners[row] == (-1 if winner is None else winner)
+        assert played.winners[row] == winner_of(rule, sequences[:stop], votes[:stop])
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -84,8 +91,7 @@ def test_cut_samples_cost_their_tokens_up_to_the_cut_and_do_not_vote(
         assert played.tokens[row] == sum(length for length, _ in ended)
         kept = [index for index, (_, is_below) in enumerate(ended) if not is_below]
         votes = [None if draws.votes[row, i] < 0 else int(draws.votes[row, i]) for i in kept]
-        winner = vote_winner(votes, weighed(rule, [sequences[index] for index in kept]))
-        assert played.winners[row] == (-1 if winner is None else winner)
+        assert played.winners[row] == winner_of(rule, [sequences[i] for i in kept], votes)
 
 
 def test_a_calibrated_floor_has_no_warmups() -> None:
