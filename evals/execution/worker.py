@@ -42,7 +42,7 @@ from evals.tasks import Sample, Task
 if TYPE_CHECKING:
     from eager_sgl import OnProgress
 
-__all__ = ["Worker", "without_extra"]
+__all__ = ["Worker", "packed_columns", "without_extra"]
 
 
 @dataclass(frozen=True)
@@ -273,11 +273,12 @@ def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord
         stage=stage,
         status=score.status,
         final_text=sequence.final_text,
-        columns=_packed_columns(sequence),
+        columns=packed_columns(sequence),
     )
 
 
-def _packed_columns(sequence: Sequence) -> str | None:
+def packed_columns(sequence: Sequence) -> str | None:
+    """The values of its tokens as text; None where none were asked for."""
     columns = columns_of(sequence)
     return None if columns is None else pack_columns(columns)
 
