@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -280,17 +280,21 @@ class VoteOutcome:
         answer: with the most votes; ties go to the answer that occurs first. None without votes.
         votes: of every answer, in the order in which they first occur.
         confidence: probability that the leading answer is likelier than the second one
-            (`eager_sgl.voting.votes.majority_confidence`); None where votes have weights, since
-            the sequences are no independent samples.
+            (`eager_sgl.voting.votes.majority_confidence`); None where votes have weights.
         sequence: index of the choice: of the sequences with the answer, or of all without answers,
             one that has finished before others, and then the most likely one; the first where no
             probability is known. None without sequences.
+        num_cut: number of sequences that were cut, which do not vote.
+        cut_votes: answers of those of them that ran to their ends all the same, before the floor
+            was known; counts.
     """
 
     answer: Hashable | None
     votes: Mapping[Hashable, float]
     confidence: float | None
     sequence: int | None
+    num_cut: int = 0
+    cut_votes: Mapping[Hashable, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -32,7 +32,7 @@ from eager_sgl.config import (
     SamplingConfig,
     require_whole,
 )
-from eager_sgl.core import PromptResult, Sequence
+from eager_sgl.core import PromptResult, Sequence, VoteOutcome
 from eager_sgl.plugin.vocabulary import Column, Gate
 from eager_sgl.policy import EntropyThreshold, Policy
 from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
@@ -45,8 +45,10 @@ from eager_sgl.search.stopping import Stop
 from eager_sgl.search.trie import num_inexact_steps
 from eager_sgl.search.vote import VoteSchedule
 from eager_sgl.tree import TokenTree
-from eager_sgl.voting.deciding import BetaRule, VoteRule
-from eager_sgl.voting.votes import Classes, checked_classes, vote_outcome
+from eager_sgl.voting.cutting import Cutting
+from eager_sgl.voting.deciding import BetaRule, ConsensusShare, VoteRule, WeightedRule
+from eager_sgl.voting.votes import Classes, cast_votes, checked_classes, vote_outcome
+from eager_sgl.voting.weighing import Weigh, checked_weigh, weights_of
 
 __all__ = [
     "BestFirst",
@@ -286,24 +288,15 @@ class Search(_Configured[SearchConfig], ABC):
     Attributes:
         config: limits and sampling.
         seed: of all draws; None repeats nothing.
-        stop: ends the search early; None for no such rule.
         bidder: the prompt's part of tokens that several searches share. The program that runs the
             method leaves it at the end, and on errors.
-
-    Raises:
-        ValueError: `stop` does not take a tree and sequences.
     """
 
     _: KW_ONLY
-    stop: Stop | None = None
     bidder: Bidder | None = None
 
     monitoring: ClassVar[EagerConfig | None] = None
     decides_in_thread: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._stop_rule()
 
     @abstractmethod
     def policy(self) -> StepRecorder | None: ...
@@ -324,14 +317,8 @@ class Search(_Configured[SearchConfig], ABC):
             bid=self._bid(read),
         )
 
-    def _stop_rule(self) -> PlugIn | None:
-        return None if self.stop is None else PlugIn("stop", self.stop, ("tree", "sequences"))
-
     def _is_enough(self, read: ReadSequences) -> IsEnough | None:
-        rule = self._stop_rule()
-        if rule is None:
-            return None
-        return lambda tree, leaves: rule.boolean(tree, read(leaves), none=False)
+        return None
 
     def _bid(self, read: ReadSequences) -> Bid | None:
         bidder = self.bidder
@@ -347,7 +334,35 @@ class Search(_Configured[SearchConfig], ABC):
 
 
 @dataclass(frozen=True)
-class BestFirst(Search):
+class _StoppedSearch(Search):
+    """A search that a rule may end between rounds.
+
+    Attributes:
+        stop: ends the search early; None for no such rule.
+
+    Raises:
+        ValueError: `stop` does not take a tree and sequences.
+    """
+
+    _: KW_ONLY
+    stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._stop_rule()
+
+    def _stop_rule(self) -> PlugIn | None:
+        return None if self.stop is None else PlugIn("stop", self.stop, ("tree", "sequences"))
+
+    def _is_enough(self, read: ReadSequences) -> IsEnough | None:
+        rule = self._stop_rule()
+        if rule is None:
+            return None
+        return lambda tree, leaves: rule.boolean(tree, read(leaves), none=False)
+
+
+@dataclass(frozen=True)
+class BestFirst(_StoppedSearch):
     """Opens the untried tokens of highest priority, also those of running sequences.
 
     With a stop rule, shared tokens or `max_tokens` it opens them in rounds.
@@ -411,7 +426,7 @@ def _with_inexact_steps(
 
 
 @dataclass(frozen=True)
-class TrieParallel(_SamplingSearch):
+class TrieParallel(_StoppedSearch, _SamplingSearch):
     """Independent samples; only their tokens outside the tree are generated.
 
     All run at once. With a stop rule, shared tokens or `max_tokens` they start in rounds.
@@ -431,61 +446,112 @@ class TrieParallel(_SamplingSearch):
 class Vote(_SamplingSearch):
     """One answer: samples until the vote on their answers is decided.
 
-    The requests of samples that ran ahead are then aborted; they are no part of the result.
+    The requests of samples that ran ahead are then aborted; they are no part of the result. With a
+    bidder, every wave of samples but the first has to be granted; a refusal ends the vote.
 
     Attributes:
         answers: finished sequences -> one answer, or class of equal ones, for each; None without.
-        rule: decides the vote; M samples end it too.
+        rule: decides the vote; M samples end it too. None is `BetaRule`, and `ConsensusShare` for a
+            vote of weights.
+        weigh: finished sequences -> the weights of their votes (`eager_sgl.voting.weighing`); None
+            counts every vote as 1. Then the rule takes the weights too.
         shares: whether samples share their prefixes, as those of `TrieParallel`. Without, no step
-            is observed, and no probability of a sequence is known.
+            is observed for it, and no probability of a sequence is known but by `columns`.
         ahead: number of samples that run beyond those that can decide the vote. They save time, and
             cost the tokens of those that are left.
+        cutting: when the server ends samples in which the model is unsure, which do not vote then;
+            None for never.
+        columns: the values of every token that the server's plugin reports, for `weigh`. Cutting
+            has the confidences reported.
 
     Raises:
-        ValueError: `answers` does not take sequences.
+        ValueError: `answers` or `weigh` does not take sequences, `rule` does not take votes, or the
+            cutting needs more samples than there are, or the gate.
     """
 
-    stop: ClassVar[None] = None  # type: ignore[misc]
-    bidder: ClassVar[None] = None  # type: ignore[misc]
-
     answers: Classes
-    rule: VoteRule = field(default_factory=BetaRule)
+    rule: VoteRule | WeightedRule | None = None
+    weigh: Weigh | None = None
     shares: bool = True
     ahead: int = 0
+    cutting: Cutting | None = None
+    columns: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_classes(self.answers)
         require_whole("ahead", self.ahead, 0)
+        self._decide()
+        if self.weigh is not None:
+            checked_weigh(self.weigh)
+        if self.cutting is not None:
+            self.cutting.require_room(self.max_sequences)
+        if self._columns and self.config.monitor == "chunk":
+            raise ValueError(f"monitor is chunk, but the gate alone reports {self._columns[0]}")
+
+    @property
+    def _columns(self) -> tuple[Column, ...]:
+        extra: tuple[Column, ...] = ("confidences",) if self.cutting is not None else ()
+        return tuple(dict.fromkeys((*self.columns, *extra)))
+
+    def _decide(self) -> VoteRule | WeightedRule:
+        default = BetaRule() if self.weigh is None else ConsensusShare()
+        rule: VoteRule | WeightedRule = self.rule or default
+        PlugIn("rule", rule, ("votes",) if self.weigh is None else ("votes", "weights"))
+        return rule
 
     @property
     def top_k(self) -> int:
-        return self.config.top_k if self.shares else 0
+        return self.config.top_k if self.shares or self._columns else 0
+
+    @property
+    def requires_gate(self) -> bool:
+        return super().requires_gate or bool(self._columns)
 
     def policy(self) -> StepRecorder | None:
         return _trie_policy(self.sampling) if self.shares else None
 
+    def gate(self, top_k: int) -> Gate | None:
+        gate = super().gate(top_k)
+        if not self._columns:
+            return gate
+        gate = gate or Gate(top_k=top_k)
+        window = gate.window if self.cutting is None else self.cutting.window
+        columns = tuple(dict.fromkeys((*gate.columns, *self._columns)))
+        return replace(gate, columns=columns, window=window)
+
     def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         answers = checked_classes(self.answers).classes
+        weigh = None if self.weigh is None else checked_weigh(self.weigh)
         return partial(
             VoteSchedule,
             rng=self._rng(tree),
-            rule=self.rule,
+            rule=self._decide(),
             answers=lambda leaves: answers(read(leaves)),
+            weigh=None if weigh is None else lambda leaves: weigh(read(leaves)),
             shares=self.shares,
             ahead=self.ahead,
+            cutting=self.cutting,
         )
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = _with_inexact_steps(result, tree, self.sampling)
         if result.stopped in ("error", "cancelled"):
             return result
-        answers = checked_classes(self.answers).classes(result.sequences)
-        return replace(result, vote=vote_outcome(result.sequences, answers))
+        return replace(result, vote=self._outcome(result.sequences))
+
+    def _outcome(self, sequences: tuple[Sequence, ...]) -> VoteOutcome:
+        answers = checked_classes(self.answers).classes(sequences)
+        cut = [False] * len(sequences) if self.cutting is None else self.cutting.cut(sequences)
+        weights = None
+        if self.weigh is not None:
+            votes = cast_votes(sequences, answers, cut)
+            weights = weights_of(sequences, votes, checked_weigh(self.weigh))
+        return vote_outcome(sequences, answers, weights, cut)
 
 
 @dataclass(frozen=True)
-class WithoutReplacement(_SamplingSearch):
+class WithoutReplacement(_StoppedSearch, _SamplingSearch):
     """Exact sampling without replacement: no path is drawn twice."""
 
     def policy(self) -> StepRecorder:

@@ -79,6 +79,8 @@ class Segment:
         finish_reason: how it ended; None while it can continue.
         is_given: whether its tokens were generated, and counted, by another tree.
         draw: how its first token is drawn; None where that is forced, or follows the prompt.
+        floor: in nats, of the running confidence of its path, below which the gate ends it; None
+            for no such floor.
     """
 
     index: int
@@ -96,6 +98,7 @@ class Segment:
     finish_reason: FinishReason | None = None
     is_given: bool = False
     draw: Draw | None = None
+    floor: float | None = None
 
     @property
     def awaits_draw(self) -> bool:
@@ -158,6 +161,12 @@ class Segment:
         """The confidences of all its steps."""
         unknown = len(self.token_ids) - len(self.confidences)
         return self.confidences + array("f", [math.nan]) * unknown
+
+    def confidence_of_branch(self) -> array[float]:
+        """The confidence of its first step, which is a step of the parent too; empty if unknown."""
+        assert self.parent is not None, "a root has no branch"
+        index = self.start - self.parent.start
+        return self.parent.confidences[index : index + 1]
 
     def _along(self, column: Callable[[Segment], Sequence[Value]]) -> list[Value]:
         values: list[Value] = []
@@ -248,6 +257,7 @@ class TokenTree:
         self._add(segment)
         segment.logprobs, segment.entropies = [point.logprobs[1]], [point.entropy]
         segment.raw_logprobs = [_logarithm(point.probabilities[1])]
+        segment.confidences = segment.confidence_of_branch()
 
     def branch_given(self, token_ids: Sequence[int], point: BranchPoint, choice: int) -> Segment:
         """A segment that leaves a sequence of another tree, which has counted the shared tokens.
@@ -267,6 +277,7 @@ class TokenTree:
         segment = self._add(Segment(len(self.segments), seed, parent, point.position))
         self._extend(segment, [token_id], [point.logprobs[choice]], [point.entropy])
         segment.raw_logprobs.append(_logarithm(point.probabilities[choice]))
+        segment.confidences = segment.confidence_of_branch()
         if self._is_stop(token_id):
             segment.finish_reason = "stop"
         return segment

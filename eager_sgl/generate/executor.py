@@ -166,7 +166,7 @@ class TreeExecutor:
         if self._method.monitoring is not None or not self._top_k:
             self._start(segment, remaining)
         elif (gate := self.gate) is not None:
-            self._start(segment, remaining, gate=gate)
+            self._start(segment, remaining, gate=_with_floor(gate, segment))
         else:
             # SGLang streams no alternatives in the compact form, so their parts are requests.
             interval = self._stream_interval() if self._awaited else self._interval
@@ -399,3 +399,15 @@ class TreeExecutor:
         """Wait until all requests have ended."""
         while self._in_flight:
             await self.wait()
+
+
+def _with_floor(gate: Gate, segment: Segment) -> Gate:
+    """With the floor of the segment, and the confidences that its next steps' windows begin with.
+
+    So a request ends where the path would, wherever on the path the request starts.
+    """
+    if segment.floor is None:
+        return gate
+    known = segment.path_confidences()
+    before = known[max(0, len(known) - gate.window + 1) :]
+    return replace(gate, floor=segment.floor, before=tuple(before))

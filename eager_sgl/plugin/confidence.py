@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 __all__ = ["RunningConfidence"]
 
 
@@ -11,25 +13,27 @@ class RunningConfidence:
     Args:
         window: W.
         floor: in nats.
+        before: values of the steps before the request, at most W − 1.
     """
 
-    def __init__(self, window: int, floor: float) -> None:
+    def __init__(self, window: int, floor: float, before: tuple[float, ...] = ()) -> None:
         self._window, self._floor = window, floor
-        self._sums = [0.0]  # of the values before each token
+        self._num_before = len(before)
+        self._sums = list(accumulate(before, initial=0.0))  # of the values before each token
         self._num_checked = 0
 
     def add(self, index: int, value: float) -> None:
         """The value of a token; it replaces that of a token which is drawn again."""
-        del self._sums[index + 1 :]
+        del self._sums[self._num_before + index + 1 :]
         self._sums.append(self._sums[-1] + value)
 
     def first_below(self, last: int) -> tuple[int, float] | None:
         """The first token, up to `last`, whose running confidence is below the floor, and that."""
         start = max(self._num_checked, self._window - 1)
-        end = min(last + 1, len(self._sums) - 1)
+        end = min(self._num_before + last + 1, len(self._sums) - 1)
         self._num_checked = max(self._num_checked, end)
         for index in range(start, end):
             running = (self._sums[index + 1] - self._sums[index + 1 - self._window]) / self._window
             if running < self._floor:
-                return index, running
+                return index - self._num_before, running
         return None

@@ -56,7 +56,7 @@ class Report:
             return
         self._num_left = NEVER if gate.max_reports is None else gate.max_reports
         if gate.floor is not None:
-            self._confidence = RunningConfidence(gate.window, gate.floor)
+            self._confidence = RunningConfidence(gate.window, gate.floor, gate.before)
         params = request.sampling_params
         self.is_limited = params.top_p < 1 or params.top_k < _ALL_TOKENS or params.min_p > 0
         self._interval = params.stream_interval

@@ -5,6 +5,11 @@ The client writes them, and the server checks them before the request reaches th
 
 from __future__ import annotations
 
+import base64
+import binascii
+import math
+import sys
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -47,6 +52,8 @@ class Gate:
         window: W, the number of steps that the running confidence is the mean of.
         floor: the request ends at the first step from the W-th on whose running confidence is
             smaller, in nats; None for no such floor.
+        before: confidences of the steps before the request, at most W − 1, which count among the W
+            of its first steps; as float32 on the server.
         seed: of the draws, in [0, 2^63); None for the server's.
         parent: the id of the running request that this one branches off, whose tokens are then put
             into the radix tree first; None for no such request.
@@ -63,6 +70,7 @@ class Gate:
     columns: tuple[Column, ...] = ()
     window: int = 2048
     floor: float | None = None
+    before: tuple[float, ...] = ()
     seed: int | None = None
     parent: str | None = None
 
@@ -71,6 +79,11 @@ class Gate:
             value = getattr(self, name)
             if value is not None or name in _REQUIRED:
                 _require(name, value, kind, low, high)
+        if len(self.before) >= self.window:
+            raise ValueError(
+                f"the gate has {len(self.before)} confidences before the request; a window of "
+                f"{self.window} steps takes at most {self.window - 1}"
+            )
         if unknown := [name for name in self.columns if name not in COLUMNS]:
             raise ValueError(f"columns are {', '.join(COLUMNS)}, not {unknown[0]!r:.50}")
         is_id = isinstance(self.parent, str) and len(self.parent) <= MAX_ID_LENGTH
@@ -94,6 +107,8 @@ class Gate:
         """The request's `custom_params`."""
         numbers = {name: getattr(self, name) for name in _VALUES}
         ours = {name: value for name, value in numbers.items() if value != _DEFAULTS[name]}
+        if self.before:
+            ours[_BEFORE] = _packed(self.before)
         return {KEY: ours | dict.fromkeys(self.columns, 1)}
 
     @classmethod
@@ -108,14 +123,16 @@ class Gate:
         given = custom_params[KEY]
         if not isinstance(given, Mapping):
             raise ValueError(f"custom_params[{KEY!r}] is {given!r:.50}; it has to be an object")
-        if unknown := [name for name in given if name not in (*_VALUES, *COLUMNS)]:
-            known = ", ".join((*_VALUES, *COLUMNS))
+        names = (*_VALUES, _BEFORE, *COLUMNS)
+        if unknown := [name for name in given if name not in names]:
+            known = ", ".join(names)
             raise ValueError(f"custom_params[{KEY!r}] has {unknown[0]!r:.50}; it may have {known}")
         for name in COLUMNS:
             if given.get(name, 0) not in (0, 1):
                 raise ValueError(f"custom_params[{KEY!r}][{name!r}] has to be 0 or 1")
         columns = tuple(name for name in COLUMNS if given.get(name))
-        return cls(columns=columns, **{name: given[name] for name in _VALUES if name in given})
+        values = {name: given[name] for name in _VALUES if name in given}
+        return cls(columns=columns, before=_unpacked(given.get(_BEFORE, "")), **values)
 
 
 _RANGES: dict[str, tuple[type, float, float]] = {
@@ -129,6 +146,7 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "seed": (int, 0, 2**63 - 1),
 }
 _VALUES = (*_RANGES, "parent")
+_BEFORE = "before"
 _DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(Gate)}
 _REQUIRED = {name for name in _RANGES if _DEFAULTS[name] is not None}
 
@@ -141,3 +159,30 @@ def _require(name: str, value: object, kind: type, low: float, high: float) -> N
         return
     noun = "a whole number" if kind is int else "a number"
     raise ValueError(f"the gate's {name} is {value!r:.50}; it has to be {noun} in [{low}, {high}]")
+
+
+def _packed(values: tuple[float, ...]) -> str:
+    """Float32 numbers, little-endian, in base64."""
+    return base64.b64encode(_little_endian(array("f", values)).tobytes()).decode()
+
+
+def _unpacked(text: object) -> tuple[float, ...]:
+    """The numbers of `_packed`.
+
+    Raises:
+        ValueError: the text has none, or one that is negative, infinite or NaN.
+    """
+    try:
+        values = array("f", base64.b64decode(str(text), validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"the gate's before is {text!r:.50}; float32 in base64 is due") from error
+    numbers = tuple(_little_endian(values))
+    if wrong := [number for number in numbers if not 0 <= number < math.inf]:
+        raise ValueError(f"the gate's before has {wrong[0]}; confidences are finite, at least 0")
+    return numbers
+
+
+def _little_endian(values: array[float]) -> array[float]:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

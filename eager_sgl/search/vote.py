@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from eager_sgl.core import BranchPoint
 from eager_sgl.schedule import Decision, Leaf
 from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
-from eager_sgl.tree import TokenTree
-from eager_sgl.voting.deciding import VoteRule, num_missing
+from eager_sgl.tree import Segment, TokenTree
+from eager_sgl.voting.cutting import Cutting
+from eager_sgl.voting.deciding import num_missing
+from eager_sgl.voting.weighing import weights_of
 
 __all__ = ["VoteSchedule"]
 
@@ -23,56 +26,130 @@ class VoteSchedule(TrieParallelSchedule):
     every vote, also where several can be counted at once, so that the vote ends at the same sample
     whenever answers arrive.
 
+    With cutting, the first samples run to their ends, and no other starts before the floor is
+    known. A sample that is cut counts as one, and does not vote: another takes its place at once.
+    Whether it is cut depends on its tokens alone, as if all samples were drawn apart: a sample that
+    passes a stored path below the floor is cut there, and a request knows the confidences before
+    it. Votes are those of independent samples that reach the floor.
+
+    A bid is made where all samples so far have ended; the first ones need none.
+
     Attributes:
-        rule: decides the vote.
+        rule: decides the vote; with `weigh` a `WeightedRule`.
         answers: finished sequences -> their answers, None without any; called once per vote.
+        weigh: finished sequences -> the weights of their votes; None for a vote of counts.
         shares: whether samples share their prefixes, through the tree.
         ahead: number of samples that run beyond those that can decide.
+        cutting: when samples are cut; None for never.
     """
 
-    rule: VoteRule
+    rule: Callable[..., bool]
     answers: Callable[[Items[Leaf]], Items[Hashable | None]]
+    weigh: Callable[[Items[Leaf]], Items[float]] | None = None
     shares: bool = True
     ahead: int = 0
+    cutting: Cutting | None = None
     _num_votes: int = field(default=0, init=False)
     _num_missing: int | None = field(default=None, init=False)
+    _floor: float | None = field(default=None, init=False)
+    _known_cuts: dict[Leaf, bool] = field(default_factory=dict, init=False)
 
     def replay(self, tree: TokenTree) -> Decision:
         """Start the samples that may decide the vote; none once it is decided."""
         if self._num_missing is None:
-            self._count(tree, ())
+            self._count(())
         self.sample(tree, len(self.samples))
         ended = self._ended()
-        while self._num_missing and self._num_votes < len(ended):
-            self._num_votes += 1
-            self._count(tree, self.answers(ended[: self._num_votes]))
+        while self._num_missing:
+            if self._num_votes < len(ended):
+                self._num_votes += 1
+                self._count(ended[: self._num_votes])
+            elif not self._start_missing(tree):
+                return replace(self.decision(), bid=self._waiting)
             ended = self._ended()  # stored paths end without a token
-        if not self._num_missing:
-            return Decision(tuple(ended[: self._num_votes]), (), ())
-        return self.decision()
+        return Decision(tuple(ended[: self._num_votes]), (), ())
 
-    def _count(self, tree: TokenTree, votes: Items[Hashable | None]) -> None:
-        """Ask the rule, and start the samples that may decide after these votes."""
+    def _count(self, ended: Items[Leaf]) -> None:
+        """Ask the rule on the votes of the first samples."""
+        if self.cutting is not None and len(ended) == self.cutting.num_warmups:
+            paths = [leaf.segment.path_confidences() for leaf in ended]
+            self._floor = self.cutting.floor([self.cutting.lowest(path) for path in paths])
+        answers = self.answers(ended) if ended else ()
+        votes = [None if self._is_cut(e) else a for e, a in zip(ended, answers, strict=True)]
         limit = self.config.max_sequences - self._num_votes
-        self._num_missing = num_missing(self.rule, votes, limit)
-        if self._num_missing:
-            number = self._num_votes + self._num_missing + self.ahead
-            self.sample(tree, self._num_wanted(tree, number))
+        weights = None if self.weigh is None else weights_of(ended, votes, self.weigh)
+        self._num_missing = num_missing(self.rule, votes, limit, weights)
 
-    def start(self, tree: TokenTree, number: int) -> None:
-        """Start samples up to a number of them, each at the prompt if they share nothing."""
-        if self.shares:
-            super().start(tree, number)
-        for index in range(len(self.samples), number):
-            segment = tree.open_root() if index else tree.segments[0]
-            self.samples.append(TrieSample(index, self.rng, segment, leaf=Leaf(index, segment)))
+    # Starting
 
-    def _num_wanted(self, tree: TokenTree, number: int) -> int:
+    def _start_missing(self, tree: TokenTree) -> bool:
+        """Start the samples that may decide after the votes so far; whether there are any."""
+        number = self._num_wanted(tree)
+        if number <= len(self.samples) or not self._may_start(tree, number):
+            return False
+        self.sample(tree, number)
+        return True
+
+    def _num_wanted(self, tree: TokenTree) -> int:
         """At most M samples, or those that have started once `max_tokens` are generated."""
         max_tokens = self.config.max_tokens
         if max_tokens is not None and tree.spent.generated >= max_tokens:
             return len(self.samples)
-        return min(number, self.config.max_sequences)
+        limit = self.config.max_sequences
+        if self.cutting is not None and self._floor is None:
+            limit = min(limit, self.cutting.num_warmups)
+        later = (sample.leaf for sample in self.samples[self._num_votes :])
+        num_cut = sum(leaf is not None and self._is_cut(leaf) for leaf in later)
+        return min(self._num_votes + (self._num_missing or 0) + self.ahead + num_cut, limit)
+
+    def _may_start(self, tree: TokenTree, number: int) -> bool:
+        """Whether a bid for more samples is granted, or none is needed; a refusal ends the vote."""
+        if self.bid is None or not self.samples:
+            return True
+        if self._num_votes < len(self.samples):
+            return False
+        if self._made is None:
+            cost = tree.spent.generated / len(self.samples) * (number - len(self.samples))
+            ended = self._ended()
+            voters = [leaf for leaf in ended if not self._is_cut(leaf)]
+            self._made = self.bid(tree, voters or ended, cost)
+        is_granted = self._is_granted()
+        if not is_granted and self._waiting is None:
+            self._num_missing = 0
+        return is_granted
+
+    def start(self, tree: TokenTree, number: int) -> None:
+        """Start samples up to a number of them, each at the prompt if they share nothing."""
+        if not self.samples:
+            self._set_floor(tree.segments[0])
+        if self.shares:
+            super().start(tree, number)
+        for index in range(len(self.samples), number):
+            segment = tree.open_root() if index else tree.segments[0]
+            self._set_floor(segment)
+            self.samples.append(TrieSample(index, self.rng, segment, leaf=Leaf(index, segment)))
+
+    def add(self, parent: Segment, segment: Segment, point: BranchPoint) -> Leaf:
+        """Add the sequence of a segment that left `parent`, which may be below the floor there."""
+        self._set_floor(segment)
+        return super().add(parent, segment, point)
+
+    def _set_floor(self, segment: Segment) -> None:
+        if self.cutting is None or self._floor is None or segment.finish_reason is not None:
+            return
+        segment.floor = self._floor
+        if self.cutting.is_cut(segment.path_confidences(), self._floor):
+            segment.finish_reason = "cut"
+
+    def _is_cut(self, leaf: Leaf) -> bool:
+        """Whether the sample of a leaf has been cut, or has passed a path below the floor."""
+        if self.cutting is None or self._floor is None or leaf.segment.finish_reason is None:
+            return False
+        if leaf not in self._known_cuts:
+            confidences = leaf.segment.path_confidences()
+            is_below = self.cutting.is_cut(confidences, self._floor)
+            self._known_cuts[leaf] = is_below or leaf.segment.finish_reason == "cut"
+        return self._known_cuts[leaf]
 
     def _ended(self) -> list[Leaf]:
         """The sequences of the first samples, up to the first that runs or waits."""

@@ -11,13 +11,38 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from eager_sgl.config import require, require_whole
 from eager_sgl.signals import Floats
 
-__all__ = ["Cutting", "group_confidences", "is_below", "lowest_group_confidence", "top_share_floor"]
+__all__ = [
+    "Confident",
+    "Cutting",
+    "group_confidences",
+    "is_below",
+    "lowest_group_confidence",
+    "top_share_floor",
+]
+
+
+ROUNDING = 1e-3
+"""Relative margin of a floor that comes from sequences. Others repeat their low steps, on a prefix
+that they share, where the server may compute slightly other numbers."""
+
+
+class Confident(Protocol):
+    """A sequence with the confidences of its steps."""
+
+    @property
+    def confidences(self) -> Items[float]:
+        """Of all steps, in nats."""
+
+    @property
+    def finish_reason(self) -> str:
+        """How it ended; "abort" of an unfinished one."""
 
 
 def group_confidences(confidences: Items[float], window: int) -> Floats:
@@ -100,6 +125,19 @@ class Cutting:
         """Number of sequences that are not cut."""
         return self.warmup if self.fixed is None else 0
 
+    def require_room(self, max_sequences: int) -> None:
+        """Require that a vote of so many sequences has some that may be cut.
+
+        Raises:
+            ValueError: the first ones are all.
+        """
+        require(
+            self.num_warmups < max_sequences,
+            "cutting.warmup",
+            self.warmup,
+            f"below max_sequences, which is {max_sequences}",
+        )
+
     def lowest(self, confidences: Items[float]) -> float:
         """The lowest group confidence of a sequence (`lowest_group_confidence`)."""
         return lowest_group_confidence(confidences, self.window)
@@ -115,8 +153,19 @@ class Cutting:
             return self.fixed
         if len(warmups) < self.warmup:
             return None
-        return top_share_floor(warmups[: self.warmup], self.keep)
+        return top_share_floor(warmups[: self.warmup], self.keep) * (1 - ROUNDING)
 
     def is_cut(self, confidences: Items[float], floor: float | None) -> bool:
         """Whether a sequence, finished or so far, is cut at a floor; never without a floor."""
         return floor is not None and is_below(confidences, self.window, floor)
+
+    def cut(self, sequences: Items[Confident]) -> list[bool]:
+        """Whether each of a prompt's sequences, in the order of their starts, was cut.
+
+        One that ran to its end all the same counts as cut where it is below the floor.
+        """
+        first = sequences[: self.num_warmups]
+        has_floor = all(sequence.finish_reason != "abort" for sequence in first)
+        lowest = [self.lowest(sequence.confidences) for sequence in first if has_floor]
+        floor = self.floor(lowest)
+        return [s.finish_reason == "cut" or self.is_cut(s.confidences, floor) for s in sequences]

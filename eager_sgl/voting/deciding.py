@@ -1,22 +1,23 @@
 """Vote rules: whether the votes so far decide which answer is the most likely one.
 
 A rule sees the votes of independent samples in the order in which the samples started: samples in
-the order of their ends would be biased towards short ones.
+the order of their ends would be biased towards short ones. `BetaRule` and `ModeTest` are tests on
+counts, which say nothing of weights; `ConsensusShare` takes both.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Protocol
 
-from eager_sgl.config import require
+from eager_sgl.config import require, require_whole
 from eager_sgl.voting.votes import vote_confidence, vote_totals, vote_winner
 
-__all__ = ["BetaRule", "ModeTest", "VoteRule", "num_missing"]
+__all__ = ["BetaRule", "ConsensusShare", "ModeTest", "VoteRule", "WeightedRule", "num_missing"]
 
 
 class VoteRule(Protocol):
@@ -27,6 +28,18 @@ class VoteRule(Protocol):
 
         Args:
             votes: one per sample, in the order of their starts; None does not vote.
+        """
+
+
+class WeightedRule(Protocol):
+    """Decides a vote of weights."""
+
+    def __call__(self, votes: Items[Hashable | None], weights: Items[float]) -> bool:
+        """Whether the leading answer stays the leading one.
+
+        Args:
+            votes: one per sample, in the order of their starts; None does not vote.
+            weights: of the samples; 0 of those that do not vote.
         """
 
 
@@ -85,22 +98,65 @@ class ModeTest:
         return _log_ratio(num_leading, num_rival) >= math.log(bound)
 
 
+@dataclass(frozen=True)
+class ConsensusShare:
+    """The leading answer has a share of all votes (the stop rule of DeepConf, arXiv 2508.15260).
+
+    It is no test: no probability of an error follows from it.
+
+    Attributes:
+        share: of the weights, in (0.5, 1].
+        at_least: number of sequences that have to vote first.
+    """
+
+    share: float = 0.95
+    at_least: int = 8
+
+    def __post_init__(self) -> None:
+        require(0.5 < self.share <= 1, "share", self.share, "a share in (0.5, 1]")
+        require_whole("at_least", self.at_least, 1)
+
+    def __call__(self, votes: Items[Hashable | None], weights: Items[float] | None = None) -> bool:
+        totals = vote_totals(votes, weights).values()
+        has_voted = sum(vote is not None for vote in votes) >= self.at_least
+        return has_voted and 0 < self.share * sum(totals) <= max(totals)
+
+
 def _log_ratio(first: int, second: int) -> float:
     """ln of prior over posterior density at equal shares."""
     log_beta = math.lgamma(first + 1) + math.lgamma(second + 1) - math.lgamma(first + second + 2)
     return (first + second) * math.log(2) + log_beta
 
 
-def num_missing(rule: VoteRule, votes: Items[Hashable | None], limit: int) -> int:
+def num_missing(
+    rule: Callable[..., bool],
+    votes: Items[Hashable | None],
+    limit: int,
+    weights: Items[float] | None = None,
+) -> int:
     """The least number of further votes that can decide, all for the leading answer.
+
+    Args:
+        rule: a `VoteRule`; with weights a `WeightedRule`.
+        weights: of the votes; those of further ones are taken to be the mean of these. None for a
+            vote of counts.
 
     Returns:
         0 where the vote is decided; at most `limit`.
     """
-    leading, supposed = vote_winner(votes), list(votes)
+    leading, supposed = vote_winner(votes, weights), list(votes)
     vote = object() if leading is None else leading
+    weighed = [] if weights is None else [list(weights)]
     for number in range(limit):
-        if rule(supposed):
+        if rule(supposed, *weighed):
             return number
         supposed.append(vote)
+        for column in weighed:
+            column.append(_mean_weight(votes, column[: len(votes)]))
     return limit
+
+
+def _mean_weight(votes: Items[Hashable | None], weights: Items[float]) -> float:
+    """Of the sequences that vote; 1 without any."""
+    known = [weight for vote, weight in zip(votes, weights, strict=True) if vote is not None]
+    return sum(known) / len(known) if sum(known) else 1.0

@@ -13,6 +13,7 @@ from eager_sgl.core import Sequence, VoteOutcome
 __all__ = [
     "Classes",
     "Weighted",
+    "cast_votes",
     "checked_classes",
     "majority_confidence",
     "vote_confidence",
@@ -102,21 +103,36 @@ def vote_outcome(
     sequences: Items[Sequence],
     answers: Items[Hashable | None],
     weights: Items[float] | None = None,
+    cut: Items[bool] | None = None,
 ) -> VoteOutcome:
-    """The outcome of a vote, in which sequences that were ended do not vote.
+    """The outcome of a vote, in which sequences that were ended or cut do not vote.
 
     Args:
         sequences: in the order of opening.
         answers: of the sequences; None without any.
         weights: of the sequences; None for independent samples, which count as 1.
+        cut: whether each sequence was cut; None where none was.
     """
-    ended = [sequence.finish_reason == "abort" for sequence in sequences]
-    cast = [None if end else given for end, given in zip(ended, answers, strict=True)]
+    cut = [False] * len(sequences) if cut is None else cut
+    cast = cast_votes(sequences, answers, cut)
     votes, answer = vote_totals(cast, weights), vote_winner(cast, weights)
     voters = [index for index, given in enumerate(cast) if given == answer]
     strongest = max(voters, key=lambda index: _strength(sequences[index]), default=None)
     confidence = None if weights is not None else vote_confidence(votes)
-    return VoteOutcome(answer, votes, confidence, strongest)
+    ended = [
+        given if s.finish_reason != "cut" else None
+        for s, given in zip(sequences, answers, strict=True)
+    ]
+    cut_votes = vote_totals([given for given, is_cut in zip(ended, cut, strict=True) if is_cut])
+    return VoteOutcome(answer, votes, confidence, strongest, sum(cut), cut_votes)
+
+
+def cast_votes(
+    sequences: Items[Sequence], answers: Items[Answer | None], cut: Items[bool]
+) -> list[Answer | None]:
+    """The answers of sequences, None of those that were ended or cut."""
+    ended = [s.finish_reason == "abort" or is_cut for s, is_cut in zip(sequences, cut, strict=True)]
+    return [None if end else given for end, given in zip(ended, answers, strict=True)]
 
 
 def vote_confidence(votes: Mapping[Answer, float]) -> float:

@@ -7,9 +7,9 @@ weights of all are computed again with every sequence, so they may be relative t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
-from typing import Literal, Protocol, get_args
+from typing import Literal, TypeVar, get_args
 from weakref import finalize
 
 import numpy as np
@@ -17,31 +17,63 @@ import numpy as np
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.config import require, require_whole
 from eager_sgl.core import Sequence
-from eager_sgl.voting.cutting import lowest_group_confidence
+from eager_sgl.errors import PlugInError
+from eager_sgl.voting.cutting import Confident, lowest_group_confidence
 from eager_sgl.voting.votes import Weighted, vote_weights
 
 __all__ = [
     "ConfidenceKind",
-    "Confident",
     "Weigh",
     "by_confidence",
     "by_count",
     "by_probability",
     "by_score",
+    "checked_weigh",
+    "weights_of",
 ]
 
 Weigh = Callable[[Items[Sequence]], Items[float]]
 """One weight per sequence, at least 0."""
 
+_T = TypeVar("_T")
+
 ConfidenceKind = Literal["mean", "tail", "lowest"]
 
 
-class Confident(Protocol):
-    """A sequence with the confidences of its steps."""
+def weights_of(
+    items: Items[_T], votes: Items[Hashable | None], weigh: Callable[[Items[_T]], Items[float]]
+) -> list[float]:
+    """The weights of votes, 0 of items that do not vote, which are not weighed.
 
-    @property
-    def confidences(self) -> Items[float]:
-        """Of all steps, in nats."""
+    Args:
+        items: sequences, or what stands for them.
+        votes: of the items.
+        weigh: some items -> their weights; not called without votes.
+    """
+    weights = [0.0] * len(votes)
+    voters = [index for index, vote in enumerate(votes) if vote is not None]
+    if voters:
+        known = weigh([items[index] for index in voters])
+        for index, weight in zip(voters, known, strict=True):
+            weights[index] = float(weight)
+    return weights
+
+
+def checked_weigh(weigh: Weigh) -> Callable[[Items[Sequence]], list[float]]:
+    """The user's function, its weights checked at every call.
+
+    Raises:
+        PlugInError: it does not take sequences; when called, it returns other than weights.
+    """
+    plug_in = PlugIn("weigh", weigh, ("sequences",))
+
+    def checked(sequences: Items[Sequence]) -> list[float]:
+        weights: list[float] = plug_in.values(len(sequences), sequences).tolist()
+        if wrong := [weight for weight in weights if not 0 <= weight < math.inf]:
+            raise PlugInError(f"{plug_in} returned {wrong[0]:g}; weights are finite, at least 0")
+        return weights
+
+    return checked
 
 
 def by_count(sequences: Items[object]) -> list[float]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from eager_sgl.engine.gate.pickled import INFO_KEY
 from eager_sgl.engine.protocol import Json
-from eager_sgl.plugin.blocks import pack_steps, pack_tokens
+from eager_sgl.plugin.blocks import pack_cut, pack_steps, pack_tokens
+from eager_sgl.plugin.confidence import RunningConfidence
 from eager_sgl.plugin.vocabulary import KEY, Column, Gate
 from eager_sgl.signals import Floats, retemper, top_k_entropy
 
@@ -25,10 +26,19 @@ class PluginRecorder:
 
     Args:
         gate: of the request; None records nothing.
+
+    Attributes:
+        is_ending: whether the request ends with this token: the second one after a cut.
     """
+
+    is_ending = False
 
     def __init__(self, gate: Gate | None) -> None:
         self._gate = gate
+        self._confidence: RunningConfidence | None = None
+        self._cut: tuple[int, float] | None = None
+        if gate is not None and gate.floor is not None:
+            self._confidence = RunningConfidence(gate.window, gate.floor, gate.before)
         self._blocks: list[str] = []
         self._num_reports = 0
 
@@ -49,6 +59,16 @@ class PluginRecorder:
             values = signals(gate, token, top, probabilities, whole)
             arrays = {name: np.array([values[name]], np.float32) for name in gate.columns}
             self._blocks.append(pack_tokens(step, arrays))
+        if self._confidence is not None:
+            self._confidence.add(step, float(-np.log(probabilities[top]).mean()))
+            self._end_below_floor(self._confidence, step)
+
+    def _end_below_floor(self, confidence: RunningConfidence, step: int) -> None:
+        """The server knows of a cut when it has drawn further tokens."""
+        self.is_ending = self._cut is not None and step >= self._cut[0] + 2
+        if self._cut is None and (cut := confidence.first_below(step)) is not None:
+            self._cut = cut
+            self._blocks.append(pack_cut(*cut))
 
     def _is_due(self, probabilities: Floats, whole: Floats) -> bool:
         """Whether a step is reported, by the probabilities [K] of its most likely tokens."""
@@ -113,6 +133,8 @@ def reported_steps(answer: Json, body: Json) -> list[int] | None:
 
 class PickledRecorder:
     """The reports of the processor that a request carries."""
+
+    is_ending = False
 
     def __init__(self, params: Json) -> None:
         self._params, self._reports = params, list[list[Any]]()

@@ -239,6 +239,9 @@ class ScriptedServer(Transport):
             }:
                 reason = {"type": "stop", "matched": token}
                 break
+            if reports.is_ending:
+                reason = {"type": "stop", "matched": "eager: confidence below the floor"}
+                break
         output = path[len(ids) - len(self.prompt) :]
         cached = self._serve_from_cache(ids, output)
         with self._lock:

@@ -205,6 +205,22 @@ def test_a_request_ends_where_its_mean_confidence_falls_below_the_floor(
         assert reports.cut[1] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("num_before", [0, 1, 3, 5])
+def test_steps_before_a_request_count_in_its_window(num_before: int) -> None:
+    """So that a branch is cut where its whole path would be."""
+    path, window, floor = (9.0, 8.0, 5.0, 2.5, 2.0, 9.0, 1.0), 3, 4.2
+    means = [sum(path[i - 2 : i + 1]) / window for i in range(2, len(path))]
+    first = 2 + next(i for i, mean in enumerate(means) if mean < floor and i + 2 >= num_before)
+    before = path[max(0, num_before - window + 1) : num_before]
+    report = Report(request(), Gate(top_k=TOP_K, window=window, floor=floor, before=before))
+    for index, value in enumerate(path[num_before:]):
+        report.add(index, reading(value))
+    cut = sent(report, len(path) - num_before).cut
+    assert cut is not None
+    assert cut[0] == first - num_before
+    assert cut[1] == pytest.approx(means[first - 2])
+
+
 @pytest.mark.parametrize("parts", [range(1, 7), (2, 4, 6), (6,)])
 def test_no_part_has_tokens_after_a_cut_that_it_does_not_report(parts: Any) -> None:
     """Or a stream that breaks before the next part would continue after the cut."""

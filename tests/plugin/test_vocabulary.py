@@ -24,6 +24,7 @@ gates = st.builds(
     ),
     window=st.integers(1, 2**20),
     floor=st.none() | st.floats(0, 1e9),
+    before=st.just(()),
     seed=st.none() | st.integers(0, 2**63 - 1),
     parent=st.none() | st.text(max_size=MAX_ID_LENGTH),
 )
@@ -31,6 +32,12 @@ gates = st.builds(
 
 @given(gates)
 def test_the_server_reads_what_the_client_writes(gate: Gate) -> None:
+    assert Gate.parse(json.loads(json.dumps(gate.custom_params()))) == gate
+
+
+@given(st.lists(st.floats(0, 1e6, width=32), max_size=7))
+def test_confidences_before_a_request_are_sent_whole(before: list[float]) -> None:
+    gate = Gate(window=8, floor=1.0, before=tuple(before))
     assert Gate.parse(json.loads(json.dumps(gate.custom_params()))) == gate
 
 
@@ -54,6 +61,11 @@ ATTACKS: list[Any] = [
     {"threshold": -1e-9},
     {"threshold": "1.5"},
     {"threshold": {"nats": 1}},
+    {"before": [1.0]},
+    {"before": "AAAA"},
+    {"before": "AADAfw=="},
+    {"before": "AACAvw=="},
+    {"before": "AACAPwAAgD8=", "window": 2},
     {"temperature": 0},
     {"temperature": -1.0},
     {"temperature": 1e-300},
