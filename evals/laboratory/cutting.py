@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from eager_sgl.signals import Floats
 from eager_sgl.voting.cutting import (
+    ROUNDING,
     Cutting,
     group_confidences,
     lowest_group_confidence,
@@ -28,12 +29,14 @@ class Cuts:
     Attributes:
         lengths: tokens [R, M] of each sample, those of cut ones up to the cut.
         is_below: whether a sample is below the floor [R, M], so that it does not vote.
+        is_cut: whether it ended there [R, M]: not a first one.
         num_warmups: number of first samples, whose lengths are whole; they vote until all of them
             have ended. The others start after them.
     """
 
     lengths: NDArray[np.int64]
     is_below: NDArray[np.bool_]
+    is_cut: NDArray[np.bool_]
     num_warmups: int
 
 
@@ -60,7 +63,8 @@ def cut(draws: Draws, cutting: Cutting) -> Cuts:
     rows = np.arange(len(draws.order))[:, None]
     lengths = ends[draws.order, rows]
     lengths[:, :number] = draws.lengths[:, :number]
-    return Cuts(lengths, is_below[draws.order, rows], number)
+    is_below = is_below[draws.order, rows]
+    return Cuts(lengths, is_below, is_below & (np.arange(draws.max_sequences) >= number), number)
 
 
 def _floors(draws: Draws, cutting: Cutting) -> Floats:
@@ -74,7 +78,7 @@ def _floors(draws: Draws, cutting: Cutting) -> Floats:
         ("lowest", cutting.window), lambda: lowest_of(draws.samples, cutting.window)
     )
     warmups = np.sort(lowest[draws.order[:, : cutting.warmup]], axis=1)
-    return np.asarray(warmups[:, _rank(cutting.warmup, cutting.keep)])
+    return np.asarray(warmups[:, _rank(cutting.warmup, cutting.keep)] * (1 - ROUNDING))
 
 
 def filtered(

@@ -52,12 +52,11 @@ def play(rule: Rule, draws: Draws, floor: float | None = None) -> Played:
     course = timed(missing, cuts.lengths, ahead=rule.ahead, num_warmups=cuts.num_warmups)
     tokens = unique_tokens(draws, course.tokens) if rule.shares else course.tokens
     counted = np.arange(draws.max_sequences) < course.num_votes[:, None]
-    is_cut = counted & (cuts.lengths < draws.lengths)
     return Played(
         winners=winners_after(rule, draws, cuts, course.num_votes),
         num_votes=course.num_votes,
         num_started=(course.tokens > 0).sum(1),
-        num_cut=is_cut.sum(1),
+        num_cut=(counted & cuts.is_cut).sum(1),
         tokens=tokens.sum(1),
         steps=course.steps,
     )
@@ -69,7 +68,7 @@ def cuts_of(rule: Rule, draws: Draws, floor: float | None) -> Cuts:
         cutting = replace(rule.cutting, fixed=floor) if rule.is_calibrated else rule.cutting
         return draws.once(cutting, lambda: cut(draws, cutting))
     nothing = np.zeros(draws.order.shape, np.bool_)
-    return Cuts(draws.lengths, nothing, 0)
+    return Cuts(draws.lengths, nothing, nothing, 0)
 
 
 def missing_of(rule: Rule, draws: Draws, cuts: Cuts) -> Counts:

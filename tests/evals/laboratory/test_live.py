@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,12 @@ from eager_sgl import (
 )
 from eager_sgl import Sequence as Generated
 from eager_sgl.plugin.vocabulary import COLUMNS
+from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import VoteRule
+from eager_sgl.voting.weighing import by_confidence, by_probability
 from evals.execution.worker import packed_columns
 from evals.grading.votes import vote_classes
+from evals.laboratory.cutting import cut
 from evals.laboratory.play import Played, play
 from evals.laboratory.samples import Samples, samples_of
 from evals.laboratory.syntax import read_rules
@@ -84,9 +88,9 @@ def full_parallel(model: int, seed: int) -> PromptResult:
     return run_method(method, endpoint_of(server_of(model)))
 
 
-def vote_of(name: str, seed: int, *, shares: bool) -> Vote:
+def vote_of(name: str, seed: int, **fields: Any) -> Vote:
     config = SearchConfig(max_sequences=M, sampling=SAMPLING, top_k=VOCABULARY)
-    return Vote(config, seed=seed, answers=second_tokens, rule=RULES[name], shares=shares)
+    return Vote(config, seed=seed, answers=second_tokens, **{"rule": RULES.get(name)} | fields)
 
 
 def play_in_order(text: str, samples: Samples) -> Played:
@@ -128,3 +132,41 @@ def test_a_live_trie_has_the_tokens_that_the_laboratory_counts(model: int, name:
         assert live.counts.generated == live.counts.unique - live.counts.forced
         assert live.vote is not None
         assert winner(played, live) == live.vote.answer
+
+
+@pytest.mark.parametrize("text", ["cut:0.5:3:4", "cut:0.8:2:6", "cut:0.2:4:3"])
+@pytest.mark.parametrize("model", range(5))
+def test_a_live_vote_cuts_where_the_laboratory_cuts(model: int, text: str) -> None:
+    keep, window, warmup = text.split(":")[1:]
+    cutting = Cutting(window=int(window), keep=float(keep), warmup=int(warmup))
+    for seed in range(2):
+        vote = vote_of("beta:0.95", seed, shares=False, cutting=cutting)
+        live, parallel = run_method(vote, endpoint_of(server_of(model))), full_parallel(model, seed)
+        samples, number = samples_in(parallel), len(live.sequences)
+        played = play_in_order(f"beta:0.95+{text}", samples)
+        assert played.num_votes.tolist() == [number]
+        assert played.tokens.tolist() == [sum(len(s.token_ids) for s in live.sequences)]
+        below = cut(in_their_order(samples), cutting).is_below[0, :number].sum()
+        assert live.vote is not None
+        assert live.vote.num_cut == (below if number >= cutting.warmup else 0)
+        assert winner(played, parallel) == live.vote.answer
+
+
+@pytest.mark.parametrize("text", ["weights:probability", "weights:mean", "weights:lowest:3"])
+@pytest.mark.parametrize("model", range(5))
+def test_live_votes_weigh_what_they_weigh_in_the_laboratory(model: int, text: str) -> None:
+    kind, *window = text.split(":")[1:]
+    weigh: Any = by_probability
+    if kind != "probability":
+        weigh = by_confidence(kind, *map(int, window))  # type: ignore[arg-type]
+
+    def count(votes: Sequence[Hashable | None], weights: Sequence[float]) -> bool:
+        return BetaRule(0.8)(votes)
+
+    for seed in range(2):
+        vote = vote_of("", seed, shares=False, rule=count, weigh=weigh, columns=COLUMNS)
+        live, parallel = run_method(vote, endpoint_of(server_of(model))), full_parallel(model, seed)
+        played = play_in_order(f"beta:0.8+{text}", samples_in(parallel))
+        assert played.num_votes.tolist() == [len(live.sequences)]
+        assert live.vote is not None
+        assert winner(played, parallel) == live.vote.answer
