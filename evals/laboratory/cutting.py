@@ -13,13 +13,12 @@ from eager_sgl.voting.cutting import (
     ROUNDING,
     Cutting,
     group_confidences,
-    lowest_group_confidence,
     top_share_floor,
 )
 from evals.laboratory.draws import Draws
 from evals.laboratory.samples import Samples
 
-__all__ = ["Cuts", "calibrated_floor", "cut", "filtered", "lowest_of"]
+__all__ = ["Cuts", "calibrated_floor", "cut", "filtered"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,9 @@ class Cuts:
     num_warmups: int
 
 
-def lowest_of(samples: Samples, window: int) -> Floats:
-    """The lowest group confidences [N] of a prompt's samples."""
-    return np.array([lowest_group_confidence(s.confidences, window) for s in samples.recorded])
-
-
 def calibrated_floor(prompts: Iterable[Samples], cutting: Cutting) -> float:
     """The floor that the share `keep` of all samples of some prompts reaches."""
-    lowest = np.concatenate([lowest_of(samples, cutting.window) for samples in prompts])
+    lowest = np.concatenate([samples.lowest(cutting.window) for samples in prompts])
     return top_share_floor(lowest.tolist(), cutting.keep)
 
 
@@ -74,9 +68,7 @@ def _floors(draws: Draws, cutting: Cutting) -> Floats:
         return np.full(number, cutting.fixed)
     if cutting.warmup > draws.max_sequences:
         return np.full(number, -np.inf)
-    lowest = draws.once(
-        ("lowest", cutting.window), lambda: lowest_of(draws.samples, cutting.window)
-    )
+    lowest = draws.samples.lowest(cutting.window)
     warmups = np.sort(lowest[draws.order[:, : cutting.warmup]], axis=1)
     return np.asarray(warmups[:, _rank(cutting.warmup, cutting.keep)] * (1 - ROUNDING))
 
@@ -91,7 +83,7 @@ def filtered(
     Args:
         num_votes: [R], number of the first ones.
     """
-    lowest = draws.once(("lowest", window), lambda: lowest_of(draws.samples, window))[draws.order]
+    lowest = draws.samples.lowest(window)[draws.order]
     limit = draws.max_sequences
     counted = np.where(np.arange(limit) < num_votes[:, None], lowest, np.inf)
     ranks = np.array([_rank(number, keep) for number in range(limit + 1)])[num_votes]

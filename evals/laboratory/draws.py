@@ -46,13 +46,6 @@ class Draws:
         return self.samples.lengths[self.order]
 
     @cached_property
-    def common(self) -> NDArray[np.int32]:
-        """Common prefix of the j-th sample with each earlier one [R, M, M]; 0 with others."""
-        pairs = self.samples.common[self.order[:, :, None], self.order[:, None, :]]
-        earlier = np.tri(self.max_sequences, k=-1, dtype=np.int32)
-        return np.asarray(pairs * earlier, np.int32)
-
-    @cached_property
     def is_first(self) -> NDArray[np.bool_]:
         """Whether no earlier sample has the same tokens [R, M]."""
         keys = self.samples.distinct[self.order]

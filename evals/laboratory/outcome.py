@@ -125,7 +125,8 @@ def _means(rule: Rule, draws: Draws, floor: float | None) -> Floats:
     is_right = right(draws, played.winners)
     whole, was_right = played, is_right
     if rule.cutting is not None or rule.filter is not None:
-        whole = play(replace(rule, cutting=None, filter=None, is_calibrated=False), draws)
+        without = replace(rule, text="", cutting=None, filter=None, is_calibrated=False)
+        whole = draws.once(without, lambda: play(without, draws))
         was_right = right(draws, whole.winners)
     return np.array([np.mean(column) for column in _columns(played, whole, is_right, was_right)])
 

@@ -80,7 +80,8 @@ def missing_of(rule: Rule, draws: Draws, cuts: Cuts) -> Counts:
     before = draws.once((rule.start, rule.waves), lambda: of(draws.votes))
     if not cuts.is_below.any():
         return before
-    after = of(np.where(cuts.is_below, -1, draws.votes))
+    votes = np.where(cuts.is_below, -1, draws.votes)
+    after = draws.once((rule.start, rule.waves, id(cuts)), lambda: of(votes))
     is_before = np.arange(draws.max_sequences + 1) < cuts.num_warmups
     return np.where(is_before, before, after)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eager_sgl.core import FinishReason
 from eager_sgl.signals import Floats
+from eager_sgl.voting.cutting import lowest_group_confidence
 from evals.records.columns import unpack_columns
 from evals.records.record import PromptRecord, SequenceRecord
 
@@ -57,6 +58,14 @@ class Samples:
     recorded: tuple[RecordedSample, ...]
     votes: NDArray[np.int64]
     is_right: NDArray[np.bool_]
+    _lowest: dict[int, Floats] = field(default_factory=dict, repr=False)
+
+    def lowest(self, window: int) -> Floats:
+        """The lowest group confidences [N]."""
+        if window not in self._lowest:
+            found = [lowest_group_confidence(s.confidences, window) for s in self.recorded]
+            self._lowest[window] = np.array(found)
+        return self._lowest[window]
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:

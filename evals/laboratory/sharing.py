@@ -18,5 +18,11 @@ def unique_tokens(draws: Draws, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
     Args:
         tokens: [R, M], of each sample, as far as it was decoded.
     """
-    shared = np.minimum(draws.common, tokens[:, None, :]).max(axis=2)
-    return np.asarray(tokens - np.minimum(shared, tokens))
+    unique = tokens.copy()
+    for index in range(1, draws.max_sequences):
+        rows = np.flatnonzero(tokens[:, index])
+        earlier = draws.order[rows, :index]
+        common = draws.samples.common[draws.order[rows, index][:, None], earlier]
+        shared = np.minimum(common, tokens[rows, :index]).max(axis=1, initial=0)
+        unique[rows, index] -= np.minimum(shared, tokens[rows, index])
+    return unique

@@ -45,14 +45,17 @@ def timed(missing: Counts, lengths: Counts, *, ahead: int = 0, num_warmups: int 
     allowed = np.minimum(np.arange(limit + 1) + missing + ahead, limit)
     allowed[:, :num_warmups] = np.minimum(allowed[:, :num_warmups], num_warmups)
     allowed = np.maximum.accumulate(allowed, axis=1)
-    index, starts, now = np.arange(limit), np.zeros_like(lengths), np.zeros(len(lengths), int)
-    steps = np.zeros(len(lengths), int)
-    for number in range(1, limit + 1):
-        now = np.maximum(now, starts[:, number - 1] + lengths[:, number - 1])
-        steps = np.where(number == num_votes, now, steps)
-        begins = (index >= allowed[:, [number - 1]]) & (index < allowed[:, [number]])
-        starts = np.where(begins, now[:, None], starts)
-    has_started = index < allowed[np.arange(len(lengths)), np.maximum(num_votes - 1, 0)][:, None]
+    index, rows, width = np.arange(limit), np.arange(len(lengths)), limit + 1
+    # A sample starts when so many votes are counted that it is allowed.
+    cells = np.bincount((rows[:, None] * width + allowed).ravel(), minlength=len(rows) * width)
+    after = cells.reshape(len(rows), width).cumsum(axis=1)
+    starts, ends = np.zeros_like(lengths), np.zeros((len(rows), width), int)
+    for sample in range(int(num_votes.max()) if ahead == 0 else limit):
+        starts[:, sample] = ends[rows, np.minimum(after[:, sample], sample)]
+        over = starts[:, sample] + lengths[:, sample]
+        ends[:, sample + 1] = np.maximum(ends[:, sample], over)
+    steps = ends[rows, num_votes]
+    has_started = index < allowed[rows, np.maximum(num_votes - 1, 0)][:, None]
     until = np.clip(steps[:, None] - starts, 0, lengths)
     tokens = np.where(index < num_votes[:, None], lengths, until * has_started)
     return Timed(num_votes, tokens, steps)

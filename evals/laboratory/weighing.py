@@ -69,11 +69,9 @@ def winners(draws: Draws, weights: Floats, voters: NDArray[np.bool_]) -> NDArray
     num_classes = len(draws.samples.is_right)
     if not num_classes:
         return np.full(num_rows, NO_VOTE)
-    totals, rows = class_totals(draws, weights, voters), np.arange(num_rows)
-    first = np.full((num_rows, num_classes), limit)
-    for position in range(limit - 1, -1, -1):
-        cast = voters[:, position]
-        first[rows[cast], draws.votes[cast, position]] = position
+    totals = class_totals(draws, weights, voters)
+    casts = [voters & (draws.votes == number) for number in range(num_classes)]
+    first = np.array([np.where(c.any(1), c.argmax(1), limit) for c in casts]).T
     leads = (totals == np.where(first < limit, totals, -1.0).max(1, keepdims=True)) & (
         first < limit
     )

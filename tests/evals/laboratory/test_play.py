@@ -11,7 +11,7 @@ from eager_sgl.voting.cutting import Cutting, top_share_floor
 from eager_sgl.voting.votes import vote_uncertainty, vote_winner
 from eager_sgl.voting.weighing import by_confidence, by_count, by_probability
 from evals.laboratory.budgets import uncertainties
-from evals.laboratory.cutting import calibrated_floor, lowest_of
+from evals.laboratory.cutting import calibrated_floor
 from evals.laboratory.draws import Draws, draw
 from evals.laboratory.play import play
 from evals.laboratory.rules import Rule
@@ -98,7 +98,7 @@ def test_a_calibrated_floor_has_no_warmups() -> None:
     others = [random_samples(seed) for seed in (8, 9)]
     cutting = Cutting(window=3, keep=0.5)
     floor = calibrated_floor(others, cutting)
-    lowest = [*lowest_of(others[0], 3), *lowest_of(others[1], 3)]
+    lowest = [*others[0].lowest(3), *others[1].lowest(3)]
     assert floor == top_share_floor(lowest, 0.5)
     draws, rule = draws_of(1), rule_of("cut:0.5:3:calibrated")
     played = play(rule, draws, floor)
@@ -114,7 +114,7 @@ def test_a_filter_keeps_the_share_that_it_states(seed: int) -> None:
     played = play(rule_of("filter:0.5:3"), draws)
     for row in range(NUM_ORDERS):
         sequences = sequences_of(draws, row)
-        lowest = lowest_of(draws.samples, 3)[draws.order[row]]
+        lowest = draws.samples.lowest(3)[draws.order[row]]
         floor = top_share_floor(lowest.tolist(), 0.5)
         votes = [
             None if vote < 0 or low < floor else int(vote)
