@@ -28,7 +28,7 @@ from pathlib import Path
 
 from evals.laboratory.defaults import DEFAULT_RULES
 from evals.laboratory.read import read_tasks
-from evals.laboratory.report import Report, compare, split, transfer
+from evals.laboratory.report import TaskReport, compare, split, transfer
 from evals.laboratory.rules import Rule
 from evals.laboratory.syntax import PARTS, read_rules
 from evals.laboratory.table import render
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _reports(options: argparse.Namespace, rules: Sequence[Rule]) -> list[Report]:
+def _reports(options: argparse.Namespace, rules: Sequence[Rule]) -> list[TaskReport]:
     settings = options.max_sequences, options.resamples, options.seed
     if not options.choose_on and not options.show_on:
         tasks = read_tasks(_given(options.folders))

@@ -219,16 +219,8 @@ def _experiment(
     samples: tuple[Sample, ...],
     base: EagerConfig,
 ) -> Experiment:
-    has_verifier = options.verifier is not None
-    if not has_verifier and _generates(options):
-        require_labels(plan.methods, task)
-    if None in plan.thresholds:
-        require_adaptive_fits(plan.methods)
-    require_votes(plan.methods, task)
-    require_search(options.stop, plan.methods)
-    require_recordable(plan.methods, is_recorded=options.record)
-    require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
-    rules = _rules(options)
+    _require_fitting(options, task, plan)
+    has_verifier, rules = options.verifier is not None, _rules(options)
     require_positive_thetas(rules, plan.thresholds)
     return Experiment(
         task=task,
@@ -253,6 +245,18 @@ def _experiment(
         concurrency=options.concurrency,
         records=options.record,
     )
+
+
+def _require_fitting(options: argparse.Namespace, task: Task, plan: Plan) -> None:
+    """The methods fit the task and the other options."""
+    if options.verifier is None and _generates(options):
+        require_labels(plan.methods, task)
+    if None in plan.thresholds:
+        require_adaptive_fits(plan.methods)
+    require_votes(plan.methods, task)
+    require_search(options.stop, plan.methods)
+    require_recordable(plan.methods, is_recorded=options.record)
+    require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
 
 
 def _rules(options: argparse.Namespace) -> dict[str, Reallocation]:

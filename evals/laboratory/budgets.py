@@ -17,18 +17,18 @@ from eager_sgl.search import round_sizes
 from eager_sgl.signals import Floats
 from evals.laboratory.draws import Draws
 from evals.laboratory.play import cuts_of, missing_of, right, winners_after
-from evals.laboratory.rules import Budget, Rule
+from evals.laboratory.rules import SharedBudget, Rule
 from evals.laboratory.sharing import unique_tokens
 from evals.laboratory.weighing import by_probability, class_totals
 
-__all__ = ["Course", "course_of", "last_rounds", "uncertainties"]
+__all__ = ["Rounds", "rounds_of", "last_rounds", "uncertainties"]
 
 Counts = NDArray[np.int64]
 TOKENS_OF_PRICE = 1000
 
 
 @dataclass(frozen=True)
-class Course:
+class Rounds:
     """A prompt after each of its S rounds, in each of R orders.
 
     Attributes:
@@ -44,7 +44,7 @@ class Course:
     bids: Floats
 
 
-def course_of(rule: Rule, draws: Draws, floor: float | None = None) -> Course:
+def rounds_of(rule: Rule, draws: Draws, floor: float | None = None) -> Rounds:
     """The rounds of a prompt under a rule with a budget."""
     assert rule.budget is not None, f"{rule.text} has no budget"
     cuts = cuts_of(rule, draws, floor)
@@ -63,7 +63,7 @@ def course_of(rule: Rule, draws: Draws, floor: float | None = None) -> Course:
             value = value * TOKENS_OF_PRICE * size / costs[:, number]
         bids.append(np.where(is_open[:, size - 1], value, -np.inf))
     falling = np.minimum.accumulate(np.array(bids).T, axis=1)
-    return Course(sizes, costs, np.array(is_right).T, falling)
+    return Rounds(sizes, costs, np.array(is_right).T, falling)
 
 
 def uncertainties(draws: Draws, voters: NDArray[np.bool_]) -> Floats:
@@ -78,7 +78,7 @@ def uncertainties(draws: Draws, voters: NDArray[np.bool_]) -> Floats:
     return np.asarray(1 - share + 1 / (voters.sum(axis=1) + 1))
 
 
-def last_rounds(budget: Budget, courses: Sequence[Course], parallel_tokens: float) -> Counts:
+def last_rounds(budget: SharedBudget, courses: Sequence[Rounds], parallel_tokens: float) -> Counts:
     """The last round of each prompt in each resample [P, R].
 
     Args:

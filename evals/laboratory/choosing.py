@@ -11,8 +11,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.laboratory.figures import Figures, figures_of
-from evals.laboratory.outcome import Outcome, Setting, play_rules
+from evals.laboratory.figures import RuleFigures, figures_of
+from evals.laboratory.outcome import RuleOutcome, PlaySetting, play_rules
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import Prompts, Samples
 
@@ -33,14 +33,14 @@ class Chosen:
     """
 
     kind: tuple[str, ...]
-    choosing: Figures
-    figures: Figures
+    choosing: RuleFigures
+    figures: RuleFigures
     is_reached: bool
 
 
 def compare_rules(
-    rules: Sequence[Rule], prompts: Prompts, setting: Setting
-) -> list[tuple[Rule, Figures]]:
+    rules: Sequence[Rule], prompts: Prompts, setting: PlaySetting
+) -> list[tuple[Rule, RuleFigures]]:
     """All rules at all temperatures, the reference first."""
     every = [FULL_PARALLEL, *(rule for rule in rules if rule != FULL_PARALLEL)]
     played = {
@@ -55,7 +55,7 @@ def compare_rules(
     ]
 
 
-def _rank(outcome: Outcome) -> tuple[float, float]:
+def _rank(outcome: RuleOutcome) -> tuple[float, float]:
     """Of Full Parallel at a temperature: the more accurate one, then the cheaper one."""
     return float(outcome.accuracy.mean()), -float(outcome.tokens.mean())
 
@@ -64,7 +64,7 @@ def choose(
     rules: Sequence[Rule],
     choosing: Prompts,
     showing: Prompts,
-    setting: Setting,
+    setting: PlaySetting,
     tolerance: float,
 ) -> list[Chosen]:
     """The reference, then the chosen rule of each kind.
@@ -75,7 +75,7 @@ def choose(
     """
     compared = compare_rules(rules, choosing, setting)
     target = compared[0][1].accuracy - tolerance
-    kinds: dict[tuple[str, ...], list[tuple[Rule, Figures]]] = {("reference",): compared[:1]}
+    kinds: dict[tuple[str, ...], list[tuple[Rule, RuleFigures]]] = {("reference",): compared[:1]}
     for rule, figures in compared[1:]:
         kinds.setdefault(rule.kind, []).append((rule, figures))
     best = {kind: _best(of_kind, target) for kind, of_kind in kinds.items()}
@@ -86,7 +86,7 @@ def choose(
     ]
 
 
-def _best(of_kind: Sequence[tuple[Rule, Figures]], target: float) -> tuple[Rule, Figures]:
+def _best(of_kind: Sequence[tuple[Rule, RuleFigures]], target: float) -> tuple[Rule, RuleFigures]:
     reaching = [pair for pair in of_kind if pair[1].accuracy >= target]
     if reaching:
         return min(reaching, key=lambda pair: pair[1].tokens)
@@ -94,10 +94,13 @@ def _best(of_kind: Sequence[tuple[Rule, Figures]], target: float) -> tuple[Rule,
 
 
 def _shown(
-    chosen: Sequence[tuple[Rule, Figures]], choosing: Prompts, showing: Prompts, setting: Setting
-) -> list[Figures]:
+    chosen: Sequence[tuple[Rule, RuleFigures]],
+    choosing: Prompts,
+    showing: Prompts,
+    setting: PlaySetting,
+) -> list[RuleFigures]:
     """The chosen rules on other prompts, against the first of them."""
-    outcomes: dict[tuple[Rule, float], Outcome] = {}
+    outcomes: dict[tuple[Rule, float], RuleOutcome] = {}
     for temperature, samples in showing.items():
         rules = [rule for rule, figures in chosen if figures.temperature == temperature]
         rules = list(dict.fromkeys(rules))

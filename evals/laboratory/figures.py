@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.analysis.intervals import resamples
-from evals.laboratory.outcome import Outcome
+from evals.laboratory.outcome import RuleOutcome
 
-__all__ = ["CutEffect", "Figures", "figures_of"]
+__all__ = ["CutEffect", "RuleFigures", "figures_of"]
 
 CONFIDENCE = 0.9
 NUM_RESAMPLES = 2_000
@@ -22,7 +22,7 @@ class CutEffect:
 
     Attributes:
         share_cut: of the samples that started.
-        changed, lost, gained: see `Outcome`.
+        changed, lost, gained: see `RuleOutcome`.
     """
 
     share_cut: float
@@ -32,7 +32,7 @@ class CutEffect:
 
 
 @dataclass(frozen=True)
-class Figures:
+class RuleFigures:
     """A rule at one temperature against a reference, on the same prompts.
 
     Attributes:
@@ -60,7 +60,7 @@ class Figures:
     cut: CutEffect | None
 
 
-def figures_of(outcome: Outcome, temperature: float, reference: Outcome) -> Figures:
+def figures_of(outcome: RuleOutcome, temperature: float, reference: RuleOutcome) -> RuleFigures:
     """The figures of a rule; the same prompts in the same order in both."""
     drawn = resamples(len(outcome.tokens), 1, NUM_RESAMPLES)
     differences = outcome.accuracy - reference.accuracy
@@ -68,7 +68,7 @@ def figures_of(outcome: Outcome, temperature: float, reference: Outcome) -> Figu
     shares = drawn.weights @ outcome.tokens / (drawn.weights @ reference.tokens)
     tail = (1 - CONFIDENCE) / 2
     steps = float(outcome.steps.mean())
-    return Figures(
+    return RuleFigures(
         rule=outcome.rule.text,
         temperature=temperature,
         accuracy=float(outcome.accuracy.mean()),
@@ -84,7 +84,7 @@ def figures_of(outcome: Outcome, temperature: float, reference: Outcome) -> Figu
     )
 
 
-def _cut_effect(outcome: Outcome) -> CutEffect | None:
+def _cut_effect(outcome: RuleOutcome) -> CutEffect | None:
     has_cuts = outcome.rule.cutting is not None or outcome.rule.filter is not None
     if not has_cuts or np.isnan(outcome.changed).any():
         return None

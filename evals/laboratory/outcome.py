@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.signals import Floats
-from evals.laboratory.budgets import course_of, last_rounds
+from evals.laboratory.budgets import rounds_of, last_rounds
 from evals.laboratory.cutting import calibrated_floor
 from evals.laboratory.draws import Draws, draw
 from evals.laboratory.play import Played, play, right
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import Samples
 
-__all__ = ["Outcome", "Setting", "play_rules"]
+__all__ = ["RuleOutcome", "PlaySetting", "play_rules"]
 
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Setting:
+class PlaySetting:
     """How rules are played.
 
     Attributes:
@@ -37,7 +37,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleOutcome:
     """A rule on P prompts; float64 [P], means over the orders of each.
 
     Attributes:
@@ -61,18 +61,18 @@ class Outcome:
     lost: Floats
     gained: Floats
 
-    def of(self, prompts: Sequence[int]) -> Outcome:
+    def of(self, prompts: Sequence[int]) -> RuleOutcome:
         """The outcome on some prompts, by index."""
         arrays = {f.name: getattr(self, f.name)[list(prompts)] for f in fields(self)[1:]}
-        return Outcome(self.rule, **arrays)
+        return RuleOutcome(self.rule, **arrays)
 
 
 def play_rules(
     rules: Sequence[Rule],
     prompts: Sequence[Samples],
-    setting: Setting,
+    setting: PlaySetting,
     calibrating: Sequence[Samples],
-) -> list[Outcome]:
+) -> list[RuleOutcome]:
     """Play rules on the same orders of each prompt.
 
     Args:
@@ -90,7 +90,7 @@ def play_rules(
         for rule in alone:
             floor = _floor(rule, samples, calibrating)
             columns[rule].append(_means(rule, draws, floor))
-    outcomes = {rule: Outcome(rule, *np.array(means).T) for rule, means in columns.items()}
+    outcomes = {rule: RuleOutcome(rule, *np.array(means).T) for rule, means in columns.items()}
     for rule in rules:
         if rule.budget is not None:
             outcomes[rule] = _shared(rule, prompts, setting, calibrating)
@@ -120,7 +120,7 @@ def _floor(rule: Rule, samples: Samples, calibrating: Sequence[Samples]) -> floa
 
 
 def _means(rule: Rule, draws: Draws, floor: float | None) -> Floats:
-    """The values of `Outcome` of one prompt."""
+    """The values of `RuleOutcome` of one prompt."""
     played = play(rule, draws, floor)
     is_right = right(draws, played.winners)
     whole, was_right = played, is_right
@@ -142,20 +142,20 @@ def _columns(
 
 
 def _shared(
-    rule: Rule, prompts: Sequence[Samples], setting: Setting, calibrating: Sequence[Samples]
-) -> Outcome:
+    rule: Rule, prompts: Sequence[Samples], setting: PlaySetting, calibrating: Sequence[Samples]
+) -> RuleOutcome:
     """A rule whose prompts share their tokens."""
     assert rule.budget is not None, f"{rule.text} has no budget"
     courses = []
     for samples in prompts:
         draws = draw(samples, setting.max_sequences, setting.num_resamples, setting.seed)
-        courses.append(course_of(rule, draws, _floor(rule, samples, calibrating)))
+        courses.append(rounds_of(rule, draws, _floor(rule, samples, calibrating)))
     parallel = sum(setting.max_sequences * float(samples.lengths.mean()) for samples in prompts)
     lasts = last_rounds(rule.budget, courses, parallel)
     rows = np.arange(lasts.shape[1])
     pairs = list(zip(courses, lasts, strict=True))
     unknown = np.full(len(prompts), np.nan)
-    return Outcome(
+    return RuleOutcome(
         rule,
         accuracy=np.array([c.is_right[rows, last].mean() for c, last in pairs]),
         tokens=np.array([c.tokens[rows, last].mean() for c, last in pairs]),

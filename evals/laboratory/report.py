@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.laboratory.choosing import Chosen, choose, compare_rules, halves
-from evals.laboratory.figures import Figures
-from evals.laboratory.outcome import Setting
+from evals.laboratory.figures import RuleFigures
+from evals.laboratory.outcome import PlaySetting
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import Prompts
 
-__all__ = ["Report", "compare", "split", "transfer"]
+__all__ = ["TaskReport", "compare", "split", "transfer"]
 
 
 @dataclass(frozen=True)
-class Report:
+class TaskReport:
     """The rules of a command on the prompts of a task.
 
     Attributes:
@@ -28,8 +28,8 @@ class Report:
 
     task: str
     num_prompts: int
-    setting: Setting
-    figures: tuple[Figures, ...] = ()
+    setting: PlaySetting
+    figures: tuple[RuleFigures, ...] = ()
     num_choosing: int = 0
     chosen: tuple[Chosen, ...] = ()
 
@@ -41,11 +41,11 @@ def compare(
     max_sequences: int | None,
     num_resamples: int,
     seed: int,
-) -> Report:
+) -> TaskReport:
     """All rules on all prompts."""
     setting = _setting([prompts], max_sequences, num_resamples, seed)
     figures = tuple(figures for _, figures in compare_rules(rules, prompts, setting))
-    return Report(task, _number(prompts), setting, figures)
+    return TaskReport(task, _number(prompts), setting, figures)
 
 
 def split(
@@ -57,7 +57,7 @@ def split(
     seed: int,
     *,
     tolerance: float,
-) -> Report:
+) -> TaskReport:
     """Rules chosen on a half of the prompts, and shown on the other."""
     parts = halves(next(iter(prompts.values())), seed)
     if not all(parts):
@@ -79,7 +79,7 @@ def transfer(
     seed: int,
     *,
     tolerance: float,
-) -> Report:
+) -> TaskReport:
     """Rules chosen on some prompts, and shown on others.
 
     Raises:
@@ -91,7 +91,7 @@ def transfer(
     setting = _setting([choosing, showing], max_sequences, num_resamples, seed)
     chosen = tuple(choose(rules, choosing, showing, setting, tolerance))
     numbers = _number(showing), _number(choosing)
-    return Report(task, numbers[0], setting, num_choosing=numbers[1], chosen=chosen)
+    return TaskReport(task, numbers[0], setting, num_choosing=numbers[1], chosen=chosen)
 
 
 def _number(prompts: Prompts) -> int:
@@ -100,7 +100,7 @@ def _number(prompts: Prompts) -> int:
 
 def _setting(
     sets: Sequence[Prompts], max_sequences: int | None, num_resamples: int, seed: int
-) -> Setting:
+) -> PlaySetting:
     """The setting, with as many sequences as every prompt has where none are given."""
     smallest = min(
         len(samples.recorded)
@@ -112,4 +112,4 @@ def _setting(
         raise ValueError(f"--max-sequences is {max_sequences}; the runs have {smallest} samples")
     if num_resamples < 1:
         raise ValueError(f"--resamples is {num_resamples}; it must be at least 1")
-    return Setting(max_sequences or smallest, num_resamples, seed)
+    return PlaySetting(max_sequences or smallest, num_resamples, seed)

@@ -9,7 +9,7 @@ from eager_sgl.voting.cutting import Cutting
 from evals.laboratory.starting import ALL, Start, Waves
 from evals.laboratory.weighing import Weights
 
-__all__ = ["Budget", "Filter", "Rule"]
+__all__ = ["SharedBudget", "Filter", "Rule"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Budget:
+class SharedBudget:
     """Prompts share their tokens by the uncertainty of their votes, in rounds.
 
     Attributes:
@@ -62,7 +62,7 @@ class Rule:
     filter: Filter | None = None
     weights: Weights | None = None
     shares: bool = False
-    budget: Budget | None = None
+    budget: SharedBudget | None = None
 
     @property
     def kind(self) -> tuple[str, ...]:

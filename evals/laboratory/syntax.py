@@ -16,7 +16,7 @@ from typing import Any, get_args
 from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import BetaRule, ModeTest
 from eager_sgl.voting.weighing import ConfidenceKind
-from evals.laboratory.rules import Budget, Filter, Rule
+from evals.laboratory.rules import SharedBudget, Filter, Rule
 from evals.laboratory.starting import Number, Waves
 from evals.laboratory.weighing import Weights
 
@@ -89,11 +89,13 @@ def _trie() -> Fields:
 
 
 def _shared(tokens: str, width: str = "8") -> Fields:
-    return {"budget": Budget(tokens=_number("the share", tokens), width=_whole("width", width))}
+    return {
+        "budget": SharedBudget(tokens=_number("the share", tokens), width=_whole("width", width))
+    }
 
 
 def _price(price: str, width: str = "8") -> Fields:
-    return {"budget": Budget(price=_number("the price", price), width=_whole("width", width))}
+    return {"budget": SharedBudget(price=_number("the price", price), width=_whole("width", width))}
 
 
 PARTS = {
@@ -162,18 +164,16 @@ def _expanded(text: str) -> Iterator[str]:
 
 
 def _rule(text: str) -> Rule:
-    fields: dict[str, Any] = {}
-    names = []
-    for part in text.split("+"):
-        name, *values = part.split(":")
+    parts = [part.split(":") for part in text.split("+")]
+    names = [name for name, *_ in parts]
+    for name in names:
         if name not in PARTS:
             raise ValueError(f"unknown part {name!r} of rule {text!r}; choose from {_known()}")
-        if name in names:
+        if names.count(name) > 1:
             raise ValueError(f"rule {text!r} has {name} twice")
-        fields |= _read(part, PARTS[name], values)
-        names.append(name)
+    fields = [_read(":".join(part), PARTS[part[0]], part[1:]) for part in parts]
     _require_fitting(text, names)
-    return Rule(text, **fields)
+    return Rule(text, **{name: value for part in fields for name, value in part.items()})
 
 
 def _known() -> str:

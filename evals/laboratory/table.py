@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from evals.laboratory.choosing import Chosen
-from evals.laboratory.figures import Figures
-from evals.laboratory.report import Report
+from evals.laboratory.figures import RuleFigures
+from evals.laboratory.report import TaskReport
 from evals.report.column import ABSENT, signed
 from evals.report.table import ruled
 
@@ -15,7 +15,7 @@ __all__ = ["render"]
 HEADS = ("τ", "accuracy", "difference", "tokens", "share of Full Parallel", "sequences", "steps")
 
 
-def render(report: Report) -> str:
+def render(report: TaskReport) -> str:
     """The tables of a task."""
     setting = report.setting
     title = (
@@ -29,7 +29,7 @@ def render(report: Report) -> str:
     return "\n\n".join(filter(None, [f"{title}\n{table}", _cuts(shown)]))
 
 
-def _rules(figures: Sequence[Figures]) -> str:
+def _rules(figures: Sequence[RuleFigures]) -> str:
     """A line per rule and temperature."""
     lines = [["rule", *HEADS], *([f.rule, *_cells(f)] for f in figures)]
     return ruled(lines)
@@ -46,7 +46,7 @@ def _chosen(chosen: Sequence[Chosen]) -> str:
     return ruled(lines) + note * any(not row.is_reached for row in chosen)
 
 
-def _cuts(figures: Iterable[Figures]) -> str:
+def _cuts(figures: Iterable[RuleFigures]) -> str:
     """What cutting changed, of the rules that cut; empty without any."""
     lines = [
         ["votes that cutting changed", "τ", "cut", "changed", "right → wrong", "wrong → right"]
@@ -59,7 +59,7 @@ def _cuts(figures: Iterable[Figures]) -> str:
     return ruled(lines) if len(lines) > 1 else ""
 
 
-def _cells(figures: Figures) -> list[str]:
+def _cells(figures: RuleFigures) -> list[str]:
     low, high = figures.accuracy_interval
     less, more = figures.difference_interval
     start, end = figures.share_interval

@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 
 from eager_sgl.search import round_sizes
-from evals.laboratory.budgets import Course, course_of, last_rounds
+from evals.laboratory.budgets import Rounds, rounds_of, last_rounds
 from evals.laboratory.draws import draw
-from evals.laboratory.rules import Budget, Rule
+from evals.laboratory.rules import SharedBudget, Rule
 from evals.laboratory.syntax import read_rules
 from tests.evals.laboratory.build import random_samples
 
 NUM_ORDERS = 8
 
 
-def courses_of(text: str) -> tuple[Rule, list[Course]]:
+def courses_of(text: str) -> tuple[Rule, list[Rounds]]:
     (rule,) = read_rules(text)
     prompts = [random_samples(seed, sample_id=str(seed)) for seed in range(7)]
-    return rule, [course_of(rule, draw(prompt, 10, NUM_ORDERS, 0)) for prompt in prompts]
+    return rule, [rounds_of(rule, draw(prompt, 10, NUM_ORDERS, 0)) for prompt in prompts]
 
 
-def granted(courses: list[Course], row: int, total: float) -> list[int]:
+def granted(courses: list[Rounds], row: int, total: float) -> list[int]:
     """Rounds by a ledger that grants the best bid as long as it fits."""
     rounds = [0] * len(courses)
     spent = sum(course.tokens[row, 0] for course in courses)
@@ -57,7 +57,7 @@ def test_a_decided_vote_bids_no_more() -> None:
     lasts = last_rounds(rule.budget, courses, 10_000)
     (whole,) = read_rules("beta:0.6")
     assert any(course.sizes[last].max() < 10 for course, last in zip(courses, lasts, strict=True))
-    free = last_rounds(Budget(tokens=1.0), courses_of("shared:1")[1], 10_000)
+    free = last_rounds(SharedBudget(tokens=1.0), courses_of("shared:1")[1], 10_000)
     assert (free == len(round_sizes(10, 8)) - 1).all()
     assert (lasts <= free).all()
     assert whole.budget is None
@@ -72,5 +72,5 @@ def test_a_price_is_the_same_for_all_prompts() -> None:
             assert (course.bids[row, : last[row]] >= 30).all()
             assert last[row] == len(course.sizes) - 1 or course.bids[row, last[row]] < 30
     assert 0 < lasts.mean() < len(courses[0].sizes) - 1
-    dear = last_rounds(Budget(price=60.0), courses, math.nan)
+    dear = last_rounds(SharedBudget(price=60.0), courses, math.nan)
     assert (dear <= lasts).all()

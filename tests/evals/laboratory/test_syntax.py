@@ -7,7 +7,7 @@ import pytest
 from eager_sgl import BetaRule, ModeTest
 from eager_sgl.voting.cutting import Cutting
 from evals.laboratory.defaults import DEFAULT_RULES
-from evals.laboratory.rules import Budget, Filter
+from evals.laboratory.rules import SharedBudget, Filter
 from evals.laboratory.starting import Number, Waves
 from evals.laboratory.syntax import PARTS, read_rules
 from evals.laboratory.weighing import Weights
@@ -25,7 +25,7 @@ def test_parts_set_their_fields() -> None:
     (rule,) = read_rules("parallel:7+cut:0.9:16:calibrated+price:0.5:1")
     assert rule.start == Number(7)
     assert rule.is_calibrated
-    assert rule.budget == Budget(price=0.5, width=1)
+    assert rule.budget == SharedBudget(price=0.5, width=1)
 
 
 def test_values_with_slashes_are_as_many_rules() -> None:
