@@ -22,6 +22,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
+from eager_sgl.budget.bidding import TokenPrice
 from eager_sgl.budget.reallocation import RULES, Grant, Reallocation, StageOne
 from eager_sgl.budget.sequences import Account, Ledger
 from eager_sgl.budget.tokens import Bidder, TokenLedger
@@ -46,10 +47,12 @@ from eager_sgl.methods import (
     Vote,
     WithoutReplacement,
 )
+from eager_sgl.search.probing import Probing
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Solved, Stop, Unexplored
 from eager_sgl.search.utility import BestEntry, Utility, VoteUncertainty
-from eager_sgl.voting.deciding import BetaRule, ModeTest, VoteRule
+from eager_sgl.voting.cutting import Cutting
+from eager_sgl.voting.deciding import BetaRule, ConsensusShare, ModeTest, VoteRule
 
 if TYPE_CHECKING:
     from eager_sgl.embedded.runtime import EmbeddedRuntime
@@ -77,6 +80,8 @@ __all__ = [
     "BranchPoint",
     "Client",
     "Consensus",
+    "ConsensusShare",
+    "Cutting",
     "DeferredBranch",
     "EagerConfig",
     "EagerError",
@@ -89,6 +94,7 @@ __all__ = [
     "Method",
     "ModeTest",
     "OnProgress",
+    "Probing",
     "Prompt",
     "PromptResult",
     "Reallocation",
@@ -106,6 +112,7 @@ __all__ = [
     "TokenCounts",
     "TokenEndpoint",
     "TokenLedger",
+    "TokenPrice",
     "TrieParallel",
     "Unexplored",
     "Utility",

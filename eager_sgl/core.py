@@ -31,7 +31,7 @@ __all__ = [
     "VoteOutcome",
 ]
 
-FinishReason = Literal["stop", "length", "cut", "abort"]
+FinishReason = Literal["stop", "length", "cut", "probed", "abort"]
 Monitor = Literal["gate", "chunk"]
 Stopped = Literal["timeout", "max_tokens", "cancelled", "error"]
 
@@ -172,8 +172,9 @@ class Sequence:
     Attributes:
         token_ids: all generated tokens, forced ones and the stop token included.
         logprobs: of every token, as the server returned it; NaN where not requested.
-        finish_reason: "stop", "length" or "cut"; "abort" of an unfinished sequence in a partial
-            result.
+        finish_reason: "stop", "length" or "cut"; "probed" where probes agreed, so that the last
+            tokens are the text and the answer of a probe, without a stop token; "abort" of an
+            unfinished sequence in a partial result.
         parent: index of the sequence it branched off; None for the first sequence of a tree.
         branch: the branch point where it left its parent; from `branch.position` on, its tokens are
             not shared with the parent.
@@ -242,7 +243,7 @@ class TokenCounts:
         generated: tokens that the server decoded, discarded ones included (#T of the paper).
         unique: tokens in the tree, shared prefixes counted once.
         naive: tokens of all sequences, shared prefixes counted for every sequence.
-        forced: tokens in the tree that a branch set, and the server did not decode.
+        forced: tokens in the tree that a branch or a probe set, and the server did not decode.
         prompt: tokens sent in all requests.
         cached: number of those that the radix tree served.
         requests: requests for tokens.
@@ -284,17 +285,24 @@ class VoteOutcome:
         sequence: index of the choice: of the sequences with the answer, or of all without answers,
             one that has finished before others, and then the most likely one; the first where no
             probability is known. None without sequences.
+        weights: of the votes of all sequences, 0 of those that do not vote; empty where every
+            sequence with an answer counts as 1.
         num_cut: number of sequences that were cut, which do not vote.
         cut_votes: answers of those of them that ran to their ends all the same, before the floor
             was known; counts.
+        num_probes: probes that asked running sequences for their answers.
+        num_probe_tokens: tokens that the server decoded for them; their texts are not counted.
     """
 
     answer: Hashable | None
     votes: Mapping[Hashable, float]
     confidence: float | None
     sequence: int | None
+    weights: tuple[float, ...] = ()
     num_cut: int = 0
     cut_votes: Mapping[Hashable, float] = field(default_factory=dict)
+    num_probes: int = 0
+    num_probe_tokens: int = 0
 
 
 @dataclass(frozen=True)

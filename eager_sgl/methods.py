@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Sequence as Items
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from eager_sgl.adaptive_schedule import AdaptiveSchedule
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from eager_sgl.budget.tokens import Bidder
+from eager_sgl.budget.bidding import Bidding
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.config import (
     REASONING_END,
@@ -39,6 +39,7 @@ from eager_sgl.schedule import FixedSchedule, Leaf, OnlineSchedule, Schedule
 from eager_sgl.search.best_first import BestFirstSchedule
 from eager_sgl.search.frontier import CERTAIN, Priority, StepRecorder
 from eager_sgl.search.priorities import usable_priority
+from eager_sgl.search.probing import Probes, Probing, without_lost_parents
 from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.stopping import Stop
@@ -106,6 +107,10 @@ class Method(Protocol):
         """The text after which steps are not observed; None for no such text."""
 
     @property
+    def probe_text(self) -> str | None:
+        """The text that asks running sequences for their answers; None for no probes."""
+
+    @property
     def monitoring(self) -> EagerConfig | None:
         """How sequences are monitored for branches while they run; None if they are not."""
 
@@ -128,8 +133,8 @@ class Method(Protocol):
         """Whether its schedule runs functions of the user's, or numbers for long."""
 
     @property
-    def bidder(self) -> Bidder | None:
-        """The prompt's part of tokens that several prompts share; None without sharing."""
+    def bidder(self) -> Bidding | None:
+        """What its rounds have to be granted by; None where none has to be."""
 
     def policy(self) -> Policy | None:
         """The reader of observed steps; None without observed steps."""
@@ -167,9 +172,10 @@ class FullParallel:
     columns: tuple[Column, ...] = ()
 
     observed_until: ClassVar[str | None] = None
+    probe_text: ClassVar[str | None] = None
     monitoring: ClassVar[EagerConfig | None] = None
     decides_in_thread: ClassVar[bool] = False
-    bidder: ClassVar[Bidder | None] = None
+    bidder: ClassVar[Bidding | None] = None
 
     def __post_init__(self) -> None:
         require_whole("max_sequences", self.max_sequences, 1)
@@ -224,6 +230,10 @@ class _Configured(Generic[Config]):
         return self.config.reasoning_end
 
     @property
+    def probe_text(self) -> str | None:
+        return None
+
+    @property
     def top_k(self) -> int:
         return self.config.top_k
 
@@ -247,7 +257,7 @@ class EagerInit(_Configured[EagerConfig]):
     adaptive_threshold: AdaptiveThreshold | None = None
 
     decides_in_thread: ClassVar[bool] = False
-    bidder: ClassVar[Bidder | None] = None
+    bidder: ClassVar[Bidding | None] = None
 
     @property
     def monitoring(self) -> EagerConfig:
@@ -288,12 +298,12 @@ class Search(_Configured[SearchConfig], ABC):
     Attributes:
         config: limits and sampling.
         seed: of all draws; None repeats nothing.
-        bidder: the prompt's part of tokens that several searches share. The program that runs the
-            method leaves it at the end, and on errors.
+        bidder: the prompt's part of tokens that several searches share, or a price per token. The
+            program that runs the method leaves it at the end, and on errors.
     """
 
     _: KW_ONLY
-    bidder: Bidder | None = None
+    bidder: Bidding | None = None
 
     monitoring: ClassVar[EagerConfig | None] = None
     decides_in_thread: ClassVar[bool] = True
@@ -463,6 +473,11 @@ class Vote(_SamplingSearch):
             None for never.
         columns: the values of every token that the server's plugin reports, for `weigh`. Cutting
             has the confidences reported.
+        probing: asks running samples for their answers, and ends those whose answers are stable;
+            None for no probes. The votes are then of independent samples of what the model says
+            when it is asked, which need not be what it would have concluded: a rule's confidence is
+            in the first. When a sample ends depends on when its tokens arrive, so that a seed
+            repeats its draws, but not always its end.
 
     Raises:
         ValueError: `answers` or `weigh` does not take sequences, `rule` does not take votes, or the
@@ -476,6 +491,7 @@ class Vote(_SamplingSearch):
     ahead: int = 0
     cutting: Cutting | None = None
     columns: tuple[Column, ...] = ()
+    probing: Probing | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -501,6 +517,10 @@ class Vote(_SamplingSearch):
         return rule
 
     @property
+    def probe_text(self) -> str | None:
+        return None if self.probing is None else self.probing.text
+
+    @property
     def top_k(self) -> int:
         return self.config.top_k if self.shares or self._columns else 0
 
@@ -521,24 +541,34 @@ class Vote(_SamplingSearch):
         return replace(gate, columns=columns, window=window)
 
     def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
-        answers = checked_classes(self.answers).classes
+        classes = checked_classes(self.answers).classes
         weigh = None if self.weigh is None else checked_weigh(self.weigh)
+
+        def answers(leaves: Items[Leaf]) -> Items[Hashable | None]:
+            return classes(read(leaves))
+
         return partial(
             VoteSchedule,
             rng=self._rng(tree),
             rule=self._decide(),
-            answers=lambda leaves: answers(read(leaves)),
+            answers=answers,
             weigh=None if weigh is None else lambda leaves: weigh(read(leaves)),
             shares=self.shares,
             ahead=self.ahead,
             cutting=self.cutting,
+            probes=None if self.probing is None else Probes(tree, self.probing, answers),
         )
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = _with_inexact_steps(result, tree, self.sampling)
+        if self.probing is not None:
+            result = replace(result, sequences=without_lost_parents(result.sequences))
         if result.stopped in ("error", "cancelled"):
             return result
-        return replace(result, vote=self._outcome(result.sequences))
+        number = sum(len(p.token_ids) - p.num_forced for p in tree.probes)
+        outcome = self._outcome(result.sequences)
+        outcome = replace(outcome, num_probes=len(tree.probes), num_probe_tokens=number)
+        return replace(result, vote=outcome)
 
     def _outcome(self, sequences: tuple[Sequence, ...]) -> VoteOutcome:
         answers = checked_classes(self.answers).classes(sequences)

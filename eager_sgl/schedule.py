@@ -91,6 +91,7 @@ class Decision:
         bid: whether the next round may begin, once that is decided; None if nothing waits for it.
         awaited: segments that continue, on whose next tokens decisions depend.
         drawn: segments whose first token is to be drawn, before they are part of a sequence.
+        probes: unfinished probes of segments that continue.
     """
 
     leaves: tuple[Leaf, ...]
@@ -100,6 +101,7 @@ class Decision:
     bid: Future[bool] | None = None
     awaited: frozenset[Segment] = frozenset()
     drawn: tuple[Segment, ...] = ()
+    probes: tuple[Segment, ...] = ()
 
     @property
     def num_alive(self) -> int:

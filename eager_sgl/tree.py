@@ -29,7 +29,7 @@ from eager_sgl.reasoning import reasoning_ends_at
 from eager_sgl.seeds import derived_seed, fresh_seed
 from eager_sgl.steps import Steps
 
-__all__ = ["Draw", "Segment", "TokenTree"]
+__all__ = ["Draw", "Probe", "Segment", "TokenTree"]
 
 Value = TypeVar("Value")
 
@@ -52,6 +52,19 @@ class Draw:
         The rounding of the mass, about 1e-6, is its error in a probability.
         """
         return logprob + math.log1p(-self.mass)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A short continuation whose first tokens are forced.
+
+    Attributes:
+        num_forced: number of those tokens.
+        end: position at which it ends, at the latest.
+    """
+
+    num_forced: int
+    end: int
 
 
 def _no_tokens() -> array[int]:
@@ -81,6 +94,7 @@ class Segment:
         draw: how its first token is drawn; None where that is forced, or follows the prompt.
         floor: in nats, of the running confidence of its path, below which the gate ends it; None
             for no such floor.
+        probe: of a segment that is a probe, outside `TokenTree.segments`; else None.
     """
 
     index: int
@@ -99,6 +113,14 @@ class Segment:
     is_given: bool = False
     draw: Draw | None = None
     floor: float | None = None
+    probe: Probe | None = None
+
+    @property
+    def num_forced(self) -> int:
+        """Number of its first tokens that were set."""
+        if self.probe is not None:
+            return self.probe.num_forced
+        return int(self.parent is not None and self.draw is None)
 
     @property
     def awaits_draw(self) -> bool:
@@ -184,12 +206,15 @@ class TokenTree:
         policy: reads the distributions of steps; None where there are none.
         reasoning_end: the tokens that close the reasoning; empty if nothing does.
         is_stop: whether a token ends a sequence.
+        probe_ids: the tokens of a probe's text; empty without probes.
+        probe_end: the tokens after which nothing is probed; empty for no such tokens.
         seed: of all draws on the server, together with the prompt; None for one that is not
             repeated.
 
     Attributes:
         segments: all of them, in the order of opening.
         num_roots: segments that start at the end of the prompt.
+        probes: those that were made, in their order.
         spent: the cost of the requests so far; `counts` adds the tokens of sequences.
         has_sampling_logprobs: whether the logprobs of tokens and alternatives are of the whole
             distribution at the sampling temperature.
@@ -204,11 +229,16 @@ class TokenTree:
         reasoning_end: Sequence[int] = (),
         is_stop: Callable[[int], bool] = lambda token_id: False,
         seed: int | None = None,
+        probe_ids: Sequence[int] = (),
+        probe_end: Sequence[int] = (),
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
         self._seed = derived_seed(fresh_seed() if seed is None else seed, *self.prompt_ids)
         self.num_roots = 0
         self.segments: list[Segment] = []
+        self.probes: list[Segment] = []
+        self.probe_end = tuple(probe_end)
+        self._probe_ids = tuple(probe_ids)
         self._max_new_tokens = max_new_tokens
         self._policy = policy
         self._reasoning_end = tuple(reasoning_end)
@@ -259,6 +289,29 @@ class TokenTree:
         segment.raw_logprobs = [_logarithm(point.probabilities[1])]
         segment.confidences = segment.confidence_of_branch()
 
+    def has_room_for_probe(self, position: int) -> bool:
+        """Whether a probe at a position can have a token before the length limit."""
+        return position + len(self._probe_ids) < self._max_new_tokens
+
+    def probe(self, parent: Segment, position: int, max_tokens: int) -> Segment:
+        """A probe that leaves `parent`: forced tokens, and up to `max_tokens` of the server's."""
+        number = len(self._probe_ids)
+        seed = derived_seed(parent.seed, position, -2)
+        probe = Probe(number, position + number + max_tokens)
+        segment = Segment(-1, seed, parent, position, probe=probe)
+        self._extend(segment, self._probe_ids, *[_unknown(self._probe_ids)] * 2)
+        segment.raw_logprobs += _unknown(self._probe_ids)
+        self.probes.append(segment)
+        return segment
+
+    def end_probed(self, probe: Segment) -> None:
+        """Let a probe that has finished end sequences; its stop token is discarded."""
+        if probe.finish_reason == "stop":
+            probe.token_ids.pop()
+            for column in (probe.logprobs, probe.entropies, probe.raw_logprobs):
+                column.pop()
+        probe.finish_reason = "probed"
+
     def branch_given(self, token_ids: Sequence[int], point: BranchPoint, choice: int) -> Segment:
         """A segment that leaves a sequence of another tree, which has counted the shared tokens.
 
@@ -287,8 +340,9 @@ class TokenTree:
         return segment
 
     def remaining(self, segment: Segment) -> int:
-        """Number of tokens up to the length limit."""
-        return self._max_new_tokens - segment.end
+        """Number of tokens up to the length limit, or to that of a probe."""
+        limit = self._max_new_tokens
+        return (min(limit, segment.probe.end) if segment.probe else limit) - segment.end
 
     def record(self, generation: Generation) -> None:
         """Count a request."""
@@ -413,7 +467,7 @@ class TokenTree:
                 end - segment.start for segment, end in kept.items() if not segment.is_given
             ),
             naive=naive,
-            forced=sum(segment.parent is not None and not segment.draw for segment in kept),
+            forced=sum(segment.num_forced for segment in kept),
         )
 
 

@@ -27,6 +27,7 @@ import contextlib
 from collections import deque
 from dataclasses import replace
 
+from eager_sgl.config import SamplingConfig
 from eager_sgl.core import DeferredBranch, Generation, Monitor, PromptResult, TokenCounts
 from eager_sgl.engine.limits import ABORT_TIMEOUT
 from eager_sgl.engine.loop import spawn
@@ -137,7 +138,8 @@ class TreeExecutor:
     def submit(self, decision: Decision) -> None:
         """Request the segments that continue; abort the requests of segments on no path."""
         self._awaited = decision.awaited
-        on_paths = {leaf.segment for leaf in decision.leaves} | set(decision.drawn)
+        on_paths = {leaf.segment for leaf in decision.leaves}
+        on_paths.update(decision.drawn, decision.probes)
         for segment, flight in self._in_flight.items():
             if segment not in on_paths and not flight.is_discarded:
                 flight.is_discarded = True
@@ -145,7 +147,7 @@ class TreeExecutor:
         for monitored in decision.monitored:
             if monitored.segment not in self._in_flight:
                 self._submit_monitored(monitored)
-        for segment in decision.free:
+        for segment in (*decision.free, *decision.probes):
             if segment not in self._in_flight:
                 self._submit_free(segment)
         for segment in decision.drawn:
@@ -163,7 +165,7 @@ class TreeExecutor:
         """Request the tokens of a segment that does not branch while it runs."""
         remaining = self.tree.remaining(segment)
         # Steps that can no longer branch need no alternatives; a search stores its steps.
-        if self._method.monitoring is not None or not self._top_k:
+        if self._method.monitoring is not None or not self._top_k or segment.probe:
             self._start(segment, remaining)
         elif (gate := self.gate) is not None:
             self._start(segment, remaining, gate=_with_floor(gate, segment))
@@ -197,7 +199,7 @@ class TreeExecutor:
         request = Request(
             token_ids=(*self.tree.prompt_ids, *segment.path()),
             num_tokens=num_tokens,
-            sampling=self._method.sampling,
+            sampling=self._sampling(segment),
             top_k=top_k,
             gate=self._with_origin(gate, segment),
             is_pickled=client.profile.gate == "pickle",
@@ -209,6 +211,11 @@ class TreeExecutor:
         self._in_flight[segment] = flight
         self._lease.add(num_tokens)
         flight.task = spawn(flight.run(client, request, self._put))
+
+    def _sampling(self, segment: Segment) -> SamplingConfig:
+        """The method's; probes are greedy."""
+        sampling = self._method.sampling
+        return sampling if segment.probe is None else replace(sampling, temperature=0.0)
 
     def _stream_interval(self) -> int | None:
         pace = self._lease.client.pace

@@ -92,6 +92,7 @@ class Encoded:
     prompt_ids: tuple[int, ...]
     observed_until: tuple[int, ...]
     reasoning_end: tuple[int, ...]
+    probe: tuple[int, ...]
 
 
 async def encoded(replicas: Replicas, prompt: Prompt, method: Method) -> Encoded:
@@ -107,6 +108,7 @@ async def encoded(replicas: Replicas, prompt: Prompt, method: Method) -> Encoded
             await client.encode(prompt),
             await client.marker(method.observed_until),
             await client.marker(method.reasoning_end),
+            await client.marker(method.probe_text),
         )
 
     return await replicas.call(encode)
@@ -126,6 +128,8 @@ async def planted(
         reasoning_end=tokens.observed_until,
         is_stop=stops,
         seed=method.seed,
+        probe_ids=tokens.probe,
+        probe_end=tokens.reasoning_end,
     )
     reader = Reader(replicas, tokens.reasoning_end, method.reasoning_end or "")
     executor = TreeExecutor(replicas, tree, stops, method, limits.interval_of(method))

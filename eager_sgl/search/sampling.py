@@ -135,6 +135,11 @@ class TrieSample:
         self.segment, self.position, self.drawn = segment, position, None
         self.uniform = self.rng.random()
 
+    def end(self, segment: Segment) -> None:
+        """End with another segment, which leaves its path."""
+        parent, branch = (None, None) if self.leaf is None else (self.leaf.parent, self.leaf.branch)
+        self.leaf, self.drawn = Leaf(self.index, segment, parent, branch), None
+
     def exit_position(self, stays: Floats) -> int | None:
         """Where it leaves its segment; None if that is not known yet, or nowhere.
 

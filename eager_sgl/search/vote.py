@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from eager_sgl.core import BranchPoint
 from eager_sgl.schedule import Decision, Leaf
+from eager_sgl.search.probing import Probes
 from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
 from eager_sgl.tree import Segment, TokenTree
 from eager_sgl.voting.cutting import Cutting
@@ -41,6 +42,7 @@ class VoteSchedule(TrieParallelSchedule):
         shares: whether samples share their prefixes, through the tree.
         ahead: number of samples that run beyond those that can decide.
         cutting: when samples are cut; None for never.
+        probes: end samples whose answers are stable; None for no probes.
     """
 
     rule: Callable[..., bool]
@@ -49,6 +51,7 @@ class VoteSchedule(TrieParallelSchedule):
     shares: bool = True
     ahead: int = 0
     cutting: Cutting | None = None
+    probes: Probes | None = None
     _num_votes: int = field(default=0, init=False)
     _num_missing: int | None = field(default=None, init=False)
     _floor: float | None = field(default=None, init=False)
@@ -68,6 +71,17 @@ class VoteSchedule(TrieParallelSchedule):
                 return replace(self.decision(), bid=self._waiting)
             ended = self._ended()  # stored paths end without a token
         return Decision(tuple(ended[: self._num_votes]), (), ())
+
+    def sample(self, tree: TokenTree, number: int) -> None:
+        """Start samples up to a number of them, and let all go as far as the tree is known."""
+        super().sample(tree, number)
+        if self.probes is not None:
+            self.probes.end(self.samples)
+
+    def decision(self) -> Decision:
+        """To continue all samples that have started, and their probes."""
+        decision = super().decision()
+        return decision if self.probes is None else self.probes.add_to(decision)
 
     def _count(self, ended: Items[Leaf]) -> None:
         """Ask the rule on the votes of the first samples."""

@@ -183,7 +183,7 @@ class Answer:
 
 def _reason(reason: FinishReason) -> str:
     """OpenAI's word; a sequence that a budget or deadline ended has reached a length."""
-    return "stop" if reason == "stop" else "length"
+    return "stop" if reason in ("stop", "probed") else "length"
 
 
 def _calls(calls: Items[ToolCall]) -> list[Json]:

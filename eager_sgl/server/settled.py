@@ -2,7 +2,7 @@
 
 Server-sent events cannot be withdrawn. While sequences are monitored, a decision at a position
 depends on all sequences up to that position: so tokens before the end of the shortest unfinished
-sequence are settled. Searches and independent sequences withdraw no tokens.
+sequence are settled. Searches and independent sequences withdraw no tokens, unless probes end them.
 """
 
 from __future__ import annotations

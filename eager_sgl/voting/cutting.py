@@ -25,6 +25,7 @@ __all__ = [
     "is_below",
     "lowest_group_confidence",
     "top_share_floor",
+    "until_unknown",
 ]
 
 
@@ -43,6 +44,12 @@ class Confident(Protocol):
     @property
     def finish_reason(self) -> str:
         """How it ended; "abort" of an unfinished one."""
+
+
+def until_unknown(confidences: Items[float]) -> Items[float]:
+    """Without the steps from the first one on whose confidence is not known, such as a probe's."""
+    unknown = np.flatnonzero(np.isnan(np.asarray(confidences, np.float64)))
+    return confidences[: int(unknown[0])] if len(unknown) else confidences
 
 
 def group_confidences(confidences: Items[float], window: int) -> Floats:
@@ -71,7 +78,7 @@ def lowest_group_confidence(confidences: Items[float], window: int) -> float:
     """
     if not len(confidences) or math.isnan(sum(confidences)):
         raise ValueError(
-            "the confidence of a step is not known; have the plugin report that of all"
+            "the confidence of a step is not known; give columns=('confidences',) to the method"
         )
     groups = group_confidences(confidences, min(window, len(confidences)))
     return float(groups.min())
@@ -139,8 +146,8 @@ class Cutting:
         )
 
     def lowest(self, confidences: Items[float]) -> float:
-        """The lowest group confidence of a sequence (`lowest_group_confidence`)."""
-        return lowest_group_confidence(confidences, self.window)
+        """The lowest group confidence of a sequence, `until_unknown`."""
+        return lowest_group_confidence(until_unknown(confidences), self.window)
 
     def floor(self, warmups: Items[float]) -> float | None:
         """The floor, in nats; None where it is not known yet.
@@ -156,8 +163,8 @@ class Cutting:
         return top_share_floor(warmups[: self.warmup], self.keep) * (1 - ROUNDING)
 
     def is_cut(self, confidences: Items[float], floor: float | None) -> bool:
-        """Whether a sequence, finished or so far, is cut at a floor; never without a floor."""
-        return floor is not None and is_below(confidences, self.window, floor)
+        """Whether a sequence, `until_unknown`, is cut at a floor; never without a floor."""
+        return floor is not None and is_below(until_unknown(confidences), self.window, floor)
 
     def cut(self, sequences: Items[Confident]) -> list[bool]:
         """Whether each of a prompt's sequences, in the order of their starts, was cut.

@@ -118,13 +118,24 @@ def vote_outcome(
     votes, answer = vote_totals(cast, weights), vote_winner(cast, weights)
     voters = [index for index, given in enumerate(cast) if given == answer]
     strongest = max(voters, key=lambda index: _strength(sequences[index]), default=None)
-    confidence = None if weights is not None else vote_confidence(votes)
-    ended = [
-        given if s.finish_reason != "cut" else None
-        for s, given in zip(sequences, answers, strict=True)
-    ]
-    cut_votes = vote_totals([given for given, is_cut in zip(ended, cut, strict=True) if is_cut])
-    return VoteOutcome(answer, votes, confidence, strongest, sum(cut), cut_votes)
+    counts = any(cut) and [float(given is not None) for given in cast]
+    return VoteOutcome(
+        answer=answer,
+        votes=votes,
+        confidence=None if weights is not None else vote_confidence(votes),
+        sequence=strongest,
+        weights=tuple(weights or counts or ()),
+        num_cut=sum(cut),
+        cut_votes=vote_totals(_whole_answers(sequences, answers, cut)),
+    )
+
+
+def _whole_answers(
+    sequences: Items[Sequence], answers: Items[Answer | None], cut: Items[bool]
+) -> list[Answer | None]:
+    """The answers of sequences that were cut, and ran to their ends all the same."""
+    triples = zip(sequences, answers, cut, strict=True)
+    return [given for s, given, is_cut in triples if is_cut and s.finish_reason != "cut"]
 
 
 def cast_votes(

@@ -18,7 +18,7 @@ from eager_sgl.callbacks import PlugIn
 from eager_sgl.config import require, require_whole
 from eager_sgl.core import Sequence
 from eager_sgl.errors import PlugInError
-from eager_sgl.voting.cutting import Confident, lowest_group_confidence
+from eager_sgl.voting.cutting import Confident, lowest_group_confidence, until_unknown
 from eager_sgl.voting.votes import Weighted, vote_weights
 
 __all__ = [
@@ -112,17 +112,17 @@ def by_confidence(
     Args:
         kind: "mean" over all steps; "tail" over the last `window` steps; "lowest" of the means over
             `window` steps in a row (`lowest_group_confidence`).
-        window: in steps; a sequence that is shorter has its mean.
+        window: in steps; a sequence that is shorter has its mean. Steps from the first one on whose
+            confidence is not known do not count.
 
     Raises:
-        ValueError: an argument is none of these; when called, the confidence of a step is not
-            known.
+        ValueError: an argument is none of these; when called, a sequence has no confidences.
     """
     kinds = get_args(ConfidenceKind)
     require(kind in kinds, "kind", repr(kind), f"one of {', '.join(kinds)}")
     require_whole("window", window, 1)
     measure = {"mean": _mean, "tail": _tail, "lowest": lowest_group_confidence}[kind]
-    return lambda sequences: [measure(s.confidences, window) for s in sequences]
+    return lambda sequences: [measure(until_unknown(s.confidences), window) for s in sequences]
 
 
 def _mean(confidences: Items[float], window: int) -> float:

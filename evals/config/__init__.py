@@ -19,6 +19,7 @@ from evals.config.settings import (
     digest_prompts,
 )
 from evals.config.stopping import CONSENSUS, VERIFIER
+from evals.config.voting import VoteOptions
 
 __all__ = [
     "BIDS",
@@ -32,6 +33,7 @@ __all__ = [
     "MismatchError",
     "ServerSettings",
     "Settings",
+    "VoteOptions",
     "digest_prompts",
     "parse_settings",
     "utility_by",

@@ -9,6 +9,7 @@ from eager_sgl import RULES, Reallocation
 from eager_sgl.engine.addresses import require_key, require_seconds, require_url
 from evals.config.readers import read_servers
 from evals.config.stopping import NO_STOP
+from evals.config.voting import VoteOptions
 from evals.records.plan import PARALLEL, STAGE_ONE, STOPPABLE, VOTE
 from evals.tasks import Task
 
@@ -18,6 +19,7 @@ __all__ = [
     "require_amounts",
     "require_labels",
     "require_positive_thetas",
+    "require_probed",
     "require_range",
     "require_recordable",
     "require_search",
@@ -25,6 +27,7 @@ __all__ = [
     "require_shared_budget",
     "require_single_mode",
     "require_votes",
+    "require_voting",
 ]
 
 NEEDS_LABELS = "eager"
@@ -111,6 +114,28 @@ def require_recordable(methods: Sequence[str], *, is_recorded: bool) -> None:
         raise ValueError(
             f"--record keeps the tokens' values of {PARALLEL}, and --methods has {others[0]}; "
             f"give --methods {PARALLEL}"
+        )
+
+
+def require_voting(parts: VoteOptions, methods: Sequence[str], max_sequences: int) -> None:
+    """There is a vote that the options are of, and some of its sequences may be cut."""
+    if parts != VoteOptions() and VOTE not in methods:
+        raise ValueError(f"the options --vote-… are of {VOTE}; add it to --methods")
+    cutting = parts.cutting()
+    if cutting is not None and cutting.num_warmups >= max_sequences:
+        raise ValueError(
+            f"--vote-cut is {parts.cut}, of which the first {cutting.num_warmups} sequences are "
+            f"not cut; --max-sequences is {max_sequences}, give fewer"
+        )
+
+
+def require_probed(text: str, methods: Sequence[str], task: Task) -> None:
+    """There is a vote whose sequences a text can ask for their answers."""
+    if VOTE not in methods:
+        raise ValueError(f"--vote-probe is of {VOTE}; add it to --methods")
+    if not text:
+        raise ValueError(
+            f"--vote-probe is empty: {task.name} says nothing of how its answers begin; give a text"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eager_sgl import RULES, BestFirst, EagerConfig, SearchConfig
+from eager_sgl import RULES, BestFirst, EagerConfig, Probing, SearchConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.gate.choice import GATE_CHOICES
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
@@ -20,13 +20,15 @@ from evals.config.stopping import NO_STOP, STOPS
 from evals.records.plan import RESTART
 from evals.tasks import TASKS
 
-__all__ = ["EAGER", "FIRST_TASK", "GROUPS", "OPTIONS", "QUICKSTART", "SEARCH"]
+__all__ = ["AUTO", "EAGER", "FIRST_TASK", "GROUPS", "OPTIONS", "PROBING", "QUICKSTART", "SEARCH"]
 
 QUICKSTART = Path("runs/quickstart")
 FIRST_TASK = "countdown"
 EAGER, SEARCH, REALLOCATION = EagerConfig(threshold=1.0), SearchConfig(), RULES["eager"]
 """The configurations whose fields options set, with the defaults of the library."""
 SAMPLING = EAGER.sampling
+AUTO = "auto"
+PROBING = Probing(text=AUTO)
 SHOWN = "(default: %(default)s)"
 COMMAS = "one or more with commas"
 
@@ -216,6 +218,53 @@ SEARCHING = (
     ),
 )
 
+VOTING = (
+    Option(
+        "--vote-rule",
+        "decides when a vote ends: beta[:CONFIDENCE] of Adaptive-Consistency, mode[:ERROR], a test "
+        "that errs with at most that probability, or share[:SHARE] of all votes (default: beta, "
+        "and share with --vote-weights)",
+    ),
+    Option(
+        "--vote-weights",
+        "weighs votes by the model's probability, or by a confidence: mean, tail[:WINDOW] or "
+        "lowest[:WINDOW] (default: every vote counts as 1)",
+    ),
+    Option(
+        "--vote-cut",
+        "KEEP:WINDOW:WARMUP: ends a sequence in the server where the mean confidence over WINDOW "
+        "steps falls below a floor, which a share KEEP of the prompt's first WARMUP sequences "
+        "reached; floor:NATS:WINDOW gives the floor (default: no sequence is cut)",
+    ),
+    Option("--vote-unshared", "sequences of vote share no prefixes", bool),
+    Option(
+        "--vote-probe",
+        "text that asks running sequences for their answers, so that stable ones vote early; "
+        f"{AUTO}: the --reasoning-end and the beginning of the task's answers (default: no probes)",
+    ),
+    Option(
+        "--vote-probe-interval",
+        f"tokens of a sequence between two probes {SHOWN}",
+        int,
+        of=PROBING,
+        field="interval",
+    ),
+    Option(
+        "--vote-probe-stable",
+        f"probes in a row whose equal answers end a sequence {SHOWN}",
+        int,
+        of=PROBING,
+        field="stable",
+    ),
+    Option(
+        "--vote-probe-tokens",
+        f"maximum of tokens of a probe's answer {SHOWN}",
+        int,
+        of=PROBING,
+        field="max_answer_tokens",
+    ),
+)
+
 SERVER = (
     Option(
         "--server",
@@ -265,6 +314,7 @@ GROUPS = {
     "method": METHOD,
     "second stage of eager_adapt and eager": STAGE_TWO,
     "searches: best_first, swor and trie_parallel": SEARCHING,
+    "vote": VOTING,
     "server": SERVER,
 }
 OPTIONS = tuple(option for options in GROUPS.values() for option in options)

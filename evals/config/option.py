@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from eager_sgl import EagerConfig, Reallocation, SearchConfig
+from eager_sgl import EagerConfig, Probing, Reallocation, SearchConfig
 
 __all__ = ["Option"]
 
@@ -32,7 +32,7 @@ class Option:
     kind: Callable[[str], object] = str
     default: object = None
     choices: Collection[str] | None = None
-    of: EagerConfig | SearchConfig | Reallocation | None = None
+    of: EagerConfig | SearchConfig | Reallocation | Probing | None = None
     field: str = ""
 
     @property

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from eager_sgl import RULES, EagerConfig, Reallocation, SamplingConfig
+from eager_sgl import RULES, EagerConfig, Probing, Reallocation, SamplingConfig
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from evals.config.bidding import read_bids
 from evals.config.calibration import Calibration
@@ -18,6 +18,7 @@ from evals.config.checks import (
     require_amounts,
     require_labels,
     require_positive_thetas,
+    require_probed,
     require_range,
     require_recordable,
     require_search,
@@ -25,8 +26,9 @@ from evals.config.checks import (
     require_shared_budget,
     require_single_mode,
     require_votes,
+    require_voting,
 )
-from evals.config.command_line import EAGER, FIRST_TASK, QUICKSTART, SEARCH
+from evals.config.command_line import AUTO, EAGER, FIRST_TASK, PROBING, QUICKSTART, SEARCH
 from evals.config.defaults import NO_REASONING, Choices, choose_values, served_model
 from evals.config.parser import build_parser, configured, in_options
 from evals.config.readers import (
@@ -41,6 +43,7 @@ from evals.config.readers import (
 )
 from evals.config.settings import BUNDLED_MODEL, Experiment, ServerSettings, Settings
 from evals.config.stopping import read_stop
+from evals.config.voting import VoteOptions
 from evals.records.files import StoreError
 from evals.records.header import read_header
 from evals.records.plan import RESTART, RESUME, Plan
@@ -244,6 +247,8 @@ def _experiment(
         quantile=read_quantile(options.theta),
         concurrency=options.concurrency,
         records=options.record,
+        probing=_probing(options, task, plan.methods, base.reasoning_end),
+        voting=_voting(options, task, plan),
     )
 
 
@@ -253,10 +258,30 @@ def _require_fitting(options: argparse.Namespace, task: Task, plan: Plan) -> Non
         require_labels(plan.methods, task)
     if None in plan.thresholds:
         require_adaptive_fits(plan.methods)
-    require_votes(plan.methods, task)
     require_search(options.stop, plan.methods)
     require_recordable(plan.methods, is_recorded=options.record)
     require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
+
+
+def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:
+    require_votes(plan.methods, task)
+    parts = VoteOptions(
+        options.vote_rule, options.vote_weights, options.vote_cut, not options.vote_unshared
+    )
+    require_voting(parts, plan.methods, min(plan.max_sequences))
+    return parts
+
+
+def _probing(
+    options: argparse.Namespace, task: Task, methods: Sequence[str], reasoning_end: str | None
+) -> Probing | None:
+    text = options.vote_probe
+    if text is None:
+        return None
+    if text == AUTO:
+        text = (reasoning_end or "") + task.defaults.answer_start
+    require_probed(text, methods, task)
+    return configured(PROBING, options, text=text)
 
 
 def _rules(options: argparse.Namespace) -> dict[str, Reallocation]:

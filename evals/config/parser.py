@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
-from eager_sgl import EagerConfig, Reallocation, SearchConfig
+from eager_sgl import EagerConfig, Probing, Reallocation, SearchConfig
 from evals.config.command_line import GROUPS, OPTIONS
 from evals.config.option import Option
 from evals.records.plan import SEARCHES
 
 __all__ = ["build_parser", "configured", "field_names", "in_options"]
 
-Config = TypeVar("Config", EagerConfig, SearchConfig, Reallocation)
+Config = TypeVar("Config", EagerConfig, SearchConfig, Reallocation, Probing)
 EXIT_CODES = (
     "Exit codes: 0, all results exist; 1, the run was broken off (no server, another model than "
     "before, a full disk); 2, the command line or the output folder was refused; 3, some prompts "

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import convert
 
-from eager_sgl import RULES, EagerConfig, Reallocation, SearchConfig
+from eager_sgl import RULES, EagerConfig, Probing, Reallocation, SearchConfig
 from evals.config.calibration import Calibration
 from evals.config.defaults import OF_TASK, Choices
 from evals.config.parser import field_names
 from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
+from evals.config.voting import VoteOptions
 from evals.records.columns import RECORDED
 from evals.records.header import EagerFields, RunHeader, SearchFields, StoredConfig
 from evals.records.identity import weights_digest
@@ -53,6 +54,8 @@ class Experiment:
         quantile: of the adaptive θ; None where it follows from M.
         concurrency: prompts that run at the same time.
         records: whether the values of every token are kept.
+        probing: of a vote; None for no probes.
+        voting: the other parts of a vote.
     """
 
     task: Task
@@ -69,6 +72,8 @@ class Experiment:
     quantile: float | None
     concurrency: int
     records: bool
+    probing: Probing | None = None
+    voting: VoteOptions = field(default_factory=VoteOptions)
 
     @cached_property
     def order(self) -> Mapping[str, int]:
@@ -205,7 +210,7 @@ class Settings:
             eager=convert(experiment.base, EagerFields, from_attributes=True),
             search=self._search(),
             rules={
-                name: {field: getattr(rule, field) for field in rule_fields}
+                name: {key: getattr(rule, key) for key in rule_fields}
                 for name, rule in experiment.rules.items()
             },
             verifier=self.verifier_name,
@@ -225,7 +230,9 @@ class Settings:
             token_budget=experiment.token_budget,
             bids=experiment.bids,
             options={"priority": experiment.priority}
-            | {name: getattr(experiment.search, name) for name in sorted(names)},
+            | {name: getattr(experiment.search, name) for name in sorted(names)}
+            | _probe_options(experiment.probing)
+            | experiment.voting.stored(),
         )
 
     def header(self, profile: ServerProfile) -> RunHeader:
@@ -237,6 +244,11 @@ class Settings:
             versions=_versions() | {"server_sglang": profile.version},
             config=self.stored(),
         )
+
+
+def _probe_options(probing: Probing | None) -> dict[str, str | int]:
+    """The limits of a vote's probes by name; empty without probes."""
+    return {f"probe_{name}": value for name, value in asdict(probing).items()} if probing else {}
 
 
 def digest_prompts(samples: Sequence[Sample]) -> str:

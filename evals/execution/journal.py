@@ -45,7 +45,7 @@ class _Journaled(Search):
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
         result = super().annotate(result, tree)
-        if _depends_on_unknown(self, tree):
+        if _depends_on_unknown(self, tree) or tree.probes:
             return SearchResult(**vars(result))
         opened = _opened_segments(result.sequences, tree)
         steps = tuple("" if segment is None else _packed(self, segment) for segment in opened)
@@ -55,7 +55,8 @@ class _Journaled(Search):
 def _depends_on_unknown(method: Search, tree: TokenTree) -> bool:
     """Whether samples depend on tokens that the tree does not know, or on their probability."""
     has_tails = tree.has_sampling_logprobs and method.sampling.is_whole
-    samples = isinstance(method, TrieParallel | Vote) and method.sampling.temperature > 0
+    shares = isinstance(method, TrieParallel) or (isinstance(method, Vote) and method.shares)
+    samples = shares and method.sampling.temperature > 0
     return samples and (has_tails or tree.has_draws)
 
 

@@ -44,10 +44,25 @@ def method_of(
     if cell.method == STAGE_ONE:
         return EagerInit(config, adaptive_threshold, seed=seed)
     if cell.method == VOTE:
-        return JournaledVote(search, seed=seed, answers=classes)
+        return _vote(cell, experiment, classes)
     if cell.method in SAMPLING_SEARCHES:
         kind = SAMPLING_SEARCHES[cell.method]
         return kind(search, seed=seed, stop=stop, bidder=bidder)
     return JournaledBestFirst(
         search, priority=experiment.priority, seed=seed, stop=stop, bidder=bidder
+    )
+
+
+def _vote(cell: Cell, experiment: Experiment, classes: Classes) -> Method:
+    parts = experiment.voting
+    return JournaledVote(
+        experiment.search_config(cell),
+        seed=cell.seed,
+        answers=classes,
+        rule=parts.vote_rule(),
+        weigh=parts.weigh(),
+        cutting=parts.cutting(),
+        shares=parts.shares,
+        columns=parts.columns,
+        probing=experiment.probing,
     )

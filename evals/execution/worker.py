@@ -120,7 +120,7 @@ class Worker:
             level=sample.level,
             prompt=sample.prompt,
             prompt_ids=result.prompt_ids,
-            sequences=_with_votes(self.experiment.task, sample, sequences),
+            sequences=_weighed(_with_votes(self.experiment.task, sample, sequences), result),
             counts=result.counts,
             seconds=seconds,
             peak_entropy=_mean(_peak(s, result.monitor, cell) for s in result.sequences),
@@ -281,6 +281,16 @@ def packed_columns(sequence: Sequence) -> str | None:
     """The values of its tokens as text; None where none were asked for."""
     columns = columns_of(sequence)
     return None if columns is None else pack_columns(columns)
+
+
+def _weighed(
+    sequences: tuple[SequenceRecord, ...], result: PromptResult
+) -> tuple[SequenceRecord, ...]:
+    """The sequences of a vote with the weights of their votes."""
+    if result.vote is None or not result.vote.weights:
+        return sequences
+    pairs = zip(sequences, result.vote.weights, strict=True)
+    return tuple(replace(sequence, weight=weight) for sequence, weight in pairs)
 
 
 def _with_votes(

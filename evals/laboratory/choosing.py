@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.laboratory.figures import RuleFigures, figures_of
-from evals.laboratory.outcome import RuleOutcome, PlaySetting, play_rules
+from evals.laboratory.outcome import PlaySetting, RuleOutcome, play_rules
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import Prompts, Samples
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.signals import Floats
-from evals.laboratory.budgets import rounds_of, last_rounds
+from evals.laboratory.budgets import last_rounds, rounds_of
 from evals.laboratory.cutting import calibrated_floor
 from evals.laboratory.draws import Draws, draw
 from evals.laboratory.play import Played, play, right
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import Samples
 
-__all__ = ["RuleOutcome", "PlaySetting", "play_rules"]
+__all__ = ["PlaySetting", "RuleOutcome", "play_rules"]
 
 Flags = NDArray[np.bool_]
 

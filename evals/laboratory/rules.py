@@ -9,7 +9,7 @@ from eager_sgl.voting.cutting import Cutting
 from evals.laboratory.starting import ALL, Start, Waves
 from evals.laboratory.weighing import Weights
 
-__all__ = ["SharedBudget", "Filter", "Rule"]
+__all__ = ["Filter", "Rule", "SharedBudget"]
 
 
 @dataclass(frozen=True)

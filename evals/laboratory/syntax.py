@@ -16,7 +16,7 @@ from typing import Any, get_args
 from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import BetaRule, ModeTest
 from eager_sgl.voting.weighing import ConfidenceKind
-from evals.laboratory.rules import SharedBudget, Filter, Rule
+from evals.laboratory.rules import Filter, Rule, SharedBudget
 from evals.laboratory.starting import Number, Waves
 from evals.laboratory.weighing import Weights
 

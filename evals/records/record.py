@@ -35,6 +35,7 @@ class SequenceRecord:
         raw_logprob: of the whole sequence, at temperature 1; None where it is not known.
         final_text: the part of the text that was judged; None in lines of earlier versions.
         columns: values of every token, packed (`evals.records.columns`); None without `--record`.
+        weight: of its vote under `vote`; 0 of a sequence that was cut. None counts as 1.
     """
 
     text: str
@@ -51,6 +52,7 @@ class SequenceRecord:
     raw_logprob: float | None = None
     final_text: str | None = None
     columns: str | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,11 @@ class PromptRecord(Entry):
     def votes(self) -> list[int | None]:
         """The vote of each sequence."""
         return [sequence.vote for sequence in self.sequences]
+
+    @property
+    def weights(self) -> list[float]:
+        """The weight of each vote."""
+        return [1.0 if s.weight is None else s.weight for s in self.sequences]
 
     def to_result(self) -> PromptResult:
         """The tree, as far as a second stage needs it."""

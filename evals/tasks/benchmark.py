@@ -15,7 +15,9 @@ from evals.tasks.task import Defaults, Sample, choose, user_message
 
 __all__ = ["DEFAULTS", "Benchmark", "MathBenchmark"]
 
-DEFAULTS = Defaults(threshold=None, max_new_tokens=32768, chunk_tokens=64)
+DEFAULTS = Defaults(
+    threshold=None, max_new_tokens=32768, chunk_tokens=64, answer_start="\n\n\\boxed{"
+)
 """The paper's 32k tokens; θ belongs to the model, so a preset or the command line gives it."""
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."

@@ -52,6 +52,7 @@ class Defaults:
         chunk_tokens: tokens per request while a sequence is monitored.
         limit: number of prompts; None for all.
         model: the folder of the model; None for the first bundled model.
+        answer_start: the text between the reasoning and an answer.
     """
 
     threshold: float | None
@@ -59,6 +60,7 @@ class Defaults:
     chunk_tokens: int
     limit: int | None = None
     model: Path | None = None
+    answer_start: str = ""
 
 
 class Task(Protocol):

@@ -12,6 +12,7 @@ from eager_sgl import (
     EagerInit,
     FullParallel,
     Method,
+    Probing,
     SamplingConfig,
     SearchConfig,
     Vote,
@@ -41,6 +42,10 @@ def first_tokens(sequences: Sequence[Generated]) -> list[int]:
     return [sequence.token_ids[0] for sequence in sequences]
 
 
+def last_tokens(sequences: Sequence[Generated]) -> list[int | None]:
+    return [sequence.token_ids[-1] % 2 for sequence in sequences]
+
+
 METHODS: dict[str, Method] = {
     "parallel": FullParallel(SAMPLING, 5, reasoning_end=None),
     "chunk": EagerInit(EagerConfig(threshold=1.0, monitor="chunk", chunk_tokens=6, **FIELDS)),
@@ -50,6 +55,12 @@ METHODS: dict[str, Method] = {
     "trie_parallel": search_of("trie_parallel", **FIELDS),
     "vote by gate": Vote(
         SearchConfig(**FIELDS), answers=first_tokens, rule=lambda votes: len(votes) > 1, ahead=2
+    ),
+    "probed vote": Vote(
+        SearchConfig(**FIELDS),
+        answers=last_tokens,
+        rule=lambda votes: len(votes) > 3,
+        probing=Probing(text="</think>", interval=8, stable=2, max_answer_tokens=3),
     ),
 }
 

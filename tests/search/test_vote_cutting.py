@@ -5,19 +5,31 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from eager_sgl import BetaRule, ModeTest, PromptResult, SamplingConfig, SearchConfig, Vote
+from eager_sgl import (
+    BetaRule,
+    ConsensusShare,
+    ModeTest,
+    Probing,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    Vote,
+)
 from eager_sgl import Sequence as Generated
 from eager_sgl.errors import ServerUnsuitableError
 from eager_sgl.generate import executor
 from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.voting.cutting import Cutting, is_below
-from eager_sgl.voting.votes import vote_winner
+from eager_sgl.voting.votes import vote_totals, vote_winner
+from eager_sgl.voting.weighing import by_confidence
+from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
 
@@ -34,7 +46,8 @@ def last_tokens(sequences: Sequence[Generated]) -> list[Hashable | None]:
 
 def vote_of(cutting: Cutting | None, **fields: Any) -> Vote:
     config = SearchConfig(max_sequences=M, sampling=SAMPLING, top_k=VOCABULARY)
-    return Vote(config, cutting=cutting, **{"answers": last_tokens, "rule": BetaRule(0.9)} | fields)
+    defaults: dict[str, Any] = {"answers": last_tokens, "rule": BetaRule(0.9)}
+    return Vote(config, cutting=cutting, **defaults | fields)
 
 
 def server_of(model: int, seed: int = 0, *, honours_seed: bool = False) -> ScriptedServer:
@@ -173,3 +186,28 @@ def test_cutting_needs_the_gate() -> None:
 def test_some_samples_have_to_be_left_to_cut() -> None:
     with pytest.raises(ValueError, match=r"cutting.warmup is 16; it must be below max_sequences"):
         vote_of(Cutting(warmup=16))
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("model", [0, 1])
+def test_sequences_are_cut_probed_and_weighed_at_once(
+    model: int, shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "AWAITED_INTERVAL", 2)
+    probing = Probing(text="</think>", interval=2, stable=2, max_answer_tokens=2)
+    parts: dict[str, Any] = {"weigh": by_confidence("tail", 4), "probing": probing, "ahead": 1}
+    method = vote_of(FIRST, shares=shares, rule=ConsensusShare(0.9, 6), seed=0, **parts)
+    config = replace(method.config, sampling=replace(SAMPLING, max_new_tokens=30))
+    server = DecodingServer(model, allows_gate=True)
+    result = run_method(replace(method, config=config), endpoint_of(server))
+    vote, sequences = result.vote, result.sequences
+    assert vote is not None
+    assert vote.num_probes > 0
+    weights = by_confidence("tail", 4)(sequences)
+    cut = FIRST.cut(sequences)
+    cast = [0.0 if is_cut else weight for is_cut, weight in zip(cut, weights, strict=True)]
+    assert vote.weights == pytest.approx(cast)
+    answers = [None if c else a for a, c in zip(last_tokens(sequences), cut, strict=True)]
+    assert vote.votes == pytest.approx(vote_totals(answers, cast))
+    assert vote.num_cut == sum(cut)
+    assert result.counts.discarded >= 0

@@ -74,6 +74,14 @@ def test_the_floor_is_that_of_the_first_sequences() -> None:
     assert not cutting.is_cut([0.0] * 9, None)
 
 
+def test_steps_from_the_first_unknown_one_on_do_not_count() -> None:
+    """Such as those of the probe that ended a sequence."""
+    cutting, probed = Cutting(window=2, fixed=1.0), [3.0, 2.0, math.nan, 0.0, 0.0]
+    assert cutting.lowest(probed) == 2.5
+    assert not cutting.is_cut(probed, 2.4)
+    assert cutting.is_cut(probed, 2.6)
+
+
 def test_a_fixed_floor_needs_no_first_sequences() -> None:
     cutting = Cutting(window=2, fixed=1.5)
     assert (cutting.num_warmups, cutting.floor([])) == (0, 1.5)

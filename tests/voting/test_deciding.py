@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eager_sgl import BetaRule, ModeTest, VoteRule
+from eager_sgl import BetaRule, ConsensusShare, ModeTest, VoteRule
 from eager_sgl.voting.deciding import num_missing
+from eager_sgl.voting.votes import vote_winner
 
-RULES = (BetaRule(), BetaRule(0.5), ModeTest(), ModeTest(0.3))
+RULES = (
+    BetaRule(),
+    BetaRule(0.5),
+    ModeTest(),
+    ModeTest(0.3),
+    ConsensusShare(),
+    ConsensusShare(0.6, 3),
+)
 VOTES = st.lists(st.sampled_from(["a", "b", "c", None]), max_size=30)
 
 
@@ -84,3 +92,33 @@ def test_the_beta_rule_errs_more_often_than_its_confidence() -> None:
 def test_a_share_outside_its_range_is_refused(kind: Any, value: float) -> None:
     with pytest.raises(ValueError, match=r"must be a number in \(0, 1\)"):
         kind(value)
+
+
+WEIGHTED = st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.floats(0.1, 8)), max_size=20)
+
+
+@given(WEIGHTED, st.floats(0.51, 1), st.integers(1, 6))
+def test_a_consensus_is_a_share_of_the_weights(
+    ballots: list[tuple[str | None, float]], share: float, at_least: int
+) -> None:
+    votes, weights = [vote for vote, _ in ballots], [weight for _, weight in ballots]
+    totals = {answer: sum(w for v, w in ballots if v == answer) for answer in ("a", "b")}
+    has_voted = len(votes) - votes.count(None) >= at_least
+    expected = has_voted and max(totals.values()) >= share * sum(totals.values())
+    assert ConsensusShare(share, at_least)(votes, weights) == expected
+
+
+@given(WEIGHTED, st.integers(0, 12))
+def test_missing_weights_are_those_of_the_votes_so_far(
+    ballots: list[tuple[str | None, float]], limit: int
+) -> None:
+    rule, votes = ConsensusShare(0.8, 3), [vote for vote, _ in ballots]
+    weights = [weight for _, weight in ballots]
+    number = num_missing(rule, votes, limit, weights)
+    known = [weight for vote, weight in ballots if vote is not None]
+    mean = sum(known) / len(known) if known else 1.0
+    leading = vote_winner(votes, weights) or "a"
+    assert not any(
+        rule(votes + [leading] * fewer, weights + [mean] * fewer) for fewer in range(number)
+    )
+    assert number == limit or rule(votes + [leading] * number, weights + [mean] * number)

@@ -52,7 +52,10 @@ def test_a_probability_that_is_not_known_is_an_error() -> None:
 def test_confidences(kind: Literal["mean", "tail", "lowest"], expected: float) -> None:
     weigh = by_confidence(kind, window=2)
     long, short = sequence(confidences=(4.0, 0.0, 3.0, 3.0)), sequence(confidences=(7.0,))
-    assert weigh([long, short]) == [expected, 7.0]
+    probed = sequence(confidences=(*long.confidences, math.nan, 0.0))
+    assert weigh([long, short, probed]) == [expected, 7.0, expected]
+    with pytest.raises(ValueError, match="confidence of a step is not known"):
+        weigh([sequence(1)])
 
 
 def test_other_confidences_are_refused() -> None:

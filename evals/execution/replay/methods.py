@@ -21,7 +21,7 @@ from eager_sgl import (
 )
 from eager_sgl import Sequence as Generated
 from eager_sgl.tree import TokenTree
-from evals.config import CONSENSUS, VERIFIER, Experiment
+from evals.config import CONSENSUS, VERIFIER, Experiment, VoteOptions
 from evals.execution.methods import method_of
 from evals.records.header import StoredConfig
 from evals.records.plan import SEARCHES
@@ -48,6 +48,7 @@ def experiment_of(experiment: Experiment, config: StoredConfig) -> Experiment:
         search=msgspec.convert(search, SearchConfig),
         priority=priority,
         token_budget=config.search.token_budget,
+        voting=VoteOptions.restored(options),
         rules={name: _rule(name, fields) for name, fields in config.rules.items()},
     )
 

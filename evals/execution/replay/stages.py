@@ -26,6 +26,12 @@ from evals.records.record import PromptRecord
 __all__ = ["Replay"]
 
 NO_FIRST = "their first stages are not in the folder"
+PROBE_TEXT = "probe_text"
+"""Of the options of a vote with probes."""
+PROBED = "probes may have ended their sequences, and their answers are not recorded"
+NEED_VALUES = {"vote_cut", "vote_weights"}
+"""Of the options of a vote that depends on values of tokens."""
+VALUES = "their votes depended on values of tokens that are not recorded"
 DRAWN = "the server may have drawn tokens that the tree does not know"
 NO_ORDER = "the journals of their first stages lack the order of the prompts"
 FAILED_FIRSTS = "grants depended on when other prompts failed, which is not recorded"
@@ -75,6 +81,10 @@ class Replay:
         cell, number = record.cell, len(record.sequences)
         method = first_method(self._experiment, record, self._config)
         recorded = RecordedTree.part(record, 0, number, method.sampling.max_new_tokens)
+        if cell.method == VOTE and PROBE_TEXT in self._config.search.options:
+            raise NotRecordedError(PROBED)
+        if cell.method == VOTE and NEED_VALUES & self._config.search.options.keys():
+            raise NotRecordedError(VALUES)
         if cell.method in (TRIE_PARALLEL, VOTE) and number and not recorded.steps:
             raise NotRecordedError(DRAWN)
         if cell.method in SEARCHES and len(recorded.steps) != number:

@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from eager_sgl import RULES, EagerConfig, SearchConfig
+from eager_sgl import RULES, EagerConfig, Probing, SearchConfig
 from evals.config import parse_settings
-from evals.config.command_line import EAGER, OPTIONS, SEARCH
+from evals.config.command_line import EAGER, OPTIONS, PROBING, SEARCH
 from evals.config.parser import build_parser, configured, field_names, in_options
 
 
@@ -16,6 +16,7 @@ def test_an_option_of_a_configuration_sets_one_of_its_fields() -> None:
     assert {type(option.of) for option in targets} == {
         EagerConfig,
         SearchConfig,
+        Probing,
         type(RULES["eager"]),
     }
     for option in targets:
@@ -27,6 +28,7 @@ def test_a_default_is_that_of_the_library() -> None:
     options = build_parser(["eager_init"]).parse_args([])
     assert configured(SEARCH, options) == SearchConfig()
     assert configured(EAGER, options) == EAGER
+    assert configured(PROBING, options) == PROBING
     assert configured(RULES["eager"], options) == RULES["eager"]
 
 
@@ -80,3 +82,33 @@ def test_switches_take_no_value() -> None:
     options = build_parser(["eager_init"]).parse_args(["--report-only"])
     assert isinstance(options, argparse.Namespace)
     assert (options.report_only, options.regrade) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"), [("countdown", "</think>"), ("aime_2024", "</think>\n\n\\boxed{")]
+)
+def test_a_probe_of_a_vote_begins_as_the_answers_of_the_task(task: str, expected: str) -> None:
+    arguments = ["--report-only", "--task", task, "--methods", "vote", "--theta", "1"]
+    probed = [*arguments, "--vote-probe", "auto", "--vote-probe-interval", "32"]
+    assert parse_settings(arguments, ["vote"]).experiment.probing is None
+    settings = parse_settings(probed, ["vote"])
+    assert settings.experiment.probing == replace(PROBING, text=expected, interval=32)
+    assert settings.stored().search.options["probe_text"] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "parallel"], "--vote-probe is of vote; add it to --methods"),
+        (["--reasoning-end", "none"], "--vote-probe is empty: countdown says nothing"),
+        (["--vote-probe-tokens", "0"], "--vote-probe-tokens is 0"),
+    ],
+)
+def test_a_probe_that_means_nothing_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(
+            ["--methods", "vote", "--vote-probe", "auto", *arguments], ["vote", "parallel"]
+        )
+    assert f"error: {message}" in capsys.readouterr().err

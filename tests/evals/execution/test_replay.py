@@ -84,6 +84,8 @@ def replay(folder: Path) -> int:
         ("--methods", "best_first,trie_parallel", "--stop", "consensus"),
         ("--methods", "best_first,trie_parallel,swor", "--stop", "unexplored:0.3"),
         ("--methods", "best_first,swor", "--token-budget", "12", "--width", "2"),
+        ("--methods", "vote", "--vote-rule", "mode:0.3", "--max-sequences", "8"),
+        ("--methods", "vote", "--vote-rule", "share:0.8", "--vote-unshared"),
     ],
 )
 @pytest.mark.parametrize(("model", "allows_gate"), [(42, False), (3, True)])
@@ -322,3 +324,25 @@ def test_a_replay_does_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixtur
         run.main(["--replay", "--regrade", "--output-dir", str(tmp_path)])
     assert exit_.value.code == 2
     assert capsys.readouterr().err == "error: --regrade and --replay are mutually exclusive\n"
+
+
+def test_a_vote_with_probes_is_not_replayed(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probes = ("--vote-probe", "</think>", "--vote-probe-interval", "2")
+    folder = recorded("--methods", "vote", *probes)
+    assert replay(folder) == 3
+    assert "6 prompts cannot be replayed: probes may have ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "parts", [("--vote-cut", "0.5:2:3"), ("--vote-weights", "lowest:2", "--vote-rule", "share:0.7")]
+)
+def test_a_vote_by_values_of_tokens_is_not_replayed(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str], parts: tuple[str, ...]
+) -> None:
+    folder = recorded("--methods", "vote", "--max-sequences", "6", *parts, allows_gate=True)
+    weights = [s["weight"] for line in lines(folder) for s in line["sequences"]]
+    assert any(weight is not None for weight in weights)
+    assert replay(folder) == 3
+    assert "6 prompts cannot be replayed: their votes depended on" in capsys.readouterr().out

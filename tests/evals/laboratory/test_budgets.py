@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from eager_sgl.search import round_sizes
-from evals.laboratory.budgets import Rounds, rounds_of, last_rounds
+from evals.laboratory.budgets import Rounds, last_rounds, rounds_of
 from evals.laboratory.draws import draw
-from evals.laboratory.rules import SharedBudget, Rule
+from evals.laboratory.rules import Rule, SharedBudget
 from evals.laboratory.syntax import read_rules
 from tests.evals.laboratory.build import random_samples
 

@@ -7,7 +7,7 @@ import pytest
 from eager_sgl import BetaRule, ModeTest
 from eager_sgl.voting.cutting import Cutting
 from evals.laboratory.defaults import DEFAULT_RULES
-from evals.laboratory.rules import SharedBudget, Filter
+from evals.laboratory.rules import Filter, SharedBudget
 from evals.laboratory.starting import Number, Waves
 from evals.laboratory.syntax import PARTS, read_rules
 from evals.laboratory.weighing import Weights
