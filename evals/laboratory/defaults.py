@@ -22,6 +22,7 @@ DEFAULT_RULES = ",".join(
         "shared:0.05/0.1/0.15/0.2/0.3/0.5",
         f"{START}+{CUT}",
         f"{START}+trie",
+        f"share:0.7/0.8/0.9/0.95:3/5/8+{WEIGHTS}+trie",
         f"{START}+{WEIGHTS}",
         f"{CUT}+trie",
         f"{CUT}+{WEIGHTS}",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl.voting.deciding import ConsensusShare
+from evals.laboratory.consensus import missing_of_share
 from evals.laboratory.cutting import Cuts, cut, filtered
 from evals.laboratory.draws import Draws
 from evals.laboratory.rules import Rule
@@ -74,7 +76,14 @@ def cuts_of(rule: Rule, draws: Draws, floor: float | None) -> Cuts:
 def missing_of(rule: Rule, draws: Draws, cuts: Cuts) -> Counts:
     """Votes that are missing: those below the floor count until it is known."""
 
+    if isinstance(rule.start, ConsensusShare):
+        missing = missing_of_share(
+            rule.start, draws, rule.weights, lambda number: _voters(rule, draws, cuts, number)
+        )
+        return missing if rule.waves is None else rule.waves.asked(missing)
+
     def of(votes: Counts) -> Counts:
+        assert not isinstance(rule.start, ConsensusShare), f"{rule.text} decides by weights"
         return missing_votes(rule.start, votes, rule.waves)
 
     before = draws.once((rule.start, rule.waves), lambda: of(draws.votes))
@@ -88,13 +97,19 @@ def missing_of(rule: Rule, draws: Draws, cuts: Cuts) -> Counts:
 
 def winners_after(rule: Rule, draws: Draws, cuts: Cuts, num_votes: Counts) -> Counts:
     """The winners of the first samples of each order."""
+    voters = _voters(rule, draws, cuts, num_votes)
+    return winners(draws, weights_of(draws, rule.weights, voters), voters)
+
+
+def _voters(rule: Rule, draws: Draws, cuts: Cuts, num_ended: Counts | int) -> NDArray[np.bool_]:
+    """The samples that vote, of the first ones of each order [R, M]."""
+    num_votes = np.broadcast_to(num_ended, len(draws.order))
     counted = np.arange(draws.max_sequences) < num_votes[:, None]
     has_floor = (num_votes >= cuts.num_warmups)[:, None]
     voters = counted & ~(cuts.is_below & has_floor)
     if rule.filter is not None:
         voters &= ~_filtered(rule, draws, num_votes)
-    voters &= draws.votes >= 0
-    return winners(draws, weights_of(draws, rule.weights, voters), voters)
+    return np.asarray(voters & (draws.votes >= 0))
 
 
 def right(draws: Draws, classes: Counts) -> NDArray[np.bool_]:

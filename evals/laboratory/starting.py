@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.voting.deciding import BetaRule, ModeTest, VoteRule, num_missing
+from eager_sgl.voting.deciding import BetaRule, ConsensusShare, ModeTest, VoteRule, num_missing
 
-__all__ = ["ALL", "Number", "Start", "Waves", "missing_votes"]
+__all__ = ["ALL", "CountRule", "Number", "Start", "Waves", "missing_votes"]
 
 Counts = NDArray[np.int64]
 
@@ -27,7 +27,8 @@ class Number:
 
 
 ALL = Number()
-Start = Number | BetaRule | ModeTest
+CountRule = Number | BetaRule | ModeTest
+Start = CountRule | ConsensusShare
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,16 @@ class Waves:
             ends.append(min(max(grown, self.size), max_sequences))
         return ends
 
+    def asked(self, missing: Counts) -> Counts:
+        """Votes that are missing [R, M + 1] where a rule is asked at the ends of waves alone."""
+        number = missing.shape[1]
+        ends, after = np.array(self.ends(number - 1)), np.arange(number)
+        following = np.minimum(np.searchsorted(ends, after, side="right"), len(ends) - 1)
+        is_decided = (missing == 0) & np.isin(after, ends[1:])
+        return np.where(is_decided, 0, ends[following] - after)
 
-def missing_votes(start: Start, votes: Counts, waves: Waves | None = None) -> Counts:
+
+def missing_votes(start: CountRule, votes: Counts, waves: Waves | None = None) -> Counts:
     """Votes that are missing at least after 0 … M votes [R, M + 1]; 0 where it is decided.
 
     Args:
@@ -64,17 +73,7 @@ def missing_votes(start: Start, votes: Counts, waves: Waves | None = None) -> Co
         return np.broadcast_to(np.minimum(fixed, limit - after), (len(votes), limit + 1))
     missing = _of_beta(start, votes) if isinstance(start, BetaRule) else _of_mode(start, votes)
     missing = np.minimum(missing, limit - after)
-    return missing if waves is None else _to_wave_ends(missing, waves)
-
-
-def _to_wave_ends(missing: Counts, waves: Waves) -> Counts:
-    """The rule is asked where a wave ends, and not before the first."""
-    number = missing.shape[1]
-    ends = np.array(waves.ends(number - 1))
-    after = np.arange(number)
-    to_next = ends[np.minimum(np.searchsorted(ends, after, side="right"), len(ends) - 1)] - after
-    is_decided = (missing == 0) & np.isin(after, ends[1:])
-    return np.where(is_decided, 0, to_next)
+    return missing if waves is None else waves.asked(missing)
 
 
 def _of_beta(rule: BetaRule, votes: Counts) -> Counts:

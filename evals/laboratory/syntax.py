@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any, get_args
 
 from eager_sgl.voting.cutting import Cutting
-from eager_sgl.voting.deciding import BetaRule, ModeTest
+from eager_sgl.voting.deciding import BetaRule, ConsensusShare, ModeTest
 from eager_sgl.voting.weighing import ConfidenceKind
 from evals.laboratory.rules import Filter, Rule, SharedBudget
 from evals.laboratory.starting import Number, Waves
@@ -51,6 +51,10 @@ def _beta(confidence: str = "0.95") -> Fields:
 
 def _mode(error: str = "0.05") -> Fields:
     return {"start": ModeTest(_number("error", error))}
+
+
+def _share(share: str = "0.95", at_least: str = "8") -> Fields:
+    return {"start": ConsensusShare(_number("share", share), _whole("at_least", at_least))}
 
 
 def _waves(size: str, growth: str = "1") -> Fields:
@@ -102,6 +106,7 @@ PARTS = {
     "parallel": Part("parallel[:m]", "m sequences; all M without a number", _parallel),
     "beta": Part("beta[:confidence]", "the Beta rule of Adaptive-Consistency", _beta),
     "mode": Part("mode[:error]", "the sequential test of the mode", _mode),
+    "share": Part("share[:share[:at_least]]", "a share of the votes' weights decides", _share),
     "waves": Part("waves:size[:growth]", "ask the rule at the ends of waves only", _waves),
     "ahead": Part("ahead:n", "n more samples run than can decide", _ahead),
     "cut": Part(
@@ -131,7 +136,7 @@ PARTS = {
 }
 """By name."""
 EXCLUSIVE = (
-    ("parallel", "beta", "mode"),
+    ("parallel", "beta", "mode", "share"),
     ("shared", "price"),
     ("shared", "waves"),
     ("price", "waves"),
@@ -195,8 +200,8 @@ def _require_fitting(text: str, names: Sequence[str]) -> None:
         if len(both) > 1:
             raise ValueError(f"rule {text!r} has {' and '.join(both)}; give one of them")
     for name in NEED_DECISION:
-        if name in names and not {"beta", "mode"} & {*names}:
-            raise ValueError(f"rule {text!r} has {name} without beta or mode")
+        if name in names and not {"beta", "mode", "share"} & {*names}:
+            raise ValueError(f"rule {text!r} has {name} without beta, mode or share")
 
 
 def _number(name: str, text: str) -> float:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 
 from eager_sgl import (
     BetaRule,
+    ConsensusShare,
     FullParallel,
     ModeTest,
     PromptResult,
@@ -163,10 +165,11 @@ def test_live_votes_weigh_what_they_weigh_in_the_laboratory(model: int, text: st
     def count(votes: Sequence[Hashable | None], weights: Sequence[float]) -> bool:
         return BetaRule(0.8)(votes)
 
-    for seed in range(2):
-        vote = vote_of("", seed, shares=False, rule=count, weigh=weigh, columns=COLUMNS)
+    rules = {"beta:0.8": count, "share:0.7:3": ConsensusShare(0.7, 3)}
+    for seed, (name, rule) in product(range(2), rules.items()):
+        vote = vote_of("", seed, shares=False, rule=rule, weigh=weigh, columns=COLUMNS)
         live, parallel = run_method(vote, endpoint_of(server_of(model))), full_parallel(model, seed)
-        played = play_in_order(f"beta:0.8+{text}", samples_in(parallel))
+        played = play_in_order(f"{name}+{text}", samples_in(parallel))
         assert played.num_votes.tolist() == [len(live.sequences)]
         assert live.vote is not None
         assert winner(played, parallel) == live.vote.answer

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from eager_sgl import ConsensusShare
 from eager_sgl.voting.cutting import Cutting, top_share_floor
+from eager_sgl.voting.deciding import num_missing
 from eager_sgl.voting.votes import vote_uncertainty, vote_winner
-from eager_sgl.voting.weighing import by_confidence, by_count, by_probability
+from eager_sgl.voting.weighing import by_confidence, by_count, by_probability, weights_of
 from evals.laboratory.budgets import uncertainties
 from evals.laboratory.cutting import calibrated_floor
 from evals.laboratory.draws import Draws, draw
-from evals.laboratory.play import play
+from evals.laboratory.play import cuts_of, missing_of, play
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import RecordedSample
 from evals.laboratory.syntax import read_rules
@@ -92,6 +94,24 @@ def test_cut_samples_cost_their_tokens_up_to_the_cut_and_do_not_vote(
         kept = [index for index, (_, is_below) in enumerate(ended) if not is_below]
         votes = [None if draws.votes[row, i] < 0 else int(draws.votes[row, i]) for i in kept]
         assert played.winners[row] == winner_of(rule, [sequences[i] for i in kept], votes)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_as_many_weights_are_missing_as_by_the_rule(seed: int, weights: str) -> None:
+    draws, rule = draws_of(seed), rule_of(f"share:0.7:3{weights}")
+    missing = missing_of(rule, draws, cuts_of(rule, draws, None))
+    for row in range(NUM_ORDERS):
+        sequences = sequences_of(draws, row)
+        votes = [None if vote < 0 else int(vote) for vote in draws.votes[row]]
+        for number in range(len(votes) + 1):
+            given = votes[:number]
+            weighed_votes = weights_of(
+                sequences[:number], given, lambda voters: weighed(rule, list(voters))
+            )
+            limit = len(votes) - number
+            expected = num_missing(ConsensusShare(0.7, 3), given, limit, weighed_votes)
+            assert missing[row, number] == expected
 
 
 def test_a_calibrated_floor_has_no_warmups() -> None:

@@ -58,7 +58,7 @@ def test_the_default_rules_are_rules_of_every_part() -> None:
         ("weights:tail", "tail has a window"),
         ("beta+mode", "rule 'beta[+]mode' has beta and mode; give one of them"),
         ("trie+trie", "has trie twice"),
-        ("waves:4", "rule 'waves:4' has waves without beta or mode"),
+        ("waves:4", "rule 'waves:4' has waves without beta, mode or share"),
         ("beta+shared:0.1+waves:4", "has shared and waves; give one of them"),
     ],
 )
