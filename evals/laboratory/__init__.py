@@ -6,7 +6,7 @@ and computes the vote and the exact cost of a rule in each, without a server. It
 with `evals.execution.replay`, where the schedules of a run decide again on the run's own trees.
 
 `read` makes `samples` of the folders of runs, `draws` are orders of a prompt's samples, `syntax`
-reads `rules`, `play` plays them, by `starting`, `cutting`, `timing`, `sharing`, `weighing` and
+reads `rules`, `play` plays them, by `starting`, `consensus`, `cutting`, `costs`, `weighing` and
 `budgets`; `outcome` has the figures of a rule, `choosing` chooses rules by them, and `table` prints
 them. Only the command uses this folder.
 """

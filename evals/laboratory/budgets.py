@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from eager_sgl.search import round_sizes
 from eager_sgl.signals import Floats
+from evals.laboratory.costs import unique_tokens
 from evals.laboratory.draws import Draws
 from evals.laboratory.play import cuts_of, missing_of, right, winners_after
 from evals.laboratory.rules import Rule, SharedBudget
-from evals.laboratory.sharing import unique_tokens
 from evals.laboratory.weighing import by_probability, class_totals
 
 __all__ = ["Rounds", "last_rounds", "rounds_of", "uncertainties"]

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from eager_sgl.voting.deciding import ConsensusShare
 from evals.laboratory.consensus import missing_of_share
+from evals.laboratory.costs import timed, unique_tokens
 from evals.laboratory.cutting import Cuts, cut, filtered
 from evals.laboratory.draws import Draws
 from evals.laboratory.rules import Rule
-from evals.laboratory.sharing import unique_tokens
 from evals.laboratory.starting import missing_votes
-from evals.laboratory.timing import timed
 from evals.laboratory.weighing import weights_of, winners
 
 __all__ = ["Played", "cuts_of", "missing_of", "play", "right", "winners_after"]

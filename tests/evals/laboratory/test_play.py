@@ -13,13 +13,13 @@ from eager_sgl.voting.deciding import num_missing
 from eager_sgl.voting.votes import vote_uncertainty, vote_winner
 from eager_sgl.voting.weighing import by_confidence, by_count, by_probability, weights_of
 from evals.laboratory.budgets import uncertainties
+from evals.laboratory.costs import timed
 from evals.laboratory.cutting import calibrated_floor
 from evals.laboratory.draws import Draws, draw
 from evals.laboratory.play import cuts_of, missing_of, play
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import RecordedSample
 from evals.laboratory.syntax import read_rules
-from evals.laboratory.timing import timed
 from tests.evals.laboratory.build import in_their_order, random_samples, sequences_of
 
 NUM_ORDERS = 25

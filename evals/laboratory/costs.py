@@ -1,8 +1,8 @@
-"""When samples start and end, if all that run decode a token in each step.
+"""What samples cost: when they start and end, and which of their tokens others have.
 
-Steps stand for time. Samples that run when a vote is decided are aborted there, so what they cost
-depends on how fast others ran: it is exact where all run at one pace, and nothing is aborted where
-no sample runs ahead.
+Steps stand for time: all samples that run decode a token in each. Samples that run when a vote is
+decided are aborted there, so what they cost depends on how fast others ran: it is exact where all
+run at one pace, and nothing is aborted where no sample runs ahead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Timed", "timed"]
+from evals.laboratory.draws import Draws
+
+__all__ = ["Timed", "timed", "unique_tokens"]
 
 Counts = NDArray[np.int64]
 
@@ -59,3 +61,21 @@ def timed(missing: Counts, lengths: Counts, *, ahead: int = 0, num_warmups: int 
     until = np.clip(steps[:, None] - starts, 0, lengths)
     tokens = np.where(index < num_votes[:, None], lengths, until * has_started)
     return Timed(num_votes, tokens, steps)
+
+
+def unique_tokens(draws: Draws, tokens: Counts) -> Counts:
+    """Tokens of each sample that no earlier one has [R, M]: `TokenCounts.unique` when added up.
+
+    The server decodes fewer: a token at which a sample leaves the tree is drawn by the client.
+
+    Args:
+        tokens: [R, M], of each sample, as far as it was decoded.
+    """
+    unique = tokens.copy()
+    for index in range(1, draws.max_sequences):
+        rows = np.flatnonzero(tokens[:, index])
+        earlier = draws.order[rows, :index]
+        common = draws.samples.common[draws.order[rows, index][:, None], earlier]
+        shared = np.minimum(common, tokens[rows, :index]).max(axis=1, initial=0)
+        unique[rows, index] -= np.minimum(shared, tokens[rows, index])
+    return unique
