@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.voting.deciding import ConsensusShare
+from eager_sgl import ConsensusShare
 from evals.laboratory.draws import Draws
 from evals.laboratory.weighing import Weights, class_totals, weights_of
 

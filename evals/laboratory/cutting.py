@@ -8,13 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eager_sgl import Cutting
 from eager_sgl.signals import Floats
-from eager_sgl.voting.cutting import (
-    ROUNDING,
-    Cutting,
-    group_confidences,
-    top_share_floor,
-)
+from eager_sgl.voting.cutting import ROUNDING, group_confidences, top_share_floor
 from evals.laboratory.draws import Draws
 from evals.laboratory.samples import Samples
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.voting.deciding import ConsensusShare
+from eager_sgl import ConsensusShare
 from evals.laboratory.consensus import missing_of_share
 from evals.laboratory.costs import timed, unique_tokens
 from evals.laboratory.cutting import Cuts, cut, filtered

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from eager_sgl.voting.cutting import Cutting
+from eager_sgl import Cutting
 from evals.laboratory.starting import ALL, Start, Waves
 from evals.laboratory.weighing import Weights
 

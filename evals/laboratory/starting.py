@@ -12,7 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from eager_sgl.voting.deciding import BetaRule, ConsensusShare, ModeTest, VoteRule, num_missing
+from eager_sgl import BetaRule, ConsensusShare, ModeTest, VoteRule
+from eager_sgl.voting.deciding import num_missing
 
 __all__ = ["ALL", "CountRule", "Number", "Start", "Waves", "missing_votes"]
 

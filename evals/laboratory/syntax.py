@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, get_args
 
-from eager_sgl.voting.cutting import Cutting
-from eager_sgl.voting.deciding import BetaRule, ConsensusShare, ModeTest
+from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
 from eager_sgl.voting.weighing import ConfidenceKind
 from evals.laboratory.rules import Filter, Rule, SharedBudget
 from evals.laboratory.starting import Number, Waves
