@@ -23,6 +23,7 @@ from evals.config.bidding import BIDS
 from evals.config.presets import PRESETS
 from evals.config.stopping import STOPS
 from evals.execution.methods import METHODS
+from evals.laboratory.syntax import PARTS
 from evals.tasks import TASKS
 from tests.pages import PAGES, ROOT, page
 
@@ -45,6 +46,7 @@ OPTIONS_IN = {
     "evals/run.py": "evals/config",
     "evals/calibrate.py": "evals/config",
     "evals/compare.py": "evals/comparison",
+    "evals/replay.py": "evals/laboratory",
     "evals/bench.py": "evals/throughput",
     "evals/proof/__main__.py": "evals/config",
 }
@@ -118,7 +120,13 @@ def script_of(line: str) -> str | None:
 
 
 def known_scripts() -> list[str]:
-    return [*MAKE.values(), "evals/calibrate.py", "evals/compare.py", "evals/bench.py"]
+    return [
+        *MAKE.values(),
+        "evals/calibrate.py",
+        "evals/compare.py",
+        "evals/replay.py",
+        "evals/bench.py",
+    ]
 
 
 @cache
@@ -146,6 +154,7 @@ def test_every_option_of_a_run_is_documented() -> None:
         ("docs/evaluation.md", METHODS),
         ("docs/models.md", [*PRESETS, *(name for name in TASKS if "countdown" not in name)]),
         ("docs/search.md", [*PRIORITIES, *STOPS, *BIDS]),
+        ("docs/laboratory.md", PARTS),
     ],
 )
 def test_every_name_of_a_choice_is_documented(path: str, names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from eager_sgl.engine.addresses import require_key, require_seconds, require_url
 from evals.config.readers import read_servers
 from evals.config.stopping import NO_STOP
 from evals.config.voting import VoteOptions
-from evals.records.plan import EARLY_EXIT, STAGE_ONE, STOPPABLE, VOTE, VOTES
+from evals.records.plan import EARLY_EXIT, PARALLEL, STAGE_ONE, STOPPABLE, VOTE, VOTES
 from evals.tasks import Task
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "require_positive_thetas",
     "require_probed",
     "require_range",
+    "require_recordable",
     "require_search",
     "require_servers",
     "require_shared_budget",
@@ -106,6 +107,15 @@ def require_votes(methods: Sequence[str], task: Task) -> None:
         raise ValueError(
             f"{votes[0]} needs answers that can agree, and those of {task.name} cannot; give "
             f"--methods {others or STAGE_ONE}"
+        )
+
+
+def require_recordable(methods: Sequence[str], *, is_recorded: bool) -> None:
+    """Tokens are recorded of independent samples alone."""
+    if is_recorded and (others := [name for name in methods if name != PARALLEL]):
+        raise ValueError(
+            f"--record keeps the tokens' values of {PARALLEL}, and --methods has {others[0]}; "
+            f"give --methods {PARALLEL}"
         )
 
 

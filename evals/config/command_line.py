@@ -63,6 +63,12 @@ RUN = (
         Path,
     ),
     Option(
+        "--record",
+        "keep the logprob, entropy and confidence of every token of parallel, which the server's "
+        "plugin reports, so that evals/replay.py can play rules on them; needs --methods parallel",
+        bool,
+    ),
+    Option(
         "--report-only",
         "report on the results in the output folder, complete or not; start nothing",
         bool,

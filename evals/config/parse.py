@@ -20,6 +20,7 @@ from evals.config.checks import (
     require_positive_thetas,
     require_probed,
     require_range,
+    require_recordable,
     require_search,
     require_servers,
     require_shared_budget,
@@ -221,14 +222,8 @@ def _experiment(
     samples: tuple[Sample, ...],
     base: EagerConfig,
 ) -> Experiment:
-    has_verifier = options.verifier is not None
-    if not has_verifier and _generates(options):
-        require_labels(plan.methods, task)
-    if None in plan.thresholds:
-        require_adaptive_fits(plan.methods)
-    require_search(options.stop, plan.methods)
-    require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
-    rules = _rules(options)
+    _require_fitting(options, task, plan)
+    has_verifier, rules = options.verifier is not None, _rules(options)
     require_positive_thetas(rules, plan.thresholds)
     return Experiment(
         task=task,
@@ -251,9 +246,21 @@ def _experiment(
         verifier=read_verifier(options.verifier, samples) if has_verifier else None,
         quantile=read_quantile(options.theta),
         concurrency=options.concurrency,
+        records=options.record,
         probing=_probing(options, task, plan.methods, base.reasoning_end),
         voting=_voting(options, task, plan),
     )
+
+
+def _require_fitting(options: argparse.Namespace, task: Task, plan: Plan) -> None:
+    """The methods fit the task and the other options."""
+    if options.verifier is None and _generates(options):
+        require_labels(plan.methods, task)
+    if None in plan.thresholds:
+        require_adaptive_fits(plan.methods)
+    require_search(options.stop, plan.methods)
+    require_recordable(plan.methods, is_recorded=options.record)
+    require_shared_budget(options.token_budget, plan.methods, plan.max_sequences)
 
 
 def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:

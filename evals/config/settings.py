@@ -21,6 +21,7 @@ from evals.config.parser import field_names
 from evals.config.readers import TextVerifier
 from evals.config.stopping import StopOption
 from evals.config.voting import VoteOptions, parts_of_peer
+from evals.records.columns import RECORDED
 from evals.records.header import EagerFields, RunHeader, SearchFields, StoredConfig
 from evals.records.identity import weights_digest
 from evals.records.plan import RESUME, STOPPABLE, VOTE, Cell, Plan
@@ -52,6 +53,7 @@ class Experiment:
         verifier: whether the text of a sequence is correct; None leaves that to the labels.
         quantile: of the adaptive θ; None where it follows from M.
         concurrency: prompts that run at the same time.
+        records: whether the values of every token are kept.
         probing: of the votes that have probes; None without any.
         voting: the parts of `vote`.
     """
@@ -69,6 +71,7 @@ class Experiment:
     verifier: TextVerifier | None
     quantile: float | None
     concurrency: int
+    records: bool
     probing: Probing | None = None
     voting: VoteOptions = field(default_factory=VoteOptions)
 
@@ -222,6 +225,7 @@ class Settings:
             adaptive_quantile=experiment.quantile,
             concurrency=experiment.concurrency,
             server=",".join(self.server.urls) or None,
+            columns=RECORDED if experiment.records else None,
         )
 
     def _search(self) -> SearchFields:

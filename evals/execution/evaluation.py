@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 
-from eager_sgl import AdaptiveThreshold, BestFirst, EagerInit, Method
+from eager_sgl import AdaptiveThreshold, BestFirst, EagerInit, FullParallel, Method
+from eager_sgl.plugin.vocabulary import COLUMNS
 from evals.analysis.adaptive_threshold import restored
 from evals.config import OF_TASK, Experiment, Settings
 from evals.execution.connection import Host, Server, find_unfit, hosted
@@ -110,6 +111,8 @@ async def _monitors(experiment: Experiment, server: Server) -> str:
         others["at an adaptive θ"] = EagerInit(experiment.base, AdaptiveThreshold())
     if {*SEARCHES} & {*experiment.plan.methods}:
         others["of searches"] = BestFirst(experiment.search)
+    if experiment.records:
+        others["of recorded tokens"] = FullParallel(experiment.base.sampling, 1, columns=COLUMNS)
     said = {name: await server.monitor_of(method) for name, method in others.items()}
     return "; ".join([monitor, *(f"{n}: {other}" for n, other in said.items() if other != monitor)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eager_sgl import RULES, AdaptiveThreshold, Bidder, EagerInit, FullParallel, Method, Stop
+from eager_sgl.plugin.vocabulary import COLUMNS
 from eager_sgl.voting.votes import Classes
 from evals.config import Experiment
 from evals.execution.journal import (
@@ -38,7 +39,8 @@ def method_of(
     config, search, seed = experiment.config(cell), experiment.search_config(cell), cell.seed
     if cell.method == PARALLEL:
         limits = config.max_sequences, config.reasoning_end
-        return FullParallel(config.sampling, *limits, seed=seed)
+        columns = COLUMNS if experiment.records else ()
+        return FullParallel(config.sampling, *limits, seed=seed, columns=columns)
     if cell.method == STAGE_ONE:
         return EagerInit(config, adaptive_threshold, seed=seed)
     if cell.method in VOTES:

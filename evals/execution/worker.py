@@ -33,6 +33,7 @@ from evals.execution.connection import Server
 from evals.execution.journal import packed_steps, untaken_steps
 from evals.execution.methods import method_of
 from evals.execution.progress.meter import Meter
+from evals.records.columns import columns_of, pack_columns
 from evals.records.judging import judged_by
 from evals.records.plan import PARALLEL, STAGE_ONE, Cell
 from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo
@@ -41,7 +42,7 @@ from evals.tasks import Sample, Task
 if TYPE_CHECKING:
     from eager_sgl import OnProgress
 
-__all__ = ["Worker", "without_extra"]
+__all__ = ["Worker", "packed_columns", "without_extra"]
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,14 @@ def _judge(verdicts: Verdicts, sequence: Sequence, stage: int) -> SequenceRecord
         stage=stage,
         status=score.status,
         final_text=sequence.final_text,
+        columns=packed_columns(sequence),
     )
+
+
+def packed_columns(sequence: Sequence) -> str | None:
+    """The values of its tokens as text; None where none were asked for."""
+    columns = columns_of(sequence)
+    return None if columns is None else pack_columns(columns)
 
 
 def _weighed(

@@ -98,6 +98,7 @@ class StoredConfig:
         adaptive_quantile: of an adaptive θ; None where θ is fixed or the quantile follows from M.
         concurrency: prompts at a time.
         server: URL, or several with commas; None where the run starts its own.
+        columns: the values of every token that sequences have; None without `--record`.
     """
 
     plan: Plan
@@ -117,6 +118,7 @@ class StoredConfig:
     adaptive_quantile: float | None
     concurrency: int
     server: str | None
+    columns: tuple[str, ...] | None = None
 
     @property
     def dataset_copy(self) -> str | None:

@@ -34,6 +34,7 @@ class SequenceRecord:
         status: whether the judge reached a judgement; see `evals.grading.score`.
         raw_logprob: of the whole sequence, at temperature 1; None where it is not known.
         final_text: the part of the text that was judged; None in lines of earlier versions.
+        columns: values of every token, packed (`evals.records.columns`); None without `--record`.
         weight: of its vote under `vote`; 0 of a sequence that was cut. None counts as 1.
     """
 
@@ -50,6 +51,7 @@ class SequenceRecord:
     status: Status = "judged"
     raw_logprob: float | None = None
     final_text: str | None = None
+    columns: str | None = None
     weight: float | None = None
 
 

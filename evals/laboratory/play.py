@@ -1,0 +1,122 @@
+"""A rule played on all orders of a prompt's samples: what it decides, and what that costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eager_sgl import ConsensusShare
+from evals.laboratory.consensus import missing_of_share
+from evals.laboratory.costs import timed, unique_tokens
+from evals.laboratory.cutting import Cuts, cut, filtered
+from evals.laboratory.draws import Draws
+from evals.laboratory.rules import Rule
+from evals.laboratory.starting import missing_votes
+from evals.laboratory.weighing import weights_of, winners
+
+__all__ = ["Played", "cuts_of", "missing_of", "play", "right", "winners_after"]
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Played:
+    """The outcome of a rule in each of R orders.
+
+    Attributes:
+        winners: classes of answers, negative without a vote.
+        num_votes: samples that counted, those without an answer included.
+        num_started: samples that cost tokens.
+        num_cut: of those, the ones that were cut.
+        tokens: that the samples cost together.
+        steps: until the decision, if all samples that run decode a token in each.
+    """
+
+    winners: Counts
+    num_votes: Counts
+    num_started: Counts
+    num_cut: Counts
+    tokens: Counts
+    steps: Counts
+
+
+def play(rule: Rule, draws: Draws, floor: float | None = None) -> Played:
+    """Play a rule without a budget that prompts share.
+
+    Args:
+        floor: of a calibrated cutting, in nats.
+    """
+    cuts = cuts_of(rule, draws, floor)
+    missing = missing_of(rule, draws, cuts)
+    course = timed(missing, cuts.lengths, ahead=rule.ahead, num_warmups=cuts.num_warmups)
+    tokens = unique_tokens(draws, course.tokens) if rule.shares else course.tokens
+    counted = np.arange(draws.max_sequences) < course.num_votes[:, None]
+    return Played(
+        winners=winners_after(rule, draws, cuts, course.num_votes),
+        num_votes=course.num_votes,
+        num_started=(course.tokens > 0).sum(1),
+        num_cut=(counted & cuts.is_cut).sum(1),
+        tokens=tokens.sum(1),
+        steps=course.steps,
+    )
+
+
+def cuts_of(rule: Rule, draws: Draws, floor: float | None) -> Cuts:
+    """What the rule cuts or leaves out of the vote."""
+    if rule.cutting is not None:
+        cutting = replace(rule.cutting, fixed=floor) if rule.is_calibrated else rule.cutting
+        return draws.once(cutting, lambda: cut(draws, cutting))
+    nothing = np.zeros(draws.order.shape, np.bool_)
+    return Cuts(draws.lengths, nothing, nothing, 0)
+
+
+def missing_of(rule: Rule, draws: Draws, cuts: Cuts) -> Counts:
+    """Votes that are missing: those below the floor count until it is known."""
+
+    if isinstance(rule.start, ConsensusShare):
+        missing = missing_of_share(
+            rule.start, draws, rule.weights, lambda number: _voters(rule, draws, cuts, number)
+        )
+        return missing if rule.waves is None else rule.waves.asked(missing)
+
+    def of(votes: Counts) -> Counts:
+        assert not isinstance(rule.start, ConsensusShare), f"{rule.text} decides by weights"
+        return missing_votes(rule.start, votes, rule.waves)
+
+    before = draws.once((rule.start, rule.waves), lambda: of(draws.votes))
+    if not cuts.is_below.any():
+        return before
+    votes = np.where(cuts.is_below, -1, draws.votes)
+    after = draws.once((rule.start, rule.waves, id(cuts)), lambda: of(votes))
+    is_before = np.arange(draws.max_sequences + 1) < cuts.num_warmups
+    return np.where(is_before, before, after)
+
+
+def winners_after(rule: Rule, draws: Draws, cuts: Cuts, num_votes: Counts) -> Counts:
+    """The winners of the first samples of each order."""
+    voters = _voters(rule, draws, cuts, num_votes)
+    return winners(draws, weights_of(draws, rule.weights, voters), voters)
+
+
+def _voters(rule: Rule, draws: Draws, cuts: Cuts, num_ended: Counts | int) -> NDArray[np.bool_]:
+    """The samples that vote, of the first ones of each order [R, M]."""
+    num_votes = np.broadcast_to(num_ended, len(draws.order))
+    counted = np.arange(draws.max_sequences) < num_votes[:, None]
+    has_floor = (num_votes >= cuts.num_warmups)[:, None]
+    voters = counted & ~(cuts.is_below & has_floor)
+    if rule.filter is not None:
+        voters &= ~_filtered(rule, draws, num_votes)
+    return np.asarray(voters & (draws.votes >= 0))
+
+
+def right(draws: Draws, classes: Counts) -> NDArray[np.bool_]:
+    """Whether classes of answers [R] are right; no vote is not."""
+    return np.append(draws.samples.is_right, False)[classes]
+
+
+def _filtered(rule: Rule, draws: Draws, num_votes: Counts) -> NDArray[np.bool_]:
+    """Of the counted samples, those that the filter leaves out."""
+    assert rule.filter is not None, f"{rule.text} has no filter"
+    return filtered(draws, rule.filter.keep, rule.filter.window, num_votes)

@@ -1,0 +1,115 @@
+"""The report on the prompts of a task: all rules, or the rules chosen on other prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evals.laboratory.choosing import Chosen, choose, compare_rules, halves
+from evals.laboratory.figures import RuleFigures
+from evals.laboratory.outcome import PlaySetting
+from evals.laboratory.rules import Rule
+from evals.laboratory.samples import Prompts
+
+__all__ = ["TaskReport", "compare", "split", "transfer"]
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """The rules of a command on the prompts of a task.
+
+    Attributes:
+        num_prompts: that the figures are over.
+        setting: how the rules were played.
+        figures: of all rules, Full Parallel first; empty where rules were chosen.
+        num_choosing: prompts that rules were chosen on; 0 without.
+        chosen: the rules that were chosen, Full Parallel first.
+    """
+
+    task: str
+    num_prompts: int
+    setting: PlaySetting
+    figures: tuple[RuleFigures, ...] = ()
+    num_choosing: int = 0
+    chosen: tuple[Chosen, ...] = ()
+
+
+def compare(
+    task: str,
+    rules: Sequence[Rule],
+    prompts: Prompts,
+    max_sequences: int | None,
+    num_resamples: int,
+    seed: int,
+) -> TaskReport:
+    """All rules on all prompts."""
+    setting = _setting([prompts], max_sequences, num_resamples, seed)
+    figures = tuple(figures for _, figures in compare_rules(rules, prompts, setting))
+    return TaskReport(task, _number(prompts), setting, figures)
+
+
+def split(
+    task: str,
+    rules: Sequence[Rule],
+    prompts: Prompts,
+    max_sequences: int | None,
+    num_resamples: int,
+    seed: int,
+    *,
+    tolerance: float,
+) -> TaskReport:
+    """Rules chosen on a half of the prompts, and shown on the other."""
+    parts = halves(next(iter(prompts.values())), seed)
+    if not all(parts):
+        raise ValueError(f"{task} has {_number(prompts)} prompts; --split needs at least 2")
+    choosing, showing = (
+        {t: [samples[index] for index in part] for t, samples in prompts.items()} for part in parts
+    )
+    settings = max_sequences, num_resamples, seed
+    return transfer(task, rules, choosing, showing, *settings, tolerance=tolerance)
+
+
+def transfer(
+    task: str,
+    rules: Sequence[Rule],
+    choosing: Prompts,
+    showing: Prompts,
+    max_sequences: int | None,
+    num_resamples: int,
+    seed: int,
+    *,
+    tolerance: float,
+) -> TaskReport:
+    """Rules chosen on some prompts, and shown on others.
+
+    Raises:
+        ValueError: the prompts were run at different temperatures.
+    """
+    if choosing.keys() != showing.keys():
+        given = " and ".join(", ".join(f"{t:g}" for t in sorted(p)) for p in (choosing, showing))
+        raise ValueError(f"the runs of {task} to choose and to show have τ = {given}")
+    setting = _setting([choosing, showing], max_sequences, num_resamples, seed)
+    chosen = tuple(choose(rules, choosing, showing, setting, tolerance))
+    numbers = _number(showing), _number(choosing)
+    return TaskReport(task, numbers[0], setting, num_choosing=numbers[1], chosen=chosen)
+
+
+def _number(prompts: Prompts) -> int:
+    return len(next(iter(prompts.values())))
+
+
+def _setting(
+    sets: Sequence[Prompts], max_sequences: int | None, num_resamples: int, seed: int
+) -> PlaySetting:
+    """The setting, with as many sequences as every prompt has where none are given."""
+    smallest = min(
+        len(samples.recorded)
+        for prompts in sets
+        for of_temperature in prompts.values()
+        for samples in of_temperature
+    )
+    if max_sequences is not None and not 1 <= max_sequences <= smallest:
+        raise ValueError(f"--max-sequences is {max_sequences}; the runs have {smallest} samples")
+    if num_resamples < 1:
+        raise ValueError(f"--resamples is {num_resamples}; it must be at least 1")
+    return PlaySetting(max_sequences or smallest, num_resamples, seed)

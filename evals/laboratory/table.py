@@ -1,0 +1,74 @@
+"""The tables of `evals/replay.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from evals.laboratory.choosing import Chosen
+from evals.laboratory.figures import RuleFigures
+from evals.laboratory.report import TaskReport
+from evals.report.column import ABSENT, signed
+from evals.report.table import ruled
+
+__all__ = ["render"]
+
+HEADS = ("τ", "accuracy", "difference", "tokens", "share of Full Parallel", "sequences", "steps")
+
+
+def render(report: TaskReport) -> str:
+    """The tables of a task."""
+    setting = report.setting
+    title = (
+        f"{report.task}: {report.num_prompts} prompts, M = {setting.max_sequences}, "
+        f"{setting.num_resamples} orders of each"
+    )
+    if report.num_choosing:
+        title += f"; rules chosen on {report.num_choosing} other prompts"
+    shown = report.figures or tuple(row.figures for row in report.chosen)
+    table = _chosen(report.chosen) if report.chosen else _rules(report.figures)
+    return "\n\n".join(filter(None, [f"{title}\n{table}", _cuts(shown)]))
+
+
+def _rules(figures: Sequence[RuleFigures]) -> str:
+    """A line per rule and temperature."""
+    lines = [["rule", *HEADS], *([f.rule, *_cells(f)] for f in figures)]
+    return ruled(lines)
+
+
+def _chosen(chosen: Sequence[Chosen]) -> str:
+    """A line per kind, by its rule on the prompts that it was not chosen on."""
+    lines = [["rule", *HEADS, "share where chosen"]]
+    for row in chosen:
+        mark = "" if row.is_reached else " *"
+        where = f"{row.choosing.share:.2f}"
+        lines.append([f"{row.figures.rule}{mark}", *_cells(row.figures), where])
+    note = "\n* no rule of this kind was as accurate as Full Parallel where it was chosen"
+    return ruled(lines) + note * any(not row.is_reached for row in chosen)
+
+
+def _cuts(figures: Iterable[RuleFigures]) -> str:
+    """What cutting changed, of the rules that cut; empty without any."""
+    lines = [
+        ["votes that cutting changed", "τ", "cut", "changed", "right → wrong", "wrong → right"]
+    ]
+    for f in figures:
+        if f.cut is not None:
+            effect = (f.cut.changed, f.cut.lost, f.cut.gained)
+            shares = [f"{f.cut.share_cut:.1%}", *(f"{value:.2%}" for value in effect)]
+            lines.append([f.rule, f"{f.temperature:g}", *shares])
+    return ruled(lines) if len(lines) > 1 else ""
+
+
+def _cells(figures: RuleFigures) -> list[str]:
+    low, high = figures.accuracy_interval
+    less, more = figures.difference_interval
+    start, end = figures.share_interval
+    return [
+        f"{figures.temperature:g}",
+        f"{figures.accuracy:.3f} [{low:.3f}, {high:.3f}]",
+        f"{signed(figures.difference)} [{signed(less)}, {signed(more)}]",
+        f"{figures.tokens:,.0f}",
+        f"{figures.share:.3f} [{start:.3f}, {end:.3f}]",
+        f"{figures.sequences:.1f}",
+        ABSENT if figures.steps is None else f"{figures.steps:,.0f}",
+    ]
