@@ -2,7 +2,7 @@
 
 A rule sees the votes of independent samples in the order in which the samples started: samples in
 the order of their ends would be biased towards short ones. `BetaRule` and `ModeTest` are tests on
-counts, which say nothing of weights; `ConsensusShare` takes both.
+counts, which say nothing of weights (`ByCounts`); `ConsensusShare` takes both.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from eager_sgl.voting.votes import vote_confidence, vote_totals, vote_winner
 
 __all__ = [
     "BetaRule",
+    "ByCounts",
     "ConsensusShare",
     "ModeTest",
     "Undecided",
@@ -134,6 +135,22 @@ def _log_ratio(first: int, second: int) -> float:
     """ln of prior over posterior density at equal shares."""
     log_beta = math.lgamma(first + 1) + math.lgamma(second + 1) - math.lgamma(first + second + 2)
     return (first + second) * math.log(2) + log_beta
+
+
+@dataclass(frozen=True)
+class ByCounts:
+    """A rule of counts decides when a vote of weights ends; the weights choose the winner.
+
+    What the rule says of errors holds for the answer with the most votes, not for the winner.
+
+    Attributes:
+        rule: of counts.
+    """
+
+    rule: VoteRule
+
+    def __call__(self, votes: Items[Hashable | None], weights: Items[float]) -> bool:
+        return self.rule(votes)
 
 
 @dataclass(frozen=True)

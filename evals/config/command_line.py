@@ -222,8 +222,8 @@ VOTING = (
     Option(
         "--vote-rule",
         "decides when a vote ends: beta[:CONFIDENCE] of Adaptive-Consistency, mode[:ERROR], a test "
-        "that errs with at most that probability, share[:SHARE] of all votes, or all, which never "
-        "does (default: beta, and share with --vote-weights)",
+        "that errs with at most that probability, share[:SHARE[:VOTES]] of all votes, after so "
+        "many, or all, which never does (default: beta, and share with --vote-weights)",
     ),
     Option(
         "--vote-weights",

@@ -8,7 +8,7 @@ from typing import TypeVar, get_args
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest, VoteRule
 from eager_sgl.plugin.vocabulary import Column
-from eager_sgl.voting.deciding import Undecided, WeightedRule
+from eager_sgl.voting.deciding import ByCounts, Undecided, WeightedRule
 from eager_sgl.voting.weighing import ConfidenceKind, Weigh, by_confidence, by_probability
 from evals.records.plan import ADAPTIVE_CONSISTENCY, DEEPCONF_HIGH, DEEPCONF_LOW, EARLY_EXIT
 
@@ -22,7 +22,8 @@ RULES_OF_VOTES: dict[str, Callable[..., VoteRule]] = {
     MODE: ModeTest,
     SHARE: ConsensusShare,
 }
-"""By name; each takes a number."""
+"""By name; each takes numbers."""
+_MOST_NUMBERS = {BETA: 1, MODE: 1, SHARE: 2}
 _LONGEST_WINDOW, _WINDOWS = 2048, 32
 PROBABILITY = "probability"
 WEIGHTS = (PROBABILITY, *get_args(ConfidenceKind))
@@ -34,7 +35,7 @@ class VoteOptions:
     """The parts of a vote, as texts of a command line; they are read when built.
 
     Attributes:
-        rule: NAME or NAME:NUMBER; None for "beta", and for "share" with weights.
+        rule: NAME, with numbers after colons; None for "beta", and for "share" with weights.
         weights: "probability", or a kind of confidence, which may have a window: KIND:WINDOW; None
             for a vote of counts.
         cut: KEEP:WINDOW:WARMUP, or floor:NATS:WINDOW; None for no cutting.
@@ -42,7 +43,7 @@ class VoteOptions:
         probes: whether running samples are asked for their answers.
 
     Raises:
-        ValueError: a text is none of these, or the rule does not take weights.
+        ValueError: a text is none of these.
     """
 
     rule: str | None = None
@@ -52,10 +53,6 @@ class VoteOptions:
     probes: bool = False
 
     def __post_init__(self) -> None:
-        if self.weights is not None and self.rule_name not in (SHARE, ALL):
-            raise ValueError(
-                f"--vote-rule is {self.rule}, a test on counts; give {SHARE} with --vote-weights"
-            )
         self.vote_rule()
         self.weigh()
         self.cutting()
@@ -67,14 +64,19 @@ class VoteOptions:
 
     def vote_rule(self) -> VoteRule | WeightedRule:
         """The rule that decides."""
-        number = (self.rule or "").partition(":")[2]
+        numbers = (self.rule or "").split(":")[1:]
         if self.rule == ALL:
             return Undecided()
         if self.rule_name not in RULES_OF_VOTES:
             names = ", ".join((*RULES_OF_VOTES, ALL))
             raise ValueError(f"--vote-rule is {self.rule!r}; choose from {names}")
-        rule = RULES_OF_VOTES[self.rule_name]
-        return _made("--vote-rule", self.rule, lambda: rule(float(number)) if number else rule())
+        make = RULES_OF_VOTES[self.rule_name]
+        if len(numbers) > (most := _MOST_NUMBERS[self.rule_name]):
+            raise ValueError(
+                f"--vote-rule is {self.rule!r}; {self.rule_name} takes up to {most} number(s)"
+            )
+        rule = _made("--vote-rule", self.rule, lambda: make(*map(_number, numbers)))
+        return rule if self.weights is None or self.rule_name == SHARE else ByCounts(rule)
 
     def weigh(self) -> Weigh | None:
         """The weights of votes; None for counts."""
@@ -154,6 +156,10 @@ def parts_of_peer(method: str, max_sequences: int, max_new_tokens: int) -> VoteO
     keep = {DEEPCONF_LOW: 0.1, DEEPCONF_HIGH: 0.9}[method]
     cut = f"{keep}:{window}:{max(1, max_sequences // 4)}"
     return VoteOptions(f"{SHARE}:0.95", "mean", cut, shares=False)
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _made(option: str, text: str | None, make: Callable[[], _T]) -> _T:

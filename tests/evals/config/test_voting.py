@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
-from eager_sgl.voting.deciding import Undecided
+from eager_sgl.voting.deciding import ByCounts, Undecided
 from eager_sgl.voting.weighing import by_probability
 from evals.config import Experiment, VoteOptions, parse_settings
 from evals.records.plan import VOTES
@@ -74,6 +74,13 @@ def test_probes_of_a_vote_are_asked_for() -> None:
     assert found.probing.text == "so: "
 
 
+def test_a_rule_of_counts_ends_a_vote_of_weights() -> None:
+    rule = parts_of("--vote-rule", "beta:0.8", "--vote-weights", "probability").vote_rule()
+    assert rule == ByCounts(BetaRule(0.8))
+    assert ByCounts(BetaRule(0.8))(["a", "a", "b", "a"], [0.0, 0.0, 1.0, 0.0])
+    assert parts_of("--vote-rule", "share:0.9:3").vote_rule() == ConsensusShare(0.9, 3)
+
+
 def test_a_vote_that_is_never_decided() -> None:
     assert parts_of("--vote-rule", "all", "--vote-weights", "mean").vote_rule() == Undecided()
     assert not Undecided()(["a"] * 99)
@@ -84,8 +91,9 @@ def test_a_vote_that_is_never_decided() -> None:
     [
         (["--methods", "parallel", "--vote-rule", "mode"], "the options --vote-… are of vote"),
         (["--vote-rule", "plurality"], "--vote-rule is 'plurality'; choose from beta, mode, share"),
-        (["--vote-rule", "beta:2"], "--vote-rule is 'beta:2': confidence is 2.0; it must be"),
-        (["--vote-rule", "beta", "--vote-weights", "mean"], "--vote-rule is beta, a test on count"),
+        (["--vote-rule", "beta:2"], "--vote-rule is 'beta:2': confidence is 2; it must be"),
+        (["--vote-rule", "share:0.9:x"], "--vote-rule is 'share:0.9:x': could not convert"),
+        (["--vote-rule", "beta:0.9:3"], "--vote-rule is 'beta:0.9:3'; beta takes up to 1 number"),
         (["--vote-weights", "median"], "--vote-weights is 'median'; choose from probability, mean"),
         (["--vote-weights", "tail:0"], "--vote-weights is 'tail:0': window is 0"),
         (["--vote-cut", "0.5:32"], "--vote-cut is '0.5:32'; it must be KEEP:WINDOW:WARMUP"),
