@@ -43,6 +43,7 @@ class AnswerPlan:
         returns: whether all sequences are choices, or the best one is the only choice.
         classes: the answers of the sequences; None where nothing votes.
         num_prompts: of which each has M sequences.
+        weighs: whether votes weigh as much as the sequences' probabilities.
     """
 
     name: MethodName
@@ -52,16 +53,12 @@ class AnswerPlan:
     returns: Literal["best", "all"] = "all"
     classes: AnswerClasses | None = None
     num_prompts: int = 1
+    weighs: bool = False
 
     @property
     def max_in_flight(self) -> int:
         """Sequences that run at the same time, at most."""
         return self.num_sequences * self.num_prompts
-
-    @property
-    def draws_samples(self) -> bool:
-        """Whether its sequences are independent samples."""
-        return self.name not in ("eager_init", "best_first")
 
 
 def split_model(model: str, served: str) -> MethodName | None:
@@ -131,7 +128,8 @@ def _tree_plan(
     if (obstacle := obstacle_of(known, facts)) is not None:
         raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
     method = tree_method(name, body, number, facts, limits, classes)
-    return AnswerPlan(name, number, method, returns=returns, classes=classes)
+    weighs = name in ("eager_init", "best_first") or body.options.weights is not None
+    return AnswerPlan(name, number, method, returns=returns, classes=classes, weighs=weighs)
 
 
 def _returns(name: MethodName | None, body: TokenRequest) -> Literal["best", "all"]:

@@ -85,6 +85,7 @@ class EagerOptions(_Checked):
         answer: how the answer of a sequence is found, for votes: the name of a reader, or a regex.
         stop: ends the method early.
         shares: whether the samples of a vote share their prefixes.
+        weights: how the samples of a vote weigh; None counts each as 1.
         events: whether a stream has events for branches, ends and votes.
     """
 
@@ -97,6 +98,7 @@ class EagerOptions(_Checked):
     answer: str | RegexFields | None = None
     stop: StopFields | None = None
     shares: bool | None = None
+    weights: Literal["probability"] | None = None
     events: bool = False
 
 

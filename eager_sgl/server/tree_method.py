@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel, Vote
@@ -14,7 +15,8 @@ from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import MethodName, TokenRequest
 from eager_sgl.voting.answers import AnswerClasses
-from eager_sgl.voting.deciding import BetaRule
+from eager_sgl.voting.deciding import BetaRule, ByCounts
+from eager_sgl.voting.weighing import by_probability
 
 __all__ = ["tree_method"]
 
@@ -49,11 +51,21 @@ def tree_method(
     stop = body.options.stop
     if name == "vote":
         assert classes is not None, "a vote has answers"
-        rule = BetaRule((stop.consensus if stop else None) or limits.consensus)
-        shares = body.options.shares is not False
-        return Vote(config, seed=_seed(body), answers=classes, rule=rule, shares=shares)
+        return _vote(body, config, classes, (stop.consensus if stop else None) or limits.consensus)
     kind = BestFirst if name == "best_first" else TrieParallel
     return kind(config, seed=_seed(body), stop=_stop_rule(body, classes))
+
+
+def _vote(
+    body: TokenRequest, config: SearchConfig, classes: AnswerClasses, consensus: float
+) -> Vote:
+    vote = partial(
+        Vote, config, seed=_seed(body), answers=classes, shares=body.options.shares is not False
+    )
+    rule = BetaRule(consensus)
+    if body.options.weights is None:
+        return vote(rule=rule)
+    return vote(rule=ByCounts(rule), weigh=by_probability)
 
 
 def _refuse_options(name: MethodName, body: TokenRequest) -> None:
@@ -61,12 +73,16 @@ def _refuse_options(name: MethodName, body: TokenRequest) -> None:
     refused = {
         "threshold": name != "eager_init" and body.options.threshold is not None,
         "shares": name != "vote" and body.options.shares is not None,
+        "weights": name != "vote" and body.options.weights is not None,
         "stop": name == "eager_init" and stop is not None,
         "stop.unexplored": name == "vote" and stop is not None and stop.unexplored is not None,
     }
     for field, is_given in refused.items():
         if is_given:
             raise ApiError(400, f"eager.{field} is not offered by {name}", f"eager.{field}")
+    if body.options.weights and body.options.shares is False:
+        message = "eager.weights needs the probabilities that sharing observes; leave out shares"
+        raise ApiError(400, message, "eager.weights")
     if stop is not None and (stop.consensus is None) == (stop.unexplored is None):
         raise ApiError(400, "eager.stop takes one rule: consensus or unexplored", "eager.stop")
 

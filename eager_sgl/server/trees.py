@@ -190,9 +190,7 @@ async def _vote(plan: AnswerPlan, result: PromptResult) -> Ballot | None:
     """The result of the vote; None where there is none. Readers may wait for the SGLang server."""
     if not result.sequences or (plan.classes is None and plan.returns == "all"):
         return None
-    return await in_worker(
-        lambda: ballot_of(result.sequences, plan.classes, are_samples=plan.draws_samples)
-    )
+    return await in_worker(lambda: ballot_of(result.sequences, plan.classes, weighs=plan.weighs))
 
 
 def _count_partial(

@@ -140,6 +140,7 @@ def _limited(**limits: Any) -> Scenario:
 def interrupted(bench: Bench) -> Row:
     """Ctrl-C in a synchronous program that generates many sequences of a prompt."""
     row = Row(bench)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with Client(row.urls, api_key=API_KEY) as client:
         row.is_connected()
 
@@ -155,6 +156,7 @@ def interrupted(bench: Bench) -> Row:
         except KeyboardInterrupt as error:
             outcome = error
         row.ends()
+    assert isinstance(outcome, KeyboardInterrupt), f"{outcome} was not interrupted"
     row.tally.add([(5, outcome)])
     row.tally.num_prompts = 1
     row.check_texts()

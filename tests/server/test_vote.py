@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from typing import Any
@@ -18,13 +19,16 @@ from eager_sgl.voting.answers import AnswerClasses, boxed_answer
 from tests.fakes.scripted import EOS, Distribution, ScriptedServer
 from tests.server.upstream import MODEL, endpoint
 
+NUMBERS = itertools.count()
+
 
 def sequence(final_text: str, logprob: float | None = None, reason: Any = "stop") -> Sequence:
-    return Sequence((1,), (0.0,), reason, final_text=final_text, raw_logprob=logprob)
+    tokens = (next(NUMBERS),)
+    return Sequence(tokens, (0.0,), reason, final_text=final_text, raw_logprob=logprob)
 
 
-def ballot(*sequences: Sequence, are_samples: bool = True) -> Ballot:
-    return ballot_of(sequences, AnswerClasses(boxed_answer), are_samples=are_samples)
+def ballot(*sequences: Sequence, weighs: bool = False) -> Ballot:
+    return ballot_of(sequences, AnswerClasses(boxed_answer), weighs=weighs)
 
 
 A, B = r"\boxed{a}", r"\boxed{b}"
@@ -47,10 +51,10 @@ def test_sequences_that_were_ended_do_not_vote_and_are_chosen_last() -> None:
 
 
 def test_sequences_that_are_no_samples_weigh_as_much_as_their_probability() -> None:
-    found = ballot(sequence(A, -3), sequence(A, -3), sequence(B, -1), are_samples=False)
+    found = ballot(sequence(A, -3), sequence(A, -3), sequence(B, -1), weighs=True)
     assert found.answer == "b"
     assert found.confidence is None
-    unknown = ballot(sequence(A), sequence(A), sequence(B, -1), are_samples=False)
+    unknown = ballot(sequence(A), sequence(A), sequence(B, -1), weighs=True)
     assert unknown.answer == "a"
 
 
@@ -127,6 +131,20 @@ def test_a_vote_without_sharing_costs_whole_samples() -> None:
     refused = post(0.3, TEXT | {"model": f"{MODEL}:best_first", "eager": {"shares": True}})
     assert refused.status_code == 400
     assert "eager.shares" in refused.json()["error"]["message"]
+
+
+def test_samples_of_a_vote_may_weigh_as_much_as_their_probability() -> None:
+    eager = {"max_sequences": 16, "weights": "probability"}
+    details = vote(0.2, eager=eager)["eager"]
+    assert details["answer"] == "2"
+    assert "confidence" not in details
+    weights = details["votes"]  # of two texts, of which each votes once
+    assert weights["2"] == pytest.approx(1.0)
+    assert weights.get("3", 0.25) == pytest.approx(0.25, abs=0.02)
+    for name, fields in (("vote", {"shares": False}), ("trie_parallel", {})):
+        refused = post(0.2, TEXT | {"model": f"{MODEL}:{name}", "eager": eager | fields})
+        assert refused.status_code == 400
+        assert "eager.weights" in refused.json()["error"]["message"]
 
 
 def test_a_vote_counts_every_sample() -> None:

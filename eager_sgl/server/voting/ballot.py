@@ -13,9 +13,9 @@ from eager_sgl.voting.votes import (
     vote_confidence,
     vote_outcome,
     vote_totals,
-    vote_weights,
     vote_winner,
 )
+from eager_sgl.voting.weighing import by_probability
 
 __all__ = ["Ballot", "ballot_of", "tally"]
 
@@ -30,7 +30,7 @@ class Ballot:
         votes: of every answer; None where nothing was voted on.
         answer: the one with the most votes; None if no sequence has an answer.
         confidence: probability that the leading answer is the likelier one of the first two, if
-            sequences are independent samples; None if they are not.
+            each sequence is one vote; None if they weigh.
     """
 
     chosen: int
@@ -48,30 +48,28 @@ class Ballot:
         return votes | confidence | {"chosen": self.chosen}
 
 
-def ballot_of(
-    sequences: Items[Sequence], classes: AnswerClasses | None, *, are_samples: bool
-) -> Ballot:
+def ballot_of(sequences: Items[Sequence], classes: AnswerClasses | None, *, weighs: bool) -> Ballot:
     """The vote of sequences, at least one; ties go to the answer that occurs first.
 
     Args:
         classes: their answers; those of sequences that were ended do not count. None: nothing is
             voted on.
-        are_samples: whether sequences are independent samples, which count as one vote each. Others
-            weigh as much as their probability, where it is known (`vote_weights`).
+        weighs: whether sequences weigh as much as their probability, where it is known
+            (`by_probability`), and not as one vote each.
     """
     nothing: list[str | None] = [None] * len(sequences)
     answers = nothing if classes is None else classes(sequences)
-    outcome = vote_outcome(sequences, answers, None if are_samples else _weights(sequences))
+    outcome = vote_outcome(sequences, answers, _weights(sequences) if weighs else None)
     assert outcome.sequence is not None, "there are sequences"
     if classes is None:
         return Ballot(outcome.sequence)
-    confidence = outcome.confidence if are_samples else None
+    confidence = None if weighs else outcome.confidence
     return Ballot(outcome.sequence, dict(outcome.votes), outcome.answer, confidence)
 
 
 def _weights(sequences: Items[Sequence]) -> list[float] | None:
-    known = [sequence.raw_logprob for sequence in sequences if sequence.raw_logprob is not None]
-    return vote_weights(known) if len(known) == len(sequences) else None
+    is_known = all(sequence.raw_logprob is not None for sequence in sequences)
+    return by_probability(sequences) if is_known else None
 
 
 def tally(answers: Items[str | None]) -> Json:
