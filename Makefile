@@ -1,4 +1,4 @@
-# make run          set everything up, evaluate six methods on a task (ARGS="--help")
+# make run          set everything up, evaluate six methods (other tasks and methods: ARGS="--help")
 # make serve        set everything up, serve the bundled reasoner to OpenAI's clients (ARGS="--help")
 # make test         set everything up, run the tests in two processes (in one: ARGS="tests/search -x")
 # make check        formatting, lint, layers, types
@@ -12,7 +12,7 @@
 # make load         1,000 requests to the endpoint at 200 at a time, with faults (needs a quiet machine)
 # make overhead     the endpoint against its SGLang server: throughput, n = 16 (needs a quiet machine)
 # make proof        methods and peers on a benchmark within a number of tokens, and a page to post
-#                   (SERVER=http://localhost:30000 ARGS="--task aime_2025 --tokens 5000000")
+#                   (SERVER=http://localhost:30000 ARGS="--task gsm8k --tokens 5000000")
 # make peers        vote against other projects' self-consistency (needs a quiet machine)
 # make router       what SGLang's router passes on to the embedded runtime (two minutes)
 # make clients      what OpenAI's clients, LangChain, DSPy, lm-eval, inspect_ai do before the endpoint

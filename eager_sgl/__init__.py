@@ -3,13 +3,14 @@
 Where to look for names:
 
 - to generate: `Client` or `AsyncClient` on running servers, or on an `EmbeddedRuntime`; a method
-  (`EagerInit`, `FullParallel`, `BestFirst`, `TrieParallel`, `WithoutReplacement`) with its
+  (`EagerInit`, `FullParallel`, `BestFirst`, `TrieParallel`, `Vote`, `WithoutReplacement`) with its
   configuration. The result is a `PromptResult`, see `eager_sgl.core`; events of streams are in
   `eager_sgl.generate.events`.
 - in an SGLang program: `connect`, `set_prompt`, `eager_generate`, `continue_from` and `fork`.
 - to branch in a program of your own: `read_chunk`, `append_tokens`, and `eager_sgl.signals`.
 - to share sequences or tokens between prompts: `eager_sgl.budget`.
 - to decide what a search opens and when it ends: `eager_sgl.search`.
+- to vote on answers: `eager_sgl.voting`.
 - exceptions: `eager_sgl.errors`.
 
 Importing the package imports neither sglang nor torch; the names that need them load on first use.

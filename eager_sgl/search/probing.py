@@ -5,7 +5,8 @@ and the server decodes a few tokens more. A sequence whose last probes agree end
 the latest (Dynasor: Fu et al. 2024, arXiv 2412.20993).
 
 Probes are greedy, so that they depend on the prefix alone. Samples with the same prefix share them,
-and end at the same token: they stay independent samples, of the model with its probes.
+and stay independent samples, of the model with its probes. Where a sample ends depends on when its
+tokens arrive, since the probes of a reasoning that has closed meanwhile end nothing.
 """
 
 from __future__ import annotations

@@ -81,6 +81,8 @@ class VoteSchedule(TrieParallelSchedule):
     def decision(self) -> Decision:
         """To continue all samples that have started, and their probes."""
         decision = super().decision()
+        if not self.shares:
+            decision = replace(decision, may_be_awaited=False)
         return decision if self.probes is None else self.probes.add_to(decision)
 
     def _count(self, ended: Items[Leaf]) -> None:

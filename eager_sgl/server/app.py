@@ -91,10 +91,10 @@ class Service:
             await asyncio.sleep(_RETRY_SECONDS)
             try:
                 self._upstream = await Upstream.connect(self.settings)
-            except ServerError as error:
+            except (ServerError, ValueError, OSError) as error:
                 self._note(error)
 
-    def _note(self, error: ServerError) -> None:
+    def _note(self, error: Exception) -> None:
         """Keep why there are no servers, for answers, and log it once while it lasts."""
         is_unreachable = isinstance(error, ServerUnreachableError)
         obstacle = _NONE_YET if is_unreachable else api_error_of(error).message
@@ -238,7 +238,7 @@ def create_app(settings: EndpointSettings) -> FastAPI:
     """The ASGI application."""
     service = Service(settings)
     app = FastAPI(title="eager_sgl", lifespan=service.connected)
-    app.add_middleware(Observed, metrics=service.metrics)
+    app.add_middleware(Observed, metrics=service.metrics, on_fault=_response_to_fault)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     _add_generation(app, service)
@@ -290,6 +290,12 @@ def _schema_of(kind: type[TokenRequest]) -> Json:
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs", None)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _response_to_fault(error: Exception) -> Response:
+    _LOG.error("%s: %s", type(error).__name__, error, exc_info=error)
+    refusal = api_error_of(error)
+    return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:

@@ -70,7 +70,7 @@ class ApiError(Exception):
 
 @contextmanager
 def of_the_request() -> Iterator[None]:
-    """Check or encode a request: a `ValueError` is its client's, as nowhere else.
+    """Inside, a `ValueError` is a fault of the request; elsewhere it is one of the endpoint.
 
     Raises:
         ApiError: its status is 400.

@@ -190,8 +190,8 @@ def _num_prompts(body: TokenRequest) -> int:
 
 def _refuse_tree_options(body: TokenRequest) -> None:
     """Refuse options that a request without a tree would ignore."""
-    given = body.options.model_dump(exclude_none=True, exclude={"method", "max_sequences"})
-    for name in [name for name, value in given.items() if value and value != "all"]:
+    given = body.options.model_dump(exclude_defaults=True, exclude={"method", "max_sequences"})
+    for name in [name for name, value in given.items() if value != "all"]:
         field = name.rstrip("_")
         if body.options.method is None and ":" not in body.model:
             raise ApiError(400, f"eager.{field} needs a method: set eager.method", "eager")

@@ -31,7 +31,7 @@ __all__ = ["Relay"]
 
 _OURS = {"eager", "timeout", "model", "n", "stream", "stream_options", "user"}
 _RENAMED = {"include_stop_str_in_output": "no_stop_trim", "add_generation_prompt": None}
-"""Names of vLLM's, and SGLang's; that of what SGLang does anyway is None."""
+"""SGLang's names of vLLM's fields; None for a field that asks for what SGLang does anyway."""
 _MAX_EVENT = 2**24
 _IDLE_SECONDS = 3.0
 """SGLang closes a connection after five idle seconds; ours are not used for so long."""

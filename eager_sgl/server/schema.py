@@ -237,7 +237,7 @@ class Chat(TokenRequest):
     def require_values(self, vocabulary_size: int) -> None:
         """Check that the prompt ends as SGLang renders it."""
         super().require_values(vocabulary_size)
-        if self.add_generation_prompt in (None, not self.continue_final_message):
+        if self.add_generation_prompt in (None, not self._continues):
             return
         raise ApiError(
             400,
@@ -245,6 +245,13 @@ class Chat(TokenRequest):
             "start of an answer, or with continue_final_message in the last message; leave it out",
             "add_generation_prompt",
         )
+
+    @property
+    def _continues(self) -> bool:
+        """Whether SGLang renders the last message as one that is not finished."""
+        last = self.messages[-1] if self.messages else {}
+        is_text = isinstance(last.get("content"), str)
+        return bool(self.continue_final_message) and last.get("role") == "assistant" and is_text
 
     @property
     def num_top_logprobs(self) -> int | None:

@@ -153,8 +153,8 @@ class Cutting:
         """The floor, in nats; None where it is not known yet.
 
         Args:
-            warmups: lowest group confidences of the prompt's first sequences, in their order; of
-                those beyond `warmup` nothing depends on.
+            warmups: lowest group confidences of the prompt's first sequences, in their order;
+                those beyond `warmup` have no effect.
         """
         if self.fixed is not None:
             return self.fixed
@@ -169,7 +169,7 @@ class Cutting:
     def cut(self, sequences: Items[Confident]) -> list[bool]:
         """Whether each of a prompt's sequences, in the order of their starts, was cut.
 
-        One that ran to its end all the same counts as cut where it is below the floor.
+        One that ran to its end below the floor counts as cut.
         """
         first = sequences[: self.num_warmups]
         has_floor = all(sequence.finish_reason != "abort" for sequence in first)

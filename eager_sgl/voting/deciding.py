@@ -66,7 +66,7 @@ class BetaRule:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        require(0 < self.confidence < 1, "confidence", self.confidence, "a number in (0, 1)")
+        require(0.5 <= self.confidence < 1, "confidence", self.confidence, "a number in [0.5, 1)")
 
     def __call__(self, votes: Items[Hashable | None]) -> bool:
         return vote_confidence(vote_totals(votes)) > self.confidence
@@ -175,13 +175,13 @@ def num_missing(
             vote of counts.
 
     Returns:
-        0 where the vote is decided; at most `limit`.
+        0 where the vote is decided, which one without votes never is; at most `limit`.
     """
     leading, supposed = vote_winner(votes, weights), list(votes)
     vote = object() if leading is None else leading
     weighed = [] if weights is None else [list(weights)]
     for number in range(limit):
-        if rule(supposed, *weighed):
+        if supposed and rule(supposed, *weighed):
             return number
         supposed.append(vote)
         for column in weighed:

@@ -138,7 +138,7 @@ def by_score(
 ) -> Callable[[Items[Sequence]], list[float]]:
     """A vote is a score of the sequence: of a verifier (0 or 1), or of a reward model.
 
-    Every sequence is scored once.
+    A sequence is scored once, and again where a partial result has it with another parent.
 
     Args:
         score: at least 0 without a temperature.

@@ -52,13 +52,13 @@ class BesideParallel:
 def beside_parallel(
     group: RecordGroup, parallel: RecordGroup, *, can_vote: bool
 ) -> BesideParallel | None:
-    """With as many sequences as the group's M; None without a prompt in common.
+    """With as many sequences as the group's M; None where parallel has fewer, or other prompts.
 
     Args:
         can_vote: whether answers of the task can agree.
     """
     shared = group.shared_with(parallel)
-    if not shared:
+    if not shared or parallel.cell.max_sequences < group.cell.max_sequences:
         return None
 
     ours, theirs = shared

@@ -272,7 +272,7 @@ def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:
         shares=not options.vote_unshared,
         probes=options.vote_probe is not None,
     )
-    require_voting(parts, plan.methods, min(plan.max_sequences))
+    require_voting(parts, plan.methods, max(plan.max_sequences))
     return parts
 
 
@@ -281,7 +281,7 @@ def _probing(
 ) -> Probing | None:
     if options.vote_probe is None and EARLY_EXIT not in methods:
         return None
-    text = options.vote_probe or AUTO
+    text = AUTO if options.vote_probe is None else options.vote_probe
     if text == AUTO:
         text = (reasoning_end or "") + task.defaults.answer_start
     require_probed(text, methods, task)

@@ -23,10 +23,12 @@ RULES_OF_VOTES: dict[str, Callable[..., VoteRule]] = {
     SHARE: ConsensusShare,
 }
 """By name; each takes numbers."""
-_MOST_NUMBERS = {BETA: 1, MODE: 1, SHARE: 2}
-_LONGEST_WINDOW, _WINDOWS = 2048, 32
+_MAX_NUMBERS = {BETA: 1, MODE: 1, SHARE: 2}
+_MAX_WINDOW, _NUM_WINDOWS = 2048, 32
 PROBABILITY = "probability"
 WEIGHTS = (PROBABILITY, *get_args(ConfidenceKind))
+WHOLE = (PROBABILITY, "mean")
+"""Weights without a window."""
 FIXED = "floor"
 
 
@@ -71,7 +73,7 @@ class VoteOptions:
             names = ", ".join((*RULES_OF_VOTES, ALL))
             raise ValueError(f"--vote-rule is {self.rule!r}; choose from {names}")
         make = RULES_OF_VOTES[self.rule_name]
-        if len(numbers) > (most := _MOST_NUMBERS[self.rule_name]):
+        if len(numbers) > (most := _MAX_NUMBERS[self.rule_name]):
             raise ValueError(
                 f"--vote-rule is {self.rule!r}; {self.rule_name} takes up to {most} number(s)"
             )
@@ -83,7 +85,7 @@ class VoteOptions:
         if self.weights is None:
             return None
         name, _, window = self.weights.partition(":")
-        if name not in WEIGHTS or (window and name == PROBABILITY):
+        if name not in WEIGHTS or (window and name in WHOLE):
             names = ", ".join(WEIGHTS)
             raise ValueError(f"--vote-weights is {self.weights!r}; choose from {names}")
         if name == PROBABILITY:
@@ -152,7 +154,7 @@ def parts_of_peer(method: str, max_sequences: int, max_new_tokens: int) -> VoteO
         return VoteOptions(BETA, shares=False)
     if method == EARLY_EXIT:
         return VoteOptions(ALL, shares=False, probes=True)
-    window = min(_LONGEST_WINDOW, max(1, max_new_tokens // _WINDOWS))
+    window = min(_MAX_WINDOW, max(1, max_new_tokens // _NUM_WINDOWS))
     keep = {DEEPCONF_LOW: 0.1, DEEPCONF_HIGH: 0.9}[method]
     cut = f"{keep}:{window}:{max(1, max_sequences // 4)}"
     return VoteOptions(f"{SHARE}:0.95", "mean", cut, shares=False)

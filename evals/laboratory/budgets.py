@@ -51,7 +51,7 @@ def rounds_of(rule: Rule, draws: Draws, floor: float | None = None) -> Rounds:
     sizes = np.array(round_sizes(draws.max_sequences, rule.budget.width))
     tokens = unique_tokens(draws, cuts.lengths) if rule.shares else cuts.lengths
     costs = tokens.cumsum(axis=1)[:, sizes - 1]
-    is_open = np.logical_and.accumulate(missing_of(rule, draws, cuts)[:, 1:] > 0, axis=1)
+    is_open = np.logical_and.accumulate(missing_of(rule, draws, cuts)[:, sizes] > 0, axis=1)
     is_right, bids = [], []
     for number, size in enumerate(sizes.tolist()):
         num_votes = np.full(len(draws.order), size)
@@ -61,7 +61,7 @@ def rounds_of(rule: Rule, draws: Draws, floor: float | None = None) -> Rounds:
         value = uncertainties(draws, voters) / size
         if rule.budget.price is not None:
             value = value * TOKENS_OF_PRICE * size / costs[:, number]
-        bids.append(np.where(is_open[:, size - 1], value, -np.inf))
+        bids.append(np.where(is_open[:, number], value, -np.inf))
     falling = np.minimum.accumulate(np.array(bids).T, axis=1)
     return Rounds(sizes, costs, np.array(is_right).T, falling)
 

@@ -2,7 +2,9 @@
 
 Steps stand for time: all samples that run decode a token in each. Samples that run when a vote is
 decided are aborted there, so what they cost depends on how fast others ran: it is exact where all
-run at one pace, and nothing is aborted where no sample runs ahead.
+run at one pace. Without samples ahead none is aborted, but by rules of weights, which may decide
+sooner than the number of missing votes says. A cut sample is replaced here when it is counted, and
+in a live vote at once, so that the steps of rules that cut are upper bounds.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def timed(missing: Counts, lengths: Counts, *, ahead: int = 0, num_warmups: int 
     cells = np.bincount((rows[:, None] * width + allowed).ravel(), minlength=len(rows) * width)
     after = cells.reshape(len(rows), width).cumsum(axis=1)
     starts, ends = np.zeros_like(lengths), np.zeros((len(rows), width), int)
-    for sample in range(int(num_votes.max()) if ahead == 0 else limit):
+    for sample in range(limit):
         starts[:, sample] = ends[rows, np.minimum(after[:, sample], sample)]
         over = starts[:, sample] + lengths[:, sample]
         ends[:, sample + 1] = np.maximum(ends[:, sample], over)

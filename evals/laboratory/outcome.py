@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +61,6 @@ class RuleOutcome:
     lost: Floats
     gained: Floats
 
-    def of(self, prompts: Sequence[int]) -> RuleOutcome:
-        """The outcome on some prompts, by index."""
-        arrays = {f.name: getattr(self, f.name)[list(prompts)] for f in fields(self)[1:]}
-        return RuleOutcome(self.rule, **arrays)
-
 
 def play_rules(
     rules: Sequence[Rule],
@@ -116,6 +111,8 @@ def _floor(rule: Rule, samples: Samples, calibrating: Sequence[Samples]) -> floa
         return None
     assert rule.cutting is not None, f"{rule.text} does not cut"
     others = [other for other in calibrating if other.sample_id != samples.sample_id]
+    if not others:
+        raise ValueError(f"{rule.text} is calibrated on other prompts, and there are none")
     return calibrated_floor(others, rule.cutting)
 
 

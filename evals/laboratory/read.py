@@ -28,6 +28,7 @@ def read_tasks(folders: Sequence[Path]) -> dict[str, Prompts]:
         StoreError: a folder holds no such samples, or they cannot be read.
     """
     runs = [(_name_of(folder), _records(folder)) for folder in folders]
+    _require_same_sampling(folders)
     several = len({model for (_, model), _ in runs}) > 1
     tasks: dict[str, list[PromptRecord]] = {}
     for (task, model), records in runs:
@@ -47,6 +48,17 @@ def _by_temperature(task: str, records: Sequence[PromptRecord]) -> Prompts:
         temperature: [_samples(name, prompts[name]) for name in sorted(names)]
         for temperature, prompts in groups.items()
     }
+
+
+def _require_same_sampling(folders: Sequence[Path]) -> None:
+    known = {folder: read_header(folder).config.eager.sampling for folder in folders}
+    first = folders[0]
+    for folder, sampling in known.items():
+        if sampling != known[first]:
+            raise StoreError(
+                f"{folder} sampled by {sampling}, {first} by {known[first]}; samples of one "
+                "distribution are put together, give the runs one by one"
+            )
 
 
 def _name_of(folder: Path) -> tuple[str, str]:

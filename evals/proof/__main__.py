@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals import run
+from evals.proof.arguments import of_parallel, public
 from evals.proof.page import PAGE, write_proof
 from evals.proof.sizing import NUM_PILOT, TooFewTokensError, pilot_of
 from evals.records.folder import SUMMARY
-from evals.records.plan import VOTES
+from evals.records.plan import PARALLEL, VOTES
 from evals.tasks import find_task
 from evals.throughput.server import device_name
 
 METHODS = ("parallel", "eager_init", "eager_adapt", "trie_parallel", "best_first")
+SINGLE = ("temperature", "theta")
+"""Options of which a run may have several values, but a proof has one."""
 FAILED_PROMPTS = 3
 """Exit code of a run whose other prompts have finished."""
 
@@ -26,11 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pilot and the methods, and write the page; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options, others = _parser().parse_known_args(given)
+    if refusal := _refusal(options):
+        print(f"error: {refusal}", file=sys.stderr)
+        return 2
     shared = ["--task", options.task, "--max-sequences", str(options.max_sequences), *others]
-    shared += ["--server", options.server] if options.server else []
-    shared += ["--api-key", options.api_key] if options.api_key else []
+    for name in (*SINGLE, "server", "api_key"):
+        value = getattr(options, name)
+        shared += [f"--{name.replace('_', '-')}", value] if value else []
     pilot, folder = options.output_dir / "pilot", options.output_dir / "run"
-    code = run.main([*shared, *_of_run("parallel", NUM_PILOT, "0", pilot)])
+    code = run.main([*of_parallel(shared), *_of_run(PARALLEL, NUM_PILOT, "0", pilot)])
     if code:
         return code
     methods = options.methods or _methods_for(options.task)
@@ -46,23 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = {
         "device": options.device or ("not stated (--device)" if options.server else device_name()),
         "tokens": options.tokens,
-        "command": shlex.join(["python", "-m", "evals.proof", *_without_key(given)]),
+        "pilot_tokens": pilot_of(pilot).spent,
+        "command": shlex.join(["python", "-m", "evals.proof", *public(given)]),
     }
     write_proof(options.output_dir, json.loads((folder / SUMMARY).read_text()), facts)
     print(f"proof: {options.output_dir / PAGE}")
     return code
 
 
+def _refusal(options: argparse.Namespace) -> str | None:
+    """Why no page can be made of such runs; None if one can."""
+    if options.methods and PARALLEL not in options.methods.split(","):
+        return f"--methods is {options.methods}; every method is compared with {PARALLEL}, add it"
+    for name in SINGLE:
+        if "," in str(getattr(options, name)):
+            return f"--{name} is {getattr(options, name)}; a proof has a single value"
+    return None
+
+
 def _methods_for(task: str) -> str:
     return ",".join((*METHODS, *VOTES) if find_task(task).can_vote else METHODS)
-
-
-def _without_key(arguments: Sequence[str]) -> list[str]:
-    kept = [a for a in arguments if not a.startswith("--api-key=")]
-    if "--api-key" in kept:
-        position = kept.index("--api-key")
-        del kept[position : position + 2]
-    return kept
 
 
 def _of_run(methods: str, limit: int, seeds: str, folder: Path) -> list[str]:
@@ -84,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", default="countdown")
     parser.add_argument("--methods", help="of evals/run.py, with parallel (default: all)")
     parser.add_argument("--max-sequences", type=int, default=16, help="M")
+    for name in SINGLE:
+        parser.add_argument(f"--{name}", help="of evals/run.py, a single value")
     parser.add_argument("--seeds", default="0")
     parser.add_argument(
         "--tokens", type=int, default=1_000_000, help="that all of it may generate, about"

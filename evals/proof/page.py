@@ -15,7 +15,7 @@ HEAD = ("method", "Cons@{M}", "Pass@{M}", "tokens", "of parallel's", "seconds", 
 ABSENT = "–"
 
 Row = Mapping[str, Any]
-Facts = Mapping[str, object]
+Facts = Mapping[str, Any]
 
 
 def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
@@ -23,10 +23,12 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
 
     Args:
         summary: the content of `summary.json`.
-        facts: what the summary does not know: the device, the command, the tokens allowed.
+        facts: what the summary does not know: the device, the command, the tokens that are allowed
+            and those of the pilot.
     """
     names = ("task", "model", "model_digest", "versions", "rows", "savings", "findings", "notes")
     content = {**facts, **{name: _found(summary, name) for name in names}}
+    content["model"] = Path(str(summary["model"])).name
     write_whole(folder / JSON, content)
     (folder / PAGE).write_text("\n".join(_page(summary, facts)) + "\n")
 
@@ -38,7 +40,7 @@ def _found(summary: Mapping[str, Any], name: str) -> object:
 def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     rows: Sequence[Row] = summary["rows"]
     versions = ", ".join(f"{name} {text}" for name, text in summary["versions"].items())
-    tokens = sum(row["tokens_generated"] for row in rows)
+    tokens = int(facts["pilot_tokens"]) + sum(map(_own_tokens, rows))
     yield f"# {_found(summary, 'task')} with {Path(str(summary['model'])).name}"
     yield ""
     yield (
@@ -55,12 +57,21 @@ def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     yield f"\nMade by `{facts['command']}`."
 
 
+def _own_tokens(row: Row) -> int:
+    """Without those of a first stage, which is a row of its own."""
+    stage_two = row["stage_two"]
+    if stage_two is None:
+        return int(row["tokens_generated"])
+    per_extra: float = stage_two["tokens_per_extra"] or 0.0
+    return round(per_extra * int(stage_two["extra_used"]))
+
+
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
-    (parallel,) = [row for row in rows if row["method"] == "parallel"]
+    parallel = next(row for row in rows if row["method"] == "parallel")
     yield f"| {' | '.join(HEAD).format(M=parallel['max_sequences'])} |"
     yield f"|{' --- |' * len(HEAD)}"
     for row in rows:

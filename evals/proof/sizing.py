@@ -55,5 +55,5 @@ class Sizing:
 
 def pilot_of(folder: Path) -> Sizing:
     """The sizing of a complete pilot."""
-    (row,) = json.loads((folder / SUMMARY).read_text())["rows"]
+    row = json.loads((folder / SUMMARY).read_text())["rows"][0]
     return Sizing(row["tokens_generated"], row["tokens_generated"] / row["num_prompts"])

@@ -32,12 +32,14 @@ def _cost(row: Row, parallel: Row, beside: BesideParallel) -> str:
 
 
 def _change(share: float, noun: str) -> str:
-    return f"{abs(share - 1):.0%} {'fewer' if share < 1 else 'more'} {noun}"
+    if not (change := round(100 * abs(share - 1))):
+        return f"as many {noun}"
+    return f"{change}% {'fewer' if share < 1 else 'more'} {noun}"
 
 
 def _accuracy(row: Row, beside: BesideParallel) -> Iterator[str]:
     if row.cons and beside.majority:
-        subject = "the majority's answer is right for"
+        subject = "the voted answer is right for"
         yield f"{subject} {row.cons.value:.1%} of the prompts ({_difference(beside.majority)})"
     if row.coverage:
         yield f"some sequence is, for {row.coverage.value:.1%} ({_difference(beside.coverage)})"

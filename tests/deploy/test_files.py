@@ -46,13 +46,14 @@ command = argparse.ArgumentParser()
 ServerArgs.add_cli_args(command)
 for arguments in json.load(sys.stdin):
     given = command.parse_args(arguments)
-    print("given", json.dumps([given.host, given.port, given.enable_metrics]))
+    facts = [given.host, given.port, given.enable_metrics, given.enable_cache_report]
+    print("given", json.dumps(facts))
 """
 
 
 @cache
 def parsed_by_sglang() -> dict[str, list[Any]]:
-    """Host, port and metrics of every command line, by the files; SGLang's import takes long."""
+    """Options of every command line, by the files; SGLang's import takes long."""
     places = ("compose", "kubernetes")
     asked = json.dumps([arguments("sglang", where) for where in places])
     command = [sys.executable, "-W", "ignore", "-c", PARSE]
@@ -63,7 +64,7 @@ def parsed_by_sglang() -> dict[str, list[Any]]:
 
 
 def routes(name: str) -> set[str]:
-    """The paths of a service; those of SGLang's are read in its source."""
+    """The paths of a service; SGLang's source has those of its server."""
     if name == "endpoint":
         app = create_app(EndpointSettings(servers=("http://x",)))
         return {route.path for route in app.routes if hasattr(route, "path")}
@@ -110,7 +111,7 @@ def test_the_endpoint_takes_its_options(where: str) -> None:
 
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
 def test_sglang_takes_its_options(where: str) -> None:
-    assert parsed_by_sglang()[where] == ["0.0.0.0", PORTS["sglang"], True]
+    assert parsed_by_sglang()[where] == ["0.0.0.0", PORTS["sglang"], True, True]
 
 
 def test_the_endpoint_names_every_server() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.proof.__main__ import main
+from evals.proof.arguments import public
 from evals.proof.sizing import Sizing, TooFewTokensError
 
 METHODS = ["--methods", "parallel,eager_init", "--max-sequences", "4"]
@@ -51,11 +52,41 @@ def test_the_key_is_in_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("scripted")
+def test_options_of_votes_are_no_obstacle_to_the_pilot(tmp_path: Path) -> None:
+    given = ["--methods", "parallel,vote", "--vote-rule", "beta:0.9", "--vote-weights=probability"]
+    sizes = ["--tokens", "1300", "--max-sequences", "4", "--stop=none"]
+    assert main([*given, *sizes, "--output-dir", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "proof.json").read_text())
+    assert [row["method"] for row in content["rows"]] == ["parallel", "vote"]
+    assert "--vote-weights=probability" in content["command"]
+
+
+def test_the_command_of_a_page_has_neither_the_key_nor_paths() -> None:
+    given = ["--model=/a/path/name", "--api-key", "secret", "--task", "countdown"]
+    assert public(given) == ["--task", "countdown", "--model", "name"]
+
+
+@pytest.mark.usefixtures("scripted")
 def test_too_few_tokens_are_refused_with_the_number_needed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert proof(tmp_path, tokens=100) == 2
     assert "--tokens 100 allows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--methods", "vote"], "--methods is vote; every method is compared with parallel"),
+        (["--temperature", "0.6,1"], "--temperature is 0.6,1; a proof has a single value"),
+    ],
+)
+def test_runs_without_a_page_are_refused_before_they_begin(
+    given: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*given, "--output-dir", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_number_named_suffices() -> None:

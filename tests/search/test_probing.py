@@ -131,7 +131,8 @@ def test_probes_change_no_draw(shares: bool) -> None:
     """Sequences whose answers waver are those of a vote without probes."""
     results = []
     for probing in (PROBING, None):
-        server = ScriptedServer(wavering, allows_gate=True, honours_seed=True)
+        server = ThinkingServer(wavering, allows_gate=True)
+        server.honours_seed = True
         vote = vote_of(probing=probing, shares=shares)
         results.append(run_method(vote, endpoint_of(server)))
     probed, alone = results

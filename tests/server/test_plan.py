@@ -173,6 +173,16 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
         "one choice",
     ),
     "a return": (CHAT | {"eager": {"method": "best_first", "return": "some"}}, 400, "'best' or"),
+    "parallel's sharing": (
+        CHAT | {"eager": {"method": "parallel", "shares": False}},
+        400,
+        "eager.shares is not offered by parallel",
+    ),
+    "sharing without a method": (
+        CHAT | {"n": 8, "eager": {"shares": False}},
+        400,
+        "eager.shares needs a method",
+    ),
     "parallel's best": (
         CHAT | {"eager": {"method": "parallel", "return": "best"}},
         400,

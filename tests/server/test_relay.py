@@ -73,7 +73,7 @@ def test_names_of_vllm_are_those_of_sglang(client: openai.OpenAI, sglang: Any) -
     "fields",
     [
         {"add_generation_prompt": False},
-        {"add_generation_prompt": True, "continue_final_message": True},
+        {"add_generation_prompt": False, "continue_final_message": True},  # after the user's
         {"include_stop_str_in_output": False, "no_stop_trim": True},
     ],
 )

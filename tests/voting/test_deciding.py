@@ -90,7 +90,7 @@ def test_the_beta_rule_errs_more_often_than_its_confidence() -> None:
 @pytest.mark.parametrize("value", [0, 1, -0.1, float("nan")])
 @pytest.mark.parametrize("kind", [BetaRule, ModeTest])
 def test_a_share_outside_its_range_is_refused(kind: Any, value: float) -> None:
-    with pytest.raises(ValueError, match=r"must be a number in \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"must be a number in [(\[]0(.5)?, 1\)"):
         kind(value)
 
 
@@ -122,3 +122,10 @@ def test_missing_weights_are_those_of_the_votes_so_far(
         rule(votes + [leading] * fewer, weights + [mean] * fewer) for fewer in range(number)
     )
     assert number == limit or rule(votes + [leading] * number, weights + [mean] * number)
+
+
+def test_a_vote_without_votes_is_not_decided() -> None:
+    assert num_missing(lambda votes: True, [], 4) == 1
+    assert num_missing(lambda votes: True, ["a"], 4) == 0
+    with pytest.raises(ValueError, match="confidence is 0.4"):
+        BetaRule(0.4)

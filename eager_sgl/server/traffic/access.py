@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
@@ -36,6 +37,7 @@ class Access:
         status: of the answer; 499 where the client has left before it began.
         error: the status of an error after a stream has begun.
         first_seconds: from the request to the first part of the answer's body.
+        has_begun: whether the answer has.
     """
 
     request_id: str
@@ -44,12 +46,13 @@ class Access:
     status: int = 499
     error: int | None = None
     first_seconds: float | None = None
+    has_begun: bool = False
     started: float = field(default_factory=time.monotonic)
 
     def note(self, message: Message) -> None:
         """See a message of the answer."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status, self.has_begun = message["status"], True
         elif message.get("body") and self.first_seconds is None:
             self.first_seconds = time.monotonic() - self.started
 
@@ -77,10 +80,13 @@ class Observed:
     Args:
         app: answers; finds its `Access` in the scope.
         metrics: of the server.
+        on_fault: the answer to an exception that `app` lets pass before its answer has begun.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, on_fault: Callable[[Exception], ASGIApp]
+    ) -> None:
+        self._app, self._metrics, self._on_fault = app, metrics, on_fault
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,6 +103,10 @@ class Observed:
 
         try:
             await self._app(scope, receive, noting)
+        except Exception as error:
+            if access.has_begun:
+                raise
+            await self._on_fault(error)(scope, receive, noting)
         finally:
             self._end(scope["path"], access)
 

@@ -10,12 +10,13 @@ from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
 from eager_sgl.voting.answers import AnswerClasses
 from eager_sgl.voting.votes import (
+    cast_votes,
     vote_confidence,
     vote_outcome,
     vote_totals,
     vote_winner,
 )
-from eager_sgl.voting.weighing import by_probability
+from eager_sgl.voting.weighing import by_probability, weights_of
 
 __all__ = ["Ballot", "ballot_of", "tally"]
 
@@ -59,7 +60,7 @@ def ballot_of(sequences: Items[Sequence], classes: AnswerClasses | None, *, weig
     """
     nothing: list[str | None] = [None] * len(sequences)
     answers = nothing if classes is None else classes(sequences)
-    outcome = vote_outcome(sequences, answers, _weights(sequences) if weighs else None)
+    outcome = vote_outcome(sequences, answers, _weights(sequences, answers) if weighs else None)
     assert outcome.sequence is not None, "there are sequences"
     if classes is None:
         return Ballot(outcome.sequence)
@@ -67,9 +68,13 @@ def ballot_of(sequences: Items[Sequence], classes: AnswerClasses | None, *, weig
     return Ballot(outcome.sequence, dict(outcome.votes), outcome.answer, confidence)
 
 
-def _weights(sequences: Items[Sequence]) -> list[float] | None:
-    is_known = all(sequence.raw_logprob is not None for sequence in sequences)
-    return by_probability(sequences) if is_known else None
+def _weights(sequences: Items[Sequence], answers: Items[str | None]) -> list[float] | None:
+    """By the probabilities of the sequences that vote; None where one of these is not known."""
+    votes = cast_votes(sequences, answers, [False] * len(sequences))
+    voters = (s for s, vote in zip(sequences, votes, strict=True) if vote is not None)
+    if any(sequence.raw_logprob is None for sequence in voters):
+        return None
+    return weights_of(sequences, votes, by_probability)
 
 
 def tally(answers: Items[str | None]) -> Json:

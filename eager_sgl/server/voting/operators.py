@@ -37,7 +37,7 @@ class OperatorAnswer:
             answer = self._function.hashable(sequence.final_text)
         if answer is not None and not isinstance(answer, str):
             raise PlugInError(f"{self._function} returned {answer!r}; it must return str or None")
-        return answer
+        return None if answer is None else str(answer)
 
 
 def readers_of(options: Sequence[str]) -> dict[str, OperatorAnswer]:
@@ -52,8 +52,8 @@ def readers_of(options: Sequence[str]) -> dict[str, OperatorAnswer]:
         if not name.isidentifier() or name in (*BUILT_IN, *readers) or ":" not in path:
             known = ", ".join((*BUILT_IN, *readers))
             raise ValueError(
-                f"--answers is {option!r}; it must be NAME=MODULE:OBJECT, with another NAME than "
-                f"{known}"
+                f"--answers is {option!r}; it must be NAME=MODULE:OBJECT, with a NAME of letters, "
+                f"digits and _, and none of {known}"
             )
         readers[name] = OperatorAnswer(name, _imported(option, path))
     return readers
@@ -63,6 +63,6 @@ def _imported(option: str, path: str) -> Callable[[str], str | None]:
     module, _, attribute = path.partition(":")
     try:
         found: Any = reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the module raises
         raise ValueError(f"--answers is {option!r}, which cannot be imported: {error}") from error
     return cast(Callable[[str], str | None], found)

@@ -7,6 +7,7 @@ import pytest
 
 from eager_sgl import BetaRule, ModeTest
 from eager_sgl.voting.deciding import VoteRule, num_missing
+from evals.laboratory.costs import timed
 from evals.laboratory.starting import Number, Waves, missing_votes
 
 RULES = [BetaRule(), BetaRule(0.6), ModeTest(0.3), ModeTest(0.9)]
@@ -48,3 +49,15 @@ def test_waves_end_where_the_rule_is_asked() -> None:
     votes = np.zeros((1, 10), int)
     # Four equal votes decide, which the rule learns at the end of the second wave.
     assert missing_votes(BetaRule(), votes, Waves(3))[0, :7].tolist() == [3, 2, 1, 3, 2, 1, 0]
+
+
+def test_the_cost_of_an_order_does_not_depend_on_other_orders() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 30, (40, 8))
+    missing = rng.integers(0, 4, (40, 9))  # of weights, which may decide sooner than they say
+    missing[:, :2], missing[:, 8] = 2, 0
+    together = timed(missing, lengths)
+    for row in range(40):
+        alone = timed(missing[[row]], lengths[[row]])
+        assert alone.tokens.tolist() == together.tokens[[row]].tolist()
+        assert alone.steps.tolist() == together.steps[[row]].tolist()

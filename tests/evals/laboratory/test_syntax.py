@@ -47,7 +47,7 @@ def test_the_default_rules_are_rules_of_every_part() -> None:
     [
         ("bet:0.9", r"unknown part 'bet' of rule 'bet:0.9'; choose from parallel\[:m\]; beta"),
         ("", "unknown part ''"),
-        ("beta:1.5", r"'beta:1.5': confidence is 1.5; it must be a number in \(0, 1\)"),
+        ("beta:1.5", r"'beta:1.5': confidence is 1.5; it must be a number in \[0.5, 1\)"),
         ("beta:x", r"'beta:x': confidence is 'x'; it must be a number above 0; beta\[:conf"),
         ("beta:0.9:3", r"'beta:0.9:3' has other values than beta\[:confidence\]"),
         ("cut:0.9", r"'cut:0.9' has other values than cut:keep:window\[:warmup\]"),

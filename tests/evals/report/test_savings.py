@@ -35,7 +35,7 @@ def test_a_method_is_compared_by_tokens_seconds_and_shares() -> None:
     parallel = run("parallel", [[True] * 4, [False] * 4], 200)
     (sentence,) = summarised([*parallel, *run("eager_init", [[True], [True]], 50)]).savings
     assert sentence.startswith("eager_init beside parallel: 75% fewer tokens, 60% fewer seconds; ")
-    assert "the majority's answer is right for 100.0% of the prompts (+0.500 [" in sentence
+    assert "the voted answer is right for 100.0% of the prompts (+0.500 [" in sentence
     assert "some sequence is, for 100.0% (+0.500 [" in sentence
 
 
