@@ -94,6 +94,18 @@ class Account:
             self.spent += num_sequences
             self._ledger._settle(spent=num_sequences, returned=0)
 
+    def set_spent(self, num_sequences: int) -> None:
+        """Spend so many in all; what was spent beyond is reserved again.
+
+        Raises:
+            ValueError: the number is negative, or more than were granted.
+        """
+        with self._lock:
+            if not 0 <= num_sequences <= self.granted:
+                raise ValueError(f"cannot spend {num_sequences} sequences of {self.granted}")
+            self._ledger._settle(spent=num_sequences - self.spent, returned=0)
+            self.spent = num_sequences
+
     def release(self) -> int:
         """Return what was not spent to the ledger.
 

@@ -73,8 +73,7 @@ class Growth:
             while await self.executor.end_opened():
                 self.decision = self._schedule.replay(tree)
         if self._account is not None:
-            num_used = self._spent_before + len(self.decision.leaves)
-            self._account.commit(max(0, num_used - self._account.spent))  # some may be left again
+            self._account.set_spent(self._spent_before + len(self.decision.leaves))
         self._report()
 
     def _report(self) -> None:

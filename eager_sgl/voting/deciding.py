@@ -177,6 +177,8 @@ def num_missing(
     Returns:
         0 where the vote is decided, which one without votes never is; at most `limit`.
     """
+    if isinstance(rule, ByCounts):
+        return num_missing(rule.rule, votes, limit)
     leading, supposed = vote_winner(votes, weights), list(votes)
     vote = object() if leading is None else leading
     weighed = [] if weights is None else [list(weights)]

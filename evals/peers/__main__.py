@@ -24,6 +24,8 @@ OURS: Mapping[str, Json] = {
     "vote": {},
     "vote+0.85": {"stop": {"consensus": 0.85}},
     "vote+unshared": {"shares": False},
+    "vote+weights": {"weights": "probability"},
+    "vote+weights+0.85": {"weights": "probability", "stop": {"consensus": 0.85}},
 }
 """Fields of `eager` by contender. Two equal answers decide at 0.85, as its_hub's adaptive rule."""
 NUM_LEVELS = 4

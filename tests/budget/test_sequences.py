@@ -86,3 +86,15 @@ def test_restored_sequences_are_reserved_until_the_release() -> None:
     account.commit(4)
     account.release()
     assert parts(ledger) == (4, 0, 6)
+
+
+def test_what_is_spent_may_be_left_again() -> None:
+    ledger = Ledger(10)
+    with ledger.reserve(6) as account:
+        account.set_spent(5)
+        account.set_spent(3)
+        assert (account.spent, ledger.spent, ledger.reserved, ledger.free) == (3, 3, 3, 4)
+        for number in (-1, 7):
+            with pytest.raises(ValueError, match=f"cannot spend {number} sequences of 6"):
+                account.set_spent(number)
+    assert (ledger.spent, ledger.reserved, ledger.free) == (3, 0, 7)

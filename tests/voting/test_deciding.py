@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eager_sgl import BetaRule, ConsensusShare, ModeTest, VoteRule
-from eager_sgl.voting.deciding import num_missing
+from eager_sgl.voting.deciding import ByCounts, num_missing
 from eager_sgl.voting.votes import vote_winner
 
 RULES = (
@@ -129,3 +129,9 @@ def test_a_vote_without_votes_is_not_decided() -> None:
     assert num_missing(lambda votes: True, ["a"], 4) == 0
     with pytest.raises(ValueError, match="confidence is 0.4"):
         BetaRule(0.4)
+
+
+def test_a_rule_of_counts_needs_as_many_votes_whatever_they_weigh() -> None:
+    votes, weights = ["a", "a", "b"], [0.1, 0.1, 9.0]
+    rule = BetaRule(0.8)
+    assert num_missing(ByCounts(rule), votes, 9, weights) == num_missing(rule, votes, 9)
