@@ -22,10 +22,11 @@ __all__ = ["VoteSchedule"]
 class VoteSchedule(TrieParallelSchedule):
     """As many samples run as could decide the vote if all of them gave the leading answer.
 
-    So none is left when the vote is decided, except samples that ran ahead. Votes count in the
-    order in which samples start: those after a long sample wait for it. The rule is asked after
-    every vote, also where several can be counted at once, so that the vote ends at the same sample
-    whenever answers arrive.
+    So none is left when the vote is decided, except samples that ran ahead, and some under a rule
+    of weights, which are unknown until a sample has ended. Votes count in the order in which
+    samples start: those after a long sample wait for it. The rule is asked after every vote, also
+    where several can be counted at once, so that the vote ends at the same sample whenever answers
+    arrive.
 
     With cutting, the first samples run to their ends, and no other starts before the floor is
     known. A sample that is cut counts as one, and does not vote: another takes its place at once.
