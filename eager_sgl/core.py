@@ -288,8 +288,8 @@ class VoteOutcome:
         weights: of the votes of all sequences, 0 of those that do not vote; empty where every
             sequence with an answer counts as 1.
         num_cut: number of sequences that were cut, which do not vote.
-        cut_votes: answers of those of them that ran to their ends all the same, before the floor
-            was known; counts.
+        cut_votes: number of cut sequences with each answer, of those that ran to their ends, before
+            the floor was known.
         num_probes: probes that asked running sequences for their answers.
         num_probe_tokens: tokens of the answers that have arrived, without the text of the probe.
     """

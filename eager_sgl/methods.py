@@ -519,7 +519,7 @@ class Vote(_SamplingSearch):
         super().__post_init__()
         checked_classes(self.answers)
         require_whole("ahead", self.ahead, 0)
-        self._decide()
+        self._checked_rule()
         if self.weigh is not None:
             checked_weigh(self.weigh)
         if self.cutting is not None:
@@ -532,7 +532,7 @@ class Vote(_SamplingSearch):
         extra: tuple[Column, ...] = ("confidences",) if self.cutting is not None else ()
         return tuple(dict.fromkeys((*self.columns, *extra)))
 
-    def _decide(self) -> VoteRule | WeightedRule:
+    def _checked_rule(self) -> VoteRule | WeightedRule:
         default = BetaRule() if self.weigh is None else ConsensusShare()
         rule: VoteRule | WeightedRule = self.rule or default
         PlugIn("rule", rule, ("votes",) if self.weigh is None else ("votes", "weights"))
@@ -572,7 +572,7 @@ class Vote(_SamplingSearch):
         return partial(
             VoteSchedule,
             rng=self._rng(tree),
-            rule=self._decide(),
+            rule=self._checked_rule(),
             answers=answers,
             weigh=None if weigh is None else lambda leaves: weigh(read(leaves)),
             shares=self.shares,

@@ -177,7 +177,7 @@ class Segment:
         """The confidences of `path()`; empty where none is known."""
         if not any(segment.confidences for segment, _ in self.lineage()):
             return []
-        return self._along(lambda segment: segment.padded_confidences())
+        return self._along(Segment.padded_confidences)
 
     def padded_confidences(self) -> array[float]:
         """The confidences of all its steps."""

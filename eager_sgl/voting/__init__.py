@@ -1,4 +1,4 @@
-"""Votes: the answers of sequences, how much each one weighs, and when a vote is decided.
+"""Votes: the answers of sequences, their weights, and when a vote is decided.
 
 Everything here reads finished sequences alone. `eager_sgl.search.vote` starts and ends them.
 """

@@ -1,4 +1,4 @@
-"""Votes: how many sequences give each answer, how much each one weighs, and how certain that is."""
+"""Votes: the number of sequences with each answer, their weights, and how certain that is."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def vote_outcome(
 def _whole_answers(
     sequences: Items[Sequence], answers: Items[Answer | None], cut: Items[bool]
 ) -> list[Answer | None]:
-    """The answers of sequences that were cut, and ran to their ends all the same."""
+    """The answers of sequences that were cut, and had run to their ends."""
     triples = zip(sequences, answers, cut, strict=True)
     return [given for s, given, is_cut in triples if is_cut and s.finish_reason != "cut"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from eager_sgl.signals import Floats
 from evals.analysis.figures_at_k import ALL_SEQUENCES, figures_at_k
 from evals.analysis.groups import RecordGroup, prompt_means
@@ -84,11 +82,6 @@ def _difference(differences: Floats, num_seeds: int) -> Difference:
 
 
 def _ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
-    """Of a ratio of sums over prompts, by the Bayesian bootstrap."""
     if len(numerators) < 2:
         return None
-    weights = resamples(len(numerators)).weights
-    tail = (1 - CONFIDENCE) / 2
-    ratios = (weights @ numerators) / (weights @ denominators)
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    return float(low), float(high)
+    return resamples(len(numerators)).ratio_interval(numerators, denominators, CONFIDENCE)

@@ -53,6 +53,20 @@ class Resamples:
         high = np.quantile(differences + self.unseen, 1 - tail)
         return float(low), float(high)
 
+    def ratio_interval(
+        self, numerators: Floats, denominators: Floats, confidence: float
+    ) -> tuple[float, float]:
+        """Interval of a ratio of sums over prompts, as of tokens.
+
+        Args:
+            numerators, denominators: float64 [P], by prompt.
+            confidence: two-sided.
+        """
+        tail = (1 - confidence) / 2
+        ratios = (self.weights @ numerators) / (self.weights @ denominators)
+        low, high = np.quantile(ratios, [tail, 1 - tail])
+        return float(low), float(high)
+
 
 @lru_cache(maxsize=8)
 def resamples(

@@ -280,6 +280,8 @@ def _probing(
     options: argparse.Namespace, task: Task, methods: Sequence[str], reasoning_end: str | None
 ) -> Probing | None:
     if options.vote_probe is None and EARLY_EXIT not in methods:
+        if configured(PROBING, options) != PROBING:
+            raise ValueError("--vote-probe-… are limits of probes; give --vote-probe TEXT as well")
         return None
     text = AUTO if options.vote_probe is None else options.vote_probe
     if text == AUTO:

@@ -12,7 +12,7 @@ from eager_sgl.voting.deciding import ByCounts, Undecided, WeightedRule
 from eager_sgl.voting.weighing import ConfidenceKind, Weigh, by_confidence, by_probability
 from evals.records.plan import ADAPTIVE_CONSISTENCY, DEEPCONF_HIGH, DEEPCONF_LOW, EARLY_EXIT
 
-__all__ = ["RULES_OF_VOTES", "WEIGHTS", "VoteOptions", "parts_of_peer"]
+__all__ = ["VoteOptions", "parts_of_peer"]
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""Cut samples: where each would have ended, and which vote no more."""
+"""Cut samples: the tokens at which they would have ended, and those that do not vote."""
 
 from __future__ import annotations
 

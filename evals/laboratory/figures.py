@@ -65,8 +65,6 @@ def figures_of(outcome: RuleOutcome, temperature: float, reference: RuleOutcome)
     drawn = resamples(len(outcome.tokens), 1, NUM_RESAMPLES)
     differences = outcome.accuracy - reference.accuracy
     low, high = drawn.interval(drawn.weights @ outcome.accuracy, CONFIDENCE)
-    shares = drawn.weights @ outcome.tokens / (drawn.weights @ reference.tokens)
-    tail = (1 - CONFIDENCE) / 2
     steps = float(outcome.steps.mean())
     return RuleFigures(
         rule=outcome.rule.text,
@@ -77,7 +75,7 @@ def figures_of(outcome: RuleOutcome, temperature: float, reference: RuleOutcome)
         difference_interval=drawn.interval(drawn.weights @ differences, CONFIDENCE),
         tokens=float(outcome.tokens.mean()),
         share=float(outcome.tokens.sum() / reference.tokens.sum()),
-        share_interval=(float(np.quantile(shares, tail)), float(np.quantile(shares, 1 - tail))),
+        share_interval=drawn.ratio_interval(outcome.tokens, reference.tokens, CONFIDENCE),
         sequences=float(outcome.sequences.mean()),
         steps=None if np.isnan(steps) else steps,
         cut=_cut_effect(outcome),

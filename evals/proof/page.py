@@ -27,21 +27,17 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
             and those of the pilot.
     """
     names = ("task", "model", "model_digest", "versions", "rows", "savings", "findings", "notes")
-    content = {**facts, **{name: _found(summary, name) for name in names}}
+    content = {**facts, **{name: summary[name] for name in names}}
     content["model"] = Path(str(summary["model"])).name
     write_whole(folder / JSON, content)
     (folder / PAGE).write_text("\n".join(_page(summary, facts)) + "\n")
-
-
-def _found(summary: Mapping[str, Any], name: str) -> object:
-    return summary[name] if name in summary else summary["config"].get(name)
 
 
 def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     rows: Sequence[Row] = summary["rows"]
     versions = ", ".join(f"{name} {text}" for name, text in summary["versions"].items())
     tokens = int(facts["pilot_tokens"]) + sum(map(_own_tokens, rows))
-    yield f"# {_found(summary, 'task')} with {Path(str(summary['model'])).name}"
+    yield f"# {summary['task']} with {Path(str(summary['model'])).name}"
     yield ""
     yield (
         f"{rows[0]['num_prompts']} prompts, M = {rows[0]['max_sequences']}, "
@@ -58,7 +54,7 @@ def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
 
 
 def _own_tokens(row: Row) -> int:
-    """Without those of a first stage, which is a row of its own."""
+    """Without those of a first stage, which has another row."""
     stage_two = row["stage_two"]
     if stage_two is None:
         return int(row["tokens_generated"])

@@ -39,10 +39,11 @@ def _change(share: float, noun: str) -> str:
 
 def _accuracy(row: Row, beside: BesideParallel) -> Iterator[str]:
     if row.cons and beside.majority:
-        subject = "the voted answer is right for"
-        yield f"{subject} {row.cons.value:.1%} of the prompts ({_difference(beside.majority)})"
+        share, difference = row.cons.value, _difference(beside.majority)
+        yield f"the voted answer is right for {share:.1%} of the prompts ({difference})"
     if row.coverage:
-        yield f"some sequence is, for {row.coverage.value:.1%} ({_difference(beside.coverage)})"
+        share, difference = row.coverage.value, _difference(beside.coverage)
+        yield f"some sequence is right for {share:.1%} of the prompts ({difference})"
 
 
 def _difference(difference: Difference) -> str:

@@ -422,6 +422,24 @@ def test_answers_have_the_clients_id_or_one_of_ours(
         assert len(set(ids)) == len(ids)
 
 
+def test_a_fault_of_the_endpoint_is_answered_in_openais_form(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*arguments: object) -> None:
+        raise AssertionError("a secret of the endpoint")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("eager_sgl.server.app.plan_of", faulty)
+    with service() as client:
+        answer = client.post(ROUTE, json=SHORT, headers={"X-Request-Id": "mine"})
+    assert answer.status_code == 500
+    assert "secret" not in error_of(answer)["message"]
+    assert answer.headers["x-request-id"] == "mine"
+    lines = [json.loads(r.message) for r in caplog.records if r.name.endswith("access")]
+    assert [line["status"] for line in lines if line["request_id"] == "mine"] == [500]
+    assert "a secret of the endpoint" in caplog.text
+
+
 def test_a_wrong_address_is_refused() -> None:
     command = [sys.executable, "-m", "eager_sgl.server", "--server", "localhost"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -92,6 +92,7 @@ def test_a_vote_that_is_never_decided() -> None:
         (["--methods", "parallel", "--vote-rule", "mode"], "the options --vote-… are of vote"),
         (["--vote-rule", "plurality"], "--vote-rule is 'plurality'; choose from beta, mode, share"),
         (["--vote-rule", "beta:2"], "--vote-rule is 'beta:2': confidence is 2; it must be"),
+        (["--vote-probe-interval", "8"], "--vote-probe-… are limits of probes; give --vote-probe"),
         (["--vote-rule", "share:0.9:x"], "--vote-rule is 'share:0.9:x': could not convert"),
         (["--vote-rule", "beta:0.9:3"], "--vote-rule is 'beta:0.9:3'; beta takes up to 1 number"),
         (["--vote-weights", "median"], "--vote-weights is 'median'; choose from probability, mean"),

@@ -36,7 +36,7 @@ def test_a_method_is_compared_by_tokens_seconds_and_shares() -> None:
     (sentence,) = summarised([*parallel, *run("eager_init", [[True], [True]], 50)]).savings
     assert sentence.startswith("eager_init beside parallel: 75% fewer tokens, 60% fewer seconds; ")
     assert "the voted answer is right for 100.0% of the prompts (+0.500 [" in sentence
-    assert "some sequence is, for 100.0% (+0.500 [" in sentence
+    assert "some sequence is right for 100.0% of the prompts (+0.500 [" in sentence
 
 
 def test_more_tokens_are_named_as_more() -> None:
