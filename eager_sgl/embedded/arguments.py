@@ -30,8 +30,6 @@ COMMON_ARGUMENTS: Arguments = {
 
 CPU_ARGUMENTS: Arguments = {
     "device": "cpu",
-    # CPUs compute in float32; half precision is emulated on most.
-    "dtype": "float32",
     "attention_backend": "torch_native",
     "sampling_backend": "pytorch",
     # Overlap hides scheduling behind a device's work; here both share the same core.

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from eager_sgl.embedded.memory import fitted
-from eager_sgl.embedded.threads import thread_variables
+from eager_sgl.embedded.precision import dtype_of
+from eager_sgl.embedded.threads import compute_variables
 
 if TYPE_CHECKING:
     from eager_sgl.embedded.arguments import Arguments
@@ -66,6 +67,7 @@ def main() -> None:
     if fault := devices_fault(arguments, num_devices):
         sys.exit(fault)
     if num_devices == 0:
+        arguments.setdefault("dtype", dtype_of(arguments["model_path"]))
         is_given = "mem_fraction_static" in server_args
         arguments = _fitted(arguments, scratch, is_given=is_given)
         _prepare_environment(Path(arguments["model_path"]), scratch)
@@ -92,7 +94,7 @@ def _prepare_environment(model_folder: Path, scratch: Path) -> None:
     # By default the ranks, here a single one, meet on a port open to every network interface.
     meeting = f"file://{scratch}/ranks_{os.getpid()}"
     os.environ.setdefault("SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE", meeting)
-    for name, value in thread_variables(model_folder).items():
+    for name, value in compute_variables(model_folder).items():
         os.environ.setdefault(name, value)
 
 

@@ -1,8 +1,12 @@
-"""The threads that compute on a machine without an accelerator.
+"""The threads and the memory that compute on a machine without an accelerator.
 
 Two threads that wait for each other at every operation of a forward pass spin while they wait, and
 on a busy machine one spins while the other has no core. For a model of 0.5 B parameters on 2 cores
 beside other work, threads that sleep while they wait decode ten times as fast as threads that spin.
+
+Logits of 64 sequences and 152,000 tokens are 39 MB. glibc returns memory of that size to the system
+after each use, and the next use pays for every page: a draw from such logits takes 167 ms, and 46
+where the memory is kept.
 """
 
 from __future__ import annotations
@@ -13,21 +17,27 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["is_small", "num_cores", "thread_variables"]
+__all__ = ["compute_variables", "is_small", "num_cores"]
 
 SMALL_MODEL_BYTES = 100_000_000
+KEPT_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def thread_variables(model_folder: Path) -> Mapping[str, str]:
-    """Environment variables for PyTorch's threads.
+def compute_variables(model_folder: Path) -> Mapping[str, str]:
+    """Environment variables for PyTorch's threads, and for glibc's `malloc`.
 
     A small model computes in a single thread: on a busy machine 73 token/s with two threads, and
     1,150 with one.
     """
     if is_small(model_folder):
         return {"OMP_NUM_THREADS": "1"}
-    return {"OMP_NUM_THREADS": str(num_cores()), "OMP_WAIT_POLICY": "passive"}
+    threads = {"OMP_NUM_THREADS": str(num_cores()), "OMP_WAIT_POLICY": "passive"}
+    return threads | KEPT_MEMORY
 
 
 def is_small(model_folder: Path) -> bool:

@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def arguments(model: Path | str, **given: Any) -> dict[str, Any]:
-    return {**CPU_ARGUMENTS, "model_path": str(model), **given}
+    return {**CPU_ARGUMENTS, "dtype": "float32", "model_path": str(model), **given}
 
 
 def test_the_needs_of_a_model_follow_from_its_files(folder: Path) -> None:

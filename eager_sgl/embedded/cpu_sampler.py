@@ -1,0 +1,66 @@
+"""Sampling in PyTorch that keeps up with large vocabularies.
+
+SGLang's own PyTorch sampler (0.5.23) sorts the whole vocabulary of every sequence for a top-p, and
+draws a random number for every token without one. For 64 sequences and 152,000 tokens that takes
+730 and 260 ms a step on two cores, longer than the forward pass of a model of 0.5 B parameters; by
+inversion, with the most likely tokens ranked first, it takes 30 and 46. The entry point is in the
+group `sglang.srt.plugins`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from eager_sgl.embedded.cpu_platform import activate
+from eager_sgl.plugin.register import KNOWN_VERSIONS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["register", "sample"]
+
+
+def register() -> None:
+    """Hook SGLang's sampler in the process of a server that computes on `CpuTorchPlatform`."""
+    if "sglang.srt.managers.scheduler" not in sys.modules or activate() is None:
+        return
+    import sglang
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    if sglang.__version__ not in KNOWN_VERSIONS:
+        return
+    target = "sglang.srt.layers.sampler.Sampler._sample_from_probs"
+    HookRegistry.register(target, sample, HookType.AROUND)
+
+
+def sample(
+    original: Callable[..., tuple[Tensor, Any]],
+    sampler: Any,
+    probs: Tensor,
+    sampling_info: Any,
+    positions: Tensor,
+    simple_sampling_case: bool,
+) -> tuple[Tensor, Any]:
+    """Around `Sampler._sample_from_probs`: a token [n] for every row, in the same distribution.
+
+    SGLang draws where it is asked for its sampling mask or has seeds of its own.
+
+    Args:
+        original: SGLang's function, and then its arguments.
+        probs: [n, vocabulary], after the temperature.
+        simple_sampling_case: whether no row has a top-p, a top-k or a min-p.
+    """
+    import torch
+
+    from eager_sgl.plugin.signals import draw
+
+    if sampling_info.sampling_mask_batch_indices is not None or (
+        sampling_info.sampling_seed is not None
+    ):
+        return original(sampler, probs, sampling_info, positions, simple_sampling_case)
+    limits = (sampling_info.top_ps, sampling_info.top_ks, sampling_info.min_ps)
+    uniforms = torch.rand(len(probs), dtype=torch.float64)
+    tokens = draw(probs, uniforms, None if simple_sampling_case else limits)
+    return tokens.to(torch.int32), None
