@@ -28,7 +28,7 @@ export PYTHONDONTWRITEBYTECODE :=
 FIRST_METHODS := parallel,eager_init,eager_adapt,eager,best_first,vote
 FIRST_VOTE := --vote-rule beta:0.9 --vote-weights probability
 run: .venv/installed
-	$(BIN)/python evals/run.py $(or $(ARGS),--limit 72 --methods $(FIRST_METHODS) $(FIRST_VOTE))
+	$(BIN)/python evals/run.py $(or $(ARGS),--limit 72 --concurrency 72 --methods $(FIRST_METHODS) $(FIRST_VOTE))
 
 serve: .venv/installed
 	$(BIN)/python -m eager_sgl.server \

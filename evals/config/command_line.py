@@ -92,7 +92,7 @@ RUN = (
         "the embedded server; other servers repeat their draws only if they honour seeds",
         default="0",
     ),
-    Option("--concurrency", f"number of prompts that run at the same time {SHOWN}", int, 32),
+    Option("--concurrency", f"number of prompts that run at the same time {SHOWN}", int, 64),
 )
 
 METHOD = (
