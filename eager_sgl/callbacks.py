@@ -90,17 +90,26 @@ class PlugIn:
             raise self._wrong(value, "True or False")
         return bool(value)
 
-    def number(self, *arguments: Any, may_be_boolean: bool = False) -> float:
+    def number(self, *arguments: Any) -> float:
         """Its value, which must be a real number or an infinity.
 
         Raises:
             PlugInError: the value is something else, or NaN.
         """
         value = self._function(*arguments)
-        if may_be_boolean and isinstance(value, bool | np.bool_):
-            return float(value)
         if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
             raise self._wrong(value, "a number")
+        return float(value)
+
+    def score(self, *arguments: Any) -> float:
+        """Its value, which must be a finite number, or a verifier's True (1) or False (0).
+
+        Raises:
+            PlugInError: the value is something else.
+        """
+        value = self._function(*arguments)
+        if not isinstance(value, Real | np.bool_) or not math.isfinite(value):
+            raise self._wrong(value, "a finite number, True or False")
         return float(value)
 
     def values(self, number: int, *arguments: Any) -> NDArray[np.float64]:

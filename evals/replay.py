@@ -28,7 +28,7 @@ from pathlib import Path
 
 from evals.laboratory.defaults import DEFAULT_RULES
 from evals.laboratory.read import read_tasks
-from evals.laboratory.report import TaskReport, compare, split, transfer
+from evals.laboratory.report import PlayOptions, TaskReport, compare, split, transfer
 from evals.laboratory.rules import Rule
 from evals.laboratory.syntax import PARTS, read_rules
 from evals.laboratory.table import render
@@ -56,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reports(options: argparse.Namespace, rules: Sequence[Rule]) -> list[TaskReport]:
-    settings = options.max_sequences, options.resamples, options.seed
+    playing = PlayOptions(options.max_sequences, options.resamples, options.seed)
     if not options.choose_on and not options.show_on:
         tasks = read_tasks(_given(options.folders))
         report = partial(split, tolerance=options.tolerance) if options.split else compare
-        return [report(task, rules, tasks[task], *settings) for task in tasks]
+        return [report(task, rules, tasks[task], playing) for task in tasks]
     if options.folders or options.split or not (options.choose_on and options.show_on):
         raise ValueError("give runs, with or without --split; or --choose-on and --show-on")
     choosing, showing = read_tasks(options.choose_on), read_tasks(options.show_on)
@@ -68,7 +68,7 @@ def _reports(options: argparse.Namespace, rules: Sequence[Rule]) -> list[TaskRep
         names = " and ".join(", ".join(sorted(tasks)) for tasks in (choosing, showing))
         raise ValueError(f"--choose-on and --show-on are of different tasks: {names}")
     return [
-        transfer(task, rules, choosing[task], showing[task], *settings, tolerance=options.tolerance)
+        transfer(task, rules, choosing[task], showing[task], playing, tolerance=options.tolerance)
         for task in choosing
     ]
 

@@ -16,8 +16,8 @@ from eager_sgl import (
 )
 from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.errors import ServerError
-from eager_sgl.generate import executor
-from eager_sgl.generate.executor import MAX_FRUITLESS
+from eager_sgl.generate.executor import flights
+from eager_sgl.generate.executor.flights import MAX_FRUITLESS
 from tests.fakes.endpoint import endpoint_of, resume_method, run_method
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
@@ -74,7 +74,7 @@ def run(program: str, server: ScriptedServer, probability: float = 0.0) -> Promp
 def test_greedy_trees_are_those_of_a_server_that_interrupts_nothing(
     program: str, model: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "MAX_FRUITLESS", 1000)  # some methods request single tokens
+    monkeypatch.setattr(flights, "MAX_FRUITLESS", 1000)  # some methods request single tokens
     distribution = mixed_distribution(model)
     expected = run(program, ScriptedServer(distribution, allows_gate=True))
     result = run(program, Interrupting(distribution, allows_gate=True), 0.7)

@@ -103,7 +103,7 @@ def test_a_seed_gives_one_tree_under_every_monitor(model: int, honours_seed: boo
 def test_interruptions_leave_the_tree_of_a_seed_as_it_is(
     monitor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eager_sgl.generate.executor.MAX_FRUITLESS", 100)
+    monkeypatch.setattr("eager_sgl.generate.executor.flights.MAX_FRUITLESS", 100)
     for model in MODELS:
         server = honouring(model, kind=Interrupting)
         endpoint, method = endpoint_of(server), EagerInit(config_of(monitor=monitor), seed=1)

@@ -51,8 +51,8 @@ class EmbeddedRuntime:
     `on_progress` receives the name of every stage of the start as it begins, and of a long stage
     also its seconds so far. The server's output is written to `log_path`, which is overwritten.
 
-    Requests may carry code that the server runs (the entropy gate does), so the server requires a
-    key: `api_key`. SGLang writes it to its log, which only the owner can read.
+    All users of this machine can reach the server, so it requires a key: `api_key`. SGLang writes
+    it to its log, which only the owner can read.
 
     Raises `ValueError` for server arguments that SGLang does not know or the runtime cannot work
     with, before anything is started; `RuntimeStartError` if the folder is missing, the port is in

@@ -201,7 +201,7 @@ def _logprobs_of(
             )
         elif is_top_due and meta.get("output_top_logprobs"):  # through a router
             top = _top_logprobs(*nested_arrays(meta["output_top_logprobs"]), temperature)
-    except (KeyError, IndexError, TypeError, ValueError, binascii.Error) as error:
+    except (LookupError, OverflowError, TypeError, ValueError, binascii.Error) as error:
         raise ShapeError(f"its logprobs cannot be read ({error!r})") from error
     parts = (logprobs, None if top is None else top.logprobs)
     num_steps = [len(part) for part in parts if part is not None]
@@ -216,7 +216,8 @@ def nested_arrays(rows: list[Any]) -> tuple[NDArray[np.int32], NDArray[np.float3
     """Ids and logprobs [steps, K] of lists of (logprob, id, text).
 
     Raises:
-        IndexError, TypeError, ValueError: the rows are of another shape, or uneven.
+        IndexError, OverflowError, TypeError, ValueError: the rows are of another shape, uneven, or
+            hold an id of more than 32 bits.
     """
     ids = np.array([[entry[1] for entry in row] for row in rows], np.int32)
     return ids, np.array([[entry[0] for entry in row] for row in rows], np.float32)

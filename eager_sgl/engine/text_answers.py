@@ -75,7 +75,7 @@ def parse_chunk(meta: Json) -> tuple[tuple[int, ...], TopLogprobs]:
         ids, logprobs = nested_arrays(rows)
         shape = (len(token_ids), len(rows[0]) if rows else 0)
         top = TopLogprobs(ids.reshape(shape), logprobs.reshape(shape), meta[LOGPROB_TEMPERATURE])
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         raise ShapeError(f"its logprobs cannot be read ({error!r})") from error
     return token_ids, top
 

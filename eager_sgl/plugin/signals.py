@@ -181,7 +181,8 @@ def _raw_logprobs(raw: Tensor, is_drawn: Tensor) -> Tensor:
 def _confidences(rows: Distributions, scaled: Tensor) -> Tensor:
     """[n], means of −ln p of the K tokens [n, K] at temperature 1."""
     known = scaled != -torch.inf
-    logprobs = (scaled - rows.raw_log_normalisers()).clamp(min=MIN_LOGPROB)
+    # Rounding may leave a certain token a logprob above 0.
+    logprobs = (scaled - rows.raw_log_normalisers()).clamp(min=MIN_LOGPROB, max=0)
     return -(logprobs * known).sum(-1) / known.sum(-1)
 
 

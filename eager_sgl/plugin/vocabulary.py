@@ -84,6 +84,10 @@ class Gate:
                 f"the gate has {len(self.before)} confidences before the request; a window of "
                 f"{self.window} steps takes at most {self.window - 1}"
             )
+        if wrong := [number for number in self.before if not 0 <= number < math.inf]:
+            raise ValueError(
+                f"the gate's before has {wrong[0]}; confidences are finite, at least 0"
+            )
         if unknown := [name for name in self.columns if name not in COLUMNS]:
             raise ValueError(f"columns are {', '.join(COLUMNS)}, not {unknown[0]!r:.50}")
         is_id = isinstance(self.parent, str) and len(self.parent) <= MAX_ID_LENGTH
@@ -170,16 +174,13 @@ def _unpacked(text: object) -> tuple[float, ...]:
     """The numbers of `_packed`.
 
     Raises:
-        ValueError: the text has none, or one that is negative, infinite or NaN.
+        ValueError: the text has none.
     """
     try:
         values = array("f", base64.b64decode(str(text), validate=True))
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"the gate's before is {text!r:.50}; float32 in base64 is due") from error
-    numbers = tuple(_little_endian(values))
-    if wrong := [number for number in numbers if not 0 <= number < math.inf]:
-        raise ValueError(f"the gate's before has {wrong[0]}; confidences are finite, at least 0")
-    return numbers
+    return tuple(_little_endian(values))
 
 
 def _little_endian(values: array[float]) -> array[float]:

@@ -1,9 +1,10 @@
 """Searches: look at a prompt's whole tree, and open the next sequences where utility is highest.
 
-A schedule (`best_first`, `sampling`) opens sequences in rounds: best-first by a priority over the
-candidates of the frontier, sampling by the server's distribution. A stop rule ends a search, and a
-utility values its next round for a shared token budget. Priorities, stop rules and utilities are
-callables, so users may pass their own.
+A schedule opens sequences: `best_first` by a priority over the candidates of the frontier,
+`sampling` by the server's distribution, `vote` until their answers have decided. A stop rule ends a
+search, and a utility values its next round for a shared token budget; searches that are asked
+neither need no rounds. Priorities, stop rules and utilities are callables, so users may pass their
+own.
 
 `eager_sgl` has the searches, stop rules and utilities; the names below are for priorities of one's
 own, and for counting rounds.

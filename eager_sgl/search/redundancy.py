@@ -35,6 +35,7 @@ MIN_PROBABILITY = 0.1
 
 Options = bytes
 """The sorted token ids."""
+_NO_OPTIONS: Options = b""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def recurrences(candidates: Candidates) -> Floats:
 
 
 def _taken(tree: TokenTree) -> Iterator[tuple[int, int, int]]:
-    """Every token taken at a stored step: index of the step's segment, position, token id.
+    """Every token taken at a stored step or a branch: index of the segment, position, token id.
 
     The first token of a segment was taken at a step of its parent.
     """
@@ -123,8 +124,11 @@ class _Options:
                     self._by_step[segment.index, position] = options
 
     def at(self, segment: int, position: int) -> Options:
-        """The options of a stored step, by the index of its segment and its position."""
-        return self._by_step[segment, position]
+        """The options of a step, by the index of its segment and its position.
+
+        A step that is not stored has none; the server may have drawn a branch there.
+        """
+        return self._by_step.get((segment, position), _NO_OPTIONS)
 
     def of(self, candidates: Candidates) -> list[Options]:
         """The options of each candidate's step."""

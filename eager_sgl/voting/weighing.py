@@ -177,8 +177,6 @@ class _Scores:
     def of(self, sequence: Sequence) -> float:
         key = id(sequence)
         if key not in self._known:
-            value = self._score.number(sequence, may_be_boolean=True)
-            require(math.isfinite(value), f"the score by {self._score}", value, "finite")
-            self._known[key] = value
+            self._known[key] = self._score.score(sequence)
             finalize(sequence, self._known.pop, key, None).atexit = False
         return self._known[key]

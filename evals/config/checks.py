@@ -123,12 +123,7 @@ def require_voting(parts: VoteOptions, methods: Sequence[str], max_sequences: in
     """There is a vote that the options are of, and some of its sequences may be cut."""
     if replace(parts, probes=False) != VoteOptions() and VOTE not in methods:
         raise ValueError(f"the options --vote-… are of {VOTE}; add it to --methods")
-    cutting = parts.cutting()
-    if cutting is not None and cutting.num_warmups >= max_sequences:
-        raise ValueError(
-            f"--vote-cut is {parts.cut}, of which the first {cutting.num_warmups} sequences are "
-            f"not cut; --max-sequences is {max_sequences}, give fewer"
-        )
+    parts.require_room(max_sequences)
 
 
 def require_probed(text: str, methods: Sequence[str], task: Task) -> None:

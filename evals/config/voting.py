@@ -111,6 +111,11 @@ class VoteOptions:
             return _made("--vote-cut", self.cut, lambda: Cutting(int(third), fixed=float(second)))
         return _made("--vote-cut", self.cut, lambda: Cutting(int(second), float(first), int(third)))
 
+    def require_room(self, max_sequences: int) -> None:
+        """Require that some of the vote's samples may be cut, if any is to be."""
+        if (cutting := self.cutting()) is not None:
+            _made("--vote-cut", self.cut, lambda: cutting.require_room(max_sequences))
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """The values of tokens that the weights need, where the tree has none of them."""

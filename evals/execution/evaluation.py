@@ -11,6 +11,7 @@ from evals.analysis.adaptive_threshold import restored
 from evals.config import OF_TASK, Experiment, Settings
 from evals.execution.connection import Host, Server, find_unfit, hosted
 from evals.execution.endings import run_interruptible
+from evals.execution.group_run import GroupRun
 from evals.execution.progress.view import View
 from evals.execution.publishing import is_published, publish
 from evals.execution.stages import run_group
@@ -79,7 +80,8 @@ async def _run_groups(plan: Plan, worker: Worker, folder: RunFolder, view: View)
     store = folder.store
     for group in plan.groups:
         if plan.missing(cell for cell, _ in store.records).keys() & set(group.cells):
-            await run_group(group, plan, worker, store, folder.failures, view)
+            run = GroupRun(group, plan, worker, store, folder.failures, view)
+            await run_group(run, worker.server, view)
 
 
 async def _introduce(

@@ -18,11 +18,8 @@ from evals.execution.progress.meter import Silence
 from evals.execution.progress.snapshot import Snapshot
 from evals.execution.progress.view import View
 from evals.execution.prompt_tasks import Outcome
-from evals.execution.worker import Worker
-from evals.records.failures import FailureLog
-from evals.records.plan import Cell, Group, Plan
+from evals.records.plan import Cell, Plan
 from evals.records.record import PromptRecord
-from evals.records.results import ResultStore
 
 __all__ = ["answers", "run_group", "wall_seconds"]
 
@@ -31,14 +28,7 @@ LAST_SECONDS = 1.0
 """A server that has failed may not answer the aborts of its requests."""
 
 
-async def run_group(
-    group: Group,
-    plan: Plan,
-    worker: Worker,
-    store: ResultStore,
-    failures: FailureLog,
-    view: View,
-) -> None:
+async def run_group(run: GroupRun, server: Server, view: View) -> None:
     """Generate the missing results of a group, several prompts at a time.
 
     Each result is written when its prompt finishes. Prompts that share tokens all begin, since each
@@ -50,11 +40,10 @@ async def run_group(
         ServerError: the server does not answer, or refuses the key.
         StoreError: nothing can be written.
     """
-    run = GroupRun(group, plan, worker, store, failures, view)
     try:
         run.begin()
         run.advance()
-        await _collect_all(run, worker.server, view)
+        await _collect_all(run, server, view)
     except BaseException as error:
         try:
             run.keep_finished()

@@ -11,7 +11,41 @@ from evals.laboratory.outcome import PlaySetting
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import Prompts
 
-__all__ = ["TaskReport", "compare", "split", "transfer"]
+__all__ = ["PlayOptions", "TaskReport", "compare", "split", "transfer"]
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """How the rules of a command are to be played.
+
+    Attributes:
+        max_sequences: M; None for the number of samples that every prompt has.
+        num_resamples: R, orders of each prompt.
+        seed: of the orders, and of halves.
+    """
+
+    max_sequences: int | None
+    num_resamples: int
+    seed: int
+
+    def setting(self, *sets: Prompts) -> PlaySetting:
+        """The setting for some prompts.
+
+        Raises:
+            ValueError: a prompt has fewer samples, or there are no orders.
+        """
+        smallest = min(
+            len(samples.recorded)
+            for prompts in sets
+            for of_temperature in prompts.values()
+            for samples in of_temperature
+        )
+        number = self.max_sequences
+        if number is not None and not 1 <= number <= smallest:
+            raise ValueError(f"--max-sequences is {number}; the runs have {smallest} samples")
+        if self.num_resamples < 1:
+            raise ValueError(f"--resamples is {self.num_resamples}; it must be at least 1")
+        return PlaySetting(number or smallest, self.num_resamples, self.seed)
 
 
 @dataclass(frozen=True)
@@ -34,16 +68,9 @@ class TaskReport:
     chosen: tuple[Chosen, ...] = ()
 
 
-def compare(
-    task: str,
-    rules: Sequence[Rule],
-    prompts: Prompts,
-    max_sequences: int | None,
-    num_resamples: int,
-    seed: int,
-) -> TaskReport:
+def compare(task: str, rules: Sequence[Rule], prompts: Prompts, options: PlayOptions) -> TaskReport:
     """All rules on all prompts."""
-    setting = _setting([prompts], max_sequences, num_resamples, seed)
+    setting = options.setting(prompts)
     figures = tuple(figures for _, figures in compare_rules(rules, prompts, setting))
     return TaskReport(task, _number(prompts), setting, figures)
 
@@ -52,21 +79,18 @@ def split(
     task: str,
     rules: Sequence[Rule],
     prompts: Prompts,
-    max_sequences: int | None,
-    num_resamples: int,
-    seed: int,
+    options: PlayOptions,
     *,
     tolerance: float,
 ) -> TaskReport:
     """Rules chosen on a half of the prompts, and shown on the other."""
-    parts = halves(next(iter(prompts.values())), seed)
+    parts = halves(next(iter(prompts.values())), options.seed)
     if not all(parts):
         raise ValueError(f"{task} has {_number(prompts)} prompts; --split needs at least 2")
     choosing, showing = (
         {t: [samples[index] for index in part] for t, samples in prompts.items()} for part in parts
     )
-    settings = max_sequences, num_resamples, seed
-    return transfer(task, rules, choosing, showing, *settings, tolerance=tolerance)
+    return transfer(task, rules, choosing, showing, options, tolerance=tolerance)
 
 
 def transfer(
@@ -74,9 +98,7 @@ def transfer(
     rules: Sequence[Rule],
     choosing: Prompts,
     showing: Prompts,
-    max_sequences: int | None,
-    num_resamples: int,
-    seed: int,
+    options: PlayOptions,
     *,
     tolerance: float,
 ) -> TaskReport:
@@ -88,7 +110,7 @@ def transfer(
     if choosing.keys() != showing.keys():
         given = " and ".join(", ".join(f"{t:g}" for t in sorted(p)) for p in (choosing, showing))
         raise ValueError(f"the runs of {task} to choose and to show have τ = {given}")
-    setting = _setting([choosing, showing], max_sequences, num_resamples, seed)
+    setting = options.setting(choosing, showing)
     chosen = tuple(choose(rules, choosing, showing, setting, tolerance))
     numbers = _number(showing), _number(choosing)
     return TaskReport(task, numbers[0], setting, num_choosing=numbers[1], chosen=chosen)
@@ -96,20 +118,3 @@ def transfer(
 
 def _number(prompts: Prompts) -> int:
     return len(next(iter(prompts.values())))
-
-
-def _setting(
-    sets: Sequence[Prompts], max_sequences: int | None, num_resamples: int, seed: int
-) -> PlaySetting:
-    """The setting, with as many sequences as every prompt has where none are given."""
-    smallest = min(
-        len(samples.recorded)
-        for prompts in sets
-        for of_temperature in prompts.values()
-        for samples in of_temperature
-    )
-    if max_sequences is not None and not 1 <= max_sequences <= smallest:
-        raise ValueError(f"--max-sequences is {max_sequences}; the runs have {smallest} samples")
-    if num_resamples < 1:
-        raise ValueError(f"--resamples is {num_resamples}; it must be at least 1")
-    return PlaySetting(max_sequences or smallest, num_resamples, seed)

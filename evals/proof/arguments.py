@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.config.command_line import GROUPS
+from evals.tasks import PROMPT_FILE
 
-__all__ = ["of_parallel", "public"]
+__all__ = ["of_parallel", "public", "task_name"]
 
 _OTHERS = ("searches: best_first, swor and trie_parallel", "vote")
 """Groups of options that a run of parallel alone refuses."""
@@ -24,9 +25,16 @@ def of_parallel(arguments: Sequence[str]) -> list[str]:
 
 
 def public(arguments: Sequence[str]) -> list[str]:
-    """Without the key, and with the name of the model's folder in place of its path."""
+    """Without the key, and with names in place of the paths of the model and of a prompt file."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--api-key")
-    parser.add_argument("--model")
+    for option in ("--api-key", "--task", "--model"):
+        parser.add_argument(option)
     found, kept = parser.parse_known_args(arguments)
-    return kept if found.model is None else [*kept, "--model", Path(found.model).name]
+    task = [] if found.task is None else ["--task", task_name(found.task)]
+    model = [] if found.model is None else ["--model", Path(found.model).name]
+    return [*kept, *task, *model]
+
+
+def task_name(task: str) -> str:
+    """The name of a task; that of the file where it is a prompt file."""
+    return Path(task).name if task.endswith(PROMPT_FILE) else task

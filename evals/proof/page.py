@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.proof.arguments import task_name
 from evals.records.files import write_whole
 
 __all__ = ["JSON", "PAGE", "write_proof"]
@@ -28,6 +29,7 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
     """
     names = ("task", "model", "model_digest", "versions", "rows", "savings", "findings", "notes")
     content = {**facts, **{name: summary[name] for name in names}}
+    content["task"] = task_name(summary["task"])
     content["model"] = Path(str(summary["model"])).name
     write_whole(folder / JSON, content)
     (folder / PAGE).write_text("\n".join(_page(summary, facts)) + "\n")
@@ -37,7 +39,7 @@ def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     rows: Sequence[Row] = summary["rows"]
     versions = ", ".join(f"{name} {text}" for name, text in summary["versions"].items())
     tokens = int(facts["pilot_tokens"]) + sum(map(_own_tokens, rows))
-    yield f"# {summary['task']} with {Path(str(summary['model'])).name}"
+    yield f"# {task_name(summary['task'])} with {Path(str(summary['model'])).name}"
     yield ""
     yield (
         f"{rows[0]['num_prompts']} prompts, M = {rows[0]['max_sequences']}, "

@@ -220,3 +220,11 @@ def test_a_processors_reports_are_at_temperature_1() -> None:
     silent = PickledReports(2).add_to(answer(2), {})
     assert silent.top is not None
     assert (silent.reported, silent.top.token_ids.shape) == ((), (0, 2))
+
+
+@pytest.mark.parametrize(
+    "sent", [5, "no list", [[0, [8]]], [[0, [2**40, 3], [-0.5, -1.0]]], [[9, [8, 3], [-1, -2]]]]
+)
+def test_a_processors_reports_of_another_form_are_refused(sent: Any) -> None:
+    with pytest.raises(ShapeError, match=f"'{INFO_KEY}'|the gate reports"):
+        PickledReports(2).add_to(answer(2), {INFO_KEY: sent})

@@ -64,6 +64,21 @@ def test_options_of_votes_are_no_obstacle_to_the_pilot(tmp_path: Path) -> None:
 def test_the_command_of_a_page_has_neither_the_key_nor_paths() -> None:
     given = ["--model=/a/path/name", "--api-key", "secret", "--task", "countdown"]
     assert public(given) == ["--task", "countdown", "--model", "name"]
+    assert public(["--task=/a/path/mine.jsonl"]) == ["--task", "mine.jsonl"]
+    assert public(["--tokens", "5"]) == ["--tokens", "5"]
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_proof_of_a_prompt_file_has_its_name_and_not_its_path(tmp_path: Path) -> None:
+    prompts = tmp_path / "secret folder" / "mine.jsonl"
+    prompts.parent.mkdir()
+    line = '{"id": "%d", "prompt": "What is %d + 1?", "answer": "%d"}\n'
+    prompts.write_text("".join(line % (n, n, n + 1) for n in range(40)))
+    assert proof(tmp_path, "--task", str(prompts)) == 0
+    page = (tmp_path / "proof.md").read_text()
+    assert page.startswith("# mine.jsonl with ")
+    assert json.loads((tmp_path / "proof.json").read_text())["task"] == "mine.jsonl"
+    assert "secret folder" not in page + (tmp_path / "proof.json").read_text()
 
 
 @pytest.mark.usefixtures("scripted")

@@ -13,7 +13,7 @@ from eager_sgl import PromptResult
 from eager_sgl.core import Stopped
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import PromptTimeoutError, ServerError, ServerUnreachableError
-from eager_sgl.generate.executor import MIN_OBSERVED_PART
+from eager_sgl.generate.executor.builder import MIN_OBSERVED_PART
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.results import partial_of

@@ -16,7 +16,7 @@ from eager_sgl.core import Generation
 from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.engine.loop import run
 from eager_sgl.generate.executor import TreeExecutor
-from eager_sgl.generate.flights import InFlight
+from eager_sgl.generate.executor.in_flight import InFlight
 from eager_sgl.generate.prompt import grow
 from eager_sgl.voting.votes import Classes
 from evals.analysis.judged import Verdicts

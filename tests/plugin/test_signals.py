@@ -103,6 +103,18 @@ def test_impossible_tokens_are_minus_infinity_and_not_nan() -> None:
     assert reading[2].item() == pytest.approx(0.8324, abs=1e-4)
 
 
+@pytest.mark.parametrize("are_logits", [False, True])
+def test_a_certain_token_has_a_confidence_of_at_least_0(are_logits: bool) -> None:
+    """Where all other tokens are impossible; a later request sends it back as one `before` it."""
+    number = 200
+    logits = torch.full((number, VOCABULARY), -torch.inf)
+    logits[:, 7] = torch.linspace(-40, 40, number)
+    rows = distributions(logits, torch.full((number, 1), 0.7), are_logits=are_logits)
+    table = GateTable.of([Gate(top_k=20, columns=("confidences",))] * number, CPU)
+    confidences = read_step(rows, torch.full((number,), 7), table)[:, COLUMNS.index("confidences")]
+    assert ((confidences >= 0) & (confidences < 1e-3)).all()
+
+
 FULL = 1 << 30
 LIMITS = [(0.95, FULL, 0.0), (1.0, 40, 0.0), (0.9, 3000, 0.2), (1.0, FULL, 0.001), (1.0, FULL, 0.0)]
 

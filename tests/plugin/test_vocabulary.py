@@ -41,6 +41,12 @@ def test_confidences_before_a_request_are_sent_whole(before: list[float]) -> Non
     assert Gate.parse(json.loads(json.dumps(gate.custom_params()))) == gate
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.5])
+def test_a_gate_takes_no_confidence_that_is_not_known(value: float) -> None:
+    with pytest.raises(ValueError, match="before has .*; confidences are finite, at least 0"):
+        Gate(window=4, floor=1.0, before=(1.0, value))
+
+
 def test_other_requests_ask_for_no_gate() -> None:
     for params in (None, {}, {"thinking_budget": 5}, "text", 3, [KEY]):
         assert Gate.parse(params) is None

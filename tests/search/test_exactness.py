@@ -12,7 +12,7 @@ import pytest
 from eager_sgl import EagerConfig, EagerInit, schedule
 from eager_sgl.core import BranchPoint, Generation
 from eager_sgl.engine.frontend.endpoint import TokenEndpoint
-from eager_sgl.generate import executor
+from eager_sgl.generate.executor import flights
 from eager_sgl.schedule import Leaf, OnlineSchedule
 from eager_sgl.tree import Segment, TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
@@ -61,7 +61,7 @@ def test_any_monitor_draws_trees_as_the_per_token_method_does(
 def test_interruptions_leave_the_distribution_as_it_is(
     case: str, chunk_tokens: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "MAX_FRUITLESS", 100)
+    monkeypatch.setattr(flights, "MAX_FRUITLESS", 100)
     assert misfit(case, chunk_tokens, interrupted=0.6) > ERROR_PROBABILITY
 
 
@@ -76,7 +76,7 @@ def test_the_comparison_notices_tokens_that_are_drawn_anew(monkeypatch: pytest.M
             tree.record(generation)
 
     monkeypatch.setattr(TokenTree, "append", forget)
-    monkeypatch.setattr(executor, "MAX_FRUITLESS", 100)
+    monkeypatch.setattr(flights, "MAX_FRUITLESS", 100)
     assert misfit("races", 8, interrupted=0.9) < ERROR_PROBABILITY
 
 

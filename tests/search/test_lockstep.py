@@ -11,7 +11,7 @@ import pytest
 
 from eager_sgl import BestFirst, SamplingConfig, SearchConfig
 from eager_sgl.core import TokenCounts
-from eager_sgl.generate import executor
+from eager_sgl.generate.executor import builder
 from eager_sgl.methods import Method
 from eager_sgl.schedule import Decision
 from eager_sgl.search import best_first
@@ -40,7 +40,7 @@ CONFIG = SearchConfig(
 @pytest.fixture(autouse=True)
 def _short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(best_first, "MIN_TICK", TICK)
-    monkeypatch.setattr(executor, "AWAITED_INTERVAL", TICK)
+    monkeypatch.setattr(builder, "AWAITED_INTERVAL", TICK)
     monkeypatch.setattr(trees, "DISTRIBUTION", lasting)
 
 
@@ -179,7 +179,7 @@ def tree_on(order: int, method: Method, **options: Any) -> Tree:
 def test_a_seed_gives_one_tree_in_any_order_of_answers(
     allows_gate: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "MIN_OBSERVED_PART", 5)
+    monkeypatch.setattr(builder, "MIN_OBSERVED_PART", 5)
     method = BestFirst(CONFIG, seed=1)
     trees = {tree_on(order, method, allows_gate=allows_gate) for order in range(5)}
     assert len(trees) == 1

@@ -14,7 +14,7 @@ from eager_sgl import BranchPoint, Probing, PromptResult, SamplingConfig, Search
 from eager_sgl import Sequence as Generated
 from eager_sgl.core import Generation, TokenCounts
 from eager_sgl.engine.protocol import Json
-from eager_sgl.generate import executor
+from eager_sgl.generate.executor import builder
 from eager_sgl.schedule import Decision
 from eager_sgl.search.probing import Probes, without_lost_parents
 from eager_sgl.tree import TokenTree
@@ -69,7 +69,7 @@ def vote_of(**fields: Any) -> Vote:
 @pytest.fixture(autouse=True)
 def frequent_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens arrive before a sequence has ended."""
-    monkeypatch.setattr(executor, "AWAITED_INTERVAL", 2)
+    monkeypatch.setattr(builder, "AWAITED_INTERVAL", 2)
 
 
 class ThinkingServer(DecodingServer):

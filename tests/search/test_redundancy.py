@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from eager_sgl import PromptResult, SamplingConfig, Sequence
-from eager_sgl.core import Generation, TopLogprobs
+from eager_sgl.core import BranchPoint, Generation, TopLogprobs
 from eager_sgl.search.frontier import Candidates, StepRecorder, candidates
 from eager_sgl.search.priorities import PRIORITIES, EarlyPeaks
 from eager_sgl.search.redundancy import Divergent, Novel, _Options, divergence, recurrences
 from eager_sgl.signals import Floats
-from eager_sgl.tree import Segment, TokenTree
+from eager_sgl.tree import Draw, Segment, TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import (
     EOS,
@@ -300,6 +300,19 @@ def test_no_path_is_opened_twice(name: str, model: int) -> None:
         sequences = run(mixed_distribution(model), seed, name, width=3, max_sequences=12).sequences
         paths = [sequence.token_ids for sequence in sequences]
         assert len(set(paths)) == len(paths)
+
+
+def test_a_branch_that_the_server_drew_at_a_step_without_options_is_passed_over() -> None:
+    """Such steps are not stored; a utility may value the tree of a search that draws."""
+    tree = tree_of(drawn([SO, PLUS, 5, EOS], REDUNDANT, DECISION))
+    root, token = tree.segments[0], 77
+    segment = tree.draw(root, 2, Draw((5,), 0.999))
+    tree.append(segment, Generation((token,), "length", 1, 0), num_asked=1)
+    tree.accept(segment, BranchPoint(2, 0.0, (5, token), (0.999, 0.001), (-0.001, -6.9), 5))
+    frontier = candidates(tree)
+    expected = EarlyPeaks()(frontier)
+    for priority in (Novel(EarlyPeaks()), Divergent(EarlyPeaks())):
+        assert priority(frontier).tolist() == expected.tolist()
 
 
 def test_wrappers_keep_the_reshaping_of_the_base_priority() -> None:

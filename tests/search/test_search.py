@@ -21,7 +21,7 @@ from eager_sgl import (
 )
 from eager_sgl import Sequence as Generated
 from eager_sgl.engine.frontend.endpoint import TokenEndpoint
-from eager_sgl.generate import executor
+from eager_sgl.generate.executor import builder
 from eager_sgl.search import round_sizes, trie
 from eager_sgl.tree import TokenTree
 from tests.fakes.endpoint import endpoint_of, run_method
@@ -82,7 +82,7 @@ def test_samples_that_start_at_once_are_independent(
     model: int, allows_gate: bool, interval: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where they leave segments whose tokens are still arriving."""
-    monkeypatch.setattr(executor, "AWAITED_INTERVAL", interval)
+    monkeypatch.setattr(builder, "AWAITED_INTERVAL", interval)
     singles = draws(model, "trie_parallel", 100, max_sequences=30, allows_gate=allows_gate)
     counts = Counter(sequence for sequences in singles for sequence in sequences)
     single = sequence_distribution(mixed_distribution(model), SAMPLING)

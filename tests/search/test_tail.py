@@ -16,7 +16,7 @@ import pytest
 from eager_sgl import PromptResult, SamplingConfig, Stop, TrieParallel
 from eager_sgl import Sequence as Generated
 from eager_sgl.engine.protocol import Json
-from eager_sgl.generate import executor
+from eager_sgl.generate.executor import builder
 from eager_sgl.search import exits
 from eager_sgl.search.frontier import StepRecorder, candidates
 from eager_sgl.search.trie import TrieSegment
@@ -52,7 +52,7 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every token that samples wait for is reported at once."""
-    monkeypatch.setattr(executor, "AWAITED_INTERVAL", 1)
+    monkeypatch.setattr(builder, "AWAITED_INTERVAL", 1)
 
 
 def never(tree: TokenTree, sequences: Sequence[Generated]) -> bool:

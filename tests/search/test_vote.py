@@ -25,7 +25,7 @@ from eager_sgl import (
 from eager_sgl import Sequence as Generated
 from eager_sgl.core import FinishReason, Generation, VoteOutcome
 from eager_sgl.engine.protocol import Json
-from eager_sgl.generate import executor
+from eager_sgl.generate.executor import builder
 from eager_sgl.schedule import sequences_of
 from eager_sgl.tree import TokenTree
 from eager_sgl.voting.votes import majority_confidence, vote_winner
@@ -128,7 +128,7 @@ def test_seeded_samples_do_not_depend_on_when_tokens_arrive(
 ) -> None:
     results = []
     for allows_gate, interval in ((True, 1), (True, 3), (False, 16)):
-        monkeypatch.setattr(executor, "AWAITED_INTERVAL", interval)
+        monkeypatch.setattr(builder, "AWAITED_INTERVAL", interval)
         server = ScriptedServer(
             mixed_distribution(model), allows_gate=allows_gate, honours_seed=True
         )

@@ -24,13 +24,14 @@ from eager_sgl import (
 )
 from eager_sgl import Sequence as Generated
 from eager_sgl.errors import ServerUnsuitableError
-from eager_sgl.generate import executor
+from eager_sgl.generate.executor import builder, flights
 from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.voting.cutting import Cutting, is_below
 from eager_sgl.voting.votes import vote_totals, vote_winner
 from eager_sgl.voting.weighing import by_confidence
 from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
+from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
 
 SAMPLING = SamplingConfig(temperature=1.0, top_p=0.95, max_new_tokens=8)
@@ -63,8 +64,13 @@ def run(cutting: Cutting | None, model: int, seed: int = 0, **fields: Any) -> Pr
 
 
 def true_confidences(model: int, token_ids: Sequence[int]) -> list[float]:
+    return top_confidences(model, token_ids, VOCABULARY)
+
+
+def top_confidences(model: int, token_ids: Sequence[int], top_k: int) -> list[float]:
+    """Means over the most likely tokens of every step."""
     steps = [mixed_distribution(model)(tuple(token_ids[:n])) for n in range(len(token_ids))]
-    return [float(-np.log(step).mean()) for step in steps]
+    return [float(-np.log(sorted(step)[-top_k:]).mean()) for step in steps]
 
 
 def sample(model: int, rng: random.Random) -> tuple[int, ...]:
@@ -169,6 +175,36 @@ def test_no_sample_is_cut_at_a_floor_that_all_reach() -> None:
     assert cut.counts == whole.counts
 
 
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("model", range(3))
+@pytest.mark.parametrize("top_p", [0.95, 1.0])
+def test_requests_below_a_floor_know_the_confidences_before_them(
+    model: int, shares: bool, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole or interrupted, of segments and of branches, drawn tokens among them."""
+    monkeypatch.setattr(flights, "MAX_FRUITLESS", 100)
+    cutting = Cutting(window=WINDOW, fixed=1.0)
+    vote = vote_of(cutting, shares=shares, rule=ModeTest(), ahead=2, seed=model)
+    sampling = replace(SAMPLING, top_p=top_p)
+    vote = replace(vote, config=replace(vote.config, sampling=sampling, top_k=3))
+    server = Interrupting(mixed_distribution(model), allows_gate=True)
+    server.restart(model)
+    endpoint = endpoint_of(server)
+    server.requests.clear()
+    server.probability = 0.5
+    run_method(vote, endpoint)
+    num_known = 0
+    for body in server.requests:
+        gate = Gate.parse(body["sampling_params"].get("custom_params"))
+        if gate is None or gate.floor is None:
+            continue
+        path = body["input_ids"][len(server.prompt) :]
+        known = top_confidences(model, path, gate.top_k)[-(WINDOW - 1) :]
+        assert gate.before == pytest.approx(known, abs=1e-5)
+        num_known += len(known)
+    assert num_known
+
+
 @pytest.mark.parametrize("cutting", [FIXED, FIRST])
 @pytest.mark.parametrize("model", range(4))
 def test_seeded_votes_do_not_depend_on_when_tokens_arrive(
@@ -176,7 +212,7 @@ def test_seeded_votes_do_not_depend_on_when_tokens_arrive(
 ) -> None:
     results = []
     for interval in (1, 3, 16):
-        monkeypatch.setattr(executor, "AWAITED_INTERVAL", interval)
+        monkeypatch.setattr(builder, "AWAITED_INTERVAL", interval)
         server = server_of(model, honours_seed=True)
         result = run_method(vote_of(cutting, seed=5, ahead=2), endpoint_of(server))
         results.append(([(s.token_ids, s.parent) for s in result.sequences], result.vote))
@@ -201,7 +237,7 @@ def test_some_samples_have_to_be_left_to_cut() -> None:
 def test_sequences_are_cut_probed_and_weighed_at_once(
     model: int, shares: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "AWAITED_INTERVAL", 2)
+    monkeypatch.setattr(builder, "AWAITED_INTERVAL", 2)
     probing = Probing(text="</think>", interval=2, stable=2, max_answer_tokens=2)
     parts: dict[str, Any] = {"weigh": by_confidence("tail", 4), "probing": probing, "ahead": 1}
     method = vote_of(FIRST, shares=shares, rule=ConsensusShare(0.9, 6), seed=0, **parts)

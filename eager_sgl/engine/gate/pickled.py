@@ -98,18 +98,17 @@ class PickledReports:
         Raises:
             ShapeError: the reports are malformed.
         """
-        field = meta.get(INFO_KEY)
-        # SGLang pads the reports of a batch's requests with None.
-        reports = [report for report in field or () if report]  # type: ignore[attr-defined]
+        field = meta.get(INFO_KEY) or ()
         token_ids = np.empty((0, self._top_k), np.int32)
         logprobs = token_ids.astype(np.float32)
         steps: tuple[int, ...] = ()
         try:
-            if reports:
+            # SGLang pads the reports of a batch's requests with None.
+            if reports := [report for report in field if report]:  # type: ignore[attr-defined]
                 indices, ids, values = zip(*reports, strict=True)
                 token_ids, logprobs = np.array(ids, np.int32), np.array(values, np.float32)
                 steps = tuple(operator.index(index) for index in indices)
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise ShapeError(f"its {INFO_KEY!r} is {shown(field)}") from error
         if token_ids.ndim != 2 or token_ids.shape != logprobs.shape:
             raise ShapeError(f"the gate reports {token_ids.shape} ids, {logprobs.shape} logprobs")

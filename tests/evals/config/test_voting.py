@@ -99,7 +99,7 @@ def test_a_vote_that_is_never_decided() -> None:
         (["--vote-weights", "tail:0"], "--vote-weights is 'tail:0': window is 0"),
         (["--vote-cut", "0.5:32"], "--vote-cut is '0.5:32'; it must be KEEP:WINDOW:WARMUP"),
         (["--vote-cut", "0.5:32:x"], "--vote-cut is '0.5:32:x': invalid literal"),
-        (["--vote-cut", "0.5:8:32"], "--vote-cut is 0.5:8:32, of which the first 32 sequences"),
+        (["--vote-cut", "0.5:8:32"], "--vote-cut is '0.5:8:32': cutting.warmup is 32; it must be"),
     ],
 )
 def test_parts_that_mean_nothing_are_refused(
