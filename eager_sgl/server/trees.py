@@ -21,7 +21,7 @@ from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import AnswerPlan
 from eager_sgl.server.schema import Chat, Completion, TokenRequest
 from eager_sgl.server.settled import Settled
-from eager_sgl.server.voting.ballot import Ballot, ballot_of
+from eager_sgl.server.voting.ballot import Ballot
 from eager_sgl.server.voting.readers import ToolParser
 from eager_sgl.server.writers import BestWriter, ChoicesWriter, Writer
 
@@ -72,7 +72,11 @@ class TreeAnswers:
         except (Exception, asyncio.CancelledError) as error:
             _count_partial(plan, partial_of(error), started, count)
             raise
-        texts, bill = await self._outcome(body, plan, answer, result, started)
+        try:
+            texts, bill = await self._outcome(body, plan, answer, result, started)
+        except (Exception, asyncio.CancelledError):
+            _count_partial(plan, result, started, count)
+            raise
         count(bill)
         return answer.whole(texts, bill)
 
@@ -180,17 +184,20 @@ def _method(plan: AnswerPlan) -> Method:
 
 
 def _writer(plan: AnswerPlan, answer: Answer, *, with_events: bool) -> Writer:
-    settled = Settled(may_withdraw=_method(plan).monitoring is not None)
-    if plan.returns == "best":
-        return BestWriter(answer, settled, plan.classes, with_events=with_events)
-    return ChoicesWriter(answer, settled, with_events=with_events)
+    method = _method(plan)
+    settled = Settled(
+        may_withdraw=method.monitoring is not None, are_probed=method.probe_text is not None
+    )
+    kind = BestWriter if plan.returns == "best" else ChoicesWriter
+    return kind(answer, settled, plan.poll, with_events=with_events)
 
 
 async def _vote(plan: AnswerPlan, result: PromptResult) -> Ballot | None:
     """The result of the vote; None where there is none. Readers may wait for the SGLang server."""
-    if not result.sequences or (plan.classes is None and plan.returns == "all"):
+    if not result.sequences or (plan.poll.classes is None and plan.returns == "all"):
         return None
-    return await in_worker(lambda: ballot_of(result.sequences, plan.classes, weighs=plan.weighs))
+    await in_worker(lambda: plan.poll.note(result.sequences))
+    return plan.poll.latest
 
 
 def _count_partial(
