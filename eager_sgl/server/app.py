@@ -15,10 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from eager_sgl.engine.addresses import require_url
 from eager_sgl.engine.protocol import Json
-from eager_sgl.errors import ServerError, ServerUnreachableError
+from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.server.answers import DONE, event
 from eager_sgl.server.errors import ApiError, api_error_of, of_the_request
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
+from eager_sgl.server.readiness import UNANSWERED, Obstacle, obstacle_of, unanswered
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
 from eager_sgl.server.settings import EndpointSettings
 from eager_sgl.server.traffic.access import Access, Observed
@@ -31,7 +32,6 @@ __all__ = ["create_app"]
 
 _LOG = logging.getLogger("eager_sgl.server")
 _RETRY_SECONDS = 2.0
-_NONE_YET = "no SGLang server has answered yet"
 
 
 class Service:
@@ -52,17 +52,18 @@ class Service:
         self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
         self._upstream: Upstream | None = None
-        self._obstacle: str | None = None
+        self._obstacle = unanswered(settings)
+        self._noted: Obstacle | None = None
 
     @property
     def upstream(self) -> Upstream:
-        """The SGLang servers.
+        """The SGLang servers, for callers with a key.
 
         Raises:
             ApiError: none has answered yet, or one cannot be used.
         """
         if self._upstream is None:
-            raise ApiError(503, self._obstacle or _NONE_YET, code="unavailable")
+            raise self._obstacle.refusal(has_key=True)
         return self._upstream
 
     @contextlib.asynccontextmanager
@@ -75,7 +76,7 @@ class Service:
         try:
             self._upstream = await Upstream.connect(self.settings)
         except ServerUnreachableError as error:
-            self._note(error)
+            await self._note_error(error)
         connecting = asyncio.create_task(self._connect())
         try:
             yield
@@ -91,16 +92,17 @@ class Service:
             await asyncio.sleep(_RETRY_SECONDS)
             try:
                 self._upstream = await Upstream.connect(self.settings)
-            except (ServerError, ValueError, OSError) as error:
-                self._note(error)
+            except Exception as error:  # whatever a server's answers have led to
+                await self._note_error(error)
 
-    def _note(self, error: Exception) -> None:
+    async def _note_error(self, error: Exception) -> None:
+        self._note(await obstacle_of(self.settings, error), error)
+
+    def _note(self, obstacle: Obstacle, error: object) -> None:
         """Keep why there are no servers, for answers, and log it once while it lasts."""
-        is_unreachable = isinstance(error, ServerUnreachableError)
-        obstacle = _NONE_YET if is_unreachable else api_error_of(error).message
-        if obstacle != self._obstacle:
+        if obstacle != self._noted:
             _LOG.warning("%s; it is tried again", error)
-        self._obstacle = obstacle
+        self._obstacle = self._noted = obstacle
 
     async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
         """The response to a request for tokens.
@@ -109,7 +111,9 @@ class Service:
             ApiError: the request is refused.
         """
         key = self.keys.require(request.headers.get("authorization"))
-        body = body_of(kind, await body_within(request, self.settings.max_body_bytes))
+        settings = self.settings
+        data = await body_within(request, settings.max_body_bytes, settings.deadline_s)
+        body = body_of(kind, data)
         upstream = self.upstream
         with of_the_request():
             plan = plan_of(body, upstream.facts, self.settings.limits, upstream.tools)
@@ -126,14 +130,23 @@ class Service:
             for n in names
         ]
 
-    async def require_ready(self) -> None:
+    async def require_ready(self, authorization: str | None) -> None:
         """Check that a server answers.
+
+        Args:
+            authorization: the header of the caller, who reads texts of servers with a key only.
 
         Raises:
             ApiError: none does.
         """
-        if not await self.upstream.client.is_answering():
-            raise ApiError(503, "no SGLang server answers", code="unavailable")
+        if self._upstream is not None:
+            transports = self._upstream.client.transports
+            if any(await asyncio.gather(*(one.is_answering() for one in transports))):
+                self._noted = None
+                return
+            unanswered = (UNANSWERED,) * len(transports)
+            self._note(Obstacle("no SGLang server answers", unanswered), "no SGLang server answers")
+        raise self._obstacle.refusal(has_key=self.keys.admits(authorization))
 
     async def metrics_text(self) -> bytes:
         """All metrics."""
@@ -275,8 +288,8 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         return {"status": "ok"}
 
     @app.get("/ready")
-    async def ready() -> Json:
-        await service.require_ready()
+    async def ready(request: Request) -> Json:
+        await service.require_ready(request.headers.get("authorization"))
         return {"status": "ready"}
 
     @app.get("/metrics")
