@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, cast
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -234,9 +236,9 @@ class _Generating(Response):
         return DONE
 
     def _count(self, bill: Json) -> None:
+        """Note the bill, which is counted after the answer."""
         assert self._access is not None
         self._access.bill = bill
-        self._service.metrics.count(bill)
 
 
 async def _start(send: Send, headers: list[tuple[bytes, bytes]]) -> None:
@@ -259,14 +261,26 @@ def create_app(settings: EndpointSettings) -> FastAPI:
     return app
 
 
+class _PlainRoute(APIRoute):
+    """A route without parameters and dependencies: its function reads the request itself."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function of the route."""
+        return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
+
+
 def _add_generation(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/chat/completions", openapi_extra=_schema_of(Chat))
+    router = APIRouter(route_class=_PlainRoute)
+
+    @router.post("/v1/chat/completions", openapi_extra=_schema_of(Chat))
     async def chat_completions(request: Request) -> Response:
         return await service.response(request, Chat)
 
-    @app.post("/v1/completions", openapi_extra=_schema_of(Completion))
+    @router.post("/v1/completions", openapi_extra=_schema_of(Completion))
     async def completions(request: Request) -> Response:
         return await service.response(request, Completion)
+
+    app.include_router(router)
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:

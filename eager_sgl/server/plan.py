@@ -50,7 +50,7 @@ class AnswerPlan:
     method: Method | None = None
     reason: str | None = None
     returns: Literal["best", "all"] = "all"
-    poll: Poll = field(default_factory=Poll)
+    poll: Poll = field(default_factory=Poll, compare=False)
     num_prompts: int = 1
 
     @property
@@ -192,6 +192,8 @@ def _num_prompts(body: TokenRequest) -> int:
 
 def _refuse_tree_options(body: TokenRequest) -> None:
     """Refuse options that a request without a tree would ignore."""
+    if body.eager is None:
+        return
     given = body.options.model_dump(exclude_defaults=True, exclude={"method", "max_sequences"})
     for name in [name for name, value in given.items() if value != "all"]:
         option = name.rstrip("_")

@@ -144,6 +144,9 @@ class EagerOptions(_Checked):
     events: bool = False
 
 
+_DEFAULTS = EagerOptions.model_validate({})
+
+
 class StreamOptions(_Checked):
     """The field `stream_options`."""
 
@@ -191,7 +194,7 @@ class TokenRequest(_Checked):
     @property
     def options(self) -> EagerOptions:
         """The field `eager`, or its defaults."""
-        return self.eager or EagerOptions.model_validate({})
+        return self.eager or _DEFAULTS
 
     @property
     def wants_usage(self) -> bool:

@@ -120,6 +120,8 @@ class Observed:
     def _end(self, path: str, access: Access) -> None:
         route = path if path in _ROUTES else "other"
         self._metrics.requests.labels(route, str(access.error or access.status)).inc()
+        if access.bill is not None:
+            self._metrics.count(access.bill)
         if access.method is not None:
             self._metrics.seconds.labels(route).observe(time.monotonic() - access.started)
             if access.first_seconds is not None and access.status == 200:
