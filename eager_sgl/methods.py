@@ -500,6 +500,8 @@ class Vote(_SamplingSearch):
             when it is asked, which need not be what it would have concluded: a rule's confidence is
             in the first. When a sample ends depends on when its tokens arrive, so that a seed
             repeats its draws, but not always its end.
+        on_count: called with the finished sequences whose votes have been counted, after every
+            vote; None for no such call.
 
     Raises:
         ValueError: `answers` or `weigh` does not take sequences, `rule` does not take votes, or the
@@ -514,6 +516,7 @@ class Vote(_SamplingSearch):
     cutting: Cutting | None = None
     columns: tuple[Column, ...] = ()
     probing: Probing | None = None
+    on_count: Callable[[Items[Sequence]], None] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -565,6 +568,7 @@ class Vote(_SamplingSearch):
     def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         classes = checked_classes(self.answers).classes
         weigh = None if self.weigh is None else checked_weigh(self.weigh)
+        count = self.on_count
 
         def answers(leaves: Items[Leaf]) -> Items[Hashable | None]:
             return classes(read(leaves))
@@ -579,6 +583,7 @@ class Vote(_SamplingSearch):
             ahead=self.ahead,
             cutting=self.cutting,
             probes=None if self.probing is None else Probes(tree, self.probing, answers),
+            on_count=None if count is None else lambda leaves: count(read(leaves)),
         )
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:

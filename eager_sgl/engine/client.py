@@ -35,6 +35,8 @@ from eager_sgl.plugin.vocabulary import Gate
 __all__ = ["Observing", "Prompt", "TokenClient"]
 
 _T = TypeVar("_T")
+_MAX_MARKERS = 256
+"""Texts whose tokens are kept; those of probes may come from the clients of a service."""
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Plain text, token ids, or chat messages for the model's own template."""
@@ -153,9 +155,12 @@ class TokenClient:
         """The tokens of a marker in the model's output, such as `</think>`."""
         if not text:
             return ()
-        if text not in self._markers:
-            self._markers[text] = await self._once(text, lambda: self.encode_more(text))
-        return self._markers[text]
+        if text in self._markers:
+            return self._markers[text]
+        self._markers[text] = tokens = await self._once(text, lambda: self.encode_more(text))
+        if len(self._markers) > _MAX_MARKERS:
+            del self._markers[next(iter(self._markers))]
+        return tokens
 
     async def _once(self, key: object, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """The answer to a question that several tasks may have at the same time."""

@@ -44,6 +44,8 @@ class VoteSchedule(TrieParallelSchedule):
         ahead: number of samples that run beyond those that can decide.
         cutting: when samples are cut; None for never.
         probes: end samples whose answers are stable; None for no probes.
+        on_count: called with the finished sequences after every vote that is counted; None for no
+            such call.
     """
 
     rule: Callable[..., bool]
@@ -53,6 +55,7 @@ class VoteSchedule(TrieParallelSchedule):
     ahead: int = 0
     cutting: Cutting | None = None
     probes: Probes | None = None
+    on_count: Callable[[Items[Leaf]], None] | None = None
     _num_votes: int = field(default=0, init=False)
     _num_missing: int | None = field(default=None, init=False)
     _floor: float | None = field(default=None, init=False)
@@ -96,6 +99,8 @@ class VoteSchedule(TrieParallelSchedule):
         limit = self.config.max_sequences - self._num_votes
         weights = None if self.weigh is None else weights_of(ended, votes, self.weigh)
         self._num_missing = num_missing(self.rule, votes, limit, weights)
+        if self.on_count is not None and ended:
+            self.on_count(ended)
 
     # Starting
 

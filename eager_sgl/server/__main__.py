@@ -15,6 +15,7 @@ from pathlib import Path
 from eager_sgl.engine.loop import GC_THRESHOLD
 from eager_sgl.errors import EagerError
 from eager_sgl.server.settings import EndpointSettings, parser, runtime_arguments, settings_of
+from eager_sgl.server.traffic.lines import LogFormatter
 
 __all__ = ["main"]
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m eager_sgl.
 def _log_to_stderr() -> None:
     """Whatever SGLang has set up, the log has the lines of this server as they are."""
     log, handler = logging.getLogger("eager_sgl.server"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(LogFormatter("%(message)s"))
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     log.propagate = False

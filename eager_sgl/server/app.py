@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, cast
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from eager_sgl.engine.addresses import require_url
 from eager_sgl.engine.protocol import Json
-from eager_sgl.errors import ServerError, ServerUnreachableError
+from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.server.answers import DONE, event
 from eager_sgl.server.errors import ApiError, api_error_of, of_the_request
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
+from eager_sgl.server.readiness import UNANSWERED, Obstacle, obstacle_of, unanswered
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
 from eager_sgl.server.settings import EndpointSettings
 from eager_sgl.server.traffic.access import Access, Observed
@@ -31,7 +34,6 @@ __all__ = ["create_app"]
 
 _LOG = logging.getLogger("eager_sgl.server")
 _RETRY_SECONDS = 2.0
-_NONE_YET = "no SGLang server has answered yet"
 
 
 class Service:
@@ -52,17 +54,18 @@ class Service:
         self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
         self._upstream: Upstream | None = None
-        self._obstacle: str | None = None
+        self._obstacle = unanswered(settings)
+        self._noted: Obstacle | None = None
 
     @property
     def upstream(self) -> Upstream:
-        """The SGLang servers.
+        """The SGLang servers, for callers with a key.
 
         Raises:
             ApiError: none has answered yet, or one cannot be used.
         """
         if self._upstream is None:
-            raise ApiError(503, self._obstacle or _NONE_YET, code="unavailable")
+            raise self._obstacle.refusal(has_key=True)
         return self._upstream
 
     @contextlib.asynccontextmanager
@@ -75,7 +78,7 @@ class Service:
         try:
             self._upstream = await Upstream.connect(self.settings)
         except ServerUnreachableError as error:
-            self._note(error)
+            await self._note_error(error)
         connecting = asyncio.create_task(self._connect())
         try:
             yield
@@ -91,16 +94,17 @@ class Service:
             await asyncio.sleep(_RETRY_SECONDS)
             try:
                 self._upstream = await Upstream.connect(self.settings)
-            except (ServerError, ValueError, OSError) as error:
-                self._note(error)
+            except Exception as error:  # whatever a server's answers have led to
+                await self._note_error(error)
 
-    def _note(self, error: Exception) -> None:
+    async def _note_error(self, error: Exception) -> None:
+        self._note(await obstacle_of(self.settings, error), error)
+
+    def _note(self, obstacle: Obstacle, error: object) -> None:
         """Keep why there are no servers, for answers, and log it once while it lasts."""
-        is_unreachable = isinstance(error, ServerUnreachableError)
-        obstacle = _NONE_YET if is_unreachable else api_error_of(error).message
-        if obstacle != self._obstacle:
+        if obstacle != self._noted:
             _LOG.warning("%s; it is tried again", error)
-        self._obstacle = obstacle
+        self._obstacle = self._noted = obstacle
 
     async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
         """The response to a request for tokens.
@@ -109,7 +113,9 @@ class Service:
             ApiError: the request is refused.
         """
         key = self.keys.require(request.headers.get("authorization"))
-        body = body_of(kind, await body_within(request, self.settings.max_body_bytes))
+        settings = self.settings
+        data = await body_within(request, settings.max_body_bytes, settings.deadline_s)
+        body = body_of(kind, data)
         upstream = self.upstream
         with of_the_request():
             plan = plan_of(body, upstream.facts, self.settings.limits, upstream.tools)
@@ -126,14 +132,23 @@ class Service:
             for n in names
         ]
 
-    async def require_ready(self) -> None:
+    async def require_ready(self, authorization: str | None) -> None:
         """Check that a server answers.
+
+        Args:
+            authorization: the header of the caller, who reads texts of servers with a key only.
 
         Raises:
             ApiError: none does.
         """
-        if not await self.upstream.client.is_answering():
-            raise ApiError(503, "no SGLang server answers", code="unavailable")
+        if self._upstream is not None:
+            transports = self._upstream.client.transports
+            if any(await asyncio.gather(*(one.is_answering() for one in transports))):
+                self._noted = None
+                return
+            unanswered = (UNANSWERED,) * len(transports)
+            self._note(Obstacle("no SGLang server answers", unanswered), "no SGLang server answers")
+        raise self._obstacle.refusal(has_key=self.keys.admits(authorization))
 
     async def metrics_text(self) -> bytes:
         """All metrics."""
@@ -221,9 +236,9 @@ class _Generating(Response):
         return DONE
 
     def _count(self, bill: Json) -> None:
+        """Note the bill, which is counted after the answer."""
         assert self._access is not None
         self._access.bill = bill
-        self._service.metrics.count(bill)
 
 
 async def _start(send: Send, headers: list[tuple[bytes, bytes]]) -> None:
@@ -246,14 +261,26 @@ def create_app(settings: EndpointSettings) -> FastAPI:
     return app
 
 
+class _PlainRoute(APIRoute):
+    """A route without parameters and dependencies: its function reads the request itself."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function of the route."""
+        return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
+
+
 def _add_generation(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/chat/completions", openapi_extra=_schema_of(Chat))
+    router = APIRouter(route_class=_PlainRoute)
+
+    @router.post("/v1/chat/completions", openapi_extra=_schema_of(Chat))
     async def chat_completions(request: Request) -> Response:
         return await service.response(request, Chat)
 
-    @app.post("/v1/completions", openapi_extra=_schema_of(Completion))
+    @router.post("/v1/completions", openapi_extra=_schema_of(Completion))
     async def completions(request: Request) -> Response:
         return await service.response(request, Completion)
+
+    app.include_router(router)
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
@@ -275,8 +302,8 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         return {"status": "ok"}
 
     @app.get("/ready")
-    async def ready() -> Json:
-        await service.require_ready()
+    async def ready(request: Request) -> Json:
+        await service.require_ready(request.headers.get("authorization"))
         return {"status": "ready"}
 
     @app.get("/metrics")

@@ -7,7 +7,7 @@ is passed on to the server's route elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from eager_sgl.methods import Method
@@ -16,9 +16,9 @@ from eager_sgl.server.exactness import inexactness_of, obstacle_of
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import Completion, MethodName, TokenRequest
-from eager_sgl.server.tree_method import tree_method
+from eager_sgl.server.tree_method import cutting_of, tree_method
+from eager_sgl.server.voting.ballot import Poll
 from eager_sgl.server.voting.readers import ToolParser, classes_of
-from eager_sgl.voting.answers import AnswerClasses
 
 __all__ = ["METHOD_NAMES", "AnswerPlan", "plan_of", "split_model"]
 
@@ -41,9 +41,8 @@ class AnswerPlan:
         method: generates the tree; None: the request is passed on to the SGLang server's route.
         reason: why `n` sequences without a method are not sampled through the trie.
         returns: whether all sequences are choices, or the best one is the only choice.
-        classes: the answers of the sequences; None where nothing votes.
+        poll: how the sequences vote.
         num_prompts: of which each has M sequences.
-        weighs: whether votes weigh as much as the sequences' probabilities.
     """
 
     name: MethodName
@@ -51,9 +50,8 @@ class AnswerPlan:
     method: Method | None = None
     reason: str | None = None
     returns: Literal["best", "all"] = "all"
-    classes: AnswerClasses | None = None
+    poll: Poll = field(default_factory=Poll, compare=False)
     num_prompts: int = 1
-    weighs: bool = False
 
     @property
     def max_in_flight(self) -> int:
@@ -107,7 +105,7 @@ def plan_of(
     reason = obstacle_of(body, facts) or inexactness_of(body, facts)
     if reason is not None:
         return AnswerPlan("parallel", number, reason=reason, num_prompts=_num_prompts(body))
-    method = tree_method("trie_parallel", body, number, facts, limits, None)
+    method = tree_method("trie_parallel", body, number, facts, limits, Poll())
     return AnswerPlan("trie_parallel", number, method)
 
 
@@ -127,9 +125,10 @@ def _tree_plan(
     known = body.model_copy(update={"tools": None}) if votes_on_calls else body
     if (obstacle := obstacle_of(known, facts)) is not None:
         raise ApiError(400, f"{name} cannot answer this: {obstacle}; or use parallel")
-    method = tree_method(name, body, number, facts, limits, classes)
     weighs = name in ("eager_init", "best_first") or body.options.weights is not None
-    return AnswerPlan(name, number, method, returns=returns, classes=classes, weighs=weighs)
+    poll = Poll(classes, weighs=weighs, cutting=cutting_of(name, body, number))
+    method = tree_method(name, body, number, facts, limits, poll)
+    return AnswerPlan(name, number, method, returns=returns, poll=poll)
 
 
 def _returns(name: MethodName | None, body: TokenRequest) -> Literal["best", "all"]:
@@ -144,10 +143,13 @@ def _votes(name: MethodName, body: TokenRequest) -> bool:
     """
     options = body.options
     has_consensus = options.stop is not None and options.stop.consensus is not None
-    if name == "vote" or has_consensus:
+    if name == "vote" or has_consensus or options.price is not None:
         return True
     if options.answer is not None and options.return_ != "best":
-        message = 'eager.answer is for vote, for eager.return "best" and for eager.stop.consensus'
+        message = (
+            'eager.answer is for vote, for eager.return "best", for eager.stop.consensus and for '
+            "eager.price"
+        )
         raise ApiError(400, message, "eager.answer")
     return options.answer is not None
 
@@ -190,9 +192,11 @@ def _num_prompts(body: TokenRequest) -> int:
 
 def _refuse_tree_options(body: TokenRequest) -> None:
     """Refuse options that a request without a tree would ignore."""
+    if body.eager is None:
+        return
     given = body.options.model_dump(exclude_defaults=True, exclude={"method", "max_sequences"})
     for name in [name for name, value in given.items() if value != "all"]:
-        field = name.rstrip("_")
+        option = name.rstrip("_")
         if body.options.method is None and ":" not in body.model:
-            raise ApiError(400, f"eager.{field} needs a method: set eager.method", "eager")
-        raise ApiError(400, f"eager.{field} is not offered by parallel", "eager")
+            raise ApiError(400, f"eager.{option} needs a method: set eager.method", "eager")
+        raise ApiError(400, f"eager.{option} is not offered by parallel", "eager")

@@ -54,6 +54,7 @@ class Relay:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),  # clients share the session, and no cookies
         )
 
     async def aclose(self) -> None:

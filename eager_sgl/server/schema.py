@@ -10,13 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.protocol import Json
+from eager_sgl.search.probing import Probing
 from eager_sgl.server.errors import ApiError
+from eager_sgl.voting.cutting import Cutting
 
 __all__ = [
     "Chat",
     "Completion",
+    "CutFields",
     "EagerOptions",
     "MethodName",
+    "ProbeFields",
     "RegexFields",
     "TokenRequest",
     "body_of",
@@ -72,6 +76,38 @@ class StopFields(_Checked):
     unexplored: float | None = Field(None, gt=0, lt=1)
 
 
+class CutFields(_Checked):
+    """The field `eager.cut`; see `eager_sgl.voting.cutting.Cutting`.
+
+    Attributes:
+        window: steps that a confidence is the mean of.
+        keep: share of the first samples that reach the floor.
+        warmup: number of the first samples, which are not cut.
+        floor: in nats, in place of that of the first samples.
+    """
+
+    window: int = Field(Cutting.window, ge=1, le=2**20)
+    keep: float = Field(Cutting.keep, gt=0, le=1)
+    warmup: int = Field(Cutting.warmup, ge=1)
+    floor: float | None = Field(None, ge=0, le=1e9)
+
+
+class ProbeFields(_Checked):
+    """The field `eager.probe`; see `eager_sgl.search.probing.Probing`.
+
+    Attributes:
+        text: asks for the answer.
+        interval: tokens of a sample between two probes.
+        stable: number of probes in a row whose equal answers end a sample.
+        max_answer_tokens: after the text.
+    """
+
+    text: str = Field(min_length=1, max_length=1000)
+    interval: int = Field(Probing.interval, ge=1)
+    stable: int = Field(Probing.stable, ge=1, le=16)
+    max_answer_tokens: int = Field(Probing.max_answer_tokens, ge=1, le=1024)
+
+
 class EagerOptions(_Checked):
     """The field `eager`.
 
@@ -86,6 +122,9 @@ class EagerOptions(_Checked):
         stop: ends the method early.
         shares: whether the samples of a vote share their prefixes.
         weights: how the samples of a vote weigh; None counts each as 1.
+        cut: when samples of a vote in which the model is unsure end early, and do not vote.
+        probe: when samples of a vote are asked for their answers, and end with a stable one.
+        price: the least value per token at which further sequences start.
         events: whether a stream has events for branches, ends and votes.
     """
 
@@ -99,7 +138,13 @@ class EagerOptions(_Checked):
     stop: StopFields | None = None
     shares: bool | None = None
     weights: Literal["probability"] | None = None
+    cut: CutFields | None = None
+    probe: ProbeFields | None = None
+    price: float | None = Field(None, gt=0)
     events: bool = False
+
+
+_DEFAULTS = EagerOptions.model_validate({})
 
 
 class StreamOptions(_Checked):
@@ -149,7 +194,7 @@ class TokenRequest(_Checked):
     @property
     def options(self) -> EagerOptions:
         """The field `eager`, or its defaults."""
-        return self.eager or EagerOptions.model_validate({})
+        return self.eager or _DEFAULTS
 
     @property
     def wants_usage(self) -> bool:
@@ -320,6 +365,8 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
 _OWNERS: dict[tuple[int | str, ...], type[BaseModel]] = {
     ("eager",): EagerOptions,
     ("eager", "stop"): StopFields,
+    ("eager", "cut"): CutFields,
+    ("eager", "probe"): ProbeFields,
     ("stream_options",): StreamOptions,
 }
 """The models of nested fields."""

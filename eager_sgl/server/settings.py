@@ -139,8 +139,8 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
     """The settings of a parsed command line.
 
     Raises:
-        ValueError: a limit is not above 0, a default is no NAME=VALUE, or a reader of answers
-            cannot be used.
+        ValueError: a limit is not above 0, a default is no NAME=VALUE, a reader of answers cannot
+            be used, or the file of keys has none.
     """
     for name in (
         *("max_requests", "max_sequences", "max_in_flight", "max_body_bytes"),
@@ -172,10 +172,17 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
 
 def _keys(path: str | None) -> tuple[str, ...]:
     if path is None:
-        text = os.environ.get(KEYS_VARIABLE, "")
-    else:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        return _words(os.environ.get(KEYS_VARIABLE, ""))
+    with open(path, encoding="utf-8") as file:
+        keys = _words(file.read())
+    if not keys:
+        raise ValueError(
+            f"--keys-file {path} has no key and would admit everyone; write one a line"
+        )
+    return keys
+
+
+def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
 

@@ -2,7 +2,8 @@
 
 Server-sent events cannot be withdrawn. While sequences are monitored, a decision at a position
 depends on all sequences up to that position: so tokens before the end of the shortest unfinished
-sequence are settled. Searches and independent sequences withdraw no tokens, unless probes end them.
+sequence are settled. Searches and independent sequences withdraw no tokens, unless probes end them
+at an earlier position: then a sequence is settled once it has finished.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Piece:
         sequence: number of the sequence, in the order of their first pieces.
         text: to append; the first piece has all text before a branch.
         finish_reason: with the last piece.
-        parent: number of the sequence it left, and
+        parent: number of the sequence it left, None where that has no pieces yet, and
         point: the branch, with the first piece of a sequence that branched.
     """
 
@@ -94,10 +95,11 @@ class Settled:
 
     Args:
         may_withdraw: whether decisions may withdraw tokens.
+        are_probed: whether probes may end sequences.
     """
 
-    def __init__(self, *, may_withdraw: bool) -> None:
-        self._may_withdraw = may_withdraw
+    def __init__(self, *, may_withdraw: bool, are_probed: bool = False) -> None:
+        self._may_withdraw, self._are_probed = may_withdraw, are_probed
         self._paths: dict[int, _Path] = {}
         self._num_sent = 0
 
@@ -155,6 +157,8 @@ class Settled:
         for path in self._paths.values():
             if path.is_over or path.start >= horizon:
                 continue
+            if self._are_probed and path.finish_reason is None:
+                continue
             end = path.settled_characters(horizon)
             path.is_over = path.finish_reason is not None and path.end <= horizon
             is_first = path.number is None
@@ -167,5 +171,6 @@ class Settled:
         if path.number is not None:
             return Piece(path.number, text, reason)
         path.number, self._num_sent = self._num_sent, self._num_sent + 1
-        parent = None if path.parent is None else self._paths[path.parent].number
-        return Piece(path.number, text, reason, parent, path.point)
+        parent = None if path.parent is None else self._paths.get(path.parent)
+        number = None if parent is None else parent.number
+        return Piece(path.number, text, reason, number, path.point)

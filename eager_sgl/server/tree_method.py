@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from eager_sgl.budget.bidding import TokenPrice
 from eager_sgl.config import EagerConfig, SamplingConfig
 from eager_sgl.methods import BestFirst, EagerInit, Method, TrieParallel, Vote
+from eager_sgl.search.probing import Probing
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Stop, Unexplored
+from eager_sgl.search.utility import VoteUncertainty
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.exactness import law_of
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import MethodName, TokenRequest
-from eager_sgl.voting.answers import AnswerClasses
+from eager_sgl.server.voting.ballot import Poll
+from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import BetaRule, ByCounts
 from eager_sgl.voting.weighing import by_probability
 
-__all__ = ["tree_method"]
+__all__ = ["cutting_of", "tree_method"]
 
 
 def tree_method(
@@ -27,13 +31,13 @@ def tree_method(
     number: int,
     facts: Facts,
     limits: RequestLimits,
-    classes: AnswerClasses | None,
+    poll: Poll,
 ) -> Method:
     """The method by name.
 
     Args:
         number: M.
-        classes: of the sequences; None where nothing votes.
+        poll: how its sequences vote.
 
     Raises:
         ApiError: an option has no meaning for the method.
@@ -48,32 +52,74 @@ def tree_method(
         reasoning_end=limits.reasoning_end,
         sampling=sampling,
     )
-    stop = body.options.stop
     if name == "vote":
-        assert classes is not None, "a vote has answers"
-        return _vote(body, config, classes, (stop.consensus if stop else None) or limits.consensus)
+        return _vote(body, config, facts, limits, poll)
     kind = BestFirst if name == "best_first" else TrieParallel
-    return kind(config, seed=_seed(body), stop=_stop_rule(body, classes))
+    stop, bidder = _stop_rule(body, poll), _bidder(body, poll)
+    return kind(config, seed=_seed(body), stop=stop, bidder=bidder)
 
 
 def _vote(
-    body: TokenRequest, config: SearchConfig, classes: AnswerClasses, consensus: float
+    body: TokenRequest, config: SearchConfig, facts: Facts, limits: RequestLimits, poll: Poll
 ) -> Vote:
+    assert poll.classes is not None, "a vote has answers"
+    if poll.cutting is not None and facts.profile.gate is None:
+        message = f"eager.cut needs the plugin in the SGLang server: {facts.profile.no_gate}"
+        raise ApiError(400, message, "eager.cut")
+    options = body.options
     vote = partial(
-        Vote, config, seed=_seed(body), answers=classes, shares=body.options.shares is not False
+        Vote,
+        config,
+        seed=_seed(body),
+        answers=poll.classes,
+        shares=options.shares is not False,
+        cutting=poll.cutting,
+        probing=None if options.probe is None else Probing(**options.probe.model_dump()),
+        bidder=_bidder(body, poll),
+        on_count=poll.note if options.events else None,
     )
-    rule = BetaRule(consensus)
+    rule = BetaRule((options.stop.consensus if options.stop else None) or limits.consensus)
     if body.options.weights is None:
         return vote(rule=rule)
     return vote(rule=ByCounts(rule), weigh=by_probability)
+
+
+def cutting_of(name: MethodName, body: TokenRequest, number: int) -> Cutting | None:
+    """When the samples of a vote are cut; None for never.
+
+    Args:
+        number: M.
+
+    Raises:
+        ApiError: none would be.
+    """
+    fields = body.options.cut
+    if fields is None or name != "vote":
+        return None
+    cutting = Cutting(fields.window, fields.keep, fields.warmup, fields.floor)
+    if cutting.num_warmups >= number:
+        message = f"eager.cut.warmup is {fields.warmup}; it must be below M, which is {number}"
+        raise ApiError(400, message, "eager.cut.warmup")
+    return cutting
+
+
+def _bidder(body: TokenRequest, poll: Poll) -> TokenPrice | None:
+    """The price of tokens, by which requests that arrive over time need no common total."""
+    if body.options.price is None:
+        return None
+    assert poll.classes is not None, "bids compare answers"
+    return TokenPrice(VoteUncertainty(poll.classes), body.options.price)
+
+
+_OF_VOTES = ("shares", "weights", "cut", "probe")
 
 
 def _refuse_options(name: MethodName, body: TokenRequest) -> None:
     stop = body.options.stop
     refused = {
         "threshold": name != "eager_init" and body.options.threshold is not None,
-        "shares": name != "vote" and body.options.shares is not None,
-        "weights": name != "vote" and body.options.weights is not None,
+        **{n: name != "vote" and getattr(body.options, n) is not None for n in _OF_VOTES},
+        "price": name == "eager_init" and body.options.price is not None,
         "stop": name == "eager_init" and stop is not None,
         "stop.unexplored": name == "vote" and stop is not None and stop.unexplored is not None,
     }
@@ -83,19 +129,21 @@ def _refuse_options(name: MethodName, body: TokenRequest) -> None:
     if body.options.weights and body.options.shares is False:
         message = "eager.weights needs the probabilities that sharing observes; leave out shares"
         raise ApiError(400, message, "eager.weights")
+    if body.options.weights and body.options.probe:
+        message = "eager.weights needs probabilities, and probed samples have none; give one"
+        raise ApiError(400, message, "eager.weights")
     if stop is not None and (stop.consensus is None) == (stop.unexplored is None):
         raise ApiError(400, "eager.stop takes one rule: consensus or unexplored", "eager.stop")
 
 
-def _stop_rule(body: TokenRequest, classes: AnswerClasses | None) -> Stop | None:
+def _stop_rule(body: TokenRequest, poll: Poll) -> Stop | None:
     stop = body.options.stop
     if stop is None:
         return None
     if stop.unexplored is not None:
         return Unexplored(stop.unexplored)
-    assert classes is not None, "a consensus has answers"
     assert stop.consensus is not None, "there is one rule"
-    return Consensus(classes, stop.consensus)
+    return Consensus(poll, stop.consensus)
 
 
 def _sampling(body: TokenRequest, facts: Facts) -> SamplingConfig:

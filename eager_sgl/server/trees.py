@@ -19,9 +19,9 @@ from eager_sgl.server.bill import Count, bill_of, num_reasoning_tokens
 from eager_sgl.server.errors import of_the_request
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.plan import AnswerPlan
-from eager_sgl.server.schema import Chat, Completion, TokenRequest
+from eager_sgl.server.schema import Chat, Completion, EagerOptions, TokenRequest
 from eager_sgl.server.settled import Settled
-from eager_sgl.server.voting.ballot import Ballot, ballot_of
+from eager_sgl.server.voting.ballot import Ballot
 from eager_sgl.server.voting.readers import ToolParser
 from eager_sgl.server.writers import BestWriter, ChoicesWriter, Writer
 
@@ -31,6 +31,7 @@ _TAIL = 8
 """Tokens at the end of a prompt that may open the reasoning."""
 _RENDERING = Patience((0.2,), timeout=30.0)
 """SGLang answers 500 to messages that a template does not take, so there is one further try."""
+_MIN_SECONDS = 1e-3
 _ALWAYS_REASONING = ("deepseek-r1", "qwen3-thinking")
 _OF_TEMPLATES = (
     "messages",
@@ -67,12 +68,19 @@ class TreeAnswers:
         answer, options = await self._answer(body, prompt), body.options
         try:
             result = await self._client.generate(
-                prompt, _method(plan), timeout=options.deadline_s, max_tokens=options.token_budget
+                prompt,
+                _method(plan),
+                timeout=_seconds_left(options, started),
+                max_tokens=options.token_budget,
             )
         except (Exception, asyncio.CancelledError) as error:
             _count_partial(plan, partial_of(error), started, count)
             raise
-        texts, bill = await self._outcome(body, plan, answer, result, started)
+        try:
+            texts, bill = await self._outcome(body, plan, answer, result, started)
+        except (Exception, asyncio.CancelledError):
+            _count_partial(plan, result, started, count)
+            raise
         count(bill)
         return answer.whole(texts, bill)
 
@@ -90,7 +98,10 @@ class TreeAnswers:
         answer, options = await self._answer(body, prompt), body.options
         yield b""
         stream = self._client.stream(
-            prompt, _method(plan), timeout=options.deadline_s, max_tokens=options.token_budget
+            prompt,
+            _method(plan),
+            timeout=_seconds_left(options, started),
+            max_tokens=options.token_budget,
         )
         writer, is_counted = _writer(plan, answer, with_events=options.events), False
         try:
@@ -180,17 +191,27 @@ def _method(plan: AnswerPlan) -> Method:
 
 
 def _writer(plan: AnswerPlan, answer: Answer, *, with_events: bool) -> Writer:
-    settled = Settled(may_withdraw=_method(plan).monitoring is not None)
-    if plan.returns == "best":
-        return BestWriter(answer, settled, plan.classes, with_events=with_events)
-    return ChoicesWriter(answer, settled, with_events=with_events)
+    method = _method(plan)
+    settled = Settled(
+        may_withdraw=method.monitoring is not None, are_probed=method.probe_text is not None
+    )
+    kind = BestWriter if plan.returns == "best" else ChoicesWriter
+    return kind(answer, settled, plan.poll, with_events=with_events)
+
+
+def _seconds_left(options: EagerOptions, started: float) -> float | None:
+    """The seconds of a tree, whose prompt has taken a part of them; None without a deadline."""
+    if options.deadline_s is None:
+        return None
+    return max(_MIN_SECONDS, options.deadline_s - (time.monotonic() - started))
 
 
 async def _vote(plan: AnswerPlan, result: PromptResult) -> Ballot | None:
     """The result of the vote; None where there is none. Readers may wait for the SGLang server."""
-    if not result.sequences or (plan.classes is None and plan.returns == "all"):
+    if not result.sequences or (plan.poll.classes is None and plan.returns == "all"):
         return None
-    return await in_worker(lambda: ballot_of(result.sequences, plan.classes, weighs=plan.weighs))
+    await in_worker(lambda: plan.poll.note(result.sequences))
+    return plan.poll.latest
 
 
 def _count_partial(

@@ -9,8 +9,7 @@ from typing import Protocol
 from eager_sgl.generate.events import Event
 from eager_sgl.server.answers import Answer, ReasoningSplit, Text, named_event
 from eager_sgl.server.settled import Piece, Settled
-from eager_sgl.server.voting.ballot import tally
-from eager_sgl.voting.answers import AnswerClasses
+from eager_sgl.server.voting.ballot import Ballot, Poll
 
 __all__ = ["BestWriter", "ChoicesWriter", "Writer"]
 
@@ -25,17 +24,35 @@ class Writer(Protocol):
         """The events of the choices that are known at the end only."""
 
 
+class _Votes:
+    """Writes the votes of a tree, whenever they have changed."""
+
+    def __init__(self, poll: Poll) -> None:
+        self._poll = poll
+        self._last: Ballot | None = None
+
+    def new(self) -> bytes:
+        """The event of the votes; none where they are as before."""
+        ballot = self._poll.latest
+        if ballot is None or ballot.votes is None or ballot == self._last:
+            return b""
+        self._last = ballot
+        return named_event("vote", ballot.event)
+
+
 class ChoicesWriter:
     """Writes every sequence as a choice, as it grows.
 
     Args:
         answer: its form.
         settled: pieces that no decision takes back.
-        with_events: whether branches and ends have their events.
+        poll: the votes so far.
+        with_events: whether branches, ends and votes have their events.
     """
 
-    def __init__(self, answer: Answer, settled: Settled, *, with_events: bool) -> None:
+    def __init__(self, answer: Answer, settled: Settled, poll: Poll, *, with_events: bool) -> None:
         self._answer, self._settled, self._with_events = answer, settled, with_events
+        self._votes = _Votes(poll)
         self._splits: dict[int, ReasoningSplit | None] = {}
 
     def write(self, change: Event) -> Iterator[bytes]:
@@ -48,9 +65,10 @@ class ChoicesWriter:
             split, reason = self._splits[index], piece.finish_reason
             yield self._answer.piece(index, split, piece.text, reason)
             yield _finish(piece) if self._with_events else b""
+        yield self._votes.new() if self._with_events else b""
 
     def end(self, texts: Items[Text]) -> Iterator[bytes]:
-        return iter(())
+        yield self._votes.new() if self._with_events else b""
 
 
 class BestWriter:
@@ -64,15 +82,13 @@ class BestWriter:
     Args:
         answer: its form.
         settled: pieces that no decision takes back.
-        classes: the answers so far; None where nothing votes.
+        poll: the votes so far.
         with_events: whether texts, branches, ends and votes have their events.
     """
 
-    def __init__(
-        self, answer: Answer, settled: Settled, classes: AnswerClasses | None, *, with_events: bool
-    ) -> None:
+    def __init__(self, answer: Answer, settled: Settled, poll: Poll, *, with_events: bool) -> None:
         self._answer, self._settled, self._with_events = answer, settled, with_events
-        self._classes, self._num_votes = classes, 0
+        self._votes = _Votes(poll)
         self._split, self._has_begun = answer.split(), False
 
     def write(self, change: Event) -> Iterator[bytes]:
@@ -82,7 +98,7 @@ class BestWriter:
                 yield _branch(piece) + _text(piece) + _finish(piece)
             if piece.sequence == 0 and self._answer.is_chat:
                 yield self._progress(piece)
-        yield self._votes()
+        yield self._votes.new() if self._with_events else b""
 
     def _opening(self) -> bytes:
         """The event before all others, which come with the first tokens."""
@@ -95,15 +111,9 @@ class BestWriter:
             text, _ = self._split.add(text, is_last=piece.finish_reason is not None)
         return self._answer.reasoning(0, text) if text else b""
 
-    def _votes(self) -> bytes:
-        answers = self._classes.latest if self._classes and self._with_events else []
-        if len(answers) <= self._num_votes:
-            return b""
-        self._num_votes = len(answers)
-        return named_event("vote", {"sequences": len(answers)} | tally(answers))
-
     def end(self, texts: Items[Text]) -> Iterator[bytes]:
         yield self._opening()
+        yield self._votes.new() if self._with_events else b""
         for text in texts:
             yield self._answer.rest(0, text)
 

@@ -46,20 +46,14 @@ _OBJECT = re.compile(r'\{\s*["}]')
 
 
 class AnswerClasses:
-    """The classes of sequences by a reader, which reads every sequence once.
-
-    Attributes:
-        latest: the answers at the last call.
-    """
+    """The classes of sequences by a reader, which reads every sequence once."""
 
     def __init__(self, reader: AnswerReader) -> None:
         self._reader = reader
         self._known: dict[int, tuple[Sequence, str | None]] = {}
-        self.latest: list[str | None] = []
 
     def __call__(self, sequences: Items[Sequence]) -> list[str | None]:
-        self.latest = [self._answer(sequence) for sequence in sequences]
-        return self.latest
+        return [self._answer(sequence) for sequence in sequences]
 
     def _answer(self, sequence: Sequence) -> str | None:
         if id(sequence) not in self._known:  # the pair keeps the sequence, and so its id

@@ -144,9 +144,10 @@ def test_a_method_is_named(eager: dict[str, Any], kind: Any) -> None:
 @pytest.mark.parametrize("method", ["trie_parallel", "best_first"])
 def test_a_stop_rule_ends_a_search(method: str) -> None:
     found: Any = plan(CHAT | {"eager": {"method": method, "stop": {"unexplored": 0.1}}})
-    assert (found.method.stop, found.classes) == (Unexplored(0.1), None)
+    assert (found.method.stop, found.poll.classes) == (Unexplored(0.1), None)
     found = plan(CHAT | {"eager": {"method": method, "stop": {"consensus": 0.9}}})
-    assert found.method.stop == Consensus(found.classes, 0.9)
+    assert found.poll.classes is not None
+    assert found.method.stop == Consensus(found.poll, 0.9)
 
 
 def test_a_vote_has_one_choice_unless_all_are_asked_for() -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,8 +25,10 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from eager_sgl import AsyncClient
 from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.traffic.lines import LogFormatter
 from tests.fakes.decoding import DecodingServer
 from tests.fakes.replicas import Replica
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
@@ -313,9 +316,9 @@ def test_requests_wait_for_the_sequences_of_others() -> None:
         assert until(lambda: "eager_requests_waiting 1.0" in client.get("/metrics").text)
         for one in (thread, waiting):
             one.join()
-        text = client.get("/metrics").text
-        assert 'eager_requests_total{route="/v1/completions",status="200"} 1.0' in text
-        assert "eager_sequences_in_flight 0.0" in text
+        answered = 'eager_requests_total{route="/v1/completions",status="200"} 1.0'
+        assert until(lambda: answered in client.get("/metrics").text)
+        assert "eager_sequences_in_flight 0.0" in client.get("/metrics").text
 
 
 def test_a_replica_has_its_state_by_its_address() -> None:
@@ -471,3 +474,78 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/health").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_the_log_has_no_text_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    """A pattern may make an answer of a whole text, which may repeat the prompt."""
+    body = TREE | {"model": f"{MODEL}:vote", "eager": {"answer": {"regex": "(?s).+"}}}
+    body = {name: value for name, value in body.items() if name != "n"} | {"max_tokens": 8}
+    caplog.set_level(logging.INFO)
+    with service() as client:
+        details = client.post(ROUTE, json=body).json()["eager"]
+    assert details["answer"] in details["votes"]
+    (line,) = [json.loads(r.message) for r in caplog.records if r.name.endswith("access")]
+    assert line["eager"]["sequences"] == details["sequences"]
+    assert not {"answer", "votes", "counts"} & set(line["eager"])
+
+
+def _upload(url: httpx.URL, *, seconds: float) -> bytes:
+    """What is received after a part of a body."""
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{{"
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(head.encode())
+        connection.settimeout(seconds)
+        with contextlib.suppress(TimeoutError):
+            return connection.recv(10_000)
+    return b""
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    with service() as client:
+        assert _upload(client.base_url, seconds=0.2) == b""
+        assert until(lambda: 'status="499"' in client.get("/metrics").text)
+    assert 'status="500"' not in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_body_that_does_not_arrive_in_time_is_refused() -> None:
+    with service(deadline_s=0.3) as client:
+        answer = _upload(client.base_url, seconds=20)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"within 0.3 s" in answer
+
+
+class _Slow(DecodingServer):
+    """Takes a while for a prompt."""
+
+    async def post(self, path: str, build: Any, *rest: Any, **options: Any) -> Any:
+        if path == "/tokenize" and build().get("prompt") == "a text":
+            await asyncio.sleep(0.3)
+        return await super().post(path, build, *rest, **options)
+
+
+def test_the_deadline_of_a_tree_includes_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts: list[float] = []
+    generate = AsyncClient.generate
+
+    async def noting(*arguments: Any, **options: Any) -> Any:
+        timeouts.append(options["timeout"])
+        return await generate(*arguments, **options)
+
+    monkeypatch.setattr(AsyncClient, "generate", noting)
+    with service(_Slow()) as client:
+        eager = {"method": "trie_parallel", "max_sequences": 2, "deadline_s": 20.0}
+        body = {"model": MODEL, "prompt": "a text", "max_tokens": 8, "eager": eager}
+        assert client.post(ROUTE, json=body).status_code == 200
+    (timeout,) = timeouts
+    assert 0 < timeout <= 19.7
+
+
+def test_no_text_can_pass_for_a_line_of_the_log() -> None:
+    text = 'SGLang: \x1b[2J\r\n{"status": 200}\x85'
+    record = logging.LogRecord("a", logging.WARNING, "a", 1, "%s", (text,), None)
+    lines = LogFormatter("%(message)s").format(record).splitlines()
+    assert lines == ["SGLang: \\x1b[2J\\x0d", '    {"status": 200}\\x85']

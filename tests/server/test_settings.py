@@ -32,6 +32,13 @@ def test_keys_are_read_from_a_file_or_the_environment(
     assert settings_of(parser("p").parse_args(arguments), ["u"]).keys == ("one", "two")
 
 
+def test_a_file_without_keys_admits_nobody(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("\n")
+    arguments = ["--server", "u", "--keys-file", str(tmp_path / "keys")]
+    with pytest.raises(ValueError, match="has no key"):
+        settings_of(parser("p").parse_args(arguments), ["u"])
+
+
 def test_the_rest_of_the_command_line_is_the_embedded_servers() -> None:
     words = ["--reasoning-parser", "qwen3", "--tp-size=2", "--enable-metrics", "--load", '{"a":1}']
     assert runtime_arguments(words) == {

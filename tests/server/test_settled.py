@@ -17,9 +17,6 @@ from eager_sgl.server.settled import Piece, Settled
 from tests.fakes.decoding import DecodingServer
 from tests.generate.prompts import METHODS, in_loop, replicas_of
 
-NAMES = [name for name, method in METHODS.items() if method.probe_text is None]
-"""The endpoint has no votes with probes, which withdraw tokens."""
-
 
 def pieces_of(name: str, model: int, interval: int) -> tuple[list[list[Piece]], Completed]:
     """The pieces after every event, and the last event."""
@@ -35,7 +32,9 @@ def pieces_of(name: str, model: int, interval: int) -> tuple[list[list[Piece]], 
         async def decode(sequences: Any) -> list[str]:
             return await replicas.call(lambda client: client.decode(sequences))
 
-        settled = Settled(may_withdraw=method.monitoring is not None)
+        settled = Settled(
+            may_withdraw=method.monitoring is not None, are_probed=method.probe_text is not None
+        )
         updates: list[list[Piece]] = []
         async for event in Stream(generate, decode):
             updates.append(settled.add(event))
@@ -47,7 +46,7 @@ def pieces_of(name: str, model: int, interval: int) -> tuple[list[list[Piece]], 
 
 @pytest.mark.parametrize("interval", [1, 5])
 @pytest.mark.parametrize("model", range(6))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_pieces_are_the_texts_of_the_result(name: str, model: int, interval: int) -> None:
     updates, last = pieces_of(name, model, interval)
     pieces = [piece for update in updates for piece in update]
@@ -62,7 +61,7 @@ def test_pieces_are_the_texts_of_the_result(name: str, model: int, interval: int
     assert sorted(ends) == sorted(texts)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_branch_names_a_parent_with_the_same_beginning(name: str) -> None:
     updates, last = pieces_of(name, 3, 2)
     pieces = [piece for update in updates for piece in update]
@@ -74,7 +73,7 @@ def test_a_branch_names_a_parent_with_the_same_beginning(name: str) -> None:
     assert all(piece.parent is not None for piece in pieces if piece.point is not None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_text_is_sent_while_the_tree_grows(name: str) -> None:
     updates, _ = pieces_of(name, 1, 2)
     before = [piece for update in updates[:-1] for piece in update if piece.text]

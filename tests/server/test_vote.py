@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from typing import Any
 
@@ -11,13 +10,23 @@ import httpx
 import pytest
 
 from eager_sgl.core import Sequence
-from eager_sgl.engine.protocol import Json
 from eager_sgl.server.limits import RequestLimits
-from eager_sgl.server.voting.ballot import Ballot, ballot_of
+from eager_sgl.server.voting.ballot import Ballot, Poll
 from eager_sgl.server.voting.operators import OperatorAnswer
 from eager_sgl.voting.answers import AnswerClasses, boxed_answer
-from tests.fakes.scripted import EOS, Distribution, ScriptedServer
 from tests.server.upstream import MODEL, endpoint
+from tests.server.votes import (
+    CHAT,
+    TEXT,
+    TOOLS,
+    USAGE,
+    Boxing,
+    deltas_of,
+    events_of,
+    post,
+    two_answers,
+    vote,
+)
 
 NUMBERS = itertools.count()
 
@@ -28,7 +37,7 @@ def sequence(final_text: str, logprob: float | None = None, reason: Any = "stop"
 
 
 def ballot(*sequences: Sequence, weighs: bool = False) -> Ballot:
-    return ballot_of(sequences, AnswerClasses(boxed_answer), weighs=weighs)
+    return Poll(AnswerClasses(boxed_answer), weighs=weighs).ballot(sequences)
 
 
 A, B = r"\boxed{a}", r"\boxed{b}"
@@ -71,53 +80,6 @@ def test_sequences_that_do_not_vote_do_not_flatten_the_weights_of_others() -> No
 def test_a_sequence_that_has_finished_is_chosen_before_likelier_ones() -> None:
     found = ballot(sequence(A, -1, "length"), sequence(A, -9), sequence(A, -2, "length"))
     assert (found.answer, found.votes, found.chosen) == ("a", {"a": 3}, 1)
-
-
-class Boxing(ScriptedServer):
-    """A server whose texts end with a box of their last token, and which reads calls in boxes."""
-
-    def answer(self, path: str, body: Json | None = None) -> Json:
-        if path == "/parse_function_call":
-            assert body is not None
-            name = body["tools"][0]["function"]["name"]
-            text, _, rest = body["text"].partition(" \\boxed{")
-            calls = [{"tool_index": 0, "name": name, "parameters": f'{{"x": {rest[0]}.0}}'}]
-            return {"normal_text": text, "calls": calls if rest else []}
-        answer = super().answer(path, body)
-        if path == "/detokenize":
-            texts = [text.split() for text in answer["text"]]
-            texts = [[word for word in text if word != str(EOS)] for text in texts]
-            answer["text"] = [f"{' '.join(t)} \\boxed{{{t[-1]}}}" if t else "" for t in texts]
-        return answer | {"tool_call_parser": "of_boxes"} if path == "/server_info" else answer
-
-
-def two_answers(second: float) -> Distribution:
-    """Token 2, or 3 with a probability, then EOS."""
-
-    def distribution(path: tuple[int, ...]) -> tuple[float, ...]:
-        if path:
-            return (1 - 4e-9, 1e-9, 1e-9, 1e-9, 1e-9)
-        return (1e-9, 1e-9, 1 - second, second, 1e-9)
-
-    return distribution
-
-
-CHAT: Json = {"messages": [{"role": "user", "content": "a"}]}
-TOOLS: Json = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
-TEXT: Json = {"prompt": [9]}
-
-
-def post(second: float, fields: Json) -> httpx.Response:
-    body = {"model": f"{MODEL}:vote", "max_tokens": 5, "temperature": 1.0} | fields
-    route = "chat/completions" if "messages" in fields else "completions"
-    with endpoint(Boxing(two_answers(second))) as url:
-        return httpx.post(f"{url}/v1/{route}", json=body, timeout=30)
-
-
-def vote(second: float, **fields: Any) -> Any:
-    answer = post(second, TEXT | fields)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def test_a_vote_ends_when_it_is_decided() -> None:
@@ -252,19 +214,6 @@ def test_calls_of_tools_are_voted_on_and_given_in_openais_form() -> None:
     (streamed,) = deltas[-1]["tool_calls"]
     assert streamed["index"] == 0
     assert streamed["function"] == call["function"]
-
-
-def events_of(response: httpx.Response) -> list[Any]:
-    lines = [line for line in response.text.splitlines() if line.startswith("data: {")]
-    return [json.loads(line[6:]) for line in lines]
-
-
-def deltas_of(response: httpx.Response) -> list[Json]:
-    events = events_of(response)
-    return [choice["delta"] for event in events for choice in event["choices"]]
-
-
-USAGE: Json = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 @pytest.mark.parametrize("with_events", [False, True])

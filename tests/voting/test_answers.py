@@ -177,5 +177,5 @@ def test_every_sequence_is_read_once() -> None:
 
     classes, first = AnswerClasses(reader), [sequence("a"), sequence("b")]
     assert classes(first) == ["a", "b"]
-    assert classes([*first, sequence("a")]) == ["a", "b", "a"] == classes.latest
+    assert classes([*first, sequence("a")]) == ["a", "b", "a"]
     assert read == ["a", "b", "a"]

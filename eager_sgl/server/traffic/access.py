@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eager_sgl.engine.protocol import Json
@@ -24,6 +25,8 @@ _ROUTES = frozenset(
 _ID = b"x-request-id"
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:=/+-]{1,128}")
 _QUIET = frozenset({"/health", "/ready", "/metrics"})
+_TEXTS = frozenset({"answer", "votes", "counts"})
+"""Fields of the bill with texts that the model has written."""
 
 
 @dataclass
@@ -64,7 +67,9 @@ class Access:
         if self.method is not None:
             entry["method"] = self.method
         if self.bill is not None:
-            entry |= {"usage": self.bill["usage"], "eager": self.bill["eager"]}
+            details = self.bill["eager"].items()
+            entry["usage"] = self.bill["usage"]
+            entry["eager"] = {name: value for name, value in details if name not in _TEXTS}
         return orjson.dumps(entry).decode()
 
 
@@ -103,6 +108,8 @@ class Observed:
 
         try:
             await self._app(scope, receive, noting)
+        except ClientDisconnect:
+            pass  # it left while it sent its body, and nobody waits for an answer
         except Exception as error:
             if access.has_begun:
                 raise
@@ -113,6 +120,8 @@ class Observed:
     def _end(self, path: str, access: Access) -> None:
         route = path if path in _ROUTES else "other"
         self._metrics.requests.labels(route, str(access.error or access.status)).inc()
+        if access.bill is not None:
+            self._metrics.count(access.bill)
         if access.method is not None:
             self._metrics.seconds.labels(route).observe(time.monotonic() - access.started)
             if access.first_seconds is not None and access.status == 200:

@@ -38,27 +38,45 @@ class Keys:
         Raises:
             ApiError: the key is missing or wrong.
         """
+        index = self._index(authorization)
+        if index is None:
+            message = "the API key is missing or wrong; send Authorization: Bearer KEY"
+            raise ApiError(401, message, code="invalid_api_key")
+        return index
+
+    def admits(self, authorization: str | None) -> bool:
+        """Whether a header has a key, if one is needed."""
+        return self._index(authorization) is not None
+
+    def _index(self, authorization: str | None) -> int | None:
         if not self._digests:
             return 0
         scheme, _, key = (authorization or "").partition(" ")
         given = _digest(key.strip())
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
-        if scheme.lower() != "bearer" or not any(matches):
-            message = "the API key is missing or wrong; send Authorization: Bearer KEY"
-            raise ApiError(401, message, code="invalid_api_key")
-        return matches.index(True)
+        return matches.index(True) if scheme.lower() == "bearer" and any(matches) else None
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-async def body_within(request: Request, max_bytes: int) -> bytes:
-    """The body of a request, read no further than allowed.
+async def body_within(request: Request, max_bytes: int, seconds: float) -> bytes:
+    """The body of a request, read no further and no longer than allowed.
 
     Raises:
-        ApiError: it is longer.
+        ApiError: it is longer, or has not arrived in time.
+        ClientDisconnect: the client has left before its end.
     """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(request, max_bytes)
+    except TimeoutError:
+        message = f"the body has not arrived within {seconds:g} s"
+        raise ApiError(408, message, code="too_slow") from None
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
     error = ApiError(413, f"the body is longer than {max_bytes} bytes", code="too_large")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:

@@ -9,16 +9,11 @@ from dataclasses import dataclass
 from eager_sgl.core import Sequence
 from eager_sgl.engine.protocol import Json
 from eager_sgl.voting.answers import AnswerClasses
-from eager_sgl.voting.votes import (
-    cast_votes,
-    vote_confidence,
-    vote_outcome,
-    vote_totals,
-    vote_winner,
-)
+from eager_sgl.voting.cutting import Cutting
+from eager_sgl.voting.votes import cast_votes, vote_outcome, vote_totals
 from eager_sgl.voting.weighing import by_probability, weights_of
 
-__all__ = ["Ballot", "ballot_of", "tally"]
+__all__ = ["Ballot", "Poll"]
 
 
 @dataclass(frozen=True)
@@ -26,59 +21,103 @@ class Ballot:
     """The result of a vote.
 
     Attributes:
+        num_sequences: number of sequences.
         chosen: index of the sequence whose text is the choice: of those with the winning answer, or
             of all if there is none, a whole one before others, and then the most likely one.
-        votes: of every answer; None where nothing was voted on.
+        votes: of every answer, the weights that decide; None where nothing was voted on.
+        counts: number of sequences with every answer.
         answer: the one with the most votes; None if no sequence has an answer.
         confidence: probability that the leading answer is the likelier one of the first two, if
             each sequence is one vote; None if they weigh.
     """
 
+    num_sequences: int
     chosen: int
     votes: dict[Hashable, float] | None = None
+    counts: dict[Hashable, int] | None = None
     answer: Hashable | None = None
     confidence: float | None = None
 
     @property
     def entry(self) -> Json:
         """Its part of the bill."""
-        if self.votes is None:
-            return {"chosen": self.chosen}
+        return ({} if self.votes is None else self.result) | {"chosen": self.chosen}
+
+    @property
+    def event(self) -> Json:
+        """The fields of `eager.vote`."""
+        return {"sequences": self.num_sequences} | self.result
+
+    @property
+    def result(self) -> Json:
+        """The answer and its votes."""
         confidence = {} if self.confidence is None else {"confidence": self.confidence}
-        votes = {"answer": self.answer, "votes": self.votes}
-        return votes | confidence | {"chosen": self.chosen}
+        return {"answer": self.answer, "votes": self.votes, "counts": self.counts} | confidence
 
 
-def ballot_of(sequences: Items[Sequence], classes: AnswerClasses | None, *, weighs: bool) -> Ballot:
-    """The vote of sequences, at least one; ties go to the answer that occurs first.
+class Poll:
+    """How the sequences of a request vote, and the votes so far.
 
     Args:
-        classes: their answers; those of sequences that were ended do not count. None: nothing is
-            voted on.
+        classes: their answers; None: nothing is voted on.
         weighs: whether sequences weigh as much as their probability, where it is known
             (`by_probability`), and not as one vote each.
+        cutting: when sequences are cut, which do not vote then; None for never.
+
+    Attributes:
+        latest: the ballot of the sequences that were counted last; None before any.
     """
-    nothing: list[str | None] = [None] * len(sequences)
-    answers = nothing if classes is None else classes(sequences)
-    outcome = vote_outcome(sequences, answers, _weights(sequences, answers) if weighs else None)
-    assert outcome.sequence is not None, "there are sequences"
-    if classes is None:
-        return Ballot(outcome.sequence)
-    confidence = None if weighs else outcome.confidence
-    return Ballot(outcome.sequence, dict(outcome.votes), outcome.answer, confidence)
+
+    def __init__(
+        self,
+        classes: AnswerClasses | None = None,
+        *,
+        weighs: bool = False,
+        cutting: Cutting | None = None,
+    ) -> None:
+        self.classes, self.cutting = classes, cutting
+        self.latest: Ballot | None = None
+        self._weighs = weighs
+
+    def __call__(self, sequences: Items[Sequence]) -> list[str | None]:
+        """The answers of sequences, which are counted."""
+        assert self.classes is not None, "a vote has answers"
+        self.note(sequences)
+        return self.classes(sequences)
+
+    def note(self, sequences: Items[Sequence]) -> None:
+        """Count the votes of sequences."""
+        if sequences:
+            self.latest = self.ballot(sequences)
+
+    def ballot(self, sequences: Items[Sequence]) -> Ballot:
+        """The vote of sequences, at least one; ties go to the answer that occurs first.
+
+        Sequences that were ended do not vote.
+        """
+        assert sequences, "a ballot has sequences"
+        nothing: list[str | None] = [None] * len(sequences)
+        answers = nothing if self.classes is None else self.classes(sequences)
+        cut = [False] * len(sequences) if self.cutting is None else self.cutting.cut(sequences)
+        cast = cast_votes(sequences, answers, cut)
+        weights = _weights(sequences, cast) if self._weighs else None
+        outcome = vote_outcome(sequences, answers, weights, cut)
+        assert outcome.sequence is not None, "there are sequences"
+        if self.classes is None:
+            return Ballot(len(sequences), outcome.sequence)
+        return Ballot(
+            len(sequences),
+            outcome.sequence,
+            dict(outcome.votes),
+            {answer: int(number) for answer, number in vote_totals(cast).items()},
+            outcome.answer,
+            None if self._weighs else outcome.confidence,
+        )
 
 
-def _weights(sequences: Items[Sequence], answers: Items[str | None]) -> list[float] | None:
+def _weights(sequences: Items[Sequence], cast: Items[str | None]) -> list[float] | None:
     """By the probabilities of the sequences that vote; None where one of these is not known."""
-    votes = cast_votes(sequences, answers, [False] * len(sequences))
-    voters = (s for s, vote in zip(sequences, votes, strict=True) if vote is not None)
+    voters = (s for s, vote in zip(sequences, cast, strict=True) if vote is not None)
     if any(sequence.raw_logprob is None for sequence in voters):
         return None
-    return weights_of(sequences, votes, by_probability)
-
-
-def tally(answers: Items[str | None]) -> Json:
-    """The votes of independent samples so far."""
-    totals = vote_totals(answers)
-    answer = vote_winner(answers)
-    return {"answer": answer, "votes": totals, "confidence": vote_confidence(totals)}
+    return weights_of(sequences, cast, by_probability)

@@ -14,6 +14,7 @@ from functools import partial
 from eager_sgl.config import REASONING_END
 from eager_sgl.core import Sequence
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.limits import Patience
 from eager_sgl.engine.protocol import Json, texts_of
 from eager_sgl.engine.shapes import field
 from eager_sgl.generate.client import AsyncClient
@@ -34,6 +35,9 @@ from eager_sgl.voting.answers import (
 )
 
 __all__ = ["ToolMessage", "ToolParser", "classes_of"]
+
+_PARSING = Patience((0.2,), timeout=30.0)
+"""SGLang answers 500 to tools that its parser does not take, while a worker thread waits."""
 
 ToolMessage = tuple[str, list[ToolCall]]
 """The text of a message without its calls, and the calls."""
@@ -75,7 +79,9 @@ class ToolParser:
         """The message of a text."""
         asked: Json = {"text": text, "tools": list(tools)}
         asked["tool_call_parser"] = self._facts.tool_call_parser
-        return await client.transport.post("/parse_function_call", lambda: asked, _message_of)
+        return await client.transport.post(
+            "/parse_function_call", lambda: asked, _message_of, patience=_PARSING
+        )
 
     def reader(self, tools: Items[Json]) -> Callable[[Sequence], list[ToolCall]]:
         """A function that waits for the calls of a sequence; for other threads than the loop's."""
