@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eager_sgl.engine.checks import require_params, require_tokens
 from eager_sgl.engine.protocol import Json
 from eager_sgl.server.errors import ApiError
+from eager_sgl.voting.deciding import MAX_AHEAD
 
 __all__ = [
     "Chat",
@@ -86,6 +87,7 @@ class EagerOptions(_Checked):
         stop: ends the method early.
         shares: whether the samples of a vote share their prefixes.
         weights: how the samples of a vote weigh; None counts each as 1.
+        ahead: how far the samples of a vote run ahead of the decision.
         events: whether a stream has events for branches, ends and votes.
     """
 
@@ -99,6 +101,7 @@ class EagerOptions(_Checked):
     stop: StopFields | None = None
     shares: bool | None = None
     weights: Literal["probability"] | None = None
+    ahead: float | None = Field(None, ge=0, le=MAX_AHEAD)
     events: bool = False
 
 

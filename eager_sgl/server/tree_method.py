@@ -15,7 +15,7 @@ from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import MethodName, TokenRequest
 from eager_sgl.voting.answers import AnswerClasses
-from eager_sgl.voting.deciding import BetaRule, ByCounts
+from eager_sgl.voting.deciding import AHEAD, BetaRule, ByCounts
 from eager_sgl.voting.weighing import by_probability
 
 __all__ = ["tree_method"]
@@ -59,11 +59,17 @@ def tree_method(
 def _vote(
     body: TokenRequest, config: SearchConfig, classes: AnswerClasses, consensus: float
 ) -> Vote:
+    options = body.options
     vote = partial(
-        Vote, config, seed=_seed(body), answers=classes, shares=body.options.shares is not False
+        Vote,
+        config,
+        seed=_seed(body),
+        answers=classes,
+        shares=options.shares is not False,
+        ahead=AHEAD if options.ahead is None else options.ahead,
     )
     rule = BetaRule(consensus)
-    if body.options.weights is None:
+    if options.weights is None:
         return vote(rule=rule)
     return vote(rule=ByCounts(rule), weigh=by_probability)
 
@@ -74,6 +80,7 @@ def _refuse_options(name: MethodName, body: TokenRequest) -> None:
         "threshold": name != "eager_init" and body.options.threshold is not None,
         "shares": name != "vote" and body.options.shares is not None,
         "weights": name != "vote" and body.options.weights is not None,
+        "ahead": name != "vote" and body.options.ahead is not None,
         "stop": name == "eager_init" and stop is not None,
         "stop.unexplored": name == "vote" and stop is not None and stop.unexplored is not None,
     }
