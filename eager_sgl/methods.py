@@ -47,7 +47,14 @@ from eager_sgl.search.trie import num_inexact_steps
 from eager_sgl.search.vote import VoteSchedule
 from eager_sgl.tree import TokenTree
 from eager_sgl.voting.cutting import Cutting
-from eager_sgl.voting.deciding import BetaRule, ConsensusShare, VoteRule, WeightedRule
+from eager_sgl.voting.deciding import (
+    AHEAD,
+    BetaRule,
+    ConsensusShare,
+    VoteRule,
+    WeightedRule,
+    require_ahead,
+)
 from eager_sgl.voting.votes import Classes, cast_votes, checked_classes, vote_outcome
 from eager_sgl.voting.weighing import Weigh, checked_weigh, weights_of
 
@@ -489,8 +496,10 @@ class Vote(_SamplingSearch):
             counts every vote as 1. Then the rule takes the weights too.
         shares: whether samples share their prefixes, as those of `TrieParallel`. Without, no step
             is observed for it, and no probability of a sequence is known but by `columns`.
-        ahead: number of samples that run beyond those that can decide the vote. They save time, and
-            cost the tokens of those that are left.
+        ahead: how far samples run ahead of the decision, which saves time, and costs the tokens of
+            those that are left. With 0 as many run as can decide the vote, and none is left; with 1
+            as many as decide it if the answers keep their shares of the votes so far; with a higher
+            number as many times as many, the first samples included.
         cutting: when the server ends samples in which the model is unsure, which do not vote then;
             None for never.
         columns: the values of every token that the server's plugin reports, for `weigh`. Cutting
@@ -512,7 +521,7 @@ class Vote(_SamplingSearch):
     rule: VoteRule | WeightedRule | None = None
     weigh: Weigh | None = None
     shares: bool = True
-    ahead: int = 0
+    ahead: float = AHEAD
     cutting: Cutting | None = None
     columns: tuple[Column, ...] = ()
     probing: Probing | None = None
@@ -521,7 +530,7 @@ class Vote(_SamplingSearch):
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_classes(self.answers)
-        require_whole("ahead", self.ahead, 0)
+        require_ahead("ahead", self.ahead)
         self._checked_rule()
         if self.weigh is not None:
             checked_weigh(self.weigh)

@@ -12,7 +12,7 @@ from eager_sgl.search.probing import Probes
 from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
 from eager_sgl.tree import Segment, TokenTree
 from eager_sgl.voting.cutting import Cutting
-from eager_sgl.voting.deciding import num_missing
+from eager_sgl.voting.deciding import AHEAD, num_missing, num_to_start
 from eager_sgl.voting.weighing import weights_of
 
 __all__ = ["VoteSchedule"]
@@ -20,13 +20,13 @@ __all__ = ["VoteSchedule"]
 
 @dataclass(kw_only=True)
 class VoteSchedule(TrieParallelSchedule):
-    """As many samples run as could decide the vote if all of them gave the leading answer.
+    """As many samples run as can be expected to decide the vote (`num_to_start`).
 
-    So none is left when the vote is decided, except samples that ran ahead, and some under a rule
-    of weights, which are unknown until a sample has ended. Votes count in the order in which
-    samples start: those after a long sample wait for it. The rule is asked after every vote, also
-    where several can be counted at once, so that the vote ends at the same sample whenever answers
-    arrive.
+    Those that are left when the vote is decided are no part of it. Without `ahead` there are none,
+    but some under a rule of weights, which are unknown until a sample has ended. Votes count in the
+    order in which samples start: those after a long sample wait for it. The rule is asked after
+    every vote, also where several can be counted at once, so that the vote ends at the same sample
+    whenever answers arrive, and however many run.
 
     With cutting, the first samples run to their ends, and no other starts before the floor is
     known. A sample that is cut counts as one, and does not vote: another takes its place at once.
@@ -41,7 +41,7 @@ class VoteSchedule(TrieParallelSchedule):
         answers: finished sequences -> their answers, None without any; called once per vote.
         weigh: finished sequences -> the weights of their votes; None for a vote of counts.
         shares: whether samples share their prefixes, through the tree.
-        ahead: number of samples that run beyond those that can decide.
+        ahead: how far samples run ahead of the decision; see `num_to_start`.
         cutting: when samples are cut; None for never.
         probes: end samples whose answers are stable; None for no probes.
         on_count: called with the finished sequences after every vote that is counted; None for no
@@ -52,12 +52,13 @@ class VoteSchedule(TrieParallelSchedule):
     answers: Callable[[Items[Leaf]], Items[Hashable | None]]
     weigh: Callable[[Items[Leaf]], Items[float]] | None = None
     shares: bool = True
-    ahead: int = 0
+    ahead: float = AHEAD
     cutting: Cutting | None = None
     probes: Probes | None = None
     on_count: Callable[[Items[Leaf]], None] | None = None
     _num_votes: int = field(default=0, init=False)
     _num_missing: int | None = field(default=None, init=False)
+    _num_to_start: int = field(default=0, init=False)
     _floor: float | None = field(default=None, init=False)
     _known_cuts: dict[Leaf, bool] = field(default_factory=dict, init=False)
 
@@ -98,14 +99,15 @@ class VoteSchedule(TrieParallelSchedule):
         votes = [None if self._is_cut(e) else a for e, a in zip(ended, answers, strict=True)]
         limit = self.config.max_sequences - self._num_votes
         weights = None if self.weigh is None else weights_of(ended, votes, self.weigh)
-        self._num_missing = num_missing(self.rule, votes, limit, weights)
+        self._num_missing = missing = num_missing(self.rule, votes, limit, weights)
+        self._num_to_start = num_to_start(self.rule, votes, missing, self.ahead, weights)
         if self.on_count is not None and ended:
             self.on_count(ended)
 
     # Starting
 
     def _start_missing(self, tree: TokenTree) -> bool:
-        """Start the samples that may decide after the votes so far; whether there are any."""
+        """Start the samples that are wanted after the votes so far; whether there are any."""
         number = self._num_wanted(tree)
         if number <= len(self.samples) or not self._may_start(tree, number):
             return False
@@ -122,7 +124,7 @@ class VoteSchedule(TrieParallelSchedule):
             limit = min(limit, self.cutting.num_warmups)
         later = (sample.leaf for sample in self.samples[self._num_votes :])
         num_cut = sum(leaf is not None and self._is_cut(leaf) for leaf in later)
-        return min(self._num_votes + (self._num_missing or 0) + self.ahead + num_cut, limit)
+        return min(self._num_votes + self._num_to_start + num_cut, limit)
 
     def _may_start(self, tree: TokenTree, number: int) -> bool:
         """Whether a bid for more samples is granted, or none is needed; a refusal ends the vote."""

@@ -13,6 +13,7 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.search.probing import Probing
 from eager_sgl.server.errors import ApiError
 from eager_sgl.voting.cutting import Cutting
+from eager_sgl.voting.deciding import MAX_AHEAD
 
 __all__ = [
     "Chat",
@@ -125,6 +126,7 @@ class EagerOptions(_Checked):
         cut: when samples of a vote in which the model is unsure end early, and do not vote.
         probe: when samples of a vote are asked for their answers, and end with a stable one.
         price: the least value per token at which further sequences start.
+        ahead: how far the samples of a vote run ahead of the decision.
         events: whether a stream has events for branches, ends and votes.
     """
 
@@ -141,6 +143,7 @@ class EagerOptions(_Checked):
     cut: CutFields | None = None
     probe: ProbeFields | None = None
     price: float | None = Field(None, gt=0)
+    ahead: float | None = Field(None, ge=0, le=MAX_AHEAD)
     events: bool = False
 
 

@@ -19,7 +19,7 @@ from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.schema import MethodName, TokenRequest
 from eager_sgl.server.voting.ballot import Poll
 from eager_sgl.voting.cutting import Cutting
-from eager_sgl.voting.deciding import BetaRule, ByCounts
+from eager_sgl.voting.deciding import AHEAD, BetaRule, ByCounts
 from eager_sgl.voting.weighing import by_probability
 
 __all__ = ["cutting_of", "tree_method"]
@@ -73,6 +73,7 @@ def _vote(
         seed=_seed(body),
         answers=poll.classes,
         shares=options.shares is not False,
+        ahead=AHEAD if options.ahead is None else options.ahead,
         cutting=poll.cutting,
         probing=None if options.probe is None else Probing(**options.probe.model_dump()),
         bidder=_bidder(body, poll),
@@ -111,7 +112,7 @@ def _bidder(body: TokenRequest, poll: Poll) -> TokenPrice | None:
     return TokenPrice(VoteUncertainty(poll.classes), body.options.price)
 
 
-_OF_VOTES = ("shares", "weights", "cut", "probe")
+_OF_VOTES = ("shares", "weights", "ahead", "cut", "probe")
 
 
 def _refuse_options(name: MethodName, body: TokenRequest) -> None:

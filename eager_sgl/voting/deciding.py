@@ -26,7 +26,12 @@ __all__ = [
     "VoteRule",
     "WeightedRule",
     "num_missing",
+    "num_to_start",
+    "require_ahead",
 ]
+
+AHEAD, MAX_AHEAD = 1.0, 1000
+"""See `num_to_start`: beside 0, 1 saves a quarter to half of the time for a tenth more tokens."""
 
 
 class VoteRule(Protocol):
@@ -189,6 +194,40 @@ def num_missing(
         for column in weighed:
             column.append(_mean_weight(votes, column[: len(votes)]))
     return limit
+
+
+def require_ahead(name: str, ahead: float) -> None:
+    """Raises ValueError with the argument's name where it is not as `num_to_start` takes it."""
+    require(0 <= ahead <= MAX_AHEAD, name, ahead, f"a number from 0 to {MAX_AHEAD}")
+
+
+def num_to_start(
+    rule: Callable[..., bool],
+    votes: Items[Hashable | None],
+    missing: int,
+    ahead: float,
+    weights: Items[float] | None = None,
+) -> int:
+    """Number of further samples that run, so that the missing votes are soon there.
+
+    Further samples are taken to give the leading answer as often as those so far: one of n / l
+    votes for it, where l of n have. So a clear vote costs hardly more, and a doubtful one, which
+    most likely continues, does not wait for its few running samples again and again.
+
+    Args:
+        votes: as for `num_missing`.
+        missing: what that returns.
+        ahead: times that number, up to `MAX_AHEAD`; with 0 none is started in vain.
+        weights: of the votes, as for `num_missing`; l is then in votes of their mean weight.
+
+    Returns:
+        At least the missing votes.
+    """
+    counted = None if weights is None or isinstance(rule, ByCounts) else weights
+    leading = max(vote_totals(votes, counted).values(), default=0.0)
+    if counted is not None:
+        leading /= _mean_weight(votes, counted)
+    return max(missing, math.ceil(ahead * missing * max(len(votes), 1) / max(leading, 1.0)))
 
 
 def _mean_weight(votes: Items[Hashable | None], weights: Items[float]) -> float:

@@ -13,6 +13,7 @@ from eager_sgl.engine.addresses import API_KEY_VARIABLE
 from eager_sgl.engine.gate.choice import GATE_CHOICES
 from eager_sgl.engine.limits import REQUEST_TIMEOUT, SILENCE_TIMEOUT
 from eager_sgl.search import PRIORITIES
+from eager_sgl.voting.deciding import AHEAD
 from evals.config.bidding import BIDS, VOTE_UNCERTAINTY
 from evals.config.option import Option
 from evals.config.presets import NO_PRESET, PRESETS
@@ -237,6 +238,14 @@ VOTING = (
         "reached; floor:NATS:WINDOW gives the floor (default: no sequence is cut)",
     ),
     Option("--vote-unshared", "sequences of vote share no prefixes", bool),
+    Option(
+        "--vote-ahead",
+        "how far sequences of vote run ahead of the decision, which saves time and costs tokens: 0 "
+        "starts as many as can decide, 1 as many as decide if answers keep their shares, a higher "
+        f"number times as many {SHOWN}",
+        float,
+        AHEAD,
+    ),
     Option(
         "--vote-probe",
         "text that asks running sequences for their answers, so that stable ones vote early; "

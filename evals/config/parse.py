@@ -271,6 +271,7 @@ def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:
         options.vote_cut,
         shares=not options.vote_unshared,
         probes=options.vote_probe is not None,
+        ahead=options.vote_ahead,
     )
     require_voting(parts, plan.methods, max(plan.max_sequences))
     return parts

@@ -8,7 +8,7 @@ from typing import TypeVar, get_args
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest, VoteRule
 from eager_sgl.plugin.vocabulary import Column
-from eager_sgl.voting.deciding import ByCounts, Undecided, WeightedRule
+from eager_sgl.voting.deciding import AHEAD, ByCounts, Undecided, WeightedRule, require_ahead
 from eager_sgl.voting.weighing import ConfidenceKind, Weigh, by_confidence, by_probability
 from evals.records.plan import ADAPTIVE_CONSISTENCY, DEEPCONF_HIGH, DEEPCONF_LOW, EARLY_EXIT
 
@@ -43,9 +43,10 @@ class VoteOptions:
         cut: KEEP:WINDOW:WARMUP, or floor:NATS:WINDOW; None for no cutting.
         shares: whether samples share prefixes.
         probes: whether running samples are asked for their answers.
+        ahead: how far samples run ahead of the decision (`Vote`).
 
     Raises:
-        ValueError: a text is none of these.
+        ValueError: a text is none of these, or `ahead` is out of its range.
     """
 
     rule: str | None = None
@@ -53,8 +54,10 @@ class VoteOptions:
     cut: str | None = None
     shares: bool = True
     probes: bool = False
+    ahead: float = AHEAD
 
     def __post_init__(self) -> None:
+        require_ahead("--vote-ahead", self.ahead)
         self.vote_rule()
         self.weigh()
         self.cutting()
@@ -125,12 +128,16 @@ class VoteOptions:
             return () if self.shares else ("raw_logprobs",)
         return ("confidences",)
 
-    def stored(self) -> dict[str, str | bool]:
+    def stored(self) -> dict[str, str | bool | float]:
         """The parts that are not the defaults, by name."""
         texts = {"vote_rule": self.rule, "vote_weights": self.weights, "vote_cut": self.cut}
-        given: dict[str, str | bool] = {n: text for n, text in texts.items() if text is not None}
-        flags = {"vote_shares": (self.shares, True), "vote_probes": (self.probes, False)}
-        return given | {name: value for name, (value, usual) in flags.items() if value != usual}
+        given = {name: text for name, text in texts.items() if text is not None}
+        others = {
+            "vote_shares": (self.shares, True),
+            "vote_probes": (self.probes, False),
+            "vote_ahead": (self.ahead, AHEAD),
+        }
+        return given | {name: value for name, (value, usual) in others.items() if value != usual}
 
     @classmethod
     def restored(cls, options: Mapping[str, object]) -> VoteOptions:
@@ -141,6 +148,7 @@ class VoteOptions:
             **read,
             shares=bool(options.get("vote_shares", True)),
             probes=bool(options.get("vote_probes", False)),
+            ahead=float(str(options.get("vote_ahead", AHEAD))),
         )
 
 
@@ -148,7 +156,8 @@ def parts_of_peer(method: str, max_sequences: int, max_new_tokens: int) -> VoteO
     """The vote of another project's rule.
 
     DeepConf (arXiv 2508.15260) has groups of 2,048 tokens and 16 warm-up sequences, for chains of
-    up to 64,000 tokens and budgets of 512: here a 32nd of the length limit, and a quarter of M.
+    up to 64,000 tokens and budgets of 512: here a 32nd of the length limit, and a quarter of M. No
+    sample runs ahead of a decision, so that none is left.
 
     Args:
         method: one of `evals.records.plan.VOTES` but `vote`.
@@ -156,13 +165,13 @@ def parts_of_peer(method: str, max_sequences: int, max_new_tokens: int) -> VoteO
         max_new_tokens: length limit of a sequence.
     """
     if method == ADAPTIVE_CONSISTENCY:
-        return VoteOptions(BETA, shares=False)
+        return VoteOptions(BETA, shares=False, ahead=0)
     if method == EARLY_EXIT:
-        return VoteOptions(ALL, shares=False, probes=True)
+        return VoteOptions(ALL, shares=False, probes=True, ahead=0)
     window = min(_MAX_WINDOW, max(1, max_new_tokens // _NUM_WINDOWS))
     keep = {DEEPCONF_LOW: 0.1, DEEPCONF_HIGH: 0.9}[method]
     cut = f"{keep}:{window}:{max(1, max_sequences // 4)}"
-    return VoteOptions(f"{SHARE}:0.95", "mean", cut, shares=False)
+    return VoteOptions(f"{SHARE}:0.95", "mean", cut, shares=False, ahead=0)
 
 
 def _number(text: str) -> int | float:

@@ -63,6 +63,7 @@ def _vote(cell: Cell, experiment: Experiment, classes: Classes) -> Method:
         weigh=parts.weigh(),
         cutting=parts.cutting(),
         shares=parts.shares,
+        ahead=parts.ahead,
         columns=parts.columns,
         probing=experiment.probing if parts.probes else None,
     )

@@ -36,30 +36,34 @@ class Timed:
     steps: Counts
 
 
-def timed(missing: Counts, lengths: Counts, *, ahead: int = 0, num_warmups: int = 0) -> Timed:
-    """Start as many samples as may decide, and `ahead` more, until nothing is missing.
+def timed(
+    missing: Counts, lengths: Counts, *, to_start: Counts | None = None, num_warmups: int = 0
+) -> Timed:
+    """Start samples until no vote is missing.
 
     Args:
         missing: [R, M + 1], of `starting.missing_votes`.
+        to_start: [R, M + 1], further samples that run; None for as many as are missing.
         lengths: [R, M], tokens of each sample if it is not aborted.
         num_warmups: first samples, after which the others start.
     """
-    limit = lengths.shape[1]
-    num_votes = (missing == 0).argmax(axis=1)
-    allowed = np.minimum(np.arange(limit + 1) + missing + ahead, limit)
+    num_orders, limit = lengths.shape
+    num_votes, index = (missing == 0).argmax(axis=1), np.arange(limit)
+    allowed = np.minimum(np.arange(limit + 1) + (missing if to_start is None else to_start), limit)
     allowed[:, :num_warmups] = np.minimum(allowed[:, :num_warmups], num_warmups)
-    allowed = np.maximum.accumulate(allowed, axis=1)
-    index, rows, width = np.arange(limit), np.arange(len(lengths)), limit + 1
-    # A sample starts when so many votes are counted that it is allowed.
-    cells = np.bincount((rows[:, None] * width + allowed).ravel(), minlength=len(rows) * width)
-    after = cells.reshape(len(rows), width).cumsum(axis=1)
-    starts, ends = np.zeros_like(lengths), np.zeros((len(rows), width), int)
-    for sample in range(limit):
-        starts[:, sample] = ends[rows, np.minimum(after[:, sample], sample)]
-        over = starts[:, sample] + lengths[:, sample]
-        ends[:, sample + 1] = np.maximum(ends[:, sample], over)
+    starts, started = np.zeros_like(lengths), np.zeros((num_orders, limit + 1), int)
+    ends = np.zeros((num_orders, limit + 1), int)
+    for votes in range(limit):
+        before, now = started[:, votes - 1], ends[:, votes]  # at first none has started
+        # Votes that can be counted at once are counted before any sample starts.
+        waits = (before <= votes) | (starts[:, votes] + lengths[:, votes] > now)
+        started[:, votes] = np.where(waits, np.maximum(before, allowed[:, votes]), before)
+        is_new = (index >= before[:, None]) & (index < started[:, [votes]])
+        starts = np.where(is_new, now[:, None], starts)
+        ends[:, votes + 1] = np.maximum(now, starts[:, votes] + lengths[:, votes])
+    rows = np.arange(num_orders)
     steps = ends[rows, num_votes]
-    has_started = index < allowed[rows, np.maximum(num_votes - 1, 0)][:, None]
+    has_started = index < started[rows, np.maximum(num_votes - 1, 0)][:, None]
     until = np.clip(steps[:, None] - starts, 0, lengths)
     tokens = np.where(index < num_votes[:, None], lengths, until * has_started)
     return Timed(num_votes, tokens, steps)

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl import ConsensusShare
-from evals.laboratory.consensus import missing_of_share
+from eager_sgl.signals import Floats
+from evals.laboratory.consensus import leading_votes, missing_of_share
 from evals.laboratory.costs import timed, unique_tokens
 from evals.laboratory.cutting import Cuts, cut, filtered
 from evals.laboratory.draws import Draws
 from evals.laboratory.rules import Rule
-from evals.laboratory.starting import missing_votes
+from evals.laboratory.starting import missing_votes, samples_to_start
 from evals.laboratory.weighing import weights_of, winners
 
-__all__ = ["Played", "cuts_of", "missing_of", "play", "right", "winners_after"]
+__all__ = ["Played", "cuts_of", "missing_of", "play", "right", "to_start_of", "winners_after"]
 
 Counts = NDArray[np.int64]
 
@@ -50,7 +51,8 @@ def play(rule: Rule, draws: Draws, floor: float | None = None) -> Played:
     """
     cuts = cuts_of(rule, draws, floor)
     missing = missing_of(rule, draws, cuts)
-    course = timed(missing, cuts.lengths, ahead=rule.ahead, num_warmups=cuts.num_warmups)
+    to_start = to_start_of(rule, draws, cuts, missing)
+    course = timed(missing, cuts.lengths, to_start=to_start, num_warmups=cuts.num_warmups)
     tokens = unique_tokens(draws, course.tokens) if rule.shares else course.tokens
     counted = np.arange(draws.max_sequences) < course.num_votes[:, None]
     return Played(
@@ -92,6 +94,20 @@ def missing_of(rule: Rule, draws: Draws, cuts: Cuts) -> Counts:
     after = draws.once((rule.start, rule.waves, id(cuts)), lambda: of(votes))
     is_before = np.arange(draws.max_sequences + 1) < cuts.num_warmups
     return np.where(is_before, before, after)
+
+
+def to_start_of(rule: Rule, draws: Draws, cuts: Cuts, missing: Counts) -> Counts:
+    """Further samples that run; a rule of counts sees neither weights nor filters."""
+    if not rule.ahead:
+        return missing
+    by_weights = isinstance(rule.start, ConsensusShare)
+    weights, chosen = (rule.weights, rule) if by_weights else (None, replace(rule, filter=None))
+
+    def leading() -> Floats:
+        return leading_votes(draws, weights, lambda number: _voters(chosen, draws, cuts, number))
+
+    key = ("leading", id(cuts.lengths), weights, chosen.filter)
+    return samples_to_start(missing, draws.once(key, leading), rule.ahead)
 
 
 def winners_after(rule: Rule, draws: Draws, cuts: Cuts, num_votes: Counts) -> Counts:

@@ -44,7 +44,7 @@ class Rule:
         text: as the command line has it.
         start: when no further sample starts.
         waves: of samples; None where as many run as may decide.
-        ahead: samples that run beyond those.
+        ahead: how far samples run ahead of the decision (`Vote`).
         cutting: ends samples; None ends none.
         is_calibrated: whether the floor of the cutting comes from other prompts.
         filter: of finished samples; None for all.
@@ -56,7 +56,7 @@ class Rule:
     text: str
     start: Start = ALL
     waves: Waves | None = None
-    ahead: int = 0
+    ahead: float = 0
     cutting: Cutting | None = None
     is_calibrated: bool = False
     filter: Filter | None = None

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl import BetaRule, ConsensusShare, ModeTest, VoteRule
+from eager_sgl.signals import Floats
 from eager_sgl.voting.deciding import num_missing
 
-__all__ = ["ALL", "CountRule", "Number", "Start", "Waves", "missing_votes"]
+__all__ = ["ALL", "CountRule", "Number", "Start", "Waves", "missing_votes", "samples_to_start"]
 
 Counts = NDArray[np.int64]
 
@@ -75,6 +76,17 @@ def missing_votes(start: CountRule, votes: Counts, waves: Waves | None = None) -
     missing = _of_beta(start, votes) if isinstance(start, BetaRule) else _of_mode(start, votes)
     missing = np.minimum(missing, limit - after)
     return missing if waves is None else waves.asked(missing)
+
+
+def samples_to_start(missing: Counts, leading: Floats, ahead: float) -> Counts:
+    """As `num_to_start`, after 0 … M votes [R, M + 1].
+
+    Args:
+        leading: [R, M + 1], votes of the leading answer, in votes of the mean weight.
+    """
+    num_votes = np.maximum(np.arange(missing.shape[1]), 1)
+    expected = np.ceil(ahead * missing * num_votes / np.maximum(leading, 1.0))
+    return np.asarray(np.maximum(missing, expected.astype(np.int64)))
 
 
 def _of_beta(rule: BetaRule, votes: Counts) -> Counts:

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any, get_args
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
+from eager_sgl.voting.deciding import AHEAD, require_ahead
 from eager_sgl.voting.weighing import ConfidenceKind
 from evals.laboratory.rules import Filter, Rule, SharedBudget
 from evals.laboratory.starting import Number, Waves
@@ -60,8 +61,10 @@ def _waves(size: str, growth: str = "1") -> Fields:
     return {"waves": Waves(_whole("the size", size), _whole("the growth", growth))}
 
 
-def _ahead(number: str) -> Fields:
-    return {"ahead": _whole("the number of samples", number)}
+def _ahead(number: str = str(AHEAD)) -> Fields:
+    ahead = float(number)
+    require_ahead("ahead", ahead)
+    return {"ahead": ahead}
 
 
 def _cut(keep: str, window: str, warmup: str = "") -> Fields:
@@ -107,7 +110,11 @@ PARTS = {
     "mode": Part("mode[:error]", "the sequential test of the mode", _mode),
     "share": Part("share[:share[:at_least]]", "a share of the votes' weights decides", _share),
     "waves": Part("waves:size[:growth]", "ask the rule at the ends of waves only", _waves),
-    "ahead": Part("ahead:n", "n more samples run than can decide", _ahead),
+    "ahead": Part(
+        "ahead[:number]",
+        "samples run ahead of the decision: times as many as decide if answers keep their shares",
+        _ahead,
+    ),
     "cut": Part(
         "cut:keep:window[:warmup]",
         "DeepConf's group confidence; warmup is a number of samples, or calibrated on other "
@@ -137,6 +144,7 @@ PARTS = {
 EXCLUSIVE = (
     ("parallel", "beta", "mode", "share"),
     ("shared", "price"),
+    ("waves", "ahead"),
     ("shared", "waves"),
     ("price", "waves"),
     ("shared", "ahead"),

@@ -161,21 +161,46 @@ def two_votes(votes: Sequence[Hashable | None]) -> bool:
     return len(votes) >= 2
 
 
-def early(ahead: int) -> Vote:
-    """A vote that two samples decide."""
+def early(ahead: float) -> Vote:
+    """A vote that two samples decide; twice `ahead` samples start."""
     fields: dict[str, Any] = {"answers": same_answers, "rule": two_votes, "shares": False}
     return vote_of(max_sequences=8, sampling=LONG, ahead=ahead, **fields)
 
 
 def test_samples_that_ran_ahead_are_aborted_when_the_vote_is_decided() -> None:
     server = UnevenServer()
-    result = run_method(early(ahead=3), endpoint_of(server))
+    result = run_method(early(ahead=2.5), endpoint_of(server))
     assert [len(sequence.token_ids) for sequence in result.sequences] == [3, 3]
     assert len(server.aborted) == 3
     assert not server.running
     assert result.counts.generated == server.num_decoded > 6
     assert result.counts.discarded == server.num_decoded - 6
     assert result.vote == VoteOutcome("same", {"same": 2}, majority_confidence(2, 0), 0)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("model", range(4))
+def test_a_vote_counts_the_same_samples_however_many_run(model: int, shares: bool) -> None:
+    """Those that run ahead are left, and nothing that they have drawn changes the others."""
+    most = 0
+    for seed in range(6):
+        results, numbers = [], []
+        for ahead in (0.0, 1.0, 2.0, float(M)):
+            server = ScriptedServer(mixed_distribution(model), allows_gate=True, honours_seed=True)
+            vote = vote_of(seed=seed, shares=shares, ahead=ahead, rule=BetaRule(0.8))
+            results.append(run_method(vote, endpoint_of(server)))
+            numbers.append(sum(map(is_of_a_sample, server.requests)))
+        first, *others = [[(s.token_ids, s.parent) for s in r.sequences] for r in results]
+        assert all(other == first for other in others)
+        assert all(r.vote == results[0].vote for r in results)
+        most = max(most, numbers[-1] - numbers[0])
+    assert most > 0, "some ran ahead"
+
+
+@pytest.mark.parametrize("ahead", [-0.5, float("inf"), float("nan")])
+def test_how_far_samples_run_ahead_is_a_number(ahead: float) -> None:
+    with pytest.raises(ValueError, match=f"ahead is {ahead}; it must be a number from 0 to 1000"):
+        vote_of(ahead=ahead)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
@@ -213,7 +238,7 @@ def test_a_ledger_pays_for_the_samples_that_voted() -> None:
     """As a run does that is continued from its records."""
     ledger, server = Ledger(M), UnevenServer()
     with ledger.reserve(M) as account:
-        result = run_method(early(ahead=3), endpoint_of(server), account=account)
+        result = run_method(early(ahead=2.5), endpoint_of(server), account=account)
     assert len(result.sequences) == 2
     assert account.spent == 2
     assert ledger.free == M - 2

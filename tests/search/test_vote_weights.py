@@ -119,7 +119,7 @@ def test_a_bid_is_the_cost_of_the_next_wave() -> None:
             return super().offer(spent, value, expected)
 
     bidder: Bidding = Listening(VoteUncertainty(last_tokens), 1e-9)
-    result = run(0, seed=2, shares=False, bidder=bidder)
+    result = run(0, seed=2, shares=False, bidder=bidder, ahead=0)
     assert len(result.sequences) > 4
     lengths = [len(sequence.token_ids) for sequence in result.sequences]
     spent, value, expected = offers[0]

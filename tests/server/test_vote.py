@@ -105,6 +105,22 @@ def test_a_vote_without_sharing_costs_whole_samples() -> None:
     assert "eager.shares" in refused.json()["error"]["message"]
 
 
+def test_samples_of_a_vote_run_as_far_ahead_as_asked() -> None:
+    eager = {"max_sequences": 32, "shares": False}
+    for ahead in (None, 0, 0.0, 1):  # four equal votes decide
+        details = vote(1e-9, eager=eager | {"ahead": ahead})["eager"]
+        assert details["tokens"]["generated"] == 4 * 2
+    details = vote(1e-9, eager=eager | {"ahead": 2})["eager"]
+    assert (details["sequences"], details["tokens"]["generated"]) == (4, 8 * 2)
+    refused = post(0.3, TEXT | {"model": f"{MODEL}:best_first", "eager": {"ahead": 1}})
+    assert refused.status_code == 400
+    assert "eager.ahead is not offered by best_first" in refused.json()["error"]["message"]
+    for wrong in (-1, 1e308):
+        refused = post(0.3, TEXT | {"model": f"{MODEL}:vote", "eager": {"ahead": wrong}})
+        assert refused.status_code == 400
+        assert "eager.ahead" in refused.json()["error"]["message"]
+
+
 def test_samples_of_a_vote_may_weigh_as_much_as_their_probability() -> None:
     eager = {"max_sequences": 16, "weights": "probability"}
     votes = (vote(0.2, eager=eager)["eager"] for _ in range(99))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eager_sgl import BetaRule, ConsensusShare, ModeTest, VoteRule
-from eager_sgl.voting.deciding import ByCounts, num_missing
+from eager_sgl.voting.deciding import ByCounts, num_missing, num_to_start
 from eager_sgl.voting.votes import vote_winner
 
 RULES = (
@@ -135,3 +136,44 @@ def test_a_rule_of_counts_needs_as_many_votes_whatever_they_weigh() -> None:
     votes, weights = ["a", "a", "b"], [0.1, 0.1, 9.0]
     rule = BetaRule(0.8)
     assert num_missing(ByCounts(rule), votes, 9, weights) == num_missing(rule, votes, 9)
+
+
+@given(votes=VOTES, missing=st.integers(0, 40), less=st.floats(0, 5), more=st.floats(0, 5))
+def test_at_least_the_missing_votes_start_and_more_the_further_ahead(
+    votes: list[str | None], missing: int, less: float, more: float
+) -> None:
+    numbers = [
+        num_to_start(BetaRule(), votes, missing, ahead) for ahead in (0.0, *sorted((less, more)))
+    ]
+    assert numbers[0] == missing
+    assert numbers == sorted(numbers)
+
+
+@given(votes=VOTES, missing=st.integers(1, 40))
+def test_as_many_start_as_give_the_missing_votes_at_the_share_so_far(
+    votes: list[str | None], missing: int
+) -> None:
+    number = num_to_start(BetaRule(), votes, missing, 1.0)
+    leading = max(votes.count(answer) for answer in "abc")
+    if leading:
+        assert number * leading / len(votes) >= missing > (number - 1) * leading / len(votes)
+    else:  # as if one had voted for an answer
+        assert number == missing * max(len(votes), 1)
+
+
+def test_clear_votes_start_no_more_than_can_decide_and_doubtful_ones_many() -> None:
+    for votes in ([], ["a"], ["a"] * 3):
+        missing = num_missing(BetaRule(), votes, 32)
+        assert num_to_start(BetaRule(), votes, missing, 1.0) == missing == 4 - len(votes)
+    assert num_missing(BetaRule(), ["a", "b", "c"], 32) == 5
+    assert num_to_start(BetaRule(), ["a", "b", "c"], 5, 1.0) == 15
+
+
+def test_shares_are_those_of_the_weights_where_these_decide() -> None:
+    votes, weights = ["a", "b", None, "c"], [3.0, 0.5, 0.0, 0.5]
+    share, missing = ConsensusShare(0.8, 3), 6
+    assert num_to_start(share, votes, missing, 1.0, weights) == math.ceil(missing * 4 / 2.25)
+    equal = num_to_start(share, votes, missing, 1.0, [2.0, 2.0, 0.0, 2.0])
+    assert equal == num_to_start(share, votes, missing, 1.0) == missing * 4
+    counts = ByCounts(BetaRule())
+    assert num_to_start(counts, votes, missing, 1.0, weights) == missing * 4

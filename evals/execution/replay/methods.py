@@ -48,7 +48,8 @@ def experiment_of(experiment: Experiment, config: StoredConfig) -> Experiment:
         search=msgspec.convert(search, SearchConfig),
         priority=priority,
         token_budget=config.search.token_budget,
-        voting=VoteOptions.restored(options),
+        # Samples that ran ahead of the decision are no part of a record.
+        voting=replace(VoteOptions.restored(options), ahead=0),
         rules={name: _rule(name, fields) for name, fields in config.rules.items()},
     )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
-from eager_sgl.voting.deciding import ByCounts, Undecided
+from eager_sgl.voting.deciding import AHEAD, ByCounts, Undecided
 from eager_sgl.voting.weighing import by_probability
 from evals.config import Experiment, VoteOptions, parse_settings
 from evals.records.plan import VOTES
@@ -32,14 +32,15 @@ def test_parts_are_read() -> None:
     parts = parts_of("--vote-weights", "tail:64", "--vote-cut", "0.1:32:8")
     assert parts.columns == ("confidences",)
     assert parts.cutting() == Cutting(window=32, keep=0.1, warmup=8)
+    assert (parts.ahead, parts_of("--vote-ahead", "0").ahead) == (AHEAD, 0)
     assert parts_of("--vote-cut", "floor:2.5:32").cutting() == Cutting(window=32, fixed=2.5)
 
 
 def test_parts_are_stored_and_restored() -> None:
     arguments = ("--vote-weights", "lowest:8", "--vote-cut", "0.5:8:4", "--vote-unshared")
-    settings = parse_settings([*VOTE, *arguments], ["vote"])
+    settings = parse_settings([*VOTE, *arguments, "--vote-ahead", "2"], ["vote"])
     options = settings.stored().search.options
-    assert options["vote_cut"] == "0.5:8:4"
+    assert (options["vote_cut"], options["vote_ahead"]) == ("0.5:8:4", 2.0)
     assert VoteOptions.restored(options) == settings.experiment.voting
     assert VoteOptions.restored({}) == VoteOptions() == replace(VoteOptions(), rule=None)
 
@@ -55,6 +56,9 @@ def test_the_rules_of_others_are_fixed_and_share_nothing() -> None:
     parts = {cell.method: found.voting_in(cell) for cell in found.plan.cells}
     assert {name: part.shares for name, part in parts.items()} == dict.fromkeys(VOTES, False) | {
         "vote": True
+    }
+    assert {name: part.ahead for name, part in parts.items()} == dict.fromkeys(VOTES, 0) | {
+        "vote": AHEAD
     }
     assert parts["vote"].vote_rule() == ModeTest()
     assert parts["adaptive_consistency"].vote_rule() == BetaRule()
@@ -90,6 +94,7 @@ def test_a_vote_that_is_never_decided() -> None:
     ("arguments", "message"),
     [
         (["--methods", "parallel", "--vote-rule", "mode"], "the options --vote-… are of vote"),
+        (["--vote-ahead", "-1"], "--vote-ahead is -1.0; it must be a number from 0 to 1000"),
         (["--vote-rule", "plurality"], "--vote-rule is 'plurality'; choose from beta, mode, share"),
         (["--vote-rule", "beta:2"], "--vote-rule is 'beta:2': confidence is 2; it must be"),
         (["--vote-probe-interval", "8"], "--vote-probe-… are limits of probes; give --vote-probe"),

@@ -23,7 +23,10 @@ from eager_sgl import (
     Vote,
 )
 from eager_sgl import Sequence as Generated
+from eager_sgl.core import Generation
 from eager_sgl.plugin.vocabulary import COLUMNS
+from eager_sgl.schedule import sequences_of
+from eager_sgl.tree import TokenTree
 from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import VoteRule
 from eager_sgl.voting.weighing import by_confidence, by_probability
@@ -92,7 +95,7 @@ def full_parallel(model: int, seed: int) -> PromptResult:
 
 def vote_of(name: str, seed: int, **fields: Any) -> Vote:
     config = SearchConfig(max_sequences=M, sampling=SAMPLING, top_k=VOCABULARY)
-    return Vote(config, seed=seed, answers=second_tokens, **{"rule": RULES.get(name)} | fields)
+    return Vote(config, **{"rule": RULES.get(name), "answers": second_tokens} | fields, seed=seed)
 
 
 def play_in_order(text: str, samples: Samples) -> Played:
@@ -111,7 +114,7 @@ def winner(played: Played, result: PromptResult) -> Hashable | None:
 @pytest.mark.parametrize("model", range(5))
 def test_a_live_vote_ends_where_the_laboratory_ends_it(model: int, name: str) -> None:
     for seed in range(2):
-        live = run_method(vote_of(name, seed, shares=False), endpoint_of(server_of(model)))
+        live = run_method(vote_of(name, seed, shares=False, ahead=0), endpoint_of(server_of(model)))
         parallel = full_parallel(model, seed)
         number = len(live.sequences)
         own = [sequence.token_ids for sequence in live.sequences]
@@ -123,11 +126,45 @@ def test_a_live_vote_ends_where_the_laboratory_ends_it(model: int, name: str) ->
         assert winner(played, parallel) == live.vote.answer
 
 
+def at_one_pace(vote: Vote, parallel: PromptResult) -> tuple[list[int], int]:
+    """Tokens of each sample that starts, and steps until the decision."""
+    tree = TokenTree((9,), max_new_tokens=SAMPLING.max_new_tokens)
+    schedule = vote.schedule(tree, M, lambda leaves: sequences_of(tuple(leaves)))
+    decision, steps, samples = schedule.replay(tree), 0, parallel.sequences
+    while decision.num_alive:
+        steps += 1
+        for segment in decision.free:
+            sample, number = samples[tree.segments.index(segment)], len(segment.token_ids) + 1
+            reason = sample.finish_reason if number == len(sample.token_ids) else None
+            tokens = sample.token_ids[number - 1 : number]
+            waits = None if reason else "its stream ended"
+            part = Generation(tokens, reason, 1, 0, interrupted=waits)
+            tree.append(segment, part, SAMPLING.max_new_tokens)
+        decision = schedule.replay(tree)
+    return [len(segment.token_ids) for segment in tree.segments], steps
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", [*RULES, "share:0.7:3"])
+@pytest.mark.parametrize("model", range(5))
+def test_a_vote_costs_at_one_pace_what_the_laboratory_says(
+    model: int, name: str, ahead: float
+) -> None:
+    rule = RULES.get(name, ConsensusShare(0.7, 3))
+    for seed in range(3):
+        parallel = full_parallel(model, seed)
+        played = play_in_order(f"{name}+ahead:{ahead}", samples_in(parallel))
+        vote = vote_of(name, seed, rule=rule, shares=False, ahead=ahead)
+        tokens, steps = at_one_pace(vote, parallel)
+        assert played.tokens.tolist() == [sum(tokens)]
+        assert played.steps.tolist() == [steps]
+
+
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("model", range(5))
 def test_a_live_trie_has_the_tokens_that_the_laboratory_counts(model: int, name: str) -> None:
     for seed in range(2):
-        live = run_method(vote_of(name, seed, shares=True), endpoint_of(server_of(model)))
+        live = run_method(vote_of(name, seed, shares=True, ahead=0), endpoint_of(server_of(model)))
         played = play_in_order(f"{name}+trie", samples_in(live))
         assert played.num_votes.tolist() == [len(live.sequences)]
         assert played.tokens.tolist() == [live.counts.unique]
@@ -142,7 +179,7 @@ def test_a_live_vote_cuts_where_the_laboratory_cuts(model: int, text: str) -> No
     keep, window, warmup = text.split(":")[1:]
     cutting = Cutting(window=int(window), keep=float(keep), warmup=int(warmup))
     for seed in range(2):
-        vote = vote_of("beta:0.95", seed, shares=False, cutting=cutting)
+        vote = vote_of("beta:0.95", seed, shares=False, cutting=cutting, ahead=0)
         live, parallel = run_method(vote, endpoint_of(server_of(model))), full_parallel(model, seed)
         samples, number = samples_in(parallel), len(live.sequences)
         played = play_in_order(f"beta:0.95+{text}", samples)

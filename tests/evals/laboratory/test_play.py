@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise, product
+from typing import cast
 
 import numpy as np
 import pytest
 
-from eager_sgl import ConsensusShare
+from eager_sgl import BetaRule, ConsensusShare
 from eager_sgl.voting.cutting import Cutting, top_share_floor
-from eager_sgl.voting.deciding import num_missing
+from eager_sgl.voting.deciding import ByCounts, VoteRule, num_missing, num_to_start
 from eager_sgl.voting.votes import vote_uncertainty, vote_winner
 from eager_sgl.voting.weighing import by_confidence, by_count, by_probability, weights_of
 from evals.laboratory.budgets import uncertainties
 from evals.laboratory.costs import timed
 from evals.laboratory.cutting import calibrated_floor
 from evals.laboratory.draws import Draws, draw
-from evals.laboratory.play import cuts_of, missing_of, play
+from evals.laboratory.play import cuts_of, missing_of, play, to_start_of
 from evals.laboratory.rules import Rule
 from evals.laboratory.samples import RecordedSample
 from evals.laboratory.syntax import read_rules
@@ -182,13 +184,44 @@ def test_samples_that_run_ahead_cost_what_they_have_decoded() -> None:
     """Two votes decide; two more samples run, and a third starts when the first ends."""
     missing = np.array([[2, 1, 0, 0, 0, 0]])
     lengths = np.array([[3, 10, 4, 20, 9]])
-    course = timed(missing, lengths, ahead=2)
+    course = timed(missing, lengths, to_start=missing + 2)
     assert course.num_votes.tolist() == [2]
     assert course.steps.tolist() == [10]
     # The rule needs no more samples after the first vote than before.
     assert course.tokens.tolist() == [[3, 10, 4, 10, 0]]
     alone = timed(missing, lengths)
     assert alone.tokens.tolist() == [[3, 10, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("text", ["beta:0.7", "mode:0.5", "share:0.7:3"])
+@pytest.mark.parametrize("seed", range(3))
+def test_samples_that_run_ahead_change_the_cost_alone(seed: int, text: str) -> None:
+    draws = draws_of(seed)
+    courses = [play(rule_of(f"{text}+ahead:{ahead}"), draws) for ahead in ("0", "1", "2", "9")]
+    for course in courses:
+        assert course.winners.tolist() == courses[0].winners.tolist()
+        assert course.num_votes.tolist() == courses[0].num_votes.tolist()
+    for former, latter in pairwise(courses):
+        assert latter.steps.mean() <= former.steps.mean()
+    assert courses[-1].steps.mean() < courses[0].steps.mean()
+    assert all((course.num_started >= course.num_votes).all() for course in courses)
+    assert play(rule_of(text), draws).tokens.tolist() == courses[0].tokens.tolist()
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("start", ["share:0.7:3", "beta:0.8"])
+@pytest.mark.parametrize("ahead", [0.5, 1.0, 2.0])
+def test_as_many_samples_start_as_by_the_rule(start: str, weights: str, ahead: float) -> None:
+    draws, rule = draws_of(3), rule_of(f"{start}{weights}+ahead:{ahead}")
+    missing = missing_of(rule, draws, cuts_of(rule, draws, None))
+    to_start = to_start_of(rule, draws, cuts_of(rule, draws, None), missing)
+    for row, number in product(range(NUM_ORDERS), range(11)):
+        sequences = sequences_of(draws, row)[:number]
+        votes = [None if vote < 0 else int(vote) for vote in draws.votes[row, :number]]
+        known = weights_of(sequences, votes, lambda voting: weighed(rule, [*voting]))
+        live = cast(VoteRule, ByCounts(BetaRule(0.8)) if start == "beta:0.8" else rule.start)
+        expected = num_to_start(live, votes, int(missing[row, number]), ahead, known)
+        assert to_start[row, number] == expected
 
 
 def test_warmups_end_before_others_start() -> None:

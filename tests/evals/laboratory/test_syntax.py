@@ -39,7 +39,7 @@ def test_values_with_slashes_are_as_many_rules() -> None:
 def test_the_default_rules_are_rules_of_every_part() -> None:
     rules = read_rules(DEFAULT_RULES)
     names = {name.partition(":")[0] for rule in rules for name in rule.kind}
-    assert names == {*PARTS} - {"waves", "ahead", "price"}
+    assert names == {*PARTS} - {"waves", "price"}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,8 @@ def test_the_default_rules_are_rules_of_every_part() -> None:
         ("weights:love", "weights are by probability, mean, tail, lowest, not 'love'"),
         ("weights:mean:3", "mean has no window"),
         ("weights:tail", "tail has a window"),
+        ("beta+ahead:-1", r"ahead is -1.0; it must be a number from 0 to 1000; ahead\[:num"),
+        ("beta+waves:4+ahead", "rule 'beta[+]waves:4[+]ahead' has waves and ahead; give one"),
         ("beta+mode", "rule 'beta[+]mode' has beta and mode; give one of them"),
         ("trie+trie", "has trie twice"),
         ("waves:4", "rule 'waves:4' has waves without beta, mode or share"),
