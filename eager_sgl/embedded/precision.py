@@ -24,7 +24,7 @@ def dtype_of(model_path: str) -> str:
     """
     if is_small(Path(model_path)) or not _multiplies_bfloat16():
         return "float32"
-    return "bfloat16" if _stored_dtype(model_path) == "bfloat16" else "float32"
+    return "bfloat16" if _is_bfloat16(model_path) else "float32"
 
 
 def _multiplies_bfloat16() -> bool:
@@ -34,13 +34,14 @@ def _multiplies_bfloat16() -> bool:
         return False
 
 
-def _stored_dtype(model_path: str) -> str | None:
+def _is_bfloat16(model_path: str) -> bool:
+    """Whether the weights are stored in it."""
     try:
         config = json.loads(_config_file(model_path).read_text(encoding="utf-8"))
         config = config.get("text_config", config)
-        return config.get("dtype") or config.get("torch_dtype")
+        return "bfloat16" in (config.get("dtype"), config.get("torch_dtype"))
     except (OSError, ValueError, AttributeError):
-        return None  # SGLang will say what is wrong with the model
+        return False  # SGLang will say what is wrong with the model
 
 
 def _config_file(model_path: str) -> Path:
