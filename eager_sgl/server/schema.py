@@ -71,10 +71,14 @@ class StopFields(_Checked):
     Attributes:
         consensus: probability above which the majority is taken to be decided.
         unexplored: probability of all untried tokens below which a search ends.
+        share: of the weights of all votes, at which the leading answer wins.
+        at_least: number of votes that a share needs.
     """
 
     consensus: float | None = Field(None, gt=0.5, lt=1)
     unexplored: float | None = Field(None, gt=0, lt=1)
+    share: float | None = Field(None, gt=0.5, le=1)
+    at_least: int | None = Field(None, ge=1, le=2**20)
 
 
 class CutFields(_Checked):

@@ -16,10 +16,10 @@ from eager_sgl.server.errors import ApiError
 from eager_sgl.server.exactness import law_of
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
-from eager_sgl.server.schema import MethodName, TokenRequest
+from eager_sgl.server.schema import MethodName, StopFields, TokenRequest
 from eager_sgl.server.voting.ballot import Poll
 from eager_sgl.voting.cutting import Cutting
-from eager_sgl.voting.deciding import AHEAD, BetaRule, ByCounts
+from eager_sgl.voting.deciding import AHEAD, BetaRule, ByCounts, ConsensusShare
 from eager_sgl.voting.weighing import by_probability
 
 __all__ = ["cutting_of", "tree_method"]
@@ -79,10 +79,17 @@ def _vote(
         bidder=_bidder(body, poll),
         on_count=poll.note if options.events else None,
     )
+    weigh = None if options.weights is None else by_probability
+    if options.stop and options.stop.share:
+        return vote(rule=_share(options.stop), weigh=weigh)
     rule = BetaRule((options.stop.consensus if options.stop else None) or limits.consensus)
-    if body.options.weights is None:
-        return vote(rule=rule)
-    return vote(rule=ByCounts(rule), weigh=by_probability)
+    return vote(rule=rule if weigh is None else ByCounts(rule), weigh=weigh)
+
+
+def _share(stop: StopFields) -> ConsensusShare:
+    assert stop.share is not None, "the vote ends by a share"
+    at_least = ConsensusShare.at_least if stop.at_least is None else stop.at_least
+    return ConsensusShare(stop.share, at_least)
 
 
 def cutting_of(name: MethodName, body: TokenRequest, number: int) -> Cutting | None:
@@ -123,6 +130,7 @@ def _refuse_options(name: MethodName, body: TokenRequest) -> None:
         "price": name == "eager_init" and body.options.price is not None,
         "stop": name == "eager_init" and stop is not None,
         "stop.unexplored": name == "vote" and stop is not None and stop.unexplored is not None,
+        "stop.share": name != "vote" and stop is not None and stop.share is not None,
     }
     for field, is_given in refused.items():
         if is_given:
@@ -133,8 +141,18 @@ def _refuse_options(name: MethodName, body: TokenRequest) -> None:
     if body.options.weights and body.options.probe:
         message = "eager.weights needs probabilities, and probed samples have none; give one"
         raise ApiError(400, message, "eager.weights")
-    if stop is not None and (stop.consensus is None) == (stop.unexplored is None):
-        raise ApiError(400, "eager.stop takes one rule: consensus or unexplored", "eager.stop")
+    if stop is not None:
+        _require_one_rule(stop)
+
+
+def _require_one_rule(stop: StopFields) -> None:
+    rules = (stop.consensus, stop.unexplored, stop.share)
+    if sum(rule is not None for rule in rules) != 1:
+        message = "eager.stop takes one rule: consensus, unexplored or share"
+        raise ApiError(400, message, "eager.stop")
+    if stop.at_least is not None and stop.share is None:
+        message = "eager.stop.at_least is the number of votes that a share needs; give share too"
+        raise ApiError(400, message, "eager.stop.at_least")
 
 
 def _stop_rule(body: TokenRequest, poll: Poll) -> Stop | None:

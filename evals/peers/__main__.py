@@ -26,6 +26,7 @@ OURS: Mapping[str, Json] = {
     "vote+unshared": {"shares": False},
     "vote+weights": {"weights": "probability"},
     "vote+weights+0.85": {"weights": "probability", "stop": {"consensus": 0.85}},
+    "vote+weights+share": {"weights": "probability", "stop": {"share": 0.8, "at_least": 3}},
 }
 """Fields of `eager` by contender. Two equal answers decide at 0.85, as its_hub's adaptive rule."""
 NUM_LEVELS = 4

@@ -214,10 +214,26 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
         400,
         "one rule",
     ),
+    "a consensus and a share": (
+        CHAT | {"eager": {"method": "vote", "stop": {"consensus": 0.9, "share": 0.9}}},
+        400,
+        "one rule",
+    ),
+    "a share of a half": (CHAT | {"eager": {"method": "vote", "stop": {"share": 0.5}}}, 400, "0.5"),
+    "votes without a share": (
+        CHAT | {"eager": {"method": "vote", "stop": {"consensus": 0.9, "at_least": 3}}},
+        400,
+        "give share too",
+    ),
+    "a search's share": (
+        CHAT | {"eager": {"method": "best_first", "stop": {"share": 0.9}}},
+        400,
+        "stop.share is not offered by best_first",
+    ),
     "a stop": (
         CHAT | {"eager": {"method": "vote", "stop": {"solved": 1}}},
         400,
-        "consensus, unexplored",
+        "at_least, consensus, share, unexplored",
     ),
     "a consensus": (CHAT | {"eager": {"method": "vote", "stop": {"consensus": 0.5}}}, 400, "0.5"),
     "a vote's stop": (

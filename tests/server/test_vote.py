@@ -93,6 +93,16 @@ def test_a_vote_ends_when_it_is_decided() -> None:
     assert sooner["eager"]["sequences"] == 2
 
 
+@pytest.mark.parametrize("weights", [None, "probability"])
+@pytest.mark.parametrize("at_least", [3, 5, None])
+def test_a_vote_ends_at_a_share_of_its_weights(at_least: int | None, weights: str | None) -> None:
+    stop = {"share": 0.9} | ({} if at_least is None else {"at_least": at_least})
+    eager = {"max_sequences": 32, "ahead": 0, "stop": stop, "weights": weights}
+    details = vote(1e-9, eager=eager)["eager"]
+    assert details["answer"] == "2"
+    assert details["sequences"] == (at_least or 8)
+
+
 def test_a_vote_without_sharing_costs_whole_samples() -> None:
     eager = {"max_sequences": 32, "shares": False}
     for second in (1e-9, 0.3):
