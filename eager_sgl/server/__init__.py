@@ -10,8 +10,7 @@ Low to high:
     settled, writers          pieces of text that no decision takes back; streams of choices
     trees, relay              the two ways to answer, whole or as server-sent events
     traffic/                  keys, bounds, the queue, metrics, the access log
-    settings, upstream        the command line; the connected SGLang servers
-    readiness, app            why these cannot be used; routes
+    settings, upstream, app   the command line; the connected SGLang servers; routes
     __main__, backend         the command; the backend of `sglang serve`
 
 Nothing else in the library imports it. Importing `app` imports FastAPI, and no SGLang.

@@ -21,13 +21,13 @@ from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.server.answers import DONE, event
 from eager_sgl.server.errors import ApiError, api_error_of, of_the_request
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
-from eager_sgl.server.readiness import UNANSWERED, Obstacle, obstacle_of, unanswered
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
 from eager_sgl.server.settings import EndpointSettings
 from eager_sgl.server.traffic.access import Access, Observed
 from eager_sgl.server.traffic.admission import Admission
 from eager_sgl.server.traffic.guard import Keys, body_within, while_connected
 from eager_sgl.server.traffic.metrics import Metrics
+from eager_sgl.server.traffic.readiness import UNANSWERED, Obstacle, obstacle_of, unanswered
 from eager_sgl.server.upstream import Upstream
 
 __all__ = ["create_app"]
