@@ -38,13 +38,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: the shared server, then other servers."""
-    items.sort(
-        key=lambda item: (
-            not item.nodeid.startswith(INTEGRATION),
-            item.get_closest_marker("integration") is None,
-        )
-    )
+    """Begin with the shared server, which takes longest.
+
+    Other servers start later: without bytecode, two that start together compile SGLang twice.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(INTEGRATION))
 
 
 @pytest.fixture(scope="session")

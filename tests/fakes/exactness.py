@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from eager_sgl import EagerConfig, SamplingConfig
 from tests.fakes.scripted import VOCABULARY
 
-NUM_TREES = 600
+NUM_TREES = 400
 ERROR_PROBABILITY = 1e-4  # of failing although the distributions are equal; draws are seeded
 
 # Chosen among 80 models for their events: races for the last slot between sequences at

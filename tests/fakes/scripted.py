@@ -9,7 +9,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ Distribution = Callable[[tuple[int, ...]], tuple[float, ...]]
 """Path of generated tokens -> probability of each token of the vocabulary, at temperature 1."""
 
 
+@lru_cache(256)
 def mixed_distribution(model: int) -> Distribution:
     """Peaked and flat steps in an order that depends on the path; one model per number."""
 

@@ -37,6 +37,10 @@ from tests.integration.test_states import (
     CONFIG,
     MESSAGES,
     assert_one_uncached,
+    begin_with_a_sequence,
+    begin_with_roles,
+    begin_with_text_and_a_sequence,
+    begin_with_tokens_and_text,
     greedy,
     text_of,
 )
@@ -68,10 +72,17 @@ def begin_hard_with_token_ids(s: ProgramState, endpoint: TokenEndpoint) -> None:
 
 HARD = [begin_hard_with_text, begin_hard_with_messages, begin_hard_with_token_ids]
 """Prompts on which every method has several sequences."""
+OTHERS = [
+    begin_with_roles,
+    begin_with_a_sequence,
+    begin_with_text_and_a_sequence,
+    begin_with_tokens_and_text,
+]
+"""Beginnings of other kinds."""
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("begin", [*BEGINNINGS, *HARD])
+@pytest.mark.parametrize("begin", [*OTHERS, *HARD])
 def test_a_branch_has_a_single_uncached_token(
     endpoint: TokenEndpoint, begin: Any, method: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -31,6 +32,8 @@ pytestmark = pytest.mark.integration
 TASK = find_task("countdown")
 SAMPLES = TASK.load(48, None, 1)
 NUM_REPEATS = 2
+JOBS = [sample for sample in SAMPLES for _ in range(NUM_REPEATS)]
+MONITORS: tuple[Literal["gate", "chunk"], ...] = ("gate", "chunk")
 ERROR_PROBABILITY = 1e-3 / 3  # of each of three comparisons failing although nothing differs
 
 
@@ -88,12 +91,11 @@ def test_a_seed_repeats_a_search_by_the_gate(endpoint: TokenEndpoint, kind: type
 @pytest.fixture(scope="module")
 def greedy(endpoint: TokenEndpoint) -> dict[tuple[str, str], PromptResult]:
     """Greedy trees by prompt and monitor, which have grown at the same time."""
-    monitors: tuple[Literal["gate", "chunk"], ...] = ("gate", "chunk")
     with ThreadPoolExecutor(16) as pool:
         growing = {
             (sample.id, monitor): pool.submit(run, endpoint, sample, monitor, temperature=0.0)
             for sample in SAMPLES[:8]
-            for monitor in monitors
+            for monitor in MONITORS
         }
     return {key: future.result() for key, future in growing.items()}
 
@@ -121,16 +123,13 @@ def test_under_the_gate_a_sequence_is_about_one_request_and_little_is_discarded(
     assert counts.requests < 1.5 * sum(len(result.sequences) for result in results)
 
 
-def measure(endpoint: TokenEndpoint, monitor: Literal["gate", "chunk"]) -> Any:
+def measured(results: Sequence[PromptResult]) -> Any:
     """Per prompt: sequences and pass; and the positions of all branches."""
-    jobs = [sample for sample in SAMPLES for _ in range(NUM_REPEATS)]
-    with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(lambda sample: run(endpoint, sample, monitor), jobs))
     sequences = np.array([len(result.sequences) for result in results], float)
     passed = np.array(
         [
             np.mean([TASK.score(sample, s.final_text).correct for s in result.sequences])
-            for sample, result in zip(jobs, results, strict=True)
+            for sample, result in zip(JOBS, results, strict=True)
         ]
     )
     positions = [point.position for result in results for point in result.branch_points]
@@ -141,8 +140,16 @@ def measure(endpoint: TokenEndpoint, monitor: Literal["gate", "chunk"]) -> Any:
 def test_sequences_positions_and_passes_are_the_same_in_distribution(
     endpoint: TokenEndpoint,
 ) -> None:
-    """Paired t-tests over prompts, and Kolmogorov-Smirnov on the positions of branches."""
-    gate, chunk = measure(endpoint, "gate"), measure(endpoint, "chunk")
+    """Paired t-tests over prompts, and Kolmogorov-Smirnov on the positions of branches.
+
+    All trees grow together: a step of the server costs nearly the same for a larger batch.
+    """
+    with ThreadPoolExecutor(48) as pool:
+        growing = {
+            monitor: [pool.submit(run, endpoint, sample, monitor) for sample in JOBS]
+            for monitor in MONITORS
+        }
+    gate, chunk = (measured([f.result() for f in growing[monitor]]) for monitor in MONITORS)
     assert ttest_rel(gate[0], chunk[0]).pvalue > ERROR_PROBABILITY
     assert ttest_rel(gate[1], chunk[1]).pvalue > ERROR_PROBABILITY
     assert ks_2samp(gate[2], chunk[2]).pvalue > ERROR_PROBABILITY

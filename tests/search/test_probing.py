@@ -211,12 +211,13 @@ def test_votes_of_probed_sequences_are_independent(shares: bool) -> None:
         agreeing(rng.choices(range(VOCABULARY), FIRST, k=number)) for _ in range(8 * num_runs)
     )
     seen: Counter[int] = Counter()
+    server = ScriptedServer(reasoning, allows_gate=True)
+    endpoint = endpoint_of(server)
     for seed in range(num_runs):
-        server = ScriptedServer(reasoning, allows_gate=True)
         server.restart(seed)
         config = SearchConfig(max_sequences=number, sampling=SAMPLING, top_k=VOCABULARY)
         vote = Vote(config, answers=answers, rule=never, seed=seed, shares=shares, probing=PROBING)
-        result = run_method(vote, endpoint_of(server))
+        result = run_method(vote, endpoint)
         seen[agreeing(answers(result.sequences))] += 1
     table = [[counts[key] for key in sorted(expected)] for counts in (seen, expected)]
     assert chi2_contingency(table).pvalue > ERROR_PROBABILITY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -64,11 +64,19 @@ def run(model: int, seed: int = 0, *, allows_gate: bool = True, **fields: Any) -
     return run_method(vote_of(**{"seed": seed} | fields), endpoint_of(server))
 
 
+def runs(model: int, num_runs: int, **fields: Any) -> Iterator[PromptResult]:
+    """Votes by seeds on a server that is probed once."""
+    server = ScriptedServer(mixed_distribution(model), allows_gate=True)
+    endpoint = endpoint_of(server)
+    for seed in range(num_runs):
+        server.restart(seed)
+        yield run_method(vote_of(seed=seed, **fields), endpoint)
+
+
 @pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("model", range(4))
 def test_a_vote_ends_as_soon_as_its_rule_decides(model: int, shares: bool) -> None:
-    for seed in range(10):
-        result = run(model, seed, shares=shares)
+    for result in runs(model, 10, shares=shares):
         votes, rule = first_tokens(result.sequences), BetaRule()
         assert rule(votes) or len(votes) == M
         assert not any(rule(votes[:number]) for number in range(len(votes)))
@@ -94,7 +102,7 @@ def test_votes_are_those_of_independent_samples(shares: bool) -> None:
     """The winner and the number of votes, which a bias towards samples that end early changes."""
     rng, num_runs = random.Random(1), 400
     expected = Counter(simulated(0, rng) for _ in range(4 * num_runs))
-    results = (run(0, seed, shares=shares) for seed in range(num_runs))
+    results = runs(0, num_runs, shares=shares)
     seen = Counter((vote_winner(first_tokens(r.sequences)), len(r.sequences)) for r in results)
     large = [key for key, number in expected.items() if number >= 20]
     rows = [[counts[key] for key in large] for counts in (seen, expected)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +63,15 @@ def run(cutting: Cutting | None, model: int, seed: int = 0, **fields: Any) -> Pr
     return run_method(vote, endpoint_of(server_of(model, seed)))
 
 
+def runs(cutting: Cutting, model: int, num_runs: int, **fields: Any) -> Iterator[PromptResult]:
+    """Votes by seeds on a server that is probed once."""
+    server = server_of(model)
+    endpoint = endpoint_of(server)
+    for seed in range(num_runs):
+        server.restart(seed)
+        yield run_method(vote_of(cutting, seed=seed, **fields), endpoint)
+
+
 def true_confidences(model: int, token_ids: Sequence[int]) -> list[float]:
     return top_confidences(model, token_ids, VOCABULARY)
 
@@ -97,8 +106,7 @@ def test_votes_are_those_of_independent_samples_that_reach_the_floor(shares: boo
     rng, num_runs, model = random.Random(1), 200, 3
     expected = Counter(simulated(model, rng) for _ in range(6 * num_runs))
     seen: Counter[tuple[Hashable, int, int]] = Counter()
-    for seed in range(num_runs):
-        result = run(FIXED, model, seed, shares=shares)
+    for result in runs(FIXED, model, num_runs, shares=shares):
         assert result.vote is not None
         seen[result.vote.answer, len(result.sequences), result.vote.num_cut] += 1
     assert any(num_cut for _, _, num_cut in seen)
