@@ -45,7 +45,8 @@ def sample(
 ) -> tuple[Tensor, Any]:
     """Around `Sampler._sample_from_probs`: a token [n] for every row, in the same distribution.
 
-    SGLang draws where it is asked for its sampling mask or has seeds of its own.
+    SGLang draws where it is asked for its sampling mask or has seeds of its own. Rows without
+    limits are not ranked. The token of a row with a NaN is arbitrary.
 
     Args:
         original: SGLang's function, and then its arguments.
@@ -56,11 +57,15 @@ def sample(
 
     from eager_sgl.plugin.signals import draw
 
-    if sampling_info.sampling_mask_batch_indices is not None or (
-        sampling_info.sampling_seed is not None
-    ):
-        return original(sampler, probs, sampling_info, positions, simple_sampling_case)
-    limits = (sampling_info.top_ps, sampling_info.top_ks, sampling_info.min_ps)
+    info = sampling_info
+    if info.sampling_mask_batch_indices is not None or info.sampling_seed is not None:
+        return original(sampler, probs, info, positions, simple_sampling_case)
     uniforms = torch.rand(len(probs), dtype=torch.float64)
-    tokens = draw(probs, uniforms, None if simple_sampling_case else limits)
-    return tokens.to(torch.int32), None
+    limits = (info.top_ps, info.top_ks, info.min_ps)
+    tokens = torch.empty(len(probs), dtype=torch.int32)
+    is_limited = (limits[0] < 1) | (limits[1] < probs.shape[-1]) | (limits[2] > 0)
+    for rows in (is_limited.nonzero()[:, 0], (~is_limited).nonzero()[:, 0]):
+        if len(rows):
+            of_rows = [limit[rows] for limit in limits] if is_limited[rows[0]] else None
+            tokens[rows] = draw(probs[rows], uniforms[rows], of_rows).to(torch.int32)
+    return tokens, None

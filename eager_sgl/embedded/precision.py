@@ -13,7 +13,7 @@ CPU_FLAGS = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
-def dtype_of(model_path: str) -> str:
+def dtype_of(model_path: str, revision: str | None = None) -> str:
     """bfloat16 for models in it where the CPU multiplies it, else float32.
 
     For a model of 0.5 B parameters on two cores with avx512_bf16, products take a quarter of the
@@ -21,10 +21,11 @@ def dtype_of(model_path: str) -> str:
 
     Args:
         model_path: a folder, or a hub id, whose `config.json` is downloaded.
+        revision: of the hub's repository; None for its newest.
     """
     if is_small(Path(model_path)) or not _multiplies_bfloat16():
         return "float32"
-    return "bfloat16" if _is_bfloat16(model_path) else "float32"
+    return "bfloat16" if _is_bfloat16(model_path, revision) else "float32"
 
 
 def _multiplies_bfloat16() -> bool:
@@ -34,19 +35,19 @@ def _multiplies_bfloat16() -> bool:
         return False
 
 
-def _is_bfloat16(model_path: str) -> bool:
+def _is_bfloat16(model_path: str, revision: str | None) -> bool:
     """Whether the weights are stored in it."""
     try:
-        config = json.loads(_config_file(model_path).read_text(encoding="utf-8"))
-        config = config.get("text_config", config)
-        return "bfloat16" in (config.get("dtype"), config.get("torch_dtype"))
+        config = json.loads(_config_file(model_path, revision).read_text(encoding="utf-8"))
+        parts = (config, config.get("text_config") or {})
+        return any("bfloat16" in (part.get("dtype"), part.get("torch_dtype")) for part in parts)
     except (OSError, ValueError, AttributeError):
         return False  # SGLang will say what is wrong with the model
 
 
-def _config_file(model_path: str) -> Path:
+def _config_file(model_path: str, revision: str | None) -> Path:
     if Path(model_path).exists():
         return Path(model_path, "config.json")
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(model_path, "config.json"))
+    return Path(hf_hub_download(model_path, "config.json", revision=revision))

@@ -67,7 +67,8 @@ def main() -> None:
     if fault := devices_fault(arguments, num_devices):
         sys.exit(fault)
     if num_devices == 0:
-        arguments.setdefault("dtype", dtype_of(arguments["model_path"]))
+        if "dtype" not in arguments:
+            arguments["dtype"] = dtype_of(arguments["model_path"], arguments.get("revision"))
         is_given = "mem_fraction_static" in server_args
         arguments = _fitted(arguments, scratch, is_given=is_given)
         _prepare_environment(Path(arguments["model_path"]), scratch)

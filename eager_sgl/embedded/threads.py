@@ -22,7 +22,7 @@ __all__ = ["compute_variables", "is_small", "num_cores"]
 SMALL_MODEL_BYTES = 100_000_000
 KEPT_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**28),
 }
 QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -1,4 +1,4 @@
-"""Methods whose configuration has the sampling and the limits."""
+"""The configuration and the seed that methods share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Generic, TypeVar
 from eager_sgl.config import EagerConfig, SamplingConfig, require_whole
 from eager_sgl.search.rounds import SearchConfig
 
-__all__ = ["Config"]
+__all__ = ["Config", "Configured", "require_seed"]
 
 Config = TypeVar("Config", EagerConfig, SearchConfig)
 
 
-def _require_seed(seed: int | None) -> None:
+def require_seed(seed: int | None) -> None:
     if seed is not None:
         require_whole("seed", seed, 0)
 
 
 @dataclass(frozen=True)
-class _Configured(Generic[Config]):
+class Configured(Generic[Config]):
     """A method whose configuration has the sampling and the limits."""
 
     config: Config
@@ -27,7 +27,7 @@ class _Configured(Generic[Config]):
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _require_seed(self.seed)
+        require_seed(self.seed)
 
     @property
     def sampling(self) -> SamplingConfig:

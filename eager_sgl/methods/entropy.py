@@ -10,7 +10,7 @@ from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.budget.bidding import Bidding
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import PromptResult
-from eager_sgl.methods.configured import _Configured
+from eager_sgl.methods.configured import Configured
 from eager_sgl.methods.protocol import ReadSequences
 from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.policy import EntropyThreshold
@@ -21,7 +21,7 @@ __all__ = ["EagerInit"]
 
 
 @dataclass(frozen=True)
-class EagerInit(_Configured[EagerConfig]):
+class EagerInit(Configured[EagerConfig]):
     """A sequence branches where the entropy of a step reaches θ (paper, section 3).
 
     Attributes:

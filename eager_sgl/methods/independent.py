@@ -8,7 +8,7 @@ from typing import ClassVar
 from eager_sgl.budget.bidding import Bidding
 from eager_sgl.config import REASONING_END, TOP_K, EagerConfig, SamplingConfig, require_whole
 from eager_sgl.core import PromptResult
-from eager_sgl.methods.configured import _require_seed
+from eager_sgl.methods.configured import require_seed
 from eager_sgl.methods.protocol import ReadSequences
 from eager_sgl.plugin.vocabulary import Column, Gate
 from eager_sgl.schedule import FixedSchedule, Leaf, Schedule
@@ -45,7 +45,7 @@ class FullParallel:
 
     def __post_init__(self) -> None:
         require_whole("max_sequences", self.max_sequences, 1)
-        _require_seed(self.seed)
+        require_seed(self.seed)
 
     @property
     def top_k(self) -> int:

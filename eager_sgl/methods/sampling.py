@@ -11,18 +11,24 @@ from functools import partial
 from eager_sgl.config import SamplingConfig
 from eager_sgl.core import PromptResult
 from eager_sgl.methods.protocol import ReadSequences
-from eager_sgl.methods.searches import Search, _StoppedSearch
+from eager_sgl.methods.searches import Search, StoppedSearch
 from eager_sgl.search.frontier import CERTAIN, StepRecorder
 from eager_sgl.search.rounds import SearchSchedule
 from eager_sgl.search.sampling import TrieParallelSchedule, WithoutReplacementSchedule
 from eager_sgl.search.trie import num_inexact_steps
 from eager_sgl.tree import TokenTree
 
-__all__ = ["TrieParallel", "WithoutReplacement"]
+__all__ = [
+    "SamplingSearch",
+    "TrieParallel",
+    "WithoutReplacement",
+    "trie_policy",
+    "with_inexact_steps",
+]
 
 
 @dataclass(frozen=True)
-class _SamplingSearch(Search):
+class SamplingSearch(Search):
     """Draws whole paths, answers included, from the distribution that the server samples from."""
 
     @property
@@ -35,7 +41,7 @@ class _SamplingSearch(Search):
         return random.Random(f"{self.seed} {list(tree.prompt_ids)}")
 
 
-def _trie_policy(sampling: SamplingConfig) -> StepRecorder:
+def trie_policy(sampling: SamplingConfig) -> StepRecorder:
     """A step with a certain token at temperature 1 need not be stored.
 
     Without top-p and top-k its other tokens are drawn by the server, if its logprobs are of the
@@ -50,7 +56,7 @@ def _trie_policy(sampling: SamplingConfig) -> StepRecorder:
     return StepRecorder(stored_below=math.inf, temperature=temperature)
 
 
-def _with_inexact_steps(
+def with_inexact_steps(
     result: PromptResult, tree: TokenTree, sampling: SamplingConfig
 ) -> PromptResult:
     """With the number of stored steps at which samples are not exact: 0 where the server draws."""
@@ -59,7 +65,7 @@ def _with_inexact_steps(
 
 
 @dataclass(frozen=True)
-class TrieParallel(_StoppedSearch, _SamplingSearch):
+class TrieParallel(StoppedSearch, SamplingSearch):
     """Independent samples; only their tokens outside the tree are generated.
 
     All run at once. With a stop rule, shared tokens or `max_tokens` they start in rounds.
@@ -70,17 +76,17 @@ class TrieParallel(_StoppedSearch, _SamplingSearch):
         return self._calls_users
 
     def policy(self) -> StepRecorder:
-        return _trie_policy(self.sampling)
+        return trie_policy(self.sampling)
 
     def _rounds(self, tree: TokenTree, read: ReadSequences) -> Callable[..., SearchSchedule]:
         return partial(TrieParallelSchedule, rng=self._rng(tree))
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
-        return _with_inexact_steps(result, tree, self.sampling)
+        return with_inexact_steps(result, tree, self.sampling)
 
 
 @dataclass(frozen=True)
-class WithoutReplacement(_StoppedSearch, _SamplingSearch):
+class WithoutReplacement(StoppedSearch, SamplingSearch):
     """Exact sampling without replacement: no path is drawn twice."""
 
     def policy(self) -> StepRecorder:

@@ -12,7 +12,7 @@ from eager_sgl.budget.bidding import Bidding
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.config import EagerConfig
 from eager_sgl.core import PromptResult
-from eager_sgl.methods.configured import _Configured
+from eager_sgl.methods.configured import Configured
 from eager_sgl.methods.protocol import ReadSequences
 from eager_sgl.plugin.vocabulary import Gate
 from eager_sgl.schedule import Schedule
@@ -23,7 +23,7 @@ from eager_sgl.search.rounds import Bid, IsEnough, SearchConfig, SearchSchedule
 from eager_sgl.search.stopping import Stop
 from eager_sgl.tree import TokenTree
 
-__all__ = ["BestFirst", "Search"]
+__all__ = ["BestFirst", "Search", "StoppedSearch"]
 
 MAX_VALUED_IN_LOOP = 2**14
 """Tokens of a tree whose candidates are valued in the loop of the requests: a few milliseconds at
@@ -31,7 +31,7 @@ most. A thread would take as long, and the loop would wait for it whenever it ha
 
 
 @dataclass(frozen=True)
-class Search(_Configured[SearchConfig], ABC):
+class Search(Configured[SearchConfig], ABC):
     """Sequences that leave the tree at untried tokens; subclasses choose the tokens.
 
     Attributes:
@@ -86,7 +86,7 @@ class Search(_Configured[SearchConfig], ABC):
 
 
 @dataclass(frozen=True)
-class _StoppedSearch(Search):
+class StoppedSearch(Search):
     """A search that a rule may end between rounds.
 
     Attributes:
@@ -119,7 +119,7 @@ class _StoppedSearch(Search):
 
 
 @dataclass(frozen=True)
-class BestFirst(_StoppedSearch):
+class BestFirst(StoppedSearch):
     """Opens the untried tokens of highest priority, also those of running sequences.
 
     With a stop rule, shared tokens or `max_tokens` it opens them in rounds.

@@ -10,7 +10,7 @@ from functools import partial
 from eager_sgl.callbacks import PlugIn
 from eager_sgl.core import PromptResult, Sequence, VoteOutcome
 from eager_sgl.methods.protocol import ReadSequences
-from eager_sgl.methods.sampling import _SamplingSearch, _trie_policy, _with_inexact_steps
+from eager_sgl.methods.sampling import SamplingSearch, trie_policy, with_inexact_steps
 from eager_sgl.plugin.vocabulary import Column, Gate
 from eager_sgl.schedule import Leaf
 from eager_sgl.search.frontier import StepRecorder
@@ -34,7 +34,7 @@ __all__ = ["Vote"]
 
 
 @dataclass(frozen=True)
-class Vote(_SamplingSearch):
+class Vote(SamplingSearch):
     """One answer: samples until the vote on their answers is decided.
 
     The requests of samples that ran ahead are then aborted; they are no part of the result. With a
@@ -49,9 +49,9 @@ class Vote(_SamplingSearch):
         shares: whether samples share their prefixes, as those of `TrieParallel`. Without, no step
             is observed for it, and no probability of a sequence is known but by `columns`.
         ahead: how far samples run ahead of the decision, which saves time, and costs the tokens of
-            those that are left. With 0 as many run as can decide the vote, and none is left; with 1
-            as many as decide it if the answers keep their shares of the votes so far; with a higher
-            number as many times as many, the first samples included.
+            those that are left. With 0 as many run as can decide the vote, and none is left under a
+            rule of counts; with 1 as many as decide it if the answers keep their shares of the
+            votes so far; with another number that many times as many, the first ones included.
         cutting: when the server ends samples in which the model is unsure, which do not vote then;
             None for never.
         columns: the values of every token that the server's plugin reports, for `weigh`. Cutting
@@ -65,8 +65,8 @@ class Vote(_SamplingSearch):
             vote; None for no such call.
 
     Raises:
-        ValueError: `answers` or `weigh` does not take sequences, `rule` does not take votes, or the
-            cutting needs more samples than there are, or the gate.
+        ValueError: `answers`, `weigh` or `on_count` does not take sequences, `rule` does not take
+            votes, or the cutting needs more samples than there are, or the gate.
     """
 
     answers: Classes
@@ -83,6 +83,8 @@ class Vote(_SamplingSearch):
         super().__post_init__()
         checked_classes(self.answers)
         require_ahead("ahead", self.ahead)
+        if self.on_count is not None:
+            PlugIn("on_count", self.on_count, ("sequences",))
         self._checked_rule()
         if self.weigh is not None:
             checked_weigh(self.weigh)
@@ -115,7 +117,7 @@ class Vote(_SamplingSearch):
         return super().requires_gate or bool(self._columns)
 
     def policy(self) -> StepRecorder | None:
-        return _trie_policy(self.sampling) if self.shares else None
+        return trie_policy(self.sampling) if self.shares else None
 
     def gate(self, top_k: int) -> Gate | None:
         gate = super().gate(top_k)
@@ -148,7 +150,7 @@ class Vote(_SamplingSearch):
         )
 
     def annotate(self, result: PromptResult, tree: TokenTree) -> PromptResult:
-        result = _with_inexact_steps(result, tree, self.sampling)
+        result = with_inexact_steps(result, tree, self.sampling)
         if self.probing is not None:
             result = replace(result, sequences=without_lost_parents(result.sequences))
         if result.stopped in ("error", "cancelled"):

@@ -98,12 +98,20 @@ class Service:
                 await self._note_error(error)
 
     async def _note_error(self, error: Exception) -> None:
-        self._note(await obstacle_of(self.settings, error), error)
+        obstacle = await obstacle_of(self.settings, error)
+        if api_error_of(error).status != 500:
+            return self._note(obstacle, error)
+        return self._note(obstacle, f"{type(error).__name__}: {error}", error)
 
-    def _note(self, obstacle: Obstacle, error: object) -> None:
-        """Keep why there are no servers, for answers, and log it once while it lasts."""
+    def _note(self, obstacle: Obstacle, error: object, fault: Exception | None = None) -> None:
+        """Keep why there are no servers, for answers, and log it once while it lasts.
+
+        Args:
+            error: for the log.
+            fault: one of this server, whose trace is for the log too; None for another error.
+        """
         if obstacle != self._noted:
-            _LOG.warning("%s; it is tried again", error)
+            _LOG.warning("%s; it is tried again", error, exc_info=fault)
         self._obstacle = self._noted = obstacle
 
     async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
@@ -143,11 +151,11 @@ class Service:
         """
         if self._upstream is not None:
             transports = self._upstream.client.transports
-            if any(await asyncio.gather(*(one.is_answering() for one in transports))):
+            if any(await asyncio.gather(*(transport.is_answering() for transport in transports))):
                 self._noted = None
                 return
-            unanswered = (UNANSWERED,) * len(transports)
-            self._note(Obstacle("no SGLang server answers", unanswered), "no SGLang server answers")
+            reasons = (UNANSWERED,) * len(transports)
+            self._note(Obstacle("no SGLang server answers", reasons), "no SGLang server answers")
         raise self._obstacle.refusal(has_key=self.keys.admits(authorization))
 
     async def metrics_text(self) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from eager_sgl.core import BranchPoint, FinishReason
 from eager_sgl.generate.events import (
@@ -38,6 +38,7 @@ class Piece:
         finish_reason: with the last piece.
         parent: number of the sequence it left, None where that has no pieces yet, and
         point: the branch, with the first piece of a sequence that branched.
+        is_root: whether the sequence is the first that was opened.
     """
 
     sequence: int
@@ -45,6 +46,7 @@ class Piece:
     finish_reason: FinishReason | None = None
     parent: int | None = None
     point: BranchPoint | None = None
+    is_root: bool = False
 
 
 @dataclass
@@ -154,7 +156,7 @@ class Settled:
         return min(running, default=math.inf)
 
     def _pieces(self, horizon: float) -> Iterator[Piece]:
-        for path in self._paths.values():
+        for sequence, path in self._paths.items():
             if path.is_over or path.start >= horizon:
                 continue
             if self._are_probed and path.finish_reason is None:
@@ -163,7 +165,7 @@ class Settled:
             path.is_over = path.finish_reason is not None and path.end <= horizon
             is_first = path.number is None
             if end > path.num_sent or path.is_over or (is_first and path.point is not None):
-                yield self._piece(path, end)
+                yield replace(self._piece(path, end), is_root=sequence == 0)
 
     def _piece(self, path: _Path, end: int) -> Piece:
         text, path.num_sent = path.text[path.num_sent : end], end

@@ -96,7 +96,7 @@ class BestWriter:
             yield self._opening()
             if self._with_events:
                 yield _branch(piece) + _text(piece) + _finish(piece)
-            if piece.sequence == 0 and self._answer.is_chat:
+            if piece.is_root and self._answer.is_chat:
                 yield self._progress(piece)
         yield self._votes.new() if self._with_events else b""
 

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 AHEAD, MAX_AHEAD = 1.0, 1000
-"""See `num_to_start`: beside 0, 1 saves a quarter to half of the time for a tenth more tokens."""
+"""See `num_to_start`: beside 0, 1 halves the time of votes of counts for 5 to 9 % more tokens."""
 
 
 class VoteRule(Protocol):
@@ -217,7 +217,7 @@ def num_to_start(
     Args:
         votes: as for `num_missing`.
         missing: what that returns.
-        ahead: times that number, up to `MAX_AHEAD`; with 0 none is started in vain.
+        ahead: times that number, up to `MAX_AHEAD`; with 0 only the missing votes are started.
         weights: of the votes, as for `num_missing`; l is then in votes of their mean weight.
 
     Returns:
@@ -227,7 +227,8 @@ def num_to_start(
     leading = max(vote_totals(votes, counted).values(), default=0.0)
     if counted is not None:
         leading /= _mean_weight(votes, counted)
-    return max(missing, math.ceil(ahead * missing * max(len(votes), 1) / max(leading, 1.0)))
+    number = ahead * missing * max(len(votes), 1) / max(leading, 1.0)
+    return max(missing, math.ceil(round(number, 9)))  # sums of weights are rounded
 
 
 def _mean_weight(votes: Items[Hashable | None], weights: Items[float]) -> float:

@@ -146,8 +146,9 @@ def by_score(
             sign; None for scores that are weights.
 
     Raises:
-        ValueError: the temperature is not above 0; when called, a score is negative or infinite.
-        PlugInError: `score` does not take a sequence; when called, it returns no number.
+        ValueError: the temperature is not above 0; when called, a score is negative.
+        PlugInError: `score` does not take a sequence; when called, it returns no finite number,
+            True or False.
     """
     if temperature is not None:
         require(0 < temperature < math.inf, "temperature", temperature, "a number above 0")

@@ -241,8 +241,8 @@ VOTING = (
     Option(
         "--vote-ahead",
         "how far sequences of vote run ahead of the decision, which saves time and costs tokens: 0 "
-        "starts as many as can decide, 1 as many as decide if answers keep their shares, a higher "
-        f"number times as many {SHOWN}",
+        "starts as many as can decide, 1 as many as decide if answers keep their shares, another "
+        f"number that many times as many {SHOWN}",
         float,
         AHEAD,
     ),

@@ -85,7 +85,7 @@ def samples_to_start(missing: Counts, leading: Floats, ahead: float) -> Counts:
         leading: [R, M + 1], votes of the leading answer, in votes of the mean weight.
     """
     num_votes = np.maximum(np.arange(missing.shape[1]), 1)
-    expected = np.ceil(ahead * missing * num_votes / np.maximum(leading, 1.0))
+    expected = np.ceil(np.round(ahead * missing * num_votes / np.maximum(leading, 1.0), 9))
     return np.asarray(np.maximum(missing, expected.astype(np.int64)))
 
 

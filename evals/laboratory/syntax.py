@@ -112,7 +112,8 @@ PARTS = {
     "waves": Part("waves:size[:growth]", "ask the rule at the ends of waves only", _waves),
     "ahead": Part(
         "ahead[:number]",
-        "samples run ahead of the decision: times as many as decide if answers keep their shares",
+        "samples run ahead of the decision: that many times as many as decide it if answers keep "
+        "their shares",
         _ahead,
     ),
     "cut": Part(

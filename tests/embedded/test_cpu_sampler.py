@@ -56,6 +56,17 @@ def test_tokens_have_the_limited_distribution(
     assert (shares == 0).tolist() == [share == 0 for share in expected]
 
 
+def test_rows_with_and_without_limits_are_drawn_in_one_batch() -> None:
+    torch.manual_seed(1)
+    batch, probs = info(), torch.tensor([0.1, 0.4, 0.2, 0.3]).expand(ROWS, -1)
+    batch.top_ks[::2], batch.top_ps[1::4] = 1, 0.65
+    tokens, _ = sample(_never, None, probs, batch, torch.zeros(ROWS), False)
+    assert set(tokens[::2].tolist()) == {1}
+    assert set(tokens[1::4].tolist()) == {1, 3}
+    shares = torch.bincount(tokens[3::4], minlength=4) / len(tokens[3::4])
+    assert shares.tolist() == pytest.approx([0.1, 0.4, 0.2, 0.3], abs=4 * 0.5 / (ROWS / 4) ** 0.5)
+
+
 def test_sglang_draws_where_it_has_seeds_or_is_asked_for_its_mask() -> None:
     calls: list[object] = []
 

@@ -36,6 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"dtype": "bfloat16"}, "bfloat16"),
         ({"torch_dtype": "bfloat16"}, "bfloat16"),
         ({"text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+        ({"text_config": {}, "torch_dtype": "bfloat16"}, "bfloat16"),
         ({"dtype": "float16"}, "float32"),  # bfloat16 would round its weights
         ({"dtype": "float32"}, "float32"),
         ({}, "float32"),
@@ -61,20 +62,20 @@ def test_the_configuration_of_a_hub_id_is_downloaded(
 ) -> None:
     downloaded = tmp_path / "downloaded.json"
     downloaded.write_text('{"dtype": "bfloat16"}')
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, str | None]] = []
 
-    def download(repo_id: str, filename: str) -> str:
-        asked.append((repo_id, filename))
+    def download(repo_id: str, filename: str, revision: str | None) -> str:
+        asked.append((repo_id, filename, revision))
         return str(downloaded)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert dtype_of("owner/name") == "bfloat16"
-    assert asked == [("owner/name", "config.json")]
+    assert dtype_of("owner/name", "v1") == "bfloat16"
+    assert asked == [("owner/name", "config.json", "v1")]
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_hub_that_cannot_be_reached_leaves_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(repo_id: str, filename: str) -> str:
+    def fail(repo_id: str, filename: str, revision: str | None) -> str:
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)

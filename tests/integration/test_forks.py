@@ -37,10 +37,9 @@ from tests.integration.test_states import (
     CONFIG,
     MESSAGES,
     assert_one_uncached,
-    begin_with_a_sequence,
-    begin_with_roles,
-    begin_with_text_and_a_sequence,
-    begin_with_tokens_and_text,
+    begin_with_messages,
+    begin_with_text,
+    begin_with_token_ids,
     greedy,
     text_of,
 )
@@ -72,12 +71,8 @@ def begin_hard_with_token_ids(s: ProgramState, endpoint: TokenEndpoint) -> None:
 
 HARD = [begin_hard_with_text, begin_hard_with_messages, begin_hard_with_token_ids]
 """Prompts on which every method has several sequences."""
-OTHERS = [
-    begin_with_roles,
-    begin_with_a_sequence,
-    begin_with_text_and_a_sequence,
-    begin_with_tokens_and_text,
-]
+COMMON = (begin_with_text, begin_with_messages, begin_with_token_ids)
+OTHERS = [begin for begin in BEGINNINGS if begin not in COMMON]
 """Beginnings of other kinds."""
 
 

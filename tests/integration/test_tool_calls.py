@@ -104,7 +104,7 @@ def test_a_call_is_streamed(client: openai.OpenAI, model: str, tool_choice: str)
 
 def test_samples_vote_on_their_calls(client: openai.OpenAI, model: str) -> None:
     eager = {"answer": "tool_call", "max_sequences": 32}
-    answer = ask(client, f"{model}:vote", extra_body={"eager": eager})
+    answer = ask(client, f"{model}:vote", seed=1, extra_body={"eager": eager})
     (choice,) = answer.choices
     assert answer.eager["answer"] == '[{"arguments":{"x":1},"name":"weigh"}]'
     assert calls_of(choice) == [("weigh", ONE)]
@@ -121,6 +121,7 @@ def test_the_calls_of_a_vote_are_streamed(client: openai.OpenAI, model: str) -> 
         ask(
             client,
             f"{model}:vote",
+            seed=1,
             stream=True,
             stream_options=usage,
             extra_body={"eager": eager},

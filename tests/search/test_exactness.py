@@ -15,6 +15,7 @@ from eager_sgl.engine.frontend.endpoint import TokenEndpoint
 from eager_sgl.generate.executor import flights
 from eager_sgl.schedule import Leaf, OnlineSchedule
 from eager_sgl.tree import Segment, TokenTree
+from eager_sgl.tree.writer import SegmentWriter
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.exactness import CASES, ERROR_PROBABILITY, NUM_TREES, config_of_case, fit
 from tests.fakes.interrupting import Interrupting
@@ -110,7 +111,7 @@ def slots_go_to_the_oldest_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nothing_closes_the_reasoning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TokenTree, "_find_reasoning_end", lambda *arguments: None)
+    monkeypatch.setattr(SegmentWriter, "_find_reasoning_end", lambda *arguments: None)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.server.upstream import MODEL, endpoint
 
 CHAT: Any = [{"role": "user", "content": "a question"}]
 TREES = [name for name in METHOD_NAMES if name not in ("parallel", "vote")]
-ENDED = {"token_budget": 100, "deadline_s": 0.5}
+ENDED = {"token_budget": 100, "deadline_s": 2.0}
 OPTIONS: dict[str, Any] = {"eager_init": {"threshold": 1.0}}
 
 

@@ -12,7 +12,7 @@ from tests.fakes.scripted import CLOSE, EOS, VOCABULARY, ScriptedServer
 from tests.server.upstream import MODEL
 from tests.server.votes import TEXT, USAGE, Boxing, events_of, post, two_answers, vote
 
-RARE, LENGTH = 1e-9, 300
+RARE, LENGTH = 1e-9, 1000
 
 
 def certain(token: int) -> tuple[float, ...]:
@@ -25,7 +25,7 @@ def gated(second: float = 0.3) -> ScriptedServer:
 
 
 def vote_by(server: ScriptedServer, **eager: Any) -> Any:
-    answer = post(0.0, TEXT | {"max_tokens": 400, "eager": eager}, server)
+    answer = post(0.0, TEXT | {"max_tokens": 1100, "eager": eager}, server)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -83,7 +83,7 @@ def test_cut_samples_are_sequences_that_do_not_vote() -> None:
     whole = vote_by(gated(), max_sequences=6, cut={"window": 1, "floor": 0.0})["eager"]
     assert sum(whole["votes"].values()) == whole["sequences"]
     first = vote_by(gated(), max_sequences=6, cut={"window": 1, "warmup": 2})["eager"]
-    assert 2 <= first["sequences"] <= 6
+    assert sum(first["votes"].values()) == first["sequences"] >= 2  # none is below their floor
 
 
 def test_a_cut_needs_the_plugin_and_more_samples_than_its_first_ones() -> None:
@@ -113,7 +113,7 @@ PROBE: Json = {"text": "</think>", "interval": 16, "stable": 2, "max_answer_toke
 @pytest.mark.parametrize("stream", [True, False])
 def test_probed_samples_end_with_a_stable_answer(stream: bool) -> None:
     server = Decoding()
-    fields = TEXT | {"max_tokens": 400, "eager": {"probe": PROBE, "return": "all"}}
+    fields = TEXT | {"max_tokens": 1100, "eager": {"probe": PROBE, "return": "all"}}
     answer = post(0.0, fields | (USAGE if stream else {}), server)
     assert answer.status_code == 200, answer.text
     if stream:

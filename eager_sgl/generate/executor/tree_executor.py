@@ -25,7 +25,9 @@ SECONDS_BETWEEN_ABORTS = 0.5
 
 
 class TreeExecutor:
-    """The running requests of a tree; used by one task of an event loop.
+    """Requests what is decided on a tree, and puts the answers into it.
+
+    It is used by one task of an event loop.
 
     Args:
         replicas: on one of which the tree lives.

@@ -72,7 +72,7 @@ async def body_within(request: Request, max_bytes: int, seconds: float) -> bytes
         async with asyncio.timeout(seconds):
             return await _read(request, max_bytes)
     except TimeoutError:
-        message = f"the body has not arrived within {seconds:g} s"
+        message = f"the body has not arrived within {seconds:g} s; send it faster"
         raise ApiError(408, message, code="too_slow") from None
 
 

@@ -47,7 +47,7 @@ class Obstacle:
             for index, reason in enumerate(self.reasons, 1)
             if reason is not None
         ]
-        return "; ".join(states) or "the SGLang servers differ from each other"
+        return "; ".join(states) or "the SGLang servers can be used alone, but not together"
 
 
 def unanswered(settings: EndpointSettings) -> Obstacle:
@@ -71,9 +71,9 @@ async def _alone(settings: EndpointSettings) -> str | None:
     """Why the only server of some settings cannot be used."""
     try:
         upstream = await Upstream.connect(settings)
+        await upstream.aclose()
     except Exception as error:  # whatever a server's answers have led to
         return _reason_of(error)
-    await upstream.aclose()
     return None
 
 
