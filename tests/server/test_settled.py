@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from eager_sgl import PromptResult
-from eager_sgl.generate.events import Completed
+from eager_sgl.core import TokenCounts
+from eager_sgl.generate.events import (
+    Completed,
+    CostChanged,
+    Event,
+    SequenceFinished,
+    SequenceOpened,
+    TokensAppended,
+)
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.observers import Observer
 from eager_sgl.generate.prompt import grow
@@ -78,3 +86,14 @@ def test_text_is_sent_while_the_tree_grows(name: str) -> None:
     updates, _ = pieces_of(name, 1, 2)
     before = [piece for update in updates[:-1] for piece in update if piece.text]
     assert len(before) > len(updates[-1])
+
+
+def test_the_first_sample_is_known_where_another_ends_before_it() -> None:
+    """Samples that probes may end have their pieces once they have ended."""
+    settled, cost = Settled(may_withdraw=False, are_probed=True), CostChanged(TokenCounts(), 2)
+    found: list[Piece] = []
+    events: list[Event] = [SequenceOpened(n, None, 0) for n in (0, 1)]
+    events += [TokensAppended(n, 0, (n,), str(n)) for n in (0, 1)]
+    for event in (*events, SequenceFinished(1, "stop"), cost, SequenceFinished(0, "stop"), cost):
+        found += settled.add(event)
+    assert [(p.sequence, p.text, p.is_root) for p in found] == [(0, "1", False), (1, "0", True)]
