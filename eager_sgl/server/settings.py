@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.plugin.vocabulary import MAX_TOP_K
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.voting.operators import readers_of
 
@@ -139,8 +140,8 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
     """The settings of a parsed command line.
 
     Raises:
-        ValueError: a limit is not above 0, a default is no NAME=VALUE, a reader of answers cannot
-            be used, or the file of keys has none.
+        ValueError: a limit is not above 0, K is not from 2 to `MAX_TOP_K`, a default is no
+            NAME=VALUE, a reader of answers cannot be used, or the file of keys has none.
     """
     for name in (
         *("max_requests", "max_sequences", "max_in_flight", "max_body_bytes"),
@@ -149,6 +150,8 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
         if not getattr(arguments, name) > 0:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} is {getattr(arguments, name)}; it must be above 0")
+    if not 2 <= arguments.top_k <= MAX_TOP_K:
+        raise ValueError(f"--top-k is {arguments.top_k}; it must be from 2 to {MAX_TOP_K}")
     return EndpointSettings(
         servers=tuple(servers),
         server_key=arguments.server_key,

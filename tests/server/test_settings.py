@@ -51,7 +51,10 @@ def test_the_rest_of_the_command_line_is_the_embedded_servers() -> None:
         runtime_arguments(["word"])
 
 
-@pytest.mark.parametrize("option", ["--max-requests=0", "--deadline=-1", "--chat-default=top_p"])
+@pytest.mark.parametrize(
+    "option",
+    ["--max-requests=0", "--deadline=-1", "--top-k=1", "--top-k=129", "--chat-default=top_p"],
+)
 def test_wrong_values_are_refused_by_name(option: str) -> None:
     with pytest.raises(ValueError, match=option.partition("=")[0]):
         settings_of(parser("p").parse_args(["--server", "u", option]), ["u"])
