@@ -45,7 +45,7 @@ def test_a_timeout_gives_a_partial_result(name: str) -> None:
 
     async def generate() -> PromptResult:
         replicas = await replicas_of(server)
-        return await grow(replicas, (9,), METHODS[name], limits=PromptLimits(timeout=0.3))
+        return await grow(replicas, (9,), METHODS[name], limits=PromptLimits(timeout=0.06))
 
     result = in_loop(generate)
     require_partial(result, server, "timeout")

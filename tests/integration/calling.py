@@ -10,24 +10,24 @@ other tokens only, it writes what the grammar requires, and prefers to end.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CALLS", "TOOLS", "make_calling_model"]
+__all__ = ["CALLS", "STRICT", "TOOLS", "make_calling_model"]
 
 _END, _BEGIN, _USER, _ASSISTANT = "<|end|>", "<|begin|>", "<|user|>", "<|assistant|>"
 _OPEN = '<tool_call>\n{"name": "weigh", "arguments": {"x": '
 _CLOSE = "}}\n</tool_call>"
 _CHARACTERS = [chr(code) for code in (10, *range(32, 127))]
-_TOKENS = [_END, _BEGIN, _USER, _ASSISTANT, *_CHARACTERS, _OPEN, _CLOSE]
+_TOKENS = [_BEGIN, _END, _USER, _ASSISTANT, *_CHARACTERS, _OPEN, _CLOSE]
 _HIDDEN, _HEAD = 128, 64
 _CERTAIN = 30.0
 
 CALLS = ('{"x": 1}', '{"x": 2}')
 """The arguments that it writes."""
-TOOLS = [
+TOOLS: list[Any] = [
     {
         "type": "function",
         "function": {
@@ -42,6 +42,9 @@ TOOLS = [
     }
     for name in ("weigh", "count")
 ]
+
+STRICT: list[Any] = [{**tool, "function": {**tool["function"], "strict": True}} for tool in TOOLS]
+"""The same, whose arguments SGLang's grammar keeps to their schema."""
 
 _TEMPLATE = (
     "{{- '<|begin|>' }}"
@@ -65,9 +68,9 @@ def make_calling_model(folder: Path) -> Path:
         intermediate_size=_HIDDEN,
         max_position_embeddings=1024,
         tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=0,
-        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
     )
     model = LlamaForCausalLM(config)
     layer = model.model.layers[0]
@@ -95,7 +98,8 @@ def _logits() -> torch.Tensor:
     for digit in "12":
         logits[index[_OPEN], index[digit]] += _CERTAIN
         logits[index[digit], index[_CLOSE]] = _CERTAIN
-    logits[index[_CLOSE], index[_END]] = _CERTAIN
+    for token in (_CLOSE, ">"):  # after a grammar's call any text may follow
+        logits[index[token], index[_END]] = _CERTAIN
     return logits
 
 

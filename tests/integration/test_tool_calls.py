@@ -12,7 +12,7 @@ import pytest
 from eager_sgl import EmbeddedRuntime
 from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import EndpointSettings
-from tests.integration.calling import CALLS, TOOLS, make_calling_model
+from tests.integration.calling import CALLS, STRICT, TOOLS, make_calling_model
 from tests.server.upstream import listening
 
 pytestmark = pytest.mark.integration
@@ -74,7 +74,9 @@ def test_a_model_calls_a_tool_of_its_own_accord(client: openai.OpenAI, model: st
 def test_a_call_that_is_required_is_made_under_a_grammar(
     client: openai.OpenAI, model: str, choice: Any, n: int
 ) -> None:
-    answer = ask(client, model, n=n, tool_choice=choice)
+    # SGLang 0.5.23 lets a named choice call any of the tools.
+    tools = STRICT[1:] if choice is NAMED else STRICT
+    answer = ask(client, model, n=n, tool_choice=choice, tools=tools)
     assert len(answer.choices) == n
     for one in answer.choices:
         for name, arguments in calls_of(one):
@@ -91,7 +93,8 @@ def test_no_call_is_made_where_none_may_be(client: openai.OpenAI, model: str) ->
 @pytest.mark.parametrize("tool_choice", ["auto", "required"])
 def test_a_call_is_streamed(client: openai.OpenAI, model: str, tool_choice: str) -> None:
     names, arguments, reason = "", "", None
-    for piece in ask(client, model, tool_choice=tool_choice, stream=True):
+    tools = STRICT if tool_choice == "required" else TOOLS
+    for piece in ask(client, model, tools=tools, tool_choice=tool_choice, stream=True):
         for choice in piece.choices:
             reason = choice.finish_reason or reason
             for call in choice.delta.tool_calls or ():
