@@ -157,7 +157,7 @@ def parts_of_peer(method: str, max_sequences: int, max_new_tokens: int) -> VoteO
 
     DeepConf (arXiv 2508.15260) has groups of 2,048 tokens and 16 warm-up sequences, for chains of
     up to 64,000 tokens and budgets of 512: here a 32nd of the length limit, and a quarter of M. No
-    sample runs ahead of a decision, so that none is left.
+    sample runs ahead of a decision.
 
     Args:
         method: one of `evals.records.plan.VOTES` but `vote`.

@@ -107,9 +107,12 @@ def test_servers_that_have_gone_are_noted_once(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_server_whose_files_have_another_form_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A list in place of generation_config.json had ended the task that connects."""
+    """A list in place of generation_config.json had ended the task that connects.
+
+    The log has the error's type and trace: its text alone may say nothing.
+    """
     url, faults = free_url(), iter([AttributeError("'list' object has no attribute 'get'")])
 
     def defaults(*arguments: object) -> dict[str, float]:
@@ -122,3 +125,5 @@ def test_a_server_whose_files_have_another_form_is_tried_again(
     with service(url, chat_defaults=None) as client, listening(upstream(scripted), port_of(url)):
         assert until(lambda: client.get("/ready").status_code == 200)
     assert next(faults, None) is None
+    (record,) = [r for r in caplog.records if "AttributeError: 'list' object" in r.getMessage()]
+    assert record.exc_info is not None
