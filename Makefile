@@ -6,7 +6,8 @@
 # make fuzz         judge 10,000 random pairs of answers (ARGS="--pairs 1000 --seed 1")
 # make null         how often the intervals of reports err where nothing differs (half an hour)
 # make bench        tokens per second while branching, of plain sampling (ARGS="--help")
-# make seconds      seconds until searches pass as many prompts as Full Parallel (needs a quiet machine)
+# make seconds      seconds until searches pass as many prompts as Full Parallel (needs a quiet machine;
+#                   another folder than runs/seconds: RUN=…)
 # make faults       what becomes of runs, and of prompts, when something goes wrong (40 minutes)
 # make fuzz-endpoint  6,000 malformed and hostile requests to the endpoint (ten minutes)
 # make load         1,000 requests to the endpoint at 200 at a time, with faults (needs a quiet machine)
@@ -63,10 +64,11 @@ null: .venv/installed
 bench: .venv/installed
 	$(BIN)/python evals/bench.py $(ARGS)
 
+seconds: RUN ?= runs/seconds
 seconds: .venv/installed
 	$(BIN)/python evals/run.py --methods parallel,best_first,trie_parallel --temperature 1 \
-		--max-sequences 48 --limit 80 --seeds 45,46,47 --output-dir runs/seconds $(ARGS)
-	$(BIN)/python evals/comparison/seconds.py runs/seconds
+		--max-sequences 48 --limit 80 --seeds 45,46,47 --output-dir $(RUN) $(ARGS)
+	$(BIN)/python evals/comparison/seconds.py $(RUN)
 
 faults: .venv/installed
 	$(BIN)/python -m tests.faults.table

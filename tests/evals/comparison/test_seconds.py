@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.comparison.seconds import Seconds, main, seconds_to_targets
+from evals.comparison.seconds import main
+from evals.comparison.timing import Seconds, seconds_at_k, seconds_to_targets
 from evals.records.files import StoreError, to_line
 from evals.records.header import write_header
 from evals.records.plan import Cell
@@ -72,6 +73,28 @@ def test_the_reference_is_the_temperature_that_passes_most() -> None:
     assert row.seconds is not None
 
 
+def test_equal_numbers_cost_seconds_by_their_tokens_and_pace() -> None:
+    """Sequences of half the length at half the pace take as long."""
+    of_parallel = prompts("parallel", SOLVED["parallel"], cost=5)
+    short = [replace(record, temperature=1.0) for record in of_parallel]
+    records = seeded("parallel", 0) + short
+    cells = {record.cell: 4.0 for record in records}
+    (row,) = (row for row in seconds_at_k(records, cells) if row.method == "parallel τ=1")
+    assert row.k == 16
+    assert row.ratio == pytest.approx(1.0)
+    assert row.interval == pytest.approx((1.0, 1.0))
+
+
+def test_equal_numbers_are_compared_by_what_they_solve() -> None:
+    records = seeded("parallel", 0) + seeded("best_first", 0)
+    cells = {record.cell: 4.0 for record in records}
+    rows = {row.method.split()[0]: row for row in seconds_at_k(records, cells)}
+    assert rows["parallel"].passes == pytest.approx(0.75 * 16 / 20)
+    assert rows["best_first"].difference == pytest.approx(0.4)
+    low, high = rows["best_first"].difference_interval
+    assert 0 < low < 0.4 < high
+
+
 def test_a_run_without_times_is_refused() -> None:
     records = seeded("parallel", 0) + seeded("best_first", 0)
     with pytest.raises(StoreError, match="have no times"):
@@ -92,6 +115,7 @@ def test_a_run_is_read_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert "pass@16" in said
     assert "best_first" in said
+    assert "share of its seconds" in said
     assert (tmp_path / "seconds.json").exists()
     assert main([str(tmp_path / "none")]) == 2
     few = sample_run.plan(
