@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "Pulse"]
+
+
+class Pulse:
+    """When a server last sent a byte of any answer, in seconds of `time.monotonic`."""
+
+    last_bytes: float = -math.inf
 
 
 class Clock:
@@ -14,7 +21,9 @@ class Clock:
 
     Args:
         total: seconds in total.
-        silence: seconds without any byte.
+        silence: seconds without any byte. Until the first byte, which a queued request has to wait
+            for, those of other answers of the server count too.
+        pulse: shared by the requests to a server.
         grace: seconds that remain after the first expiry; 0 for none.
         on_expiry: called at the first expiry.
 
@@ -26,10 +35,12 @@ class Clock:
         self,
         total: float,
         silence: float,
+        pulse: Pulse,
         grace: float = 0.0,
         on_expiry: Callable[[], None] = lambda: None,
     ) -> None:
         self._total, self._silence, self._grace = total, silence, grace
+        self._pulse, self._has_bytes = pulse, False
         self._on_expiry = on_expiry
         self._loop = asyncio.get_running_loop()
         self._started = self._last_bytes = self._loop.time()
@@ -40,7 +51,8 @@ class Clock:
 
     def note_bytes(self) -> None:
         """Restart the timeout of silence: bytes have arrived."""
-        self._last_bytes = self._loop.time()
+        self._last_bytes = self._pulse.last_bytes = self._loop.time()
+        self._has_bytes = True
 
     def end(self, reason: str) -> None:
         """End the code in the context now, unless it has ended; a verb phrase says why."""
@@ -64,7 +76,7 @@ class Clock:
         await self._scope.__aexit__(kind, error, traceback)
 
     def _arm(self) -> None:
-        end = min(self._last_bytes + self._silence, self._started + self._total)
+        end = min(self._silent_until(), self._started + self._total)
         if end > self._loop.time():
             self._timer = self._loop.call_at(end, self._arm)
             return
@@ -72,8 +84,13 @@ class Clock:
         self._on_expiry()
         self._scope.reschedule(self._loop.time() + self._grace)
 
+    def _silent_until(self) -> float:
+        """When the timeout of silence expires if no more bytes arrive."""
+        heard = self._last_bytes if self._has_bytes else self._pulse.last_bytes
+        return max(self._last_bytes, heard) + self._silence
+
     def _describe(self) -> str:
         """The timeout that expired, as a clause."""
-        if self._last_bytes + self._silence < self._started + self._total:
+        if self._silent_until() < self._started + self._total:
             return f"gave no answer within {self._silence:g} s"
         return f"gave no complete answer within {self._total:g} s"

@@ -17,7 +17,7 @@ import aiohttp
 from eager_sgl.engine import limits
 from eager_sgl.engine.addresses import require_key, require_seconds, require_url
 from eager_sgl.engine.checks import to_json
-from eager_sgl.engine.clock import Clock
+from eager_sgl.engine.clock import Clock, Pulse
 from eager_sgl.engine.connections import Connections, Reply
 from eager_sgl.engine.faults import LostError, decoded, failure_of, malformed
 from eager_sgl.engine.limits import PATIENT, REQUEST_TIMEOUT, SILENCE_TIMEOUT, Patience
@@ -62,7 +62,8 @@ class Transport:
         url: base URL of the server.
         api_key: sent as a bearer token.
         request_timeout: seconds in total for one try of a request for tokens.
-        silence_timeout: seconds without any byte of its answer.
+        silence_timeout: seconds without any byte of its answer; of any answer of the server while
+            it has not begun.
         router: base URL of SGLang's router, which passes `/generate` on to one of several
             replicas, of which the server is one; None without a router. What the router would drop
             of a request is sent in another form, or past it (`eager_sgl.engine.router`).
@@ -91,6 +92,7 @@ class Transport:
         self._silence_timeout = require_seconds("silence_timeout", silence_timeout)
         self._connections = Connections(headers)
         self._running: dict[str, _Running] = {}
+        self._pulse = Pulse()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -261,9 +263,9 @@ class Transport:
         else:
             total, silence = limits.SMALL_TIMEOUT, math.inf
         if not call.may_be_partial:
-            return Clock(total, silence)
+            return Clock(total, silence, self._pulse)
 
         def abort() -> None:
             spawn(self._abort(body))
 
-        return Clock(total, silence, limits.ABORT_TIMEOUT, abort)
+        return Clock(total, silence, self._pulse, limits.ABORT_TIMEOUT, abort)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -74,6 +76,35 @@ def test_silence_has_a_separate_timeout() -> None:
                 "/generate", dict, patience=UNREPEATED
             )
         )
+
+
+def test_a_queued_request_waits_while_its_server_answers_others() -> None:
+    """Its own silence counts from its first byte on."""
+    talked = threading.Event()
+
+    class Server(Handler):
+        def reply(self, request: Seen) -> None:
+            if request.body["rid"] == "queued":
+                assert talked.wait(10)
+                self.send(200, b"{}")
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "42")
+            self.end_headers()
+            for byte in b" " * 40:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.03)
+            self.wfile.write(b"{}")
+            talked.set()
+
+    async def both(transport: Transport) -> list[object]:
+        def post(name: str) -> Awaitable[object]:
+            return transport.post("/generate", lambda: {"rid": name}, patience=UNREPEATED)
+
+        return list(await asyncio.gather(post("queued"), post("talks")))
+
+    with listening(Server) as url:
+        assert run(both(Transport(url, silence_timeout=0.5))) == [{}, {}]
 
 
 def test_a_request_that_draws_tokens_is_aborted_after_a_timeout_and_not_repeated() -> None:
