@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
@@ -14,7 +13,7 @@ from packaging.requirements import Requirement
 
 from tests.deploy.files import instructions
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
-from tests.server.upstream import MODEL, listening, upstream
+from tests.server.upstream import MODEL, address_of, listening, upstream
 
 RUN = """
 import sys
@@ -64,7 +63,7 @@ def url() -> Iterator[str]:
         code = RUN.format(missing=missing, url=server)
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
         try:
-            yield _address(process)
+            yield address_of(process)
         finally:
             process.terminate()
             process.communicate(timeout=30)
@@ -91,14 +90,3 @@ def test_it_answers(method: str, url: str) -> None:
     answer = httpx.post(f"{url}/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
     assert answer.json()["eager"]["method"] == method
-
-
-def _address(process: subprocess.Popen[str]) -> str:
-    """The URL that uvicorn reports."""
-    assert process.stderr is not None
-    deadline, log = time.monotonic() + 60, ""
-    while time.monotonic() < deadline and (line := process.stderr.readline()):
-        log += line
-        if "running on " in line:
-            return line.partition("running on ")[2].split()[0]
-    raise AssertionError(log)

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +18,8 @@ from eager_sgl.embedded.arguments import COMMON_ARGUMENTS, CPU_ARGUMENTS, device
 from eager_sgl.embedded.runtime import EmbeddedRuntime
 from eager_sgl.errors import RuntimeStartError
 from tests.conftest import REASONER
-
-GONE_SECONDS = 5.0
-NOTICED_SECONDS = 5.0
-START_SECONDS = 300.0
+from tests.embedded.running import START_SECONDS, running
+from tests.fakes.waiting import wait_until
 
 # Small enough to build a server around; the tests end before any weight would be read.
 MODEL_CONFIG = {
@@ -53,27 +50,6 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def running(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """The processes that still run; a dead one may await its reaping by init."""
-    return [process for process in processes if process.is_running() and not is_zombie(process)]
-
-
-def is_zombie(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def importing(descendants: list[psutil.Process]) -> bool:
     return any(process.memory_info().rss > 100e6 for process in running(descendants))
 
@@ -102,7 +78,7 @@ def test_nothing_survives_the_kill_of_its_owner(
         assert wait_until(lambda: moment(root.children(recursive=True)), START_SECONDS)
         descendants = root.children(recursive=True)
         os.kill(owner.pid, signal.SIGKILL)
-    assert wait_until(lambda: not running(descendants), GONE_SECONDS), running(descendants)
+    assert wait_until(lambda: not running(descendants)), running(descendants)
 
 
 REFUSED = [

@@ -10,8 +10,8 @@ import pytest
 from eager_sgl.embedded.cpu_platform import accelerator_present
 from eager_sgl.embedded.runtime import EmbeddedRuntime
 from eager_sgl.errors import RuntimeStartError
+from tests.embedded.running import START_SECONDS
 from tests.embedded.test_memory import write_header
-from tests.embedded.test_runtime import START_SECONDS
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(tmp_path: Path) -> None:

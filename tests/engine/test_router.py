@@ -234,17 +234,17 @@ class Replica:
     def _wait(self, server: Handler) -> None:
         """Until the request is aborted here, or its connection is closed."""
         if self._answers:
-            assert self._stopped.wait(10)
+            assert self._stopped.wait(60)
             threading.Event().wait(self._delay)
             server.wfile.write(event(7, {"type": "abort", "message": "Abort"}))
         else:
-            server.connection.settimeout(10)
+            server.connection.settimeout(60)
             if server.connection.recv(1) == b"":
                 self.closed.set()
 
 
 async def _aborted(
-    client: TokenClient, num_events: int
+    client: TokenClient, replica: Replica, num_events: int
 ) -> tuple[Generation | Exception, list[int]]:
     """The outcome of a request that is aborted after some events, and the tokens of its parts."""
     handle, parts = RequestHandle(), list[int]()
@@ -257,9 +257,10 @@ async def _aborted(
 
     work = spawn(client.generate(REQUEST, handle, receive))
     if num_events:
-        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.wait_for(arrived.wait(), 60)
     else:
-        await asyncio.sleep(0.2)
+        while not replica.received:
+            await asyncio.sleep(0.001)
     await client.abort(handle)
     outcome: Any = (await asyncio.gather(work, return_exceptions=True))[0]
     return outcome, parts
@@ -273,8 +274,8 @@ def test_an_abort_behind_a_router_closes_the_connection_and_keeps_the_last_part(
     named = Replica(answers_aborts=False)
     with listening(elsewhere.handler()) as router, listening(named.handler()) as replica:
         client = TokenClient(Transport(replica, router=router), PROFILE)
-        outcome, parts = run(_aborted(client, len(num_tokens)))
-        assert elsewhere.closed.wait(5), "SGLang aborts a request whose connection is closed"
+        outcome, parts = run(_aborted(client, elsewhere, len(num_tokens)))
+        assert elsewhere.closed.wait(60), "SGLang aborts a request whose connection is closed"
     assert isinstance(outcome, Generation)
     assert outcome.token_ids == tuple(range(num_tokens[-1]))
     assert outcome.interrupted is not None
@@ -287,8 +288,8 @@ def test_an_abort_before_any_token_is_an_error() -> None:
     elsewhere = Replica(answers_aborts=False)
     with listening(elsewhere.handler()) as router, listening(Naming) as replica:
         client = TokenClient(Transport(replica, router=router), PROFILE)
-        outcome, _ = run(_aborted(client, 0))
-        assert elsewhere.closed.wait(5)
+        outcome, _ = run(_aborted(client, elsewhere, 0))
+        assert elsewhere.closed.wait(60)
     assert isinstance(outcome, ServerError)
     assert "closing its connection" in str(outcome)
     assert len(elsewhere.received) == 1
@@ -297,7 +298,7 @@ def test_an_abort_before_any_token_is_an_error() -> None:
 def test_a_request_on_the_named_replica_answers_its_abort() -> None:
     server = Replica(3, answers_aborts=True)
     with listening(server.handler()) as url:
-        outcome, _ = run(_aborted(TokenClient(Transport(url, router=url), PROFILE), 1))
+        outcome, _ = run(_aborted(TokenClient(Transport(url, router=url), PROFILE), server, 1))
     assert isinstance(outcome, Generation)
     assert outcome.token_ids == tuple(range(7)), "with the tokens decoded since the last part"
     sent = server.received[0]["rid"]
@@ -309,7 +310,7 @@ def test_without_a_router_an_abort_waits_for_its_answer(monkeypatch: pytest.Monk
     monkeypatch.setattr(limits, "ROUTER_ABORT_TIMEOUT", 0.01)
     server = Replica(3, answers_aborts=True, delay=0.3)
     with listening(server.handler()) as url:
-        outcome, _ = run(_aborted(TokenClient(Transport(url), PROFILE), 1))
+        outcome, _ = run(_aborted(TokenClient(Transport(url), PROFILE), server, 1))
     assert isinstance(outcome, Generation)
     assert outcome.token_ids == tuple(range(7))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 
 import aiohttp
 import pytest
 
 from eager_sgl import errors
+from eager_sgl.embedded.address import DEFAULT_HOST, reserved_port
 from eager_sgl.engine import limits
 from eager_sgl.engine.limits import PATIENT, PAUSE_JITTER
 from eager_sgl.engine.loop import io_loop, run
@@ -113,29 +113,25 @@ def test_seven_tries_take_about_half_a_minute() -> None:
 
 def test_a_server_that_restarts_is_reached_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PAUSE_JITTER", (0.1, 0.1))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
 
     class Server(Handler):
         def reply(self, request: Seen) -> None:
             self.send(200, b'{"done": 1}')
 
-    asking = Transport(f"http://127.0.0.1:{port}").post("/generate", dict, as_object)
-    answer = asyncio.run_coroutine_threadsafe(asking, io_loop())
-    time.sleep(0.3)
-    with listening(Server, port):
-        assert answer.result(timeout=30) == {"done": 1}
+    with reserved_port(DEFAULT_HOST, 0) as port:
+        asking = Transport(f"http://127.0.0.1:{port}").post("/generate", dict, as_object)
+        answer = asyncio.run_coroutine_threadsafe(asking, io_loop())
+        time.sleep(0.3)
+        with listening(Server, port):
+            assert answer.result(timeout=30) == {"done": 1}
 
 
 def test_a_closed_port_is_reported_in_one_sentence() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    closed = Transport(f"http://127.0.0.1:{port}")
-    with pytest.raises(errors.ServerUnreachableError, match=f":{port}.*refused; tried 7 times"):
-        run(closed.get("/model_info"))
-    assert not run(closed.is_answering())
+    with reserved_port(DEFAULT_HOST, 0) as port:
+        closed = Transport(f"http://127.0.0.1:{port}")
+        with pytest.raises(errors.ServerUnreachableError, match=f":{port}.*refused; tried 7 times"):
+            run(closed.get("/model_info"))
+        assert not run(closed.is_answering())
 
 
 @pytest.mark.parametrize(

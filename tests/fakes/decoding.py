@@ -35,16 +35,25 @@ class DecodingServer(ScriptedServer):
     """Decodes all running requests at the same pace. As SGLang, it ignores the abort of a request
     that has not arrived, and a closed connection ends its request.
 
+    Args:
+        stalls_after: tokens of a sequence after which requests wait for their aborts; None decodes
+            to the end.
+
     Attributes:
         num_decoded: tokens of all requests.
         running: ids of the requests that run.
+        stalled: ids of the running requests that wait.
         aborted: ids of running requests that were aborted.
     """
 
-    def __init__(self, model: int = 1, *, allows_gate: bool = False) -> None:
+    def __init__(
+        self, model: int = 1, *, allows_gate: bool = False, stalls_after: int | None = None
+    ) -> None:
         super().__init__(endless(model), allows_gate=allows_gate)
+        self._stalls_after = stalls_after
         self.num_decoded = 0
         self.running: set[str] = set()
+        self.stalled: set[str] = set()
         self.aborted: set[str] = set()
 
     async def notify(self, path: str, body: Json) -> None:
@@ -73,6 +82,8 @@ class DecodingServer(ScriptedServer):
             for length in range(1, len(answer["output_ids"])):
                 await asyncio.sleep(SECONDS_PER_STEP)
                 self.num_decoded += 1
+                if len(body["input_ids"]) - len(self.prompt) + length == self._stalls_after:
+                    await self._wait_for_abort(rid)
                 if rid in self.aborted:
                     reason: Json = {"type": "abort", "message": "Abort"}
                     return decode(first_tokens(answer, length, reason))
@@ -82,3 +93,9 @@ class DecodingServer(ScriptedServer):
             return decode(answer)
         finally:
             self.running.discard(rid)
+            self.stalled.discard(rid)
+
+    async def _wait_for_abort(self, rid: str) -> None:
+        self.stalled.add(rid)
+        while rid not in self.aborted:
+            await asyncio.sleep(SECONDS_PER_STEP)

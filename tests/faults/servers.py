@@ -19,7 +19,7 @@ from eager_sgl.embedded.address import DEFAULT_HOST
 from tests.conftest import REASONER
 from tests.faults.subject import API_KEY
 
-__all__ = ["Server"]
+__all__ = ["Server", "num_requests"]
 
 _TIMEOUT = 5.0
 _FINISHED = re.compile(r"^sglang:generation_tokens_total\{[^}]*\} (\S+)$", re.M)
@@ -72,15 +72,11 @@ class Server:
 
     def num_running(self) -> int | None:
         """Requests that run or wait on it, by its own count; None if it does not answer."""
-        answer = self._get("/v1/loads?include=core")
-        if answer is None:
-            return None
-        loads = json.loads(answer)["loads"]
-        return sum(int(load["num_running_reqs"] + load["num_waiting_reqs"]) for load in loads)
+        return num_requests(self.url, self._api_key)
 
     def num_decoded(self) -> int | None:
         """Tokens of all requests that have ended on it since its start; None without an answer."""
-        answer = self._get("/metrics")
+        answer = _get(f"{self.url}/metrics", self._api_key)
         return None if answer is None else round(sum(map(float, _FINISHED.findall(answer))))
 
     def seconds_until_idle(self, limit: float) -> float | None:
@@ -96,12 +92,21 @@ class Server:
         """End it."""
         self.runtime.close()
 
-    def _get(self, path: str) -> str | None:
-        headers = {"Authorization": f"Bearer {self._api_key}"}
-        request = urllib.request.Request(self.url + path, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as reply:
-                text: str = reply.read().decode()
-                return text
-        except (urllib.error.URLError, OSError):
-            return None
+
+def num_requests(url: str, api_key: str) -> int | None:
+    """Requests that run or wait on a server, by its own count; None if it does not answer."""
+    answer = _get(f"{url}/v1/loads?include=core", api_key)
+    if answer is None:
+        return None
+    loads = json.loads(answer)["loads"]
+    return sum(int(load["num_running_reqs"] + load["num_waiting_reqs"]) for load in loads)
+
+
+def _get(url: str, api_key: str) -> str | None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {api_key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as reply:
+            text: str = reply.read().decode()
+            return text
+    except (urllib.error.URLError, OSError):
+        return None

@@ -72,13 +72,14 @@ async def replicas_of(server: DecodingServer) -> Replicas:
 
 
 def in_loop(work: Callable[[], Awaitable[_T]]) -> _T:
-    """The value of a coroutine, which must leave no task behind."""
+    """The value of a coroutine, whose tasks must end by themselves."""
 
     async def watched() -> _T:
         before = asyncio.all_tasks()
         value = await work()
-        await asyncio.sleep(0.02)  # notices that nothing waits for
-        assert asyncio.all_tasks() <= before
+        async with asyncio.timeout(5):
+            while not asyncio.all_tasks() <= before:  # notices that nothing waits for
+                await asyncio.sleep(0.001)
         return value
 
     return run(asyncio.wait_for(watched(), 60))

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ from eager_sgl.generate.events import Completed
 from tests.fakes.decoding import endless
 from tests.fakes.http_server import Handler, Seen, listening, scripted_sglang
 from tests.fakes.scripted import ScriptedServer
+from tests.fakes.waiting import wait_until
 from tests.generate.prompts import METHODS
 
 ENDLESS = endless(1)
@@ -131,7 +131,7 @@ class Endless(Handler):
         params = (body or {}).get("sampling_params", {})
         if "stop_token_ids" in params and params["max_new_tokens"] == 40:
             stopped = self.running[body["rid"]] = threading.Event()
-            if not stopped.wait(20):
+            if not stopped.wait(60):
                 return self.hang_up()
             answer["output_ids"] = answer["output_ids"][:3]
             answer["meta_info"]["finish_reason"] = {"type": "abort", "message": "Abort"}
@@ -148,13 +148,6 @@ def _child(program: str, url: str) -> subprocess.Popen[str]:
     )
 
 
-def _wait_until(condition: Any, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_ctrl_c_aborts_the_requests_and_has_the_partial_result() -> None:
     class Server(Endless):
         server_of_answers = ScriptedServer(ENDLESS)
@@ -164,9 +157,9 @@ def test_ctrl_c_aborts_the_requests_and_has_the_partial_result() -> None:
     with listening(Server) as url:
         child = _child(PROGRAM, url)
         try:
-            _wait_until(lambda: len(Server.running) == 5)
+            assert wait_until(lambda: len(Server.running) == 5)
             os.kill(child.pid, signal.SIGINT)
-            output, errors = child.communicate(timeout=20)
+            output, errors = child.communicate(timeout=60)
         finally:
             child.kill()
     assert "partial cancelled 15" in output

@@ -17,6 +17,7 @@ from eager_sgl.generate.executor.builder import MIN_OBSERVED_PART
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.prompt import grow
 from eager_sgl.generate.results import partial_of
+from tests.fakes import decoding
 from tests.fakes.decoding import DecodingServer
 from tests.generate.prompts import METHODS, in_loop, replicas_of
 
@@ -39,13 +40,20 @@ def require_partial(result: PromptResult | None, server: DecodingServer, why: St
         assert sequence.finish_reason == ("length" if len(sequence.token_ids) == 40 else "abort")
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that decode a sequence in 0.4 s or more."""
+    monkeypatch.setattr(decoding, "SECONDS_PER_STEP", 0.01)
+
+
+@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_timeout_gives_a_partial_result(name: str) -> None:
     server = DecodingServer(allows_gate="gate" in name)
 
     async def generate() -> PromptResult:
         replicas = await replicas_of(server)
-        return await grow(replicas, (9,), METHODS[name], limits=PromptLimits(timeout=0.06))
+        return await grow(replicas, (9,), METHODS[name], limits=PromptLimits(timeout=0.25))
 
     result = in_loop(generate)
     require_partial(result, server, "timeout")
@@ -118,14 +126,15 @@ def test_a_cancelled_task_has_a_partial_result(name: str, seed: int) -> None:
 
 
 async def in_scope(work: Coroutine[Any, Any, PromptResult]) -> None:
-    async with asyncio.timeout(0.05):
+    async with asyncio.timeout(0.25):
         await work
 
 
 async def waited_for(work: Coroutine[Any, Any, PromptResult]) -> None:
-    await asyncio.wait_for(work, 0.05)
+    await asyncio.wait_for(work, 0.25)
 
 
+@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize("limited", [in_scope, waited_for])
 def test_a_timeout_of_the_callers_has_a_partial_result(limited: Any) -> None:
     server = DecodingServer()
@@ -140,10 +149,17 @@ def test_a_timeout_of_the_callers_has_a_partial_result(limited: Any) -> None:
 
 
 class Deaf(DecodingServer):
-    """Ignores aborts."""
+    """Ignores aborts, and answers no request for tokens after one."""
 
     async def notify(self, path: str, body: Json) -> None:
         self.notified.append((path, body))
+
+    async def post(self, path: str, build: Any, *options: Any, **more: Any) -> Any:
+        body = build()
+        answer = await super().post(path, lambda: body, *options, **more)
+        if self.notified and "stop_token_ids" in body.get("sampling_params", ()):
+            await asyncio.Event().wait()
+        return answer
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -154,15 +170,15 @@ def test_a_second_cancellation_does_not_wait_for_the_server(name: str) -> None:
         task = asyncio.create_task(grow(await replicas_of(server), (9,), METHODS[name]))
         await decoded(server, 3)
         task.cancel()
-        await asyncio.sleep(0.001)
+        while not server.notified:
+            await asyncio.sleep(0)
         assert not task.done()
         task.cancel()
-        done, _ = await asyncio.wait([task], timeout=0.02)
+        done, _ = await asyncio.wait([task], timeout=2)
         assert done
         assert task.cancelled()
-        assert server.notified
-        await asyncio.sleep(0.01)
-        assert server.running == set()
+        while server.running:
+            await asyncio.sleep(0)
 
     in_loop(cancel_twice)
 
@@ -256,7 +272,7 @@ def test_an_answer_that_is_being_read_is_not_lost() -> None:
 
     async def cancel() -> PromptResult | None:
         task = asyncio.create_task(grow(await replicas_of(server), (9,), METHODS["parallel"]))
-        await asyncio.sleep(0.05)
+        await decoded(server, 50)
         task.cancel()
         started = asyncio.get_running_loop().time()
         with pytest.raises(asyncio.CancelledError) as caught:

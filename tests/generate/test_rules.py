@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import replace
@@ -22,57 +22,62 @@ from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
 from tests.generate.prompts import METHODS, in_loop, replicas_of
 
-SECONDS = 0.2
 SEARCH: Any = METHODS["best_first"]
 
 
-class SlowPriority:
+class Turns:
+    """Functions that wait until the loop has turned, as long as it does within ten seconds."""
+
     reshaping = NO_RESHAPING
-    num_calls = 0
+
+    def __init__(self) -> None:
+        self._has_turned = threading.Event()
+        self.outcomes: list[bool] = []
+
+    def note(self) -> None:
+        self._has_turned.set()
+
+    def _wait(self) -> None:
+        self._has_turned.clear()
+        self.outcomes.append(self._has_turned.wait(10))
 
     def __call__(self, candidates: Candidates) -> Any:
-        self.num_calls += 1
-        if self.num_calls > 2:  # the first calls try it out
-            time.sleep(SECONDS)
+        """A priority."""
+        if threading.current_thread() is not threading.main_thread():  # which tries it out
+            self._wait()
         return candidates.entropies
 
+    def stop(self, tree: TokenTree, sequences: Items[Sequence]) -> bool:
+        self._wait()
+        return False
 
-def slow_stop(tree: TokenTree, sequences: Items[Sequence]) -> bool:
-    time.sleep(SECONDS)
-    return False
-
-
-def slow_utility(tree: TokenTree, sequences: Items[Sequence]) -> float:
-    time.sleep(SECONDS)
-    return 1.0
+    def utility(self, tree: TokenTree, sequences: Items[Sequence]) -> float:
+        self._wait()
+        return 1.0
 
 
-SLOW: dict[str, Callable[[], Any]] = {
-    "stop": lambda: replace(SEARCH, stop=slow_stop),
-    "priority": lambda: BestFirst(SEARCH.config, priority=SlowPriority()),
-    "utility": lambda: replace(SEARCH, bidder=TokenLedger(1000).join(slow_utility)),
+WAITING: dict[str, Callable[[Turns], Any]] = {
+    "stop": lambda turns: replace(SEARCH, stop=turns.stop),
+    "priority": lambda turns: BestFirst(SEARCH.config, priority=turns),
+    "utility": lambda turns: replace(SEARCH, bidder=TokenLedger(1000).join(turns.utility)),
 }
 
 
-@pytest.mark.parametrize("role", SLOW)
-def test_a_slow_function_does_not_delay_the_loop(role: str) -> None:
-    method = SLOW[role]()
+@pytest.mark.parametrize("role", WAITING)
+def test_the_loop_turns_while_a_function_runs(role: str) -> None:
+    turns = Turns()
+    method = WAITING[role](turns)
 
-    async def measure() -> tuple[float, float]:
-        replicas, loop = await replicas_of(DecodingServer()), asyncio.get_running_loop()
-        started = loop.time()
-        task = asyncio.create_task(grow(replicas, (9,), method))
-        delays = []
+    async def turn() -> int:
+        task = asyncio.create_task(grow(await replicas_of(DecodingServer()), (9,), method))
         while not task.done():
-            before = loop.time()
-            await asyncio.sleep(0.005)
-            delays.append(loop.time() - before)
-        assert len((await task).sequences) == 5
-        return max(delays), loop.time() - started
+            await asyncio.sleep(0.001)
+            turns.note()
+        return len((await task).sequences)
 
-    delay, seconds = in_loop(measure)
-    assert seconds > 2 * SECONDS, "the function was not called"
-    assert delay < SECONDS / 2
+    assert in_loop(turn) == 5
+    assert len(turns.outcomes) > 1, "the function was not called"
+    assert all(turns.outcomes)
 
 
 def test_functions_that_run_searches_do_not_wait_for_each_other() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +20,8 @@ from eager_sgl.server.voting.readers import ToolMessage, ToolParser
 from eager_sgl.voting.answers import canonical_json
 from evals.tasks.countdown_rules import Problem, instruction, is_correct, parse_answer
 from tests.conftest import API_KEY
+from tests.fakes.waiting import wait_until
+from tests.faults.servers import num_requests
 from tests.server.upstream import listening
 
 pytestmark = pytest.mark.integration
@@ -229,13 +230,4 @@ def test_a_client_that_leaves_ends_its_requests_on_the_server(
         body["ignore_eos"] = True
     with httpx.stream("POST", f"{url}/v1/completions", json=body | {"stream": True}) as response:
         next(response.iter_lines())
-    deadline = time.monotonic() + 15
-    while (left := _num_running(server_url)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == 0
-
-
-def _num_running(server_url: str) -> int:
-    headers = {"Authorization": f"Bearer {API_KEY}"}
-    states = httpx.get(f"{server_url}/v1/loads", headers=headers).json()["loads"]
-    return sum(int(state["num_running_reqs"]) for state in states)
+    assert wait_until(lambda: num_requests(server_url, API_KEY) == 0, 20)

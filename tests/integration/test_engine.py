@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from eager_sgl import (
     EagerConfig,
     EagerInit,
     FullParallel,
+    PromptResult,
     SamplingConfig,
     TokenEndpoint,
     connect,
@@ -29,6 +30,8 @@ from eager_sgl.signals import retemper, top_k_entropy
 from evals.tasks.countdown_rules import Problem, instruction
 from tests.conftest import API_KEY
 from tests.fakes.endpoint import run_method
+from tests.fakes.waiting import wait_until
+from tests.faults.servers import num_requests
 
 pytestmark = pytest.mark.integration
 
@@ -48,12 +51,8 @@ def config_of(chunk_tokens: int = 16, **sampling: Any) -> Any:
 
 
 def flush(endpoint: TokenEndpoint) -> Any:
-    """Empty the radix cache; the server refuses that while requests run.
-
-    A request that an earlier test has left may end, and be cached, after the first time.
-    """
-    endpoint.flush_cache()
-    time.sleep(0.5)
+    """Empty the radix cache, once all requests have ended that earlier tests have left."""
+    assert wait_until(lambda: num_requests(endpoint.client.transport.url, API_KEY) == 0)
     endpoint.flush_cache()
 
 
@@ -79,6 +78,11 @@ def reread(
     return logprobs, [np.array([entry[0] for entry in top]) for top in tops]
 
 
+@pytest.fixture(scope="module")
+def tree(endpoint: TokenEndpoint) -> PromptResult:
+    return run_method(EagerInit(config_of()), endpoint, MESSAGES)
+
+
 def test_the_profile_is_that_of_the_runtime(endpoint: TokenEndpoint) -> None:
     assert endpoint.profile.logprobs == "tempered"
     assert endpoint.profile.page_size == 1
@@ -99,19 +103,19 @@ def test_full_parallel_prefills_the_prompt_once(endpoint: TokenEndpoint) -> None
     assert result.counts.prefilled == len(result.prompt_ids) + 8
 
 
-def test_unique_tokens_are_the_distinct_prefixes(endpoint: TokenEndpoint) -> None:
-    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
-    paths = [s.token_ids for s in result.sequences]
-    assert result.counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
+def test_unique_tokens_are_the_distinct_prefixes(tree: PromptResult) -> None:
+    paths = [s.token_ids for s in tree.sequences]
+    assert tree.counts.unique == len({p[:n] for p in paths for n in range(1, len(p) + 1)})
 
 
 def test_greedy_trees_are_the_same_for_every_chunk_size(endpoint: TokenEndpoint) -> None:
-    def tree(chunk_tokens: int) -> Any:
+    def grown(chunk_tokens: int) -> Any:
         config = config_of(chunk_tokens, temperature=0.0)
         result = run_method(EagerInit(config), endpoint, MESSAGES)
         return [(s.token_ids, s.parent) for s in result.sequences]
 
-    trees = [tree(chunk_tokens) for chunk_tokens in (5, 16, 300)]
+    with ThreadPoolExecutor(3) as pool:
+        trees = list(pool.map(grown, (5, 16, 300)))
     assert len(trees[0]) > 1
     assert trees[0] == trees[1] == trees[2]
 
@@ -130,22 +134,24 @@ def test_sequences_read_again_give_the_recorded_logprobs(endpoint: TokenEndpoint
     assert compared > 50
 
 
-def test_branch_points_read_again_give_the_recorded_evidence(endpoint: TokenEndpoint) -> None:
+def test_branch_points_read_again_give_the_recorded_evidence(
+    endpoint: TokenEndpoint, tree: PromptResult
+) -> None:
     """At τ = 0.6 too: the conversion to temperature 1 is exact over the top K."""
-    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
-    for sequence in result.sequences[1:]:
+    for sequence in tree.sequences[1:]:
         point = sequence.branch
         assert point is not None
-        _, tops = reread(endpoint, result.prompt_ids, sequence.token_ids)
+        _, tops = reread(endpoint, tree.prompt_ids, sequence.token_ids)
         probabilities = retemper(tops[point.position], taken_at=1.0, wanted=1.0)
         assert point.entropy == pytest.approx(float(top_k_entropy(probabilities)), abs=2e-3)
         assert point.entropy >= THRESHOLD
         assert point.probabilities == pytest.approx(tuple(probabilities[:2]), abs=2e-3)
 
 
-def test_reasoning_is_closed_and_the_answer_follows(endpoint: TokenEndpoint) -> None:
-    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
-    finished = [s for s in result.sequences if s.finish_reason == "stop"]
+def test_reasoning_is_closed_and_the_answer_follows(
+    endpoint: TokenEndpoint, tree: PromptResult
+) -> None:
+    finished = [s for s in tree.sequences if s.finish_reason == "stop"]
     assert finished
     for sequence in finished:
         reasoning, mark, answer = sequence.text.partition("</think>")
@@ -153,23 +159,23 @@ def test_reasoning_is_closed_and_the_answer_follows(endpoint: TokenEndpoint) -> 
         assert mark
         assert answer.strip()
     (close,) = run(endpoint.client.marker("</think>"))
-    for sequence in result.sequences[1:]:
+    for sequence in tree.sequences[1:]:
         assert sequence.branch is not None
         assert close not in sequence.token_ids[: sequence.branch.position]
 
 
-def test_stop_tokens_are_known(endpoint: TokenEndpoint) -> None:
-    result = run_method(EagerInit(config_of()), endpoint, MESSAGES)
-    (eos,) = {s.token_ids[-1] for s in result.sequences if s.finish_reason == "stop"}
+def test_stop_tokens_are_known(endpoint: TokenEndpoint, tree: PromptResult) -> None:
+    (eos,) = {s.token_ids[-1] for s in tree.sequences if s.finish_reason == "stop"}
     assert run(endpoint.client.is_stop_token(eos))
-    assert not run(endpoint.client.is_stop_token(result.sequences[0].token_ids[0]))
+    assert not run(endpoint.client.is_stop_token(tree.sequences[0].token_ids[0]))
 
 
-def test_token_ids_and_messages_are_the_same_prompt(endpoint: TokenEndpoint) -> None:
+def test_token_ids_and_messages_are_the_same_prompt(
+    endpoint: TokenEndpoint, tree: PromptResult
+) -> None:
     ids = endpoint.encode(MESSAGES)
-    result = run_method(EagerInit(config_of()), endpoint, ids)
-    again = run_method(EagerInit(config_of()), endpoint, MESSAGES)
-    assert result.prompt_ids == again.prompt_ids == ids
+    again = run_method(FullParallel(SamplingConfig(max_new_tokens=8), 1), endpoint, ids)
+    assert tree.prompt_ids == again.prompt_ids == ids
 
 
 def test_a_program_branches_from_the_tokens_of_its_state(endpoint: TokenEndpoint) -> None:

@@ -24,7 +24,7 @@ from eager_sgl import (
     WithoutReplacement,
 )
 from evals.tasks import Sample, find_task
-from tests.fakes.endpoint import run_method
+from tests.fakes.endpoint import run_method, run_together
 from tests.fakes.searches import search_of
 
 pytestmark = pytest.mark.integration
@@ -37,12 +37,15 @@ MONITORS: tuple[Literal["gate", "chunk"], ...] = ("gate", "chunk")
 ERROR_PROBABILITY = 1e-3 / 3  # of each of three comparisons failing although nothing differs
 
 
+def config_of(monitor: Literal["gate", "chunk"], **options: Any) -> EagerConfig:
+    sampling = SamplingConfig(max_new_tokens=256, **options)
+    return EagerConfig(threshold=0.7, max_sequences=8, monitor=monitor, sampling=sampling)
+
+
 def run(
     endpoint: TokenEndpoint, sample: Sample, monitor: Literal["gate", "chunk"], **options: Any
 ) -> Any:
-    sampling = SamplingConfig(max_new_tokens=256, **options)
-    config = EagerConfig(threshold=0.7, max_sequences=8, monitor=monitor, sampling=sampling)
-    result = run_method(EagerInit(config), endpoint, sample.prompt)
+    result = run_method(EagerInit(config_of(monitor, **options)), endpoint, sample.prompt)
     assert result.monitor == monitor
     return result
 
@@ -58,7 +61,7 @@ SEARCHES = ("best_first", "trie_parallel", "swor")
 def searched(endpoint: TokenEndpoint, order: str, monitor: str, **options: Any) -> Any:
     sampling = SamplingConfig(max_new_tokens=256, **options)
     search = search_of(order, max_sequences=6, monitor=monitor, sampling=sampling)
-    return [run_method(search, endpoint, sample.prompt) for sample in SAMPLES[:3]]
+    return run_together(search, endpoint, [sample.prompt for sample in SAMPLES[:3]])
 
 
 @pytest.mark.parametrize("order", SEARCHES)
@@ -82,7 +85,7 @@ def test_greedy_searches_are_the_same(endpoint: TokenEndpoint, order: str) -> No
 def test_a_seed_repeats_a_search_by_the_gate(endpoint: TokenEndpoint, kind: type[Search]) -> None:
     def drawn(seed: int) -> list[tuple[int, ...]]:
         search = kind(SearchConfig(max_sequences=4), seed=seed)
-        results = [run_method(search, endpoint, sample.prompt) for sample in SAMPLES[:4]]
+        results = run_together(search, endpoint, [sample.prompt for sample in SAMPLES[:4]])
         return [sequence.token_ids for result in results for sequence in result.sequences]
 
     assert drawn(1) == drawn(1) != drawn(2)
@@ -117,7 +120,8 @@ def test_under_the_gate_a_sequence_is_about_one_request_and_little_is_discarded(
     endpoint: TokenEndpoint,
 ) -> None:
     """A segment that no sequence holds is aborted as soon as the client knows."""
-    results = [run(endpoint, sample, "gate") for sample in SAMPLES[:8]]
+    method = EagerInit(config_of("gate"))
+    results = run_together(method, endpoint, [sample.prompt for sample in SAMPLES[:8]])
     counts = sum((result.counts for result in results), TokenCounts())
     assert counts.discarded < 0.1 * counts.generated
     assert counts.requests < 1.5 * sum(len(result.sequences) for result in results)

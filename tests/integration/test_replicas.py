@@ -15,7 +15,7 @@ from eager_sgl import AsyncClient, EagerConfig, EagerInit, SamplingConfig
 from eager_sgl.errors import ServerUnsuitableError
 from evals.tasks import find_task
 from tests.conftest import API_KEY, REASONER
-from tests.embedded.test_starts import assert_it_ends_with, assert_it_serves_at
+from tests.embedded.running import assert_it_ends_with, assert_it_serves_at
 from tests.faults.servers import Server
 
 pytestmark = pytest.mark.integration

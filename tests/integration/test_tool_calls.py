@@ -1,4 +1,7 @@
-"""Real calls of tools: a small model on the embedded runtime, OpenAI's client, and the endpoint."""
+"""Real calls of tools: a small model on the embedded runtime, OpenAI's client, and the endpoint.
+
+The runtime listens at an address of IPv6, and loses its server in the end.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,12 @@ import pytest
 from eager_sgl import EmbeddedRuntime
 from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import EndpointSettings
+from tests.embedded.running import (
+    assert_it_ends_with,
+    assert_it_serves_at,
+    ipv6_host,
+    stopped,
+)
 from tests.integration.calling import CALLS, STRICT, TOOLS, make_calling_model
 from tests.server.upstream import listening
 
@@ -23,18 +32,20 @@ ONE, TWO = (json.loads(call) for call in CALLS)
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRuntime]:
     folder = tmp_path_factory.mktemp("calling")
-    arguments = {"random_seed": 0, "tool_call_parser": "qwen25"}
+    arguments: dict[str, object] = {"random_seed": 0, "tool_call_parser": "qwen25"}
+    arguments |= {"host": ipv6_host(), "log_level": "debug"}
+    model = make_calling_model(folder / "model")
+    with EmbeddedRuntime(model, log_path=folder / "runtime.log", server_args=arguments) as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="module")
+def client(runtime: EmbeddedRuntime) -> Iterator[openai.OpenAI]:
+    settings = EndpointSettings(servers=(runtime.url,), server_key=runtime.api_key)
     with (
-        EmbeddedRuntime(
-            make_calling_model(folder / "model"),
-            log_path=folder / "runtime.log",
-            server_args=arguments,
-        ) as runtime,
-        listening(
-            create_app(EndpointSettings(servers=(runtime.url,), server_key=runtime.api_key))
-        ) as url,
+        listening(create_app(settings)) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         yield client
@@ -142,3 +153,10 @@ def test_a_vote_under_a_grammar_is_refused_by_name(client: openai.OpenAI, model:
     eager = {"answer": "tool_call"}
     with pytest.raises(openai.BadRequestError, match="tool_choice"):
         ask(client, f"{model}:vote", tool_choice="required", extra_body={"eager": eager})
+
+
+def test_a_runtime_at_an_address_ends_with_its_server(runtime: EmbeddedRuntime) -> None:
+    assert_it_serves_at(ipv6_host(), runtime)
+    assert_it_ends_with("python", "the server", runtime)
+    runtime.close()
+    assert "closed" in str(stopped(runtime))

@@ -8,12 +8,12 @@ from functools import cache
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
 from eager_sgl import SamplingConfig
 from tests.fakes.scripted import EOS, Distribution, tempered
 
-__all__ = ["Path", "p_value", "sequence_distribution"]
+__all__ = ["Path", "agreement", "p_value", "sequence_distribution"]
 
 Path = tuple[int, ...]
 Outcome = TypeVar("Outcome", bound=Hashable)
@@ -50,3 +50,15 @@ def p_value(counts: Counter[Outcome], expected: Mapping[Outcome, float]) -> floa
     if wanted[-1] < 1e-6:
         observed, wanted = observed[:-1], wanted[:-1]
     return float(chisquare(observed, wanted).pvalue) if len(wanted) > 1 else 1.0
+
+
+def agreement(seen: Counter[Outcome], expected: Counter[Outcome]) -> float:
+    """The probability of two samples as different as these, of one distribution.
+
+    Outcomes that are rarer than 20 among the expected ones count as one.
+    """
+    frequent = [outcome for outcome, number in expected.items() if number >= 20]
+    rows = [[counts[outcome] for outcome in frequent] for counts in (seen, expected)]
+    rest = [counts.total() - sum(row) for counts, row in zip((seen, expected), rows, strict=True)]
+    table = [[*row, number + 1] for row, number in zip(rows, rest, strict=True)]
+    return float(chi2_contingency(table).pvalue)

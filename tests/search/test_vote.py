@@ -10,7 +10,6 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from scipy.stats import chi2_contingency
 
 from eager_sgl import (
     BetaRule,
@@ -39,6 +38,7 @@ from tests.fakes.scripted import (
     tempered,
 )
 from tests.fakes.scripted import first_tokens as first_tokens_of
+from tests.search.fits import agreement
 
 SAMPLING = SamplingConfig(temperature=0.8, top_p=0.9, max_new_tokens=4)
 M = 24
@@ -104,11 +104,7 @@ def test_votes_are_those_of_independent_samples(shares: bool) -> None:
     expected = Counter(simulated(0, rng) for _ in range(4 * num_runs))
     results = runs(0, num_runs, shares=shares)
     seen = Counter((vote_winner(first_tokens(r.sequences)), len(r.sequences)) for r in results)
-    large = [key for key, number in expected.items() if number >= 20]
-    rows = [[counts[key] for key in large] for counts in (seen, expected)]
-    rest = [counts.total() - sum(row) for counts, row in zip((seen, expected), rows, strict=True)]
-    table = [[*row, number + 1] for row, number in zip(rows, rest, strict=True)]
-    assert chi2_contingency(table).pvalue > ERROR_PROBABILITY
+    assert agreement(seen, expected) > ERROR_PROBABILITY
 
 
 def test_no_more_samples_start_than_can_decide() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency
 
 from eager_sgl import (
     BetaRule,
@@ -33,6 +32,7 @@ from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.interrupting import Interrupting
 from tests.fakes.scripted import EOS, VOCABULARY, ScriptedServer, mixed_distribution, tempered
+from tests.search.fits import agreement
 
 SAMPLING = SamplingConfig(temperature=1.0, top_p=0.95, max_new_tokens=8)
 M, WINDOW, FLOOR = 16, 3, 2.6
@@ -110,11 +110,7 @@ def test_votes_are_those_of_independent_samples_that_reach_the_floor(shares: boo
         assert result.vote is not None
         seen[result.vote.answer, len(result.sequences), result.vote.num_cut] += 1
     assert any(num_cut for _, _, num_cut in seen)
-    large = [key for key, number in expected.items() if number >= 20]
-    rows = [[counts[key] for key in large] for counts in (seen, expected)]
-    rest = [counts.total() - sum(row) for counts, row in zip((seen, expected), rows, strict=True)]
-    table = [[*row, number + 1] for row, number in zip(rows, rest, strict=True)]
-    assert chi2_contingency(table).pvalue > ERROR_PROBABILITY
+    assert agreement(seen, expected) > ERROR_PROBABILITY
 
 
 @pytest.mark.parametrize("shares", [True, False])

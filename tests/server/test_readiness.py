@@ -1,21 +1,25 @@
-"""`/ready`: which servers cannot be used, in a word for everyone, in full with a key."""
+"""`/ready`: until servers answer; which cannot be used, in a word for all, in full with a key."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
+from eager_sgl.embedded.address import DEFAULT_HOST, reserved_port
 from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import EndpointSettings
 from tests.fakes.replicas import Replica
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
-from tests.server.test_service import error_of, until
+from tests.fakes.waiting import wait_until
+from tests.server.test_service import ROUTE, SHORT, error_of
 from tests.server.upstream import listening, upstream
 
 SECRET = "a secret of SGLang"
@@ -28,7 +32,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def service(*urls: str, **settings: Any) -> Iterator[httpx.Client]:
+def service(*ports: int, **settings: Any) -> Iterator[httpx.Client]:
+    """A client of our server before servers at these ports."""
+    urls = tuple(f"http://127.0.0.1:{port}" for port in ports)
     given: Any = {"chat_defaults": {}} | settings
     app = create_app(EndpointSettings(servers=urls, **given))
     with listening(app) as ours, httpx.Client(base_url=ours, timeout=30) as client:
@@ -45,13 +51,11 @@ def refusing() -> FastAPI:
     return app
 
 
-def free_url() -> str:
-    with listening(FastAPI()) as url:
-        return url
-
-
-def port_of(url: str) -> int:
-    return int(url.rpartition(":")[2])
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port at which no server listens yet, and no other program will."""
+    with reserved_port(DEFAULT_HOST, 0) as port:
+        yield port
 
 
 def message_of(client: httpx.Client, headers: dict[str, str] | None = None) -> str:
@@ -62,58 +66,99 @@ def message_of(client: httpx.Client, headers: dict[str, str] | None = None) -> s
     return message
 
 
+def test_it_is_ready_once_a_server_answers(port: int) -> None:
+    with service(port) as client:
+        assert client.get("/health").status_code == 200
+        assert "eager_replicas_up 0.0" in client.get("/metrics").text
+        for answer in (
+            client.get("/ready"),
+            client.get("/v1/models"),
+            client.post(ROUTE, json=SHORT),
+        ):
+            assert answer.status_code == 503
+            assert error_of(answer)["code"] == "unavailable"
+            assert answer.headers["retry-after"] == "1"
+        with listening(upstream(ScriptedServer(mixed_distribution(42))), port):
+            assert wait_until(lambda: client.get("/ready").status_code == 200)
+            assert client.post(ROUTE, json=SHORT).status_code == 200
+            assert "eager_replicas_up 1.0" in client.get("/metrics").text
+
+
+def test_servers_that_cannot_be_used_are_named_and_logged_once(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong key that shows after the start: nothing else would say why it is never ready."""
+    refusing, asked = FastAPI(), Counter[str]()
+
+    @refusing.get("/{path:path}")
+    async def refuse(path: str) -> Response:
+        asked[path] += 1
+        return Response(status_code=401)
+
+    with service(port, server_key="wrong") as client:
+        with listening(refusing, port):
+            assert wait_until(lambda: "API key" in error_of(client.get("/ready"))["message"])
+            assert "API key" in error_of(client.get("/v1/models"))["message"]
+            before = asked.total()
+            assert wait_until(lambda: asked.total() >= before + 5)
+        assert wait_until(lambda: "API key" not in error_of(client.get("/ready"))["message"])
+        assert wait_until(lambda: caplog.text.count("tried again") >= 3)
+    lines = [r.message for r in caplog.records if "tried again" in r.message]
+    refused = ["refused the API key" in line for line in lines]
+    assert refused.count(True) == 1
+    assert [kind for kind, _ in groupby(refused)] == [False, True, False]
+
+
 @pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic right"])
 def test_texts_of_servers_are_for_callers_with_a_key(
-    caplog: pytest.LogCaptureFixture, header: str | None
+    port: int, caplog: pytest.LogCaptureFixture, header: str | None
 ) -> None:
-    url = free_url()
     wrong = {"Authorization": header} if header else None
-    with service(url, keys=("right",)) as client:
+    with service(port, keys=("right",)) as client:
         assert message_of(client, wrong) == "SGLang server 1 of 1 is unreachable"
-        with listening(refusing(), port_of(url)):
-            assert until(lambda: SECRET in message_of(client, RIGHT))
+        with listening(refusing(), port):
+            assert wait_until(lambda: SECRET in message_of(client, RIGHT))
             assert message_of(client, wrong) == "SGLang server 1 of 1 is unsuitable"
             assert SECRET in error_of(client.get("/v1/models", headers=RIGHT))["message"]
     assert SECRET in caplog.text
 
 
-def test_without_keys_everyone_reads_the_texts_of_servers() -> None:
-    url = free_url()
-    with service(url) as client, listening(refusing(), port_of(url)):
-        assert until(lambda: SECRET in message_of(client))
+def test_without_keys_everyone_reads_the_texts_of_servers(port: int) -> None:
+    with service(port) as client, listening(refusing(), port):
+        assert wait_until(lambda: SECRET in message_of(client))
 
 
-def test_the_server_that_cannot_be_used_is_named_by_its_number() -> None:
-    first, second = free_url(), free_url()
+def test_the_server_that_cannot_be_used_is_named_by_its_number(port: int) -> None:
     with (
-        service(first, second, keys=("right",)) as client,
-        listening(refusing(), port_of(second)),
-        listening(upstream(Replica("http://a")), port_of(first)),
+        reserved_port(DEFAULT_HOST, 0) as second,
+        service(port, second, keys=("right",)) as client,
+        listening(refusing(), second),
+        listening(upstream(Replica("http://a")), port),
     ):
-        assert until(lambda: message_of(client) == "SGLang server 2 of 2 is unsuitable")
+        assert wait_until(lambda: message_of(client) == "SGLang server 2 of 2 is unsuitable")
 
 
-def test_servers_that_have_gone_are_noted_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_servers_that_have_gone_are_noted_once(port: int, caplog: pytest.LogCaptureFixture) -> None:
     scripted = ScriptedServer(mixed_distribution(42))
     with ExitStack() as stack:
-        with listening(upstream(scripted)) as url:
-            client = stack.enter_context(service(url, keys=("right",)))
+        with listening(upstream(scripted), port):
+            client = stack.enter_context(service(port, keys=("right",)))
             assert client.get("/ready").status_code == 200
         for _ in range(3):
             assert message_of(client) == "SGLang server 1 of 1 is unreachable"
         assert caplog.text.count("no SGLang server answers") == 1
-        with listening(upstream(scripted), port_of(url)):
+        with listening(upstream(scripted), port):
             assert client.get("/ready").status_code == 200
 
 
 def test_a_server_whose_files_have_another_form_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A list in place of generation_config.json had ended the task that connects.
 
     The log has the error's type and trace: its text alone may say nothing.
     """
-    url, faults = free_url(), iter([AttributeError("'list' object has no attribute 'get'")])
+    faults = iter([AttributeError("'list' object has no attribute 'get'")])
 
     def defaults(*arguments: object) -> dict[str, float]:
         if (fault := next(faults, None)) is not None:
@@ -122,8 +167,8 @@ def test_a_server_whose_files_have_another_form_is_tried_again(
 
     monkeypatch.setattr("eager_sgl.server.facts._defaults_of", defaults)
     scripted = ScriptedServer(mixed_distribution(42))
-    with service(url, chat_defaults=None) as client, listening(upstream(scripted), port_of(url)):
-        assert until(lambda: client.get("/ready").status_code == 200)
+    with service(port, chat_defaults=None) as client, listening(upstream(scripted), port):
+        assert wait_until(lambda: client.get("/ready").status_code == 200)
     assert next(faults, None) is None
     (record,) = [r for r in caplog.records if "AttributeError: 'list' object" in r.getMessage()]
     assert record.exc_info is not None

@@ -7,23 +7,18 @@ import contextlib
 import http.client
 import json
 import logging
-import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from fastapi.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eager_sgl import AsyncClient
@@ -33,10 +28,12 @@ from eager_sgl.server.traffic.lines import LogFormatter
 from tests.fakes.decoding import DecodingServer
 from tests.fakes.replicas import Replica
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
-from tests.server.upstream import MODEL, endpoint, listening, upstream
+from tests.fakes.waiting import wait_until
+from tests.server.upstream import MODEL, address_of, endpoint, listening, upstream
 
 TREE: dict[str, Any] = {"model": f"{MODEL}:trie_parallel", "prompt": [9], "n": 4}
-LONG = TREE | {"max_tokens": 5000}
+STALLS_AFTER = 100
+LONG = TREE | {"max_tokens": 2 * STALLS_AFTER}
 SHORT = TREE | {"max_tokens": 8}
 ROUTE = "/v1/completions"
 
@@ -54,11 +51,9 @@ def service(
         yield client
 
 
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return holds()
+def stalling() -> DecodingServer:
+    """A server on which long requests never end by themselves."""
+    return DecodingServer(stalls_after=STALLS_AFTER)
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
@@ -138,19 +133,14 @@ def test_unknown_routes_have_openais_form(path: str, status: int) -> None:
 
 
 def test_more_requests_than_allowed_are_refused_until_some_have_ended() -> None:
-    server = DecodingServer()
-    with service(server, max_requests=2) as client:
-        ask = partial(client.post, ROUTE, json=LONG | {"timeout": 5.0})
-        threads = [threading.Thread(target=ask) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        assert until(lambda: "in_flight 2.0" in client.get("/metrics").text)
+    with service(stalling(), max_requests=2) as client, contextlib.ExitStack() as running:
+        for _ in range(2):
+            running.enter_context(client.stream("POST", ROUTE, json=LONG | {"stream": True}))
         refused = client.post(ROUTE, json=SHORT)
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
-        for thread in threads:
-            thread.join()
-        assert client.post(ROUTE, json=SHORT).status_code == 200
+        running.close()
+        assert wait_until(lambda: client.post(ROUTE, json=SHORT).status_code == 200)
 
 
 class _Places:
@@ -178,8 +168,8 @@ class _Places:
 @pytest.mark.parametrize("timeout", [0.3, 30])
 def test_a_client_that_has_its_answer_has_left_its_place(stream: bool, timeout: float) -> None:
     found: list[str] = []
-    body = TREE | {"max_tokens": 5000 if timeout < 1 else 8, "stream": stream, "timeout": timeout}
-    with listening(upstream(DecodingServer())) as url:
+    body = (LONG if timeout < 1 else SHORT) | {"stream": stream, "timeout": timeout}
+    with listening(upstream(stalling())) as url:
         app = create_app(EndpointSettings(servers=(url,), chat_defaults={}))
         app.add_middleware(_Places, api=app, found=found)
         with listening(app) as ours:
@@ -189,19 +179,19 @@ def test_a_client_that_has_its_answer_has_left_its_place(stream: bool, timeout: 
 
 @pytest.mark.parametrize("field", ["timeout", "deadline_s"])
 def test_a_deadline_is_504_and_ends_the_tree(field: str) -> None:
-    server = DecodingServer()
+    server = stalling()
     settings: Any = {"deadline_s": 0.3} if field == "deadline_s" else {}
     with service(server, **settings) as client:
         body = LONG | ({"timeout": 0.3} if field == "timeout" else {})
         answer = client.post(ROUTE, json=body)
         assert answer.status_code == 504
         assert error_of(answer)["code"] == "deadline"
-        assert until(lambda: not server.running)
+        assert wait_until(lambda: not server.running)
 
 
 def test_a_deadline_ends_a_stream_with_an_error() -> None:
-    with service(DecodingServer()) as client:
-        body = LONG | {"timeout": 2.0, "stream": True}
+    with service(stalling()) as client:
+        body = LONG | {"timeout": 3.0, "stream": True}
         events = client.post(ROUTE, json=body).text.strip().split("\n\n")
         assert events[-1] == "data: [DONE]"
         assert json.loads(events[-2][6:])["error"]["code"] == "deadline"
@@ -209,9 +199,10 @@ def test_a_deadline_ends_a_stream_with_an_error() -> None:
 
 
 def test_the_deadline_of_a_tree_gives_what_it_has() -> None:
-    with service(DecodingServer()) as client:
-        eager = {"method": "trie_parallel", "max_sequences": 4, "deadline_s": 2.0}
-        body = {"model": MODEL, "prompt": [9], "max_tokens": 5000, "eager": eager}
+    with service(stalling()) as client:
+        eager = {"method": "trie_parallel", "max_sequences": 4, "deadline_s": 3.0}
+        body = {name: LONG[name] for name in ("prompt", "max_tokens")}
+        body |= {"model": MODEL, "eager": eager}
         answer = client.post(ROUTE, json=body).json()
         assert answer["eager"]["stopped"] == "timeout"
         assert answer["choices"]
@@ -239,40 +230,45 @@ def test_the_deadline_of_a_tree_without_tokens_is_504(prompt: str | list[int]) -
         assert error_of(answer)["code"] == "deadline"
 
 
-PLAIN = {"model": MODEL, "prompt": [9], "n": 3, "max_tokens": 5000}
+PLAIN = LONG | {"model": MODEL, "n": 3}
+
+
+async def leave(url: httpx.URL, body: dict[str, Any], server: DecodingServer) -> None:
+    """Ask, and leave while requests run on the server."""
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        asking = asyncio.create_task(client.post(ROUTE, json=body))
+        while not server.stalled:
+            assert not asking.done()
+            await asyncio.sleep(0.01)
+        asking.cancel()
 
 
 @pytest.mark.parametrize("body", [LONG, PLAIN], ids=["tree", "plain"])
 def test_a_client_that_leaves_ends_its_requests(body: dict[str, Any]) -> None:
-    server = DecodingServer()
-
-    async def leave(url: httpx.URL) -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-            asking = asyncio.create_task(client.post(ROUTE, json=body))
-            while server.num_decoded < 10:
-                assert not asking.done()
-                await asyncio.sleep(0.01)
-            asking.cancel()
-
+    server = stalling()
     with service(server) as client:
-        asyncio.run(leave(client.base_url))
-        assert until(lambda: not server.running and "in_flight 0.0" in client.get("/metrics").text)
+        asyncio.run(leave(client.base_url, body, server))
+        assert wait_until(
+            lambda: not server.running and "in_flight 0.0" in client.get("/metrics").text
+        )
 
 
 @pytest.mark.parametrize("body", [LONG, PLAIN], ids=["tree", "plain"])
 def test_a_stream_that_is_left_ends_its_requests(body: dict[str, Any]) -> None:
-    server = DecodingServer()
+    server = stalling()
     with service(server) as client:
         with client.stream("POST", ROUTE, json=body | {"stream": True}):
-            assert until(lambda: bool(server.running))
-        assert until(lambda: not server.running and "in_flight 0.0" in client.get("/metrics").text)
+            assert wait_until(lambda: bool(server.running))
+        assert wait_until(
+            lambda: not server.running and "in_flight 0.0" in client.get("/metrics").text
+        )
 
 
 def test_the_metrics_count_what_answers_cost() -> None:
     with service() as client:
         bill = client.post(ROUTE, json=SHORT | {"n": 16}).json()["eager"]
         client.post(ROUTE, content=b"{")
-        assert until(lambda: 'status="400"' in client.get("/metrics").text)
+        assert wait_until(lambda: 'status="400"' in client.get("/metrics").text)
         text = client.get("/metrics").text
     expected = {
         'eager_requests_total{route="/v1/completions",status="200"} 1.0',
@@ -289,12 +285,13 @@ def test_the_metrics_count_what_answers_cost() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("end", ["deadline", "disconnect"])
 def test_the_metrics_count_what_ended_requests_cost(end: str, stream: bool) -> None:
-    body = LONG | {"stream": stream} | ({"timeout": 2.0} if end == "deadline" else {})
-    server = DecodingServer()
+    body, server = LONG | {"stream": stream}, stalling()
     with service(server) as client:
-        with contextlib.suppress(httpx.ReadTimeout):
-            client.post(ROUTE, json=body, timeout=None if end == "deadline" else 2.0)
-        assert until(lambda: not server.running and _generated(client) > 0)
+        if end == "deadline":
+            client.post(ROUTE, json=body | {"timeout": 3.0})
+        else:
+            asyncio.run(leave(client.base_url, body, server))
+        assert wait_until(lambda: not server.running and _generated(client) > 0)
         # The last token of every request may be decoded after the abort.
         assert abs(_generated(client) - server.num_decoded) <= 8
 
@@ -306,20 +303,16 @@ def _generated(client: httpx.Client) -> float:
 
 
 def test_requests_wait_for_the_sequences_of_others() -> None:
-    server = DecodingServer()
-    with service(server, max_in_flight=4) as client:
-        ask = partial(client.post, ROUTE, json=LONG | {"timeout": 5.0})
-        thread = threading.Thread(target=ask)
-        thread.start()
-        assert until(lambda: "eager_sequences_in_flight 4.0" in client.get("/metrics").text)
-        waiting = threading.Thread(target=partial(client.post, ROUTE, json=SHORT | {"n": 2}))
-        waiting.start()
-        assert until(lambda: "eager_requests_waiting 1.0" in client.get("/metrics").text)
-        for one in (thread, waiting):
-            one.join()
-        answered = 'eager_requests_total{route="/v1/completions",status="200"} 1.0'
-        assert until(lambda: answered in client.get("/metrics").text)
-        assert "eager_sequences_in_flight 0.0" in client.get("/metrics").text
+    with service(stalling(), max_in_flight=4) as client, ThreadPoolExecutor(1) as pool:
+        with client.stream("POST", ROUTE, json=LONG | {"stream": True}):
+            assert wait_until(
+                lambda: "eager_sequences_in_flight 4.0" in client.get("/metrics").text
+            )
+            waiting = pool.submit(client.post, ROUTE, json=SHORT | {"n": 2})
+            assert wait_until(lambda: "eager_requests_waiting 1.0" in client.get("/metrics").text)
+            assert not waiting.done()
+        assert waiting.result(60).status_code == 200
+        assert wait_until(lambda: "eager_sequences_in_flight 0.0" in client.get("/metrics").text)
 
 
 def test_a_replica_has_its_state_by_its_address() -> None:
@@ -339,7 +332,7 @@ def test_no_label_has_a_value_of_the_clients() -> None:
         client.post(ROUTE, json=SHORT | {"eager": {"method": "a-client"}})
         client.get("/a-client")
         client.request("BREW", "/a-client")
-        assert until(lambda: 'status="404"' in client.get("/metrics").text)
+        assert wait_until(lambda: 'status="404"' in client.get("/metrics").text)
         assert "a-client" not in client.get("/metrics").text
 
 
@@ -352,57 +345,6 @@ def test_the_access_log_has_costs_and_no_prompts(caplog: pytest.LogCaptureFixtur
     assert [line["usage"]["completion_tokens"] > 0 for line in lines if "usage" in line] == [True]
     assert "private" not in caplog.text
     assert "secret" not in caplog.text
-
-
-def test_it_is_ready_once_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eager_sgl.server.app._RETRY_SECONDS", 0.05)
-    scripted = ScriptedServer(mixed_distribution(42))
-    with listening(upstream(scripted)) as url:
-        pass
-    settings = EndpointSettings(servers=(url,), chat_defaults={})
-    with listening(create_app(settings)) as ours, httpx.Client(base_url=ours) as client:
-        assert client.get("/health").status_code == 200
-        assert "eager_replicas_up 0.0" in client.get("/metrics").text
-        for answer in (
-            client.get("/ready"),
-            client.get("/v1/models"),
-            client.post(ROUTE, json=SHORT),
-        ):
-            assert answer.status_code == 503
-            assert error_of(answer)["code"] == "unavailable"
-            assert answer.headers["retry-after"] == "1"
-        with listening(upstream(scripted), int(url.rpartition(":")[2])):
-            assert until(lambda: client.get("/ready").status_code == 200)
-            assert client.post(ROUTE, json=SHORT).status_code == 200
-            assert "eager_replicas_up 1.0" in client.get("/metrics").text
-
-
-def test_servers_that_cannot_be_used_are_named_and_logged_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A wrong key that shows after the start: nothing else would say why it is never ready."""
-    monkeypatch.setattr("eager_sgl.server.app._RETRY_SECONDS", 0.02)
-    with listening(FastAPI()) as url:
-        pass
-    refusing, asked = FastAPI(), Counter[str]()
-
-    @refusing.get("/{path:path}")
-    async def refuse(path: str) -> Response:
-        asked[path] += 1
-        return Response(status_code=401)
-
-    settings = EndpointSettings(servers=(url,), server_key="wrong")
-    with listening(create_app(settings)) as ours, httpx.Client(base_url=ours) as client:
-        with listening(refusing, int(url.rpartition(":")[2])):
-            assert until(lambda: "API key" in error_of(client.get("/ready"))["message"])
-            assert "API key" in error_of(client.get("/v1/models"))["message"]
-            before = asked.total()
-            assert until(lambda: asked.total() >= before + 5)
-        assert until(lambda: "API key" not in error_of(client.get("/ready"))["message"])
-        assert until(lambda: caplog.text.count("tried again") >= 3)
-    lines = [r.message for r in caplog.records if "tried again" in r.message]
-    refused = ["refused the API key" in line for line in lines]
-    assert refused == [False, True, False]
 
 
 @pytest.mark.parametrize("given", ["a-1_B.2:/+=", None, "a b", "x" * 129, "a\tb", ""])
@@ -453,28 +395,21 @@ def test_a_wrong_address_is_refused() -> None:
 
 def test_sigterm_lets_running_requests_finish() -> None:
     with listening(upstream(DecodingServer())) as url:
-        command = [sys.executable, "-m", "eager_sgl.server", "--server", url, "--port", "18431"]
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        command = [sys.executable, "-m", "eager_sgl.server", "--server", url, "--port", "0"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
-            ours = "http://127.0.0.1:18431"
-            assert until(lambda: _answers(ours), 60)
+            ours = address_of(process)
             body = TREE | {"max_tokens": 300, "n": 1, "stream": True}
             with httpx.stream("POST", ours + ROUTE, json=body, timeout=60) as response:
                 lines = response.iter_lines()
                 next(lines)
                 process.send_signal(signal.SIGTERM)
                 assert list(lines)[-2] == "data: [DONE]"
-            assert process.wait(30) == 0
+            process.communicate(timeout=60)
+            assert process.returncode == 0
         finally:
             process.kill()
             process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_the_log_has_no_text_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
@@ -507,7 +442,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault(
     caplog.set_level(logging.INFO)
     with service() as client:
         assert _upload(client.base_url, seconds=0.2) == b""
-        assert until(lambda: 'status="499"' in client.get("/metrics").text)
+        assert wait_until(lambda: 'status="499"' in client.get("/metrics").text)
     assert 'status="500"' not in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 

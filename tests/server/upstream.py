@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 import time
 import uuid
@@ -22,7 +23,7 @@ from eager_sgl.server.settings import EndpointSettings
 from eager_sgl.server.traffic.guard import while_connected
 from tests.fakes.scripted import ScriptedServer
 
-__all__ = ["endpoint", "listening", "upstream"]
+__all__ = ["address_of", "endpoint", "listening", "upstream"]
 
 MODEL = "scripted"
 
@@ -44,6 +45,17 @@ def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """The URL that uvicorn reports on a process's standard error."""
+    assert process.stderr is not None
+    log = ""
+    while line := process.stderr.readline():
+        log += line
+        if "running on " in line:
+            return line.partition("running on ")[2].split()[0]
+    raise AssertionError(log)
 
 
 @contextmanager

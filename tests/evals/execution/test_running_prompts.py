@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,15 @@ class Prompts:
         seconds: that each prompt takes.
         act: called by the n-th prompt, when it begins.
         clean_up: seconds that a cancelled prompt takes to end its requests.
+        num_awaited: prompts that run at the same time before any of them ends.
     """
 
-    def __init__(self, seconds: float, clean_up: float = 0.0) -> None:
-        self.seconds, self.clean_up = seconds, clean_up
+    def __init__(self, seconds: float, clean_up: float = 0.0, num_awaited: int = 0) -> None:
+        self.seconds, self.clean_up, self.num_awaited = seconds, clean_up, num_awaited
         self.num_begun = self.num_running = self.max_running = 0
         self.max_threads = self.num_cancelled = self.num_cleaned = 0
         self.interruptions: dict[int, signal.Signals] = {}
+        self.at_first_cancellation: Callable[[], None] = lambda: None
         self.fails_at: int | None = None
 
     async def __call__(self, call: Call) -> PromptResult:
@@ -53,9 +56,13 @@ class Prompts:
 
     async def _wait(self) -> None:
         try:
+            while self.max_running < self.num_awaited:
+                await asyncio.sleep(0.001)
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
             self.num_cancelled += 1
+            if self.num_cancelled == 1:
+                self.at_first_cancellation()
             await asyncio.sleep(self.clean_up)
             self.num_cleaned += 1
             raise
@@ -74,7 +81,7 @@ def arguments(folder: Path, num_prompts: int, concurrency: int) -> list[str]:
 
 @pytest.mark.parametrize("concurrency", [1, 7, 40])
 def test_as_many_prompts_run_as_may(tmp_path: Path, use: Scripted, concurrency: int) -> None:
-    prompts = Prompts(seconds=0.02)
+    prompts = Prompts(seconds=0.01, num_awaited=concurrency)
     use(prompts)
     assert run.main(arguments(tmp_path, 40, concurrency)) == 0
     assert len(lines(tmp_path)) == 40
@@ -86,7 +93,7 @@ def test_prompts_need_no_threads(
 ) -> None:
     monkeypatch.setattr(evaluation, "MAX_JUDGES", 3)
     before = threading.active_count()
-    prompts = Prompts(seconds=0.2)
+    prompts = Prompts(seconds=0.01, num_awaited=150)
     use(prompts)
     assert run.main(arguments(tmp_path, 150, 150)) == 0
     assert prompts.max_running == 150
@@ -123,9 +130,9 @@ def test_a_second_interruption_does_not_wait(
 ) -> None:
     prompts = Prompts(seconds=60.0, clean_up=60.0)
     prompts.interruptions[4] = number
+    again = threading.Timer(0.3, os.kill, (os.getpid(), number))
+    prompts.at_first_cancellation = again.start
     use(prompts)
-    again = threading.Timer(1.0, os.kill, (os.getpid(), number))
-    again.start()
     started = time.monotonic()
     assert run.main(arguments(tmp_path, 8, 4)) == code
     again.join()

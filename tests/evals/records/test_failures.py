@@ -292,7 +292,7 @@ def test_a_dead_process_of_the_server_ends_the_run_while_requests_wait(
     use(generate, on=server(check=check))
     started = time.monotonic()
     assert run.main(arguments(tmp_path, "--methods", "swor", "--concurrency", "1")) == 1
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25
     released.set()
     error = capsys.readouterr().err
     assert "the detokenizer died; 1 finished results are kept in" in error
@@ -450,7 +450,7 @@ def test_a_notice_appears_while_the_server_is_silent(
 
     def generate(call: Call) -> PromptResult:
         call.on_progress(TokenCounts(), 1)
-        time.sleep(1.6)
+        time.sleep(1.2)
         call.account.commit(1)
         return result(["no answer"], max_sequences=M)
 
@@ -458,7 +458,7 @@ def test_a_notice_appears_while_the_server_is_silent(
     assert run.main(arguments(tmp_path, "--methods", "swor", "--limit", "2")) == 0
     said = capsys.readouterr().out
     notices = [line for line in said.splitlines() if line.startswith("no answer from")]
-    assert len(notices) == 2, "at 0.4 s and at 0.8 s, not at 1.2 s"
+    assert len(notices) == 2, "at 0.4 s and at 0.8 s, not before 1.6 s"
     answers = "answers" if is_alive else "does not answer"
     assert "2 sequences of 2 prompts are under way" in notices[0]
     assert f"and it {answers} a short request" in notices[0]
