@@ -292,6 +292,8 @@ class VoteOutcome:
             the floor was known.
         num_probes: probes that asked running sequences for their answers.
         num_probe_tokens: tokens of the answers that have arrived, without the text of the probe.
+        num_left_tokens: tokens that have arrived of samples that ran ahead of the decision and were
+            left. A cost, and no part of the outcome: equal outcomes may differ in it.
     """
 
     answer: Hashable | None
@@ -303,6 +305,7 @@ class VoteOutcome:
     cut_votes: Mapping[Hashable, float] = field(default_factory=dict)
     num_probes: int = 0
     num_probe_tokens: int = 0
+    num_left_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Rule:
         is_calibrated: whether the floor of the cutting comes from other prompts.
         filter: of finished samples; None for all.
         weights: of votes; None counts them.
+        outweighed: share of the strongest vote below which samples end; 0 for never.
         shares: whether samples share their prefixes.
         budget: None where every prompt spends alone.
     """
@@ -61,6 +62,7 @@ class Rule:
     is_calibrated: bool = False
     filter: Filter | None = None
     weights: Weights | None = None
+    outweighed: float = 0
     shares: bool = False
     budget: SharedBudget | None = None
 
@@ -76,9 +78,10 @@ class Rule:
 
     @property
     def needs_columns(self) -> bool:
-        """Whether it looks at confidences, which `--record` keeps."""
+        """Whether it looks at values of tokens, which `--record` keeps."""
         by_confidence = self.weights is not None and self.weights.kind != "probability"
-        return self.cutting is not None or self.filter is not None or by_confidence
+        looks = self.cutting is not None or self.filter is not None or by_confidence
+        return looks or self.outweighed > 0
 
     @property
     def needs_logprobs(self) -> bool:
