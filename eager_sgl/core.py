@@ -287,7 +287,7 @@ class VoteOutcome:
             probability is known. None without sequences.
         weights: of the votes of all sequences, 0 of those that do not vote; empty where every
             sequence with an answer counts as 1.
-        num_cut: number of sequences that were cut, which do not vote.
+        num_cut: number of sequences that were cut or outweighed, which do not vote.
         cut_votes: number of cut sequences with each answer, of those that ran to their ends, before
             the floor was known.
         num_probes: probes that asked running sequences for their answers.

@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import BetaRule, ConsensusShare, Cutting, PromptResult, SamplingConfig, Vote
-from eager_sgl import SearchConfig
+from eager_sgl import (
+    BetaRule,
+    ConsensusShare,
+    Cutting,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    Vote,
+)
 from eager_sgl import Sequence as Generated
 from eager_sgl.voting.deciding import ByCounts
 from eager_sgl.voting.outweighing import lowest_logprob, outweighed
@@ -28,8 +35,12 @@ def second_tokens(sequences: Sequence[Generated]) -> list[Hashable | None]:
 
 def vote_of(seed: int = 0, **fields: Any) -> Vote:
     config = SearchConfig(max_sequences=M, sampling=SAMPLING, top_k=VOCABULARY)
-    parts = {"rule": ConsensusShare(0.9, 4), "weigh": by_probability, "outweighed": SHARE}
-    return Vote(config, **{"answers": second_tokens} | parts | fields, seed=seed)
+    parts: dict[str, Any] = {
+        "rule": ConsensusShare(0.9, 4),
+        "weigh": by_probability,
+        "outweighed": SHARE,
+    }
+    return Vote(config, **parts | {"answers": second_tokens} | fields, seed=seed)
 
 
 def run(model: int, **fields: Any) -> PromptResult:
