@@ -53,8 +53,7 @@ def timed(
         to_start: [R, M + 1], further samples that run; None for as many as are missing.
         lengths: [R, M], tokens of each sample if it is not aborted.
         num_warmups: first samples, after which the others start.
-        ends: number of votes -> tokens [R, M] at which samples end that run then; None for those
-            of `lengths`.
+        ends: number of votes -> tokens [R, M] at which samples that run then end; None for none.
     """
     num_orders, limit = lengths.shape
     num_votes, index = (missing == 0).argmax(axis=1), np.arange(limit)
@@ -65,10 +64,8 @@ def timed(
     for votes in range(limit):
         before, now = started[:, votes - 1], times[:, votes]  # at first none has started
         if ends is not None:
-            runs = (index >= votes) & (index < before[:, None])
-            decoded = np.where(runs, np.minimum(now[:, None] - starts, lengths), 0)
-            shorter = np.minimum(lengths, np.maximum(ends(votes), decoded))
-            lengths = np.where(index >= votes, shorter, lengths)
+            decoded = np.where(index < before[:, None], now[:, None] - starts, 0)
+            lengths = _shorter(lengths, np.maximum(ends(votes), decoded), votes)
         # Votes that can be counted at once are counted before any sample starts.
         waits = (before <= votes) | (starts[:, votes] + lengths[:, votes] > now)
         started[:, votes] = np.where(waits, np.maximum(before, allowed[:, votes]), before)
@@ -81,6 +78,12 @@ def timed(
     until = np.clip(steps[:, None] - starts, 0, lengths)
     tokens = np.where(index < num_votes[:, None], lengths, until * has_started)
     return Timed(num_votes, tokens, steps)
+
+
+def _shorter(lengths: Counts, ends: Counts, votes: int) -> Counts:
+    """The lengths of samples of which those that have not been counted end early."""
+    is_counted = np.arange(lengths.shape[1]) < votes
+    return np.where(is_counted, lengths, np.minimum(lengths, ends))
 
 
 def unique_tokens(draws: Draws, tokens: Counts) -> Counts:

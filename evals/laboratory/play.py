@@ -12,10 +12,9 @@ from evals.laboratory.consensus import Tally, leading_votes, missing_of_share, t
 from evals.laboratory.costs import timed, unique_tokens
 from evals.laboratory.cutting import Cuts, cut, filtered
 from evals.laboratory.draws import Draws
-from evals.laboratory.outweighing import Outweighing, outweighing
 from evals.laboratory.rules import Rule
 from evals.laboratory.starting import missing_votes, samples_to_start
-from evals.laboratory.weighing import weights_of, winners
+from evals.laboratory.weighing import Outweighing, outweighing, weights_of, winners
 
 __all__ = ["Played", "cuts_of", "missing_of", "play", "right", "to_start_of", "winners_after"]
 

@@ -86,7 +86,11 @@ class Samples:
 
     @cached_property
     def path_logprobs(self) -> list[Floats]:
-        """Of each sample's first 1 … n tokens, as `evals.laboratory.outweighing` has them."""
+        """Of each sample's first 1 … n tokens, at temperature 1.
+
+        They are found from the surprisals at τ and scaled to the probability of the whole sample,
+        which is known: exactly at τ = 1, and as if every step had two tokens elsewhere.
+        """
         pairs = zip(self.recorded, self.logprobs.tolist(), strict=True)
         return [_path_logprobs(sample.surprisals, self.temperature, lp) for sample, lp in pairs]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from evals.laboratory.choosing import Chosen
 from evals.laboratory.figures import RuleFigures
-from evals.laboratory.live import live_options
 from evals.laboratory.report import TaskReport
+from evals.laboratory.rules import live_options
 from evals.laboratory.syntax import read_rules
 from evals.report.column import ABSENT, signed
 from evals.report.table import ruled

@@ -10,8 +10,7 @@ from eager_sgl.voting.deciding import ByCounts, Undecided
 from eager_sgl.voting.weighing import by_probability
 from evals.config import parse_settings
 from evals.laboratory.defaults import DEFAULT_RULES
-from evals.laboratory.live import live_options
-from evals.laboratory.rules import Rule
+from evals.laboratory.rules import Rule, live_options
 from evals.laboratory.starting import Number
 from evals.laboratory.syntax import read_rules
 
