@@ -287,11 +287,13 @@ class VoteOutcome:
             probability is known. None without sequences.
         weights: of the votes of all sequences, 0 of those that do not vote; empty where every
             sequence with an answer counts as 1.
-        num_cut: number of sequences that were cut, which do not vote.
+        num_cut: number of sequences that were cut or outweighed, which do not vote.
         cut_votes: number of cut sequences with each answer, of those that ran to their ends, before
             the floor was known.
         num_probes: probes that asked running sequences for their answers.
         num_probe_tokens: tokens of the answers that have arrived, without the text of the probe.
+        num_left_tokens: tokens that have arrived of samples that ran ahead of the decision and were
+            left. A cost, and no part of the outcome: equal outcomes may differ in it.
     """
 
     answer: Hashable | None
@@ -303,6 +305,7 @@ class VoteOutcome:
     cut_votes: Mapping[Hashable, float] = field(default_factory=dict)
     num_probes: int = 0
     num_probe_tokens: int = 0
+    num_left_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from functools import partial
 
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.core import PromptResult, Sequence, VoteOutcome
+from eager_sgl.config import require
+from eager_sgl.core import PromptResult, Sequence, TokenCounts, VoteOutcome
 from eager_sgl.methods.protocol import ReadSequences
 from eager_sgl.methods.sampling import SamplingSearch, trie_policy, with_inexact_steps
 from eager_sgl.plugin.vocabulary import Column, Gate
@@ -17,18 +19,20 @@ from eager_sgl.search.frontier import StepRecorder
 from eager_sgl.search.probing import Probes, Probing, without_lost_parents
 from eager_sgl.search.rounds import SearchSchedule
 from eager_sgl.search.vote import VoteSchedule
-from eager_sgl.tree import TokenTree
+from eager_sgl.tree import Segment, TokenTree
 from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import (
     AHEAD,
     BetaRule,
+    ByCounts,
     ConsensusShare,
     VoteRule,
     WeightedRule,
     require_ahead,
 )
+from eager_sgl.voting.outweighing import outweighed
 from eager_sgl.voting.votes import Classes, cast_votes, checked_classes, vote_outcome
-from eager_sgl.voting.weighing import Weigh, checked_weigh, weights_of
+from eager_sgl.voting.weighing import Weigh, by_probability, checked_weigh, weights_of
 
 __all__ = ["Vote"]
 
@@ -54,6 +58,9 @@ class Vote(SamplingSearch):
             votes so far; with another number that many times as many, the first ones included.
         cutting: when the server ends samples in which the model is unsure, which do not vote then;
             None for never.
+        outweighed: share of the strongest vote. A running sample whose vote by probability would
+            weigh less ends, and weighs nothing; 0 for never. It is of `weigh=by_probability` and a
+            rule that decides by weights, without cutting and probing.
         columns: the values of every token that the server's plugin reports, for `weigh`. Cutting
             has the confidences reported.
         probing: asks running samples for their answers, and ends those whose answers are stable;
@@ -66,7 +73,8 @@ class Vote(SamplingSearch):
 
     Raises:
         ValueError: `answers`, `weigh` or `on_count` does not take sequences, `rule` does not take
-            votes, or the cutting needs more samples than there are, or the gate.
+            votes, the cutting needs more samples than there are, or the gate, or samples are to be
+            outweighed where they cannot be.
     """
 
     answers: Classes
@@ -75,6 +83,7 @@ class Vote(SamplingSearch):
     shares: bool = True
     ahead: float = AHEAD
     cutting: Cutting | None = None
+    outweighed: float = 0.0
     columns: tuple[Column, ...] = ()
     probing: Probing | None = None
     on_count: Callable[[Items[Sequence]], None] | None = None
@@ -90,8 +99,19 @@ class Vote(SamplingSearch):
             checked_weigh(self.weigh)
         if self.cutting is not None:
             self.cutting.require_room(self.max_sequences)
+        self._require_outweighing()
         if self._columns and self.config.monitor == "chunk":
             raise ValueError(f"monitor is chunk, but the gate alone reports {self._columns[0]}")
+
+    def _require_outweighing(self) -> None:
+        share = self.outweighed
+        require(0 <= share < 1, "outweighed", share, "a share in [0, 1)")
+        by_weights = self.weigh is by_probability and not isinstance(self.rule, ByCounts)
+        if share and (not by_weights or self.cutting or self.probing):
+            raise ValueError(
+                f"outweighed is {share}; it needs weigh=by_probability and a rule that decides by "
+                "weights, such as ConsensusShare, without cutting and probing"
+            )
 
     @property
     def _columns(self) -> tuple[Column, ...]:
@@ -145,6 +165,7 @@ class Vote(SamplingSearch):
             shares=self.shares,
             ahead=self.ahead,
             cutting=self.cutting,
+            outweighed=self.outweighed,
             probes=None if self.probing is None else Probes(tree, self.probing, answers),
             on_count=None if count is None else lambda leaves: count(read(leaves)),
         )
@@ -155,16 +176,37 @@ class Vote(SamplingSearch):
             result = replace(result, sequences=without_lost_parents(result.sequences))
         if result.stopped in ("error", "cancelled"):
             return result
-        number = sum(len(p.token_ids) - p.num_forced for p in tree.probes)
-        outcome = self._outcome(result.sequences)
-        outcome = replace(outcome, num_probes=len(tree.probes), num_probe_tokens=number)
+        outcome = replace(
+            self._outcome(result.sequences),
+            num_probes=len(tree.probes),
+            num_probe_tokens=_num_decoded(tree.probes),
+            num_left_tokens=_num_left(tree, result.counts),
+        )
         return replace(result, vote=outcome)
 
     def _outcome(self, sequences: tuple[Sequence, ...]) -> VoteOutcome:
         answers = checked_classes(self.answers).classes(sequences)
-        cut = [False] * len(sequences) if self.cutting is None else self.cutting.cut(sequences)
+        cut = self._are_cut(sequences, answers)
         weights = None
         if self.weigh is not None:
             votes = cast_votes(sequences, answers, cut)
             weights = weights_of(sequences, votes, checked_weigh(self.weigh))
         return vote_outcome(sequences, answers, weights, cut)
+
+    def _are_cut(self, sequences: Items[Sequence], answers: Items[Hashable | None]) -> list[bool]:
+        """Whether sequences do not vote, because they are cut or outweighed."""
+        if self.cutting is not None:
+            return self.cutting.cut(sequences)
+        votes = cast_votes(sequences, answers, [False] * len(sequences))
+        logprobs = [math.nan if s.raw_logprob is None else s.raw_logprob for s in sequences]
+        return outweighed(logprobs, votes, self.outweighed)
+
+
+def _num_decoded(segments: Iterable[Segment]) -> int:
+    return sum(len(segment.token_ids) - segment.num_forced for segment in segments)
+
+
+def _num_left(tree: TokenTree, counts: TokenCounts) -> int:
+    """Tokens of samples, with the probes that ended them, that no counted sequence holds."""
+    ends = [probe for probe in tree.probes if probe.finish_reason == "probed"]
+    return _num_decoded(tree.segments) + _num_decoded(ends) - (counts.unique - counts.forced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,13 @@ from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
 from eager_sgl.tree import Segment, TokenTree
 from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import AHEAD, num_missing, num_to_start
+from eager_sgl.voting.outweighing import (
+    OUTWEIGHED,
+    PathLogprobs,
+    lowest_logprob,
+    outweighed,
+    strongest,
+)
 from eager_sgl.voting.weighing import weights_of
 
 __all__ = ["VoteSchedule"]
@@ -34,6 +42,10 @@ class VoteSchedule(TrieParallelSchedule):
     passes a stored path below the floor is cut there, and a request knows the confidences before
     it. Votes are those of independent samples that reach the floor.
 
+    A sample that is outweighed ends, as `eager_sgl.voting.outweighing` has it. So do all samples
+    whose paths go on from there, since a segment that ends early does so below the probability of
+    every one of them.
+
     A bid is made where all samples so far have ended; the first ones need none.
 
     Attributes:
@@ -43,6 +55,7 @@ class VoteSchedule(TrieParallelSchedule):
         shares: whether samples share their prefixes, through the tree.
         ahead: how far samples run ahead of the decision; see `num_to_start`.
         cutting: when samples are cut; None for never.
+        outweighed: share of the strongest vote below which a sample ends; 0 for never.
         probes: end samples whose answers are stable; None for no probes.
         on_count: called with the finished sequences after every vote that is counted; None for no
             such call.
@@ -54,6 +67,7 @@ class VoteSchedule(TrieParallelSchedule):
     shares: bool = True
     ahead: float = AHEAD
     cutting: Cutting | None = None
+    outweighed: float = 0.0
     probes: Probes | None = None
     on_count: Callable[[Items[Leaf]], None] | None = None
     _num_votes: int = field(default=0, init=False)
@@ -61,21 +75,23 @@ class VoteSchedule(TrieParallelSchedule):
     _num_to_start: int = field(default=0, init=False)
     _floor: float | None = field(default=None, init=False)
     _known_cuts: dict[Leaf, bool] = field(default_factory=dict, init=False)
+    _paths: PathLogprobs = field(default_factory=PathLogprobs, init=False)
+    _lowest: float = field(default=-math.inf, init=False)
 
     def replay(self, tree: TokenTree) -> Decision:
         """Start the samples that may decide the vote; none once it is decided."""
         if self._num_missing is None:
             self._count(())
         self.sample(tree, len(self.samples))
-        ended = self._ended()
         while self._num_missing:
+            self._end_outweighed(tree)
+            ended = self._ended()  # stored paths end without a token
             if self._num_votes < len(ended):
                 self._num_votes += 1
                 self._count(ended[: self._num_votes])
             elif not self._start_missing(tree):
                 return replace(self.decision(), bid=self._waiting)
-            ended = self._ended()  # stored paths end without a token
-        return Decision(tuple(ended[: self._num_votes]), (), ())
+        return Decision(tuple(self._ended()[: self._num_votes]), (), ())
 
     def sample(self, tree: TokenTree, number: int) -> None:
         """Start samples up to a number of them, and let all go as far as the tree is known."""
@@ -88,6 +104,8 @@ class VoteSchedule(TrieParallelSchedule):
         decision = super().decision()
         if not self.shares:
             decision = replace(decision, may_be_awaited=False)
+        if self.outweighed:
+            decision = replace(decision, awaited=decision.awaited.union(decision.free))
         return decision if self.probes is None else self.probes.add_to(decision)
 
     def _count(self, ended: Items[Leaf]) -> None:
@@ -98,11 +116,34 @@ class VoteSchedule(TrieParallelSchedule):
         answers = self.answers(ended) if ended else ()
         votes = [None if self._is_cut(e) else a for e, a in zip(ended, answers, strict=True)]
         limit = self.config.max_sequences - self._num_votes
-        weights = None if self.weigh is None else weights_of(ended, votes, self.weigh)
+        weights = None
+        if self.weigh is not None:
+            is_out = self._are_outweighed(ended, votes)
+            cast = [None if out else vote for vote, out in zip(votes, is_out, strict=True)]
+            weights = weights_of(ended, cast, self.weigh)
+            votes = [OUTWEIGHED if out else vote for vote, out in zip(votes, is_out, strict=True)]
         self._num_missing = missing = num_missing(self.rule, votes, limit, weights)
         self._num_to_start = num_to_start(self.rule, votes, missing, self.ahead, weights)
         if self.on_count is not None and ended:
             self.on_count(ended)
+
+    def _are_outweighed(self, ended: Items[Leaf], votes: Items[Hashable | None]) -> list[bool]:
+        """Whether the first samples are outweighed; notes from where on others are."""
+        if not self.outweighed:
+            return [False] * len(ended)
+        logprobs = [self._paths.of(leaf.segment) for leaf in ended]
+        self._lowest = lowest_logprob(strongest(logprobs, votes), self.outweighed)
+        return outweighed(logprobs, votes, self.outweighed)
+
+    def _end_outweighed(self, tree: TokenTree) -> None:
+        """End the segments of running samples that are outweighed by the votes so far."""
+        later = [sample.leaf for sample in self.samples[self._num_votes :]]
+        running = [leaf.segment for leaf in later if leaf and leaf.segment.finish_reason is None]
+        ending = [segment for segment in running if self._paths.of(segment) < self._lowest]
+        for segment in ending:
+            segment.finish_reason = "cut"
+        if ending:  # other samples may wait for their tokens
+            self.sample(tree, len(self.samples))
 
     # Starting
 

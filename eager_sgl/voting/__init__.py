@@ -1,6 +1,7 @@
 """Votes: the answers of sequences, their weights, and when a vote is decided.
 
-Everything here reads finished sequences alone. `eager_sgl.search.vote` starts and ends them.
+Everything here reads finished sequences, and `outweighing` the probabilities of running ones.
+`eager_sgl.search.vote` starts and ends them.
 """
 
 from __future__ import annotations

@@ -237,6 +237,14 @@ VOTING = (
         "steps falls below a floor, which a share KEEP of the prompt's first WARMUP sequences "
         "reached; floor:NATS:WINDOW gives the floor (default: no sequence is cut)",
     ),
+    Option(
+        "--vote-outweighed",
+        "ends a running sequence once its vote by probability would weigh less than this share of "
+        "the strongest one so far; with --vote-weights probability and a rule share (default: 0, "
+        "which ends none)",
+        float,
+        0.0,
+    ),
     Option("--vote-unshared", "sequences of vote share no prefixes", bool),
     Option(
         "--vote-ahead",

@@ -272,6 +272,7 @@ def _voting(options: argparse.Namespace, task: Task, plan: Plan) -> VoteOptions:
         shares=not options.vote_unshared,
         probes=options.vote_probe is not None,
         ahead=options.vote_ahead,
+        outweighed=options.vote_outweighed,
     )
     require_voting(parts, plan.methods, max(plan.max_sequences))
     return parts

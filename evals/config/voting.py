@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar, get_args
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest, VoteRule
+from eager_sgl.config import require
 from eager_sgl.plugin.vocabulary import Column
 from eager_sgl.voting.deciding import AHEAD, ByCounts, Undecided, WeightedRule, require_ahead
 from eager_sgl.voting.weighing import ConfidenceKind, Weigh, by_confidence, by_probability
@@ -44,9 +45,10 @@ class VoteOptions:
         shares: whether samples share prefixes.
         probes: whether running samples are asked for their answers.
         ahead: how far samples run ahead of the decision (`Vote`).
+        outweighed: share of the strongest vote below which samples end (`Vote`).
 
     Raises:
-        ValueError: a text is none of these, or `ahead` is out of its range.
+        ValueError: a text is none of these, or a number is out of its range or has other parts.
     """
 
     rule: str | None = None
@@ -55,12 +57,23 @@ class VoteOptions:
     shares: bool = True
     probes: bool = False
     ahead: float = AHEAD
+    outweighed: float = 0.0
 
     def __post_init__(self) -> None:
         require_ahead("--vote-ahead", self.ahead)
+        self._require_outweighing()
         self.vote_rule()
         self.weigh()
         self.cutting()
+
+    def _require_outweighing(self) -> None:
+        require(0 <= self.outweighed < 1, "--vote-outweighed", self.outweighed, "a share in [0, 1)")
+        by_weights = self.weights == PROBABILITY and self.rule_name == SHARE
+        if self.outweighed and (not by_weights or self.cut or self.probes):
+            raise ValueError(
+                f"--vote-outweighed is {self.outweighed}; it needs --vote-weights {PROBABILITY} "
+                f"and --vote-rule {SHARE}, without --vote-cut and --vote-probe"
+            )
 
     @property
     def rule_name(self) -> str:
@@ -136,6 +149,7 @@ class VoteOptions:
             "vote_shares": (self.shares, True),
             "vote_probes": (self.probes, False),
             "vote_ahead": (self.ahead, AHEAD),
+            "vote_outweighed": (self.outweighed, 0.0),
         }
         return given | {name: value for name, (value, usual) in others.items() if value != usual}
 
@@ -149,6 +163,7 @@ class VoteOptions:
             shares=bool(options.get("vote_shares", True)),
             probes=bool(options.get("vote_probes", False)),
             ahead=float(str(options.get("vote_ahead", AHEAD))),
+            outweighed=float(str(options.get("vote_outweighed", 0.0))),
         )
 
 

@@ -64,6 +64,7 @@ def _vote(cell: Cell, experiment: Experiment, classes: Classes) -> Method:
         cutting=parts.cutting(),
         shares=parts.shares,
         ahead=parts.ahead,
+        outweighed=parts.outweighed,
         columns=parts.columns,
         probing=experiment.probing if parts.probes else None,
     )

@@ -36,7 +36,7 @@ from evals.execution.progress.meter import Meter
 from evals.records.columns import columns_of, pack_columns
 from evals.records.judging import judged_by
 from evals.records.plan import PARALLEL, STAGE_ONE, Cell
-from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo
+from evals.records.record import Journal, PromptRecord, SequenceRecord, StageTwo, VoteCost
 from evals.tasks import Sample, Task
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Worker:
             entropy_histogram=result.entropy_histogram,
             judged_by=judged_by(self.experiment.task, sample),
             journal=self._journal(cell, sample, result),
+            vote_cost=_vote_cost(result),
         )
 
     def _journal(self, cell: Cell, sample: Sample, result: PromptResult) -> Journal | None:
@@ -291,6 +292,12 @@ def _weighed(
         return sequences
     pairs = zip(sequences, result.vote.weights, strict=True)
     return tuple(replace(sequence, weight=weight) for sequence, weight in pairs)
+
+
+def _vote_cost(result: PromptResult) -> VoteCost | None:
+    if (vote := result.vote) is None:
+        return None
+    return VoteCost(vote.num_left_tokens, vote.num_probe_tokens, vote.num_probes)
 
 
 def _with_votes(

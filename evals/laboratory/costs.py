@@ -4,11 +4,13 @@ Steps stand for time: all samples that run decode a token in each. Samples that 
 decided are aborted there, so what they cost depends on how fast others ran: it is exact where all
 run at one pace. Without samples ahead none is aborted, but by rules of weights, which may decide
 sooner than the number of missing votes says. A cut sample is replaced here when it is counted, and
-in a live vote at once, so that the steps of rules that cut are upper bounds.
+in a live vote at once, so that the steps of rules that cut are upper bounds. An outweighed sample
+ends here at the token, and in a live vote with the part of its answer that has arrived.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +39,12 @@ class Timed:
 
 
 def timed(
-    missing: Counts, lengths: Counts, *, to_start: Counts | None = None, num_warmups: int = 0
+    missing: Counts,
+    lengths: Counts,
+    *,
+    to_start: Counts | None = None,
+    num_warmups: int = 0,
+    ends: Callable[[int], Counts] | None = None,
 ) -> Timed:
     """Start samples until no vote is missing.
 
@@ -46,27 +53,37 @@ def timed(
         to_start: [R, M + 1], further samples that run; None for as many as are missing.
         lengths: [R, M], tokens of each sample if it is not aborted.
         num_warmups: first samples, after which the others start.
+        ends: number of votes -> tokens [R, M] at which samples that run then end; None for none.
     """
     num_orders, limit = lengths.shape
     num_votes, index = (missing == 0).argmax(axis=1), np.arange(limit)
     allowed = np.minimum(np.arange(limit + 1) + (missing if to_start is None else to_start), limit)
     allowed[:, :num_warmups] = np.minimum(allowed[:, :num_warmups], num_warmups)
     starts, started = np.zeros_like(lengths), np.zeros((num_orders, limit + 1), int)
-    ends = np.zeros((num_orders, limit + 1), int)
+    times = np.zeros((num_orders, limit + 1), int)
     for votes in range(limit):
-        before, now = started[:, votes - 1], ends[:, votes]  # at first none has started
+        before, now = started[:, votes - 1], times[:, votes]  # at first none has started
+        if ends is not None:
+            decoded = np.where(index < before[:, None], now[:, None] - starts, 0)
+            lengths = _shorter(lengths, np.maximum(ends(votes), decoded), votes)
         # Votes that can be counted at once are counted before any sample starts.
         waits = (before <= votes) | (starts[:, votes] + lengths[:, votes] > now)
         started[:, votes] = np.where(waits, np.maximum(before, allowed[:, votes]), before)
         is_new = (index >= before[:, None]) & (index < started[:, [votes]])
         starts = np.where(is_new, now[:, None], starts)
-        ends[:, votes + 1] = np.maximum(now, starts[:, votes] + lengths[:, votes])
+        times[:, votes + 1] = np.maximum(now, starts[:, votes] + lengths[:, votes])
     rows = np.arange(num_orders)
-    steps = ends[rows, num_votes]
+    steps = times[rows, num_votes]
     has_started = index < started[rows, np.maximum(num_votes - 1, 0)][:, None]
     until = np.clip(steps[:, None] - starts, 0, lengths)
     tokens = np.where(index < num_votes[:, None], lengths, until * has_started)
     return Timed(num_votes, tokens, steps)
+
+
+def _shorter(lengths: Counts, ends: Counts, votes: int) -> Counts:
+    """The lengths of samples of which those that have not been counted end early."""
+    is_counted = np.arange(lengths.shape[1]) < votes
+    return np.where(is_counted, lengths, np.minimum(lengths, ends))
 
 
 def unique_tokens(draws: Draws, tokens: Counts) -> Counts:

@@ -24,6 +24,7 @@ DEFAULT_RULES = ",".join(
         f"{START}+trie",
         f"{START}+ahead:0.5/1/2+trie",
         f"share:0.7/0.8/0.9/0.95:3/5/8+{WEIGHTS}+trie",
+        f"share:0.7/0.75/0.8:3+ahead:0/0.5/1+outweighed:0.1+{WEIGHTS}+trie",
         f"{START}+{WEIGHTS}",
         f"{CUT}+trie",
         f"{CUT}+{WEIGHTS}",

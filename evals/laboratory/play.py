@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl import ConsensusShare
-from eager_sgl.signals import Floats
-from evals.laboratory.consensus import leading_votes, missing_of_share
+from evals.laboratory.consensus import Tally, leading_votes, missing_of_share, tallies_of
 from evals.laboratory.costs import timed, unique_tokens
 from evals.laboratory.cutting import Cuts, cut, filtered
 from evals.laboratory.draws import Draws
 from evals.laboratory.rules import Rule
 from evals.laboratory.starting import missing_votes, samples_to_start
-from evals.laboratory.weighing import weights_of, winners
+from evals.laboratory.weighing import Outweighing, outweighing, weights_of, winners
 
 __all__ = ["Played", "cuts_of", "missing_of", "play", "right", "to_start_of", "winners_after"]
 
@@ -52,7 +51,10 @@ def play(rule: Rule, draws: Draws, floor: float | None = None) -> Played:
     cuts = cuts_of(rule, draws, floor)
     missing = missing_of(rule, draws, cuts)
     to_start = to_start_of(rule, draws, cuts, missing)
-    course = timed(missing, cuts.lengths, to_start=to_start, num_warmups=cuts.num_warmups)
+    ends = _outweighing(rule, draws).ends if rule.outweighed else None
+    course = timed(
+        missing, cuts.lengths, to_start=to_start, num_warmups=cuts.num_warmups, ends=ends
+    )
     tokens = unique_tokens(draws, course.tokens) if rule.shares else course.tokens
     counted = np.arange(draws.max_sequences) < course.num_votes[:, None]
     return Played(
@@ -78,9 +80,7 @@ def missing_of(rule: Rule, draws: Draws, cuts: Cuts) -> Counts:
     """Votes that are missing: those below the floor count until it is known."""
 
     if isinstance(rule.start, ConsensusShare):
-        missing = missing_of_share(
-            rule.start, draws, rule.weights, lambda number: _voters(rule, draws, cuts, number)
-        )
+        missing = missing_of_share(rule.start, _tallies(rule, draws, cuts))
         return missing if rule.waves is None else rule.waves.asked(missing)
 
     def of(votes: Counts) -> Counts:
@@ -101,18 +101,37 @@ def to_start_of(rule: Rule, draws: Draws, cuts: Cuts, missing: Counts) -> Counts
     if not rule.ahead:
         return missing
     by_weights = isinstance(rule.start, ConsensusShare)
-    weights, chosen = (rule.weights, rule) if by_weights else (None, replace(rule, filter=None))
+    counted = rule if by_weights else replace(rule, weights=None, filter=None)
+    return samples_to_start(missing, leading_votes(_tallies(counted, draws, cuts)), rule.ahead)
 
-    def leading() -> Floats:
-        return leading_votes(draws, weights, lambda number: _voters(chosen, draws, cuts, number))
 
-    key = ("leading", id(cuts.lengths), weights, chosen.filter)
-    return samples_to_start(missing, draws.once(key, leading), rule.ahead)
+def _tallies(rule: Rule, draws: Draws, cuts: Cuts) -> list[Tally]:
+    """The votes after 0 … M samples, which rules with other numbers have too."""
+
+    def tallies() -> list[Tally]:
+        def voters(number: int) -> NDArray[np.bool_]:
+            return _voters(rule, draws, cuts, number)
+
+        return tallies_of(draws, rule.weights, voters, _weightless(rule, draws))
+
+    key = ("tallies", id(cuts.lengths), rule.weights, rule.filter, rule.outweighed)
+    return draws.once(key, tallies)
+
+
+def _outweighing(rule: Rule, draws: Draws) -> Outweighing:
+    key = "outweighing", rule.outweighed
+    return draws.once(key, lambda: outweighing(draws, rule.outweighed))
+
+
+def _weightless(rule: Rule, draws: Draws) -> NDArray[np.bool_]:
+    """The samples whose votes count, and weigh nothing [R, M]."""
+    nothing = np.zeros(draws.order.shape, np.bool_)
+    return _outweighing(rule, draws).is_out if rule.outweighed else nothing
 
 
 def winners_after(rule: Rule, draws: Draws, cuts: Cuts, num_votes: Counts) -> Counts:
     """The winners of the first samples of each order."""
-    voters = _voters(rule, draws, cuts, num_votes)
+    voters = _voters(rule, draws, cuts, num_votes) & ~_weightless(rule, draws)
     return winners(draws, weights_of(draws, rule.weights, voters), voters)
 
 
@@ -124,7 +143,7 @@ def _voters(rule: Rule, draws: Draws, cuts: Cuts, num_ended: Counts | int) -> ND
     voters = counted & ~(cuts.is_below & has_floor)
     if rule.filter is not None:
         voters &= ~_filtered(rule, draws, num_votes)
-    return np.asarray(voters & (draws.votes >= 0))
+    return np.asarray(voters & ((draws.votes >= 0) | _weightless(rule, draws)))
 
 
 def right(draws: Draws, classes: Counts) -> NDArray[np.bool_]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from eager_sgl import Cutting
-from evals.laboratory.starting import ALL, Start, Waves
+from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
+from evals.laboratory.starting import ALL, Number, Start, Waves
 from evals.laboratory.weighing import Weights
 
-__all__ = ["Filter", "Rule", "SharedBudget"]
+__all__ = ["Filter", "Rule", "SharedBudget", "live_options"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Rule:
         is_calibrated: whether the floor of the cutting comes from other prompts.
         filter: of finished samples; None for all.
         weights: of votes; None counts them.
+        outweighed: share of the strongest vote below which samples end; 0 for never.
         shares: whether samples share their prefixes.
         budget: None where every prompt spends alone.
     """
@@ -61,6 +62,7 @@ class Rule:
     is_calibrated: bool = False
     filter: Filter | None = None
     weights: Weights | None = None
+    outweighed: float = 0
     shares: bool = False
     budget: SharedBudget | None = None
 
@@ -76,11 +78,50 @@ class Rule:
 
     @property
     def needs_columns(self) -> bool:
-        """Whether it looks at confidences, which `--record` keeps."""
+        """Whether it looks at values of tokens, which `--record` keeps."""
         by_confidence = self.weights is not None and self.weights.kind != "probability"
-        return self.cutting is not None or self.filter is not None or by_confidence
+        looks = self.cutting is not None or self.filter is not None or by_confidence
+        return looks or self.outweighed > 0
 
     @property
     def needs_logprobs(self) -> bool:
         """Whether it looks at the probabilities of whole samples."""
         return self.weights is not None and self.weights.kind == "probability"
+
+
+def live_options(rule: Rule) -> list[str] | None:
+    """The options; None for a rule that is played only.
+
+    A part has the text of its option: `cut:0.5:16:4` is `--vote-cut 0.5:16:4`. Parts that a rule
+    lacks are given too, since a live vote shares prefixes and runs ahead by default.
+    """
+    has_others = rule.waves or rule.filter or rule.budget or rule.is_calibrated
+    return None if has_others else list(_options(rule))
+
+
+def _options(rule: Rule) -> Iterator[str]:
+    if isinstance(rule.start, Number) and rule.start.value is not None:
+        yield from ("--max-sequences", str(rule.start.value))
+    yield from ("--vote-rule", _start(rule.start))
+    if (weights := rule.weights) is not None:
+        has_window = weights.kind in ("tail", "lowest")
+        yield from ("--vote-weights", weights.kind + f":{weights.window}" * has_window)
+    if (cutting := rule.cutting) is not None:
+        yield from ("--vote-cut", f"{cutting.keep:g}:{cutting.window}:{cutting.warmup}")
+    if rule.outweighed:
+        yield from ("--vote-outweighed", f"{rule.outweighed:g}")
+    if not rule.shares:
+        yield "--vote-unshared"
+    yield from ("--vote-ahead", f"{rule.ahead:g}")
+
+
+def _start(start: Start) -> str:
+    match start:
+        case BetaRule(confidence):
+            return f"beta:{confidence:g}"
+        case ModeTest(error):
+            return f"mode:{error:g}"
+        case ConsensusShare(share, at_least):
+            return f"share:{share:g}:{at_least}"
+        case _:
+            return "all"

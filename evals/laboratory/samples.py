@@ -19,6 +19,8 @@ __all__ = ["NO_VOTE", "Prompts", "RecordedSample", "Samples", "samples_of"]
 
 NO_VOTE = -1
 """The class of a sample without an answer."""
+MIN_SURPRISAL, MAX_SURPRISAL = 1e-9, 64.0
+"""In nats; the second stands for a value that was not recorded."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class RecordedSample:
     Attributes:
         finish_reason, raw_logprob: see `eager_sgl.core.Sequence`.
         values: the confidence of every token, float64; empty without `--record`.
+        surprisals: of every token, at the temperature of the run; empty without.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     raw_logprob: float | None
     values: Floats
+    surprisals: Floats
 
     @property
     def confidences(self) -> list[float]:
@@ -51,6 +55,7 @@ class Samples:
         recorded: the samples.
         votes: int64 [N], the class of each answer, or `NO_VOTE`.
         is_right: bool [C], of the classes.
+        temperature: τ of the run.
     """
 
     sample_id: str
@@ -58,6 +63,7 @@ class Samples:
     recorded: tuple[RecordedSample, ...]
     votes: NDArray[np.int64]
     is_right: NDArray[np.bool_]
+    temperature: float
     _lowest: dict[int, Floats] = field(default_factory=dict, repr=False)
 
     def lowest(self, window: int) -> Floats:
@@ -77,6 +83,16 @@ class Samples:
         """At temperature 1, in nats [N]; NaN where not known."""
         known = [sample.raw_logprob for sample in self.recorded]
         return np.array([np.nan if logprob is None else logprob for logprob in known])
+
+    @cached_property
+    def path_logprobs(self) -> list[Floats]:
+        """Of each sample's first 1 … n tokens, at temperature 1.
+
+        They are found from the surprisals at τ and scaled to the probability of the whole sample,
+        which is known: exactly at τ = 1, and as if every step had two tokens elsewhere.
+        """
+        pairs = zip(self.recorded, self.logprobs.tolist(), strict=True)
+        return [_path_logprobs(sample.surprisals, self.temperature, lp) for sample, lp in pairs]
 
     @cached_property
     def has_confidences(self) -> bool:
@@ -119,15 +135,24 @@ def samples_of(records: Sequence[PromptRecord]) -> Samples:
     votes, is_right = _joined_votes(records)
     recorded = tuple(map(_recorded, sequences))
     first = records[0]
-    return Samples(first.sample_id, first.level, recorded, votes, is_right)
+    return Samples(first.sample_id, first.level, recorded, votes, is_right, first.temperature)
+
+
+def _path_logprobs(surprisals: Floats, temperature: float, whole: float) -> Floats:
+    """Surprisals at τ as those at temperature 1 of steps with two tokens, added up."""
+    known = np.nan_to_num(surprisals, nan=MAX_SURPRISAL)
+    odds = temperature * (known + np.log(-np.expm1(-np.maximum(known, MIN_SURPRISAL))))
+    sums = np.logaddexp(0, odds).cumsum()
+    return np.asarray(sums * (whole / sums[-1]))
 
 
 def _recorded(sequence: SequenceRecord) -> RecordedSample:
-    confidences = np.empty(0)
+    confidences = surprisals = np.empty(0)
     if sequence.columns is not None:
-        confidences = unpack_columns(sequence.columns, len(sequence.token_ids)).confidences
+        columns = unpack_columns(sequence.columns, len(sequence.token_ids))
+        confidences, surprisals = columns.confidences, columns.surprisals
     fields = sequence.token_ids, sequence.finish_reason, sequence.raw_logprob
-    return RecordedSample(*fields, confidences)
+    return RecordedSample(*fields, confidences, surprisals)
 
 
 def _joined_votes(

@@ -90,6 +90,13 @@ def _weights(kind: str, window: str = "") -> Fields:
     return {"weights": Weights(kind, _whole("window", window)) if window else Weights(kind)}  # type: ignore[arg-type]
 
 
+def _outweighed(share: str) -> Fields:
+    value = _number("the share", share)
+    if value >= 1:
+        raise ValueError(f"the share is {share!r}; it must be below 1")
+    return {"outweighed": value}
+
+
 def _trie() -> Fields:
     return {"shares": True}
 
@@ -128,6 +135,12 @@ PARTS = {
         "what a vote weighs",
         _weights,
     ),
+    "outweighed": Part(
+        "outweighed:share",
+        "a sample ends once its vote by probability would weigh less than that share of the "
+        "strongest one before it; with share and weights:probability",
+        _outweighed,
+    ),
     "trie": Part("trie", "samples share their prefixes", _trie),
     "shared": Part(
         "shared:share[:width]",
@@ -151,6 +164,10 @@ EXCLUSIVE = (
     ("shared", "ahead"),
     ("price", "ahead"),
     ("cut", "filter"),
+    ("outweighed", "cut"),
+    ("outweighed", "filter"),
+    ("outweighed", "shared"),
+    ("outweighed", "price"),
 )
 """Parts of which a rule has at most one."""
 NEED_DECISION = ("waves", "ahead")
@@ -186,7 +203,10 @@ def _rule(text: str) -> Rule:
             raise ValueError(f"rule {text!r} has {name} twice")
     fields = [_read(":".join(part), PARTS[part[0]], part[1:]) for part in parts]
     _require_fitting(text, names)
-    return Rule(text, **{name: value for part in fields for name, value in part.items()})
+    rule = Rule(text, **{name: value for part in fields for name, value in part.items()})
+    if rule.outweighed and not ("share" in names and rule.needs_logprobs):
+        raise ValueError(f"rule {text!r} has outweighed without share and weights:probability")
+    return rule
 
 
 def _known() -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from evals.laboratory.choosing import Chosen
 from evals.laboratory.figures import RuleFigures
 from evals.laboratory.report import TaskReport
+from evals.laboratory.rules import live_options
+from evals.laboratory.syntax import read_rules
 from evals.report.column import ABSENT, signed
 from evals.report.table import ruled
 
@@ -26,7 +29,8 @@ def render(report: TaskReport) -> str:
         title += f"; rules chosen on {report.num_choosing} other prompts"
     shown = report.figures or tuple(row.figures for row in report.chosen)
     table = _chosen(report.chosen) if report.chosen else _rules(report.figures)
-    return "\n\n".join(filter(None, [f"{title}\n{table}", _cuts(shown)]))
+    parts = [f"{title}\n{table}", _cuts(shown), _live(report)]
+    return "\n\n".join(filter(None, parts))
 
 
 def _rules(figures: Sequence[RuleFigures]) -> str:
@@ -57,6 +61,21 @@ def _cuts(figures: Iterable[RuleFigures]) -> str:
             shares = [f"{f.cut.share_cut:.1%}", *(f"{value:.2%}" for value in effect)]
             lines.append([f.rule, f"{f.temperature:g}", *shares])
     return ruled(lines) if len(lines) > 1 else ""
+
+
+def _live(report: TaskReport) -> str:
+    """The options that run the chosen rules as votes; empty where all are played only."""
+    lines = []
+    for figures in dict.fromkeys(row.figures for row in report.chosen):
+        (rule,) = read_rules(figures.rule)
+        if (options := live_options(rule)) is not None:
+            given = ["--temperature", f"{figures.temperature:g}", *options]
+            lines.append((rule.text, shlex.join(given)))
+    if not lines:
+        return ""
+    width = max(len(rule) for rule, _ in lines)
+    command = f"evals/run.py --methods vote --max-sequences {report.setting.max_sequences}"
+    return "\n".join([f"in a run: {command} …", *(f"{r:{width}}  {o}" for r, o in lines)])
 
 
 def _cells(figures: RuleFigures) -> list[str]:

@@ -1,4 +1,8 @@
-"""The winners of votes whose sequences have weights, for all orders at once."""
+"""The winners of votes whose sequences have weights, for all orders at once.
+
+Whether a sample is outweighed is exact (`eager_sgl.voting.outweighing`), and at which token it ends
+where the probability of a part of it is (`Samples.path_logprobs`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,15 @@ from eager_sgl.voting.weighing import ConfidenceKind, by_confidence
 from evals.laboratory.draws import Draws
 from evals.laboratory.samples import NO_VOTE
 
-__all__ = ["Weights", "by_probability", "class_totals", "weights_of", "winners"]
+__all__ = [
+    "Outweighing",
+    "Weights",
+    "by_probability",
+    "class_totals",
+    "outweighing",
+    "weights_of",
+    "winners",
+]
 
 
 @dataclass(frozen=True)
@@ -85,3 +97,42 @@ def class_totals(draws: Draws, weights: Floats, voters: NDArray[np.bool_]) -> Fl
     cells = (np.arange(num_rows)[:, None] * num_classes + draws.votes)[is_cast]
     totals = np.bincount(cells, weights[is_cast], num_rows * num_classes).astype(float)
     return np.asarray(totals.reshape(num_rows, num_classes))
+
+
+@dataclass(frozen=True)
+class Outweighing:
+    """The samples of each order under a rule that ends outweighed ones.
+
+    Attributes:
+        is_out: bool [R, M], whether a sample is outweighed.
+        lowest: float64 [R, M + 1], log-probability below which samples end, after 0 … M votes.
+    """
+
+    draws: Draws
+    is_out: NDArray[np.bool_]
+    lowest: Floats
+
+    def ends(self, num_votes: int) -> NDArray[np.int64]:
+        """The tokens [R, M] of samples that run after so many votes."""
+        order, lowest = self.draws.order, self.lowest[:, num_votes]
+        falling = [-logprobs for logprobs in self.draws.samples.path_logprobs]
+        firsts = [np.searchsorted(rising, -lowest, side="right") + 1 for rising in falling]
+        found = np.array(firsts)[order, np.arange(len(order))[:, None]]
+        return np.asarray(np.minimum(found, self.draws.lengths))
+
+
+def outweighing(draws: Draws, share: float) -> Outweighing:
+    """Which samples are outweighed at a share of the strongest vote."""
+    logprobs = draws.samples.logprobs[draws.order]
+    highest = np.full(len(logprobs), -np.inf)
+    lowest, is_out = [_lowest(highest, share)], []
+    for column, votes in zip(logprobs.T, draws.votes.T, strict=True):
+        is_out.append(column < lowest[-1])
+        highest = np.where(votes >= 0, np.maximum(highest, column), highest)
+        lowest.append(_lowest(highest, share))
+    return Outweighing(draws, np.array(is_out).T, np.array(lowest).T)
+
+
+def _lowest(highest: Floats, share: float) -> Floats:
+    """As `lowest_logprob`."""
+    return np.asarray(highest + np.log(share) * np.maximum(MAX_NATS, -highest) / MAX_NATS)

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from evals import run
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     facts = {
         "device": options.device or ("not stated (--device)" if options.server else device_name()),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "known_methods": run.METHODS,
         "tokens": options.tokens,
         "pilot_tokens": pilot_of(pilot).spent,
         "command": shlex.join(["python", "-m", "evals.proof", *public(given)]),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evals.config.command_line import GROUPS
 from evals.tasks import PROMPT_FILE
 
-__all__ = ["of_parallel", "public", "task_name"]
+__all__ = ["model_name", "of_parallel", "public", "task_name"]
 
 _OTHERS = ("searches: best_first, swor and trie_parallel", "vote")
 """Groups of options that a run of parallel alone refuses."""
@@ -25,16 +25,34 @@ def of_parallel(arguments: Sequence[str]) -> list[str]:
 
 
 def public(arguments: Sequence[str]) -> list[str]:
-    """Without the key, and with names in place of the paths of the model and of a prompt file."""
+    """Without the key, addresses and the folder, and with names in place of other paths."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--api-key", "--task", "--model"):
+    for option in (*_SHORTENED, "--api-key", "--output-dir"):
         parser.add_argument(option)
     found, kept = parser.parse_known_args(arguments)
-    task = [] if found.task is None else ["--task", task_name(found.task)]
-    model = [] if found.model is None else ["--model", Path(found.model).name]
-    return [*kept, *task, *model]
+    for option, shorten in _SHORTENED.items():
+        value = getattr(found, option.removeprefix("--"))
+        kept += [] if value is None else [option, shorten(value)]
+    return kept
 
 
 def task_name(task: str) -> str:
     """The name of a task; that of the file where it is a prompt file."""
     return Path(task).name if task.endswith(PROMPT_FILE) else task
+
+
+def model_name(model: str) -> str:
+    """An id of the hub as it is; the last part of the path of a folder."""
+    path = Path(model)
+    return path.name if path.is_absolute() or path.exists() else model
+
+
+_SHORTENED: dict[str, Callable[[str], str]] = {
+    "--server": lambda _: "URL",
+    "--router": lambda _: "URL",
+    "--task": task_name,
+    "--model": model_name,
+    "--dataset": lambda path: Path(path).name,
+    "--theta": lambda given: Path(given).name,
+}
+"""How a page has the value of an option that may name a machine or a folder."""

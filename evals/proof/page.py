@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.proof.arguments import task_name
+from evals.proof.arguments import model_name, task_name
+from evals.proof.settings import not_run, public_settings, settings_of
 from evals.records.files import write_whole
 
 __all__ = ["JSON", "PAGE", "write_proof"]
@@ -14,6 +15,11 @@ __all__ = ["JSON", "PAGE", "write_proof"]
 PAGE, JSON = "proof.md", "proof.json"
 HEAD = ("method", "Cons@{M}", "Pass@{M}", "tokens", "of parallel's", "seconds", "of parallel's")
 ABSENT = "–"
+INTERVALS = (
+    "Cons@M: the answer that most sequences give is right (in a vote, by its weights); Pass@M: "
+    "some sequence is right. In brackets the difference to parallel. Intervals are 95 %, by a "
+    "bootstrap over prompts, paired with parallel's, and not corrected for the number of methods."
+)
 
 Row = Mapping[str, Any]
 Facts = Mapping[str, Any]
@@ -24,35 +30,58 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
 
     Args:
         summary: the content of `summary.json`.
-        facts: what the summary does not know: the device, the command, the tokens that are allowed
-            and those of the pilot.
+        facts: what the summary does not know: the date, the device, the command, the methods that
+            there are, the tokens that are allowed and those of the pilot.
     """
-    names = ("task", "model", "model_digest", "versions", "rows", "savings", "findings", "notes")
-    content = {**facts, **{name: summary[name] for name in names}}
-    content["task"] = task_name(summary["task"])
-    content["model"] = Path(str(summary["model"])).name
+    names = ("model_digest", "logprobs", "versions", "partial", "num_failed")
+    figures = ("rows", "savings", "findings", "notes")
+    content = {
+        "task": task_name(summary["task"]),
+        "model": model_name(str(summary["model"])),
+        **{name: facts[name] for name in facts if name != "known_methods"},
+        **{name: summary[name] for name in names},
+        "settings": public_settings(summary["config"]),
+        "not_run": list(not_run(summary, facts["known_methods"])),
+        **{name: summary[name] for name in figures},
+    }
     write_whole(folder / JSON, content)
     (folder / PAGE).write_text("\n".join(_page(summary, facts)) + "\n")
 
 
 def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     rows: Sequence[Row] = summary["rows"]
-    versions = ", ".join(f"{name} {text}" for name, text in summary["versions"].items())
     tokens = int(facts["pilot_tokens"]) + sum(map(_own_tokens, rows))
-    yield f"# {task_name(summary['task'])} with {Path(str(summary['model'])).name}"
+    yield f"# {task_name(summary['task'])} with {model_name(str(summary['model']))}"
     yield ""
     yield (
         f"{rows[0]['num_prompts']} prompts, M = {rows[0]['max_sequences']}, "
         f"τ = {rows[0]['temperature']:g}, seeds {_listed(rows[0]['seeds'])}; {tokens:,} tokens "
-        f"generated of {facts['tokens']:,} allowed. Device: {facts['device']}. {versions}."
+        f"generated of {facts['tokens']:,} allowed. Device: {facts['device']}."
     )
     yield ""
     yield from _table(rows)
     yield ""
-    yield "Differences and shares with 95 % intervals, paired over prompts."
+    yield INTERVALS
     for sentence in (*summary["savings"], *summary["findings"], *summary["notes"]):
         yield f"\n{sentence}"
-    yield f"\nMade by `{facts['command']}`."
+    yield "\n## How it was run\n"
+    yield "| | |\n| --- | --- |"
+    known = {
+        "command": f"`{facts['command']}`",
+        "date": facts["date"],
+        "device": facts["device"],
+        "model": _model(summary),
+    }
+    for name, value in (known | dict(settings_of(summary))).items():
+        yield f"| {name} | {value} |"
+    yield "\n## What was not run\n"
+    yield from (f"- {sentence}" for sentence in not_run(summary, facts["known_methods"]))
+
+
+def _model(summary: Mapping[str, Any]) -> str:
+    digest = summary["model_digest"]
+    weights = "weights not on this machine" if digest is None else f"digest of its weights {digest}"
+    return f"{model_name(str(summary['model']))}, {weights}"
 
 
 def _own_tokens(row: Row) -> int:

@@ -17,7 +17,15 @@ from evals.records.plan import Entry
 from evals.records.schema import upgrade_line
 from evals.tasks import Message
 
-__all__ = ["Journal", "JudgedBy", "PromptRecord", "SequenceRecord", "StageTwo", "UntakenStep"]
+__all__ = [
+    "Journal",
+    "JudgedBy",
+    "PromptRecord",
+    "SequenceRecord",
+    "StageTwo",
+    "UntakenStep",
+    "VoteCost",
+]
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,21 @@ class StageTwo:
     generated: int = 0
 
 
+@dataclass(frozen=True)
+class VoteCost:
+    """Tokens of a vote that are on none of its sequences, of those that the server decoded.
+
+    Attributes:
+        left: of samples that ran ahead and were left when the vote was decided.
+        probes: of the answers to probes, those that ended sequences included.
+        num_probes: number of probes.
+    """
+
+    left: int
+    probes: int
+    num_probes: int
+
+
 class UntakenStep(NamedTuple):
     """A step at which a sequence might have branched, and did not.
 
@@ -142,6 +165,7 @@ class PromptRecord(Entry):
         judged_by: what the judgements rest on; None in lines of earlier versions.
         journal: what the decisions depended on; None for Full Parallel, and in lines of earlier
             versions.
+        vote_cost: of a vote; None for another method, and in lines of earlier versions.
     """
 
     level: int | None
@@ -160,6 +184,7 @@ class PromptRecord(Entry):
     elapsed: float = 0.0
     judged_by: JudgedBy | None = None
     journal: Journal | None = None
+    vote_cost: VoteCost | None = None
 
     @property
     def stage_two_mode(self) -> str | None:

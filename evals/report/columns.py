@@ -25,7 +25,8 @@ from evals.report.column import (
     without_error,
 )
 from evals.report.paper import PaperRow
-from evals.report.rows import Figures, LevelRow, Row, StageTwoTotals
+from evals.report.rows import Figures, LevelRow, Row
+from evals.report.totals import StageTwoTotals, VoteTotals
 
 __all__ = ["JUDGED_COLUMNS", "LEVEL_COLUMNS", "ROW_COLUMNS", "SETTING_COLUMNS", "TEMPERATURE"]
 
@@ -69,6 +70,16 @@ def _judged(line: str, count: Callable[[JudgedCounts], int]) -> Column[Row, int]
         line=line,
         text=whole,
         needed_by=lambda row: row.judged is not None and count(row.judged) > 0,
+    )
+
+
+def _of_votes(line: str, count: Callable[[VoteTotals], int]) -> Column[Row, int]:
+    return Column(
+        "",
+        lambda row: count(row.votes) if row.votes else None,
+        line=line,
+        text=whole,
+        needed_by=lambda row: row.votes is not None and count(row.votes) > 0,
     )
 
 
@@ -168,6 +179,12 @@ JUDGED_COLUMNS = (
     _judged("cut at the length limit", lambda judged: judged.num_truncated),
     _judged("  of these, in a repetition", lambda judged: judged.num_repetition),
 )
+VOTE_COLUMNS = (
+    _of_votes("    of samples that were left", lambda votes: votes.left),
+    _of_votes("  answers to probes", lambda votes: votes.probes),
+    _of_votes("  shared, not generated again", lambda votes: votes.shared),
+)
+"""Of votes, where there are such tokens."""
 ROW_COLUMNS: tuple[Column[Row, Any], ...] = (
     *SETTING_COLUMNS,
     Column("seeds", lambda row: row.seeds),
@@ -208,6 +225,7 @@ ROW_COLUMNS: tuple[Column[Row, Any], ...] = (
     Column("tokens_unique", lambda row: row.counts.unique, "  unique, in the tree", text=whole),
     Column("tokens_naive", lambda row: row.counts.naive, "  naive, nothing shared", text=whole),
     Column("tokens_discarded", lambda row: row.counts.discarded, "  discarded", text=whole),
+    *VOTE_COLUMNS,
     Column("tokens_forced", lambda row: row.counts.forced),
     Column("tokens_prefilled", _if_run(lambda row: row.counts.prefilled)),
     Column("prompt_tokens", _if_run(lambda row: row.counts.prompt)),
@@ -220,6 +238,7 @@ ROW_COLUMNS: tuple[Column[Row, Any], ...] = (
         text=share,
     ),
     Column("num_requests", _if_run(lambda row: row.counts.requests), "requests", text=whole),
+    Column("votes", lambda row: row.votes),
     Column("beside_parallel", lambda row: row.beside),
     Column("judged", lambda row: row.judged),
     *JUDGED_COLUMNS,

@@ -7,7 +7,7 @@ seeds. A figure that is added here is shown by its entry in `columns`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -24,50 +24,27 @@ from evals.analysis.groups import (
 )
 from evals.analysis.judged import JudgedCounts, count_judged
 from evals.analysis.matching import MatchedParallel, match_parallel
-from evals.analysis.metrics import Estimate, coverage, pass_curve
+from evals.analysis.metrics import Estimate, pass_curve
 from evals.records.plan import INDEPENDENT, PARALLEL, Cell, Plan
-from evals.records.record import PromptRecord
 from evals.report.paper import PaperRow
+from evals.report.totals import (
+    InexactSamples,
+    StageTwoTotals,
+    VoteTotals,
+    inexact_of,
+    stage_two_of,
+    votes_of,
+)
 
-__all__ = ["Figures", "LevelRow", "Row", "StageTwoTotals", "nested_rows", "row_of"]
+__all__ = [
+    "Figures",
+    "LevelRow",
+    "Row",
+    "nested_rows",
+    "row_of",
+]
 
 REALISED, UNBIASED = "realised", "unbiased"
-
-
-@dataclass(frozen=True)
-class StageTwoTotals:
-    """The extra sequences of reallocation, over all prompts and seeds.
-
-    Attributes:
-        mode: "restart" or "resume".
-        eligible: prompts that the rule considered; of a small surplus not all get a share.
-        extra_granted: sequences beyond those of stage one that they were allowed.
-        extra_used: those that were generated.
-        tokens_per_extra: generated for one of them, discarded tokens included; None without any.
-        pass_gained: what they added to Pass@M, mean over prompts.
-    """
-
-    mode: str
-    eligible: int
-    extra_granted: int
-    extra_used: int
-    tokens_per_extra: float | None
-    pass_gained: float
-
-
-@dataclass(frozen=True)
-class InexactSamples:
-    """Where the nucleus held, or may have held, more than the K known tokens of a step.
-
-    Attributes:
-        num_steps: stored steps, over all trees.
-        num_trees: trees with such a step.
-        of_trees: all trees.
-    """
-
-    num_steps: int
-    num_trees: int
-    of_trees: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +98,8 @@ class Row(Figures):
         paper: the figures of the paper; None where it has none of the same.
         adaptive: an adaptive θ at the end of the run; None where θ is fixed.
         inexact: None for a method without samples through the tree, and where the row is estimated.
+        votes: None for a method that is no vote, where the row is estimated, and where a line is of
+            an earlier version.
         num_failed: results that failed for good and are in no figure.
     """
 
@@ -138,6 +117,7 @@ class Row(Figures):
     paper: PaperRow | None = None
     adaptive: AdaptiveTheta | None = None
     inexact: InexactSamples | None = None
+    votes: VoteTotals | None = None
     num_failed: int = 0
 
     def without_labels(self) -> Row:
@@ -186,12 +166,13 @@ def row_of(
         num_sequences=sum(map(at_m.num_sequences, group.records)),
         counts=reduce(add, (record.counts for record in group.records)),
         wall_seconds=sum(measured) if measured else None,
-        stage_two=_stage_two(group),
+        stage_two=stage_two_of(group),
         matched=_match(group, parallel, at_m),
         beside=_beside(group, parallel, plan),
         levels=_levels(group, parallel, at_m),
         judged=count_judged(group.records),
-        inexact=_inexact(group.records),
+        inexact=inexact_of(group.records),
+        votes=votes_of(group.records),
     )
 
 
@@ -237,6 +218,7 @@ def _estimated_row(
         beside=None,
         judged=None,
         inexact=None,
+        votes=None,
     )
 
 
@@ -272,28 +254,3 @@ def _match(
         parallel_tokens=prompt_means(parallel, ALL_SEQUENCES.tokens),
         num_seeds=group.num_seeds,
     )
-
-
-def _stage_two(group: RecordGroup) -> StageTwoTotals | None:
-    totals = [record.stage_two for record in group.records if record.stage_two is not None]
-    if not totals:
-        return None
-    used = sum(total.extra_used for total in totals)
-    both = mean_over_prompts(group, ALL_SEQUENCES.coverage)
-    return StageTwoTotals(
-        mode=totals[0].mode,
-        eligible=sum(total.eligible for total in totals),
-        extra_granted=sum(total.extra_granted for total in totals),
-        extra_used=used,
-        tokens_per_extra=sum(total.generated for total in totals) / used if used else None,
-        pass_gained=both.value - mean_over_prompts(group, _stage_one_coverage).value,
-    )
-
-
-def _stage_one_coverage(record: PromptRecord) -> float:
-    return coverage([sequence.correct for sequence in record.sequences if sequence.stage == 1])
-
-
-def _inexact(records: Iterable[PromptRecord]) -> InexactSamples | None:
-    steps = [record.inexact_steps for record in records if record.inexact_steps is not None]
-    return InexactSamples(sum(steps), sum(map(bool, steps)), len(steps)) if steps else None

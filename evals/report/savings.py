@@ -25,10 +25,20 @@ def savings(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _cost(row: Row, parallel: Row, beside: BesideParallel) -> str:
-    changes = [_change(beside.tokens, "tokens")]
+    changes = [_change(beside.tokens, "tokens") + _in_vain(row)]
     if row.wall_seconds and parallel.wall_seconds:
         changes.append(_change(row.wall_seconds / parallel.wall_seconds, "seconds"))
     return ", ".join(changes)
+
+
+def _in_vain(row: Row) -> str:
+    """The share of a vote's tokens that its sequences do not hold."""
+    if row.votes is None:
+        return ""
+    kinds = {"of samples that were left": row.votes.left, "of probes": row.votes.probes}
+    shares = {kind: round(100 * n / max(row.counts.generated, 1)) for kind, n in kinds.items()}
+    clauses = [f"{share}% {kind}" for kind, share in shares.items() if share]
+    return f" (of its tokens {', '.join(clauses)})" if clauses else ""
 
 
 def _change(share: float, noun: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from evals import run
 from evals.proof.__main__ import main
 from evals.proof.arguments import public
 from evals.proof.sizing import Sizing, TooFewTokensError
@@ -33,6 +35,31 @@ def test_the_page_and_the_file_have_every_method(tmp_path: Path) -> None:
     share = content["rows"][1]["beside_parallel"]["tokens"]
     assert f"| eager_init | {content['rows'][1]['cons_at_k']:.3f} (" in page
     assert f"| {share:.2f} [" in page
+
+
+@pytest.mark.usefixtures("scripted")
+def test_the_page_has_what_a_sceptic_asks_for(tmp_path: Path) -> None:
+    """The settings are those of the run, and what was not run is named."""
+    assert proof(tmp_path, "--server", "http://secret-host:1") == 0
+    page, content = (tmp_path / "proof.md").read_text(), (tmp_path / "proof.json").read_text()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    sampling = config["config"]["eager"]["sampling"]
+    for text in (
+        *(f"{name} {version}" for name, version in config["versions"].items()),
+        f"at most {sampling['max_new_tokens']:,} tokens a sequence",
+        f"top-p {sampling['top_p']:g}",
+        f"digest of their texts {config['config']['prompts_digest']}",
+        "digest of its weights" if config["model_digest"] else "weights not on this machine",
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        "--server URL`",
+    ):
+        assert text in page
+    others = [name for name in run.METHODS if name not in ("parallel", "eager_init")]
+    assert f"- Methods: {', '.join(others)}." in page
+    assert json.loads(content)["settings"]["plan"] == config["config"]["plan"]
+    assert all(f"- {sentence}" in page for sentence in json.loads(content)["not_run"])
+    assert "secret-host" not in page + content
+    assert str(tmp_path) not in page + content
 
 
 @pytest.mark.usefixtures("scripted")
@@ -66,6 +93,9 @@ def test_the_command_of_a_page_has_neither_the_key_nor_paths() -> None:
     assert public(given) == ["--task", "countdown", "--model", "name"]
     assert public(["--task=/a/path/mine.jsonl"]) == ["--task", "mine.jsonl"]
     assert public(["--tokens", "5"]) == ["--tokens", "5"]
+    assert public(["--model", "Qwen/Qwen3-4B"]) == ["--model", "Qwen/Qwen3-4B"]
+    assert public(["--server=http://a:1", "--output-dir", "/a"]) == ["--server", "URL"]
+    assert public(["--theta", "/a/b.json"]) == ["--theta", "b.json"]
 
 
 @pytest.mark.usefixtures("scripted")

@@ -124,6 +124,7 @@ def test_the_tokens_of_probes_are_counted(shares: bool) -> None:
     assert result.vote is not None
     assert result.vote.num_probes >= len(probes) > 0
     assert 0 < result.vote.num_probe_tokens <= sum(len(r["output_ids"]) for r in probes)
+    assert 0 <= result.vote.num_left_tokens <= counts.discarded
 
 
 @pytest.mark.parametrize("shares", [True, False])

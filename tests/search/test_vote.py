@@ -183,6 +183,23 @@ def test_samples_that_ran_ahead_are_aborted_when_the_vote_is_decided() -> None:
 
 
 @pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("ahead", [0.0, 2.0])
+def test_the_tokens_of_samples_that_were_left_are_counted(ahead: float, shares: bool) -> None:
+    """Decoded tokens are on a sequence, or of samples that were left, or drawn in vain."""
+    found = []
+    for seed in range(6):
+        server = ScriptedServer(mixed_distribution(seed), allows_gate=True, honours_seed=True)
+        vote = vote_of(seed=seed, shares=shares, ahead=ahead, rule=BetaRule(0.8))
+        result = run_method(vote, endpoint_of(server))
+        assert result.vote is not None
+        found.append(result.vote.num_left_tokens)
+        assert 0 <= found[-1] <= result.counts.discarded
+        if not shares:
+            assert found[-1] == result.counts.discarded
+    assert any(found) == (ahead > 0)
+
+
+@pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("model", range(4))
 def test_a_vote_counts_the_same_samples_however_many_run(model: int, shares: bool) -> None:
     """Those that run ahead are left, and nothing that they have drawn changes the others."""

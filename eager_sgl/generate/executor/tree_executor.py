@@ -106,7 +106,8 @@ class TreeExecutor:
     def submit(self, decision: Decision) -> None:
         """Request the segments that continue; abort the requests of segments on no path."""
         self._awaited, self._may_be_awaited = decision.awaited, decision.may_be_awaited
-        on_paths = {leaf.segment for leaf in decision.leaves}
+        leaves = (leaf.segment for leaf in decision.leaves)
+        on_paths = {segment for segment in leaves if segment.finish_reason is None}
         on_paths.update(decision.drawn, decision.probes)
         flights, builder = self._flights, self._builder
         flights.discard_others(on_paths)

@@ -24,6 +24,7 @@ class _Pace:
         self._now = now
         self._num_running = 0
         self.seconds = self.prompt_seconds = 0.0
+        self._first_token: float | None = None
         self._points = deque([(0.0, 0)])
 
     def advance(self, now: float) -> None:
@@ -36,6 +37,17 @@ class _Pace:
         """A prompt has begun or ended; how many run from now on."""
         self.advance(now)
         self._num_running = num_running
+
+    def decode(self, now: float) -> None:
+        """A prompt has tokens."""
+        if self._first_token is None:
+            self.advance(now)
+            self._first_token = self.seconds
+
+    @property
+    def decoding_seconds(self) -> float:
+        """Since the first token."""
+        return 0.0 if self._first_token is None else self.seconds - self._first_token
 
     def recent_rate(self, generated: int) -> float:
         """Tokens per second, back to the last call that is `RECENT_SECONDS` ago."""
@@ -100,6 +112,8 @@ class Meter:
             if sample_id not in self._running:
                 self._pace.change(self._last_report, len(self._running) + 1)
             self._running[sample_id] = (counts, num_alive)
+            if counts.generated:
+                self._pace.decode(self._last_report)
 
     def finish(self, sample_id: str, *, solved: bool | None) -> None:
         """A prompt has ended, with the counts of its last report if it ran in this session.
@@ -162,6 +176,7 @@ class Meter:
                 recent_rate=self._pace.recent_rate(generated),
                 cached_share=sum(c.cached for c in counts) / num_sent if num_sent else 0.0,
                 seconds=self._pace.seconds,
+                decoding_seconds=self._pace.decoding_seconds,
                 prompt_seconds=self._pace.prompt_seconds,
             )
 

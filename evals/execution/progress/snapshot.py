@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["Snapshot", "TimeLeft"]
+__all__ = ["STEADY_SECONDS", "Snapshot", "TimeLeft"]
+
+STEADY_SECONDS = 30.0
+"""After the first token, until the rate of tokens says how fast a run is: before, it is that of a
+server that still reads prompts and warms up, at 5 token/s as well as at 5,000."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Snapshot:
         recent_rate: tokens decoded per second, over the last half minute.
         cached_share: of the prompt tokens sent so far, served by the radix tree; 0 before any.
         seconds: during which prompts ran.
+        decoding_seconds: of these, since the first token.
         prompt_seconds: of all prompts together, while they ran.
     """
 
@@ -65,6 +70,7 @@ class Snapshot:
     recent_rate: float
     cached_share: float
     seconds: float
+    decoding_seconds: float
     prompt_seconds: float
 
     @property
@@ -89,10 +95,11 @@ class Snapshot:
 
     @property
     def time_left(self) -> TimeLeft | None:
-        """An estimate from what is known; None before any token, and where grants are unknown.
+        """An estimate from what is known; None where grants are unknown.
 
         Shared tokens are a known total. Otherwise the estimate is from the prompts that have ended,
-        and before that an upper bound.
+        and before that an upper bound. The total and the bound need a rate of tokens: they are None
+        before `STEADY_SECONDS`.
         """
         if self.complete or self.max_sequences is None:
             return None
@@ -103,10 +110,11 @@ class Snapshot:
         return self._until(self.max_sequences * self.max_length, is_bound=True)
 
     def _until(self, num_tokens: int, *, is_bound: bool = False) -> TimeLeft | None:
-        """At the average rate, until so many tokens have been generated in this session."""
-        if not self.average_rate:
+        """At the rate since the first token, until so many have been generated in this session."""
+        if self.decoding_seconds < STEADY_SECONDS or not self.generated:
             return None
-        return TimeLeft(max(num_tokens - self.generated, 0) / self.average_rate, is_bound)
+        seconds = self.decoding_seconds * max(num_tokens - self.generated, 0) / self.generated
+        return TimeLeft(seconds, is_bound)
 
     def _at_pace_of_prompts(self) -> TimeLeft:
         """All waiting prompts with as many at once as now, and then half of a prompt's time.
@@ -121,7 +129,8 @@ class Snapshot:
     @property
     def without_time(self) -> Snapshot:
         """The same with zero in the fields that change while nothing happens."""
-        return replace(self, seconds=0.0, prompt_seconds=0.0, recent_rate=0.0)
+        zero = replace(self, seconds=0.0, decoding_seconds=0.0, prompt_seconds=0.0)
+        return replace(zero, recent_rate=0.0)
 
     def describe(self) -> str:
         """One line."""

@@ -13,6 +13,7 @@ from evals.execution.progress.view import PLAIN_SECONDS, PlainView, TerminalView
 from tests.evals.fakes.clock import Clock
 
 LIMIT = 1000
+STEADY = {"seconds": 40.0, "generated": 10_000}
 
 
 class Terminal(io.StringIO):
@@ -34,6 +35,7 @@ def snapshot(num_done: int, label: str = "parallel", **more: Any) -> Snapshot:
         label=label,
         num_done=num_done,
         **fields,
+        decoding_seconds=fields["seconds"],
         prompt_seconds=fields["seconds"] * fields["num_running"],
         num_prompts=10,
         num_solved=num_done // 2,
@@ -107,12 +109,19 @@ def test_a_line_has_all_numbers() -> None:
         (5, {"seconds": 36_000.0}, "about 6 h 40 min left"),
         (2, {"seconds": 864_000.0}, "about 560 h left"),
         (4, {"num_failed": 4, "num_ran": 8}, "about 0 s left"),
-        (0, {}, "at most about 11 min left"),  # 160,000 tokens at 250 token/s
-        (4, {"num_ran": 0}, "at most about 6 min left"),  # ended in an earlier session
-        (0, {"generated": 0}, None),  # the pace is unknown
+        (0, {}, None),  # two seconds give no rate
+        (0, {"seconds": 29.9}, None),
+        (0, STEADY, "at most about 10 min left"),  # 150,000 tokens at 250 token/s
+        (4, {"num_ran": 0, **STEADY}, "at most about 6 min left"),  # ended in an earlier session
+        (0, {**STEADY, "generated": 0}, None),  # the pace is unknown
         (4, {"max_sequences": None}, None),  # grants are unknown
-        (0, {"shared_tokens": 3000}, "about 10 s left"),  # 2,500 tokens are left
-        (4, {"shared_tokens": 400}, "about 0 s left"),  # the last rounds cost more than expected
+        (0, {"shared_tokens": 3000}, None),
+        (0, {**STEADY, "shared_tokens": 12_500}, "about 10 s left"),  # 2,500 tokens are left
+        (
+            4,
+            {**STEADY, "shared_tokens": 400},
+            "about 0 s left",
+        ),  # the last rounds cost more than expected
         (10, {"num_running": 0}, None),  # nothing is left
         (7, {"num_failed": 3, "num_running": 0}, None),
     ],

@@ -11,11 +11,11 @@ import pytest
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.core import TokenCounts
 from evals.execution.progress.meter import RECENT_SECONDS, Meter
-from evals.execution.progress.snapshot import Snapshot, TimeLeft
+from evals.execution.progress.snapshot import STEADY_SECONDS, Snapshot, TimeLeft
 from tests.evals.fakes.clock import Clock
 
 LIMIT = 4000
-TOKENS_PER_SECOND = 25
+TOKENS_PER_SECOND, ON_A_LAPTOP = 25, 5
 Draw = Callable[[random.Random], float]
 
 LENGTHS: dict[str, Draw] = {
@@ -43,12 +43,13 @@ def seconds_left(meter: Meter) -> TimeLeft:
 
 @dataclass
 class Server:
-    """Decodes 25 tokens a second of every running sequence; lengths are in tokens."""
+    """Decodes as many tokens a second of every running sequence; lengths are in tokens."""
 
     meter: Meter
     clock: Clock
     waiting: list[list[float]]
     max_running: int
+    rate: int = TOKENS_PER_SECOND
     running: dict[str, list[float]] = field(default_factory=dict)
     decoded: dict[str, int] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ class Server:
             self.meter.report(prompt, TokenCounts(), len(self.running[prompt]))
 
     def _decode(self, prompt: str, lengths: list[float]) -> None:
-        self.decoded[prompt] += TOKENS_PER_SECOND
+        self.decoded[prompt] += self.rate
         depth = self.decoded[prompt]
         generated = sum(int(min(length, depth)) for length in lengths)
         self.meter.report(prompt, TokenCounts(generated=generated), sum(n > depth for n in lengths))
@@ -79,55 +80,80 @@ class Server:
             del self.running[prompt]
 
 
-class Estimate(NamedTuple):
+class Moment(NamedTuple):
     """After one second of a run.
 
     Attributes:
         share_over: of the run's seconds.
-        ratio: the estimate over the truth.
+        true: seconds that are left.
     """
 
+    snapshot: Snapshot
     share_over: float
-    time_left: TimeLeft
-    ratio: float
+    true: float
+
+    @property
+    def ratio(self) -> float:
+        """The estimate over the truth."""
+        assert self.snapshot.time_left is not None
+        return self.snapshot.time_left.seconds / self.true
 
 
-def estimates(shape: tuple[int, int, int], draw: Draw, seed: int) -> Iterator[Estimate]:
+def moments(
+    shape: tuple[int, int, int], draw: Draw, seed: int, rate: int = TOKENS_PER_SECOND
+) -> Iterator[Moment]:
     """Those after every second of a run."""
     num_prompts, max_sequences, max_running = shape
     rng, clock = random.Random(seed), Clock()
     lengths = [[min(draw(rng), LIMIT) for _ in range(max_sequences)] for _ in range(num_prompts)]
-    server = Server(meter_of(num_prompts, max_sequences, clock), clock, lengths, max_running)
-    snapshots = list(server.run())
+    meter = meter_of(num_prompts, max_sequences, clock)
+    snapshots = list(Server(meter, clock, lengths, max_running, rate).run())
     total = len(snapshots) + 1
     for second, snapshot in enumerate(snapshots, 1):
-        time_left = snapshot.time_left
-        assert time_left is not None
-        yield Estimate(second / total, time_left, time_left.seconds / (total - second))
+        yield Moment(snapshot, second / total, total - second)
 
 
-def test_the_first_report_has_a_rate_and_a_bound() -> None:
+def test_half_a_minute_of_tokens_gives_a_bound_and_their_first_seconds_none() -> None:
+    """In its first seconds a server reads prompts and decodes few tokens: hours would be left."""
     clock = Clock()
     meter = meter_of(3, 4, clock)
     meter.report("0", TokenCounts(), 4)
-    assert meter.snapshot().time_left is None
-    clock.now += 2
-    meter.report("0", TokenCounts(generated=14), 4)
+    clock.now += 100  # the server reads the prompts
+    for second in range(int(STEADY_SECONDS)):
+        meter.report("0", TokenCounts(generated=10 + 7 * second), 4)
+        assert meter.snapshot().time_left is None
+        clock.now += 1
+    generated = 10 + 7 * int(STEADY_SECONDS)
+    meter.report("0", TokenCounts(generated=generated), 4)
+    seconds = STEADY_SECONDS * (3 * 4 * LIMIT - generated) / generated
+    assert seconds_left(meter).is_bound
+    assert seconds_left(meter).seconds == pytest.approx(seconds)
+    minutes = round(seconds / 60)
     line = meter.snapshot().describe()
-    assert "7 token/s" in line
-    minutes = round((3 * 4 * LIMIT - 14) / 7 / 60)
     assert line.endswith(f", at most about {minutes // 60} h {minutes % 60} min left")
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "rate"),
+    [*((shape, TOKENS_PER_SECOND) for shape in SHAPES), ((1, 8, 1), ON_A_LAPTOP)],
+    ids=str,
+)
 @pytest.mark.parametrize("lengths", LENGTHS)
-def test_before_a_prompt_has_ended_the_estimate_is_a_bound(
-    shape: tuple[int, int, int], lengths: str
+def test_before_a_prompt_has_ended_the_estimate_is_a_bound_of_half_a_minute_of_tokens(
+    shape: tuple[int, int, int], lengths: str, rate: int
 ) -> None:
     for seed in range(3):
-        bounds = [e for e in estimates(shape, LENGTHS[lengths], seed) if e.time_left.is_bound]
-        assert bounds
-        assert min(bound.ratio for bound in bounds) >= 1
+        for moment in moments(shape, LENGTHS[lengths], seed, rate):
+            now = moment.snapshot
+            if now.num_ran:
+                assert now.time_left is not None
+                assert not now.time_left.is_bound
+                break  # whatever the rate is
+            assert (now.time_left is None) == (now.decoding_seconds < STEADY_SECONDS)
+            if now.time_left is not None:
+                assert now.time_left.is_bound
+                # But for the tokens of the first second, whose time is not counted.
+                assert moment.ratio >= 1 - 1 / STEADY_SECONDS
 
 
 @pytest.mark.parametrize("shape", SHAPES[2:], ids=str)
@@ -137,10 +163,10 @@ def test_after_that_half_of_the_estimates_are_within_a_factor_of_2_5_and_nine_te
 ) -> None:
     """Until four fifths of the run are over: the rest depends on few sequences."""
     errors = sorted(
-        abs(math.log(estimate.ratio))
+        abs(math.log(moment.ratio))
         for seed in range(5)
-        for estimate in estimates(shape, LENGTHS[lengths], seed)
-        if not estimate.time_left.is_bound and estimate.share_over < 0.8
+        for moment in moments(shape, LENGTHS[lengths], seed)
+        if moment.snapshot.num_ran and moment.share_over < 0.8
     )
     if errors:  # else the first prompt ends after four fifths of the run
         assert errors[len(errors) // 2] < math.log(2.5)
@@ -192,12 +218,12 @@ def test_prompts_of_an_earlier_session_do_not_count() -> None:
         meter.finish(prompt, solved=True)
     for prompt in "34":
         meter.expect(prompt, 2)
-    meter.report("3", TokenCounts(), 2)
-    clock.now += 10
-    meter.report("3", TokenCounts(generated=100), 0)
-    assert seconds_left(meter) == TimeLeft((2 * 2 * LIMIT - 100) / 10, is_bound=True)
+    meter.report("3", TokenCounts(generated=1), 2)
+    clock.now += 40
+    meter.report("3", TokenCounts(generated=400), 0)
+    assert seconds_left(meter) == TimeLeft((2 * 2 * LIMIT - 400) / 10, is_bound=True)
     meter.finish("3", solved=True)
-    assert seconds_left(meter).seconds == pytest.approx(15)
+    assert seconds_left(meter).seconds == pytest.approx(60)
 
 
 def test_second_stages_are_estimated_once_all_grants_are_known() -> None:
@@ -225,10 +251,13 @@ def test_shared_tokens_are_a_known_total() -> None:
     meter = meter_of(4, 8, clock)
     meter.share(1000)
     for prompt in "0123":
-        meter.report(prompt, TokenCounts(), 1)
+        meter.report(prompt, TokenCounts(generated=1), 1)
     clock.now += 10
-    for prompt in "0123":
-        meter.report(prompt, TokenCounts(generated=50), 1)
-    assert seconds_left(meter) == TimeLeft(40)
     meter.finish("0", solved=None)
-    assert seconds_left(meter) == TimeLeft(40)
+    assert meter.snapshot().time_left is None
+    clock.now += 30
+    for prompt in "123":
+        meter.report(prompt, TokenCounts(generated=53), 1)
+    assert seconds_left(meter) == TimeLeft(40 * (1000 - 160) / 160)
+    meter.finish("1", solved=None)
+    assert seconds_left(meter) == TimeLeft(40 * (1000 - 160) / 160)

@@ -25,11 +25,11 @@ def random_samples(
         # The same tokens have the same values, as under a model.
         of_tokens = random.Random(repr((seed, tokens)))
         values = np.array([of_tokens.uniform(1, 9) for _ in tokens])
-        recorded.append(RecordedSample(tokens, "stop", -of_tokens.uniform(0, 30), values))
+        recorded.append(RecordedSample(tokens, "stop", -of_tokens.uniform(0, 30), values, values))
     by_tokens = {sample.token_ids: rng.choice([-1, *range(num_classes)]) for sample in recorded}
     votes = np.array([by_tokens[sample.token_ids] for sample in recorded])
     is_right = np.array([rng.random() < 0.5 for _ in range(num_classes)])
-    return Samples(sample_id, seed % 2, tuple(recorded), votes, is_right)
+    return Samples(sample_id, seed % 2, tuple(recorded), votes, is_right, 1.0)
 
 
 def in_their_order(samples: Samples) -> Draws:

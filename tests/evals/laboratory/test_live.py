@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 
 from eager_sgl import (
@@ -138,7 +139,8 @@ def at_one_pace(vote: Vote, parallel: PromptResult) -> tuple[list[int], int]:
             reason = sample.finish_reason if number == len(sample.token_ids) else None
             tokens = sample.token_ids[number - 1 : number]
             waits = None if reason else "its stream ended"
-            part = Generation(tokens, reason, 1, 0, interrupted=waits)
+            raw = np.array(sample.logprobs[number - 1 : number], np.float32)  # at τ = 1
+            part = Generation(tokens, reason, 1, 0, raw_logprobs=raw, interrupted=waits)
             tree.append(segment, part, SAMPLING.max_new_tokens)
         decision = schedule.replay(tree)
     return [len(segment.token_ids) for segment in tree.segments], steps
@@ -158,6 +160,44 @@ def test_a_vote_costs_at_one_pace_what_the_laboratory_says(
         tokens, steps = at_one_pace(vote, parallel)
         assert played.tokens.tolist() == [sum(tokens)]
         assert played.steps.tolist() == [steps]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("ahead", [0.0, 1.0, 4.0])
+def test_outweighed_samples_end_where_the_laboratory_ends_them(share: float, ahead: float) -> None:
+    """At one pace and τ = 1, where the probabilities of parts of samples are known exactly."""
+    sampling = replace(SAMPLING, temperature=1.0, top_p=1.0)
+    num_saved = 0
+    for model, seed in product(range(5), range(3)):
+        method = FullParallel(sampling, M, None, seed=seed, columns=COLUMNS)
+        parallel = run_method(method, endpoint_of(server_of(model)))
+        samples = replace(samples_in(parallel), temperature=1.0)
+        text = f"share:0.8:3+ahead:{ahead}+weights:probability"
+        played = play_in_order(f"{text}+outweighed:{share}", samples)
+        parts = {"rule": ConsensusShare(0.8, 3), "weigh": by_probability, "outweighed": share}
+        vote = vote_of("", seed, **parts, shares=False, columns=COLUMNS, ahead=ahead)
+        tokens, steps = at_one_pace(vote, parallel)
+        assert played.tokens.tolist() == [sum(tokens)]
+        assert played.steps.tolist() == [steps]
+        num_saved += int(play_in_order(text, samples).tokens[0]) - sum(tokens)
+    assert num_saved > 0
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("model", range(5))
+def test_a_live_vote_outweighs_what_the_laboratory_outweighs(model: int, shares: bool) -> None:
+    for seed in range(2):
+        parts = {"rule": ConsensusShare(0.8, 3), "weigh": by_probability, "outweighed": 0.3}
+        vote = vote_of("", seed, **parts, shares=shares, columns=COLUMNS, ahead=0)
+        live = run_method(vote, endpoint_of(server_of(model)))
+        whole = replace(vote, rule=lambda votes, weights: False, outweighed=0)
+        parallel = run_method(whole, endpoint_of(server_of(model)))
+        played = play_in_order(
+            "share:0.8:3+weights:probability+outweighed:0.3+trie", samples_in(parallel)
+        )
+        assert played.num_votes.tolist() == [len(live.sequences)]
+        assert live.vote is not None
+        assert winner(played, parallel) == live.vote.answer
 
 
 @pytest.mark.parametrize("name", RULES)

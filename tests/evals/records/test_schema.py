@@ -51,6 +51,7 @@ def figures(summary: dict[str, Any]) -> dict[str, Any]:
     """The figures that summaries of both schemas have."""
     for row in summary["rows"]:
         row.pop("beside_parallel", None)
+        row.pop("votes", None)
     names = ("partial", "missing", "num_failed", "rows", "entropy_pass_rate", "stage_two_contrasts")
     return {name: renamed(summary[name]) for name in names}
 

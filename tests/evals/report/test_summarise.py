@@ -20,6 +20,7 @@ from tests.evals.fakes.build import record
 from tests.evals.fakes.sample_run import header, plan, run_records
 
 ROW_FIELDS = {
+    "votes",
     "method",
     "max_sequences",
     "theta",

@@ -1,0 +1,121 @@
+"""Votes whose samples end once their probability is too small to count."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pytest
+
+from eager_sgl import (
+    BetaRule,
+    ConsensusShare,
+    Cutting,
+    PromptResult,
+    SamplingConfig,
+    SearchConfig,
+    Vote,
+)
+from eager_sgl import Sequence as Generated
+from eager_sgl.voting.deciding import ByCounts
+from eager_sgl.voting.outweighing import lowest_logprob, outweighed
+from eager_sgl.voting.votes import vote_weights
+from eager_sgl.voting.weighing import by_confidence, by_probability
+from tests.fakes.endpoint import endpoint_of, run_method
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+
+M, SHARE = 16, 0.3
+SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=40)
+COLUMNS = ("raw_logprobs",)
+
+
+def second_tokens(sequences: Sequence[Generated]) -> list[Hashable | None]:
+    return [s.token_ids[1] if len(s.token_ids) > 1 else None for s in sequences]
+
+
+def vote_of(seed: int = 0, **fields: Any) -> Vote:
+    config = SearchConfig(max_sequences=M, sampling=SAMPLING, top_k=VOCABULARY)
+    parts: dict[str, Any] = {
+        "rule": ConsensusShare(0.9, 4),
+        "weigh": by_probability,
+        "outweighed": SHARE,
+    }
+    return Vote(config, **parts | {"answers": second_tokens} | fields, seed=seed)
+
+
+def run(model: int, **fields: Any) -> PromptResult:
+    server = ScriptedServer(mixed_distribution(model), allows_gate=True, honours_seed=True)
+    if not fields.get("shares", True):
+        fields["columns"] = COLUMNS
+    return run_method(vote_of(**fields), endpoint_of(server))
+
+
+def test_a_sample_is_outweighed_where_its_weight_is_below_the_share_of_the_strongest() -> None:
+    for highest in (-0.5, -9.0, -30.0):
+        lowest = lowest_logprob(highest, SHARE)
+        assert vote_weights([highest, lowest])[1] == pytest.approx(SHARE)
+    logprobs = [-3.0, -20.0, -1.0, -3.0, float("nan"), -2.0]
+    assert outweighed(logprobs, "abcdef", SHARE) == [False, True, False, True, False, False]
+    assert outweighed(logprobs, [None] * 6, SHARE) == [False] * 6, "none of them votes"
+    assert outweighed(logprobs, "abcdef", 0) == [False] * 6
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("model", range(4))
+def test_outweighed_samples_end_early_and_weigh_nothing(model: int, shares: bool) -> None:
+    num_cut = 0
+    for seed in range(4):
+        result = run(model, seed=seed, shares=shares)
+        logprobs = [s.raw_logprob or 0.0 for s in result.sequences]
+        is_out = outweighed(logprobs, second_tokens(result.sequences), SHARE)
+        cut = [s.finish_reason == "cut" for s in result.sequences]
+        assert all(out for out, is_cut in zip(is_out, cut, strict=True) if is_cut)
+        assert result.vote is not None
+        assert all(w == 0 for w, out in zip(result.vote.weights, is_out, strict=True) if out)
+        assert result.vote.num_cut == sum(is_out)
+        num_cut += sum(cut)
+    assert num_cut > 0 or not shares  # whose tokens may all be there at once
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("model", range(4))
+def test_a_vote_ends_at_the_same_sample_however_many_run(model: int, shares: bool) -> None:
+    """Where a sample ends depends on when tokens arrive; whether it is outweighed does not."""
+    for seed in range(3):
+        found = []
+        for ahead in (0.0, 1.0, float(M)):
+            result = run(model, seed=seed, shares=shares, ahead=ahead)
+            assert result.vote is not None
+            voters = [s.token_ids for s in result.sequences if s.finish_reason != "cut"]
+            found.append((len(result.sequences), result.vote.answer, dict(result.vote.votes)))
+            assert voters
+        assert found[0] == found[1] == found[2]
+
+
+def test_samples_that_are_not_outweighed_are_those_of_a_vote_without_the_part() -> None:
+    for seed in range(4):
+        with_part, without = (run(1, seed=seed, outweighed=share) for share in (SHARE, 0.0))
+        pairs = zip(with_part.sequences, without.sequences, strict=False)
+        for ended, whole in pairs:
+            assert whole.token_ids[: len(ended.token_ids)] == ended.token_ids
+            assert ended.finish_reason == "cut" or ended.token_ids == whole.token_ids
+        assert with_part.counts.generated <= without.counts.generated
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"weigh": None, "rule": BetaRule()},
+        {"weigh": by_confidence("mean"), "columns": ("confidences",)},
+        {"rule": ByCounts(BetaRule())},
+        {"cutting": Cutting(window=2, fixed=1.0)},
+    ],
+)
+def test_a_part_that_cannot_be_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="outweighed is 0.3; it needs weigh=by_probability"):
+        vote_of(**fields)
+
+
+def test_the_share_is_below_one() -> None:
+    with pytest.raises(ValueError, match=r"outweighed is 1; it must be a share in \[0, 1\)"):
+        vote_of(outweighed=1)
