@@ -23,7 +23,9 @@ __all__ = ["register", "sample"]
 
 
 def register() -> None:
-    """Hook SGLang's sampler in the process of a server that computes on `CpuTorchPlatform`."""
+    """Hook SGLang's sampler and its mixed steps, in the process of a server that computes on
+    `CpuTorchPlatform`.
+    """
     if "sglang.srt.managers.scheduler" not in sys.modules or activate() is None:
         return
     import sglang
@@ -33,6 +35,10 @@ def register() -> None:
         return
     target = "sglang.srt.layers.sampler.Sampler._sample_from_probs"
     HookRegistry.register(target, sample, HookType.AROUND)
+    from eager_sgl.embedded.cpu_mixed import HOOKS
+
+    for target, hook, kind in HOOKS:
+        HookRegistry.register(target, hook, HookType[kind])
 
 
 def sample(

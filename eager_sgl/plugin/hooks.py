@@ -16,7 +16,7 @@ from eager_sgl.plugin.carried import carried_params, checked_interval, is_carryi
 from eager_sgl.plugin.parents import publish_parent
 from eager_sgl.plugin.reports import CONFIDENCE, Report
 from eager_sgl.plugin.seeds import agree, drawn_by_seeds, seeded_rows
-from eager_sgl.plugin.signals import Distributions, GateTable, read_step
+from eager_sgl.plugin.signals import NUM_VALUES, Distributions, GateTable, read_step
 from eager_sgl.plugin.vocabulary import KEY, Gate
 
 __all__ = ["HOOKS"]
@@ -136,8 +136,8 @@ def _report_of(request: Any) -> Report | None:
     sent = request.customized_info and request.customized_info.get(KEY)
     if not isinstance(sent, _Sent):
         return None
-    gate, seed = sent.report.gate, sent.report.seed
-    return sent.report if seed is not None or (gate and gate.observes) else None
+    report = sent.report
+    return report if report.seed is not None or report.observed is not None else None
 
 
 def observe(original: Callable[..., Tensor], runner: Any, output: Any, batch: Any) -> Tensor:
@@ -159,7 +159,7 @@ def _observe(
     info, number = batch.sampling_info, len(reports)
     lengths = batch.seq_lens_cpu.tolist()[:number]
     indices = [r.index_of(n) if r else -1 for r, n in zip(reports, lengths, strict=True)]
-    gates = [r.gate if r and r.gate and r.gate.observes else None for r in reports]
+    gates = [r.observed if r else None for r in reports]
     rows = Distributions(
         table=output.next_token_logits[:number],
         temperatures=info.temperatures[:number],
@@ -169,15 +169,16 @@ def _observe(
         drawn = drawn_by_seeds(sampler, rows, drawn, seeded, output, info)
     if not any(gates):
         return drawn
-    reading = read_step(rows, drawn[:number], _tables.of(gates, drawn.device))
-    if any(gate and gate.floor is not None for gate in gates):
+    table = _tables.of(gates, drawn.device)
+    reading = read_step(rows, drawn[:number], table)
+    if table.has_floor:
         confidences = reading[:, CONFIDENCE].contiguous()
         agree(sampler, confidences)  # or a request would end on one of the ranks
         reading[:, CONFIDENCE] = confidences
     record_steps(keep=1)
     triples = zip(reports, indices, gates, strict=True)
     observed = [(report, index) for report, index, gate in triples if report and gate]
-    for report, index in observed:
+    for report, index in observed if table.has_floor else ():
         report.end_below_floor(index - 2, _below_floor)
     _steps.append(_Step(observed, reading))
     return drawn
@@ -247,10 +248,13 @@ class _Step:
         """Wait for the step, and add its rows to their reports."""
         if self._event is not None:
             self._event.synchronize()
-        for (report, index), row in zip(self._observed, self._table.numpy(), strict=True):
+        table = self._table.numpy()
+        alternatives = table[:, NUM_VALUES:]
+        for row, values in enumerate(table[:, :NUM_VALUES].tolist()):
+            report, index = self._observed[row]
             try:
-                if report.needs(row):
-                    report.add(index, row)
+                if report.needs(values):
+                    report.add(index, values, alternatives[row])
             except Exception as error:
                 _switch_off([report], error)
 

@@ -42,7 +42,7 @@ def _publish(scheduler: Any, parent: str) -> None:
         return
     batches = (scheduler.running_batch, scheduler.last_batch)
     for request in (request for batch in batches if batch for request in batch.reqs):
-        if plain_id(request.rid) == parent:
+        if request.rid.startswith(parent) and plain_id(request.rid) == parent:
             if _is_decoding(request):
                 request.refresh_fill_ids()
                 # The last token's keys and values are computed in the next step.

@@ -14,7 +14,7 @@ from eager_sgl.plugin.confidence import RunningConfidence
 from eager_sgl.plugin.signals import NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 
-__all__ = ["CONFIDENCE", "Report"]
+__all__ = ["CONFIDENCE", "Alternatives", "Report", "Values"]
 
 NEVER = 2**31
 """A `stream_interval` that sends nothing before the request's end; where the request has none."""
@@ -23,7 +23,12 @@ _ALL_TOKENS = 1 << 30
 CONFIDENCE, _FLAGS = COLUMNS.index("confidences"), NUM_VALUES - 1
 _REACHES_THRESHOLD = 1
 
-Row = NDArray[np.float32]
+Values = list[float]
+"""The leading `NUM_VALUES` of a row of `signals.read_step`."""
+Alternatives = NDArray[np.float32]
+"""The rest of that row: K logprobs, and the bits of K ids."""
+_Kept = tuple[Values, Alternatives | None]
+"""Of a token; the alternatives are kept of steps that are reported."""
 
 
 class Report:
@@ -38,14 +43,16 @@ class Report:
 
     Attributes:
         gate: None after a fault.
+        observed: the gate, if it reports anything of the steps; else None.
         seed: of the draws; it stays after a fault, which the other ranks may not have.
         is_limited: whether the request has a top-p, a top-k or a min-p.
     """
 
     def __init__(self, request: Any, gate: Gate | None, fault: str | None = None) -> None:
         self.gate, self._request = gate, request
+        self.observed = gate if gate is not None and gate.observes else None
         self.seed = None if gate is None else gate.seed
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, _Kept] = {}
         self._first = 0  # of the tokens that are not sent yet
         self._cut: tuple[int, float] | None = None
         self._is_cut_sent = self._is_ended = False
@@ -72,36 +79,37 @@ class Report:
         index = sequence_length - len(self._request.origin_input_ids)
         return index if index >= len(self._request.output_ids) else -1
 
-    def needs(self, row: Row) -> bool:
+    def needs(self, values: Values) -> bool:
         """Whether a reading has to be added: it is reported, or takes another's place."""
-        return bool(row[_FLAGS]) or self._is_dense or bool(self._rows)
+        return self._is_dense or bool(values[_FLAGS]) or bool(self._rows)
 
     def fail(self, reason: str) -> None:
         """Switch the gate off for the request, and report the reason."""
-        self.gate, self._fault, self._rows = None, reason, {}
+        self.gate, self.observed, self._fault, self._rows = None, None, reason, {}
         self._wake()
 
-    def add(self, index: int, row: Row) -> None:
-        """Keep the reading of a token (`signals.read_step`).
+    def add(self, index: int, values: Values, alternatives: Alternatives) -> None:
+        """Keep the reading of a token (`signals.read_step`); `values` are kept as they are.
 
         A request that the server retracts draws its last tokens again, which were not sent.
         """
         if self.gate is None or index < self._first:
             return
-        before, flags = self._rows.pop(index, None), int(row[_FLAGS])
-        if before is not None and int(before[_FLAGS]) & _REACHES_THRESHOLD:
+        before = self._rows.pop(index, None)
+        if before is not None and int(before[0][_FLAGS]) & _REACHES_THRESHOLD:
             self._num_left += 1
-        if flags & _REACHES_THRESHOLD:
+        if int(values[_FLAGS]) & _REACHES_THRESHOLD:
             if self._num_left:
                 self._num_left -= 1
                 self._wake()
             else:
-                flags -= _REACHES_THRESHOLD
+                values[_FLAGS] -= _REACHES_THRESHOLD
         if self._confidence is not None:
-            self._confidence.add(index, float(row[CONFIDENCE]))
-        if flags or self.gate.columns:
-            self._rows[index] = kept = _kept(row, self.gate.top_k if flags else 0)
-            kept[_FLAGS] = flags
+            self._confidence.add(index, values[CONFIDENCE])
+        if values[_FLAGS]:
+            self._rows[index] = values, _first_of(alternatives, self.gate.top_k)
+        elif self.gate.columns:
+            self._rows[index] = values, None
 
     def end_below_floor(self, last: int, reason: Callable[[], Any]) -> None:
         """End the request if its running confidence has fallen below the floor.
@@ -153,25 +161,23 @@ class Report:
         blocks = []
         if gate.columns and rows:
             assert len(rows) == len(indices), f"readings of {len(rows)} of {len(indices)} tokens"
-            table = np.stack([row[:NUM_VALUES] for row in rows.values()])
+            table = np.array([values for values, _ in rows.values()], np.float32)
             columns = {name: table[:, COLUMNS.index(name)] for name in gate.columns}
             blocks.append(pack_tokens(indices.start, columns))
-        if reported := {i: row for i, row in rows.items() if row[_FLAGS]}:
-            table = np.stack(list(reported.values()))
-            logprobs, ids = np.split(table[:, NUM_VALUES:], 2, axis=1)
-            token_ids = np.ascontiguousarray(ids).view(np.int32)
-            blocks.append(pack_steps(reported, token_ids, logprobs))
+        if reported := {i: kept for i, (_, kept) in rows.items() if kept is not None}:
+            kept = np.array(list(reported.values()))
+            top_k = kept.shape[1] // 2
+            token_ids = kept[:, top_k:].view(np.int32)
+            blocks.append(pack_steps(reported, token_ids, kept[:, :top_k]))
         return blocks
 
 
-def _kept(row: Row, top_k: int) -> Row:
-    """The values of a reading, and K of the batch's K logprobs and ids.
+def _first_of(alternatives: Alternatives, top_k: int) -> Alternatives:
+    """K of the batch's K logprobs and ids.
 
     A copy, since a view would keep the readings of the whole batch.
     """
-    if not top_k:
-        return row[:NUM_VALUES].copy()
-    most = (len(row) - NUM_VALUES) // 2
-    k = min(top_k, most)
-    middle = NUM_VALUES + most
-    return np.concatenate((row[: NUM_VALUES + k], row[middle : middle + k]))
+    most = len(alternatives) // 2
+    if top_k >= most:
+        return alternatives.copy()
+    return np.concatenate((alternatives[:top_k], alternatives[most : most + top_k]))

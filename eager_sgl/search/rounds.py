@@ -45,7 +45,7 @@ class SearchConfig:
     Attributes:
         max_sequences: M, the maximum number of sequences of a prompt.
         width: maximum number of sequences that best-first keeps running, or that a round opens; 1
-            is the exact rule. A round opens at most as many as the prompt has: 1, 1, 2, 4, 8, 8, …
+            is the exact rule. A round opens at most as many as the prompt has: 1, 1, 2, 4, 8, 16, …
         max_tokens: number of generated tokens at which the search ends; None for no limit.
         top_k: K, the number of most likely tokens known of a step; the size of the vocabulary where
             that is smaller.
@@ -57,7 +57,7 @@ class SearchConfig:
     """
 
     max_sequences: int = 32
-    width: int = 8
+    width: int = 16
     max_tokens: int | None = None
     top_k: int = TOP_K
     monitor: MonitorChoice = "auto"
