@@ -36,10 +36,13 @@ def service(*urls: str, **settings: Any) -> Iterator[httpx.Client]:
 
 
 def refusing() -> FastAPI:
+    """A server of something else; `app.state.num_asked` has the number of requests."""
     app = FastAPI()
+    app.state.num_asked = 0
 
     @app.get("/{path:path}")
     async def refuse(path: str) -> JSONResponse:
+        app.state.num_asked += 1
         return JSONResponse({"error": {"message": SECRET}}, 400)
 
     return app
@@ -91,6 +94,32 @@ def test_the_server_that_cannot_be_used_is_named_by_its_number() -> None:
         listening(upstream(Replica("http://a")), port_of(first)),
     ):
         assert until(lambda: message_of(client) == "SGLang server 2 of 2 is unsuitable")
+
+
+class Counted(Replica):
+    """Counts the requests for tokens."""
+
+    num_generated = 0
+
+    def answer(self, path: str, body: Any = None) -> Any:
+        self.num_generated += path == "/generate"
+        return super().answer(path, body)
+
+
+def test_a_server_that_can_be_used_is_not_probed_while_another_cannot() -> None:
+    first, second = free_url(), free_url()
+    counted, other = Counted("http://a"), refusing()
+    with (
+        service(first, second, keys=("right",)) as client,
+        listening(upstream(counted), port_of(first)),
+    ):
+        with listening(other, port_of(second)):
+            assert until(lambda: message_of(client) == "SGLang server 2 of 2 is unsuitable")
+            number, num_asked = counted.num_generated, other.state.num_asked
+            assert until(lambda: other.state.num_asked >= num_asked + 5)
+            assert counted.num_generated == number
+        with listening(upstream(Replica("http://b")), port_of(second)):
+            assert until(lambda: client.get("/ready").status_code == 200)
 
 
 def test_servers_that_have_gone_are_noted_once(caplog: pytest.LogCaptureFixture) -> None:
