@@ -92,7 +92,6 @@ def _serve(settings: EndpointSettings) -> None:
         port=settings.port,
         access_log=False,
         log_config=None,
-        proxy_headers=False,  # nothing here depends on the client's address
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(settings.drain_s),
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, cast
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from eager_sgl.engine.addresses import require_url
@@ -272,53 +273,41 @@ def create_app(settings: EndpointSettings) -> FastAPI:
     app.add_middleware(Observed, metrics=service.metrics, on_fault=_response_to_fault)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    for path, kind in _BODIES.items():
-        app.router.routes.insert(0, Route(path, _TokenRoute(service, kind), methods=["POST"]))
+    _add_generation(app, service)
     _add_facts(app, service)
     return app
 
 
-_BODIES: Mapping[str, type[TokenRequest]] = {
-    "/v1/chat/completions": Chat,
-    "/v1/completions": Completion,
-}
-"""The routes for tokens."""
-_SCHEMAS = "#/components/schemas/{model}"
-
-
 class _Application(FastAPI):
-    """Routes for tokens are Starlette's, before all others: FastAPI's cost a sixth of a request.
-
-    Their bodies are parsed here, so that errors have OpenAI's form. The document describes them.
-    """
+    """An application whose OpenAPI document has the models of the bodies, which routes refer to."""
 
     def openapi(self) -> Json:
-        """The OpenAPI document."""
+        """The document."""
         document = super().openapi()
-        _, schemas = models_json_schema(
-            [(kind, "validation") for kind in _BODIES.values()], ref_template=_SCHEMAS
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
-        document["paths"] |= {path: {"post": _operation(kind)} for path, kind in _BODIES.items()}
+        document.setdefault("components", {}).setdefault("schemas", {}).update(_models())
         return document
 
 
-def _operation(kind: type[TokenRequest]) -> Json:
-    schema = {"$ref": _SCHEMAS.format(model=kind.__name__)}
-    body = {"required": True, "content": {"application/json": {"schema": schema}}}
-    answer = {"description": "The answer, or server-sent events"}
-    return {"requestBody": body, "responses": {"200": answer}}
+class _PlainRoute(APIRoute):
+    """A route without parameters and dependencies: its function reads the request itself."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function of the route."""
+        return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
 
 
-class _TokenRoute:
-    """Answers a route for tokens."""
+def _add_generation(app: FastAPI, service: Service) -> None:
+    router = APIRouter(route_class=_PlainRoute)
 
-    def __init__(self, service: Service, kind: type[TokenRequest]) -> None:
-        self._service, self._kind = service, kind
+    @router.post("/v1/chat/completions", openapi_extra=_schema_of(Chat))
+    async def chat_completions(request: Request) -> Response:
+        return await service.response(request, Chat)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._service.response(Request(scope, receive), self._kind)
-        await response(scope, receive, send)
+    @router.post("/v1/completions", openapi_extra=_schema_of(Completion))
+    async def completions(request: Request) -> Response:
+        return await service.response(request, Completion)
+
+    app.include_router(router)
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
@@ -348,6 +337,24 @@ def _add_facts(app: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         text = await service.metrics_text()
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+_SCHEMAS = "#/components/schemas/{model}"
+
+
+def _models() -> Json:
+    """The schemas of the bodies and of their fields, by name."""
+    _, schemas = models_json_schema(
+        [(Chat, "validation"), (Completion, "validation")], ref_template=_SCHEMAS
+    )
+    models: Json = schemas["$defs"]
+    return models
+
+
+def _schema_of(kind: type[TokenRequest]) -> Json:
+    """The body, for OpenAPI; it is parsed here, so that errors have OpenAI's form."""
+    schema = {"$ref": _SCHEMAS.format(model=kind.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _response_to_fault(error: Exception) -> Response:
