@@ -96,5 +96,6 @@ UNREPEATED = Patience(redraws=False)
 FIRST_CONTACT = Patience((0.2, 0.5, 1.0), timeout=4.0)
 """A mistyped URL is reported after 18 s at the latest."""
 ONCE = Patience((), timeout=ALIVE_TIMEOUT)
-PROBE = Patience(timeout=60.0)
-"""For requests of a few tokens, which wait for their turn on a busy server."""
+PROBE = Patience(timeout=300.0, redraws=False)
+"""For requests of a few tokens, which wait for their turn on a busy server. A further try would
+wait at the end of its queue again."""

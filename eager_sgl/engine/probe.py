@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +13,7 @@ from typing import Literal
 from eager_sgl.core import Generation
 from eager_sgl.engine.gate.choice import GateChoice, GateForm
 from eager_sgl.engine.gate.pickled import can_serve
-from eager_sgl.engine.gate.probe import find_gate
+from eager_sgl.engine.gate.probe import GateFinding, find_gate
 from eager_sgl.engine.limits import FIRST_CONTACT, PROBE, Patience
 from eager_sgl.engine.protocol import (
     Json,
@@ -36,6 +39,9 @@ _NUM_TOKENS, _NUM_PATHS = 16, 3
 _FORCING_BIAS = 1e4
 _RESERVED = 6
 _NO_TOKEN = 2**31 - 1
+_NOTE_SECONDS = 10.0
+"""Between two lines of the log about a server that has not answered."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,34 +114,78 @@ async def probe(transport: Transport, gate: GateChoice = "auto") -> ServerProfil
         ServerUnsuitableError: its radix cache does not serve `input_ids` prefixes.
         ServerError: the server does not answer, or not as SGLang does.
     """
-    try:
-        return await _probe(transport, gate)
-    except (MalformedAnswerError, RequestRejectedError) as error:
-        raise ServerUnsuitableError(
-            f"{transport.url} answers, but not as an SGLang server does ({error})"
-        ) from error
+    with contextlib.closing(_Wait(transport.url)) as wait:
+        try:
+            return await _probe(transport, gate, wait)
+        except (MalformedAnswerError, RequestRejectedError) as error:
+            raise ServerUnsuitableError(
+                f"{transport.url} answers, but not as an SGLang server does ({error})"
+            ) from error
 
 
-async def _probe(transport: Transport, gate: GateChoice) -> ServerProfile:
+class _Wait:
+    """Logs from time to time what a probe waits for.
+
+    Args:
+        url: of the server.
+
+    Attributes:
+        purpose: what the server has not done yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._seconds = url, 0.0
+        self.purpose = "answer"
+        self._begin()
+
+    def close(self) -> None:
+        """Log no more."""
+        self._timer.cancel()
+
+    def _begin(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_NOTE_SECONDS, self._note)
+
+    def _note(self) -> None:
+        self._seconds += _NOTE_SECONDS
+        _LOG.warning("waiting %.0f s for %s to %s", self._seconds, self._url, self.purpose)
+        self._begin()
+
+
+async def _probe(transport: Transport, gate: GateChoice, wait: _Wait) -> ServerProfile:
     model_path = await served_model(transport, FIRST_CONTACT)
     server_info = await transport.get("/server_info", _server_info_of)
     max_model_length = await transport.get("/v1/models", _model_length_of)
     page_size = server_info.get("page_size") or 1
+    wait.purpose = "generate a few tokens, after requests that it has already"
     path = await _require_prefix_cache(transport, page_size)
-    found = await find_gate(transport, server_info, path, gate)
-    has_plugin = found.form == "plugin"
+    # Together, since on a busy server every request waits for its turn.
+    (found, has_gate_seeds), are_tempered, vocabulary_size, has_seeds = await asyncio.gather(
+        _gate(transport, server_info, path, gate),
+        _are_logprobs_tempered(transport, path),
+        _vocabulary_size(transport),
+        honours_seed(transport, path),
+    )
     return ServerProfile(
         model_path=model_path,
         version=server_info["version"],
         context_length=server_info.get("max_req_input_len") or max_model_length - _RESERVED,
         page_size=page_size,
-        logprobs="tempered" if await _are_logprobs_tempered(transport, path) else "raw",
-        vocabulary_size=await _vocabulary_size(transport),
+        logprobs="tempered" if are_tempered else "raw",
+        vocabulary_size=vocabulary_size,
         no_gate=found.reason,
-        honours_seed=await honours_seed(transport, path),
+        honours_seed=has_seeds,
         gate=found.form,
-        gate_honours_seed=has_plugin and await honours_seed(transport, path, gate_seed),
+        gate_honours_seed=has_gate_seeds,
     )
+
+
+async def _gate(
+    transport: Transport, server_info: Json, path: list[int], choice: GateChoice
+) -> tuple[GateFinding, bool]:
+    """The gate, and whether it honours seeds."""
+    found = await find_gate(transport, server_info, path, choice)
+    has_plugin = found.form == "plugin"
+    return found, has_plugin and await honours_seed(transport, path, gate_seed)
 
 
 async def served_model(transport: Transport, patience: Patience) -> str:
@@ -223,11 +273,12 @@ async def _generate(
     )
 
 
-async def _draw_path(transport: Transport, num_tokens: int, seed: int) -> list[int]:
+async def _draw_path(
+    transport: Transport, prompt: tuple[int, ...], num_tokens: int, seed: int
+) -> list[int]:
     """Tokens that the model generated, which are valid for any vocabulary."""
-    prompt = list(await transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of))
     params = {"max_new_tokens": num_tokens, "temperature": 1, "sampling_seed": seed}
-    answer = await _generate(transport, prompt, ignore_eos=True, **params)
+    answer = await _generate(transport, list(prompt), ignore_eos=True, **params)
     return [*prompt, *answer.token_ids]
 
 
@@ -235,17 +286,18 @@ async def _require_prefix_cache(transport: Transport, page_size: int) -> list[in
     """A generated path that the cache served when it was sent again.
 
     Two of three paths must be served: under load one may be evicted, and with replicas that take
-    turns one may by chance reach the replica that generated it.
+    turns one may by chance reach the replica that generated it. So these requests follow each
+    other.
     """
+    prompt = await transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of)
     num_served = cached = expected = 0
-    path: list[int] = []
     for seed in range(_NUM_PATHS):
-        path = await _draw_path(transport, max(_NUM_TOKENS, 2 * page_size), seed)
+        path = await _draw_path(transport, prompt, max(_NUM_TOKENS, 2 * page_size), seed)
         expected = (len(path) - 1) // page_size * page_size
         cached = (await _generate(transport, path, max_new_tokens=1)).cached_tokens
         num_served += cached >= expected
-    if 2 * num_served > _NUM_PATHS:
-        return path
+        if 2 * num_served > _NUM_PATHS:
+            return path
     raise ServerUnsuitableError(
         f"{transport.url} served {cached} of {expected} tokens from its radix cache, so every "
         "branch would be generated anew; start it without --disable-radix-cache (behind a router, "
@@ -256,10 +308,10 @@ async def _require_prefix_cache(transport: Transport, page_size: int) -> list[in
 async def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
     """Whether halving the temperature doubles the gap between two logprobs."""
     for end in range(len(path), 0, -1):
-        warm, cold = [
-            await _top_gap(transport, path[:end], temperature=temperature)
-            for temperature in (1.0, 0.5)
-        ]
+        warm, cold = await asyncio.gather(
+            _top_gap(transport, path[:end], temperature=1.0),
+            _top_gap(transport, path[:end], temperature=0.5),
+        )
         if warm > 0.1:
             return cold > 1.5 * warm
     raise ServerError(f"{transport.url} returned equal logprobs for different tokens")

@@ -10,6 +10,7 @@ that the other would have drawn. In a batch in which no request has a top-p, a t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -59,7 +60,9 @@ async def honours_seed(
     token_ids: Sequence[int],
     params_of: Callable[[int], Mapping[str, object]] = sampling_seed,
 ) -> bool:
-    """Whether equal seeds give equal tokens, also in a request that continues another.
+    """Whether a request that continues another with its seed draws the tokens of the other.
+
+    Another seed must give other tokens.
 
     Args:
         transport: to the server.
@@ -70,13 +73,12 @@ async def honours_seed(
         ServerError: the server does not answer, or not as SGLang does.
     """
     one, two, half = params_of(1), params_of(2), _NUM_TOKENS // 2
-    tokens = await _draw(transport, token_ids, one)
-    rest = await _draw(transport, (*token_ids, *tokens[:half]), one, half)
-    return (
-        rest == tokens[half:]
-        and await _draw(transport, token_ids, one) == tokens
-        and await _draw(transport, token_ids, two) != tokens
+    tokens, others = await asyncio.gather(
+        _draw(transport, token_ids, one), _draw(transport, token_ids, two)
     )
+    if others == tokens:
+        return False
+    return await _draw(transport, (*token_ids, *tokens[:half]), one, half) == tokens[half:]
 
 
 async def _draw(

@@ -19,6 +19,9 @@ from eager_sgl.server.traffic.lines import LogFormatter
 
 __all__ = ["main"]
 
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep idle connections, which otherwise send requests into closed ones."""
+
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m eager_sgl.server") -> int:
     """Serve until SIGTERM or Ctrl-C, then finish the running requests.
@@ -44,12 +47,12 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m eager_sgl.
 
 
 def _log_to_stderr() -> None:
-    """Whatever SGLang has set up, the log has the lines of this server as they are."""
-    log, handler = logging.getLogger("eager_sgl.server"), logging.StreamHandler()
+    """All messages of this process have the form of its log, whatever SGLang has set up."""
+    handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter("%(message)s"))
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    log.propagate = False
+    logging.basicConfig(handlers=[handler], force=True)
+    for name in ("eager_sgl", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 @contextlib.contextmanager
@@ -88,7 +91,8 @@ def _serve(settings: EndpointSettings) -> None:
         host=settings.host,
         port=settings.port,
         access_log=False,
-        log_level="info",
+        log_config=None,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(settings.drain_s),
     )
 

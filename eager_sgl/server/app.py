@@ -12,6 +12,7 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -27,7 +28,13 @@ from eager_sgl.server.traffic.access import Access, Observed
 from eager_sgl.server.traffic.admission import Admission
 from eager_sgl.server.traffic.guard import Keys, body_within, while_connected
 from eager_sgl.server.traffic.metrics import Metrics
-from eager_sgl.server.traffic.readiness import UNANSWERED, Obstacle, obstacle_of, unanswered
+from eager_sgl.server.traffic.readiness import (
+    UNANSWERED,
+    Obstacle,
+    is_in_the_way,
+    obstacle_of,
+    unanswered,
+)
 from eager_sgl.server.upstream import Upstream
 
 __all__ = ["create_app"]
@@ -92,6 +99,8 @@ class Service:
         """Connect once a server answers and can be used."""
         while self._upstream is None:
             await asyncio.sleep(_RETRY_SECONDS)
+            if await is_in_the_way(self.settings, self._obstacle):
+                continue
             try:
                 self._upstream = await Upstream.connect(self.settings)
             except Exception as error:  # whatever a server's answers have led to
@@ -203,10 +212,11 @@ class _Generating(Response):
 
         A client that has the whole answer may send the next request at once.
         """
+        assert self._access is not None
         limit = min(self._service.settings.deadline_s, self._body.timeout or float("inf"))
         try:
             async with (
-                asyncio.timeout(limit),
+                asyncio.timeout(self._access.seconds_left(limit)),
                 self._service.admission.admit(self._key, self._plan.max_in_flight),
             ):
                 last = await (self._stream(send) if self._body.stream else self._whole())
@@ -216,7 +226,6 @@ class _Generating(Response):
                 _LOG.warning("%s: %s", type(error).__name__, error, exc_info=refusal.status == 500)
             if not self._has_started:
                 raise refusal from error
-            assert self._access is not None
             self._access.error = refusal.status
             last = event(refusal.body) + DONE
         if not self._has_started:
@@ -260,13 +269,23 @@ async def _send_part(send: Send, data: bytes, *, more: bool = True) -> None:
 def create_app(settings: EndpointSettings) -> FastAPI:
     """The ASGI application."""
     service = Service(settings)
-    app = FastAPI(title="eager_sgl", lifespan=service.connected)
+    app = _Application(title="eager_sgl", lifespan=service.connected)
     app.add_middleware(Observed, metrics=service.metrics, on_fault=_response_to_fault)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     _add_generation(app, service)
     _add_facts(app, service)
     return app
+
+
+class _Application(FastAPI):
+    """An application whose OpenAPI document has the models of the bodies, which routes refer to."""
+
+    def openapi(self) -> Json:
+        """The document."""
+        document = super().openapi()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(_models())
+        return document
 
 
 class _PlainRoute(APIRoute):
@@ -320,10 +339,21 @@ def _add_facts(app: FastAPI, service: Service) -> None:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+_SCHEMAS = "#/components/schemas/{model}"
+
+
+def _models() -> Json:
+    """The schemas of the bodies and of their fields, by name."""
+    _, schemas = models_json_schema(
+        [(Chat, "validation"), (Completion, "validation")], ref_template=_SCHEMAS
+    )
+    models: Json = schemas["$defs"]
+    return models
+
+
 def _schema_of(kind: type[TokenRequest]) -> Json:
     """The body, for OpenAPI; it is parsed here, so that errors have OpenAI's form."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = {"$ref": _SCHEMAS.format(model=kind.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -69,8 +69,11 @@ class ApiError(Exception):
 
 
 @contextmanager
-def of_the_request() -> Iterator[None]:
+def of_the_request(param: str | None = None) -> Iterator[None]:
     """Inside, a `ValueError` is a fault of the request; elsewhere it is one of the endpoint.
+
+    Args:
+        param: the field that is wrong then; None if several may be.
 
     Raises:
         ApiError: its status is 400.
@@ -78,7 +81,7 @@ def of_the_request() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ApiError(400, str(error)) from error
+        raise ApiError(400, str(error), param) from error
 
 
 def api_error_of(error: Exception) -> ApiError:

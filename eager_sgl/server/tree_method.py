@@ -12,7 +12,7 @@ from eager_sgl.search.probing import Probing
 from eager_sgl.search.rounds import SearchConfig
 from eager_sgl.search.stopping import Consensus, Stop, Unexplored
 from eager_sgl.search.utility import VoteUncertainty
-from eager_sgl.server.errors import ApiError
+from eager_sgl.server.errors import ApiError, of_the_request
 from eager_sgl.server.exactness import law_of
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
@@ -105,9 +105,9 @@ def cutting_of(name: MethodName, body: TokenRequest, number: int) -> Cutting | N
     if fields is None or name != "vote":
         return None
     cutting = Cutting(fields.window, fields.keep, fields.warmup, fields.floor)
-    if cutting.num_warmups >= number:
-        message = f"eager.cut.warmup is {fields.warmup}; it must be below M, which is {number}"
-        raise ApiError(400, message, "eager.cut.warmup")
+    field = "eager.cut.warmup"
+    with of_the_request(field):
+        cutting.require_room(number, field)
     return cutting
 
 

@@ -132,15 +132,18 @@ class Cutting:
         """Number of sequences that are not cut."""
         return self.warmup if self.fixed is None else 0
 
-    def require_room(self, max_sequences: int) -> None:
+    def require_room(self, max_sequences: int, name: str = "cutting.warmup") -> None:
         """Require that a vote of so many sequences has some that may be cut.
+
+        Args:
+            name: of `warmup` in the error.
 
         Raises:
             ValueError: the first ones are all.
         """
         require(
             self.num_warmups < max_sequences,
-            "cutting.warmup",
+            name,
             self.warmup,
             f"below max_sequences, which is {max_sequences}",
         )

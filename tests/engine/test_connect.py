@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -48,3 +49,44 @@ def test_a_server_that_is_not_sglang_is_refused(scripted: ScriptedServer) -> Non
 def test_connecting_needs_a_url() -> None:
     with pytest.raises(ValueError, match="http://"):
         connect("localhost:30000")
+
+
+class Busy(ScriptedServer):
+    """Serves requests for tokens in turns: those that wait when a turn begins.
+
+    Attributes:
+        num_turns: that have begun.
+    """
+
+    turn: asyncio.Task[None] | None = None
+    num_turns = 0
+
+    async def post(self, path: str, *arguments: Any, **options: Any) -> Any:
+        if path == "/generate":
+            if self.turn is None:
+                self.turn = asyncio.create_task(self._begin())
+            await asyncio.shield(self.turn)
+        return await super().post(path, *arguments, **options)
+
+    async def _begin(self) -> None:
+        await asyncio.sleep(0.05)
+        self.turn, self.num_turns = None, self.num_turns + 1
+
+
+@pytest.mark.parametrize(("has_gate", "num_turns"), [(True, 7), (False, 6)])
+def test_a_busy_server_is_waited_for_a_few_times(has_gate: bool, num_turns: int) -> None:
+    """Four for its cache, one for the gate, two for seeds; the rest waits beside them."""
+    server = Busy(mixed_distribution(42), allows_gate=has_gate)
+    assert (endpoint_of(server).profile.gate is not None) == has_gate
+    assert server.num_turns == num_turns
+
+
+def test_a_server_that_is_waited_for_is_named_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("eager_sgl.engine.probe._NOTE_SECONDS", 0.03)
+    endpoint_of(Busy(mixed_distribution(42)))
+    assert "s for http://scripted to generate a few tokens" in caplog.text
+    number = len(caplog.records)
+    endpoint_of(ScriptedServer(mixed_distribution(42)))
+    assert len(caplog.records) == number

@@ -41,6 +41,22 @@ def test_several_samples_go_through_the_trie(base: dict[str, Any]) -> None:
     assert (method.sampling.temperature, method.sampling.top_p) == (0.6, 0.95)
 
 
+@pytest.mark.parametrize(
+    ("probe", "number"),
+    [
+        ({"interval": 64, "max_answer_tokens": 24}, 16),
+        ({"interval": 64, "max_answer_tokens": 65}, 24),
+        ({"interval": 1, "max_answer_tokens": 24, "stable": 4}, 40),
+    ],
+)
+def test_probes_of_a_vote_count_as_sequences_in_flight(probe: dict[str, Any], number: int) -> None:
+    """One more for each sample while its last probe decodes, and at most `stable`."""
+    eager = {"method": "vote", "max_sequences": 8}
+    assert plan(CHAT | LAW | {"eager": eager}).max_in_flight == 8
+    eager["probe"] = {"text": "</think>"} | probe
+    assert plan(CHAT | LAW | {"eager": eager}).max_in_flight == number
+
+
 def test_seeds_of_a_tree_are_from_0_on_and_different_for_every_integer() -> None:
     given = [-(2**63), -1, 0, 1, 2**63 - 1]
     methods = [plan(TEXT | LAW | {"n": 4, "seed": seed}).method for seed in given]

@@ -42,10 +42,13 @@ def service(*ports: int, **settings: Any) -> Iterator[httpx.Client]:
 
 
 def refusing() -> FastAPI:
+    """A server of something else; `app.state.num_asked` has the number of requests."""
     app = FastAPI()
+    app.state.num_asked = 0
 
     @app.get("/{path:path}")
     async def refuse(path: str) -> JSONResponse:
+        app.state.num_asked += 1
         return JSONResponse({"error": {"message": SECRET}}, 400)
 
     return app
@@ -136,6 +139,32 @@ def test_the_server_that_cannot_be_used_is_named_by_its_number(port: int) -> Non
         listening(upstream(Replica("http://a")), port),
     ):
         assert wait_until(lambda: message_of(client) == "SGLang server 2 of 2 is unsuitable")
+
+
+class Counted(Replica):
+    """Counts the requests for tokens."""
+
+    num_generated = 0
+
+    def answer(self, path: str, body: Any = None) -> Any:
+        self.num_generated += path == "/generate"
+        return super().answer(path, body)
+
+
+def test_a_server_that_can_be_used_is_not_probed_while_another_cannot(port: int) -> None:
+    counted, other = Counted("http://a"), refusing()
+    with (
+        reserved_port(DEFAULT_HOST, 0) as second,
+        service(port, second, keys=("right",)) as client,
+        listening(upstream(counted), port),
+    ):
+        with listening(other, second):
+            assert wait_until(lambda: message_of(client) == "SGLang server 2 of 2 is unsuitable")
+            number, num_asked = counted.num_generated, other.state.num_asked
+            assert wait_until(lambda: other.state.num_asked >= num_asked + 5)
+            assert counted.num_generated == number
+        with listening(upstream(Replica("http://b")), second):
+            assert wait_until(lambda: client.get("/ready").status_code == 200)
 
 
 def test_servers_that_have_gone_are_noted_once(port: int, caplog: pytest.LogCaptureFixture) -> None:

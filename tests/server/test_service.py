@@ -491,3 +491,50 @@ def test_no_text_can_pass_for_a_line_of_the_log() -> None:
     record = logging.LogRecord("a", logging.WARNING, "a", 1, "%s", (text,), None)
     lines = LogFormatter("%(message)s").format(record).splitlines()
     assert lines == ["SGLang: \\x1b[2J\\x0d", '    {"status": 200}\\x85']
+
+
+def test_the_time_of_a_slow_body_belongs_to_the_deadline(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A body that takes most of the deadline leaves the rest of it, not another whole one."""
+    caplog.set_level(logging.INFO)
+    data = json.dumps(LONG).encode()
+    with service(DecodingServer(), deadline_s=3.0) as client:
+        url = client.base_url
+        connection = http.client.HTTPConnection(url.host, url.port, timeout=20)
+        connection.putrequest("POST", ROUTE)
+        connection.putheader("Content-Length", str(len(data)))
+        connection.endheaders(data[:-1])
+        time.sleep(2.0)
+        connection.send(data[-1:])
+        assert connection.getresponse().status == 504
+        connection.close()
+    lines = [json.loads(r.message) for r in caplog.records if r.name.endswith("access")]
+    assert 2.9 <= lines[-1]["seconds"] < 4.5
+
+
+def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
+    with service() as client:
+        document = client.get("/openapi.json").json()
+    texts = json.dumps(document).split('"$ref": "')[1:]
+    references = {text.partition('"')[0] for text in texts}
+    assert {"#/components/schemas/Chat", "#/components/schemas/Completion"} < references
+    for reference in references:
+        found = document
+        for name in reference.removeprefix("#/").split("/"):
+            found = found[name]
+        assert found["type"] == "object"
+
+
+def test_all_messages_of_the_process_have_the_form_of_the_log() -> None:
+    code = """
+import logging
+from eager_sgl.server.__main__ import _log_to_stderr
+logging.basicConfig(format="of others %(message)s")
+_log_to_stderr()
+for name in ("uvicorn.error", "eager_sgl.engine.probe", "eager_sgl.server", "asyncio"):
+    logging.getLogger(name).warning("a\\nb")
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stderr == "a\n    b\n" * 4

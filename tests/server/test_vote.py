@@ -51,6 +51,8 @@ def test_the_strongest_sequence_with_the_winning_answer_is_chosen() -> None:
 def test_without_an_answer_the_strongest_sequence_is_chosen() -> None:
     found = ballot(sequence("", -3), sequence("", -2), sequence(""))
     assert (found.answer, found.votes, found.chosen) == (None, {}, 1)
+    assert found.confidence is None
+    assert ballot(sequence(A)).confidence is not None
 
 
 def test_sequences_that_were_ended_do_not_vote_and_are_chosen_last() -> None:

@@ -89,7 +89,7 @@ def test_cut_samples_are_sequences_that_do_not_vote() -> None:
 def test_a_cut_needs_the_plugin_and_more_samples_than_its_first_ones() -> None:
     assert "eager.cut needs the plugin" in refusal(eager={"cut": {"floor": 1.0}})
     message = refusal(eager={"cut": {"warmup": 8}})
-    assert "eager.cut.warmup is 8; it must be below M, which is 8" in message
+    assert "eager.cut.warmup is 8; it must be below max_sequences, which is 8" in message
 
 
 def reasoning(path: tuple[int, ...]) -> tuple[float, ...]:

@@ -59,6 +59,10 @@ class Access:
         elif message.get("body") and self.first_seconds is None:
             self.first_seconds = time.monotonic() - self.started
 
+    def seconds_left(self, limit: float) -> float:
+        """The rest of a time that has begun with the request; at least 0."""
+        return max(0.0, limit - (time.monotonic() - self.started))
+
     def line(self, route: str) -> str:
         """The line of the log."""
         entry: Json = {"request_id": self.request_id, "route": route}

@@ -16,7 +16,7 @@ from eager_sgl.server.errors import ApiError, api_error_of
 from eager_sgl.server.settings import EndpointSettings
 from eager_sgl.server.upstream import Upstream
 
-__all__ = ["UNANSWERED", "Obstacle", "obstacle_of", "unanswered"]
+__all__ = ["UNANSWERED", "Obstacle", "is_in_the_way", "obstacle_of", "unanswered"]
 
 UNANSWERED = "unreachable"
 """The reason of a server that does not answer."""
@@ -65,6 +65,19 @@ async def obstacle_of(settings: EndpointSettings, error: Exception) -> Obstacle:
         return Obstacle(detail, (reason,))
     alone = (_alone(replace(settings, servers=(url,))) for url in servers)
     return Obstacle(detail, tuple(await asyncio.gather(*alone)))
+
+
+async def is_in_the_way(settings: EndpointSettings, obstacle: Obstacle) -> bool:
+    """Whether the servers that could not be used still cannot, for the same reasons.
+
+    Only they are asked, if there are others: a probe is a number of requests.
+    """
+    states = zip(settings.servers, obstacle.reasons, strict=True)
+    failed = [(url, reason) for url, reason in states if reason is not None]
+    if len(failed) in (0, len(settings.servers)):
+        return False  # connecting to all asks nobody in vain
+    alone = (_alone(replace(settings, servers=(url,))) for url, _ in failed)
+    return await asyncio.gather(*alone) == [reason for _, reason in failed]
 
 
 async def _alone(settings: EndpointSettings) -> str | None:

@@ -28,7 +28,7 @@ class Ballot:
         counts: number of sequences with every answer.
         answer: the one with the most votes; None if no sequence has an answer.
         confidence: probability that the leading answer is the likelier one of the first two, if
-            each sequence is one vote; None if they weigh.
+            each sequence is one vote; None if they weigh, or without an answer.
     """
 
     num_sequences: int
@@ -111,7 +111,7 @@ class Poll:
             dict(outcome.votes),
             {answer: int(number) for answer, number in vote_totals(cast).items()},
             outcome.answer,
-            None if self._weighs else outcome.confidence,
+            None if self._weighs or outcome.answer is None else outcome.confidence,
         )
 
 

@@ -13,7 +13,7 @@ import aiohttp
 
 from eager_sgl.engine.protocol import Json
 
-__all__ = ["Route", "ask_all", "first_token_seconds"]
+__all__ = ["Route", "ask_all", "ask_in_turn", "first_token_seconds"]
 
 _CHAT = "/v1/chat/completions"
 
@@ -56,15 +56,36 @@ async def ask_all(route: Route, bodies: Sequence[Json], at_once: int) -> tuple[l
 
     async def work(session: aiohttp.ClientSession) -> None:
         for index in waiting:
-            async with session.post(_CHAT, json=bodies[index]) as reply:
-                reply.raise_for_status()
-                is_stream = bodies[index].get("stream")
-                answers[index] = (await reply.read())[-200:] if is_stream else await reply.json()
+            answers[index] = await _answer(session, bodies[index])
 
     async with _session(route) as session:
         began = time.perf_counter()
         await asyncio.gather(*(work(session) for _ in range(at_once)))
         return answers, time.perf_counter() - began
+
+
+async def ask_in_turn(first: Route, second: Route, bodies: Sequence[Json]) -> list[float]:
+    """The seconds of each route for the bodies, of which each is sent to one and then the other.
+
+    The order changes from body to body.
+
+    Raises:
+        aiohttp.ClientError: an answer has another status than 200.
+    """
+    seconds = [0.0, 0.0]
+    async with _session(first) as one, _session(second) as other:
+        for index, body in enumerate(bodies):
+            for number in (0, 1) if index % 2 else (1, 0):
+                began = time.perf_counter()
+                await _answer((one, other)[number], body)
+                seconds[number] += time.perf_counter() - began
+    return seconds
+
+
+async def _answer(session: aiohttp.ClientSession, body: Json) -> Any:
+    async with session.post(_CHAT, json=body) as reply:
+        reply.raise_for_status()
+        return (await reply.read())[-200:] if body.get("stream") else await reply.json()
 
 
 async def first_token_seconds(route: Route, bodies: Sequence[Json]) -> float:

@@ -110,9 +110,8 @@ class EndpointProcess:
         return round(sum(float(x.split()[-1]) for x in lines if x.startswith(_IN_FLIGHT)))
 
     def cpu_seconds(self) -> float:
-        """CPU time so far, of all its threads."""
-        times = self._status.cpu_times()
-        return float(times.user + times.system)
+        """CPU time so far, of all its threads, which psutil gives in steps of 10 ms."""
+        return time.clock_gettime((~self._process.pid << 3) | _CPU_CLOCK)
 
     def footprint(self) -> Footprint:
         """What it has now."""
@@ -141,3 +140,5 @@ class EndpointProcess:
 
 
 _IN_FLIGHT = "eager_requests_in_flight "
+_CPU_CLOCK = 2
+"""Of Linux: the kind of clock that `clock_getcpuclockid` names beside a process."""

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eager_sgl.engine.protocol import Json
-from evals.throughput.endpoint.asking import Route, ask_all, first_token_seconds
+from evals.throughput.endpoint.asking import (
+    Route,
+    ask_all,
+    ask_in_turn,
+    first_token_seconds,
+)
 from evals.throughput.endpoint.process import EndpointProcess
 
 __all__ = ["FirstToken", "RelayRow", "first_token_of", "relay_row"]
@@ -57,17 +62,30 @@ def relay_row(
     at_once: int,
     passes: int,
 ) -> RelayRow:
-    """Time both routes in turn, in changing order."""
+    """Time both routes in turn, in changing order: by request if there is one at a time.
+
+    The answers should be of equal lengths, which would otherwise differ by chance.
+    """
     ours, ratios, rates, cpu = Route("endpoint", endpoint.url), [], [], []
     for index in range(passes):
-        seconds: dict[str, float] = {}
         before = endpoint.cpu_seconds()
-        for route in (direct, ours) if index % 2 else (ours, direct):
-            seconds[route.name] = asyncio.run(ask_all(route, bodies, at_once))[1]
+        theirs_s, ours_s = _seconds(direct, ours, bodies, at_once, is_reversed=bool(index % 2))
         cpu.append((endpoint.cpu_seconds() - before) / len(bodies) * 1000)
-        ratios.append(seconds[direct.name] / seconds[ours.name])
-        rates.append(len(bodies) / seconds[direct.name])
+        ratios.append(theirs_s / ours_s)
+        rates.append(len(bodies) / theirs_s)
     return RelayRow(at_once, ratios, statistics.median(rates), statistics.median(cpu))
+
+
+def _seconds(
+    first: Route, second: Route, bodies: Sequence[Json], at_once: int, *, is_reversed: bool
+) -> list[float]:
+    """The seconds of both routes."""
+    if at_once == 1:
+        return asyncio.run(ask_in_turn(first, second, bodies))
+    seconds = [0.0, 0.0]
+    for number in (1, 0) if is_reversed else (0, 1):
+        seconds[number] = asyncio.run(ask_all((first, second)[number], bodies, at_once))[1]
+    return seconds
 
 
 def first_token_of(
