@@ -126,7 +126,7 @@ def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once
 def test_all_branches_reach_the_lowest_theta(server: ScriptedServer, lowest: float) -> None:
     """The θ of the configuration is ignored."""
     adaptive_threshold = AdaptiveThreshold(0.01, lowest=lowest)
-    result = draw(server, adaptive_threshold, 2)
+    result = draw(server, adaptive_threshold, 0)
     assert result.entropy_histogram.threshold == adaptive_threshold.threshold(8) == lowest
     assert len(result.sequences) > 1
     assert all(point.entropy >= lowest for point in result.branch_points)

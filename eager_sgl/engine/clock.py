@@ -11,7 +11,7 @@ __all__ = ["Clock", "Pulse"]
 
 
 class Pulse:
-    """When a server last sent a byte of any answer, in seconds of `time.monotonic`."""
+    """When the last byte of any answer about tokens came, in seconds of `time.monotonic`."""
 
     last_bytes: float = -math.inf
 
@@ -21,9 +21,9 @@ class Clock:
 
     Args:
         total: seconds in total.
-        silence: seconds without any byte. Until the first byte, which a queued request has to wait
-            for, those of other answers of the server count too.
-        pulse: shared by the requests to a server.
+        silence: seconds without any byte. Until the first one, which a queued request has to wait
+            for, those of the answers with the same pulse count too.
+        pulse: shared by the requests for tokens to a server.
         grace: seconds that remain after the first expiry; 0 for none.
         on_expiry: called at the first expiry.
 

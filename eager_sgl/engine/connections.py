@@ -13,6 +13,7 @@ import json
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from typing import NamedTuple
 
 import aiohttp
@@ -92,7 +93,8 @@ class Connections:
             method: of HTTP.
             url: with the path.
             data: the body.
-            note_bytes: called whenever bytes arrive.
+            note_bytes: called whenever bytes of the body of an answer arrive that is no error.
+                The headers of a stream come while its request is in the server's queue.
             pass_on: receives the decoded events of a stream before the last.
 
         Raises:
@@ -102,8 +104,8 @@ class Connections:
         async with self._session().request(
             method, url, data=data, headers=self._headers
         ) as response:
-            note_bytes()
-            pieces = _noting(response.content, note_bytes)
+            note = note_bytes if response.status == HTTPStatus.OK else lambda: None
+            pieces = _noting(response.content, note)
             if response.content_type != "text/event-stream":
                 return Reply(response.status, b"".join([piece async for piece in pieces]))
             return await _last_event(pieces, pass_on)

@@ -15,6 +15,7 @@ __all__ = [
     "ADMISSION_TIMEOUT",
     "ALIVE_TIMEOUT",
     "CLOSE_TIMEOUT",
+    "CONNECTING",
     "CONNECT_TIMEOUT",
     "FIRST_CONTACT",
     "NOTIFY_TIMEOUT",
@@ -37,8 +38,9 @@ REQUEST_TIMEOUT = 3600.0
 """A sequence's last request may decode tens of thousands of tokens before it answers."""
 SILENCE_TIMEOUT = 600.0
 """Without a stream a request is silent until it has ended, and with a gate between two reports. Ten
-minutes are long for a chunk and short for a whole sequence, whose request then ends early and is
-followed by another for the rest, which the radix cache serves."""
+minutes are long for a chunk and short for a whole sequence, whose request then ends early, unless
+the server answers others meanwhile, and is followed by another for the rest, which the radix cache
+serves."""
 SMALL_TIMEOUT = 20.0
 """For a route that generates nothing, such as /tokenize of a long text on a busy server."""
 CONNECT_TIMEOUT = 10.0
@@ -56,8 +58,8 @@ ALIVE_TIMEOUT = 5.0
 PING_PAUSE = 2.0
 """Between two checks that one of several servers is up. One that hangs is down after
 PING_PAUSE + ALIVE_TIMEOUT at the latest."""
-ADMISSION_TIMEOUT = 120.0
-"""For probing a server that answers again."""
+ADMISSION_TIMEOUT = 600.0
+"""For probing a server that answers again, whose queue may be long."""
 ADMISSION_PAUSE = 10.0
 """Before the next probe of a server that was not admitted."""
 OUTAGE_TIMEOUT = 32.0
@@ -96,6 +98,8 @@ UNREPEATED = Patience(redraws=False)
 FIRST_CONTACT = Patience((0.2, 0.5, 1.0), timeout=4.0)
 """A mistyped URL is reported after 18 s at the latest."""
 ONCE = Patience((), timeout=ALIVE_TIMEOUT)
-PROBE = Patience(timeout=300.0, redraws=False)
-"""For requests of a few tokens, which wait for their turn on a busy server. A further try would
-wait at the end of its queue again."""
+PROBE = Patience(timeout=60.0)
+"""For requests of a few tokens to a server in use."""
+CONNECTING = Patience(timeout=300.0, redraws=False)
+"""For those of connecting, which wait for their turn on a server that is busy with others. A
+further try would wait at the end of its queue again."""

@@ -9,11 +9,12 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-__all__ = ["GC_THRESHOLD", "io_loop", "is_io_thread", "leave", "run", "spawn"]
+__all__ = ["GC_THRESHOLD", "io_loop", "is_io_thread", "leave", "run", "spawn", "together"]
 
 _T = TypeVar("_T")
 
@@ -52,6 +53,16 @@ def _forget_the_thread() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_forget_the_thread)
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group of tasks, whose first error ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def spawn(work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:

@@ -14,7 +14,8 @@ from eager_sgl.core import Generation
 from eager_sgl.engine.gate.choice import GateChoice, GateForm
 from eager_sgl.engine.gate.pickled import can_serve
 from eager_sgl.engine.gate.probe import GateFinding, find_gate
-from eager_sgl.engine.limits import FIRST_CONTACT, PROBE, Patience
+from eager_sgl.engine.limits import CONNECTING, FIRST_CONTACT, PATIENT, Patience
+from eager_sgl.engine.loop import together
 from eager_sgl.engine.protocol import (
     Json,
     generate_payload,
@@ -114,28 +115,23 @@ async def probe(transport: Transport, gate: GateChoice = "auto") -> ServerProfil
         ServerUnsuitableError: its radix cache does not serve `input_ids` prefixes.
         ServerError: the server does not answer, or not as SGLang does.
     """
-    with contextlib.closing(_Wait(transport.url)) as wait:
-        try:
-            return await _probe(transport, gate, wait)
-        except (MalformedAnswerError, RequestRejectedError) as error:
-            raise ServerUnsuitableError(
-                f"{transport.url} answers, but not as an SGLang server does ({error})"
-            ) from error
+    try:
+        return await _probe(transport, gate)
+    except (MalformedAnswerError, RequestRejectedError) as error:
+        raise ServerUnsuitableError(
+            f"{transport.url} answers, but not as an SGLang server does ({error})"
+        ) from error
 
 
 class _Wait:
-    """Logs from time to time what a probe waits for.
+    """Logs from time to time that a server's queue is waited for.
 
     Args:
         url: of the server.
-
-    Attributes:
-        purpose: what the server has not done yet.
     """
 
     def __init__(self, url: str) -> None:
         self._url, self._seconds = url, 0.0
-        self.purpose = "answer"
         self._begin()
 
     def close(self) -> None:
@@ -147,33 +143,36 @@ class _Wait:
 
     def _note(self) -> None:
         self._seconds += _NOTE_SECONDS
-        _LOG.warning("waiting %.0f s for %s to %s", self._seconds, self._url, self.purpose)
+        _LOG.warning(
+            "waiting %.0f s for %s to generate a few tokens, after requests that it has already",
+            self._seconds,
+            self._url,
+        )
         self._begin()
 
 
-async def _probe(transport: Transport, gate: GateChoice, wait: _Wait) -> ServerProfile:
+async def _probe(transport: Transport, gate: GateChoice) -> ServerProfile:
     model_path = await served_model(transport, FIRST_CONTACT)
     server_info = await transport.get("/server_info", _server_info_of)
     max_model_length = await transport.get("/v1/models", _model_length_of)
     page_size = server_info.get("page_size") or 1
-    wait.purpose = "generate a few tokens, after requests that it has already"
-    path = await _require_prefix_cache(transport, page_size)
-    # Together, since on a busy server every request waits for its turn.
-    (found, has_gate_seeds), are_tempered, vocabulary_size, has_seeds = await asyncio.gather(
-        _gate(transport, server_info, path, gate),
-        _are_logprobs_tempered(transport, path),
-        _vocabulary_size(transport),
-        honours_seed(transport, path),
-    )
+    with contextlib.closing(_Wait(transport.url)):
+        path = await _require_prefix_cache(transport, page_size)
+        async with together() as group:  # on a busy server every request waits for its turn
+            finding = group.create_task(_gate(transport, server_info, path, gate))
+            are_tempered = group.create_task(_are_logprobs_tempered(transport, path))
+            vocabulary_size = group.create_task(_vocabulary_size(transport))
+            has_seeds = group.create_task(honours_seed(transport, path))
+    found, has_gate_seeds = finding.result()
     return ServerProfile(
         model_path=model_path,
         version=server_info["version"],
         context_length=server_info.get("max_req_input_len") or max_model_length - _RESERVED,
         page_size=page_size,
-        logprobs="tempered" if are_tempered else "raw",
-        vocabulary_size=vocabulary_size,
+        logprobs="tempered" if are_tempered.result() else "raw",
+        vocabulary_size=vocabulary_size.result(),
         no_gate=found.reason,
-        honours_seed=has_seeds,
+        honours_seed=has_seeds.result(),
         gate=found.form,
         gate_honours_seed=has_gate_seeds,
     )
@@ -249,6 +248,7 @@ async def is_stop_token(transport: Transport, token_id: int) -> bool:
     answer = await _generate(
         transport,
         [token_id],
+        patience=PATIENT,
         max_new_tokens=1,
         temperature=0,
         logit_bias={str(token_id): _FORCING_BIAS},
@@ -261,7 +261,12 @@ async def is_stop_token(transport: Transport, token_id: int) -> bool:
 
 
 async def _generate(
-    transport: Transport, ids: list[int], *, num_top: int = 0, **sampling_params: object
+    transport: Transport,
+    ids: list[int],
+    *,
+    num_top: int = 0,
+    patience: Patience = CONNECTING,
+    **sampling_params: object,
 ) -> Generation:
     return await transport.post(
         "/generate",
@@ -269,7 +274,7 @@ async def _generate(
             ids, sampling_params, request_id=new_request_id(), top_logprobs=num_top
         ),
         partial(parse_generation, logprob_temperature=1.0, top_k=num_top),
-        patience=PROBE,
+        patience=patience,
     )
 
 
@@ -277,8 +282,14 @@ async def _draw_path(
     transport: Transport, prompt: tuple[int, ...], num_tokens: int, seed: int
 ) -> list[int]:
     """Tokens that the model generated, which are valid for any vocabulary."""
-    params = {"max_new_tokens": num_tokens, "temperature": 1, "sampling_seed": seed}
-    answer = await _generate(transport, list(prompt), ignore_eos=True, **params)
+    answer = await _generate(
+        transport,
+        list(prompt),
+        ignore_eos=True,
+        max_new_tokens=num_tokens,
+        temperature=1,
+        sampling_seed=seed,
+    )
     return [*prompt, *answer.token_ids]
 
 
@@ -308,12 +319,11 @@ async def _require_prefix_cache(transport: Transport, page_size: int) -> list[in
 async def _are_logprobs_tempered(transport: Transport, path: list[int]) -> bool:
     """Whether halving the temperature doubles the gap between two logprobs."""
     for end in range(len(path), 0, -1):
-        warm, cold = await asyncio.gather(
-            _top_gap(transport, path[:end], temperature=1.0),
-            _top_gap(transport, path[:end], temperature=0.5),
-        )
-        if warm > 0.1:
-            return cold > 1.5 * warm
+        async with together() as group:
+            warm = group.create_task(_top_gap(transport, path[:end], temperature=1.0))
+            cold = group.create_task(_top_gap(transport, path[:end], temperature=0.5))
+        if warm.result() > 0.1:
+            return cold.result() > 1.5 * warm.result()
     raise ServerError(f"{transport.url} returned equal logprobs for different tokens")
 
 

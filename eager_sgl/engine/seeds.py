@@ -10,13 +10,13 @@ that the other would have drawn. In a batch in which no request has a top-p, a t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
 from eager_sgl.core import Generation
-from eager_sgl.engine.limits import PROBE, Patience
+from eager_sgl.engine.limits import CONNECTING, Patience
+from eager_sgl.engine.loop import together
 from eager_sgl.engine.protocol import Json, generate_payload, new_request_id, parse_generation
 from eager_sgl.plugin.vocabulary import Gate
 
@@ -73,12 +73,11 @@ async def honours_seed(
         ServerError: the server does not answer, or not as SGLang does.
     """
     one, two, half = params_of(1), params_of(2), _NUM_TOKENS // 2
-    tokens, others = await asyncio.gather(
-        _draw(transport, token_ids, one), _draw(transport, token_ids, two)
-    )
-    if others == tokens:
-        return False
-    return await _draw(transport, (*token_ids, *tokens[:half]), one, half) == tokens[half:]
+    tokens = await _draw(transport, token_ids, one)
+    async with together() as group:
+        others = group.create_task(_draw(transport, token_ids, two))
+        rest = group.create_task(_draw(transport, (*token_ids, *tokens[:half]), one, half))
+    return rest.result() == tokens[half:] and others.result() != tokens
 
 
 async def _draw(
@@ -99,6 +98,6 @@ async def _draw(
         "/generate",
         lambda: generate_payload(token_ids, params, request_id=new_request_id()),
         decode,
-        patience=PROBE,
+        patience=CONNECTING,
     )
     return answer.token_ids

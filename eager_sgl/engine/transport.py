@@ -62,8 +62,8 @@ class Transport:
         url: base URL of the server.
         api_key: sent as a bearer token.
         request_timeout: seconds in total for one try of a request for tokens.
-        silence_timeout: seconds without any byte of its answer; of any answer of the server while
-            it has not begun.
+        silence_timeout: seconds without any byte of its answer. Until the first one, bytes of this
+            transport's other requests for tokens count too, but behind a router.
         router: base URL of SGLang's router, which passes `/generate` on to one of several
             replicas, of which the server is one; None without a router. What the router would drop
             of a request is sent in another form, or past it (`eager_sgl.engine.router`).
@@ -256,6 +256,8 @@ class Transport:
 
     def _clock_of(self, call: _Call[Any], body: Json | None) -> Clock:
         """A request for tokens that times out is aborted, and may answer with those it decoded."""
+        # Behind a router other answers may be those of other replicas.
+        pulse = self._pulse if call.path == _GENERATE and not self.has_router else Pulse()
         if call.patience.timeout is not None:
             total, silence = call.patience.timeout, math.inf
         elif call.path == _GENERATE:
@@ -263,9 +265,9 @@ class Transport:
         else:
             total, silence = limits.SMALL_TIMEOUT, math.inf
         if not call.may_be_partial:
-            return Clock(total, silence, self._pulse)
+            return Clock(total, silence, pulse)
 
         def abort() -> None:
             spawn(self._abort(body))
 
-        return Clock(total, silence, self._pulse, limits.ABORT_TIMEOUT, abort)
+        return Clock(total, silence, pulse, limits.ABORT_TIMEOUT, abort)

@@ -56,7 +56,9 @@ class AsyncClient:
         timeout: seconds that a prompt may take; its result is then partial. None for no limit.
         request_timeout: seconds in total for one request. A request for a sequence's tokens is then
             aborted: the tokens it has decoded stay, and the rest is requested anew.
-        silence_timeout: seconds without any byte of an answer, with the same effect.
+        silence_timeout: seconds without any byte of an answer, with the same effect. Until the
+            first one, for which a queued request waits, bytes of the client's other answers from
+            the server count too.
         chat_options: how the server renders chat messages: fields of its `/tokenize` such as
             `reasoning_effort`, and `chat_template_kwargs` with variables of the template.
         router: base URL of SGLang's router in front of a single server's replicas; see `connect`.

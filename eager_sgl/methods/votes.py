@@ -59,8 +59,9 @@ class Vote(SamplingSearch):
         cutting: when the server ends samples in which the model is unsure, which do not vote then;
             None for never.
         outweighed: share of the strongest vote. A running sample whose vote by probability would
-            weigh less ends, and weighs nothing; 0 for never. It is of `weigh=by_probability` and a
-            rule that decides by weights, without cutting and probing.
+            weigh less ends, and weighs nothing; 0 for never. Where it ends depends on when its
+            tokens arrive, whether it does not, so that the votes are the same. It is of
+            `weigh=by_probability` and a rule that decides by weights, without cutting and probing.
         columns: the values of every token that the server's plugin reports, for `weigh`. Cutting
             has the confidences reported.
         probing: asks running samples for their answers, and ends those whose answers are stable;
@@ -187,6 +188,8 @@ class Vote(SamplingSearch):
     def _outcome(self, sequences: tuple[Sequence, ...]) -> VoteOutcome:
         answers = checked_classes(self.answers).classes(sequences)
         cut = self._are_cut(sequences, answers)
+        if self.outweighed:  # one may have run to its end, or not
+            answers = [None if out else given for given, out in zip(answers, cut, strict=True)]
         weights = None
         if self.weigh is not None:
             votes = cast_votes(sequences, answers, cut)
@@ -207,6 +210,8 @@ def _num_decoded(segments: Iterable[Segment]) -> int:
 
 
 def _num_left(tree: TokenTree, counts: TokenCounts) -> int:
-    """Tokens of samples, with the probes that ended them, that no counted sequence holds."""
+    """Tokens of samples that no counted sequence holds: of those that were left, and those beyond
+    the probe that ended a counted one. Probes that ended samples that were left are among them.
+    """
     ends = [probe for probe in tree.probes if probe.finish_reason == "probed"]
     return _num_decoded(tree.segments) + _num_decoded(ends) - (counts.unique - counts.forced)

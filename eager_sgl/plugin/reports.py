@@ -89,7 +89,8 @@ class Report:
         self._wake()
 
     def add(self, index: int, values: Values, alternatives: Alternatives) -> None:
-        """Keep the reading of a token (`signals.read_step`); `values` are kept as they are.
+        """Keep the reading of a token (`signals.read_step`); `values` are kept, and their
+        flag may change.
 
         A request that the server retracts draws its last tokens again, which were not sent.
         """

@@ -43,8 +43,8 @@ class VoteSchedule(TrieParallelSchedule):
     it. Votes are those of independent samples that reach the floor.
 
     A sample that is outweighed ends, as `eager_sgl.voting.outweighing` has it. So do all samples
-    whose paths go on from there, since a segment that ends early does so below the probability of
-    every one of them.
+    whose paths continue from there: a segment that ends early is below the log-probability at which
+    each of them is outweighed.
 
     A bid is made where all samples so far have ended; the first ones need none.
 
@@ -77,6 +77,7 @@ class VoteSchedule(TrieParallelSchedule):
     _known_cuts: dict[Leaf, bool] = field(default_factory=dict, init=False)
     _paths: PathLogprobs = field(default_factory=PathLogprobs, init=False)
     _lowest: float = field(default=-math.inf, init=False)
+    _is_out: list[bool] = field(default_factory=list, init=False)
 
     def replay(self, tree: TokenTree) -> Decision:
         """Start the samples that may decide the vote; none once it is decided."""
@@ -118,7 +119,7 @@ class VoteSchedule(TrieParallelSchedule):
         limit = self.config.max_sequences - self._num_votes
         weights = None
         if self.weigh is not None:
-            is_out = self._are_outweighed(ended, votes)
+            self._is_out = is_out = self._are_outweighed(ended, votes)
             cast = [None if out else vote for vote, out in zip(votes, is_out, strict=True)]
             weights = weights_of(ended, cast, self.weigh)
             votes = [OUTWEIGHED if out else vote for vote, out in zip(votes, is_out, strict=True)]
@@ -137,13 +138,15 @@ class VoteSchedule(TrieParallelSchedule):
 
     def _end_outweighed(self, tree: TokenTree) -> None:
         """End the segments of running samples that are outweighed by the votes so far."""
+        while ending := self._newly_outweighed():
+            for segment in ending:
+                segment.finish_reason = "cut"
+            self.sample(tree, len(self.samples))  # other samples may wait for their tokens
+
+    def _newly_outweighed(self) -> list[Segment]:
         later = [sample.leaf for sample in self.samples[self._num_votes :]]
         running = [leaf.segment for leaf in later if leaf and leaf.segment.finish_reason is None]
-        ending = [segment for segment in running if self._paths.of(segment) < self._lowest]
-        for segment in ending:
-            segment.finish_reason = "cut"
-        if ending:  # other samples may wait for their tokens
-            self.sample(tree, len(self.samples))
+        return [segment for segment in running if self._paths.of(segment) < self._lowest]
 
     # Starting
 
@@ -176,7 +179,8 @@ class VoteSchedule(TrieParallelSchedule):
         if self._made is None:
             cost = tree.spent.generated / len(self.samples) * (number - len(self.samples))
             ended = self._ended()
-            voters = [leaf for leaf in ended if not self._is_cut(leaf)]
+            outs = self._is_out or [False] * len(ended)
+            voters = [e for e, out in zip(ended, outs, strict=True) if not (out or self._is_cut(e))]
             self._made = self.bid(tree, voters or ended, cost)
         is_granted = self._is_granted()
         if not is_granted and self._waiting is None:

@@ -7,7 +7,6 @@ is passed on to the server's route elsewhere.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +15,7 @@ from eager_sgl.server.errors import ApiError
 from eager_sgl.server.exactness import inexactness_of, obstacle_of
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
-from eager_sgl.server.schema import Completion, MethodName, ProbeFields, TokenRequest
+from eager_sgl.server.schema import Completion, MethodName, TokenRequest
 from eager_sgl.server.tree_method import cutting_of, tree_method
 from eager_sgl.server.voting.ballot import Poll
 from eager_sgl.server.voting.readers import ToolParser, classes_of
@@ -131,15 +130,8 @@ def _tree_plan(
     weighs = name in ("eager_init", "best_first") or body.options.weights is not None
     poll = Poll(classes, weighs=weighs, cutting=cutting_of(name, body, number))
     method = tree_method(name, body, number, facts, limits, poll)
-    num_probes = _num_probes(body.options.probe)
+    num_probes = 0 if body.options.probe is None else body.options.probe.stable
     return AnswerPlan(name, number, method, returns=returns, poll=poll, num_probes=num_probes)
-
-
-def _num_probes(fields: ProbeFields | None) -> int:
-    """The probes of a sample that run at once while it and they decode equally fast."""
-    if fields is None:
-        return 0
-    return min(fields.stable, math.ceil(fields.max_answer_tokens / fields.interval))
 
 
 def _returns(name: MethodName | None, body: TokenRequest) -> Literal["best", "all"]:

@@ -31,7 +31,7 @@ class EndpointSettings:
         chat_defaults: the SGLang server's sampling defaults of chats, where the model's folder
             cannot be read; None to read it.
         max_requests: bound on the requests that run or wait.
-        max_in_flight: bound on the sequences of all requests that run at the same time.
+        max_in_flight: bound on the sequences and probes of all requests at the same time.
         max_body_bytes: of a request.
         deadline_s: seconds after which a request is answered with 504.
         drain_s: seconds that running requests have after SIGTERM.

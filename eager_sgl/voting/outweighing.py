@@ -12,14 +12,20 @@ import math
 from collections.abc import Hashable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from enum import Enum
 
 from eager_sgl.tree import Segment
 from eager_sgl.voting.votes import MAX_NATS
 
 __all__ = ["OUTWEIGHED", "PathLogprobs", "lowest_logprob", "outweighed", "strongest"]
 
-OUTWEIGHED = "outweighed"
-"""The vote of an outweighed sample, before a rule of weights: it counts, and weighs 0."""
+
+class _Marker(Enum):
+    OUTWEIGHED = "outweighed"
+
+
+OUTWEIGHED = _Marker.OUTWEIGHED
+"""The vote of an outweighed sample, for a rule of weights: it counts, and weighs 0."""
 
 
 def lowest_logprob(highest: float, share: float) -> float:

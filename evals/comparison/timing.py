@@ -105,13 +105,13 @@ def seconds_to_targets(
 def seconds_at_k(
     records: Sequence[PromptRecord], seconds: Mapping[Cell, float]
 ) -> Iterator[SecondsAtK]:
-    """The same methods with equally many sequences; arguments and errors of the above."""
+    """The same with equally many sequences; arguments and errors of `seconds_to_targets`."""
     for k, (method, pace), (best, best_pace) in _pairs(records, seconds):
         if k < method.passes.shape[1]:
             yield _at_k(method, best, pace, best_pace, k)
 
 
-_Timed = tuple[PromptCurves, "_Pace"]
+_Timed = tuple[PromptCurves, _Pace]
 
 
 def _pairs(

@@ -130,7 +130,7 @@ class ServerSettings:
         model: of the server that is started: a folder or a hub id.
         api_key: never written anywhere.
         request_timeout: seconds in total for one request.
-        silence_timeout: seconds without any byte of its answer.
+        silence_timeout: seconds without any byte of its answer, as of `AsyncClient`.
         chat_options: how the server renders chat messages.
         gate: the gates that may be used.
     """

@@ -96,8 +96,8 @@ def _require_known(rule: Rule, prompts: Sequence[Samples]) -> None:
     for samples in prompts:
         if rule.needs_columns and not samples.has_confidences:
             raise ValueError(
-                f"{rule.text} looks at confidences, which {samples.sample_id} has none of; record "
-                "a run with --methods parallel --record"
+                f"{rule.text} looks at values of tokens; {samples.sample_id} has none; record a "
+                "run with --methods parallel --record"
             )
         if rule.needs_logprobs and np.isnan(samples.logprobs).any():
             raise ValueError(

@@ -16,11 +16,15 @@ _OTHERS = ("searches: best_first, swor and trie_parallel", "vote")
 
 
 def of_parallel(arguments: Sequence[str]) -> list[str]:
-    """Without the options of methods that a pilot does not run."""
+    """Without the options of methods that a pilot does not run.
+
+    The width of searches stays: it is in the configuration of every run, by which one continues.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for title in _OTHERS:
         for option in GROUPS[title]:
-            option.add_to(parser)
+            if option.name != "--width":
+                option.add_to(parser)
     return parser.parse_known_args(arguments)[1]
 
 

@@ -68,7 +68,7 @@ def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     yield "| | |\n| --- | --- |"
     known = {
         "command": f"`{facts['command']}`",
-        "date": facts["date"],
+        "page written": facts["date"],
         "device": facts["device"],
         "model": _model(summary),
     }

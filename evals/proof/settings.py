@@ -86,11 +86,13 @@ def not_run(summary: Settings, known_methods: Sequence[str]) -> Iterator[str]:
         yield f"Methods: {', '.join(others)}."
     if summary["num_failed"]:
         yield f"{summary['num_failed']:,} results, whose prompts failed; they are in no figure."
-    yield (
-        f"More than {plan['num_prompts']} prompts: their number follows from the tokens that were "
-        "allowed, before any method but parallel had run."
-    )
-    yield OTHER_TEMPERATURES.format(temperature=plan["temperatures"][0])
+    if plan["num_prompts"] == summary["config"]["limit"]:
+        yield (
+            f"More than {plan['num_prompts']} prompts: their number follows from the tokens that "
+            "were allowed, before any method but parallel had run."
+        )
+    if not plan["control_temperatures"]:
+        yield OTHER_TEMPERATURES.format(temperature=plan["temperatures"][0])
     if len(plan["seeds"]) == 1:
         yield "Other seeds: the intervals are over prompts, and say nothing of another draw."
     if set(plan["methods"]) != {PARALLEL}:

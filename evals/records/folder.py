@@ -28,6 +28,7 @@ from evals.records.identity import weights_digest
 from evals.records.judging import find_changes, listed
 from evals.records.lines import BAD, describe
 from evals.records.lock import locked
+from evals.records.plan import BEST_FIRST, SWOR, TRIE_PARALLEL
 from evals.records.results import RESULTS, ResultStore, read_records
 from evals.records.schema import SCHEMA
 from evals.tasks import Sample, Task
@@ -193,13 +194,20 @@ def _header(folder: Path) -> RunHeader | None:
 
 def _difference(header: RunHeader, config: StoredConfig, model: str | None) -> str:
     """How a run differs from that of the folder; empty if it continues it."""
-    changes = [differences(header.config, config)]
+    changes = [differences(_without_unused(header.config), _without_unused(config))]
     if model is not None:
         digest = weights_digest(model)
         if digest is None or digest != header.model_digest:
             changes.append(differences({"model": header.model}, {"model": model}))
     text = ", ".join(filter(None, changes))
     return f"another configuration: {text}" if text else ""
+
+
+def _without_unused(config: StoredConfig) -> StoredConfig:
+    """With a width of searches only where there are some: its default has changed."""
+    if {BEST_FIRST, SWOR, TRIE_PARALLEL}.intersection(config.plan.methods):
+        return config
+    return replace(config, search=replace(config.search, width=0))
 
 
 def _details(

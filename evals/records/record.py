@@ -99,7 +99,10 @@ class StageTwo:
 
 @dataclass(frozen=True)
 class VoteCost:
-    """Tokens of a vote that are on none of its sequences, of those that the server decoded.
+    """Tokens of a vote by what they were for, of those that the server decoded.
+
+    Probes that ended samples that were left are in `left` too; one that ended another is on its
+    sequence.
 
     Attributes:
         left: of samples that ran ahead and were left when the vote was decided.

@@ -25,14 +25,14 @@ def savings(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _cost(row: Row, parallel: Row, beside: BesideParallel) -> str:
-    changes = [_change(beside.tokens, "tokens") + _in_vain(row)]
+    changes = [_change(beside.tokens, "tokens") + _by_kind(row)]
     if row.wall_seconds and parallel.wall_seconds:
         changes.append(_change(row.wall_seconds / parallel.wall_seconds, "seconds"))
     return ", ".join(changes)
 
 
-def _in_vain(row: Row) -> str:
-    """The share of a vote's tokens that its sequences do not hold."""
+def _by_kind(row: Row) -> str:
+    """The shares of a vote's tokens that were for samples that were left, and for probes."""
     if row.votes is None:
         return ""
     kinds = {"of samples that were left": row.votes.left, "of probes": row.votes.probes}

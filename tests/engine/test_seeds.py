@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eager_sgl.config import SamplingConfig
-from eager_sgl.engine.limits import PROBE, Patience
+from eager_sgl.engine.limits import CONNECTING, Patience
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.requests import Request
 from eager_sgl.engine.seeds import gate_seed, honours_seed, sampling_seed
@@ -48,7 +48,7 @@ class AsyncServer:
         patience: Patience,
     ) -> Any:
         body = build()
-        assert patience is PROBE
+        assert patience is CONNECTING
         params = body["sampling_params"]
         holder, name = params, "sampling_seed"
         if "custom_params" in params:

@@ -84,13 +84,14 @@ def test_a_queued_request_waits_while_its_server_answers_others() -> None:
 
     class Server(Handler):
         def reply(self, request: Seen) -> None:
-            if request.body["rid"] == "queued":
-                assert talked.wait(10)
-                self.send(200, b"{}")
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", "42")
+            is_queued = request.body["rid"] == "queued"
+            self.send_response(200)  # as of a stream, at once
+            self.send_header("Content-Length", "2" if is_queued else "42")
             self.end_headers()
+            if is_queued:
+                assert talked.wait(10)
+                self.wfile.write(b"{}")
+                return
             for byte in b" " * 40:
                 self.wfile.write(bytes([byte]))
                 time.sleep(0.03)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,10 +18,13 @@ from eager_sgl import (
     Vote,
 )
 from eager_sgl import Sequence as Generated
+from eager_sgl.generate.limits import PromptLimits
+from eager_sgl.generate.results import partial_of
 from eager_sgl.voting.deciding import ByCounts
 from eager_sgl.voting.outweighing import lowest_logprob, outweighed
 from eager_sgl.voting.votes import vote_weights
 from eager_sgl.voting.weighing import by_confidence, by_probability
+from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
 
@@ -86,10 +90,62 @@ def test_a_vote_ends_at_the_same_sample_however_many_run(model: int, shares: boo
         for ahead in (0.0, 1.0, float(M)):
             result = run(model, seed=seed, shares=shares, ahead=ahead)
             assert result.vote is not None
-            voters = [s.token_ids for s in result.sequences if s.finish_reason != "cut"]
-            found.append((len(result.sequences), result.vote.answer, dict(result.vote.votes)))
-            assert voters
+            found.append((len(result.sequences), result.vote))
         assert found[0] == found[1] == found[2]
+
+
+def decoding(model: int) -> DecodingServer:
+    """A server whose answers come in parts, and end after 25 tokens on average."""
+    server, mixed = DecodingServer(allows_gate=True), mixed_distribution(model)
+
+    def distribution(path: tuple[int, ...]) -> tuple[float, ...]:
+        rest = mixed(path)[1:]
+        return (0.04, *(0.96 * p / sum(rest) for p in rest))
+
+    server.distribution = distribution
+    return server
+
+
+def long_vote_of(**fields: Any) -> Vote:
+    vote = vote_of(**{"ahead": M} | fields)
+    sampling = replace(SAMPLING, max_new_tokens=200)
+    return replace(vote, config=replace(vote.config, sampling=sampling))
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_running_samples_end(shares: bool) -> None:
+    fields: dict[str, Any] = {} if shares else {"shares": False, "columns": COLUMNS}
+    num_cut = 0
+    for model in range(4):
+        server = decoding(model)
+        result = run_method(long_vote_of(**fields), endpoint_of(server))
+        num_cut += sum(s.finish_reason == "cut" for s in result.sequences)
+        assert not server.running
+    assert num_cut > 0
+
+
+@pytest.mark.parametrize("max_tokens", range(20, 300, 20))
+def test_what_exists_is_kept_where_a_limit_ends_the_vote(max_tokens: int) -> None:
+    """Also of samples that have just been outweighed, and whose requests run."""
+    limits = PromptLimits(max_tokens=max_tokens)
+    result = run_method(long_vote_of(), endpoint_of(decoding(1)), limits=limits)
+    assert result.stopped in (None, "max_tokens")
+    assert result.sequences
+    assert result.counts.discarded >= 0
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_what_exists_is_kept_where_answers_fail(number: int) -> None:
+    def answers(sequences: Sequence[Generated]) -> list[Hashable | None]:
+        if len(sequences) > number:
+            raise ValueError("no answer")
+        return second_tokens(sequences)
+
+    with pytest.raises(ValueError, match="no answer") as caught:
+        run_method(long_vote_of(answers=answers), endpoint_of(decoding(0)))
+    partial = partial_of(caught.value)
+    assert partial is not None
+    assert len(partial.sequences) > number
 
 
 def test_samples_that_are_not_outweighed_are_those_of_a_vote_without_the_part() -> None:

@@ -43,8 +43,8 @@ def connect(
         api_key: of the server; the environment variable EAGER_SGL_API_KEY if None.
         request_timeout: seconds in total for one request. A request for a sequence's tokens is then
             aborted: the tokens it has decoded stay, and the rest is requested anew.
-        silence_timeout: seconds without any byte of an answer, with the same effect. Requests
-            that generate nothing have shorter timeouts.
+        silence_timeout: as of `AsyncClient`. Requests that generate nothing have shorter
+            timeouts.
         chat_options: how the server renders chat messages: fields of its `/tokenize` such as
             `reasoning_effort`, and `chat_template_kwargs` with variables of the template.
         router: base URL of SGLang's router, which passes generation on to the replica that holds

@@ -11,7 +11,7 @@ from eager_sgl.core import Generation
 from eager_sgl.engine.gate.choice import GateChoice, GateForm
 from eager_sgl.engine.gate.pickled import INFO_KEY, PickledReports, pickled_params, processor_text
 from eager_sgl.engine.gate.reports import PluginReports, ReportReader
-from eager_sgl.engine.limits import PROBE
+from eager_sgl.engine.limits import CONNECTING
 from eager_sgl.engine.protocol import Json, generate_payload, new_request_id, parse_generation
 from eager_sgl.engine.shapes import ShapeError, field
 from eager_sgl.engine.transport import Transport
@@ -92,7 +92,7 @@ async def _why_no_reports(
     events = _Events(is_pickled=is_pickled)
     try:
         await transport.post(
-            "/generate", lambda: events.payload(path), events.read, lambda _: None, PROBE
+            "/generate", lambda: events.payload(path), events.read, lambda _: None, CONNECTING
         )
     except RequestRejectedError as error:
         return f"it refuses requests with a gate ({error})"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eager_sgl.engine.client import TokenClient
-from eager_sgl.engine.limits import PROBE
+from eager_sgl.engine.limits import CONNECTING
 from eager_sgl.engine.protocol import (
     Json,
     generate_payload,
@@ -70,7 +70,7 @@ async def fingerprint_of(client: TokenClient, path: tuple[int, ...] = ()) -> Fin
     """
     transport, size = client.transport, client.profile.vocabulary_size
     path = path or await _draw_path(client)
-    version = await transport.get("/model_info", _weight_version_of, PROBE)
+    version = await transport.get("/model_info", _weight_version_of, CONNECTING)
     return Fingerprint(transport.url, size, version, path, await _logprobs(transport, path))
 
 
@@ -106,14 +106,16 @@ async def _draw_path(client: TokenClient) -> tuple[int, ...]:
     Drawn at temperature 1, so that they hold unlikely tokens too, which differ most between models.
     """
     transport = client.transport
-    prompt = await transport.post("/tokenize", lambda: {"prompt": "1"}, tokens_of, patience=PROBE)
+    prompt = await transport.post(
+        "/tokenize", lambda: {"prompt": "1"}, tokens_of, patience=CONNECTING
+    )
     num_tokens = max(1, min(_NUM_TOKENS, client.profile.context_length - len(prompt) - 1))
     params = {"max_new_tokens": num_tokens, "temperature": 1, "ignore_eos": True}
     answer = await transport.post(
         "/generate",
         lambda: generate_payload(prompt, params, request_id=new_request_id()),
         partial(parse_generation, logprob_temperature=1.0),
-        patience=PROBE,
+        patience=CONNECTING,
     )
     return (*prompt, *answer.token_ids)
 
@@ -125,7 +127,7 @@ async def _logprobs(transport: Transport, path: tuple[int, ...]) -> NDArray[np.f
         "/generate",
         lambda: generate_payload(path, params, request_id=new_request_id()) | options,
         partial(_input_logprobs_of, num_tokens=len(path)),
-        patience=PROBE,
+        patience=CONNECTING,
     )
 
 

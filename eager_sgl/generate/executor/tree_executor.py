@@ -174,8 +174,8 @@ class TreeExecutor:
         if isinstance(outcome, Exception):
             if not flight.handle.aborted:
                 raise outcome
-        elif flight.is_discarded:
-            self._receive_discarded(flight, outcome)
+        elif flight.is_discarded or flight.segment.finish_reason is not None:
+            self._receive_discarded(flight, outcome)  # the schedule may have ended the segment
         else:
             self.tree.append(flight.segment, outcome, flight.num_tokens, flight.start)
             if not flight.handle.aborted:

@@ -49,7 +49,7 @@ class Metrics:
         self.in_flight = self._gauge("eager_requests_in_flight", "Requests that run or wait.")
         self.waiting = self._gauge("eager_requests_waiting", "Requests that wait for their turn.")
         self.sequences_in_flight = self._gauge(
-            "eager_sequences_in_flight", "Sequences of the requests that run, at most."
+            "eager_sequences_in_flight", "Sequences and probes of the requests that run, at most."
         )
         self.replicas_up = self._gauge("eager_replicas_up", "SGLang servers that answer.")
         self.replica_up = self._gauge(

@@ -110,7 +110,7 @@ class EndpointProcess:
         return round(sum(float(x.split()[-1]) for x in lines if x.startswith(_IN_FLIGHT)))
 
     def cpu_seconds(self) -> float:
-        """CPU time so far, of all its threads, which psutil gives in steps of 10 ms."""
+        """CPU time so far, of all its threads, to the nanosecond; psutil has steps of 10 ms."""
         return time.clock_gettime((~self._process.pid << 3) | _CPU_CLOCK)
 
     def footprint(self) -> Footprint:
