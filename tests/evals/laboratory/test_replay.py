@@ -191,4 +191,4 @@ def test_rules_on_confidences_need_recorded_tokens(
     (run / "results.jsonl").write_text("".join(map(to_line, lines)))
     assert replay.main([str(run), "--rules", "beta+trie", "--resamples", "5"]) == 0
     assert replay.main([str(run), "--rules", "cut:0.9:4:2", "--resamples", "5"]) == 2
-    assert "looks at confidences, which prompt-0 has none of" in capsys.readouterr().err
+    assert "looks at values of tokens; prompt-0 has none" in capsys.readouterr().err
