@@ -23,9 +23,7 @@ __all__ = ["register", "sample"]
 
 
 def register() -> None:
-    """Hook SGLang's sampler and its mixed steps, in the process of a server that computes on
-    `CpuTorchPlatform`.
-    """
+    """Hook SGLang's sampler and mixed steps, where a server computes on `CpuTorchPlatform`."""
     if "sglang.srt.managers.scheduler" not in sys.modules or activate() is None:
         return
     import sglang

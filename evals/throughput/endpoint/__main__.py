@@ -1,8 +1,8 @@
 """The endpoint against its SGLang server: `python -m evals.throughput.endpoint --help`.
 
 Both are asked in turn, request by request where one is asked at a time and else pass by pass, on
-one machine on which nothing else may run. CPU seconds of
-the endpoint are comparable between machines that are busy, too.
+one machine on which nothing else may run. CPU seconds of the endpoint are comparable between
+machines that are busy, too.
 """
 
 from __future__ import annotations
