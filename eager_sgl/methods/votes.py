@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.config import require
 from eager_sgl.core import PromptResult, Sequence, TokenCounts, VoteOutcome
 from eager_sgl.methods.protocol import ReadSequences
 from eager_sgl.methods.sampling import SamplingSearch, trie_policy, with_inexact_steps
@@ -24,15 +23,14 @@ from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import (
     AHEAD,
     BetaRule,
-    ByCounts,
     ConsensusShare,
     VoteRule,
     WeightedRule,
     require_ahead,
 )
-from eager_sgl.voting.outweighing import outweighed
+from eager_sgl.voting.outweighing import find_outweighed, require_outweighing
 from eager_sgl.voting.votes import Classes, cast_votes, checked_classes, vote_outcome
-from eager_sgl.voting.weighing import Weigh, by_probability, checked_weigh, weights_of
+from eager_sgl.voting.weighing import Weigh, checked_weigh, weights_of
 
 __all__ = ["Vote"]
 
@@ -100,19 +98,10 @@ class Vote(SamplingSearch):
             checked_weigh(self.weigh)
         if self.cutting is not None:
             self.cutting.require_room(self.max_sequences)
-        self._require_outweighing()
+        ends_otherwise = self.cutting is not None or self.probing is not None
+        require_outweighing(self.outweighed, self.weigh, self.rule, ends_otherwise=ends_otherwise)
         if self._columns and self.config.monitor == "chunk":
             raise ValueError(f"monitor is chunk, but the gate alone reports {self._columns[0]}")
-
-    def _require_outweighing(self) -> None:
-        share = self.outweighed
-        require(0 <= share < 1, "outweighed", share, "a share in [0, 1)")
-        by_weights = self.weigh is by_probability and not isinstance(self.rule, ByCounts)
-        if share and (not by_weights or self.cutting or self.probing):
-            raise ValueError(
-                f"outweighed is {share}; it needs weigh=by_probability and a rule that decides by "
-                "weights, such as ConsensusShare, without cutting and probing"
-            )
 
     @property
     def _columns(self) -> tuple[Column, ...]:
@@ -202,7 +191,7 @@ class Vote(SamplingSearch):
             return self.cutting.cut(sequences)
         votes = cast_votes(sequences, answers, [False] * len(sequences))
         logprobs = [math.nan if s.raw_logprob is None else s.raw_logprob for s in sequences]
-        return outweighed(logprobs, votes, self.outweighed)
+        return find_outweighed(logprobs, votes, self.outweighed)[0]
 
 
 def _num_decoded(segments: Iterable[Segment]) -> int:

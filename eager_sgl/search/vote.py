@@ -14,13 +14,7 @@ from eager_sgl.search.sampling import TrieParallelSchedule, TrieSample
 from eager_sgl.tree import Segment, TokenTree
 from eager_sgl.voting.cutting import Cutting
 from eager_sgl.voting.deciding import AHEAD, num_missing, num_to_start
-from eager_sgl.voting.outweighing import (
-    OUTWEIGHED,
-    PathLogprobs,
-    lowest_logprob,
-    outweighed,
-    strongest,
-)
+from eager_sgl.voting.outweighing import WEIGHTLESS, PathLogprobs, find_outweighed
 from eager_sgl.voting.weighing import weights_of
 
 __all__ = ["VoteSchedule"]
@@ -122,7 +116,7 @@ class VoteSchedule(TrieParallelSchedule):
             self._is_out = is_out = self._are_outweighed(ended, votes)
             cast = [None if out else vote for vote, out in zip(votes, is_out, strict=True)]
             weights = weights_of(ended, cast, self.weigh)
-            votes = [OUTWEIGHED if out else vote for vote, out in zip(votes, is_out, strict=True)]
+            votes = [WEIGHTLESS if out else vote for vote, out in zip(votes, is_out, strict=True)]
         self._num_missing = missing = num_missing(self.rule, votes, limit, weights)
         self._num_to_start = num_to_start(self.rule, votes, missing, self.ahead, weights)
         if self.on_count is not None and ended:
@@ -133,8 +127,8 @@ class VoteSchedule(TrieParallelSchedule):
         if not self.outweighed:
             return [False] * len(ended)
         logprobs = [self._paths.of(leaf.segment) for leaf in ended]
-        self._lowest = lowest_logprob(strongest(logprobs, votes), self.outweighed)
-        return outweighed(logprobs, votes, self.outweighed)
+        is_out, self._lowest = find_outweighed(logprobs, votes, self.outweighed)
+        return is_out
 
     def _end_outweighed(self, tree: TokenTree) -> None:
         """End the segments of running samples that are outweighed by the votes so far."""

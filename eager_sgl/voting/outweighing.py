@@ -14,18 +14,55 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from enum import Enum
 
+from eager_sgl.config import require
 from eager_sgl.tree import Segment
+from eager_sgl.voting.deciding import ByCounts, VoteRule, WeightedRule
 from eager_sgl.voting.votes import MAX_NATS
+from eager_sgl.voting.weighing import Weigh, by_probability
 
-__all__ = ["OUTWEIGHED", "PathLogprobs", "lowest_logprob", "outweighed", "strongest"]
+__all__ = [
+    "WEIGHTLESS",
+    "PathLogprobs",
+    "find_outweighed",
+    "lowest_logprob",
+    "require_outweighing",
+]
 
 
 class _Marker(Enum):
-    OUTWEIGHED = "outweighed"
+    WEIGHTLESS = "weightless"
 
 
-OUTWEIGHED = _Marker.OUTWEIGHED
+WEIGHTLESS = _Marker.WEIGHTLESS
 """The vote of an outweighed sample, for a rule of weights: it counts, and weighs 0."""
+
+
+def require_outweighing(
+    share: float,
+    weigh: Weigh | None,
+    rule: VoteRule | WeightedRule | None,
+    *,
+    ends_otherwise: bool,
+) -> None:
+    """Require that a vote may end outweighed samples.
+
+    Args:
+        share: of the strongest vote; 0 where none ends, in any vote.
+        weigh: the weights of votes; None for a vote of counts.
+        rule: that decides; None for the default one.
+        ends_otherwise: whether samples are cut or probed too.
+
+    Raises:
+        ValueError: the share is none, or the vote is not by probability and by a rule of weights,
+            or ends samples otherwise.
+    """
+    require(0 <= share < 1, "outweighed", share, "a share in [0, 1)")
+    by_weights = weigh is by_probability and not isinstance(rule, ByCounts)
+    if share and (not by_weights or ends_otherwise):
+        raise ValueError(
+            f"outweighed is {share}; it needs weights by probability and a rule that decides by "
+            "weights, without cutting and probing"
+        )
 
 
 def lowest_logprob(highest: float, share: float) -> float:
@@ -33,12 +70,16 @@ def lowest_logprob(highest: float, share: float) -> float:
 
     Args:
         highest: of the strongest vote, in nats at temperature 1; −∞ without any.
-        share: in (0, 1).
+        share: in (0, 1); 0 gives −∞.
     """
+    if not share:
+        return -math.inf
     return highest + math.log(share) * max(MAX_NATS, -highest) / MAX_NATS
 
 
-def outweighed(logprobs: Items[float], votes: Items[Hashable | None], share: float) -> list[bool]:
+def find_outweighed(
+    logprobs: Items[float], votes: Items[Hashable | None], share: float
+) -> tuple[list[bool], float]:
     """Whether the votes of samples weigh less than a share of the strongest one before them.
 
     Args:
@@ -46,19 +87,16 @@ def outweighed(logprobs: Items[float], votes: Items[Hashable | None], share: flo
             NaN where not known: such a sample is not outweighed.
         votes: None does not vote, and outweighs no other.
         share: in (0, 1); 0 outweighs none.
+
+    Returns:
+        One value per sample, and the log-probability below which later samples are outweighed.
     """
-    highest, found = -math.inf, []
+    highest, lowest, is_out = -math.inf, -math.inf, []
     for logprob, vote in zip(logprobs, votes, strict=True):
-        found.append(share > 0 and logprob < lowest_logprob(highest, share))
+        is_out.append(logprob < lowest)
         if vote is not None and logprob > highest:
-            highest = logprob
-    return found
-
-
-def strongest(logprobs: Items[float], votes: Items[Hashable | None]) -> float:
-    """The highest log-probability of a sample that votes; −∞ without any."""
-    known = (logprob for logprob, vote in zip(logprobs, votes, strict=True) if vote is not None)
-    return max((logprob for logprob in known if not math.isnan(logprob)), default=-math.inf)
+            highest, lowest = logprob, lowest_logprob(logprob, share)
+    return is_out, lowest
 
 
 @dataclass

@@ -240,8 +240,8 @@ VOTING = (
     Option(
         "--vote-outweighed",
         "ends a running sequence once its vote by probability would weigh less than this share of "
-        "the strongest one so far; with --vote-weights probability and a rule share (default: 0, "
-        "which ends none)",
+        "the strongest one so far; with --vote-weights probability and a rule share or all "
+        "(default: 0, which ends none)",
         float,
         0.0,
     ),

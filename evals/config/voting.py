@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar, get_args
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest, VoteRule
-from eager_sgl.config import require
 from eager_sgl.plugin.vocabulary import Column
 from eager_sgl.voting.deciding import AHEAD, ByCounts, Undecided, WeightedRule, require_ahead
+from eager_sgl.voting.outweighing import require_outweighing
 from eager_sgl.voting.weighing import ConfidenceKind, Weigh, by_confidence, by_probability
 from evals.records.plan import ADAPTIVE_CONSISTENCY, DEEPCONF_HIGH, DEEPCONF_LOW, EARLY_EXIT
 
@@ -61,19 +61,13 @@ class VoteOptions:
 
     def __post_init__(self) -> None:
         require_ahead("--vote-ahead", self.ahead)
-        self._require_outweighing()
-        self.vote_rule()
-        self.weigh()
-        self.cutting()
-
-    def _require_outweighing(self) -> None:
-        require(0 <= self.outweighed < 1, "--vote-outweighed", self.outweighed, "a share in [0, 1)")
-        by_weights = self.weights == PROBABILITY and self.rule_name == SHARE
-        if self.outweighed and (not by_weights or self.cut or self.probes):
-            raise ValueError(
-                f"--vote-outweighed is {self.outweighed}; it needs --vote-weights {PROBABILITY} "
-                f"and --vote-rule {SHARE}, without --vote-cut and --vote-probe"
-            )
+        share, rule, weigh = self.outweighed, self.vote_rule(), self.weigh()
+        ends_otherwise = self.cutting() is not None or self.probes
+        _made(
+            "--vote-outweighed",
+            share,
+            lambda: require_outweighing(share, weigh, rule, ends_otherwise=ends_otherwise),
+        )
 
     @property
     def rule_name(self) -> str:
@@ -193,8 +187,8 @@ def _number(text: str) -> int | float:
     return int(text) if text.isdecimal() else float(text)
 
 
-def _made(option: str, text: str | None, make: Callable[[], _T]) -> _T:
+def _made(option: str, given: object, make: Callable[[], _T]) -> _T:
     try:
         return make()
     except ValueError as error:
-        raise ValueError(f"{option} is {text!r}: {error}") from error
+        raise ValueError(f"{option} is {given!r}: {error}") from error

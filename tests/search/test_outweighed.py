@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from eager_sgl import (
     BetaRule,
     ConsensusShare,
     Cutting,
+    Probing,
     PromptResult,
     SamplingConfig,
     SearchConfig,
@@ -20,8 +22,8 @@ from eager_sgl import (
 from eager_sgl import Sequence as Generated
 from eager_sgl.generate.limits import PromptLimits
 from eager_sgl.generate.results import partial_of
-from eager_sgl.voting.deciding import ByCounts
-from eager_sgl.voting.outweighing import lowest_logprob, outweighed
+from eager_sgl.voting.deciding import ByCounts, Undecided
+from eager_sgl.voting.outweighing import find_outweighed, lowest_logprob
 from eager_sgl.voting.votes import vote_weights
 from eager_sgl.voting.weighing import by_confidence, by_probability
 from tests.fakes.decoding import DecodingServer
@@ -59,9 +61,11 @@ def test_a_sample_is_outweighed_where_its_weight_is_below_the_share_of_the_stron
         lowest = lowest_logprob(highest, SHARE)
         assert vote_weights([highest, lowest])[1] == pytest.approx(SHARE)
     logprobs = [-3.0, -20.0, -1.0, -3.0, float("nan"), -2.0]
-    assert outweighed(logprobs, "abcdef", SHARE) == [False, True, False, True, False, False]
-    assert outweighed(logprobs, [None] * 6, SHARE) == [False] * 6, "none of them votes"
-    assert outweighed(logprobs, "abcdef", 0) == [False] * 6
+    is_out = [False, True, False, True, False, False]
+    assert find_outweighed(logprobs, "abcdef", SHARE) == (is_out, lowest_logprob(-1.0, SHARE))
+    assert find_outweighed(logprobs, [None] * 6, SHARE) == ([False] * 6, -math.inf), "none votes"
+    assert find_outweighed(logprobs, "abcdef", 0) == ([False] * 6, -math.inf)
+    assert find_outweighed([], [], SHARE) == ([], -math.inf)
 
 
 @pytest.mark.parametrize("shares", [True, False])
@@ -71,7 +75,7 @@ def test_outweighed_samples_end_early_and_weigh_nothing(model: int, shares: bool
     for seed in range(4):
         result = run(model, seed=seed, shares=shares)
         logprobs = [s.raw_logprob or 0.0 for s in result.sequences]
-        is_out = outweighed(logprobs, second_tokens(result.sequences), SHARE)
+        is_out, _ = find_outweighed(logprobs, second_tokens(result.sequences), SHARE)
         cut = [s.finish_reason == "cut" for s in result.sequences]
         assert all(out for out, is_cut in zip(is_out, cut, strict=True) if is_cut)
         assert result.vote is not None
@@ -165,11 +169,19 @@ def test_samples_that_are_not_outweighed_are_those_of_a_vote_without_the_part() 
         {"weigh": by_confidence("mean"), "columns": ("confidences",)},
         {"rule": ByCounts(BetaRule())},
         {"cutting": Cutting(window=2, fixed=1.0)},
+        {"probing": Probing("so: ")},
     ],
 )
 def test_a_part_that_cannot_be_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="outweighed is 0.3; it needs weigh=by_probability"):
+    with pytest.raises(ValueError, match="outweighed is 0.3; it needs weights by probability"):
         vote_of(**fields)
+
+
+def test_a_vote_that_is_never_decided_ends_outweighed_samples() -> None:
+    result = run(1, rule=Undecided())
+    assert len(result.sequences) == M
+    assert result.vote is not None
+    assert result.vote.num_cut > 0
 
 
 def test_the_share_is_below_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -85,6 +86,22 @@ def test_a_rule_of_counts_ends_a_vote_of_weights() -> None:
     assert parts_of("--vote-rule", "share:0.9:3").vote_rule() == ConsensusShare(0.9, 3)
 
 
+@pytest.mark.parametrize(
+    ("more", "is_refused"),
+    [
+        ([], False),
+        (["--vote-rule", "all"], False),
+        (["--vote-rule", "beta"], True),
+        (["--vote-cut", "0.5:8:4"], True),
+        (["--vote-probe", "so: "], True),
+    ],
+)
+def test_outweighed_samples_end_where_votes_may(more: list[str], is_refused: bool) -> None:
+    given = ("--vote-weights", "probability", "--vote-outweighed", "0.3", *more)
+    with pytest.raises(SystemExit) if is_refused else nullcontext():
+        assert parts_of(*given).outweighed == 0.3
+
+
 def test_a_vote_that_is_never_decided() -> None:
     assert parts_of("--vote-rule", "all", "--vote-weights", "mean").vote_rule() == Undecided()
     assert not Undecided()(["a"] * 99)
@@ -104,6 +121,11 @@ def test_a_vote_that_is_never_decided() -> None:
         (["--vote-weights", "tail:0"], "--vote-weights is 'tail:0': window is 0"),
         (["--vote-cut", "0.5:32"], "--vote-cut is '0.5:32'; it must be KEEP:WINDOW:WARMUP"),
         (["--vote-cut", "0.5:32:x"], "--vote-cut is '0.5:32:x': invalid literal"),
+        (
+            ["--vote-outweighed", "0.3"],
+            "--vote-outweighed is 0.3: outweighed is 0.3; it needs weights by probability",
+        ),
+        (["--vote-outweighed", "1"], "--vote-outweighed is 1.0: outweighed is 1.0; it must be a"),
         (["--vote-cut", "0.5:8:32"], "--vote-cut is '0.5:8:32': cutting.warmup is 32; it must be"),
     ],
 )
