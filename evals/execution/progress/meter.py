@@ -15,16 +15,24 @@ __all__ = ["Meter", "Silence"]
 
 RECENT_SECONDS = 30.0
 SILENT_SECONDS = 60.0
+FIRST_PARTS_SECONDS = 5.0
+"""After the first token, until the first parts of all running sequences have arrived."""
 
 
 class _Pace:
-    """The seconds during which prompts run, and the rate of their tokens."""
+    """The seconds during which prompts run, and the rate of their tokens.
+
+    Tokens come in parts. It is not known when the first ones were begun, since the server reads
+    prompts before; so the rate is that of the parts after them.
+    """
 
     def __init__(self, now: float) -> None:
         self._now = now
         self._num_running = 0
         self.seconds = self.prompt_seconds = 0.0
         self._first_token: float | None = None
+        self._first_parts = 0.0
+        self.num_first_tokens = 0
         self._points = deque([(0.0, 0)])
 
     def advance(self, now: float) -> None:
@@ -38,16 +46,21 @@ class _Pace:
         self.advance(now)
         self._num_running = num_running
 
-    def decode(self, now: float) -> None:
-        """A prompt has tokens."""
+    def decode(self, now: float, num_tokens: int) -> None:
+        """Tokens have arrived; fewer than none where an answer was lost."""
+        if not num_tokens:
+            return
+        self.advance(now)
         if self._first_token is None:
-            self.advance(now)
             self._first_token = self.seconds
+        if self.seconds <= self._first_token + FIRST_PARTS_SECONDS:
+            self._first_parts = self.seconds
+            self.num_first_tokens += num_tokens
 
     @property
     def decoding_seconds(self) -> float:
-        """Since the first token."""
-        return 0.0 if self._first_token is None else self.seconds - self._first_token
+        """Since the first parts."""
+        return 0.0 if self._first_token is None else self.seconds - self._first_parts
 
     def recent_rate(self, generated: int) -> float:
         """Tokens per second, back to the last call that is `RECENT_SECONDS` ago."""
@@ -111,9 +124,9 @@ class Meter:
             self._last_report = self._clock()
             if sample_id not in self._running:
                 self._pace.change(self._last_report, len(self._running) + 1)
+            before, _ = self._running.get(sample_id, (TokenCounts(), 0))
             self._running[sample_id] = (counts, num_alive)
-            if counts.generated:
-                self._pace.decode(self._last_report)
+            self._pace.decode(self._last_report, counts.generated - before.generated)
 
     def finish(self, sample_id: str, *, solved: bool | None) -> None:
         """A prompt has ended, with the counts of its last report if it ran in this session.
@@ -173,6 +186,7 @@ class Meter:
                 reserved=self._ledger.total - spent - free,
                 free=free,
                 generated=generated,
+                num_first_tokens=self._pace.num_first_tokens,
                 recent_rate=self._pace.recent_rate(generated),
                 cached_share=sum(c.cached for c in counts) / num_sent if num_sent else 0.0,
                 seconds=self._pace.seconds,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 __all__ = ["STEADY_SECONDS", "Snapshot", "TimeLeft"]
 
 STEADY_SECONDS = 30.0
-"""After the first token, until the rate of tokens says how fast a run is: before, it is that of a
+"""After the first tokens, until the rate of tokens says how fast a run is: before, it is that of a
 server that still reads prompts and warms up, at 5 token/s as well as at 5,000."""
 
 
@@ -45,10 +45,11 @@ class Snapshot:
         shared_tokens: tokens that the prompts share in this session; None if they share none.
         spent, reserved, free: sequences of the cell's budget.
         generated: tokens decoded in this session, by running prompts too.
+        num_first_tokens: of these, in the first parts of sequences, whose seconds are not known.
         recent_rate: tokens decoded per second, over the last half minute.
         cached_share: of the prompt tokens sent so far, served by the radix tree; 0 before any.
         seconds: during which prompts ran.
-        decoding_seconds: of these, since the first token.
+        decoding_seconds: of these, since the first parts.
         prompt_seconds: of all prompts together, while they ran.
     """
 
@@ -67,6 +68,7 @@ class Snapshot:
     reserved: int
     free: int
     generated: int
+    num_first_tokens: int
     recent_rate: float
     cached_share: float
     seconds: float
@@ -110,10 +112,11 @@ class Snapshot:
         return self._until(self.max_sequences * self.max_length, is_bound=True)
 
     def _until(self, num_tokens: int, *, is_bound: bool = False) -> TimeLeft | None:
-        """At the rate since the first token, until so many have been generated in this session."""
-        if self.decoding_seconds < STEADY_SECONDS or not self.generated:
+        """At the rate after the first parts, until so many have been generated in this session."""
+        num_timed = self.generated - self.num_first_tokens
+        if self.decoding_seconds < STEADY_SECONDS or num_timed <= 0:
             return None
-        seconds = self.decoding_seconds * max(num_tokens - self.generated, 0) / self.generated
+        seconds = self.decoding_seconds * max(num_tokens - self.generated, 0) / num_timed
         return TimeLeft(seconds, is_bound)
 
     def _at_pace_of_prompts(self) -> TimeLeft:

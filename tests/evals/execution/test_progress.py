@@ -28,6 +28,7 @@ def snapshot(num_done: int, label: str = "parallel", **more: Any) -> Snapshot:
         "num_running": 2,
         "seconds": 2.0,
         "generated": 500,
+        "num_first_tokens": 0,
         "max_sequences": 16 * (10 - num_done),
         "shared_tokens": None,
     } | more
@@ -113,7 +114,9 @@ def test_a_line_has_all_numbers() -> None:
         (0, {"seconds": 29.9}, None),
         (0, STEADY, "at most about 10 min left"),  # 150,000 tokens at 250 token/s
         (4, {"num_ran": 0, **STEADY}, "at most about 6 min left"),  # ended in an earlier session
+        (0, {**STEADY, "num_first_tokens": 5000}, "at most about 20 min left"),  # 125 token/s
         (0, {**STEADY, "generated": 0}, None),  # the pace is unknown
+        (0, {**STEADY, "num_first_tokens": 10_000}, None),  # of its tokens, the seconds are unknown
         (4, {"max_sequences": None}, None),  # grants are unknown
         (0, {"shared_tokens": 3000}, None),
         (0, {**STEADY, "shared_tokens": 12_500}, "about 10 s left"),  # 2,500 tokens are left

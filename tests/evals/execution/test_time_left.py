@@ -10,12 +10,14 @@ import pytest
 
 from eager_sgl.budget.sequences import Ledger
 from eager_sgl.core import TokenCounts
-from evals.execution.progress.meter import RECENT_SECONDS, Meter
+from evals.execution.progress.meter import FIRST_PARTS_SECONDS, RECENT_SECONDS, Meter
 from evals.execution.progress.snapshot import STEADY_SECONDS, Snapshot, TimeLeft
 from tests.evals.fakes.clock import Clock
 
 LIMIT = 4000
 TOKENS_PER_SECOND, ON_A_LAPTOP = 25, 5
+TOKEN, CHUNK = 1, 64
+"""Sizes of the parts of answers."""
 Draw = Callable[[random.Random], float]
 
 LENGTHS: dict[str, Draw] = {
@@ -43,13 +45,17 @@ def seconds_left(meter: Meter) -> TimeLeft:
 
 @dataclass
 class Server:
-    """Decodes as many tokens a second of every running sequence; lengths are in tokens."""
+    """Decodes as many tokens a second of every running sequence; lengths are in tokens.
+
+    What a sequence has decoded is reported in parts, and at its end.
+    """
 
     meter: Meter
     clock: Clock
     waiting: list[list[float]]
     max_running: int
     rate: int = TOKENS_PER_SECOND
+    part: int = TOKEN
     running: dict[str, list[float]] = field(default_factory=dict)
     decoded: dict[str, int] = field(default_factory=dict)
 
@@ -73,7 +79,8 @@ class Server:
     def _decode(self, prompt: str, lengths: list[float]) -> None:
         self.decoded[prompt] += self.rate
         depth = self.decoded[prompt]
-        generated = sum(int(min(length, depth)) for length in lengths)
+        whole = depth // self.part * self.part
+        generated = sum(int(length) if length <= depth else whole for length in lengths)
         self.meter.report(prompt, TokenCounts(generated=generated), sum(n > depth for n in lengths))
         if depth >= max(lengths):
             self.meter.finish(prompt, solved=None)
@@ -100,14 +107,18 @@ class Moment(NamedTuple):
 
 
 def moments(
-    shape: tuple[int, int, int], draw: Draw, seed: int, rate: int = TOKENS_PER_SECOND
+    shape: tuple[int, int, int],
+    draw: Draw,
+    seed: int,
+    rate: int = TOKENS_PER_SECOND,
+    part: int = TOKEN,
 ) -> Iterator[Moment]:
     """Those after every second of a run."""
     num_prompts, max_sequences, max_running = shape
     rng, clock = random.Random(seed), Clock()
     lengths = [[min(draw(rng), LIMIT) for _ in range(max_sequences)] for _ in range(num_prompts)]
     meter = meter_of(num_prompts, max_sequences, clock)
-    snapshots = list(Server(meter, clock, lengths, max_running, rate).run())
+    snapshots = list(Server(meter, clock, lengths, max_running, rate, part).run())
     total = len(snapshots) + 1
     for second, snapshot in enumerate(snapshots, 1):
         yield Moment(snapshot, second / total, total - second)
@@ -119,13 +130,14 @@ def test_half_a_minute_of_tokens_gives_a_bound_and_their_first_seconds_none() ->
     meter = meter_of(3, 4, clock)
     meter.report("0", TokenCounts(), 4)
     clock.now += 100  # the server reads the prompts
-    for second in range(int(STEADY_SECONDS)):
+    num_seconds = int(FIRST_PARTS_SECONDS + STEADY_SECONDS)
+    for second in range(num_seconds):
         meter.report("0", TokenCounts(generated=10 + 7 * second), 4)
         assert meter.snapshot().time_left is None
         clock.now += 1
-    generated = 10 + 7 * int(STEADY_SECONDS)
+    generated = 10 + 7 * num_seconds
     meter.report("0", TokenCounts(generated=generated), 4)
-    seconds = STEADY_SECONDS * (3 * 4 * LIMIT - generated) / generated
+    seconds = (3 * 4 * LIMIT - generated) / 7
     assert seconds_left(meter).is_bound
     assert seconds_left(meter).seconds == pytest.approx(seconds)
     minutes = round(seconds / 60)
@@ -134,16 +146,19 @@ def test_half_a_minute_of_tokens_gives_a_bound_and_their_first_seconds_none() ->
 
 
 @pytest.mark.parametrize(
-    ("shape", "rate"),
-    [*((shape, TOKENS_PER_SECOND) for shape in SHAPES), ((1, 8, 1), ON_A_LAPTOP)],
+    ("shape", "rate", "part"),
+    [
+        *((shape, TOKENS_PER_SECOND, part) for shape in SHAPES for part in (TOKEN, CHUNK)),
+        *(((1, 8, 1), ON_A_LAPTOP, part) for part in (TOKEN, CHUNK)),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_before_a_prompt_has_ended_the_estimate_is_a_bound_of_half_a_minute_of_tokens(
-    shape: tuple[int, int, int], lengths: str, rate: int
+    shape: tuple[int, int, int], lengths: str, rate: int, part: int
 ) -> None:
     for seed in range(3):
-        for moment in moments(shape, LENGTHS[lengths], seed, rate):
+        for moment in moments(shape, LENGTHS[lengths], seed, rate, part):
             now = moment.snapshot
             if now.num_ran:
                 assert now.time_left is not None
@@ -152,8 +167,7 @@ def test_before_a_prompt_has_ended_the_estimate_is_a_bound_of_half_a_minute_of_t
             assert (now.time_left is None) == (now.decoding_seconds < STEADY_SECONDS)
             if now.time_left is not None:
                 assert now.time_left.is_bound
-                # But for the tokens of the first second, whose time is not counted.
-                assert moment.ratio >= 1 - 1 / STEADY_SECONDS
+                assert moment.ratio >= 1
 
 
 @pytest.mark.parametrize("shape", SHAPES[2:], ids=str)
@@ -221,7 +235,7 @@ def test_prompts_of_an_earlier_session_do_not_count() -> None:
     meter.report("3", TokenCounts(generated=1), 2)
     clock.now += 40
     meter.report("3", TokenCounts(generated=400), 0)
-    assert seconds_left(meter) == TimeLeft((2 * 2 * LIMIT - 400) / 10, is_bound=True)
+    assert seconds_left(meter) == TimeLeft(40 * (2 * 2 * LIMIT - 400) / 399, is_bound=True)
     meter.finish("3", solved=True)
     assert seconds_left(meter).seconds == pytest.approx(60)
 
@@ -246,6 +260,23 @@ def test_second_stages_are_estimated_once_all_grants_are_known() -> None:
     assert meter.snapshot().average_rate == 100
 
 
+def test_the_first_parts_of_sequences_are_not_in_the_rate() -> None:
+    """Their seconds are not known: 64 tokens at 5 token/s take 13, after the server has read."""
+    num_sequences, total, seconds = 8, 100_000, CHUNK / ON_A_LAPTOP
+    clock = Clock()
+    meter = meter_of(1, num_sequences, clock)
+    meter.share(total)
+    meter.report("0", TokenCounts(), num_sequences)
+    for wave in range(1, 8):
+        for sequence in range(num_sequences):
+            clock.now = 20 + wave * seconds + sequence / 4
+            generated = CHUNK * (num_sequences * (wave - 1) + sequence + 1)
+            meter.report("0", TokenCounts(generated=generated), num_sequences)
+        if wave * seconds > STEADY_SECONDS + seconds:
+            true = (total - generated) / (num_sequences * ON_A_LAPTOP)
+            assert seconds_left(meter).seconds == pytest.approx(true)
+
+
 def test_shared_tokens_are_a_known_total() -> None:
     clock = Clock()
     meter = meter_of(4, 8, clock)
@@ -258,6 +289,6 @@ def test_shared_tokens_are_a_known_total() -> None:
     clock.now += 30
     for prompt in "123":
         meter.report(prompt, TokenCounts(generated=53), 1)
-    assert seconds_left(meter) == TimeLeft(40 * (1000 - 160) / 160)
+    assert seconds_left(meter) == TimeLeft(40 * (1000 - 160) / 156)
     meter.finish("1", solved=None)
-    assert seconds_left(meter) == TimeLeft(40 * (1000 - 160) / 160)
+    assert seconds_left(meter) == TimeLeft(40 * (1000 - 160) / 156)
