@@ -1,8 +1,9 @@
 """The endpoint against its SGLang server: `python -m evals.throughput.endpoint --help`.
 
-Both are asked in turn, request by request where one is asked at a time and else pass by pass, on
-one machine on which nothing else may run. CPU seconds of the endpoint are comparable between
-machines that are busy, too.
+Both are asked in turn, request by request where one is asked at a time and else pass by pass: the
+server and the endpoint, then twice the endpoint first, and the server first again, so that neither
+is favoured by its turn over four passes. Nothing else may run on the machine. CPU seconds of the
+endpoint are comparable between machines that are busy, too.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--server", help="base URL of a running SGLang server")
     parser.add_argument("--server-key", help="its API key")
     parser.add_argument("--prompts", type=int, default=48)
-    parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--passes", type=int, default=4, help="both come first equally often in 4")
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--at-once", type=int, default=12, help="requests with n at the same time")
     parser.add_argument("--output", type=Path, default=Path("runs/endpoint.json"))
@@ -111,7 +112,7 @@ def _print_samples(
     ours, rows = Route("endpoint", endpoint.url), []
     for temperature in TEMPERATURES:
         asked = [body | {"temperature": temperature, "n": options.n} for body in bodies]
-        row = samples_row(direct, ours, asked, options.at_once, min(options.passes, 3))
+        row = samples_row(direct, ours, asked, options.at_once, min(options.passes, 4))
         spread = f"[{min(row.second_ratios):.2f}, {max(row.second_ratios):.2f}]"
         verdict = f"rejected at {ALPHA}" if row.p_value < ALPHA else f"not rejected at {ALPHA}"
         cells = (

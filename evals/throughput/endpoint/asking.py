@@ -13,7 +13,7 @@ import aiohttp
 
 from eager_sgl.engine.protocol import Json
 
-__all__ = ["Route", "ask_all", "ask_in_turn", "first_token_seconds"]
+__all__ = ["Route", "ask_all", "ask_in_turn", "first_token_seconds", "order_of"]
 
 _CHAT = "/v1/chat/completions"
 
@@ -31,6 +31,18 @@ class Route:
     name: str
     url: str
     api_key: str | None = None
+
+
+def order_of(first: Route, second: Route, index: int) -> tuple[Route, Route]:
+    """The order of two routes A and B in a pass: AB, BA, BA, AB, and the same again.
+
+    Over four passes both come first and second equally often, and a machine that becomes steadily
+    faster or slower favours neither.
+
+    Args:
+        index: of the pass, from 0.
+    """
+    return (second, first) if index % 4 in (1, 2) else (first, second)
 
 
 def _session(route: Route) -> aiohttp.ClientSession:
@@ -64,21 +76,20 @@ async def ask_all(route: Route, bodies: Sequence[Json], at_once: int) -> tuple[l
         return answers, time.perf_counter() - began
 
 
-async def ask_in_turn(first: Route, second: Route, bodies: Sequence[Json]) -> list[float]:
-    """The seconds of each route for the bodies, of which each is sent to one and then the other.
-
-    The order changes from body to body.
+async def ask_in_turn(routes: tuple[Route, Route], bodies: Sequence[Json]) -> dict[str, float]:
+    """The seconds of each route, by name, for the bodies, each of which is sent to both.
 
     Raises:
         aiohttp.ClientError: an answer has another status than 200.
     """
-    seconds = [0.0, 0.0]
-    async with _session(first) as one, _session(second) as other:
+    seconds = {route.name: 0.0 for route in routes}
+    async with _session(routes[0]) as first, _session(routes[1]) as second:
+        sessions = dict(zip(routes, (first, second), strict=True))
         for index, body in enumerate(bodies):
-            for number in (0, 1) if index % 2 else (1, 0):
+            for route in order_of(*routes, index):
                 began = time.perf_counter()
-                await _answer((one, other)[number], body)
-                seconds[number] += time.perf_counter() - began
+                await _answer(sessions[route], body)
+                seconds[route.name] += time.perf_counter() - began
     return seconds
 
 

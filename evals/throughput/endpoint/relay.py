@@ -13,6 +13,7 @@ from evals.throughput.endpoint.asking import (
     ask_all,
     ask_in_turn,
     first_token_seconds,
+    order_of,
 )
 from evals.throughput.endpoint.process import EndpointProcess
 
@@ -62,39 +63,36 @@ def relay_row(
     at_once: int,
     passes: int,
 ) -> RelayRow:
-    """Time both routes in turn, in changing order: by request if there is one at a time.
+    """Time both routes in the order of `order_of`, by pass.
+
+    If one request is asked at a time, its order changes likewise, from that of the pass on.
 
     The answers should be of equal lengths, which would otherwise differ by chance.
     """
     ours, ratios, rates, cpu = Route("endpoint", endpoint.url), [], [], []
     for index in range(passes):
         before = endpoint.cpu_seconds()
-        theirs_s, ours_s = _seconds(direct, ours, bodies, at_once, is_reversed=bool(index % 2))
+        seconds = _seconds(order_of(direct, ours, index), bodies, at_once)
         cpu.append((endpoint.cpu_seconds() - before) / len(bodies) * 1000)
-        ratios.append(theirs_s / ours_s)
-        rates.append(len(bodies) / theirs_s)
+        ratios.append(seconds[direct.name] / seconds[ours.name])
+        rates.append(len(bodies) / seconds[direct.name])
     return RelayRow(at_once, ratios, statistics.median(rates), statistics.median(cpu))
 
 
-def _seconds(
-    first: Route, second: Route, bodies: Sequence[Json], at_once: int, *, is_reversed: bool
-) -> list[float]:
-    """The seconds of both routes."""
+def _seconds(routes: tuple[Route, Route], bodies: Sequence[Json], at_once: int) -> dict[str, float]:
+    """The seconds of both routes, by name."""
     if at_once == 1:
-        return asyncio.run(ask_in_turn(first, second, bodies))
-    seconds = [0.0, 0.0]
-    for number in (1, 0) if is_reversed else (0, 1):
-        seconds[number] = asyncio.run(ask_all((first, second)[number], bodies, at_once))[1]
-    return seconds
+        return asyncio.run(ask_in_turn(routes, bodies))
+    return {route.name: asyncio.run(ask_all(route, bodies, at_once))[1] for route in routes}
 
 
 def first_token_of(
     direct: Route, endpoint: EndpointProcess, bodies: Sequence[Json], passes: int
 ) -> FirstToken:
-    """Time streams of both routes in turn."""
+    """Time streams of both routes in the order of `order_of`, by pass."""
     ours = Route("endpoint", endpoint.url)
     times: dict[str, list[float]] = {direct.name: [], ours.name: []}
     for index in range(passes):
-        for route in (direct, ours) if index % 2 else (ours, direct):
+        for route in order_of(direct, ours, index):
             times[route.name].append(asyncio.run(first_token_seconds(route, bodies)))
     return FirstToken(times[direct.name], times[ours.name])

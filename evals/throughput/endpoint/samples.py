@@ -12,7 +12,7 @@ import numpy as np
 
 from eager_sgl.engine.protocol import Json
 from eager_sgl.reasoning import final_text
-from evals.throughput.endpoint.asking import Route, ask_all
+from evals.throughput.endpoint.asking import Route, ask_all, order_of
 
 __all__ = ["SamplesRow", "p_value_of", "samples_row"]
 
@@ -51,12 +51,12 @@ class SamplesRow:
 def samples_row(
     direct: Route, ours: Route, bodies: Sequence[Json], at_once: int, passes: int
 ) -> SamplesRow:
-    """Sample by both routes in turn; the samples of all passes are compared."""
+    """Sample by both routes in the order of `order_of`; the samples of all passes are compared."""
     answers: dict[str, Answers] = {r.name: [[] for _ in bodies] for r in (direct, ours)}
     tokens, ratios, reasons = Counter[str](), [], set()
     for index in range(passes):
         seconds = {}
-        for route in (direct, ours) if index % 2 else (ours, direct):
+        for route in order_of(direct, ours, index):
             replies, seconds[route.name] = asyncio.run(ask_all(route, bodies, at_once))
             for found, reply in zip(answers[route.name], replies, strict=True):
                 found += [_answer_of(choice) for choice in reply["choices"]]
