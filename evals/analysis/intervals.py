@@ -54,17 +54,22 @@ class Resamples:
         return float(low), float(high)
 
     def ratio_interval(
-        self, numerators: Floats, denominators: Floats, confidence: float
+        self,
+        numerators: Floats,
+        denominators: Floats,
+        confidence: float,
+        scale: Floats | float = 1.0,
     ) -> tuple[float, float]:
         """Interval of a ratio of sums over prompts, as of tokens.
 
         Args:
             numerators, denominators: float64 [P], by prompt.
             confidence: two-sided.
+            scale: float64 [R], which multiplies the ratio in each resample.
         """
         tail = (1 - confidence) / 2
         ratios = (self.weights @ numerators) / (self.weights @ denominators)
-        low, high = np.quantile(ratios, [tail, 1 - tail])
+        low, high = np.quantile(ratios * scale, [tail, 1 - tail])
         return float(low), float(high)
 
 

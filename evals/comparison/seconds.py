@@ -10,7 +10,8 @@ any target, so its M should be close to what the targets need. The 90 % interval
 A second table compares equal numbers of sequences: the seconds of 16 and of 32 as a share of Full
 Parallel's, and the difference of their passes. Where nearly all prompts are solved, tokens to equal
 pass depend on the last few of them, and this says more. Samples of `trie_parallel` have the
-distribution of Full Parallel's, so that passes differ by chance alone.
+distribution of Full Parallel's, so that passes differ by chance alone. The row of that with which
+the others are compared has its seconds alone.
 
 `make seconds` first runs `evals/run.py` on countdown, the methods in turn for three seeds, which
 needs a quiet machine. The table is printed and written to seconds.json.
@@ -57,18 +58,24 @@ def _table(rows: Iterable[Seconds]) -> str:
 def _table_at_k(rows: Iterable[SecondsAtK]) -> str:
     lines = [["method", "sequences", "pass", "of", "difference", "share of its seconds"]]
     for row in rows:
-        low, high = row.difference_interval
         lines.append(
             [
                 row.method,
                 str(row.k),
                 f"{row.passes:.3f}",
                 row.reference,
-                f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}]",
+                _difference(row.difference, row.difference_interval),
                 _share(row.ratio, row.interval),
             ]
         )
     return ruled(lines)
+
+
+def _difference(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None or interval is None:
+        return ABSENT
+    low, high = interval
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _share(ratio: float | None, interval: tuple[float, float] | None) -> str:

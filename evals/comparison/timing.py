@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Seconds:
         reference: Full Parallel at its best temperature.
         tokens_per_second: generated tokens, over all seeds.
         seconds: None where the method never reaches the target.
-        ratio: of the seconds; None where one of them is, or the target is 0.
+        ratio: of the seconds; None where one of them is, the target is 0, and of the reference.
         interval: of the ratio, 90 %; infinite in a resample that does not reach the target.
     """
 
@@ -53,7 +53,7 @@ class SecondsAtK:
     Attributes:
         reference: Full Parallel at its best temperature, with k sequences too.
         passes: pass@k.
-        difference: of pass@k from the reference's.
+        difference: of pass@k from the reference's; None for the reference, as are those below.
         difference_interval: 90 %, paired over prompts.
         ratio: of the seconds.
         interval: of the ratio, 90 %, over prompts and seeds.
@@ -63,10 +63,10 @@ class SecondsAtK:
     k: int
     reference: str
     passes: float
-    difference: float
-    difference_interval: tuple[float, float]
-    ratio: float
-    interval: tuple[float, float]
+    difference: float | None = None
+    difference_interval: tuple[float, float] | None = None
+    ratio: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,22 +151,20 @@ def _paces(records: Iterable[PromptRecord], seconds: Mapping[Cell, float]) -> di
 def _at_k(
     method: PromptCurves, reference: PromptCurves, pace: _Pace, reference_pace: _Pace, k: int
 ) -> SecondsAtK:
+    row = SecondsAtK(method.name, k, reference.name, float(method.passes[:, k].mean()))
+    if method is reference:
+        return row
     drawn = resampled(method)
     differences = method.passes[:, k] - reference.passes[:, k]
     tokens, reference_tokens = method.tokens[:, k], reference.tokens[:, k]
-    ratios = (drawn.weights @ tokens) / (drawn.weights @ reference_tokens)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(ratios * _scales(drawn, pace, reference_pace), [tail, 1 - tail])
+    scales = _scales(drawn, pace, reference_pace)
     scale = reference_pace.mean / pace.mean
-    return SecondsAtK(
-        method=method.name,
-        k=k,
-        reference=reference.name,
-        passes=float(method.passes[:, k].mean()),
+    return replace(
+        row,
         difference=float(differences.mean()),
         difference_interval=drawn.interval(drawn.weights @ differences, CONFIDENCE),
         ratio=float(tokens.sum() / reference_tokens.sum()) * scale,
-        interval=(float(low), float(high)),
+        interval=drawn.ratio_interval(tokens, reference_tokens, CONFIDENCE, scales),
     )
 
 
@@ -183,8 +181,9 @@ def _to_target(
 ) -> Seconds:
     needed = needed_tokens(method, reference, reference, k)
     num_prompts, scale = needed.num_prompts, reference_pace.mean / pace.mean
+    ratio = None if method is reference else needed.ratio
     interval = None
-    if needed.ratio is not None:
+    if ratio is not None:
         drawn = resampled(method)
         scales = _scales(drawn, pace, reference_pace)
         interval = ratio_interval(drawn, method, reference, reference, k, scales)
@@ -196,7 +195,7 @@ def _to_target(
         tokens_per_second=pace.mean,
         seconds=_over(needed.tokens, pace.mean, num_prompts),
         reference_seconds=_over(needed.reference_tokens, reference_pace.mean, num_prompts),
-        ratio=None if needed.ratio is None else needed.ratio * scale,
+        ratio=None if ratio is None else ratio * scale,
         interval=interval,
     )
 

@@ -35,7 +35,8 @@ def render(report: TaskReport) -> str:
 
 def _rules(figures: Sequence[RuleFigures]) -> str:
     """A line per rule and temperature."""
-    lines = [["rule", *HEADS], *([f.rule, *_cells(f)] for f in figures)]
+    lines = [["rule", *HEADS]]
+    lines += [[f.rule, *_cells(f, is_reference=f is figures[0])] for f in figures]
     return ruled(lines)
 
 
@@ -45,7 +46,8 @@ def _chosen(chosen: Sequence[Chosen]) -> str:
     for row in chosen:
         mark = "" if row.is_reached else " *"
         where = f"{row.choosing.share:.2f}"
-        lines.append([f"{row.figures.rule}{mark}", *_cells(row.figures), where])
+        cells = _cells(row.figures, is_reference=row is chosen[0])
+        lines.append([f"{row.figures.rule}{mark}", *cells, where])
     note = "\n* no rule of this kind was as accurate as Full Parallel where it was chosen"
     return ruled(lines) + note * any(not row.is_reached for row in chosen)
 
@@ -78,16 +80,19 @@ def _live(report: TaskReport) -> str:
     return "\n".join([f"in a run: {command} …", *(f"{r:{width}}  {o}" for r, o in lines)])
 
 
-def _cells(figures: RuleFigures) -> list[str]:
+def _cells(figures: RuleFigures, *, is_reference: bool) -> list[str]:
+    """The figures; those beside the reference are absent for the reference."""
     low, high = figures.accuracy_interval
     less, more = figures.difference_interval
     start, end = figures.share_interval
     return [
         f"{figures.temperature:g}",
         f"{figures.accuracy:.3f} [{low:.3f}, {high:.3f}]",
-        f"{signed(figures.difference)} [{signed(less)}, {signed(more)}]",
+        ABSENT
+        if is_reference
+        else f"{signed(figures.difference)} [{signed(less)}, {signed(more)}]",
         f"{figures.tokens:,.0f}",
-        f"{figures.share:.3f} [{start:.3f}, {end:.3f}]",
+        ABSENT if is_reference else f"{figures.share:.3f} [{start:.3f}, {end:.3f}]",
         f"{figures.sequences:.1f}",
         ABSENT if figures.steps is None else f"{figures.steps:,.0f}",
     ]

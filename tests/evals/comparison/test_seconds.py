@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evals.comparison.seconds import main
-from evals.comparison.timing import Seconds, seconds_at_k, seconds_to_targets
+from evals.comparison.timing import Seconds, SecondsAtK, seconds_at_k, seconds_to_targets
 from evals.records.files import StoreError, to_line
 from evals.records.header import write_header
 from evals.records.plan import Cell
@@ -91,8 +91,40 @@ def test_equal_numbers_are_compared_by_what_they_solve() -> None:
     rows = {row.method.split()[0]: row for row in seconds_at_k(records, cells)}
     assert rows["parallel"].passes == pytest.approx(0.75 * 16 / 20)
     assert rows["best_first"].difference == pytest.approx(0.4)
+    assert rows["best_first"].difference_interval is not None
     low, high = rows["best_first"].difference_interval
     assert 0 < low < 0.4 < high
+
+
+def test_the_reference_is_not_compared_with_itself() -> None:
+    records = seeded("parallel", 0) + seeded("best_first", 0)
+    cells = {record.cell: 4.0 for record in records}
+    at_k = next(row for row in seconds_at_k(records, cells) if row.method == row.reference)
+    rows = seconds_to_targets(records, cells)
+    to_target = next(row for row in rows if row.method == row.reference)
+    assert (at_k.difference, at_k.difference_interval) == (None, None)
+    assert (at_k.ratio, at_k.interval) == (to_target.ratio, to_target.interval) == (None, None)
+    assert to_target.seconds == to_target.reference_seconds is not None
+
+
+def test_paces_that_differ_between_seeds_widen_the_interval_at_equal_numbers() -> None:
+    """By the factor of the paces in each resample: the tokens of all prompts are the same."""
+    records = [record for seed in (0, 1) for method in METHODS for record in seeded(method, seed)]
+    cells = {record.cell: 4.0 for record in records}
+    steady = at_k_of("best_first", records, cells)
+    assert steady.interval == pytest.approx((1.0, 1.0))
+    cells = {cell: 2.0 + 4.0 * cell.seed for cell in cells if cell.method != "parallel"} | {
+        cell: 4.0 for cell in cells if cell.method == "parallel"
+    }
+    unsteady = at_k_of("best_first", records, cells)
+    assert unsteady.ratio == pytest.approx(1.0)
+    assert unsteady.interval is not None
+    assert 0.5 < unsteady.interval[0] < 1 < unsteady.interval[1] < 1.5
+
+
+def at_k_of(method: str, records: list[PromptRecord], seconds: Mapping[Cell, float]) -> SecondsAtK:
+    (row,) = (row for row in seconds_at_k(records, seconds) if row.method.startswith(method))
+    return row
 
 
 def test_a_run_without_times_is_refused() -> None:
@@ -116,6 +148,8 @@ def test_a_run_is_read_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "pass@16" in said
     assert "best_first" in said
     assert "share of its seconds" in said
+    own = [line.split() for line in said.splitlines() if line.startswith("parallel")]
+    assert [line[-1] for line in own] == ["–", "–"], "it is not compared with itself"
     assert (tmp_path / "seconds.json").exists()
     assert main([str(tmp_path / "none")]) == 2
     few = sample_run.plan(

@@ -91,6 +91,8 @@ def test_all_rules_are_shown_at_all_temperatures(
     assert f"countdown: {NUM_PROMPTS} prompts, M = {M}, 40 orders of each" in said
     assert "votes that cutting changed" in said
     assert [f["rule"] for f in task["figures"]] == ["parallel", *RULES.split(",")] * 2
+    lines = [line.split() for line in said.splitlines() if line.startswith("parallel ")]
+    assert [line.count("–") for line in lines] == [2, 0], "the reference is not compared"
     first = task["figures"][0]
     assert (first["difference"], first["share"], first["sequences"]) == (0, 1, M)
     assert {f["temperature"] for f in task["figures"]} == {0.6, 1.0}
