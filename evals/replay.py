@@ -65,7 +65,7 @@ def _reports(options: argparse.Namespace, rules: Sequence[Rule]) -> list[TaskRep
         raise ValueError("give runs, with or without --split; or --choose-on and --show-on")
     choosing, showing = read_tasks(options.choose_on), read_tasks(options.show_on)
     if choosing.keys() != showing.keys():
-        names = " and ".join(", ".join(sorted(tasks)) for tasks in (choosing, showing))
+        names = " and ".join(", ".join(sorted(map(str, tasks))) for tasks in (choosing, showing))
         raise ValueError(f"--choose-on and --show-on are of different tasks: {names}")
     return [
         transfer(task, rules, choosing[task], showing[task], playing, tolerance=options.tolerance)

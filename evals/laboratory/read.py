@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.analysis.groups import group_by
-from evals.laboratory.samples import Prompts, Samples, samples_of
+from evals.laboratory.samples import Prompts, Samples, TaskName, samples_of
 from evals.records.files import StoreError
 from evals.records.header import read_header
 from evals.records.lines import describe
@@ -18,25 +18,24 @@ from evals.records.results import RESULTS, read_results
 __all__ = ["read_tasks"]
 
 
-def read_tasks(folders: Sequence[Path]) -> dict[str, Prompts]:
+def read_tasks(folders: Sequence[Path]) -> dict[TaskName, Prompts]:
     """The prompts of each task with a sample of Full Parallel at every temperature of the task.
 
-    Samples of the same prompt in several runs, or of several seeds, are put together. A task has
-    the name of its model where the runs are of several.
+    Samples of the same prompt in several runs, or of several seeds, are put together.
 
     Raises:
         StoreError: a folder holds no such samples, or they cannot be read.
     """
     runs = [(_name_of(folder), _records(folder)) for folder in folders]
     _require_same_sampling(folders)
-    several = len({model for (_, model), _ in runs}) > 1
-    tasks: dict[str, list[PromptRecord]] = {}
-    for (task, model), records in runs:
-        tasks.setdefault(f"{task}, {model}" if several else task, []).extend(records)
+    several = len({name.model for name, _ in runs}) > 1
+    tasks: dict[TaskName, list[PromptRecord]] = {}
+    for name, records in runs:
+        tasks.setdefault(name if several else TaskName(name.task), []).extend(records)
     return {task: _by_temperature(task, records) for task, records in tasks.items()}
 
 
-def _by_temperature(task: str, records: Sequence[PromptRecord]) -> Prompts:
+def _by_temperature(task: TaskName, records: Sequence[PromptRecord]) -> Prompts:
     groups = {
         temperature: group_by(group, lambda record: record.sample_id)
         for temperature, group in group_by(records, lambda record: record.temperature).items()
@@ -61,9 +60,9 @@ def _require_same_sampling(folders: Sequence[Path]) -> None:
             )
 
 
-def _name_of(folder: Path) -> tuple[str, str]:
+def _name_of(folder: Path) -> TaskName:
     header = read_header(folder)
-    return header.config.task, header.model_digest or header.model
+    return TaskName(header.config.task, header.model_digest or header.model)
 
 
 def _records(folder: Path) -> list[PromptRecord]:

@@ -9,7 +9,7 @@ from evals.laboratory.choosing import Chosen, choose, compare_rules, halves
 from evals.laboratory.figures import RuleFigures
 from evals.laboratory.outcome import PlaySetting
 from evals.laboratory.rules import Rule
-from evals.laboratory.samples import Prompts
+from evals.laboratory.samples import Prompts, TaskName
 
 __all__ = ["PlayOptions", "TaskReport", "compare", "split", "transfer"]
 
@@ -53,6 +53,7 @@ class TaskReport:
     """The rules of a command on the prompts of a task.
 
     Attributes:
+        task, model: its name (`TaskName`).
         num_prompts: that the figures are over.
         setting: how the rules were played.
         figures: of all rules, Full Parallel first; empty where rules were chosen.
@@ -61,22 +62,30 @@ class TaskReport:
     """
 
     task: str
+    model: str | None
     num_prompts: int
     setting: PlaySetting
     figures: tuple[RuleFigures, ...] = ()
     num_choosing: int = 0
     chosen: tuple[Chosen, ...] = ()
 
+    @property
+    def name(self) -> TaskName:
+        """Of the task."""
+        return TaskName(self.task, self.model)
 
-def compare(task: str, rules: Sequence[Rule], prompts: Prompts, options: PlayOptions) -> TaskReport:
+
+def compare(
+    task: TaskName, rules: Sequence[Rule], prompts: Prompts, options: PlayOptions
+) -> TaskReport:
     """All rules on all prompts."""
     setting = options.setting(prompts)
     figures = tuple(figures for _, figures in compare_rules(rules, prompts, setting))
-    return TaskReport(task, _number(prompts), setting, figures)
+    return TaskReport(*task, _number(prompts), setting, figures)
 
 
 def split(
-    task: str,
+    task: TaskName,
     rules: Sequence[Rule],
     prompts: Prompts,
     options: PlayOptions,
@@ -94,7 +103,7 @@ def split(
 
 
 def transfer(
-    task: str,
+    task: TaskName,
     rules: Sequence[Rule],
     choosing: Prompts,
     showing: Prompts,
@@ -113,7 +122,7 @@ def transfer(
     setting = options.setting(choosing, showing)
     chosen = tuple(choose(rules, choosing, showing, setting, tolerance))
     numbers = _number(showing), _number(choosing)
-    return TaskReport(task, numbers[0], setting, num_choosing=numbers[1], chosen=chosen)
+    return TaskReport(*task, numbers[0], setting, num_choosing=numbers[1], chosen=chosen)
 
 
 def _number(prompts: Prompts) -> int:

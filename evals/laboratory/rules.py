@@ -9,7 +9,7 @@ from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
 from evals.laboratory.starting import ALL, Number, Start, Waves
 from evals.laboratory.weighing import Weights
 
-__all__ = ["Filter", "Rule", "SharedBudget", "live_options"]
+__all__ = ["Filter", "Rule", "SharedBudget", "live_options", "why_played_only"]
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,22 @@ def live_options(rule: Rule) -> list[str] | None:
     A part has the text of its option: `cut:0.5:16:4` is `--vote-cut 0.5:16:4`. Parts that a rule
     lacks are given too, since a live vote shares prefixes and runs ahead by default.
     """
-    has_others = rule.waves or rule.filter or rule.budget or rule.is_calibrated
-    return None if has_others else list(_options(rule))
+    return None if why_played_only(rule) else list(_options(rule))
+
+
+def why_played_only(rule: Rule) -> str | None:
+    """Why no options run a rule; None where some do."""
+    if rule.waves is not None:
+        return "a live vote starts samples as its decision needs them, not in waves"
+    if rule.filter is not None:
+        return "a live vote cuts samples while they run, and filters no finished ones"
+    if rule.is_calibrated:
+        return "a live vote takes a calibrated floor in nats, --vote-cut floor:NATS:WINDOW"
+    if rule.budget is not None and rule.budget.price is not None:
+        return "no option sets a price; in Python Vote(bidder=TokenPrice(…)) does"
+    if rule.budget is not None:
+        return "no option shares tokens between votes; in Python Vote(bidder=…) does"
+    return None
 
 
 def _options(rule: Rule) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,27 @@ from eager_sgl.voting.cutting import lowest_group_confidence
 from evals.records.columns import unpack_columns
 from evals.records.record import PromptRecord, SequenceRecord
 
-__all__ = ["NO_VOTE", "Prompts", "RecordedSample", "Samples", "samples_of"]
+__all__ = ["NO_VOTE", "Prompts", "RecordedSample", "Samples", "TaskName", "samples_of"]
 
 NO_VOTE = -1
 """The class of a sample without an answer."""
 MIN_SURPRISAL, MAX_SURPRISAL = 1e-9, 64.0
 """In nats; the second stands for a value that was not recorded."""
+
+
+class TaskName(NamedTuple):
+    """A task of some runs.
+
+    Attributes:
+        task: as `--task` has it.
+        model: where the runs are of several; else None.
+    """
+
+    task: str
+    model: str | None = None
+
+    def __str__(self) -> str:
+        return self.task if self.model is None else f"{self.task}, {self.model}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from evals.laboratory.choosing import Chosen
 from evals.laboratory.figures import RuleFigures
 from evals.laboratory.report import TaskReport
-from evals.laboratory.rules import live_options
+from evals.laboratory.rules import live_options, why_played_only
 from evals.laboratory.syntax import read_rules
 from evals.report.column import ABSENT, signed
 from evals.report.table import ruled
@@ -22,7 +22,7 @@ def render(report: TaskReport) -> str:
     """The tables of a task."""
     setting = report.setting
     title = (
-        f"{report.task}: {report.num_prompts} prompts, M = {setting.max_sequences}, "
+        f"{report.name}: {report.num_prompts} prompts, M = {setting.max_sequences}, "
         f"{setting.num_resamples} orders of each"
     )
     if report.num_choosing:
@@ -66,17 +66,21 @@ def _cuts(figures: Iterable[RuleFigures]) -> str:
 
 
 def _live(report: TaskReport) -> str:
-    """The options that run the chosen rules as votes; empty where all are played only."""
+    """The options that run the chosen rules as votes, or why none do; empty without any."""
     lines = []
     for figures in dict.fromkeys(row.figures for row in report.chosen):
         (rule,) = read_rules(figures.rule)
-        if (options := live_options(rule)) is not None:
+        options = live_options(rule)
+        if options is None:
+            lines.append((rule.text, f"played only: {why_played_only(rule)}"))
+        else:
             given = ["--temperature", f"{figures.temperature:g}", *options]
             lines.append((rule.text, shlex.join(given)))
     if not lines:
         return ""
     width = max(len(rule) for rule, _ in lines)
-    command = f"evals/run.py --methods vote --max-sequences {report.setting.max_sequences}"
+    shared = ["--task", report.task, "--max-sequences", str(report.setting.max_sequences)]
+    command = f"evals/run.py --methods vote {shlex.join(shared)}"
     return "\n".join([f"in a run: {command} …", *(f"{r:{width}}  {o}" for r, o in lines)])
 
 

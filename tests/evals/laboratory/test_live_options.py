@@ -10,7 +10,7 @@ from eager_sgl.voting.deciding import ByCounts, Undecided
 from eager_sgl.voting.weighing import by_probability
 from evals.config import parse_settings
 from evals.laboratory.defaults import DEFAULT_RULES
-from evals.laboratory.rules import Rule, live_options
+from evals.laboratory.rules import Rule, live_options, why_played_only
 from evals.laboratory.starting import Number
 from evals.laboratory.syntax import read_rules
 
@@ -41,9 +41,21 @@ def live_rule(rule: object) -> object:
     return rule.rule if isinstance(rule, ByCounts) else rule
 
 
-def test_rules_that_are_played_only_have_none() -> None:
-    texts = ("beta+waves:4", "filter:0.5:8", "shared:0.2", "price:0.5", "cut:0.5:8:calibrated")
-    assert [live_options(rule) for rule in read_rules(",".join(texts))] == [None] * len(texts)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("beta+waves:4", "not in waves"),
+        ("filter:0.5:8", "filters no finished ones"),
+        ("shared:0.2", "no option shares tokens between votes"),
+        ("shared:0.2+weights:probability+trie", "no option shares tokens between votes"),
+        ("price:0.5", "no option sets a price"),
+        ("cut:0.5:8:calibrated", "--vote-cut floor:NATS:WINDOW"),
+    ],
+)
+def test_rules_that_are_played_only_have_a_reason_and_no_options(text: str, reason: str) -> None:
+    (rule,) = read_rules(text)
+    assert live_options(rule) is None
+    assert reason in (why_played_only(rule) or "")
 
 
 def test_the_parts_of_a_rule_have_the_texts_of_its_options() -> None:

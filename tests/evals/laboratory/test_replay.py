@@ -138,6 +138,21 @@ def test_rules_are_chosen_on_one_half_and_shown_on_the_other(
         assert row["figures"]["rule"] == row["choosing"]["rule"]
 
 
+def test_the_command_of_each_chosen_rule_is_shown_or_why_it_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", task="my prompts.jsonl")
+    command = [str(run), "--split", "--rules", f"{RULES},price:0.5", "--resamples", "40"]
+    assert replay.main(command) == 0
+    head, *lines = capsys.readouterr().out.partition("in a run: ")[2].split("\n\n")[0].splitlines()
+    assert head == f"evals/run.py --methods vote --task 'my prompts.jsonl' --max-sequences {M} …"
+    shown = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    assert {"parallel", "shared:0.3", "price:0.5"} <= {*shown}
+    for rule, text in shown.items():
+        is_shared = rule.startswith(("shared", "price"))
+        assert text.startswith("played only: no option" if is_shared else "--temperature ")
+
+
 def test_rules_are_chosen_on_some_runs_and_shown_on_others(tmp_path: Path) -> None:
     first, second = (write_run(tmp_path / str(seed), seeds=(seed,)) for seed in (0, 1))
     arguments = ("--choose-on", str(first), "--show-on", str(second), "--rules", RULES)
