@@ -16,6 +16,7 @@ from evals.proof.page import PAGE, write_proof
 from evals.proof.sizing import NUM_PILOT, TooFewTokensError, pilot_of
 from evals.records.folder import SUMMARY
 from evals.records.plan import PARALLEL, VOTES
+from evals.records.results import RESULTS
 from evals.tasks import find_task
 from evals.throughput.server import device_name
 
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     facts = {
         "device": options.device or ("not stated (--device)" if options.server else device_name()),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "run_made": _made(pilot / RESULTS, folder / RESULTS),
+        "page_written": _date(datetime.now(UTC)),
         "known_methods": run.METHODS,
         "tokens": options.tokens,
         "pilot_tokens": pilot_of(pilot).spent,
@@ -62,6 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_proof(options.output_dir, json.loads((folder / SUMMARY).read_text()), facts)
     print(f"proof: {options.output_dir / PAGE}")
     return code
+
+
+def _made(first: Path, last: Path) -> str:
+    """When the results in two files were made: the dates of their last ones."""
+    dates = [_date(datetime.fromtimestamp(path.stat().st_mtime, UTC)) for path in (first, last)]
+    return " to ".join(dict.fromkeys(dates))
+
+
+def _date(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
 
 
 def _refusal(options: argparse.Namespace) -> str | None:

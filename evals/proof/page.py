@@ -30,8 +30,9 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
 
     Args:
         summary: the content of `summary.json`.
-        facts: what the summary does not know: the date, the device, the command, the methods that
-            there are, the tokens that are allowed and those of the pilot.
+        facts: what the summary does not know: when the run was made and when the page is written,
+            the device, the command, the methods that there are, the tokens that are allowed and
+            those of the pilot.
     """
     names = ("model_digest", "logprobs", "versions", "partial", "num_failed")
     figures = ("rows", "savings", "findings", "notes")
@@ -68,14 +69,20 @@ def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     yield "| | |\n| --- | --- |"
     known = {
         "command": f"`{facts['command']}`",
-        "page written": facts["date"],
+        "run made": facts["run_made"],
+        "page written": facts["page_written"],
         "device": facts["device"],
         "model": _model(summary),
     }
     for name, value in (known | dict(settings_of(summary))).items():
-        yield f"| {name} | {value} |"
+        yield f"| {name} | {_cell(value)} |"
     yield "\n## What was not run\n"
     yield from (f"- {sentence}" for sentence in not_run(summary, facts["known_methods"]))
+
+
+def _cell(text: str) -> str:
+    """A text in a cell of a table, which a bar or a new line would end."""
+    return text.replace("|", r"\|").replace("\n", " ")
 
 
 def _model(summary: Mapping[str, Any]) -> str:

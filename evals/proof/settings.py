@@ -111,7 +111,7 @@ def _text(value: object) -> str:
 
 
 def _code(value: object) -> str:
-    """As JSON, in a cell of a table."""
+    """As JSON."""
     if value is None:
         return "nothing"
-    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", r"\|")
+    return f"`{json.dumps(value, ensure_ascii=False)}`"

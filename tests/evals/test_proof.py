@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,33 @@ def test_a_proof_is_continued(tmp_path: Path) -> None:
     before = (tmp_path / "run" / "results.jsonl").read_bytes()
     assert proof(tmp_path) == 0
     assert (tmp_path / "run" / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_page_says_when_its_run_was_made_and_when_it_was_written(tmp_path: Path) -> None:
+    """They differ where a page is written again for a run that is complete."""
+    assert proof(tmp_path) == 0
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert f"| run made | {today} |" in (tmp_path / "proof.md").read_text()
+    for name, day in (("pilot", 1), ("run", 2)):
+        seconds = datetime(2001, 2, day, 12, tzinfo=UTC).timestamp()
+        os.utime(tmp_path / name / "results.jsonl", (seconds, seconds))
+    assert proof(tmp_path) == 0
+    page, content = (tmp_path / "proof.md").read_text(), (tmp_path / "proof.json").read_text()
+    assert "| run made | 2001-02-01 to 2001-02-02 |" in page
+    assert f"| page written | {today} |" in page
+    assert json.loads(content)["run_made"] == "2001-02-01 to 2001-02-02"
+    assert json.loads(content)["page_written"] == today
+
+
+@pytest.mark.usefixtures("scripted")
+def test_bars_and_new_lines_do_not_end_a_cell(tmp_path: Path) -> None:
+    assert proof(tmp_path, "--device", "1 | 2\nGPUs", "--reasoning-end", "a|b") == 0
+    page = (tmp_path / "proof.md").read_text()
+    assert r"| device | 1 \| 2 GPUs |" in page
+    assert r'reasoning ends with `"a\|b"`' in page
+    rows = page.partition("## How it was run")[2].partition("##")[0].strip().splitlines()
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {4}, "two cells each"
 
 
 @pytest.mark.usefixtures("scripted")
