@@ -3,40 +3,18 @@
 SGLang's own PyTorch sampler (0.5.23) sorts the whole vocabulary of every sequence for a top-p, and
 draws a random number for every token without one. For 64 sequences and 152,000 tokens that takes
 730 and 260 ms a step on two cores, longer than the forward pass of a model of 0.5 B parameters; by
-inversion, with the most likely tokens ranked first, it takes 38 and 47. The entry point is in the
-group `sglang.srt.plugins`.
+inversion, with the most likely tokens ranked first, it takes 38 and 47.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from eager_sgl.embedded.cpu_platform import activate
-from eager_sgl.plugin.register import KNOWN_VERSIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["register", "sample"]
-
-
-def register() -> None:
-    """Hook SGLang's sampler and mixed steps, where a server computes on `CpuTorchPlatform`."""
-    if "sglang.srt.managers.scheduler" not in sys.modules or activate() is None:
-        return
-    import sglang
-    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
-
-    if sglang.__version__ not in KNOWN_VERSIONS:
-        return
-    target = "sglang.srt.layers.sampler.Sampler._sample_from_probs"
-    HookRegistry.register(target, sample, HookType.AROUND)
-    from eager_sgl.embedded.cpu_mixed import HOOKS
-
-    for target, hook, kind in HOOKS:
-        HookRegistry.register(target, hook, HookType[kind])
+__all__ = ["HOOKS", "sample"]
 
 
 def sample(
@@ -73,3 +51,7 @@ def sample(
             of_rows = [limit[rows] for limit in limits] if is_limited[rows[0]] else None
             tokens[rows] = draw(probs[rows], uniforms[rows], of_rows).to(torch.int32)
     return tokens, None
+
+
+HOOKS = [("sglang.srt.layers.sampler.Sampler._sample_from_probs", sample, "AROUND")]
+"""SGLang 0.5.23's function, and where the hook stands."""
