@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -21,6 +20,7 @@ from eager_sgl.errors import (
     ServerUnsuitableError,
 )
 from tests.fakes.replicas import Replica, connected, servers
+from tests.fakes.waiting import until
 
 FAILED = ServerUnreachableError("a request failed")
 
@@ -29,12 +29,6 @@ FAILED = ServerUnreachableError("a request failed")
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PING_PAUSE", 0.001)
     monkeypatch.setattr(limits, "ADMISSION_PAUSE", 0.001)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def url_of(lease: Lease) -> str:

@@ -31,6 +31,7 @@ from evals.execution.methods import METHODS
 from tests.fakes.endpoint import run_method
 from tests.fakes.http_server import Handler, Seen, listening, scripted_sglang
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
+from tests.fakes.waiting import until
 
 PROFILE = ServerProfile("model", "0.5.23", 1000, 1, "tempered", 1000)
 REQUEST = Request((9, 8), 50, SamplingConfig(), stream_interval=8)
@@ -259,8 +260,7 @@ async def _aborted(
     if num_events:
         await asyncio.wait_for(arrived.wait(), 60)
     else:
-        while not replica.received:
-            await asyncio.sleep(0.001)
+        await until(lambda: bool(replica.received))
     await client.abort(handle)
     outcome: Any = (await asyncio.gather(work, return_exceptions=True))[0]
     return outcome, parts

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from eager_sgl import EmbeddedRuntime
 from eager_sgl.embedded.address import DEFAULT_HOST
+from eager_sgl.errors import RuntimeStoppedError
 from tests.conftest import REASONER
 from tests.faults.subject import API_KEY
 
@@ -32,30 +33,54 @@ class Server:
         log_path: of its output.
         api_key: that it requires.
         host: where it listens.
+        model: that it serves, if no restart names another.
+        arguments: further fields of `ServerArgs`.
 
     Attributes:
         runtime: another one after a restart.
     """
 
-    def __init__(self, log_path: Path, api_key: str = API_KEY, host: str = DEFAULT_HOST) -> None:
-        self._log_path, self._api_key, self._host = log_path, api_key, host
-        self.runtime = self._start({})
+    def __init__(
+        self,
+        log_path: Path,
+        api_key: str = API_KEY,
+        host: str = DEFAULT_HOST,
+        model: Path = REASONER,
+        **arguments: object,
+    ) -> None:
+        self._log_path, self._api_key, self._model = log_path, api_key, model
+        fixed: dict[str, object] = {"random_seed": 0, "enable_metrics": True}
+        self._arguments = fixed | {"host": host, "api_key": api_key} | arguments
+        self.runtime = self._start(model)
         self.url = self.runtime.url
 
-    def _start(self, arguments: dict[str, object], model: Path = REASONER) -> EmbeddedRuntime:
-        own: dict[str, object] = {"host": self._host, "api_key": self._api_key}
-        own |= {"random_seed": 0, "enable_metrics": True}
-        return EmbeddedRuntime(model, log_path=self._log_path, server_args=own | arguments)
+    def _start(self, model: Path, **arguments: object) -> EmbeddedRuntime:
+        given = self._arguments | arguments
+        return EmbeddedRuntime(model, log_path=self._log_path, server_args=given)
 
     @property
     def pid(self) -> int:
         """Of the process that is the group of the whole server."""
         return self.runtime.pid
 
-    def restart(self, model: Path = REASONER) -> None:
+    def restart(self, model: Path | None = None) -> None:
         """Start it again at its port, perhaps with another model."""
         self.runtime.close()
-        self.runtime = self._start({"port": urlsplit(self.url).port}, model)
+        self.runtime = self._start(model or self._model, port=urlsplit(self.url).port)
+
+    def restore(self) -> bool:
+        """Start it again if it has ended or serves another model; whether it was started."""
+        if self.runtime.model_path == str(self._model) and self._lives():
+            return False
+        self.restart()
+        return True
+
+    def _lives(self) -> bool:
+        try:
+            self.runtime.check()
+        except RuntimeStoppedError:
+            return False
+        return True
 
     def kill(self) -> None:
         """End all of its processes at once."""

@@ -13,6 +13,7 @@ from eager_sgl.engine.replicas import Replicas
 from eager_sgl.errors import ServerUnreachableError
 from eager_sgl.generate.prompt import grow
 from tests.fakes.replicas import Replica, connected, servers
+from tests.fakes.waiting import until
 
 SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=40)
 METHODS: dict[str, Method] = {
@@ -46,11 +47,9 @@ async def fail_in_turn(fakes: list[Replica], replicas: Replicas, num_generated: 
         while len(fake.requests) < target:
             await asyncio.sleep(0)
         fake.is_up = False
-        while fake.url not in replicas.down:
-            await asyncio.sleep(0.001)
+        await until(lambda url=fake.url: url in replicas.down)
         fake.is_up = True
-        while fake.url in replicas.down:
-            await asyncio.sleep(0.001)
+        await until(lambda url=fake.url: url not in replicas.down)
 
 
 async def trees(replicas: Replicas, method: Method) -> list[PromptResult]:
@@ -107,9 +106,7 @@ def test_all_trees_of_a_server_that_hangs_move() -> None:
         results = await growing
         assert len(results) == NUM_TREES
         fakes[0].hangs = False
-        async with asyncio.timeout(20):
-            while replicas.down:
-                await asyncio.sleep(0.001)
+        await until(lambda: not replicas.down)
         aborted = {body["rid"] for _, body in fakes[0].notified}
         assert aborted >= left, "requests were left running"
         await replicas.aclose()

@@ -16,6 +16,7 @@ from eager_sgl.generate.mapping import Budget, MapItem, joined, map_prompts, met
 from eager_sgl.generate.prompt import grow
 from eager_sgl.tree import TokenTree
 from tests.fakes.decoding import DecodingServer
+from tests.fakes.waiting import until
 from tests.generate.prompts import METHODS, in_loop, replicas_of
 
 PROMPTS: list[Prompt] = [(9,) * number for number in range(1, 9)]
@@ -151,15 +152,13 @@ def test_what_exists_is_received_when_a_map_is_left(name: str, is_cancelled: boo
         prompts = map_prompts(PROMPTS[:3], methods, mapping.generate, None, 2, left.append)
         if is_cancelled:
             task = asyncio.ensure_future(anext(prompts))
-            while server.num_decoded < 30:
-                await asyncio.sleep(0.001)
+            await until(lambda: server.num_decoded >= 30)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             return []
         item = await anext(prompts)
-        while len(server.running) < 2:  # of the second prompt and the third
-            await asyncio.sleep(0.001)
+        await until(lambda: len(server.running) == 2)  # of the second prompt and the third
         await prompts.aclose()
         return [item]
 

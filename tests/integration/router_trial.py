@@ -9,16 +9,15 @@ The router (0.3.2) comes from its package and is not installed. Every line is a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +25,31 @@ import aiohttp
 
 import eager_sgl
 from eager_sgl import EagerConfig, EagerInit, EmbeddedRuntime, SamplingConfig, TokenEndpoint
+from eager_sgl.embedded.address import DEFAULT_HOST, reserved_port, url_of
 from eager_sgl.engine.protocol import new_request_id
 from tests.conftest import REASONER
 from tests.fakes.endpoint import run_method
+from tests.fakes.waiting import until
 
 PACKAGE = "sglang-router==0.3.2"
 TOKENS = "sglang:generation_tokens_total"
 PROMPT = "Numbers: 03 05 07 11. Target: 24.\n"
 
 
-@contextmanager
+@contextlib.contextmanager
 def routing(url: str, api_key: str) -> Iterator[str]:
     """The URL of a router before a server."""
-    uvx, port, metrics = str(Path(sys.executable).with_name("uvx")), _free_port(), _free_port()
-    command = [uvx, "--from", PACKAGE, "sglang-router", "launch", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--prometheus-port", str(metrics), "--worker-urls", url]
-    command += ["--prometheus-host", "127.0.0.1", "--api-key", api_key, "--log-level", "error"]
-    router = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        router.terminate()
-        router.wait(30)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    uvx, host = str(Path(sys.executable).with_name("uvx")), DEFAULT_HOST
+    with reserved_port(host, 0) as port, reserved_port(host, 0) as metrics:
+        command = [uvx, "--from", PACKAGE, "sglang-router", "launch", "--host", host]
+        command += ["--port", str(port), "--prometheus-port", str(metrics), "--worker-urls", url]
+        command += ["--prometheus-host", host, "--api-key", api_key, "--log-level", "error"]
+        router = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield url_of(host, port)
+        finally:
+            router.terminate()
+            router.wait(30)
 
 
 def _body(num_tokens: int, *, stream: bool = True, **params: object) -> dict[str, Any]:
@@ -73,18 +69,14 @@ class Trial:
         self._session, self._server = session, server
         self.urls = {"direct": server, "router": router}
 
-    async def wait_for_router(self) -> None:
-        for _ in range(300):
-            try:
-                async with self._session.post(
-                    f"{self.urls['router']}/generate", json=_body(1, stream=False)
-                ) as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.2)
-        raise SystemExit("the router has not answered for a minute")
+    async def router_answers(self) -> bool:
+        """Whether the router passes requests on."""
+        url, body = f"{self.urls['router']}/generate", _body(1, stream=False)
+        try:
+            async with self._session.post(url, json=body) as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
 
     async def _decoded(self) -> float:
         """Tokens of all requests that have ended."""
@@ -109,8 +101,12 @@ class Trial:
         await asyncio.sleep(0.6)
         work.cancel()
         started = time.monotonic()
-        while await self._decoded() == before and time.monotonic() - started < 15:
-            await asyncio.sleep(0.02)
+
+        async def has_ended() -> bool:
+            return await self._decoded() != before
+
+        with contextlib.suppress(TimeoutError):
+            await until(has_ended, seconds=15, pause=0.02)
         seconds, tokens = time.monotonic() - started, await self._decoded() - before
         return f"the server ends it after {1000 * seconds:.0f} ms, with {tokens:.0f} of 900 tokens"
 
@@ -130,7 +126,7 @@ async def observe(server: str, router: str, api_key: str) -> None:
     headers = {"Authorization": f"Bearer {api_key}"}
     async with aiohttp.ClientSession(headers=headers) as session:
         trial = Trial(session, server, router)
-        await trial.wait_for_router()
+        await until(trial.router_answers, seconds=60, pause=0.2)
         for way in trial.urls:
             for stream in (True, False):
                 kind = "stream" if stream else "whole answer"

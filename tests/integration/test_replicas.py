@@ -16,6 +16,7 @@ from eager_sgl.errors import ServerUnsuitableError
 from evals.tasks import find_task
 from tests.conftest import API_KEY, REASONER
 from tests.embedded.running import assert_it_ends_with, assert_it_serves_at
+from tests.fakes.waiting import until
 from tests.faults.servers import Server
 
 pytestmark = pytest.mark.integration
@@ -30,11 +31,18 @@ Tree = list[tuple[tuple[int, ...], int | None]]
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A second server of the same model."""
-    server = Server(tmp_path_factory.mktemp("other") / "runtime.log", API_KEY, "localhost")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A second server, with whatever a test has left on it."""
+    server = Server(tmp_path_factory.mktemp("second") / "runtime.log", API_KEY, "localhost")
     yield server
     server.close()
+
+
+@pytest.fixture
+def other(second: Server) -> Server:
+    """A second server of the same model."""
+    second.restore()
+    return second
 
 
 async def trees(client: AsyncClient) -> dict[int, Tree]:
@@ -50,9 +58,12 @@ async def trees(client: AsyncClient) -> dict[int, Tree]:
 async def begun(client: AsyncClient, server: Server) -> asyncio.Task[dict[int, Tree]]:
     """The trees of all prompts, once some of them live on a server."""
     growing = asyncio.create_task(trees(client))
-    async with asyncio.timeout(20):
-        while not await asyncio.to_thread(server.num_running):
-            assert not growing.done(), f"no tree lives on {server.url}"
+
+    async def has_tree() -> bool:
+        assert not growing.done(), f"no tree lives on {server.url}"
+        return bool(await asyncio.to_thread(server.num_running))
+
+    await until(has_tree)
     return growing
 
 
@@ -75,9 +86,7 @@ def test_trees_of_a_stopped_replica_move_and_it_is_taken_in_again(
             with other.stopped():
                 assert await asyncio.wait_for(growing, 60) == undisturbed
                 assert set(replicas.down) == {other.url}
-            async with asyncio.timeout(60):
-                while replicas.down:
-                    await asyncio.sleep(0.05)
+            await until(lambda: not replicas.down, seconds=60)
             assert other.seconds_until_idle(5.0) is not None, "requests were left running"
             assert await (await begun(client, other)) == undisturbed
 
@@ -95,15 +104,13 @@ def test_trees_of_a_killed_replica_move_and_other_weights_are_refused(
             assert await asyncio.wait_for(growing, 60) == undisturbed
             assert set(replicas.down) == {other.url}
             await asyncio.to_thread(other.restart, WORDY)
-            async with asyncio.timeout(30):
-                while OTHER_WEIGHTS not in str(replicas.down[other.url]):
-                    await asyncio.sleep(0.05)
+            await until(lambda: OTHER_WEIGHTS in str(replicas.down[other.url]), seconds=30)
 
     asyncio.run(scenario())
     with pytest.raises(ServerUnsuitableError, match=OTHER_WEIGHTS):
         asyncio.run(AsyncClient([server_url, other.url], api_key=API_KEY).__aenter__())
 
 
-def test_a_runtime_at_a_hosts_name_ends_with_its_detokenizer(other: Server) -> None:
-    assert_it_serves_at("localhost", other.runtime)
-    assert_it_ends_with("sglang::detokenizer", "the detokenizer", other.runtime)
+def test_a_runtime_at_a_hosts_name_ends_with_its_detokenizer(second: Server) -> None:
+    assert_it_serves_at("localhost", second.runtime)
+    assert_it_ends_with("sglang::detokenizer", "the detokenizer", second.runtime)

@@ -1,6 +1,6 @@
 """Real calls of tools: a small model on the embedded runtime, OpenAI's client, and the endpoint.
 
-The runtime listens at an address of IPv6, and loses its server in the end.
+The runtime listens at an address of IPv6. A test ends it, after which it is started again.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
-from eager_sgl import EmbeddedRuntime
 from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import EndpointSettings
+from tests.conftest import API_KEY
 from tests.embedded.running import (
     assert_it_ends_with,
     assert_it_serves_at,
     ipv6_host,
     stopped,
 )
+from tests.fakes.waiting import wait_until
+from tests.faults.servers import Server
 from tests.integration.calling import CALLS, STRICT, TOOLS, make_calling_model
 from tests.server.upstream import listening
 
@@ -32,26 +35,31 @@ ONE, TWO = (json.loads(call) for call in CALLS)
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRuntime]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("calling")
-    arguments: dict[str, object] = {"random_seed": 0, "tool_call_parser": "qwen25"}
-    arguments |= {"host": ipv6_host(), "log_level": "debug"}
+    options = {"tool_call_parser": "qwen25", "log_level": "debug"}
     model = make_calling_model(folder / "model")
-    with EmbeddedRuntime(model, log_path=folder / "runtime.log", server_args=arguments) as runtime:
-        yield runtime
+    server = Server(folder / "runtime.log", API_KEY, ipv6_host(), model, **options)
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")
-def client(runtime: EmbeddedRuntime) -> Iterator[openai.OpenAI]:
-    settings = EndpointSettings(servers=(runtime.url,), server_key=runtime.api_key)
-    with (
-        listening(create_app(settings)) as url,
-        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
-    ):
+def endpoint_url(server: Server) -> Iterator[str]:
+    settings = EndpointSettings(servers=(server.url,), server_key=API_KEY)
+    with listening(create_app(settings)) as url:
+        yield url
+
+
+@pytest.fixture
+def client(server: Server, endpoint_url: str) -> Iterator[openai.OpenAI]:
+    if server.restore():
+        assert wait_until(lambda: httpx.get(f"{endpoint_url}/ready").is_success)
+    with openai.OpenAI(base_url=f"{endpoint_url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def model(client: openai.OpenAI) -> str:
     return client.models.list().data[0].id
 
@@ -155,7 +163,9 @@ def test_a_vote_under_a_grammar_is_refused_by_name(client: openai.OpenAI, model:
         ask(client, f"{model}:vote", tool_choice="required", extra_body={"eager": eager})
 
 
-def test_a_runtime_at_an_address_ends_with_its_server(runtime: EmbeddedRuntime) -> None:
+def test_a_runtime_at_an_address_ends_with_its_server(server: Server) -> None:
+    server.restore()
+    runtime = server.runtime
     assert_it_serves_at(ipv6_host(), runtime)
     assert_it_ends_with("python", "the server", runtime)
     runtime.close()
