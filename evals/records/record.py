@@ -240,7 +240,6 @@ class PromptRecord(Entry):
             point["logprobs"] = [-math.inf if x is None else x for x in point["logprobs"]]
         record = msgspec.convert(line, cls)
         _require_references(record)
-        _require_steps(record)
         return record
 
 
@@ -261,10 +260,3 @@ def _require_references(record: PromptRecord) -> None:
     for deferred in record.deferred:
         if deferred.sequence not in indices:
             raise ValueError(f"a branch of sequence {deferred.sequence} was deferred")
-
-
-def _require_steps(record: PromptRecord) -> None:
-    """Raise ValueError for a step of no sequence of the record."""
-    for step in record.journal.untaken if record.journal else ():
-        if step.sequence not in range(len(record.sequences)):
-            raise ValueError(f"a step of sequence {step.sequence} was not taken")

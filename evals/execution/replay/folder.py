@@ -74,7 +74,8 @@ def replay_folder(folder: Path, experiment: Experiment, view: View) -> str:
         experiment: whose plan and methods are replaced by those of the run.
 
     Returns:
-        How many results disagree or cannot be replayed; empty if all agree.
+        How many results disagree or cannot be replayed, and how many lines cannot be read; empty
+        if all agree.
 
     Raises:
         StoreError: the folder holds no results, or cannot be used.
@@ -101,14 +102,15 @@ def replay_folder(folder: Path, experiment: Experiment, view: View) -> str:
     for cell, result in cells.items():
         for line in result.lines(config.plan.label(cell)):
             view.say(line)
-    return _failure(cells.values())
+    return _failure(cells.values(), len(bad) + len(bad_failures))
 
 
-def _failure(cells: Collection[_CellReplay]) -> str:
+def _failure(cells: Collection[_CellReplay], num_bad: int) -> str:
     num_disagreed = sum(len(cell.disagreements) for cell in cells)
     num_not_recorded = sum(cell.not_recorded.total() for cell in cells)
     parts = [f"{num_disagreed} results disagree with their replay"] if num_disagreed else []
     parts += [f"{num_not_recorded} results cannot be replayed"] if num_not_recorded else []
+    parts += [f"{num_bad} lines cannot be read"] if num_bad else []
     return ", ".join(parts)
 
 

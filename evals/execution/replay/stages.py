@@ -63,7 +63,7 @@ class Replay:
             DisagreementError: a decision differs from the record.
             NotRecordedError: the record lacks what a decision depended on.
         """
-        journal_of(record)
+        _require_sequences(record)
         if record.stage_two is None:
             self._first_stage(record)
             return
@@ -112,6 +112,17 @@ class Replay:
             num_prompts = self._experiment.plan.num_prompts
             self._granted[cell] = grants_of(cell, firsts, rule, num_prompts)
         return self._granted[cell]
+
+
+def _require_sequences(record: PromptRecord) -> None:
+    """Check that the record has the sequences that its journal names."""
+    number = len(record.sequences)
+    for step in journal_of(record).untaken:
+        if step.sequence not in range(number):
+            raise DisagreementError(
+                f"the journal has a step of sequence {step.sequence}; the record has {number} "
+                "sequences"
+            )
 
 
 def _require_recorded(parts: VoteOptions) -> None:

@@ -202,8 +202,7 @@ CHANGES = [
     *(("best_first", change) for change in (*TREES, *COUNTS, other_priority, other_evidence)),
     *(("swor", change) for change in (*TREES, *COUNTS)),
     *((name, change) for name in ("trie_parallel", "vote") for change in (*TREES, *COUNTS)),
-    # The only sequence of a second stage leaves no trace in a record without it.
-    ("eager", one_more_sequence),
+    *(("eager", change) for change in (no_last_sequence, one_more_sequence)),
 ]
 
 
@@ -239,6 +238,45 @@ def test_a_changed_record_disagrees_and_is_named(
     assert f"{method}: 6 prompts replayed, 5 agree" in output.out
     assert f"  prompt '{sample_id}': " in output.out
     assert output.err == "error: 1 results disagree with their replay\n"
+
+
+@pytest.mark.parametrize("mode", ["restart", "resume"])
+def test_every_missing_last_sequence_of_a_second_stage_disagrees(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    """Also of one whose steps the journal has; a line that nothing can be made of is no result."""
+    folder = recorded("--methods", "eager", "--max-sequences", "5", "--stage-two", mode)
+    results = lines(folder)
+    shortened = [line for line in results if line["method"] == "eager" and _has_extra(line)]
+    for line in shortened:
+        line["sequences"].pop()
+    (folder / "results.jsonl").write_text("".join(json.dumps(r) + "\n" for r in results))
+    capsys.readouterr()
+    assert shortened
+    assert replay(folder) == 3
+    output = capsys.readouterr()
+    assert f"eager: 6 prompts replayed, {6 - len(shortened)} agree" in output.out.replace(
+        f"eager {mode}", "eager"
+    )
+    assert output.err == f"error: {len(shortened)} results disagree with their replay\n"
+
+
+def _has_extra(line: Record) -> bool:
+    return bool(line["stage_two"]["extra_used"])
+
+
+def test_lines_that_are_no_results_do_not_pass(
+    recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = recorded("--methods", "eager_init")
+    results = lines(folder)
+    results[0]["sequences"] = []
+    (folder / "results.jsonl").write_text("".join(json.dumps(r) + "\n" for r in results))
+    capsys.readouterr()
+    assert replay(folder) == 3
+    output = capsys.readouterr()
+    assert "warning: left out line 1 (no sequence)" in output.out
+    assert output.err == "error: 1 lines cannot be read\n"
 
 
 @pytest.mark.parametrize("method", ["trie_parallel", "vote"])
