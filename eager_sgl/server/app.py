@@ -29,10 +29,9 @@ from eager_sgl.server.traffic.admission import Admission
 from eager_sgl.server.traffic.guard import Keys, body_within, while_connected
 from eager_sgl.server.traffic.metrics import Metrics
 from eager_sgl.server.traffic.readiness import (
-    UNANSWERED,
     Obstacle,
-    is_in_the_way,
     obstacle_of,
+    still_in_the_way,
     unanswered,
 )
 from eager_sgl.server.upstream import Upstream
@@ -99,7 +98,8 @@ class Service:
         """Connect once a server answers and can be used."""
         while self._upstream is None:
             await asyncio.sleep(_RETRY_SECONDS)
-            if await is_in_the_way(self.settings, self._obstacle):
+            if (present := await still_in_the_way(self.settings, self._obstacle)) is not None:
+                self._note(present, present.detail)
                 continue
             try:
                 self._upstream = await Upstream.connect(self.settings)
@@ -163,8 +163,8 @@ class Service:
             if any(await asyncio.gather(*(transport.is_answering() for transport in transports))):
                 self._noted = None
                 return
-            reasons = (UNANSWERED,) * len(transports)
-            self._note(Obstacle("no SGLang server answers", reasons), "no SGLang server answers")
+            obstacle = unanswered(self.settings, "no SGLang server answers")
+            self._note(obstacle, obstacle.detail)
         raise self._obstacle.refusal(has_key=self.keys.admits(authorization))
 
     async def metrics_text(self) -> bytes:

@@ -42,14 +42,17 @@ def service(*ports: int, **settings: Any) -> Iterator[httpx.Client]:
 
 
 def refusing() -> FastAPI:
-    """A server of something else; `app.state.num_asked` has the number of requests."""
+    """A server of something else.
+
+    `app.state.num_asked` has the number of requests, `app.state.text` what it answers.
+    """
     app = FastAPI()
-    app.state.num_asked = 0
+    app.state.num_asked, app.state.text = 0, SECRET
 
     @app.get("/{path:path}")
     async def refuse(path: str) -> JSONResponse:
         app.state.num_asked += 1
-        return JSONResponse({"error": {"message": SECRET}}, 400)
+        return JSONResponse({"error": {"message": app.state.text}}, 400)
 
     return app
 
@@ -165,6 +168,28 @@ def test_a_server_that_can_be_used_is_not_probed_while_another_cannot(port: int)
             assert counted.num_generated == number
         with listening(upstream(Replica("http://b")), second):
             assert wait_until(lambda: client.get("/ready").status_code == 200)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_latest_text_of_an_unsuitable_server_is_shown(
+    port: int, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of one that is unsuitable for another cause later, alone or beside one that can be used."""
+    other = refusing()
+    with ExitStack() as stack:
+        ports = [stack.enter_context(reserved_port(DEFAULT_HOST, 0)) for _ in range(number - 1)]
+        client = stack.enter_context(service(*ports, port, keys=("right",)))
+        stack.enter_context(listening(other, port))
+        for good in ports:
+            stack.enter_context(listening(upstream(Replica("http://a")), good))
+        unsuitable = f"SGLang server {number} of {number} is unsuitable"
+        assert wait_until(lambda: message_of(client) == unsuitable)
+        assert SECRET in message_of(client, RIGHT)
+        other.state.text = "another secret"
+        assert wait_until(lambda: "another secret" in message_of(client, RIGHT))
+        assert SECRET not in message_of(client, RIGHT)
+        assert message_of(client) == unsuitable
+    assert caplog.text.count("another secret") == 1
 
 
 def test_servers_that_have_gone_are_noted_once(port: int, caplog: pytest.LogCaptureFixture) -> None:
