@@ -11,6 +11,7 @@ from typing import Any
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate.client import AsyncClient
+from eager_sgl.server.errors import ApiError
 
 __all__ = ["THINK_PARSERS", "Facts", "facts_of"]
 
@@ -32,6 +33,8 @@ class Facts:
             from OpenAI's; None if they are not known.
         reasoning_parser: by which the server splits `reasoning_content` off; None if it does not.
         tool_call_parser: by which the server reads calls of tools; None if it does not.
+        max_total_tokens: that a prompt and the answer that is asked for may have together; None
+            where the server shortens either (`--allow-auto-truncate`).
     """
 
     model: str
@@ -39,6 +42,28 @@ class Facts:
     chat_defaults: Mapping[str, float] | None = None
     reasoning_parser: str | None = None
     tool_call_parser: str | None = None
+    max_total_tokens: int | None = None
+
+    def require_fitting(self, num_prompt_tokens: int, length_limit: int | None) -> None:
+        """Refuse an answer for which the context leaves no room, in the words of SGLang 0.5.23.
+
+        Args:
+            length_limit: of a sequence in tokens; None for the rest of the context.
+
+        Raises:
+            ApiError: the prompt and the limit are more than the context.
+        """
+        total, most = num_prompt_tokens + (length_limit or 0), self.max_total_tokens
+        if most is None or length_limit is None or total <= most:
+            return
+        raise ApiError(
+            400,
+            f"Requested token count exceeds the model's maximum context length of {most} tokens. "
+            f"You requested a total of {total} tokens: {num_prompt_tokens} tokens from the input "
+            f"messages and {length_limit} tokens for the completion. Please reduce the number of "
+            "tokens in the input messages or the completion to fit within the limit.",
+            "max_tokens",
+        )
 
 
 async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | None = None) -> Facts:
@@ -55,6 +80,8 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
     replicas = await client.replicas()
     model: Json = await replicas.call(lambda c: c.transport.get("/model_info"))
     server: Json = await replicas.call(lambda c: c.transport.get("/server_info"))
+    served: Json = await replicas.call(lambda c: c.transport.get("/v1/models"))
+    max_total_tokens = served["data"][0]["max_model_len"]
     if chat_defaults is None:
         chat_defaults = _defaults_of(server, Path(replicas.profile.model_path))
     return Facts(
@@ -63,6 +90,7 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
         chat_defaults=chat_defaults,
         reasoning_parser=model.get("reasoning_parser"),
         tool_call_parser=server.get("tool_call_parser"),
+        max_total_tokens=None if server.get("allow_auto_truncate") else max_total_tokens,
     )
 
 

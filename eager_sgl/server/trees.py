@@ -155,12 +155,14 @@ class TreeAnswers:
         """The prompt's tokens, rendered by the SGLang server as for its own routes.
 
         Raises:
-            ApiError: the prompt has no tokens.
+            ApiError: the prompt has no tokens, or leaves less room than the request asks for.
             TimeoutError: they have not arrived within `eager.deadline_s`.
         """
         with of_the_request():
             async with asyncio.timeout(body.options.deadline_s):
-                return await self._rendered(body)
+                prompt = await self._rendered(body)
+        self._facts.require_fitting(len(prompt), body.length_limit)
+        return prompt
 
     async def _rendered(self, body: TokenRequest) -> tuple[int, ...]:
         if isinstance(body, Completion):

@@ -103,6 +103,7 @@ class ScriptedServer(Transport):
         self.seed = 0
         self.logprobs_are_raw = False
         self.context_length = 10_000
+        self.allows_truncation = False
         self.requests: list[Json] = []
         self.notified: list[tuple[str, Json]] = []
         self.allows_gate = allows_gate
@@ -160,6 +161,7 @@ class ScriptedServer(Transport):
                 "page_size": 1,
                 "enable_custom_logit_processor": self.allows_pickle,
                 "speculative_algorithm": None,
+                "allow_auto_truncate": self.allows_truncation,
             },
             "/v1/models": {"data": [{"max_model_len": self.context_length}]},
         }

@@ -66,6 +66,21 @@ def test_every_method_answers(client: openai.OpenAI, model: str, method: str) ->
     assert answer.usage.completion_tokens == answer.eager["tokens"]["generated"]
 
 
+def test_an_answer_beyond_the_context_is_refused_in_the_same_words_by_every_route(
+    client: openai.OpenAI, model: str
+) -> None:
+    """SGLang's own message for one sample, and ours for trees."""
+    messages = []
+    for fields in ({}, {"n": 4}, {"extra_body": {"eager": {"method": "best_first"}}}):
+        asked: dict[str, Any] = {"model": model, "messages": MESSAGES, "max_tokens": 1020} | fields
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(**asked)
+        assert isinstance(caught.value.body, dict)
+        messages.append(caught.value.body["message"].removeprefix("SGLang: "))
+    assert "maximum context length of 1024 tokens" in messages[0]
+    assert len({*messages}) == 1
+
+
 def test_several_samples_go_through_the_trie_by_the_models_own_defaults(
     client: openai.OpenAI, model: str
 ) -> None:
@@ -225,9 +240,10 @@ def test_calls_of_tools_are_read_by_the_servers_parser(server_url: str) -> None:
 def test_a_client_that_leaves_ends_its_requests_on_the_server(
     url: str, server_url: str, model: str, suffix: str
 ) -> None:
-    body = {"model": f"{model}:{suffix}", "prompt": [1, 2, 8, 9], "n": 4, "max_tokens": 1500}
+    body = {"model": f"{model}:{suffix}", "prompt": [1, 2, 8, 9], "n": 4, "max_tokens": 1000}
     if suffix == "parallel":
         body["ignore_eos"] = True
     with httpx.stream("POST", f"{url}/v1/completions", json=body | {"stream": True}) as response:
+        assert response.is_success
         next(response.iter_lines())
     assert wait_until(lambda: num_requests(server_url, API_KEY) == 0, 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import openai
@@ -48,6 +49,43 @@ def test_a_method_gives_choices_and_its_whole_cost(client: openai.OpenAI, name: 
     assert tokens["unique"] <= tokens["naive"]
     assert answer.eager["method"] == name
     assert 0 <= answer.eager["cached_share"] <= 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", [*TREES, None])
+def test_more_tokens_than_the_context_leaves_are_refused_as_by_sglang(
+    name: str | None, stream: bool
+) -> None:
+    """As for one sample, which the SGLang server's own route answers; None is the trie by `n`."""
+    server = ScriptedServer(mixed_distribution(42), prompt=(9,) * 10)
+    server.context_length = 300
+    fields = asked(name) if name else {"model": MODEL, "n": 6}
+    with (
+        endpoint(server) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        ask = partial(client.chat.completions.create, messages=CHAT, stream=stream)
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(**fields | {"max_tokens": 291})
+        assert (
+            "context length of 300 tokens. You requested a total of 301 tokens: 10 tokens from the "
+            "input messages and 291 tokens for the completion."
+        ) in str(caught.value)
+        assert caught.value.param == "max_tokens"
+        assert [*ask(**fields | {"max_tokens": 290})]
+        fields.pop("max_tokens", None)
+        assert [*ask(**fields)], "the rest of the context"
+
+
+def test_a_server_that_shortens_requests_is_asked_for_as_much_as_fits() -> None:
+    server = ScriptedServer(mixed_distribution(42))
+    server.context_length, server.allows_truncation = 300, True
+    with (
+        endpoint(server) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        fields = asked("trie_parallel", max_tokens=1000)
+        assert client.chat.completions.create(messages=CHAT, **fields).choices
 
 
 def test_reasoning_tokens_are_those_before_the_end_of_the_reasoning(client: openai.OpenAI) -> None:
