@@ -11,6 +11,7 @@ from tests.fakes.scripted import (
     Distribution,
     ScriptedServer,
     first_tokens,
+    is_of_prompt,
     mixed_distribution,
 )
 
@@ -72,7 +73,7 @@ class DecodingServer(ScriptedServer):
         **more: Any,
     ) -> Any:
         body = build()
-        if path != "/generate" or "stop_token_ids" not in body["sampling_params"]:
+        if not is_of_prompt(path, body):
             return await super().post(path, lambda: body, decode, progress, *options, **more)
         await asyncio.sleep(SECONDS_PER_STEP)
         answer, rid = self.answer(path, body), body["rid"]

@@ -10,7 +10,7 @@ from typing import Any
 from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.replicas import Replicas
 from eager_sgl.errors import RequestRejectedError, ServerUnreachableError
-from tests.fakes.scripted import VOCABULARY, ScriptedServer, mixed_distribution
+from tests.fakes.scripted import VOCABULARY, ScriptedServer, is_of_prompt, mixed_distribution
 
 
 class Replica(ScriptedServer):
@@ -35,14 +35,14 @@ class Replica(ScriptedServer):
     async def is_answering(self) -> bool:
         return self.is_up and not self.hangs
 
-    async def _turn(self) -> None:
-        await super()._turn()
+    async def _turn(self, path: str, body: Json) -> None:
+        await super()._turn(path, body)
         while self.hangs:
             await asyncio.sleep(0.001)
 
     async def post(self, path: str, build: Callable[[], Json], *rest: Any, **options: Any) -> Any:
         body = build()
-        if path == "/generate" and "stop_token_ids" in body["sampling_params"]:
+        if is_of_prompt(path, body):
             self.running.add(body["rid"])
         answer = await super().post(path, lambda: body, *rest, **options)
         self.running.discard(body.get("rid", ""))

@@ -66,6 +66,11 @@ def tempered(
     return np.asarray(weights / weights.sum())
 
 
+def is_of_prompt(path: str, body: Json) -> bool:
+    """Whether a request generates tokens of a prompt; those of probes have no stop tokens."""
+    return path == "/generate" and "stop_token_ids" in body["sampling_params"]
+
+
 def without(probabilities: tuple[float, ...], tokens: set[int]) -> tuple[float, ...]:
     """The distribution without some tokens, as of logits that a bias makes very small."""
     kept = [1e-30 if t in tokens else p for t, p in enumerate(probabilities)]
@@ -76,8 +81,9 @@ class ScriptedServer(Transport):
     """Answers as SGLang 0.5.23 does, from a scripted distribution.
 
     A draw depends on the seed, the tokens sent and how often they were sent, not on the order in
-    which threads ask. Under `honours_seed`, as under --enable-deterministic-inference, it depends
-    on the request's `sampling_seed` and the position instead; so it does on the seed of a gate.
+    which threads ask, and not on probes, which have draws of their own. Under `honours_seed`, as
+    under --enable-deterministic-inference, it depends on the request's `sampling_seed` and the
+    position instead; so it does on the seed of a gate.
 
     Args:
         allows_gate: whether the gate's plugin is installed.
@@ -111,13 +117,14 @@ class ScriptedServer(Transport):
         self.honours_seed = honours_seed
         self._radix_cache = radix_cache
         self._cached: set[tuple[int, ...]] = set()
-        self._asked: Counter[tuple[int, ...]] = Counter()
+        self._asked: Counter[tuple[bool, tuple[int, ...]]] = Counter()
         self._lock = threading.Lock()
-        self._order = random.Random(0)
+        self._order, self._order_of_probes = random.Random(0), random.Random(0)
 
-    async def _turn(self) -> None:
+    async def _turn(self, path: str, body: Json) -> None:
         """Let others go first, a random number of times, as a busy server does."""
-        for _ in range(self._order.randrange(5)):
+        order = self._order if is_of_prompt(path, body) else self._order_of_probes
+        for _ in range(order.randrange(5)):
             await asyncio.sleep(0)
 
     async def abort(self, request_id: str) -> None:
@@ -178,17 +185,17 @@ class ScriptedServer(Transport):
         may_be_partial: bool = False,
     ) -> Any:
         body = build()
-        await self._turn()
+        await self._turn(path, body)
         answer = self.answer(path, body)
         for part in self.parts(answer, body) if progress is not None else ():
-            await self._turn()
+            await self._turn(path, body)
             if may_be_partial and self._is_aborted(body):
                 reason = {"finish_reason": {"type": "abort", "message": "Abort"}}
                 answer = part | {"meta_info": part["meta_info"] | reason}
                 break
             assert progress is not None
             progress(decode(part))
-        await self._turn()
+        await self._turn(path, body)
         return self._decoded(answer, decode)
 
     def _is_aborted(self, body: Json) -> bool:
@@ -273,13 +280,14 @@ class ScriptedServer(Transport):
             seed = gate.seed
         if seed is not None:
             return lambda step: random.Random(hash((seed, len(ids) + step)))
-        generator = random.Random(hash((self.seed, self._num_asked(ids), *ids)))
+        number = self._num_asked(ids, is_probe="stop_token_ids" not in params)
+        generator = random.Random(hash((self.seed, number, *ids)))
         return lambda _: generator
 
-    def _num_asked(self, ids: tuple[int, ...]) -> int:
+    def _num_asked(self, ids: tuple[int, ...], *, is_probe: bool) -> int:
         with self._lock:
-            self._asked[ids] += 1
-            return self._asked[ids]
+            self._asked[is_probe, ids] += 1
+            return self._asked[is_probe, ids]
 
     def parts(self, answer: Json, body: Json) -> Iterator[Json]:
         """The parts of a stream before its end, sent after reported steps or later."""
