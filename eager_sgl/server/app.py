@@ -159,11 +159,11 @@ class Service:
             ApiError: none does.
         """
         if self._upstream is not None:
-            transports = self._upstream.client.transports
-            if any(await asyncio.gather(*(transport.is_answering() for transport in transports))):
+            client = self._upstream.client
+            if await client.is_answering():
                 self._noted = None
                 return
-            reasons = (UNANSWERED,) * len(transports)
+            reasons = (UNANSWERED,) * len(client.transports)
             self._note(Obstacle("no SGLang server answers", reasons), "no SGLang server answers")
         raise self._obstacle.refusal(has_key=self.keys.admits(authorization))
 
