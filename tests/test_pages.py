@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
@@ -31,6 +32,7 @@ MAX_README_LINES = 150
 CHANGES = ("Added", "Changed", "Deprecated", "Fixed", "Removed", "Security")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 SCRIPT = re.compile(r"(evals/[\w/]+\.py|-m [\w.]+)")
+INSTALL = re.compile(r"pip install (?:-\w+ )*'?((?:\.|eager[_-]sgl)(?:\[\w+\])?)")
 # What make passes on to with ARGS.
 MAKE = {
     "run": "evals/run.py",
@@ -168,6 +170,15 @@ def test_every_target_of_make_that_is_named_exists() -> None:
         for line in page(path).commands:
             if made := re.match(r"\s*make ([a-z]+)", line):
                 assert made[1] in targets, f"{path} names make {made[1]}"
+
+
+def test_the_package_is_installed_from_its_folder() -> None:
+    """No index has it. Extras that are named exist."""
+    sources = (path for name in ("eager_sgl", "evals") for path in (ROOT / name).rglob("*.py"))
+    texts = [page(path).text for path in PAGES] + [path.read_text() for path in sources]
+    installed = set().union(*(INSTALL.findall(text) for text in texts))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert installed == {".", *(f".[{extra}]" for extra in project["optional-dependencies"])}
 
 
 @pytest.mark.parametrize("path", PAGES)
