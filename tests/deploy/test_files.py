@@ -97,8 +97,7 @@ def arguments(name: str, where: str) -> list[str]:
 
 
 def settings(where: str) -> EndpointSettings:
-    parsed = parser("p").parse_args(arguments("endpoint", where))
-    return settings_of(parsed, parsed.server.split(","))
+    return settings_of(parser("p").parse_args(arguments("endpoint", where)))
 
 
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
