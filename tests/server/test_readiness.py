@@ -33,7 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def service(*ports: int, **settings: Any) -> Iterator[httpx.Client]:
-    """A client of our server before servers at these ports."""
+    """A client of our server in front of servers at these ports."""
     urls = tuple(f"http://127.0.0.1:{port}" for port in ports)
     given: Any = {"chat_defaults": {}} | settings
     app = create_app(EndpointSettings(servers=urls, **given))
