@@ -16,7 +16,7 @@
 #                   (SERVER=http://localhost:30000 ARGS="--task gsm8k --tokens 5000000")
 # make peers        vote against other projects' self-consistency (needs a quiet machine)
 # make router       what SGLang's router passes on to the embedded runtime (two minutes)
-# make clients      what OpenAI's clients, LangChain, DSPy, lm-eval, inspect_ai do before the endpoint
+# make clients      what OpenAI's clients, LangChain, DSPy, lm-eval, inspect_ai do with the endpoint
 # make train        train the bundled reasoner anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)

@@ -62,7 +62,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     command = parser(__doc__.split("\n")[0])
     options = command.parse_args(arguments)
     try:
-        if options.server:
+        if options.server is not None:
             require_url(options.server)
         if options.api_key:
             require_key(options.api_key)

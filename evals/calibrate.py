@@ -18,6 +18,7 @@ from pathlib import Path
 
 from eager_sgl import EagerConfig, EagerError
 from evals.config import Settings, parse_settings
+from evals.config.checks import require_left_out
 from evals.execution.calibrating import EagerRuns, ThetaSearch, calibrate, write_theta
 from evals.execution.connection import Host, hosted
 from evals.execution.endings import (
@@ -57,15 +58,16 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Path, float, Settings]:
     """The file to write, the target in sequences per prompt, and the settings of the runs."""
     parser = _parser()
     options, others = parser.parse_known_args(arguments)
-    for name in CHOSEN_HERE:
-        if any(other.split("=")[0] == name for other in others):
-            parser.error(f"{name} has no meaning in a calibration; leave it out")
+    try:
+        require_left_out(others, CHOSEN_HERE, "a calibration")
+    except ValueError as error:
+        parser.error(str(error))
     settings = with_last_prompts(parse_settings([*DEFAULTS, *others], ["eager_init"]))
     if len(settings.plan.seeds) > 1:
         seeds = ",".join(map(str, settings.plan.seeds))
         parser.error(f"--seeds is {seeds}; give one seed, which chooses the prompts")
     max_sequences = settings.plan.max_sequences[0]
-    target = options.target or max_sequences / 2
+    target = max_sequences / 2 if options.target is None else options.target
     if not 1 <= target <= max_sequences:
         parser.error(f"--target is {target:g}; it must be in [1, M = {max_sequences}]")
     return options.output, target, settings

@@ -42,7 +42,7 @@ def command(page: str | None, *questions: str) -> Iterator[Command]:
     parser.add_argument("--server", help="URL of an SGLang server (default: start one)")
     parser.add_argument("--api-key", help="of the server (default: EAGER_SGL_API_KEY)")
     given = parser.parse_args()
-    if given.server:
+    if given.server is not None:
         yield Command(given.server, given.api_key, given.questions)
         return
     with (

@@ -69,8 +69,9 @@ def main() -> None:
         Client(url, api_key=api_key) as client,
     ):
         config = EagerConfig(threshold=0.7, sampling=SamplingConfig(max_new_tokens=256))
-        with client.stream(messages(questions[0]), EagerInit(config), interval=2) as stream:
-            watch(stream, Screen(sys.stdout).draw)
+        for question in questions:
+            with client.stream(messages(question), EagerInit(config), interval=2) as stream:
+                watch(stream, Screen(sys.stdout).draw)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ def exported_by(body: list[ast.stmt]) -> list[str]:
 
 def test_no_public_name_is_that_of_a_module_or_folder() -> None:
     """Importing a module sets an attribute of the package, which replaces an equal name."""
-    rooms = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in PATHS}
-    assert not rooms & set(eager_sgl.__all__)
+    names = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in PATHS}
+    assert not names & set(eager_sgl.__all__)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -66,7 +66,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_evals_and_programs_use_the_public_names() -> None:
-    paths = [p for room in ("evals", "programs") for p in (ROOT.parent / room).rglob("*.py")]
+    paths = [p for name in ("evals", "programs") for p in (ROOT.parent / name).rglob("*.py")]
     imports = (
         (path, node.module, alias.name)
         for path in paths

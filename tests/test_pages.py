@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
@@ -15,7 +16,16 @@ from typing import Any, get_args
 import pytest
 
 import eager_sgl
-from eager_sgl import AsyncClient, Client, EagerConfig, MapItem, SamplingConfig, SearchConfig
+from eager_sgl import (
+    AsyncClient,
+    Client,
+    EagerConfig,
+    MapItem,
+    SamplingConfig,
+    Search,
+    SearchConfig,
+    methods,
+)
 from eager_sgl.core import BranchPoint, FinishReason, PromptResult, Sequence, Stopped, TokenCounts
 from eager_sgl.generate import events
 from eager_sgl.search.priorities import PRIORITIES
@@ -30,19 +40,20 @@ from tests.pages import PAGES, ROOT, page
 MAX_README_LINES = 150
 CHANGES = ("Added", "Changed", "Deprecated", "Fixed", "Removed", "Security")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-SCRIPT = re.compile(r"(evals/[\w/]+\.py|-m [\w.]+)")
-# What make passes on to with ARGS.
-MAKE = {
-    "run": "evals/run.py",
-    "serve": "eager_sgl/server/settings.py",
-    "fuzz": "tests/evals/grading/fuzz.py",
-    "null": "evals/comparison/null_simulation.py",
-    "faults": "tests/faults/table.py",
-    "proof": "evals/proof/__main__.py",
-    "train": "evals/reasoner/train.py",
-}
+SCRIPT = re.compile(r"python (?:(evals/[\w/]+\.py)|-m ((?:eager_sgl|evals|tests)[\w.]*))")
+PROJECT: Any = tomllib.loads((ROOT / "pyproject.toml").read_text())
+INSTALL = re.compile(r"pip install (?:-\w+ )*'?((?:\.|eager[_-]sgl)(?:\[\w+\])?)")
+RULES: dict[str, str] = dict(
+    re.findall(
+        r"^([a-z-]+): [^\n]*\n((?:\t[^\n]*\n)+)",
+        (ROOT / "Makefile").read_text().replace("\\\n", " "),
+        re.MULTILINE,
+    )
+)
+"""The commands of the targets of make."""
 # Where the options of a command are declared, beside its own file.
 OPTIONS_IN = {
+    "eager_sgl/server/__main__.py": "eager_sgl/server",
     "evals/run.py": "evals/config",
     "evals/calibrate.py": "evals/config",
     "evals/compare.py": "evals/comparison",
@@ -95,6 +106,13 @@ def test_links_lead_somewhere(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
+def test_a_list_of_contents_has_every_section(path: str) -> None:
+    head, *sections = page(path).prose.split("\n## ")
+    listed = re.findall(r"^- \[(.+?)\]\(#", head, re.MULTILINE)
+    assert listed in ([], [section.partition("\n")[0] for section in sections])
+
+
+@pytest.mark.parametrize("path", PAGES)
 def test_options_are_those_of_their_command(path: str) -> None:
     everywhere = set().union(*map(options_of, known_scripts())) | FOREIGN
     for line in page(path).commands:
@@ -108,25 +126,28 @@ def test_options_are_those_of_their_command(path: str) -> None:
 
 def script_of(line: str) -> str | None:
     """The script that a command runs, if it is one of ours."""
-    if made := re.match(r"\s*make (\w+)(?: SERVER=\S+)? ARGS=", line):
-        return MAKE.get(made[1])
-    match = SCRIPT.search(line) if "python" in line else None
-    if match is None or match[0].startswith("-m sglang"):
+    if made := re.match(r"\s*make ([a-z-]+)(?: [A-Z]+=\S+)* ARGS=", line):
+        return script_of_target(made[1])
+    match = SCRIPT.search(line)
+    if match is None:
         return None
-    name = match[0].removeprefix("-m ")
-    if name == "eager_sgl.server":
-        return MAKE["serve"]
-    return name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
+    if match[1]:
+        return match[1]
+    path = Path(*match[2].split("."))
+    return str(path / "__main__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
+
+
+def script_of_target(target: str) -> str | None:
+    """The script that make passes ARGS on to, if it is one of ours."""
+    commands = RULES[target].splitlines()
+    (taking,) = (command for command in commands if "$(ARGS)" in command)
+    return script_of(taking)
 
 
 def known_scripts() -> list[str]:
-    return [
-        *MAKE.values(),
-        "evals/calibrate.py",
-        "evals/compare.py",
-        "evals/replay.py",
-        "evals/bench.py",
-    ]
+    targets = (target for target, commands in RULES.items() if "$(ARGS)" in commands)
+    made = [script for script in map(script_of_target, targets) if script]
+    return [*made, "evals/calibrate.py", "evals/compare.py", "evals/replay.py"]
 
 
 @cache
@@ -144,8 +165,15 @@ def _declared(path: Path) -> set[str]:
 
 
 def test_every_option_of_a_run_is_documented() -> None:
-    text = "".join(page(path).text for path in PAGES)
-    assert not [option for option in options_of("evals/run.py") if option not in text]
+    named = set(OPTION.findall("".join(page(path).text for path in PAGES)))
+    assert options_of("evals/run.py") <= named
+
+
+@pytest.mark.parametrize("kind", [EagerConfig, SearchConfig])
+def test_fields_have_options_of_their_names(kind: Any) -> None:
+    """But for those that docs/evaluation.md excepts."""
+    names = {field.name for field in fields(kind)} - {"threshold", "deferred_threshold", "sampling"}
+    assert {f"--{name.replace('_', '-')}" for name in names} <= options_of("evals/run.py")
 
 
 @pytest.mark.parametrize(
@@ -163,11 +191,19 @@ def test_every_name_of_a_choice_is_documented(path: str, names: Iterable[str]) -
 
 
 def test_every_target_of_make_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for path in PAGES:
         for line in page(path).commands:
-            if made := re.match(r"\s*make ([a-z]+)", line):
-                assert made[1] in targets, f"{path} names make {made[1]}"
+            if made := re.match(r"\s*make ([a-z-]+)", line):
+                assert made[1] in RULES, f"{path} names make {made[1]}"
+
+
+def test_the_package_is_installed_from_its_folder() -> None:
+    """No index has it. Extras that are named exist."""
+    sources = (path for name in ("eager_sgl", "evals") for path in (ROOT / name).rglob("*.py"))
+    texts = [page(path).text for path in PAGES] + [path.read_text() for path in sources]
+    installed = set().union(*(INSTALL.findall(text) for text in texts))
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert installed == {".", *(f".[{extra}]" for extra in extras)}
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -189,6 +225,27 @@ def _resolves(name: str) -> bool:
     return True
 
 
+def test_every_folder_has_a_line() -> None:
+    """Of the library at any depth, of the evaluation those right in `evals`."""
+    found = [*(ROOT / "eager_sgl").rglob("__init__.py"), *(ROOT / "evals").glob("*/__init__.py")]
+    text = page("docs/architecture.md").text
+    listed = set(re.findall(r"^\| \[([\w/]+)/\]\(", text, re.MULTILINE))
+    assert {str(path.parent.relative_to(ROOT)) for path in found} <= listed
+
+
+def test_every_layer_of_the_library_is_named() -> None:
+    (library,) = (
+        contract
+        for contract in PROJECT["tool"]["importlinter"]["contracts"]
+        if contract.get("containers") == ["eager_sgl"]
+    )
+    layers = set(re.findall(r"\w+", " ".join(library["layers"])))
+    text = page("docs/architecture.md").text
+    assert {name for name in layers if f"`{name}`" not in text} <= set(
+        re.findall(r"\[eager_sgl/(\w+)/\]", text)
+    )
+
+
 def test_every_public_name_is_documented() -> None:
     text = page("docs/programs.md").text
     missing = [name for name in eager_sgl.__all__ if not re.search(rf"`{name}\b", text)]
@@ -202,6 +259,13 @@ def test_documented_signatures_are_the_real_ones() -> None:
             documented = [name.split("=")[0] for name in call[2].split(", ") if name != "*"]
             member = getattr(eager_sgl, call[1])
             assert documented == list(inspect.signature(getattr(member, "func", member)).parameters)
+
+
+def test_searches_are_the_methods_that_take_a_bidder() -> None:
+    """As docs/programs.md says."""
+    kinds = {kind for kind in vars(methods).values() if inspect.isclass(kind)}
+    bidding = {kind for kind in kinds if "bidder" in inspect.signature(kind).parameters}
+    assert bidding == {kind for kind in kinds if issubclass(kind, Search)}
 
 
 @pytest.mark.parametrize(

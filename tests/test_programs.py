@@ -43,6 +43,18 @@ def test_a_program_names_its_command(path: Path) -> None:
     assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in module.body)
 
 
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_a_command_asks_all_its_questions(path: Path) -> None:
+    """It takes several, so none of them by its number."""
+    (main,) = (
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == "main"
+    )
+    chosen = [ast.unparse(node.value) for node in ast.walk(main) if isinstance(node, ast.Subscript)]
+    assert "questions" not in chosen
+
+
 @pytest.mark.parametrize("path", (ROOT / "programs").glob("*.py"), ids=lambda path: path.stem)
 def test_programs_do_not_import_the_evaluation(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from urllib.parse import urlsplit
 
-__all__ = ["API_KEY_VARIABLE", "require_key", "require_seconds", "require_url"]
+__all__ = ["API_KEY_VARIABLE", "read_urls", "require_key", "require_seconds", "require_url"]
 
 API_KEY_VARIABLE = "EAGER_SGL_API_KEY"
 
@@ -33,6 +33,18 @@ def require_url(url: str) -> str:
     if parts.path.rstrip("/").endswith("/v1"):
         raise ValueError(f"server URL is {url!r}; give the base URL without /v1")
     return url.rstrip("/")
+
+
+def read_urls(option: str, text: str) -> tuple[str, ...]:
+    """Base URLs of different servers, with commas between them.
+
+    Raises:
+        ValueError: `require_url` refuses a URL, or one is given twice.
+    """
+    urls = tuple(require_url(part.strip()) for part in text.split(","))
+    if len(set(urls)) < len(urls):
+        raise ValueError(f"{option} is {text}; each server may be given once")
+    return urls
 
 
 def require_key(api_key: str) -> str:

@@ -16,7 +16,7 @@ import orjson
 
 from eager_sgl.engine.shapes import shown
 
-__all__ = ["require_params", "require_tokens", "to_json"]
+__all__ = ["require_params", "require_sampling", "require_tokens", "to_json"]
 
 MAX_INT = 2**30
 """SGLang's own value for "all"; it keeps counts in tensors of 32 bits."""
@@ -51,6 +51,7 @@ _RANGES = {
     "min_p": _Range(0, 1),
     "frequency_penalty": _Range(-2, 2),
     "presence_penalty": _Range(-2, 2),
+    "repetition_penalty": _Range(math.ulp(0.0), 2),
 }
 
 
@@ -103,11 +104,24 @@ def require_params(params: Mapping[str, object], vocabulary_size: int, num_token
         "top_logprobs_num": _Range(0, vocabulary_size, is_whole=True),
         "logprob_start_len": _Range(-1, num_tokens, is_whole=True),
     }
+    _require_within(ranges, params)
+    require_tokens("stop_token_ids", params.get("stop_token_ids") or (), vocabulary_size)
+
+
+def require_sampling(params: Mapping[str, object]) -> None:
+    """Check sampling parameters that any model may have.
+
+    Raises:
+        ValueError: a number is outside its range.
+    """
+    _require_within(_RANGES, params)
+
+
+def _require_within(ranges: Mapping[str, _Range], params: Mapping[str, object]) -> None:
     for name, allowed in ranges.items():
         value = params.get(name)
         if value is not None and value not in allowed:
             raise ValueError(f"{name} is {shown(value)}; it must be {allowed}")
-    require_tokens("stop_token_ids", params.get("stop_token_ids") or (), vocabulary_size)
 
 
 def to_json(body: Mapping[str, object]) -> bytes:

@@ -165,9 +165,16 @@ class AsyncClient:
         return self._replicas.profile
 
     async def is_answering(self) -> bool:
-        """Whether a server is up: one request to each, with a short timeout."""
-        states = (transport.is_answering() for transport in self.transports)
-        return any(await asyncio.gather(*states))
+        """Whether a server is up: one request to each, with a short timeout, until one is."""
+        asking = [asyncio.create_task(transport.is_answering()) for transport in self.transports]
+        try:
+            for answer in asyncio.as_completed(asking):
+                if await answer:
+                    return True
+            return False
+        finally:
+            for task in asking:
+                task.cancel()
 
     async def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids of a prompt; see `TokenClient.encode`."""

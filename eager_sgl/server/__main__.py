@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import signal
 import sys
 import tempfile
@@ -31,13 +32,12 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m eager_sgl.
     """
     command = parser(program)
     arguments, rest = command.parse_known_args(argv)
-    if rest and arguments.server:
+    if rest and arguments.server is not None:
         command.error(f"{rest[0]} is no option of a server in front of --server")
     _log_to_stderr()
     gc.set_threshold(GC_THRESHOLD)
-    urls = arguments.server.split(",") if arguments.server else ["http://embedded"]
     try:
-        settings = settings_of(arguments, urls)
+        settings = settings_of(arguments)
         with _running(arguments.model, runtime_arguments(rest), settings) as ready:
             _serve(ready)
     except (EagerError, ValueError, OSError) as error:
@@ -93,7 +93,7 @@ def _serve(settings: EndpointSettings) -> None:
         access_log=False,
         log_config=None,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(settings.drain_s),
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )
 
 

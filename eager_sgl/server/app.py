@@ -159,8 +159,8 @@ class Service:
             ApiError: none does.
         """
         if self._upstream is not None:
-            transports = self._upstream.client.transports
-            if any(await asyncio.gather(*(transport.is_answering() for transport in transports))):
+            client = self._upstream.client
+            if await client.is_answering():
                 self._noted = None
                 return
             obstacle = unanswered(self.settings, "no SGLang server answers")

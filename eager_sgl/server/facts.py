@@ -13,13 +13,14 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.generate.client import AsyncClient
 from eager_sgl.server.errors import ApiError
 
-__all__ = ["THINK_PARSERS", "Facts", "facts_of"]
+__all__ = ["CHAT_DEFAULTS", "THINK_PARSERS", "Facts", "facts_of"]
 
 THINK_PARSERS = frozenset(
     {"deepseek-r1", "glm45", "interns1", "nemotron_3", "qwen3", "qwen3-thinking", "step3"}
 )
 """SGLang's reasoning parsers of models that close their reasoning with `</think>`."""
-_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+CHAT_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""The sampling parameters of which a model's `generation_config.json` may have its own defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,4 +103,4 @@ def _defaults_of(server: Mapping[str, Any], folder: Path) -> dict[str, float] | 
         return None
     path = folder / "generation_config.json"
     config = json.loads(path.read_text()) if path.exists() else {}
-    return {name: config[name] for name in _DEFAULTS if config.get(name) is not None}
+    return {name: config[name] for name in CHAT_DEFAULTS if config.get(name) is not None}

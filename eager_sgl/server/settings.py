@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
-from eager_sgl.engine.addresses import API_KEY_VARIABLE
+from eager_sgl.engine.addresses import API_KEY_VARIABLE, read_urls
+from eager_sgl.engine.checks import require_sampling
 from eager_sgl.plugin.vocabulary import MAX_TOP_K
+from eager_sgl.server.facts import CHAT_DEFAULTS
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.voting.operators import readers_of
 
@@ -89,7 +92,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-body-bytes", type=int, default=settings.max_body_bytes)
     parser.add_argument("--deadline", type=float, default=settings.deadline_s, help="seconds")
     parser.add_argument("--drain", type=float, default=settings.drain_s, help="seconds")
-    parser.add_argument("--threshold", type=float, help="θ of eager_init in nats")
+    parser.add_argument("--threshold", type=float, help="θ of eager_init in nats, to ln K")
     parser.add_argument("--top-k", type=int, default=limits.top_k, help="K of trees")
     parser.add_argument(
         "--answers",
@@ -103,8 +106,9 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--chat-default",
         action="append",
         metavar="NAME=VALUE",
-        help="a sampling default of the SGLang server's chats, such as top_p=0.95; for a model "
-        "whose generation_config.json this machine cannot read",
+        help="a sampling default of the SGLang server's chats, such as top_p=0.95, of "
+        f"{', '.join(CHAT_DEFAULTS)}; for a model whose generation_config.json this machine cannot "
+        "read",
     )
 
 
@@ -136,24 +140,17 @@ def _value(text: str) -> object:
         return text
 
 
-def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> EndpointSettings:
-    """The settings of a parsed command line.
+def settings_of(arguments: argparse.Namespace) -> EndpointSettings:
+    """The settings of a parsed command line; without servers where one is to be started.
 
     Raises:
-        ValueError: a limit is not above 0, K is not from 2 to `MAX_TOP_K`, a default is no
-            NAME=VALUE, a reader of answers cannot be used, or the file of keys has none.
+        ValueError: a URL, a number or a default is not as it must be, a reader of answers cannot be
+            used, or the file of keys has none.
     """
-    for name in (
-        *("max_requests", "max_sequences", "max_in_flight", "max_body_bytes"),
-        *("deadline", "drain"),
-    ):
-        if not getattr(arguments, name) > 0:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} is {getattr(arguments, name)}; it must be above 0")
-    if not 2 <= arguments.top_k <= MAX_TOP_K:
-        raise ValueError(f"--top-k is {arguments.top_k}; it must be from 2 to {MAX_TOP_K}")
+    _require_numbers(arguments)
+    given = arguments.server
     return EndpointSettings(
-        servers=tuple(servers),
+        servers=() if given is None else read_urls("--server", given),
         server_key=arguments.server_key,
         keys=_keys(arguments.keys_file),
         limits=RequestLimits(
@@ -171,6 +168,23 @@ def settings_of(arguments: argparse.Namespace, servers: Sequence[str]) -> Endpoi
         host=arguments.host,
         port=arguments.port,
     )
+
+
+def _require_numbers(arguments: argparse.Namespace) -> None:
+    for name in (
+        *("max_requests", "max_sequences", "max_in_flight", "max_body_bytes"),
+        *("deadline", "drain"),
+    ):
+        if not 0 < getattr(arguments, name) < math.inf:
+            option, value = name.replace("_", "-"), getattr(arguments, name)
+            raise ValueError(f"--{option} is {value}; it must be finite and above 0")
+    top_k, threshold = arguments.top_k, arguments.threshold
+    if not 2 <= top_k <= MAX_TOP_K:
+        raise ValueError(f"--top-k is {top_k}; it must be from 2 to {MAX_TOP_K}")
+    if threshold is not None and not 0 < threshold <= math.log(top_k):
+        raise ValueError(
+            f"--threshold is {threshold}; it must be in (0, ln {top_k} = {math.log(top_k):.4f}]"
+        )
 
 
 def _keys(path: str | None) -> tuple[str, ...]:
@@ -194,9 +208,17 @@ def _defaults(options: Sequence[str] | None) -> dict[str, float] | None:
         return None
     defaults = {}
     for option in options:
-        name, _, value = option.partition("=")
+        name, _, text = option.partition("=")
+        if name not in CHAT_DEFAULTS:
+            known = ", ".join(CHAT_DEFAULTS)
+            raise ValueError(f"--chat-default is {option!r}; it must be NAME=VALUE, of {known}")
         try:
-            defaults[name] = float(value)
+            value = float(text)
         except ValueError:
-            raise ValueError(f"--chat-default is {option!r}; it must be NAME=VALUE") from None
+            raise ValueError(f"--chat-default is {option!r}; it must be {name}=NUMBER") from None
+        defaults[name] = int(value) if value.is_integer() else value
+        try:
+            require_sampling(defaults)
+        except ValueError as error:
+            raise ValueError(f"--chat-default: {error}") from None
     return defaults

@@ -19,6 +19,7 @@ __all__ = [
     "require_adaptive_fits",
     "require_amounts",
     "require_labels",
+    "require_left_out",
     "require_positive_thetas",
     "require_probed",
     "require_range",
@@ -108,6 +109,13 @@ def require_votes(methods: Sequence[str], task: Task) -> None:
             f"{votes[0]} needs answers that can agree, and those of {task.name} cannot; give "
             f"--methods {others or STAGE_ONE}"
         )
+
+
+def require_left_out(arguments: Sequence[str], names: Sequence[str], command: str) -> None:
+    """None of the options is among the arguments of a command that sets them itself."""
+    for name in names:
+        if any(argument.split("=")[0] == name for argument in arguments):
+            raise ValueError(f"{name} has no meaning in {command}; leave it out")
 
 
 def require_recordable(methods: Sequence[str], *, is_recorded: bool) -> None:

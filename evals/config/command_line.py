@@ -291,7 +291,8 @@ SERVER = (
     ),
     Option(
         "--router",
-        "URL of SGLang's router before several replicas of the model, one of which is --server",
+        "URL of SGLang's router in front of several replicas of the model, of which --server is "
+        "one",
     ),
     Option(
         "--gate",

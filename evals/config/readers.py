@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from eager_sgl import RULES
 from eager_sgl.callbacks import PlugIn
-from eager_sgl.engine.addresses import require_url
+from eager_sgl.engine.addresses import read_urls
 from eager_sgl.search import usable_priority
 from evals.config.calibration import Calibration
 from evals.records.plan import AUTO
@@ -53,12 +53,7 @@ def read_values(option: str, text: str, kind: Callable[[str], Value]) -> tuple[V
 
 def read_servers(text: str | None) -> tuple[str, ...]:
     """Base URLs of different servers, with commas between them; none if the option is not given."""
-    if not text:
-        return ()
-    urls = tuple(require_url(part.strip()) for part in text.split(","))
-    if len(set(urls)) < len(urls):
-        raise ValueError(f"--server is {text}; each server may be given once")
-    return urls
+    return () if text is None else read_urls("--server", text)
 
 
 def read_names(option: str, noun: str, text: str, known: Sequence[str]) -> tuple[str, ...]:

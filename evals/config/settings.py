@@ -126,7 +126,7 @@ class ServerSettings:
 
     Attributes:
         urls: of existing servers of the same model; without any, one is started.
-        router: URL of the router before several servers, of which the only URL is one.
+        router: URL of the router in front of several servers, of which the only URL is one.
         model: of the server that is started: a folder or a hub id.
         api_key: never written anywhere.
         request_timeout: seconds in total for one request.

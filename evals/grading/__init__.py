@@ -1,4 +1,4 @@
-"""Judges: a model's text and a reference answer become a `Score`. The lowest room of `evals`.
+"""Judges: a model's text and a reference answer become a `Score`. The lowest folder of `evals`.
 
 `integers`, `letters`, `mathematics` and `plain` have `score(text, gold)`, `mathematics` also
 `classes(answers)` for votes; `programs` judges code in a sandbox. `notation` (text) and `equality`

@@ -76,4 +76,7 @@ def words_of(body: str) -> str | None:
 def require_math_verify() -> None:
     """Raises ImportError, with the command to install it, without math-verify."""
     if find_spec("math_verify") is None:
-        raise ImportError("grading mathematics needs math-verify: pip install 'eager_sgl[evals]'")
+        raise ImportError(
+            "grading mathematics needs math-verify: pip install -e '.[evals]' in the folder of "
+            "eager_sgl"
+        )

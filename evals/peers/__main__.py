@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from eager_sgl import EmbeddedRuntime
 from eager_sgl.engine.protocol import Json
+from evals.config.readers import read_names, read_object
 from evals.peers.environment import peers_python, versions
 from evals.peers.outcomes import HEAD, Course, PeerResult, Setting, line_of
 from evals.tasks import find_task
@@ -34,9 +35,9 @@ ANSWER = '{"answer": "expression"}'
 READER = "--answers=expression=evals.peers.answers:expression_answer"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Ask every contender, one after another, and print the table."""
-    options = _parser().parse_args()
+    options = _parsed(arguments)
     task, python = find_task("countdown"), peers_python()
     # In the order in which a task takes them the levels alternate: as many of each.
     samples = task.load(options.prompts, None, options.seed)
@@ -51,16 +52,29 @@ def main() -> None:
             temperature=options.temperature,
             max_tokens=task.defaults.max_new_tokens,
             at_once=options.at_once,
-            options=json.loads(options.eager),
+            options=options.eager,
         )
         course = Course(python, setting, counts, task, samples)
-        for name in options.contenders.split(","):
+        for name in options.contenders:
             route = (counts.url, counts.api_key) if name in PEERS else (endpoint.url, None)
             outcomes.append(course.result_of(name, *route, OURS.get(name, {})))
             print(outcomes[-1].summary, flush=True)
     _print_table(outcomes)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with the names of the contenders and the fields of `eager` read."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        known = (*OURS, *PEERS)
+        options.contenders = read_names("--contenders", "contender", options.contenders, known)
+        options.eager = dict(read_object("--eager", options.eager))
+    except ValueError as error:
+        parser.error(str(error))
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

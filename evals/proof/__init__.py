@@ -1,4 +1,4 @@
-"""A proof that can be posted: all methods on one benchmark within a number of tokens.
+"""A proof that can be posted: methods on one benchmark within a number of tokens.
 
 `python -m evals.proof --help`. A pilot of Full Parallel measures what a prompt costs (`sizing`);
 `evals/run.py` then runs the methods on as many prompts as the tokens allow, and `page` writes one

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evals import run
+from evals.config.checks import require_left_out
 from evals.proof.arguments import of_parallel, public
 from evals.proof.page import PAGE, write_proof
 from evals.proof.sizing import NUM_PILOT, TooFewTokensError, pilot_of
@@ -21,6 +22,8 @@ from evals.tasks import find_task
 from evals.throughput.server import device_name
 
 METHODS = ("parallel", "eager_init", "eager_adapt", "trie_parallel", "best_first")
+"""Without eager, which spends by the labels that it is judged by, and swor, the weakest search."""
+CHOSEN_HERE = ("--limit", "--report-only", "--regrade", "--replay")
 SINGLE = ("temperature", "theta")
 """Options of which a run may have several values, but a proof has one."""
 FAILED_PROMPTS = 3
@@ -31,21 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pilot and the methods, and write the page; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options, others = _parser().parse_known_args(given)
-    if refusal := _refusal(options):
-        print(f"error: {refusal}", file=sys.stderr)
+    try:
+        _require_page(options, others)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    shared = ["--task", options.task, "--max-sequences", str(options.max_sequences), *others]
-    for name in (*SINGLE, "server", "api_key"):
-        value = getattr(options, name)
-        shared += [f"--{name.replace('_', '-')}", value] if value else []
+    shared, methods = _shared(options, others), options.methods or _methods_for(options.task)
     pilot, folder = options.output_dir / "pilot", options.output_dir / "run"
+    # A wrong option of the methods is refused before the pilot.
+    as_pilot = _of_run(methods, NUM_PILOT, options.seeds, folder)
+    plan = run.parse_settings([*shared, *as_pilot], run.METHODS).plan
     code = run.main([*of_parallel(shared), *_of_run(PARALLEL, NUM_PILOT, "0", pilot)])
     if code:
         return code
-    methods = options.methods or _methods_for(options.task)
-    num_runs = (methods.count(",") + 1) * (options.seeds.count(",") + 1)
     try:
-        limit = pilot_of(pilot).num_prompts(options.tokens, num_runs)
+        num_sequences = sum(cell.max_sequences for cell in plan.cells)
+        limit = pilot_of(pilot).num_prompts(options.tokens, num_sequences)
     except TooFewTokensError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -76,14 +80,25 @@ def _date(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
-def _refusal(options: argparse.Namespace) -> str | None:
-    """Why no page can be made of such runs; None if one can."""
+def _require_page(options: argparse.Namespace, others: Sequence[str]) -> None:
+    """Raises ValueError if no page can be made of such runs."""
+    require_left_out(others, CHOSEN_HERE, "a proof")
     if options.methods and PARALLEL not in options.methods.split(","):
-        return f"--methods is {options.methods}; every method is compared with {PARALLEL}, add it"
+        raise ValueError(
+            f"--methods is {options.methods}; every method is compared with {PARALLEL}, add it"
+        )
     for name in SINGLE:
         if "," in str(getattr(options, name)):
-            return f"--{name} is {getattr(options, name)}; a proof has a single value"
-    return None
+            raise ValueError(f"--{name} is {getattr(options, name)}; a proof has a single value")
+
+
+def _shared(options: argparse.Namespace, others: Sequence[str]) -> list[str]:
+    """The arguments of both runs."""
+    shared = ["--task", options.task, "--max-sequences", str(options.max_sequences), *others]
+    for name in (*SINGLE, "server", "api_key"):
+        value = getattr(options, name)
+        shared += [] if value is None else [f"--{name.replace('_', '-')}", value]
+    return shared
 
 
 def _methods_for(task: str) -> str:
@@ -107,7 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--api-key", help="of that server; it is in no file")
     parser.add_argument("--device", help="of that server, for the page")
     parser.add_argument("--task", default="countdown")
-    parser.add_argument("--methods", help="of evals/run.py, with parallel (default: all)")
+    parser.add_argument(
+        "--methods",
+        help=f"of evals/run.py, with parallel (default: {','.join(METHODS)}, and of a task whose "
+        f"answers can agree {','.join(VOTES)})",
+    )
     parser.add_argument("--max-sequences", type=int, default=16, help="M")
     for name in SINGLE:
         parser.add_argument(f"--{name}", help="of evals/run.py, a single value")

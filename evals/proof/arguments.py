@@ -21,6 +21,7 @@ def of_parallel(arguments: Sequence[str]) -> list[str]:
     The width of searches stays: it is in the configuration of every run, by which one continues.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--theta")
     for title in _OTHERS:
         for option in GROUPS[title]:
             if option.name != "--width":

@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.proof.arguments import model_name, task_name
 from evals.proof.settings import not_run, public_settings, settings_of
+from evals.proof.sizing import generated
 from evals.records.files import write_whole
 
 __all__ = ["JSON", "PAGE", "write_proof"]
@@ -51,7 +52,7 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
 
 def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     rows: Sequence[Row] = summary["rows"]
-    tokens = int(facts["pilot_tokens"]) + sum(map(_own_tokens, rows))
+    tokens = int(facts["pilot_tokens"]) + generated(summary)
     yield f"# {task_name(summary['task'])} with {model_name(str(summary['model']))}"
     yield ""
     yield (
@@ -89,15 +90,6 @@ def _model(summary: Mapping[str, Any]) -> str:
     digest = summary["model_digest"]
     weights = "weights not on this machine" if digest is None else f"digest of its weights {digest}"
     return f"{model_name(str(summary['model']))}, {weights}"
-
-
-def _own_tokens(row: Row) -> int:
-    """Without those of a first stage, which has another row."""
-    stage_two = row["stage_two"]
-    if stage_two is None:
-        return int(row["tokens_generated"])
-    per_extra: float = stage_two["tokens_per_extra"] or 0.0
-    return round(per_extra * int(stage_two["extra_used"]))
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -97,8 +97,7 @@ def arguments(name: str, where: str) -> list[str]:
 
 
 def settings(where: str) -> EndpointSettings:
-    parsed = parser("p").parse_args(arguments("endpoint", where))
-    return settings_of(parsed, parsed.server.split(","))
+    return settings_of(parser("p").parse_args(arguments("endpoint", where)))
 
 
 @pytest.mark.parametrize("where", ["compose", "kubernetes"])
@@ -143,6 +142,16 @@ def test_probes_ask_for_routes_that_exist(name: str) -> None:
     local = re.findall(rf"http://127\.0\.0\.1:{PORTS[name]}(/\w+)", str(health["test"]))
     assert local
     assert {path for path, _ in asked} | set(local) <= routes(name)
+
+
+def test_probes_wait_for_sglangs_health() -> None:
+    """Its handler sleeps for a second before it looks; a probe's timeout is a second by default."""
+    probes = {key: value for key, value in container("sglang").items() if key.endswith("Probe")}
+    assert set(probes) == {"startupProbe", "readinessProbe", "livenessProbe"}
+    for kind, probe in probes.items():
+        assert probe["httpGet"]["path"] == "/health", kind
+        assert probe.get("timeoutSeconds", 1) > 1, kind
+    assert int(COMPOSE["services"]["sglang"]["healthcheck"]["timeout"].removesuffix("s")) > 1
 
 
 def test_the_endpoint_is_alive_by_health_and_ready_by_ready() -> None:

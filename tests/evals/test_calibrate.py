@@ -51,6 +51,7 @@ def test_the_best_trial_counts_not_the_last() -> None:
             "--seeds is 0,1; give one seed, which chooses the prompts",
         ),
         (["--target", "99"], "--target is 99; it must be in [1, M = 16]"),
+        (["--target", "0"], "--target is 0; it must be in [1, M = 16]"),
         (["--limit", "0"], "--limit is 0"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from evals import run
 from evals.proof.__main__ import main
 from evals.proof.arguments import public
-from evals.proof.sizing import Sizing, TooFewTokensError
+from evals.proof.sizing import Sizing, TooFewTokensError, pilot_of
 
 METHODS = ["--methods", "parallel,eager_init", "--max-sequences", "4"]
 
@@ -117,6 +117,45 @@ def test_options_of_votes_are_no_obstacle_to_the_pilot(tmp_path: Path) -> None:
     assert "--vote-weights=probability" in content["command"]
 
 
+@pytest.mark.usefixtures("scripted")
+def test_an_adaptive_threshold_is_no_obstacle_to_the_pilot(tmp_path: Path) -> None:
+    assert proof(tmp_path, "--theta", "auto") == 0
+    assert "--theta auto" in (tmp_path / "proof.md").read_text()
+
+
+def test_wrong_options_of_methods_are_refused_before_the_pilot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        proof(tmp_path, "--theta", "99")
+    assert "--theta is 99" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.usefixtures("scripted")
+def test_the_tokens_are_those_of_every_sequence(tmp_path: Path) -> None:
+    """Full Parallel has half as many sequences again beside a method of two stages."""
+    folder, tokens = tmp_path / "proof", 2000
+    given = ["--methods", "parallel,eager_adapt", "--max-sequences", "4", "--tokens", str(tokens)]
+    assert main([*given, "--output-dir", str(folder)]) == 0
+    lines = [
+        json.loads(line)
+        for run in ("pilot", "run")
+        for line in (folder / run / "results.jsonl").read_text().splitlines()
+    ]
+    firsts = [line for line in lines if line["stage_two"] is None]
+    assert {len(line["sequences"]) for line in firsts if line["method"] == "parallel"} == {4, 6}
+    spent = sum(line["counts"]["generated"] for line in firsts)
+    spent += sum(line["stage_two"]["generated"] for line in lines if line["stage_two"])
+    page = (folder / "proof.md").read_text()
+    (shown,) = re.findall(r"([\d,]+) tokens generated of 2,000 allowed", page)
+    assert int(shown.replace(",", "")) == pytest.approx(spent, abs=1)
+    pilot = pilot_of(folder / "pilot")
+    # 6 of parallel, 4 of eager_init, and 4 more at most of eager_adapt.
+    number = int((tokens - pilot.spent) / (14 * pilot.per_sequence))
+    assert page.splitlines()[2].startswith(f"{number} prompts, M = 4")
+
+
 def test_the_command_of_a_page_has_neither_the_key_nor_paths() -> None:
     given = ["--model=/a/path/name", "--api-key", "secret", "--task", "countdown"]
     assert public(given) == ["--task", "countdown", "--model", "name"]
@@ -153,6 +192,11 @@ def test_too_few_tokens_are_refused_with_the_number_needed(
     [
         (["--methods", "vote"], "--methods is vote; every method is compared with parallel"),
         (["--temperature", "0.6,1"], "--temperature is 0.6,1; a proof has a single value"),
+        (["--limit", "7"], "--limit has no meaning in a proof; leave it out"),
+        (["--limit=7"], "--limit has no meaning in a proof"),
+        (["--report-only"], "--report-only has no meaning in a proof"),
+        (["--regrade"], "--regrade has no meaning in a proof"),
+        (["--replay"], "--replay has no meaning in a proof"),
     ],
 )
 def test_runs_without_a_page_are_refused_before_they_begin(
@@ -164,7 +208,7 @@ def test_runs_without_a_page_are_refused_before_they_begin(
 
 
 def test_the_number_named_suffices() -> None:
-    sizing = Sizing(spent=80, per_prompt=12.5)
+    sizing = Sizing(spent=80, per_sequence=12.5)
     with pytest.raises(TooFewTokensError, match="10 need 455"):
-        sizing.num_prompts(454, num_runs=3)
-    assert sizing.num_prompts(455, num_runs=3) == 10
+        sizing.num_prompts(454, num_sequences=3)
+    assert sizing.num_prompts(455, num_sequences=3) == 10

@@ -19,10 +19,18 @@ import aiohttp
 import pytest
 
 from eager_sgl import AsyncClient, Client, TokenLedger
+from eager_sgl.engine import limits
 from eager_sgl.errors import RequestRejectedError, ServerUnreachableError
 from eager_sgl.generate.events import Completed
 from tests.fakes.decoding import endless
-from tests.fakes.http_server import Handler, Seen, listening, scripted_sglang
+from tests.fakes.http_server import (
+    Handler,
+    Seen,
+    hanging,
+    listening,
+    scripted_sglang,
+    serving,
+)
 from tests.fakes.scripted import ScriptedServer
 from tests.fakes.waiting import wait_until
 from tests.generate.prompts import METHODS
@@ -42,6 +50,22 @@ def test_several_threads_share_a_client(url: str) -> None:
         results = list(pool.map(lambda p: client.generate(p, METHODS["chunk"]), prompts))
         assert [result.prompt_ids for result in results] == prompts
         assert all(result.sequences for result in results)
+
+
+@pytest.mark.parametrize("up_first", [True, False])
+def test_a_server_that_hangs_does_not_delay_one_that_answers(up_first: bool) -> None:
+    """Or one of several servers would take an endpoint out of service whose probe waits 5 s."""
+
+    async def is_answering(*urls: str) -> bool:
+        client = AsyncClient(urls)
+        try:
+            async with asyncio.timeout(limits.ALIVE_TIMEOUT / 2):
+                return await client.is_answering()
+        finally:
+            await client.aclose()
+
+    with hanging() as hung, serving((200, "{}")) as (up, _):
+        assert asyncio.run(is_answering(*((up, hung) if up_first else (hung, up))))
 
 
 def open_sessions() -> set[int]:

@@ -1,4 +1,4 @@
-"""Our OpenAI-compatible server before the embedded runtime, with OpenAI's client."""
+"""Our OpenAI-compatible server in front of the embedded runtime, with OpenAI's client."""
 
 from __future__ import annotations
 

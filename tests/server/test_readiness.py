@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,10 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.middleware.base import RequestResponseEndpoint
 
 from eager_sgl.embedded.address import DEFAULT_HOST, reserved_port
+from eager_sgl.engine import limits
 from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import EndpointSettings
 from tests.fakes.replicas import Replica
@@ -33,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def service(*ports: int, **settings: Any) -> Iterator[httpx.Client]:
-    """A client of our server before servers at these ports."""
+    """A client of our server in front of servers at these ports."""
     urls = tuple(f"http://127.0.0.1:{port}" for port in ports)
     given: Any = {"chat_defaults": {}} | settings
     app = create_app(EndpointSettings(servers=urls, **given))
@@ -88,6 +92,24 @@ def test_it_is_ready_once_a_server_answers(port: int) -> None:
             assert wait_until(lambda: client.get("/ready").status_code == 200)
             assert client.post(ROUTE, json=SHORT).status_code == 200
             assert "eager_replicas_up 1.0" in client.get("/metrics").text
+
+
+def test_a_server_that_hangs_does_not_delay_ready() -> None:
+    """A probe waits no longer than the endpoint waits for one of its servers."""
+    hangs, hanging = threading.Event(), upstream(Replica("http://hangs"))
+
+    @hanging.middleware("http")
+    async def stall(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        if hangs.is_set():
+            await asyncio.sleep(60)
+        return await call_next(request)
+
+    with listening(hanging) as first, listening(upstream(Replica("http://answers"))) as second:
+        app = create_app(EndpointSettings(servers=(first, second), chat_defaults={}))
+        with listening(app) as ours:
+            hangs.set()
+            ready = httpx.get(f"{ours}/ready", timeout=limits.ALIVE_TIMEOUT / 2)
+            assert ready.status_code == 200
 
 
 def test_servers_that_cannot_be_used_are_named_and_logged_once(

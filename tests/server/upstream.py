@@ -60,7 +60,7 @@ def address_of(process: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def endpoint(server: ScriptedServer, **settings: Any) -> Iterator[str]:
-    """The URL of our server before a scripted one."""
+    """The URL of our server in front of a scripted one."""
     given: Any = {"chat_defaults": {}} | settings
     with (
         listening(upstream(server)) as url,

@@ -39,8 +39,8 @@ def require_library() -> None:
     """Raises ValueError, with the command to install it, without reasoning-gym."""
     if find_spec("reasoning_gym") is None:
         raise ValueError(
-            "tasks reasoning_gym:NAME need the library: pip install 'eager_sgl[gym]', which needs "
-            "a C compiler"
+            "tasks reasoning_gym:NAME need a library: pip install -e '.[gym]' in the folder of "
+            "eager_sgl, with a C compiler"
         )
 
 

@@ -65,7 +65,7 @@ def _servers(options: argparse.Namespace) -> Iterator[tuple[Route, EndpointProce
             "log_path": Path(name) / "endpoint.log",
             "options": ["--max-requests", "1024"],
         }
-        if options.server:
+        if options.server is not None:
             key = options.server_key
             with EndpointProcess([options.server], server_key=key, **arguments) as endpoint:
                 yield Route("direct", options.server, key), endpoint

@@ -39,6 +39,7 @@ def test_without_a_url_a_server_is_started() -> None:
     [
         (("--server", "http://a,http://a/"), "--server is http://a,http://a/; each server may be"),
         (("--server", "http://a,"), "server URL is ''"),
+        (("--server", ""), "server URL is ''"),
         (("--server", "http://a,b"), "server URL is 'b'"),
         (
             ("--server", "http://a,http://b", "--router", "http://c"),

@@ -156,7 +156,7 @@ def test_a_reference_answer_that_cannot_be_read_leaves_others_unjudged() -> None
 def test_without_math_verify_the_message_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "find_spec", lambda name: None)
     comparison.require_math_verify.cache_clear()
-    with pytest.raises(ImportError, match=r"pip install 'eager_sgl\[evals\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[evals\]'"):
         judge("5", "5")
     comparison.require_math_verify.cache_clear()
 

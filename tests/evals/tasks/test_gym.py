@@ -371,7 +371,7 @@ def test_without_the_library_the_command_to_install_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("evals.tasks.gym.source.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'eager_sgl\[gym\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[gym\]'"):
         find_task("reasoning_gym:chain_sum")
 
 

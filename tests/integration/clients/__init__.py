@@ -1,1 +1,1 @@
-"""Real clients before the endpoint and the bundled model, in an environment of their own."""
+"""Real clients of the endpoint in front of the bundled model, in an environment of their own."""

@@ -1,4 +1,4 @@
-"""The endpoint before the shared server, for all clients."""
+"""The endpoint in front of the shared server, for all clients."""
 
 from __future__ import annotations
 

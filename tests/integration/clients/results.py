@@ -1,4 +1,4 @@
-"""What the clients do before an endpoint: their cases, and the examples of docs/serving.md."""
+"""What the clients do with an endpoint: their cases, and the examples of docs/serving.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make clients`: a table of what every client does before the endpoint and the bundled model.
+"""`make clients`: a table of what every client does with the endpoint, on the bundled model.
 
 With names, `make clients ARGS="openai curl"`, those alone.
 """
