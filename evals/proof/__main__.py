@@ -13,7 +13,13 @@ from pathlib import Path
 from evals import run
 from evals.proof.arguments import of_parallel, public
 from evals.proof.page import PAGE, write_proof
-from evals.proof.sizing import NUM_PILOT, TooFewTokensError, pilot_of
+from evals.proof.sizing import (
+    NUM_PILOT,
+    TooFewTokensError,
+    num_generated,
+    num_runs,
+    pilot_of,
+)
 from evals.records.folder import SUMMARY
 from evals.records.plan import PARALLEL, VOTES
 from evals.tasks import find_task
@@ -42,9 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code:
         return code
     methods = options.methods or _methods_for(options.task)
-    num_runs = (methods.count(",") + 1) * (options.seeds.count(",") + 1)
+    planned = [*shared, *_of_run(methods, NUM_PILOT, options.seeds, folder)]
+    runs = num_runs(run.parse_settings(planned, run.METHODS).plan)
     try:
-        limit = pilot_of(pilot).num_prompts(options.tokens, num_runs)
+        limit = pilot_of(pilot).num_prompts(options.tokens, runs)
     except TooFewTokensError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -57,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "known_methods": run.METHODS,
         "tokens": options.tokens,
         "pilot_tokens": pilot_of(pilot).spent,
+        "run_tokens": num_generated(folder),
         "command": shlex.join(["python", "-m", "evals.proof", *public(given)]),
     }
     write_proof(options.output_dir, json.loads((folder / SUMMARY).read_text()), facts)

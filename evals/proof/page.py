@@ -31,7 +31,7 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
     Args:
         summary: the content of `summary.json`.
         facts: what the summary does not know: the date, the device, the command, the methods that
-            there are, the tokens that are allowed and those of the pilot.
+            there are, the tokens that are allowed, those of the pilot and those of the run.
     """
     names = ("model_digest", "logprobs", "versions", "partial", "num_failed")
     figures = ("rows", "savings", "findings", "notes")
@@ -50,7 +50,7 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
 
 def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     rows: Sequence[Row] = summary["rows"]
-    tokens = int(facts["pilot_tokens"]) + sum(map(_own_tokens, rows))
+    tokens = facts["pilot_tokens"] + facts["run_tokens"]
     yield f"# {task_name(summary['task'])} with {model_name(str(summary['model']))}"
     yield ""
     yield (
@@ -82,15 +82,6 @@ def _model(summary: Mapping[str, Any]) -> str:
     digest = summary["model_digest"]
     weights = "weights not on this machine" if digest is None else f"digest of its weights {digest}"
     return f"{model_name(str(summary['model']))}, {weights}"
-
-
-def _own_tokens(row: Row) -> int:
-    """Without those of a first stage, which has another row."""
-    stage_two = row["stage_two"]
-    if stage_two is None:
-        return int(row["tokens_generated"])
-    per_extra: float = stage_two["tokens_per_extra"] or 0.0
-    return round(per_extra * int(stage_two["extra_used"]))
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from evals.analysis.intervals import MIN_PROMPTS
 from evals.records.folder import SUMMARY
+from evals.records.header import read_header
+from evals.records.plan import Plan
+from evals.records.results import RESULTS, read_results
 
-__all__ = ["NUM_PILOT", "Sizing", "TooFewTokensError", "pilot_of"]
+__all__ = ["NUM_PILOT", "Sizing", "TooFewTokensError", "num_generated", "num_runs", "pilot_of"]
 
 NUM_PILOT = 8
 """Prompts of the pilot, spread over the levels."""
@@ -31,14 +34,14 @@ class Sizing:
     spent: int
     per_prompt: float
 
-    def num_prompts(self, tokens: int, num_runs: int) -> int:
+    def num_prompts(self, tokens: int, num_runs: float) -> int:
         """Prompts for which all methods together generate about `tokens`, the pilot included.
 
         A method is supposed to generate as many tokens as Full Parallel. Most generate fewer.
 
         Args:
             tokens: of the whole proof.
-            num_runs: methods times seeds.
+            num_runs: of Full Parallel with M sequences, which all cells are as large as.
 
         Raises:
             TooFewTokensError: they suffice for fewer than 10 prompts, which give no verdict.
@@ -48,12 +51,24 @@ class Sizing:
             return number
         needed = self.spent + MIN_PROMPTS * self.per_prompt * num_runs
         raise TooFewTokensError(
-            f"--tokens {tokens:,} allows {max(number, 0)} prompts in {num_runs} runs of about "
+            f"--tokens {tokens:,} allows {max(number, 0)} prompts in {num_runs:g} runs of about "
             f"{self.per_prompt:,.0f} tokens a prompt; {MIN_PROMPTS} need {needed:,.0f}"
         )
 
 
+def num_runs(plan: Plan) -> float:
+    """The cells of a plan, each by its sequences as a share of M: Full Parallel may have more."""
+    return sum(cell.max_sequences for cell in plan.cells) / max(plan.max_sequences)
+
+
 def pilot_of(folder: Path) -> Sizing:
-    """The sizing of a complete pilot."""
-    row = json.loads((folder / SUMMARY).read_text())["rows"][0]
-    return Sizing(row["tokens_generated"], row["tokens_generated"] / row["num_prompts"])
+    """The sizing of a complete pilot; the mean over its temperatures."""
+    rows = json.loads((folder / SUMMARY).read_text())["rows"]
+    tokens = sum(row["tokens_generated"] for row in rows)
+    return Sizing(num_generated(folder), tokens / sum(row["num_prompts"] for row in rows))
+
+
+def num_generated(folder: Path) -> int:
+    """Tokens that the server decoded for the results of a run; a first stage counts once."""
+    records, _ = read_results(folder / RESULTS, read_header(folder).config.plan.cells)
+    return sum(r.stage_two.generated if r.stage_two else r.counts.generated for r in records)

@@ -62,6 +62,36 @@ def test_the_page_has_what_a_sceptic_asks_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("scripted")
+@pytest.mark.parametrize(
+    "more", [[], ["--parallel-sequences", "16"], ["--control-temperatures", "0.1"]]
+)
+def test_every_token_counts_and_is_planned(tmp_path: Path, more: list[str]) -> None:
+    """Also of Full Parallel beyond M and at other temperatures, and of second stages."""
+    methods = ["--methods", "parallel,eager_init,eager_adapt"]
+    assert proof(tmp_path, *methods, *more, tokens=3000) == 0
+    folders = {name: tmp_path / name for name in ("pilot", "run")}
+    lines = {
+        name: [json.loads(line) for line in (path / "results.jsonl").read_text().splitlines()]
+        for name, path in folders.items()
+    }
+    # A line of two stages has the tokens of its first stage, which has a line of its own.
+    spent = {
+        name: sum((line["stage_two"] or line["counts"])["generated"] for line in of_run)
+        for name, of_run in lines.items()
+    }
+    page = (tmp_path / "proof.md").read_text()
+    assert f"; {spent['pilot'] + spent['run']:,} tokens generated of 3,000 allowed" in page
+    plan = json.loads((tmp_path / "proof.json").read_text())["settings"]["plan"]
+    num_cells = len({(line["method"], line["temperature"]) for line in lines["run"]})
+    beyond = plan["parallel_sequences"] / 4 - 1
+    summary = json.loads((folders["pilot"] / "summary.json").read_text())
+    rows = summary["rows"]
+    per_prompt = sum(r["tokens_generated"] for r in rows) / sum(r["num_prompts"] for r in rows)
+    num_runs = num_cells + beyond * len(rows)
+    assert plan["num_prompts"] == int((3000 - spent["pilot"]) / (per_prompt * num_runs))
+
+
+@pytest.mark.usefixtures("scripted")
 def test_a_proof_is_continued(tmp_path: Path) -> None:
     assert proof(tmp_path) == 0
     before = (tmp_path / "run" / "results.jsonl").read_bytes()
