@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.server.facts import THINK_PARSERS, Facts
-from eager_sgl.server.schema import Chat, Completion, TokenRequest
+from eager_sgl.server.schema import Chat, Completion, TokenRequest, is_one_of
 
 __all__ = ["inexactness_of", "law_of", "obstacle_of"]
 
@@ -56,7 +56,7 @@ _OPENAI: Mapping[str, float] = {
 def obstacle_of(body: TokenRequest, facts: Facts) -> str | None:
     """Why a tree cannot answer a request, in a clause; None if it can."""
     others = body.given - _OF_TREES
-    wrong = sorted(f for f in others if getattr(body, f) not in _NEUTRAL.get(f, ()))
+    wrong = sorted(f for f in others if not is_one_of(getattr(body, f), _NEUTRAL.get(f, ())))
     if wrong:
         return f"only the SGLang server's own route honours {', '.join(wrong)}; leave it out"
     if isinstance(body, Completion) and len(body.prompts) > 1:

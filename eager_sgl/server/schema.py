@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
 import orjson
@@ -25,6 +25,7 @@ __all__ = [
     "RegexFields",
     "TokenRequest",
     "body_of",
+    "is_one_of",
 ]
 
 MethodName = Literal["vote", "trie_parallel", "eager_init", "best_first", "parallel"]
@@ -314,6 +315,11 @@ class Chat(TokenRequest):
         return self.max_completion_tokens or self.max_tokens
 
 
+def is_one_of(value: object, values: Iterable[object]) -> bool:
+    """Whether a value equals one of others; a number equals no bool, as it does in Python."""
+    return any(value == v and isinstance(value, bool) is isinstance(v, bool) for v in values)
+
+
 Body = TypeVar("Body", bound=TokenRequest)
 
 
@@ -332,7 +338,7 @@ def body_of(kind: type[Body], data: bytes) -> Body:
         raise ApiError(400, "the body is no JSON object")
     value = _merged(value)
     for name, advice in REFUSED.items():
-        if value.get(name) not in (None, *_NEUTRAL.get(name, ())):
+        if not is_one_of(value.get(name), (None, *_NEUTRAL.get(name, ()))):
             raise ApiError(400, f"{name} is not offered; {advice}", name)
     try:
         return kind.model_validate({k: v for k, v in value.items() if k not in REFUSED})

@@ -89,6 +89,23 @@ def test_what_a_trie_cannot_do_exactly_goes_to_the_servers_route(words: str) -> 
     assert words in (found.reason or "")
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_logprobs_of_completions_are_a_number_and_not_false(number: int) -> None:
+    """With 0 alternatives the drawn tokens have logprobs, which a tree's answer does not."""
+    found = plan(TEXT | LAW | {"n": 4, "logprobs": number})
+    assert found.method is None
+    assert "logprobs" in (found.reason or "")
+    with pytest.raises(ApiError, match="logprobs"):
+        plan(TEXT | LAW | {"model": "m:vote", "logprobs": number})
+
+
+@pytest.mark.parametrize("name", ["store", "metadata"])
+@pytest.mark.parametrize("value", [0, 1, True])
+def test_a_number_is_no_false_in_a_field_that_is_not_offered(name: str, value: object) -> None:
+    with pytest.raises(ApiError, match=f"{name} is not offered"):
+        body(CHAT | {name: value})
+
+
 NEUTRAL: dict[str, Any] = {
     "top_k": -1,
     "min_p": 0,
