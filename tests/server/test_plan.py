@@ -231,6 +231,20 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
         400,
         "--tool-call-parser",
     ),
+    "a vote on calls without calls": (
+        CHAT
+        | TOOLS
+        | {"tool_choice": "none", "eager": {"method": "vote", "answer": "tool_call"}},
+        400,
+        'tool_choice is "none"',
+    ),
+    "a vote on calls one by one": (
+        CHAT
+        | TOOLS
+        | {"parallel_tool_calls": False, "eager": {"method": "vote", "answer": "tool_call"}},
+        400,
+        "parallel_tool_calls is false",
+    ),
     "a stream of calls": (
         CHAT
         | TOOLS
