@@ -12,11 +12,13 @@ from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.engine.protocol import Json
 from eager_sgl.generate.client import AsyncClient
 
-__all__ = ["THINK_PARSERS", "Facts", "facts_of"]
+__all__ = ["ALWAYS_REASONING", "THINK_PARSERS", "Facts", "facts_of"]
 
-THINK_PARSERS = frozenset(
-    {"deepseek-r1", "glm45", "interns1", "nemotron_3", "qwen3", "qwen3-thinking", "step3"}
+ALWAYS_REASONING = frozenset(
+    {"deepseek-r1", "gigachat35", "minimax", "qwen3-thinking", "step3", "step3p5"}
 )
+"""SGLang's reasoning parsers of models that begin with their reasoning, also without `<think>`."""
+THINK_PARSERS = ALWAYS_REASONING | {"dots", "glm45", "interns1", "nanbeige", "nemotron_3", "qwen3"}
 """SGLang's reasoning parsers of models that close their reasoning with `</think>`."""
 _DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 

@@ -290,7 +290,7 @@ class Chat(TokenRequest):
     def require_values(self, vocabulary_size: int) -> None:
         """Check that the prompt ends as SGLang renders it."""
         super().require_values(vocabulary_size)
-        if self.add_generation_prompt in (None, not self._continues):
+        if self.add_generation_prompt in (None, self.continued is None):
             return
         raise ApiError(
             400,
@@ -300,11 +300,12 @@ class Chat(TokenRequest):
         )
 
     @property
-    def _continues(self) -> bool:
-        """Whether SGLang renders the last message as one that is not finished."""
+    def continued(self) -> str | None:
+        """The text of the last message, where SGLang renders it as not finished; else None."""
         last = self.messages[-1] if self.messages else {}
-        is_text = isinstance(last.get("content"), str)
-        return bool(self.continue_final_message) and last.get("role") == "assistant" and is_text
+        text = last.get("content")
+        continues = self.continue_final_message and last.get("role") == "assistant"
+        return text if continues and isinstance(text, str) else None
 
     @property
     def num_top_logprobs(self) -> int | None:
