@@ -118,5 +118,6 @@ def test_an_answer_continues_the_reasoning_of_its_last_message(
         assert message["content"].split() == (["3"] if is_open else ["2", "</think>", "3"])
         assert (message["reasoning_content"] or "").split() == (["2"] if is_open else [])
     deltas = deltas_of(post(0.0, fields | {"stream": True}, Thinking()))
-    reasoning = [delta.get("reasoning_content") or "" for delta in deltas]
+    assert all("reasoning_content" in delta for delta in deltas), "as in SGLang's own"
+    reasoning = [delta["reasoning_content"] or "" for delta in deltas]
     assert any(text.strip() == "2" for text in reasoning) == any(reasoning) == is_open
