@@ -44,6 +44,8 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
 }
 """Values of the other fields that change nothing."""
+_NONEMPTY = "force_nonempty_content"
+"""An option of templates that SGLang's reasoning parsers read too."""
 _OPENAI: Mapping[str, float] = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -63,8 +65,12 @@ def obstacle_of(body: TokenRequest, facts: Facts) -> str | None:
         return "a tree has one prompt; send a request for each"
     if isinstance(body, Chat) and (kinds := _other_parts(body)):
         return f"only the SGLang server's own route reads content of type {', '.join(kinds)}"
-    if isinstance(body, Chat) and facts.reasoning_parser not in (None, *THINK_PARSERS):
+    if not isinstance(body, Chat) or facts.reasoning_parser is None:
+        return None
+    if facts.reasoning_parser not in THINK_PARSERS:
         return f"the reasoning of {facts.reasoning_parser} is split by the SGLang server alone"
+    if (body.chat_template_kwargs or {}).get(_NONEMPTY):
+        return f"only the SGLang server's own route honours {_NONEMPTY} of chat_template_kwargs"
     return None
 
 

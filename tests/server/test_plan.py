@@ -121,6 +121,19 @@ def test_values_that_change_nothing_do_not_keep_a_request_from_the_trie() -> Non
     assert plan(CHAT | LAW | {"n": 4} | NEUTRAL).name == "trie_parallel"
 
 
+def test_content_that_must_not_be_empty_is_left_to_the_servers_route() -> None:
+    """SGLang's reasoning parsers then move the reasoning into the content."""
+    parsing = replace(FACTS, reasoning_parser="qwen3")
+    fields = CHAT | LAW | {"n": 4, "chat_template_kwargs": {"force_nonempty_content": True}}
+    found = plan(fields, parsing)
+    assert found.method is None
+    assert "force_nonempty_content" in (found.reason or "")
+    with pytest.raises(ApiError, match="force_nonempty_content"):
+        plan(fields | {"model": "m:best_first"}, parsing)
+    assert plan(fields, FACTS).method is not None, "nothing is split off"
+    assert plan(CHAT | LAW | {"n": 4}, parsing).method is not None
+
+
 @pytest.mark.parametrize(
     ("defaults", "name"),
     [
