@@ -179,6 +179,37 @@ def test_a_client_that_has_its_answer_has_left_its_place(stream: bool, timeout: 
     assert found == ["eager_requests_in_flight 0.0", "eager_sequences_in_flight 0.0"]
 
 
+class _Unread:
+    """A connection whose client does not take the last part of an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def taking(message: Message) -> None:
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            if is_last and scope["path"] == ROUTE:
+                await asyncio.Event().wait()
+            await send(message)
+
+        await self._app(scope, receive, taking)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_is_not_read_to_its_end_is_given_up(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eager_sgl.server.app._LAST_SECONDS", 0.1)
+    with listening(upstream(stalling())) as url:
+        app = create_app(EndpointSettings(servers=(url,), chat_defaults={}))
+        app.add_middleware(_Unread)
+        with listening(app) as ours:
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.post(ours + ROUTE, json=SHORT | {"stream": stream, "timeout": 3}, timeout=60)
+            text = httpx.get(f"{ours}/metrics").text
+    assert f'eager_requests_total{{route="{ROUTE}",status="504"}} 1.0' in text
+
+
 @pytest.mark.parametrize("field", ["timeout", "deadline_s"])
 def test_a_deadline_is_504_and_ends_the_tree(field: str) -> None:
     server = stalling()
