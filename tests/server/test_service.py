@@ -348,6 +348,18 @@ def test_requests_wait_for_the_sequences_of_others() -> None:
         assert wait_until(lambda: "eager_sequences_in_flight 0.0" in client.get("/metrics").text)
 
 
+def test_only_streams_have_a_first_token() -> None:
+    name = f'eager_first_token_seconds_count{{route="{ROUTE}"}}'
+
+    def count(client: httpx.Client, stream: bool) -> float:
+        assert client.post(ROUTE, json=SHORT | {"stream": stream}).status_code == 200
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(name))
+
+    with service() as client:
+        assert [count(client, stream) for stream in (False, True, False)] == [0, 1, 1]
+
+
 def test_a_replica_has_its_state_by_its_address() -> None:
     with (
         listening(upstream(Replica("http://a"))) as stays,
