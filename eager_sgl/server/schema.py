@@ -363,10 +363,11 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     """The error of the first field that is wrong."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     path, message = first["loc"], first["msg"]
+    for size in range(1, len(path)):
+        name = ".".join(map(str, path[:size]))
+        if name in _ALTERNATIVES:  # the rest of the path names one of them
+            return ApiError(400, f"{name}: it must be {_ALTERNATIVES[name]}", name)
     name = ".".join(map(str, path))
-    if path[:2] == ("eager", "answer"):  # the rest of the path names the alternatives
-        message = 'it must be the name of a reader, such as "boxed", or {"regex": PATTERN}'
-        return ApiError(400, f"eager.answer: {message}", "eager.answer")
     if first["type"] == "extra_forbidden":
         owner = _OWNERS.get(path[:-1], kind)
         fields = {field.alias or key: field for key, field in owner.model_fields.items()}
@@ -376,6 +377,15 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     return ApiError(400, f"{name}: {message[0].lower()}{message[1:]}", name)
 
 
+_ALTERNATIVES: Mapping[str, str] = {
+    "eager.answer": 'the name of a reader, such as "boxed", or {"regex": PATTERN}',
+    "prompt": "a string, an array of token ids, or an array of strings or of such arrays",
+    "reasoning_effort": "a string or a number",
+    "stop": "a string or an array of strings",
+    "stop_regex": "a string or an array of strings",
+    "tool_choice": '"auto", "none", "required", or an object that names a function',
+}
+"""What the fields of several types may be."""
 _OWNERS: dict[tuple[int | str, ...], type[BaseModel]] = {
     ("eager",): EagerOptions,
     ("eager", "stop"): StopFields,

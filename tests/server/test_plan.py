@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import orjson
 import pytest
@@ -11,11 +13,19 @@ import pytest
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.methods import BestFirst, EagerInit, TrieParallel, Vote
 from eager_sgl.search.stopping import Consensus, Unexplored
+from eager_sgl.server import schema
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.plan import AnswerPlan, plan_of
-from eager_sgl.server.schema import REFUSED, Chat, Completion, TokenRequest, body_of
+from eager_sgl.server.schema import (
+    REFUSED,
+    Chat,
+    Completion,
+    EagerOptions,
+    TokenRequest,
+    body_of,
+)
 
 PROFILE = ServerProfile("a/model", "0.5.23", 4096, 1, "tempered", 1000)
 FACTS = Facts(model="m", profile=PROFILE, chat_defaults={})
@@ -334,6 +344,42 @@ def test_what_is_wrong_is_refused_by_name(name: str) -> None:
         plan(fields)
     assert words in str(refused.value)
     assert getattr(refused.value, "status", 400) == status
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        (TEXT | {"prompt": 5}, "prompt", "prompt: it must be a string, an array of token ids"),
+        (TEXT | {"prompt": [[1], "a"]}, "prompt", "or an array of strings"),
+        ({"model": "m"}, "prompt", "prompt: field required"),
+        (TEXT | {"stop": 5}, "stop", "stop: it must be a string or an array of strings"),
+        (TEXT | {"stop": [1]}, "stop", "stop: it must be a string or an array of strings"),
+        (TEXT | {"stop_regex": {}}, "stop_regex", "a string or an array of strings"),
+        (CHAT | {"tool_choice": 5}, "tool_choice", 'tool_choice: it must be "auto"'),
+        (CHAT | {"reasoning_effort": []}, "reasoning_effort", "a string or a number"),
+        (CHAT | {"eager": {"answer": 5}}, "eager.answer", "eager.answer: it must be the name"),
+        (CHAT | {"eager": {"stop": 5}}, "eager.stop", "eager.stop: "),
+    ],
+)
+def test_a_field_of_several_types_is_named_with_all_of_them(
+    fields: dict[str, Any], param: str, words: str
+) -> None:
+    with pytest.raises(ApiError, match=re.escape(words)) as refused:
+        body(fields)
+    assert refused.value.body["error"]["param"] == param
+
+
+def test_every_field_of_several_types_has_its_words() -> None:
+    models = {"": [Chat, Completion], "eager.": [EagerOptions]}
+    several = {
+        prefix + (field.alias or name)
+        for prefix, kinds in models.items()
+        for kind in kinds
+        for name, field in kind.model_fields.items()
+        if get_origin(field.annotation) in (Union, UnionType)
+        and len({*get_args(field.annotation)} - {type(None)}) > 1
+    }
+    assert several == set(schema._ALTERNATIVES)
 
 
 def test_fields_of_extra_body_are_those_of_the_body() -> None:
