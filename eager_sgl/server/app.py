@@ -23,7 +23,7 @@ from eager_sgl.server.answers import DONE, event
 from eager_sgl.server.errors import ApiError, api_error_of, of_the_request
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
-from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.settings import KEYS_VARIABLE, EndpointSettings
 from eager_sgl.server.traffic.access import Access, Observed
 from eager_sgl.server.traffic.admission import Admission
 from eager_sgl.server.traffic.guard import Keys, body_within, while_connected
@@ -59,6 +59,8 @@ class Service:
         for url in settings.servers:
             require_url(url)
         self.settings = settings
+        if not settings.keys:
+            _LOG.info("no key is asked for; name clients' keys by --keys-file or %s", KEYS_VARIABLE)
         self.keys = Keys(settings.keys)
         self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
