@@ -255,9 +255,7 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
         "--tool-call-parser",
     ),
     "a vote on calls without calls": (
-        CHAT
-        | TOOLS
-        | {"tool_choice": "none", "eager": {"method": "vote", "answer": "tool_call"}},
+        CHAT | TOOLS | {"tool_choice": "none", "eager": {"method": "vote", "answer": "tool_call"}},
         400,
         'tool_choice is "none"',
     ),
