@@ -23,7 +23,7 @@ from eager_sgl.adaptive_threshold import AdaptiveThreshold
 from eager_sgl.core import PromptResult, Sequence
 from evals.analysis.curves import curve_of
 from evals.records.files import to_line
-from evals.records.plan import BEST_FIRST, NESTED, PARALLEL, SWOR, TRIE_PARALLEL, VOTE
+from evals.records.plan import BEST_FIRST, PARALLEL, SWOR, TRIE_PARALLEL, VOTE
 from evals.records.record import PromptRecord, SequenceRecord
 from tests.evals.fakes.build import record
 from tests.fakes.endpoint import endpoint_of, run_method
@@ -43,12 +43,7 @@ RUNS: dict[str, Any] = {
         name: lambda end, kind=kind: run_method(kind(SEARCH), end, "p")
         for name, kind in SEARCHES.items()
     },
-    VOTE: lambda end: run_method(Vote(SEARCH, _last_tokens, ahead=6), end, "p"),
 }
-
-
-def _last_tokens(sequences: Items[Sequence]) -> list[int]:
-    return [sequence.token_ids[-1] for sequence in sequences]
 
 
 def line_of(result: PromptResult) -> PromptRecord:
@@ -86,13 +81,31 @@ def test_the_line_of_a_method_is_read_as_it_was_written(name: str, allows_gate: 
         assert PromptRecord.from_json(json.loads(to_line(written.to_json()))) == written
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if name in NESTED])
+def last_tokens(sequences: Items[Sequence]) -> list[int]:
+    return [sequence.token_ids[-1] for sequence in sequences]
+
+
+DRAWING = replace(SEARCH, top_k=2, sampling=SamplingConfig(temperature=0.8, max_new_tokens=6))
+"""The server draws the tokens beyond the K."""
+DISCARDING: dict[str, Any] = {
+    TRIE_PARALLEL: TrieParallel(DRAWING),
+    VOTE: Vote(SEARCH, last_tokens, ahead=6),
+}
+NESTED_METHODS: dict[str, Any] = DISCARDING | {
+    PARALLEL: FullParallel(SAMPLING, 4),
+    BEST_FIRST: BestFirst(SEARCH),
+    SWOR: WithoutReplacement(SEARCH),
+}
+
+
+@pytest.mark.parametrize("name", NESTED_METHODS)
 def test_the_curve_of_a_method_ends_at_the_tokens_that_it_generated(name: str) -> None:
-    discarded = 0
+    num_discarded = 0
     for model in range(6):
-        result = RUNS[name](endpoint_of(ScriptedServer(mixed_distribution(model))))
+        server = ScriptedServer(mixed_distribution(model))
+        result = run_method(NESTED_METHODS[name], endpoint_of(server), "p")
         curve = curve_of(replace(line_of(result), method=name))
         assert (curve.tokens[0], curve.tokens[-1]) == (0, result.counts.generated)
         assert (np.diff(curve.tokens) >= 0).all()
-        discarded += result.counts.discarded
-    assert discarded > 0 or name in (PARALLEL, BEST_FIRST, SWOR), "of samples that were left"
+        num_discarded += result.counts.discarded
+    assert (num_discarded > 0) == (name in DISCARDING)
