@@ -91,6 +91,9 @@ class ReasoningSplit:
 class Answer:
     """The form of the answers to a request.
 
+    As in SGLang's own, messages and deltas of chats always have `reasoning_content`, null where
+    there is none.
+
     Attributes:
         model: as the request names it.
         is_chat: the route.
@@ -126,8 +129,8 @@ class Answer:
 
     def _message(self, text: Text) -> Json:
         split = self.split()
-        reasoning, rest = split.add(text.text, is_last=True) if split else (None, text.text)
-        message: Json = {} if reasoning is None else {"reasoning_content": reasoning}
+        reasoning, rest = split.add(text.text, is_last=True) if split else ("", text.text)
+        message: Json = {"reasoning_content": reasoning or None}
         if not text.calls:
             return message | {"content": rest}
         return message | {"content": text.final or None, "tool_calls": _calls(text.calls)}
@@ -137,14 +140,14 @@ class Answer:
         if not self.is_chat:
             return self._chunk({"index": index, "text": text.text}, text.reason)
         delta = {name: part for name, part in self._message(text).items() if part}
-        delta.pop("reasoning_content", None)
+        delta["reasoning_content"] = None
         for number, call in enumerate(delta.get("tool_calls", ())):
             call["index"] = number
         return self._chunk({"index": index, "delta": delta}, text.reason)
 
     def opening(self, index: int) -> bytes:
         """The first event of a choice; a completion has none."""
-        delta = {"role": "assistant", "content": ""}
+        delta = {"role": "assistant", "content": "", "reasoning_content": None}
         return self._chunk({"index": index, "delta": delta}, None) if self.is_chat else b""
 
     def piece(
@@ -153,11 +156,10 @@ class Answer:
         """The events of a piece of a choice; there may be none."""
         if not self.is_chat:
             return self._chunk({"index": index, "text": text}, reason and _reason(reason))
-        parts = split.add(text, is_last=reason is not None) if split else ("", text)
-        named = zip(("reasoning_content", "content"), parts, strict=True)
-        delta = {name: part for name, part in named if part}
-        if not delta and reason is None:
+        reasoning, rest = split.add(text, is_last=reason is not None) if split else ("", text)
+        if not (reasoning or rest or reason):
             return b""
+        delta: Json = {"reasoning_content": reasoning or None} | ({"content": rest} if rest else {})
         return self._chunk({"index": index, "delta": delta}, reason and _reason(reason))
 
     def reasoning(self, index: int, text: str) -> bytes:

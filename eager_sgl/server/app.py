@@ -23,7 +23,7 @@ from eager_sgl.server.answers import DONE, event
 from eager_sgl.server.errors import ApiError, api_error_of, of_the_request
 from eager_sgl.server.plan import METHOD_NAMES, AnswerPlan, plan_of
 from eager_sgl.server.schema import Chat, Completion, TokenRequest, body_of
-from eager_sgl.server.settings import EndpointSettings
+from eager_sgl.server.settings import KEYS_VARIABLE, EndpointSettings
 from eager_sgl.server.traffic.access import Access, Observed
 from eager_sgl.server.traffic.admission import Admission
 from eager_sgl.server.traffic.guard import Keys, body_within, while_connected
@@ -40,6 +40,8 @@ __all__ = ["create_app"]
 
 _LOG = logging.getLogger("eager_sgl.server")
 _RETRY_SECONDS = 2.0
+_LAST_SECONDS = 30.0
+"""In which a client can take the last part of an answer, also when its deadline has passed."""
 
 
 class Service:
@@ -56,6 +58,8 @@ class Service:
         for url in settings.servers:
             require_url(url)
         self.settings = settings
+        if not settings.keys:
+            _LOG.info("no key is asked for; name clients' keys by --keys-file or %s", KEYS_VARIABLE)
         self.keys = Keys(settings.keys)
         self.admission = Admission(settings.max_requests, settings.max_in_flight)
         self.metrics = Metrics()
@@ -214,9 +218,11 @@ class _Generating(Response):
         """
         assert self._access is not None
         limit = min(self._service.settings.deadline_s, self._body.timeout or float("inf"))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._access.seconds_left(limit)
         try:
             async with (
-                asyncio.timeout(self._access.seconds_left(limit)),
+                asyncio.timeout_at(end),
                 self._service.admission.admit(self._key, self._plan.max_in_flight),
             ):
                 last = await (self._stream(send) if self._body.stream else self._whole())
@@ -228,6 +234,14 @@ class _Generating(Response):
                 raise refusal from error
             self._access.error = refusal.status
             last = event(refusal.body) + DONE
+        try:
+            async with asyncio.timeout_at(max(end, loop.time() + _LAST_SECONDS)):
+                await self._send_last(send, last)
+        except TimeoutError:  # returning before the end closes the connection
+            self._access.error = 504
+
+    async def _send_last(self, send: Send, last: bytes) -> None:
+        """Send the last part of a stream, or all of another answer."""
         if not self._has_started:
             length = str(len(last)).encode()
             kinds = [(b"content-type", b"application/json"), (b"content-length", length)]

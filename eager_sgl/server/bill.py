@@ -90,7 +90,7 @@ def plain_bill(plan: AnswerPlan, usage: Json, seconds: float) -> Json:
     return ({} if share is None else {"cached_share": share}) | {
         "method": plan.name,
         "reason": plan.reason,
-        "sequences": plan.num_sequences,
+        "sequences": plan.num_in_all,
         "branch_points": 0,
         "tokens": {"generated": generated, "unique": generated, "naive": generated},
         "seconds": round(seconds, 3),

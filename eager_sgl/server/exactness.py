@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.server.facts import THINK_PARSERS, Facts
-from eager_sgl.server.schema import Chat, Completion, TokenRequest
+from eager_sgl.server.schema import Chat, Completion, TokenRequest, is_one_of
 
 __all__ = ["inexactness_of", "law_of", "obstacle_of"]
 
@@ -44,6 +44,8 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
 }
 """Values of the other fields that change nothing."""
+_NONEMPTY = "force_nonempty_content"
+"""An option of templates that SGLang's reasoning parsers read too."""
 _OPENAI: Mapping[str, float] = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -56,15 +58,19 @@ _OPENAI: Mapping[str, float] = {
 def obstacle_of(body: TokenRequest, facts: Facts) -> str | None:
     """Why a tree cannot answer a request, in a clause; None if it can."""
     others = body.given - _OF_TREES
-    wrong = sorted(f for f in others if getattr(body, f) not in _NEUTRAL.get(f, ()))
+    wrong = sorted(f for f in others if not is_one_of(getattr(body, f), _NEUTRAL.get(f, ())))
     if wrong:
         return f"only the SGLang server's own route honours {', '.join(wrong)}; leave it out"
     if isinstance(body, Completion) and len(body.prompts) > 1:
         return "a tree has one prompt; send a request for each"
     if isinstance(body, Chat) and (kinds := _other_parts(body)):
         return f"only the SGLang server's own route reads content of type {', '.join(kinds)}"
-    if isinstance(body, Chat) and facts.reasoning_parser not in (None, *THINK_PARSERS):
+    if not isinstance(body, Chat) or facts.reasoning_parser is None:
+        return None
+    if facts.reasoning_parser not in THINK_PARSERS:
         return f"the reasoning of {facts.reasoning_parser} is split by the SGLang server alone"
+    if (body.chat_template_kwargs or {}).get(_NONEMPTY):
+        return f"only the SGLang server's own route honours {_NONEMPTY} of chat_template_kwargs"
     return None
 
 

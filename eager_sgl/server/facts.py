@@ -13,11 +13,13 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.generate.client import AsyncClient
 from eager_sgl.server.errors import ApiError
 
-__all__ = ["CHAT_DEFAULTS", "THINK_PARSERS", "Facts", "facts_of"]
+__all__ = ["ALWAYS_REASONING", "CHAT_DEFAULTS", "THINK_PARSERS", "Facts", "facts_of"]
 
-THINK_PARSERS = frozenset(
-    {"deepseek-r1", "glm45", "interns1", "nemotron_3", "qwen3", "qwen3-thinking", "step3"}
+ALWAYS_REASONING = frozenset(
+    {"deepseek-r1", "gigachat35", "minimax", "qwen3-thinking", "step3", "step3p5"}
 )
+"""SGLang's reasoning parsers of models that begin with their reasoning, also without `<think>`."""
+THINK_PARSERS = ALWAYS_REASONING | {"dots", "glm45", "interns1", "nanbeige", "nemotron_3", "qwen3"}
 """SGLang's reasoning parsers of models that close their reasoning with `</think>`."""
 CHAT_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """The sampling parameters of which a model's `generation_config.json` may have its own defaults."""

@@ -56,9 +56,14 @@ class AnswerPlan:
     num_probes: int = 0
 
     @property
+    def num_in_all(self) -> int:
+        """Sequences of all prompts."""
+        return self.num_sequences * self.num_prompts
+
+    @property
     def max_in_flight(self) -> int:
         """Sequences and probes that run at the same time, at most."""
-        return self.num_sequences * self.num_prompts * (1 + self.num_probes)
+        return self.num_in_all * (1 + self.num_probes)
 
 
 def split_model(model: str, served: str) -> MethodName | None:

@@ -109,7 +109,8 @@ class Relay:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's response with status 200; leaving it early ends the request there."""
         replicas = await self._client.replicas()
-        lease = replicas.lease(max(1, plan.num_sequences * (body.length_limit or 1)))
+        length = body.length_limit or self._facts.profile.context_length
+        lease = replicas.lease(plan.num_in_all * length)
         try:
             async with await self._post(lease, body, plan) as response:
                 if response.status != 200:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
 import orjson
@@ -25,6 +25,7 @@ __all__ = [
     "RegexFields",
     "TokenRequest",
     "body_of",
+    "is_one_of",
 ]
 
 MethodName = Literal["vote", "trie_parallel", "eager_init", "best_first", "parallel"]
@@ -289,7 +290,7 @@ class Chat(TokenRequest):
     def require_values(self, vocabulary_size: int) -> None:
         """Check that the prompt ends as SGLang renders it."""
         super().require_values(vocabulary_size)
-        if self.add_generation_prompt in (None, not self._continues):
+        if self.add_generation_prompt in (None, self.continued is None):
             return
         raise ApiError(
             400,
@@ -299,11 +300,12 @@ class Chat(TokenRequest):
         )
 
     @property
-    def _continues(self) -> bool:
-        """Whether SGLang renders the last message as one that is not finished."""
+    def continued(self) -> str | None:
+        """The text of the last message, where SGLang renders it as not finished; else None."""
         last = self.messages[-1] if self.messages else {}
-        is_text = isinstance(last.get("content"), str)
-        return bool(self.continue_final_message) and last.get("role") == "assistant" and is_text
+        text = last.get("content")
+        continues = self.continue_final_message and last.get("role") == "assistant"
+        return text if continues and isinstance(text, str) else None
 
     @property
     def num_top_logprobs(self) -> int | None:
@@ -312,6 +314,11 @@ class Chat(TokenRequest):
     @property
     def length_limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+
+def is_one_of(value: object, values: Iterable[object]) -> bool:
+    """Whether a value equals one of others; a number equals no bool, as it does in Python."""
+    return any(value == v and isinstance(value, bool) is isinstance(v, bool) for v in values)
 
 
 Body = TypeVar("Body", bound=TokenRequest)
@@ -332,7 +339,7 @@ def body_of(kind: type[Body], data: bytes) -> Body:
         raise ApiError(400, "the body is no JSON object")
     value = _merged(value)
     for name, advice in REFUSED.items():
-        if value.get(name) not in (None, *_NEUTRAL.get(name, ())):
+        if not is_one_of(value.get(name), (None, *_NEUTRAL.get(name, ()))):
             raise ApiError(400, f"{name} is not offered; {advice}", name)
     try:
         return kind.model_validate({k: v for k, v in value.items() if k not in REFUSED})
@@ -356,10 +363,11 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     """The error of the first field that is wrong."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     path, message = first["loc"], first["msg"]
+    for size in range(1, len(path)):
+        name = ".".join(map(str, path[:size]))
+        if name in _ALTERNATIVES:  # the rest of the path names one of them
+            return ApiError(400, f"{name}: it must be {_ALTERNATIVES[name]}", name)
     name = ".".join(map(str, path))
-    if path[:2] == ("eager", "answer"):  # the rest of the path names the alternatives
-        message = 'it must be the name of a reader, such as "boxed", or {"regex": PATTERN}'
-        return ApiError(400, f"eager.answer: {message}", "eager.answer")
     if first["type"] == "extra_forbidden":
         owner = _OWNERS.get(path[:-1], kind)
         fields = {field.alias or key: field for key, field in owner.model_fields.items()}
@@ -369,6 +377,15 @@ def _refusal(kind: type[TokenRequest], error: ValidationError) -> ApiError:
     return ApiError(400, f"{name}: {message[0].lower()}{message[1:]}", name)
 
 
+_ALTERNATIVES: Mapping[str, str] = {
+    "eager.answer": 'the name of a reader, such as "boxed", or {"regex": PATTERN}',
+    "prompt": "a string, an array of token ids, or an array of strings or of such arrays",
+    "reasoning_effort": "a string or a number",
+    "stop": "a string or an array of strings",
+    "stop_regex": "a string or an array of strings",
+    "tool_choice": '"auto", "none", "required", or an object that names a function',
+}
+"""What the fields of several types may be."""
 _OWNERS: dict[tuple[int | str, ...], type[BaseModel]] = {
     ("eager",): EagerOptions,
     ("eager", "stop"): StopFields,

@@ -145,7 +145,7 @@ def settings_of(arguments: argparse.Namespace) -> EndpointSettings:
 
     Raises:
         ValueError: a URL, a number or a default is not as it must be, a reader of answers cannot be
-            used, or the file of keys has none.
+            used, or the file or variable of keys that is given has none.
     """
     _require_numbers(arguments)
     given = arguments.server
@@ -188,19 +188,15 @@ def _require_numbers(arguments: argparse.Namespace) -> None:
 
 
 def _keys(path: str | None) -> tuple[str, ...]:
-    if path is None:
-        return _words(os.environ.get(KEYS_VARIABLE, ""))
-    with open(path, encoding="utf-8") as file:
-        keys = _words(file.read())
-    if not keys:
-        raise ValueError(
-            f"--keys-file {path} has no key and would admit everyone; write one a line"
-        )
+    source, text = KEYS_VARIABLE, os.environ.get(KEYS_VARIABLE, "")
+    if path is not None:
+        source = f"--keys-file {path}"
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    keys = tuple(text.replace(",", " ").split())
+    if not keys and (text or path is not None):
+        raise ValueError(f"{source} has no key and would admit everyone; write one a line")
     return keys
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.replace(",", " ").split())
 
 
 def _defaults(options: Sequence[str] | None) -> dict[str, float] | None:

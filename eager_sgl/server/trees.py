@@ -17,7 +17,7 @@ from eager_sgl.methods import Method
 from eager_sgl.server.answers import Answer, Text
 from eager_sgl.server.bill import Count, bill_of, num_reasoning_tokens
 from eager_sgl.server.errors import of_the_request
-from eager_sgl.server.facts import Facts
+from eager_sgl.server.facts import ALWAYS_REASONING, Facts
 from eager_sgl.server.plan import AnswerPlan
 from eager_sgl.server.schema import Chat, Completion, EagerOptions, TokenRequest
 from eager_sgl.server.settled import Settled
@@ -27,12 +27,12 @@ from eager_sgl.server.writers import BestWriter, ChoicesWriter, Writer
 
 __all__ = ["TreeAnswers"]
 
+_OPEN, _CLOSE = "<think>", "</think>"
 _TAIL = 8
 """Tokens at the end of a prompt that may open the reasoning."""
 _RENDERING = Patience((0.2,), timeout=30.0)
 """SGLang answers 500 to messages that a template does not take, so there is one further try."""
 _MIN_SECONDS = 1e-3
-_ALWAYS_REASONING = ("deepseek-r1", "qwen3-thinking")
 _OF_TEMPLATES = (
     "messages",
     "chat_template_kwargs",
@@ -177,14 +177,23 @@ class TreeAnswers:
 
     async def _answer(self, body: TokenRequest, prompt: tuple[int, ...]) -> Answer:
         """The form of the answer."""
-        parser = self._facts.reasoning_parser
-        if not isinstance(body, Chat) or parser is None:
+        if not isinstance(body, Chat) or self._facts.reasoning_parser is None:
             return Answer(body.model, isinstance(body, Chat))
-        is_open = parser in _ALWAYS_REASONING
-        if not is_open:
-            (tail,) = await self._client.decode([prompt[-_TAIL:]])
-            is_open = tail.rstrip().endswith("<think>")
+        is_open = await self._opens_reasoning(body.continued or "", prompt)
         return Answer(body.model, is_chat=True, splits_reasoning=True, is_reasoning=is_open)
+
+    async def _opens_reasoning(self, continued: str, prompt: tuple[int, ...]) -> bool:
+        """Whether an answer begins inside the reasoning.
+
+        Args:
+            continued: the message that it continues; empty without one.
+        """
+        if _OPEN in continued or _CLOSE in continued:
+            return _CLOSE not in continued
+        if self._facts.reasoning_parser in ALWAYS_REASONING:
+            return True
+        (tail,) = await self._client.decode([prompt if continued else prompt[-_TAIL:]])
+        return tail.strip().removesuffix(continued.strip()).rstrip().endswith(_OPEN)
 
 
 def _method(plan: AnswerPlan) -> Method:

@@ -3,6 +3,10 @@
 Full Parallel and trie-cached samples are independent: any k of them are as good as the first k, so
 that pass@k and the tokens of k are expectations over all subsets. A search has an order, and its
 first k sequences are those of the same search with M = k.
+
+The tokens of all sequences are those that the prompt cost. Some of them no sequence holds: of
+samples that ran ahead of a vote and were left, of probes, of draws that led to a known path. They
+are spread over the sequences in proportion to the tokens that these hold, as Full Parallel's are.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ class Curve:
     """The first 0 … n sequences of a prompt.
 
     Attributes:
-        tokens: float64 [n + 1], generated for them.
+        tokens: float64 [n + 1], generated for them; the last is `TokenCounts.generated`.
         passes: float64 [n + 1], chance that one of them is correct.
     """
 
@@ -41,7 +45,8 @@ def curve_of(record: PromptRecord) -> Curve:
         total, number = record.counts.generated, len(record.sequences)
         return Curve(np.linspace(0, total, number + 1), pass_curve(record.correct))
     if record.method == TRIE_PARALLEL:
-        return Curve(_expected_tokens(record.sequences), pass_curve(record.correct))
+        tokens = _up_to_generated(_expected_tokens(record.sequences), record)
+        return Curve(tokens, pass_curve(record.correct))
     solved = np.maximum.accumulate([False, *record.correct])
     return Curve(drawn_tokens(record), solved.astype(float))
 
@@ -81,7 +86,8 @@ def added_tokens(sequence: SequenceRecord) -> int:
 def drawn_tokens(record: PromptRecord) -> Floats:
     """Tokens that the server decoded for the first 0 … n sequences in the order of drawing.
 
-    A trie-cached sample whose whole path is in the tree costs nothing.
+    A trie-cached sample whose whole path is in the tree costs nothing. Tokens that no sequence
+    holds are in proportion to the others.
     """
     seen: set[tuple[int, ...]] = set()
     tokens = [0]
@@ -89,7 +95,13 @@ def drawn_tokens(record: PromptRecord) -> Floats:
         is_cached = record.method in (TRIE_PARALLEL, VOTE) and sequence.token_ids in seen
         tokens.append(0 if is_cached else decoded_tokens(sequence))
         seen.add(sequence.token_ids)
-    return np.cumsum(tokens, dtype=np.float64)
+    return _up_to_generated(np.cumsum(tokens, dtype=np.float64), record)
+
+
+def _up_to_generated(held: Floats, record: PromptRecord) -> Floats:
+    """The tokens that the first 0 … n sequences hold, scaled to those that the prompt cost."""
+    evenly = np.linspace(0, 1, len(held))  # of sequences that hold none
+    return record.counts.generated * (held / held[-1] if held[-1] else evenly)
 
 
 def _expected_tokens(sequences: Sequence[SequenceRecord]) -> Floats:

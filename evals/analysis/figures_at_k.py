@@ -6,12 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from evals.analysis.curves import Curve, curve_of
-from evals.analysis.metrics import (
-    coverage,
-    majority_at_k,
-    pass_rate,
-    weighted_majority_correct,
-)
+from evals.analysis.metrics import coverage, majority_at_k, majority_correct, pass_rate
 from evals.records.plan import INDEPENDENT
 from evals.records.record import PromptRecord
 
@@ -55,8 +50,7 @@ class FiguresAtK:
         k = self.num_sequences(record)
         if record.method in INDEPENDENT and self.k is not None:
             return majority_at_k(record.votes, record.correct, k)
-        votes, weights = record.votes[:k], record.weights[:k]
-        return float(weighted_majority_correct(votes, weights, record.correct))
+        return float(majority_correct(record.votes[:k], record.correct, record.weights[:k]))
 
     def pass_rate(self, record: PromptRecord) -> float:
         """Mean correctness; of independent sequences that of all, the better estimate."""

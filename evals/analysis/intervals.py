@@ -53,6 +53,19 @@ class Resamples:
         high = np.quantile(differences + self.unseen, 1 - tail)
         return float(low), float(high)
 
+    def share_interval(self, shares: Floats, confidence: float) -> tuple[float, float]:
+        """Interval of the mean of shares: the unseen prompt has 0 at the lower end, 1 at the upper.
+
+        Args:
+            shares: float64 [P], in [0, 1], by prompt.
+            confidence: two-sided.
+        """
+        tail = (1 - confidence) / 2
+        means = self.weights @ shares
+        low = np.quantile(means, tail)
+        high = np.quantile(means + 1 - self.weights.sum(axis=1), 1 - tail)
+        return float(low), min(float(high), 1.0)
+
     def ratio_interval(
         self,
         numerators: Floats,

@@ -23,7 +23,6 @@ __all__ = [
     "pass_curve",
     "pass_rate",
     "rank_correlation",
-    "weighted_majority_correct",
 ]
 
 NUM_SUBSETS = 4096
@@ -124,7 +123,11 @@ def equivalent_parallel_k(tokens: int, parallel_tokens: int, max_sequences: int)
     return tokens * max_sequences / parallel_tokens
 
 
-def majority_correct(classes: Sequence[int | None], correct: Sequence[bool]) -> bool:
+def majority_correct(
+    classes: Sequence[int | None],
+    correct: Sequence[bool],
+    weights: Sequence[float] | None = None,
+) -> bool:
     """Whether the class with the most votes is correct: Cons@M of one prompt.
 
     Ties are those of `vote_winner`. No vote at all is wrong.
@@ -132,19 +135,12 @@ def majority_correct(classes: Sequence[int | None], correct: Sequence[bool]) -> 
     Args:
         classes: one per sequence, from `vote_classes`.
         correct: one per sequence.
+        weights: of the votes, for example the sequences' probabilities under the model; a sequence
+            of weight 0 does not vote. None counts each as 1.
     """
-    winner = vote_winner(classes)
-    return winner is not None and correct[winner]
-
-
-def weighted_majority_correct(
-    classes: Sequence[int | None], weights: Sequence[float], correct: Sequence[bool]
-) -> bool:
-    """As `majority_correct`, where a sequence has not one vote but a weight.
-
-    Args:
-        weights: one per sequence, for example its probability under the model.
-    """
+    if weights is not None:
+        votes = zip(classes, weights, strict=True)
+        classes = [index if weight else None for index, weight in votes]
     winner = vote_winner(classes, weights)
     return winner is not None and correct[winner]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from eager_sgl.voting import vote_weights
 from evals.analysis.groups import group_by
-from evals.analysis.metrics import majority_correct, pass_rate, weighted_majority_correct
+from evals.analysis.metrics import majority_correct, pass_rate
 from evals.records.plan import PARALLEL
 from evals.records.record import PromptRecord
 
@@ -22,9 +22,10 @@ class Votes:
 
     Attributes:
         pass_rate: correctness of a prompt's sequences.
-        cons: whether the majority answer is correct.
+        cons: whether the majority answer is correct; under `vote` by the weights of its votes, of
+            which sequences that were cut have none.
         weighted_cons: the same where the model's probability weighs a vote (`vote_weights`); None
-            where it is not known of all sequences.
+            where it is not known of all sequences that vote.
     """
 
     pass_rate: float
@@ -65,19 +66,22 @@ def votes_of(records: Sequence[PromptRecord], k: int | None = None) -> Votes:
     """Of the first k sequences of each prompt, or of all."""
     return Votes(
         pass_rate=float(np.mean([pass_rate(r.correct[:k]) for r in records])),
-        cons=float(np.mean([majority_correct(r.votes[:k], r.correct) for r in records])),
+        cons=float(
+            np.mean([majority_correct(r.votes[:k], r.correct, r.weights[:k]) for r in records])
+        ),
         weighted_cons=_weighted(records, k),
     )
 
 
 def _weighted(records: Iterable[PromptRecord], k: int | None) -> float | None:
-    votes = []
+    judged = []
     for record in records:
-        logprobs = [sequence.raw_logprob for sequence in record.sequences[:k]]
-        known = [logprob for logprob in logprobs if logprob is not None]
-        if len(known) < len(logprobs):
+        weights = zip(record.sequences[:k], record.weights[:k], strict=True)
+        voters = [sequence for sequence, weight in weights if weight]
+        known = [s.raw_logprob for s in voters if s.raw_logprob is not None]
+        if len(known) < len(voters):
             return None
-        votes.append(
-            weighted_majority_correct(record.votes[:k], vote_weights(known), record.correct)
-        )
-    return float(np.mean(votes))
+        votes = [sequence.vote for sequence in voters]
+        weighted = vote_weights(known) if known else []
+        judged.append(majority_correct(votes, record.correct, weighted))
+    return float(np.mean(judged))

@@ -38,15 +38,14 @@ def evaluate(settings: Settings, folder: RunFolder, view: View) -> int:
     store, plan = folder.store, settings.plan
     for notice in folder.notices:
         view.say(notice)
-    header = folder.header
+    header, renew = folder.header, not is_published(folder.path)
     if header is None or plan.missing(cell for cell, _ in store.records):
         if store.records:
             view.say(f"continuing from {len(store.records)} results in {store.path}")
         if failed := folder.failures.open(store.records):
             view.say(f"retrying {len(failed)} results that failed")
-        header = _generate(settings, folder, view)
+        header, renew = _generate(settings, folder, view), True
     records, failures = list(store.records.values()), folder.failures.open(store.records)
-    renew = not is_published(folder.path)
     publish(folder.path, header, records, failures, plan, view, renew=renew)
     return sum(failed_per_cell(failures, plan, store.records).values())
 

@@ -64,13 +64,12 @@ def figures_of(outcome: RuleOutcome, temperature: float, reference: RuleOutcome)
     """The figures of a rule; the same prompts in the same order in both."""
     drawn = resamples(len(outcome.tokens), 1, NUM_RESAMPLES)
     differences = outcome.accuracy - reference.accuracy
-    low, high = drawn.interval(drawn.weights @ outcome.accuracy, CONFIDENCE)
     steps = float(outcome.steps.mean())
     return RuleFigures(
         rule=outcome.rule.text,
         temperature=temperature,
         accuracy=float(outcome.accuracy.mean()),
-        accuracy_interval=(max(low, 0.0), min(high, 1.0)),
+        accuracy_interval=drawn.share_interval(outcome.accuracy, CONFIDENCE),
         difference=float(differences.mean()),
         difference_interval=drawn.interval(drawn.weights @ differences, CONFIDENCE),
         tokens=float(outcome.tokens.mean()),

@@ -151,13 +151,12 @@ HEAD = (
 def line_of(outcome: PeerResult, best: PeerResult) -> str:
     """A row of the table, in Markdown; `best` is the peer with the highest accuracy."""
     correct = np.array(outcome.is_correct, float)
-    drawn = resamples(len(correct))
-    low, high = drawn.interval(drawn.weights @ correct, _CONFIDENCE)
+    low, high = resamples(len(correct)).share_interval(correct, _CONFIDENCE)
     difference = correct - np.array(best.is_correct, float)
     between = mean_interval(difference, 1, _CONFIDENCE)
     cells = (
         outcome.contender,
-        f"{correct.mean():.3f} [{max(0.0, low):.2f}, {min(1.0, high):.2f}]",
+        f"{correct.mean():.3f} [{low:.2f}, {high:.2f}]",
         ""
         if between is None
         else f"{difference.mean():+.3f} [{between[0]:+.2f}, {between[1]:+.2f}]",

@@ -14,7 +14,13 @@ from evals import run
 from evals.config.checks import require_left_out
 from evals.proof.arguments import of_parallel, public
 from evals.proof.page import PAGE, write_proof
-from evals.proof.sizing import NUM_PILOT, TooFewTokensError, pilot_of
+from evals.proof.sizing import (
+    NUM_PILOT,
+    TooFewTokensError,
+    num_generated,
+    num_runs,
+    pilot_of,
+)
 from evals.records.folder import SUMMARY
 from evals.records.plan import PARALLEL, VOTES
 from evals.records.results import RESULTS
@@ -48,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code:
         return code
     try:
-        num_sequences = sum(cell.max_sequences for cell in plan.cells)
-        limit = pilot_of(pilot).num_prompts(options.tokens, num_sequences)
+        limit = pilot_of(pilot).num_prompts(options.tokens, num_runs(plan))
     except TooFewTokensError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -63,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "known_methods": run.METHODS,
         "tokens": options.tokens,
         "pilot_tokens": pilot_of(pilot).spent,
+        "run_tokens": num_generated(folder),
         "command": shlex.join(["python", "-m", "evals.proof", *public(given)]),
     }
     write_proof(options.output_dir, json.loads((folder / SUMMARY).read_text()), facts)

@@ -8,7 +8,6 @@ from typing import Any
 
 from evals.proof.arguments import model_name, task_name
 from evals.proof.settings import not_run, public_settings, settings_of
-from evals.proof.sizing import generated
 from evals.records.files import write_whole
 
 __all__ = ["JSON", "PAGE", "write_proof"]
@@ -32,8 +31,8 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
     Args:
         summary: the content of `summary.json`.
         facts: what the summary does not know: when the run was made and when the page is written,
-            the device, the command, the methods that there are, the tokens that are allowed and
-            those of the pilot.
+            the device, the command, the methods that there are, the tokens that are allowed, those
+            of the pilot and those of the run.
     """
     names = ("model_digest", "logprobs", "versions", "partial", "num_failed")
     figures = ("rows", "savings", "findings", "notes")
@@ -52,7 +51,7 @@ def write_proof(folder: Path, summary: Mapping[str, Any], facts: Facts) -> None:
 
 def _page(summary: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     rows: Sequence[Row] = summary["rows"]
-    tokens = int(facts["pilot_tokens"]) + generated(summary)
+    tokens = facts["pilot_tokens"] + facts["run_tokens"]
     yield f"# {task_name(summary['task'])} with {model_name(str(summary['model']))}"
     yield ""
     yield (

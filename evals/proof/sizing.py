@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from evals.analysis.intervals import MIN_PROMPTS
 from evals.records.folder import SUMMARY
+from evals.records.header import read_header
+from evals.records.plan import Plan
+from evals.records.results import RESULTS, read_results
 
-__all__ = ["NUM_PILOT", "Sizing", "TooFewTokensError", "generated", "pilot_of"]
+__all__ = ["NUM_PILOT", "Sizing", "TooFewTokensError", "num_generated", "num_runs", "pilot_of"]
 
 NUM_PILOT = 8
 """Prompts of the pilot, spread over the levels."""
@@ -27,60 +28,47 @@ class Sizing:
 
     Attributes:
         spent: tokens that the pilot generated.
-        per_sequence: tokens that Full Parallel generates for a sequence.
+        per_prompt: tokens that Full Parallel generates for a prompt with M sequences.
     """
 
     spent: int
-    per_sequence: float
+    per_prompt: float
 
-    def num_prompts(self, tokens: int, num_sequences: int) -> int:
+    def num_prompts(self, tokens: int, num_runs: float) -> int:
         """Prompts for which all methods together generate about `tokens`, the pilot included.
 
-        A sequence of any method is supposed to cost as much as Full Parallel's. Most cost less.
+        A method is supposed to generate as many tokens as Full Parallel. Most generate fewer.
 
         Args:
             tokens: of the whole proof.
-            num_sequences: of a prompt at most, over all methods and seeds.
+            num_runs: of Full Parallel with M sequences, which all cells are as large as.
 
         Raises:
             TooFewTokensError: they suffice for fewer than 10 prompts, which give no verdict.
         """
-        number = int((tokens - self.spent) / (self.per_sequence * num_sequences))
+        number = int((tokens - self.spent) / (self.per_prompt * num_runs))
         if number >= MIN_PROMPTS:
             return number
-        needed = self.spent + MIN_PROMPTS * self.per_sequence * num_sequences
+        needed = self.spent + MIN_PROMPTS * self.per_prompt * num_runs
         raise TooFewTokensError(
-            f"--tokens {tokens:,} allows {max(number, 0)} prompts with {num_sequences} sequences, "
-            f"over all methods, of about {self.per_sequence:,.0f} tokens; {MIN_PROMPTS} need "
-            f"{needed:,.0f}"
+            f"--tokens {tokens:,} allows {max(number, 0)} prompts in {num_runs:g} runs of about "
+            f"{self.per_prompt:,.0f} tokens a prompt; {MIN_PROMPTS} need {needed:,.0f}"
         )
 
 
+def num_runs(plan: Plan) -> float:
+    """The cells of a plan, each by its sequences as a share of M: Full Parallel may have more."""
+    return sum(cell.max_sequences for cell in plan.cells) / max(plan.max_sequences)
+
+
 def pilot_of(folder: Path) -> Sizing:
-    """The sizing of a complete pilot."""
-    summary = json.loads((folder / SUMMARY).read_text())
-    spent = generated(summary)
-    num_prompts = sum(row["num_prompts"] for row in summary["rows"])
-    return Sizing(spent, spent / (num_prompts * _parallel_sequences(summary)))
+    """The sizing of a complete pilot; the mean over its temperatures."""
+    rows = json.loads((folder / SUMMARY).read_text())["rows"]
+    tokens = sum(row["tokens_generated"] for row in rows)
+    return Sizing(num_generated(folder), tokens / sum(row["num_prompts"] for row in rows))
 
 
-def generated(summary: Mapping[str, Any]) -> int:
-    """The tokens that a run with a single M generated, from its summary."""
-    number = _parallel_sequences(summary)
-    return sum(_own_tokens(row, number) for row in summary["rows"])
-
-
-def _parallel_sequences(summary: Mapping[str, Any]) -> int:
-    """Sequences of a prompt that Full Parallel was run with, of which its row has M."""
-    return int(summary["config"]["plan"]["parallel_sequences"])
-
-
-def _own_tokens(row: Mapping[str, Any], parallel_sequences: int) -> int:
-    """All of Full Parallel's, and none of a first stage, which has another row."""
-    if row["estimated"]:
-        return round(row["tokens_generated"] * parallel_sequences / row["max_sequences"])
-    stage_two = row["stage_two"]
-    if stage_two is None:
-        return int(row["tokens_generated"])
-    per_extra: float = stage_two["tokens_per_extra"] or 0.0
-    return round(per_extra * int(stage_two["extra_used"]))
+def num_generated(folder: Path) -> int:
+    """Tokens that the server decoded for the results of a run; a first stage counts once."""
+    records, _ = read_results(folder / RESULTS, read_header(folder).config.plan.cells)
+    return sum(r.stage_two.generated if r.stage_two else r.counts.generated for r in records)

@@ -25,6 +25,14 @@ TREES = (
     "Pass@M of a tree is coverage with the sequences it realised, often fewer than M and not "
     "independent; a method with a second stage may have more than M."
 )
+ESTIMATED_PARALLEL = (
+    "parallel was run once, with {number} sequences per prompt; its rows are estimated from that: "
+    "Pass@M unbiased, Cons from random subsets, #T and seconds in proportion."
+)
+ESTIMATED_SEARCHES = (
+    "Run once, with M = {highest}: {searches}. Rows at a smaller M are the first M sequences of "
+    "that run, of trie_parallel any M of them; #T is that of their curve, seconds in proportion."
+)
 LABELS = (
     "eager spends its surplus on prompts that are unsolved by their labels or a verifier; no other "
     "method here has this knowledge."
@@ -51,17 +59,20 @@ def notes(
         yield TREES
     if any(row.cell.method == "eager" for row in rows):
         yield LABELS
-    if any(row.estimated for row in rows):
-        yield (
-            f"parallel was run once, with {plan.parallel_sequences} sequences per prompt; its rows "
-            "are estimated from that: Pass@M unbiased, Cons from random subsets, #T and seconds in "
-            "proportion."
-        )
+    yield from _estimated(rows, plan)
     if (num_seeds := max((len(row.seeds) for row in rows), default=1)) > 1:
         yield (
             f"{num_seeds} seeds: the values of a prompt are averaged over them, ± is over prompts; "
             "#S and #T are added up over seeds."
         )
+
+
+def _estimated(rows: Sequence[Row], plan: Plan) -> Iterator[str]:
+    names = dict.fromkeys(row.cell.method for row in rows if row.estimated)
+    if PARALLEL in names:
+        yield ESTIMATED_PARALLEL.format(number=plan.parallel_sequences)
+    if searches := ", ".join(name for name in names if name != PARALLEL):
+        yield ESTIMATED_SEARCHES.format(highest=max(plan.max_sequences), searches=searches)
 
 
 def _partial(missing: Mapping[Cell, int]) -> str:

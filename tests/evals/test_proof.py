@@ -65,6 +65,36 @@ def test_the_page_has_what_a_sceptic_asks_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("scripted")
+@pytest.mark.parametrize(
+    "more", [[], ["--parallel-sequences", "16"], ["--control-temperatures", "0.1"]]
+)
+def test_every_token_counts_and_is_planned(tmp_path: Path, more: list[str]) -> None:
+    """Also of Full Parallel beyond M and at other temperatures, and of second stages."""
+    methods = ["--methods", "parallel,eager_init,eager_adapt"]
+    assert proof(tmp_path, *methods, *more, tokens=3000) == 0
+    folders = {name: tmp_path / name for name in ("pilot", "run")}
+    lines = {
+        name: [json.loads(line) for line in (path / "results.jsonl").read_text().splitlines()]
+        for name, path in folders.items()
+    }
+    # A line of two stages has the tokens of its first stage, which has a line of its own.
+    spent = {
+        name: sum((line["stage_two"] or line["counts"])["generated"] for line in of_run)
+        for name, of_run in lines.items()
+    }
+    page = (tmp_path / "proof.md").read_text()
+    assert f"; {spent['pilot'] + spent['run']:,} tokens generated of 3,000 allowed" in page
+    plan = json.loads((tmp_path / "proof.json").read_text())["settings"]["plan"]
+    num_cells = len({(line["method"], line["temperature"]) for line in lines["run"]})
+    beyond = plan["parallel_sequences"] / 4 - 1
+    summary = json.loads((folders["pilot"] / "summary.json").read_text())
+    rows = summary["rows"]
+    per_prompt = sum(r["tokens_generated"] for r in rows) / sum(r["num_prompts"] for r in rows)
+    num_runs = num_cells + beyond * len(rows)
+    assert plan["num_prompts"] == int((3000 - spent["pilot"]) / (per_prompt * num_runs))
+
+
+@pytest.mark.usefixtures("scripted")
 def test_a_proof_is_continued(tmp_path: Path) -> None:
     assert proof(tmp_path) == 0
     before = (tmp_path / "run" / "results.jsonl").read_bytes()
@@ -132,30 +162,6 @@ def test_wrong_options_of_methods_are_refused_before_the_pilot(
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.usefixtures("scripted")
-def test_the_tokens_are_those_of_every_sequence(tmp_path: Path) -> None:
-    """Full Parallel has half as many sequences again beside a method of two stages."""
-    folder, tokens = tmp_path / "proof", 2000
-    given = ["--methods", "parallel,eager_adapt", "--max-sequences", "4", "--tokens", str(tokens)]
-    assert main([*given, "--output-dir", str(folder)]) == 0
-    lines = [
-        json.loads(line)
-        for run in ("pilot", "run")
-        for line in (folder / run / "results.jsonl").read_text().splitlines()
-    ]
-    firsts = [line for line in lines if line["stage_two"] is None]
-    assert {len(line["sequences"]) for line in firsts if line["method"] == "parallel"} == {4, 6}
-    spent = sum(line["counts"]["generated"] for line in firsts)
-    spent += sum(line["stage_two"]["generated"] for line in lines if line["stage_two"])
-    page = (folder / "proof.md").read_text()
-    (shown,) = re.findall(r"([\d,]+) tokens generated of 2,000 allowed", page)
-    assert int(shown.replace(",", "")) == pytest.approx(spent, abs=1)
-    pilot = pilot_of(folder / "pilot")
-    # 6 of parallel, 4 of eager_init, and 4 more at most of eager_adapt.
-    number = int((tokens - pilot.spent) / (14 * pilot.per_sequence))
-    assert page.splitlines()[2].startswith(f"{number} prompts, M = 4")
-
-
 def test_the_command_of_a_page_has_neither_the_key_nor_paths() -> None:
     given = ["--model=/a/path/name", "--api-key", "secret", "--task", "countdown"]
     assert public(given) == ["--task", "countdown", "--model", "name"]
@@ -208,7 +214,7 @@ def test_runs_without_a_page_are_refused_before_they_begin(
 
 
 def test_the_number_named_suffices() -> None:
-    sizing = Sizing(spent=80, per_sequence=12.5)
+    sizing = Sizing(spent=80, per_prompt=12.5)
     with pytest.raises(TooFewTokensError, match="10 need 455"):
-        sizing.num_prompts(454, num_sequences=3)
-    assert sizing.num_prompts(455, num_sequences=3) == 10
+        sizing.num_prompts(454, num_runs=3)
+    assert sizing.num_prompts(455, num_runs=3) == 10

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import orjson
 import pytest
@@ -11,11 +13,19 @@ import pytest
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.methods import BestFirst, EagerInit, TrieParallel, Vote
 from eager_sgl.search.stopping import Consensus, Unexplored
+from eager_sgl.server import schema
 from eager_sgl.server.errors import ApiError
 from eager_sgl.server.facts import Facts
 from eager_sgl.server.limits import RequestLimits
 from eager_sgl.server.plan import AnswerPlan, plan_of
-from eager_sgl.server.schema import REFUSED, Chat, Completion, TokenRequest, body_of
+from eager_sgl.server.schema import (
+    REFUSED,
+    Chat,
+    Completion,
+    EagerOptions,
+    TokenRequest,
+    body_of,
+)
 
 PROFILE = ServerProfile("a/model", "0.5.23", 4096, 1, "tempered", 1000)
 FACTS = Facts(model="m", profile=PROFILE, chat_defaults={})
@@ -89,6 +99,23 @@ def test_what_a_trie_cannot_do_exactly_goes_to_the_servers_route(words: str) -> 
     assert words in (found.reason or "")
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_logprobs_of_completions_are_a_number_and_not_false(number: int) -> None:
+    """With 0 alternatives the drawn tokens have logprobs, which a tree's answer does not."""
+    found = plan(TEXT | LAW | {"n": 4, "logprobs": number})
+    assert found.method is None
+    assert "logprobs" in (found.reason or "")
+    with pytest.raises(ApiError, match="logprobs"):
+        plan(TEXT | LAW | {"model": "m:vote", "logprobs": number})
+
+
+@pytest.mark.parametrize("name", ["store", "metadata"])
+@pytest.mark.parametrize("value", [0, 1, True])
+def test_a_number_is_no_false_in_a_field_that_is_not_offered(name: str, value: object) -> None:
+    with pytest.raises(ApiError, match=f"{name} is not offered"):
+        body(CHAT | {name: value})
+
+
 NEUTRAL: dict[str, Any] = {
     "top_k": -1,
     "min_p": 0,
@@ -102,6 +129,19 @@ NEUTRAL: dict[str, Any] = {
 
 def test_values_that_change_nothing_do_not_keep_a_request_from_the_trie() -> None:
     assert plan(CHAT | LAW | {"n": 4} | NEUTRAL).name == "trie_parallel"
+
+
+def test_content_that_must_not_be_empty_is_left_to_the_servers_route() -> None:
+    """SGLang's reasoning parsers then move the reasoning into the content."""
+    parsing = replace(FACTS, reasoning_parser="qwen3")
+    fields = CHAT | LAW | {"n": 4, "chat_template_kwargs": {"force_nonempty_content": True}}
+    found = plan(fields, parsing)
+    assert found.method is None
+    assert "force_nonempty_content" in (found.reason or "")
+    with pytest.raises(ApiError, match="force_nonempty_content"):
+        plan(fields | {"model": "m:best_first"}, parsing)
+    assert plan(fields, FACTS).method is not None, "nothing is split off"
+    assert plan(CHAT | LAW | {"n": 4}, parsing).method is not None
 
 
 @pytest.mark.parametrize(
@@ -214,6 +254,18 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
         400,
         "--tool-call-parser",
     ),
+    "a vote on calls without calls": (
+        CHAT | TOOLS | {"tool_choice": "none", "eager": {"method": "vote", "answer": "tool_call"}},
+        400,
+        'tool_choice is "none"',
+    ),
+    "a vote on calls one by one": (
+        CHAT
+        | TOOLS
+        | {"parallel_tool_calls": False, "eager": {"method": "vote", "answer": "tool_call"}},
+        400,
+        "parallel_tool_calls is false",
+    ),
     "a stream of calls": (
         CHAT
         | TOOLS
@@ -290,6 +342,42 @@ def test_what_is_wrong_is_refused_by_name(name: str) -> None:
         plan(fields)
     assert words in str(refused.value)
     assert getattr(refused.value, "status", 400) == status
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        (TEXT | {"prompt": 5}, "prompt", "prompt: it must be a string, an array of token ids"),
+        (TEXT | {"prompt": [[1], "a"]}, "prompt", "or an array of strings"),
+        ({"model": "m"}, "prompt", "prompt: field required"),
+        (TEXT | {"stop": 5}, "stop", "stop: it must be a string or an array of strings"),
+        (TEXT | {"stop": [1]}, "stop", "stop: it must be a string or an array of strings"),
+        (TEXT | {"stop_regex": {}}, "stop_regex", "a string or an array of strings"),
+        (CHAT | {"tool_choice": 5}, "tool_choice", 'tool_choice: it must be "auto"'),
+        (CHAT | {"reasoning_effort": []}, "reasoning_effort", "a string or a number"),
+        (CHAT | {"eager": {"answer": 5}}, "eager.answer", "eager.answer: it must be the name"),
+        (CHAT | {"eager": {"stop": 5}}, "eager.stop", "eager.stop: "),
+    ],
+)
+def test_a_field_of_several_types_is_named_with_all_of_them(
+    fields: dict[str, Any], param: str, words: str
+) -> None:
+    with pytest.raises(ApiError, match=re.escape(words)) as refused:
+        body(fields)
+    assert refused.value.body["error"]["param"] == param
+
+
+def test_every_field_of_several_types_has_its_words() -> None:
+    models = {"": [Chat, Completion], "eager.": [EagerOptions]}
+    several = {
+        prefix + (field.alias or name)
+        for prefix, kinds in models.items()
+        for kind in kinds
+        for name, field in kind.model_fields.items()
+        if get_origin(field.annotation) in (Union, UnionType)
+        and len({*get_args(field.annotation)} - {type(None)}) > 1
+    }
+    assert several == set(schema._ALTERNATIVES)
 
 
 def test_fields_of_extra_body_are_those_of_the_body() -> None:

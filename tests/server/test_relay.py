@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from eager_sgl.engine.replicas import Replicas
 from eager_sgl.server.app import create_app
 from eager_sgl.server.relay import _unread
 from eager_sgl.server.settings import EndpointSettings
@@ -109,6 +110,28 @@ def test_the_answer_says_why_it_is_not_of_the_trie(client: openai.OpenAI) -> Non
     answer: Any = client.completions.create(model=MODEL, prompt="a", n=2, stop=".", top_p=0.9)
     assert "stop" in answer.eager["reason"]
     assert [choice.index for choice in answer.choices] == [0, 1]
+
+
+def test_the_load_and_the_bill_are_of_all_sequences(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request weighs what it may generate: without a limit, as long as the context."""
+    loads, lease = [], Replicas.lease
+
+    def noting(self: Replicas, expected_tokens: int, *rest: Any) -> Any:
+        loads.append(expected_tokens)
+        return lease(self, expected_tokens, *rest)
+
+    monkeypatch.setattr(Replicas, "lease", noting)
+    several: Any = {"prompt": ["a", "b", "c"], "n": 2}
+    answer: Any = client.completions.create(model=MODEL, max_tokens=3, **several)
+    assert answer.eager["sequences"] == 6
+    assert loads == [6 * 3]
+    client.completions.create(model=MODEL, **several)
+    assert loads.pop() == 6 * 16, "the length of completions without a limit"
+    client.chat.completions.create(model=f"{MODEL}:parallel", messages=CHAT, n=2)
+    models: Any = client.models.list().data
+    assert loads.pop() == 2 * models[0].max_model_len
 
 
 @pytest.mark.parametrize("wants_usage", [True, False])

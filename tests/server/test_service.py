@@ -179,6 +179,37 @@ def test_a_client_that_has_its_answer_has_left_its_place(stream: bool, timeout: 
     assert found == ["eager_requests_in_flight 0.0", "eager_sequences_in_flight 0.0"]
 
 
+class _Unread:
+    """A connection whose client does not take the last part of an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def taking(message: Message) -> None:
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            if is_last and scope["path"] == ROUTE:
+                await asyncio.Event().wait()
+            await send(message)
+
+        await self._app(scope, receive, taking)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_is_not_read_to_its_end_is_given_up(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eager_sgl.server.app._LAST_SECONDS", 0.1)
+    with listening(upstream(stalling())) as url:
+        app = create_app(EndpointSettings(servers=(url,), chat_defaults={}))
+        app.add_middleware(_Unread)
+        with listening(app) as ours:
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.post(ours + ROUTE, json=SHORT | {"stream": stream, "timeout": 3}, timeout=60)
+            text = httpx.get(f"{ours}/metrics").text
+    assert f'eager_requests_total{{route="{ROUTE}",status="504"}} 1.0' in text
+
+
 @pytest.mark.parametrize("field", ["timeout", "deadline_s"])
 def test_a_deadline_is_504_and_ends_the_tree(field: str) -> None:
     server = stalling()
@@ -315,6 +346,16 @@ def test_requests_wait_for_the_sequences_of_others() -> None:
             assert not waiting.done()
         assert waiting.result(60).status_code == 200
         assert wait_until(lambda: "eager_sequences_in_flight 0.0" in client.get("/metrics").text)
+
+
+def test_only_streams_have_a_first_token() -> None:
+    answered = f'eager_request_seconds_count{{route="{ROUTE}"}} 3.0'
+    with service() as client:
+        for stream in (False, True, False):
+            assert client.post(ROUTE, json=SHORT | {"stream": stream}).status_code == 200
+        assert wait_until(lambda: answered in client.get("/metrics").text)
+        text = client.get("/metrics").text
+    assert f'eager_first_token_seconds_count{{route="{ROUTE}"}} 1.0' in text
 
 
 def test_a_replica_has_its_state_by_its_address() -> None:

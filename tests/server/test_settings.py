@@ -13,6 +13,7 @@ import pytest
 import eager_sgl
 from eager_sgl.core import Sequence
 from eager_sgl.server.__main__ import _serve
+from eager_sgl.server.app import create_app
 from eager_sgl.server.settings import (
     KEYS_VARIABLE,
     EndpointSettings,
@@ -40,11 +41,30 @@ def test_keys_are_read_from_a_file_or_the_environment(
     assert settings_of(parser("p").parse_args(arguments)).keys == ("one", "two")
 
 
-def test_a_file_without_keys_admits_nobody(tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("\n")
-    arguments = ["--server", "http://u", "--keys-file", str(tmp_path / "keys")]
-    with pytest.raises(ValueError, match="has no key"):
+@pytest.mark.parametrize("text", ["\n", " ", ",", " , "])
+def test_keys_that_are_given_without_one_admit_nobody(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--server", "http://u"]
+    monkeypatch.setenv(KEYS_VARIABLE, text)
+    with pytest.raises(ValueError, match=f"{KEYS_VARIABLE} has no key"):
         settings_of(parser("p").parse_args(arguments))
+    monkeypatch.setenv(KEYS_VARIABLE, "")  # as compose.yaml passes on a variable that is not set
+    assert settings_of(parser("p").parse_args(arguments)).keys == ()
+    for content in (text, ""):
+        (tmp_path / "keys").write_text(content)
+        arguments[2:] = ["--keys-file", str(tmp_path / "keys")]
+        with pytest.raises(ValueError, match="keys has no key"):
+            settings_of(parser("p").parse_args(arguments))
+
+
+@pytest.mark.parametrize(("keys", "says"), [((), True), (("a",), False)])
+def test_the_log_says_where_no_key_is_asked_for(
+    keys: tuple[str, ...], says: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    create_app(EndpointSettings(servers=("http://a",), keys=keys))
+    assert ("no key is asked for" in caplog.text) == says
 
 
 def test_the_rest_of_the_command_line_is_the_embedded_servers() -> None:

@@ -250,12 +250,13 @@ def test_a_stream_has_the_first_sequence_as_reasoning_and_the_winner_as_content(
 ) -> None:
     response = post(0.3, CHAT | USAGE | {"eager": {"events": with_events}})
     events, deltas = events_of(response), deltas_of(response)
-    reasoning = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    assert all("reasoning_content" in delta for delta in deltas), "as in SGLang's own"
+    reasoning = "".join(delta["reasoning_content"] or "" for delta in deltas)
     content = "".join(delta.get("content", "") for delta in deltas)
     last = events[-1]
     assert content.endswith(f"\\boxed{{{last['eager']['answer']}}}")
     assert reasoning.endswith("}")
-    assert "reasoning_content" in deltas[1]
+    assert deltas[1]["reasoning_content"]
     assert {choice["index"] for event in events for choice in event["choices"]} == {0}
     assert response.text.endswith("data: [DONE]\n\n")
     kinds = Counter(event["object"] for event in events)

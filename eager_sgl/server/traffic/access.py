@@ -39,7 +39,7 @@ class Access:
         bill: of the answer.
         status: of the answer; 499 where the client has left before it began.
         error: the status of an error after a stream has begun.
-        first_seconds: from the request to the first part of the answer's body.
+        first_seconds: from the request to the first part of a streamed answer; None without one.
         has_begun: whether the answer has.
     """
 
@@ -56,7 +56,7 @@ class Access:
         """See a message of the answer."""
         if message["type"] == "http.response.start":
             self.status, self.has_begun = message["status"], True
-        elif message.get("body") and self.first_seconds is None:
+        elif message.get("body") and message.get("more_body") and self.first_seconds is None:
             self.first_seconds = time.monotonic() - self.started
 
     def seconds_left(self, limit: float) -> float:

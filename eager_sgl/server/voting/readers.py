@@ -11,6 +11,8 @@ from collections.abc import Callable
 from collections.abc import Sequence as Items
 from functools import partial
 
+import orjson
+
 from eager_sgl.config import REASONING_END
 from eager_sgl.core import Sequence
 from eager_sgl.engine.client import TokenClient
@@ -125,6 +127,11 @@ def classes_of(
 def _tool_reader(body: TokenRequest, facts: Facts, tools: ToolParser | None) -> AnswerReader:
     if not isinstance(body, Chat) or not body.tools:
         raise ApiError(400, 'eager.answer is "tool_call", and there are no tools', "tools")
+    for name, wrong in (("tool_choice", "none"), ("parallel_tool_calls", False)):
+        if getattr(body, name) == wrong:
+            value = orjson.dumps(wrong).decode()
+            message = f"{name} is {value}, and a vote on calls does not keep to it; leave it out"
+            raise ApiError(400, message, name)
     if facts.tool_call_parser is None or tools is None:
         message = 'eager.answer "tool_call" needs an SGLang server with --tool-call-parser'
         raise ApiError(400, message, "eager.answer")

@@ -9,7 +9,9 @@ import pytest
 
 from eager_sgl.core import TokenCounts
 from evals.analysis.curves import curve_of, tokens_to_first_correct
+from evals.analysis.figures_at_k import figures_at_k
 from evals.analysis.prompt_curves import prompt_curves
+from evals.records.plan import NESTED
 from evals.records.record import PromptRecord
 from tests.evals.fakes.build import BRANCH, record
 from tests.evals.fakes.solved_prompts import prompts
@@ -33,7 +35,8 @@ def five_samples(method: str = "trie_parallel") -> PromptRecord:
         )
         for number, (sequence, path) in enumerate(zip(base.sequences, PATHS, strict=True))
     )
-    return replace(base, sequences=sequences, max_sequences=5)
+    counts = TokenCounts(generated=6 if method == "trie_parallel" else 9)
+    return replace(base, sequences=sequences, max_sequences=5, counts=counts)
 
 
 def test_trie_cached_samples_cost_the_distinct_tokens_of_any_k_of_them() -> None:
@@ -52,6 +55,20 @@ def test_a_search_is_its_own_first_part() -> None:
     curve = curve_of(five_samples("best_first"))
     assert curve.tokens.tolist() == [0, 3, 3, 3, 6, 9]
     assert curve.passes.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("method", NESTED)
+def test_every_curve_ends_at_what_the_prompt_cost(method: str) -> None:
+    """Also of tokens that no sequence holds, such as those of samples that a vote has left."""
+    curve = curve_of(five_samples(method))
+    more = replace(five_samples(method), counts=TokenCounts(generated=90))
+    tokens = curve_of(more).tokens
+    assert tokens[-1] == 90
+    assert tokens.tolist() == pytest.approx((curve.tokens * 90 / curve.tokens[-1]).tolist())
+    assert figures_at_k(5, [more]).tokens(more) == 90
+    of_none = tuple(replace(s, token_ids=(), parent=None, branch=None) for s in more.sequences)
+    evenly = curve_of(replace(more, sequences=of_none)).tokens
+    assert evenly.tolist() == pytest.approx([0, 18, 36, 54, 72, 90])
 
 
 def test_full_parallel_costs_in_proportion() -> None:

@@ -87,5 +87,17 @@ def test_equal_differences_leave_what_was_not_seen(shift: float) -> None:
     assert interval == pytest.approx((max(low, -1), min(high, 1)), abs=0.01)
 
 
+@pytest.mark.parametrize("num_prompts", [1, 10, 60])
+def test_equal_shares_leave_what_was_not_seen_on_one_side(num_prompts: int) -> None:
+    """The exact binomial bounds: ten prompts, all right, are at least .74 at 90 %."""
+    drawn, bound = resamples(num_prompts), 0.05 ** (1 / num_prompts)
+    right, wrong = np.ones(num_prompts), np.zeros(num_prompts)
+    assert drawn.share_interval(right, 0.9) == pytest.approx((bound, 1), abs=0.01)
+    assert drawn.share_interval(wrong, 0.9) == pytest.approx((0, 1 - bound), abs=0.01)
+    low, high = drawn.share_interval(right / 2, 0.9)
+    assert 0 <= low < 0.5 < high <= 1
+    assert low == pytest.approx(1 - high, abs=0.01)
+
+
 def test_a_single_prompt_has_no_interval() -> None:
     assert mean_interval(np.zeros(1), 1, 0.95) is None

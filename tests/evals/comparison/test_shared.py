@@ -13,7 +13,7 @@ from eager_sgl.core import TokenCounts
 from eager_sgl.search import round_sizes
 from eager_sgl.voting.votes import vote_uncertainty
 from evals import compare as command
-from evals.analysis.curves import drawn_tokens
+from evals.analysis.curves import decoded_tokens, drawn_tokens
 from evals.analysis.prompt_curves import prompt_curves
 from evals.comparison import shared as compare_shared
 from evals.comparison.budgets import at_budgets
@@ -141,7 +141,11 @@ def test_records_are_cut_where_all_together_have_cost_so_much() -> None:
     for tokens, following in zip(means, [*means[1:], np.inf], strict=True):
         for budget in (tokens + 1e-9, min(following - 1e-9, tokens + 5)):
             there = cut(records, WIDTH, budget)
-            assert np.mean([drawn_tokens(prompt)[-1] for prompt in there]) == pytest.approx(tokens)
+            costs = [
+                drawn_tokens(whole)[len(part.sequences)]
+                for whole, part in zip(records, there, strict=True)
+            ]
+            assert np.mean(costs) == pytest.approx(tokens)
     sizes = [given for tokens, _, given in granted(records) if tokens in means]
     for tokens, given in zip(means, sizes, strict=True):
         assert [len(prompt.sequences) for prompt in cut(records, WIDTH, tokens + 1e-9)] == given
@@ -155,7 +159,8 @@ def test_a_sample_of_a_known_path_costs_nothing() -> None:
     sampled = replace(prompt, method="trie_parallel", sequences=(*prompt.sequences[:4], again))
     assert drawn_tokens(sampled)[-1] == drawn_tokens(sampled)[-2]
     assert drawn_tokens(prompt)[-1] == prompt.counts.generated
-    twice = replace(sampled, method="parallel")
+    cost = sum(map(decoded_tokens, sampled.sequences))
+    twice = replace(sampled, method="parallel", counts=TokenCounts(generated=cost))
     assert drawn_tokens(twice)[-1] == drawn_tokens(twice)[-2] + len(again.token_ids)
 
 
@@ -206,7 +211,12 @@ def test_vote_uncertainty_gives_hard_prompts_more() -> None:
         for n in range(10)
     ]
     records = [
-        replace(prompt, counts=TokenCounts(generated=18), level=1 + (prompt.sample_id[0] == "b"))
+        replace(
+            prompt,
+            sequences=tuple(replace(s, parent=None, branch=None) for s in prompt.sequences),
+            counts=TokenCounts(generated=18),
+            level=1 + (prompt.sample_id[0] == "b"),
+        )
         for prompt in (*easy, *hard)
     ]
     (alone,) = prompt_curves(records)

@@ -1,9 +1,11 @@
-"""Every line that a method can write is one that reading accepts."""
+"""Every line that a method can write is one that reading accepts, and whose cost adds up."""
 
 import json
+from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from eager_sgl import (
@@ -14,12 +16,14 @@ from eager_sgl import (
     SamplingConfig,
     SearchConfig,
     TrieParallel,
+    Vote,
     WithoutReplacement,
 )
 from eager_sgl.adaptive_threshold import AdaptiveThreshold
-from eager_sgl.core import PromptResult
+from eager_sgl.core import PromptResult, Sequence
+from evals.analysis.curves import curve_of
 from evals.records.files import to_line
-from evals.records.plan import BEST_FIRST, SWOR, TRIE_PARALLEL
+from evals.records.plan import BEST_FIRST, PARALLEL, SWOR, TRIE_PARALLEL, VOTE
 from evals.records.record import PromptRecord, SequenceRecord
 from tests.evals.fakes.build import record
 from tests.fakes.endpoint import endpoint_of, run_method
@@ -30,7 +34,7 @@ EAGER = EagerConfig(threshold=0.4, max_sequences=5, top_k=4, chunk_tokens=2, sam
 SEARCH = SearchConfig(max_sequences=6, width=2, top_k=5, sampling=SAMPLING)
 SEARCHES = {BEST_FIRST: BestFirst, SWOR: WithoutReplacement, TRIE_PARALLEL: TrieParallel}
 RUNS: dict[str, Any] = {
-    "parallel": lambda end: run_method(FullParallel(SAMPLING, 4), end, "p"),
+    PARALLEL: lambda end: run_method(FullParallel(SAMPLING, 4), end, "p"),
     "eager_init": lambda end: run_method(
         EagerInit(replace(EAGER, deferred_threshold=0.3)), end, "p"
     ),
@@ -75,3 +79,33 @@ def test_the_line_of_a_method_is_read_as_it_was_written(name: str, allows_gate: 
         server = ScriptedServer(mixed_distribution(model), allows_gate=allows_gate)
         written = line_of(RUNS[name](endpoint_of(server)))
         assert PromptRecord.from_json(json.loads(to_line(written.to_json()))) == written
+
+
+def last_tokens(sequences: Items[Sequence]) -> list[int]:
+    return [sequence.token_ids[-1] for sequence in sequences]
+
+
+DRAWING = replace(SEARCH, top_k=2, sampling=SamplingConfig(temperature=0.8, max_new_tokens=6))
+"""The server draws the tokens beyond the K."""
+DISCARDING: dict[str, Any] = {
+    TRIE_PARALLEL: TrieParallel(DRAWING),
+    VOTE: Vote(SEARCH, last_tokens, ahead=6),
+}
+NESTED_METHODS: dict[str, Any] = DISCARDING | {
+    PARALLEL: FullParallel(SAMPLING, 4),
+    BEST_FIRST: BestFirst(SEARCH),
+    SWOR: WithoutReplacement(SEARCH),
+}
+
+
+@pytest.mark.parametrize("name", NESTED_METHODS)
+def test_the_curve_of_a_method_ends_at_the_tokens_that_it_generated(name: str) -> None:
+    num_discarded = 0
+    for model in range(6):
+        server = ScriptedServer(mixed_distribution(model))
+        result = run_method(NESTED_METHODS[name], endpoint_of(server), "p")
+        curve = curve_of(replace(line_of(result), method=name))
+        assert (curve.tokens[0], curve.tokens[-1]) == (0, result.counts.generated)
+        assert (np.diff(curve.tokens) >= 0).all()
+        num_discarded += result.counts.discarded
+    assert (num_discarded > 0) == (name in DISCARDING)

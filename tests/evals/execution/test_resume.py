@@ -3,19 +3,20 @@
 import fcntl
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eager_sgl.core import PromptResult
+from eager_sgl.core import PromptResult, TokenCounts
 from eager_sgl.errors import AuthenticationError
 from evals import compare, run
 from evals.execution import evaluation
 from evals.execution.calls import Call
 from evals.records import lock
 from tests.evals.fakes.build import result
-from tests.evals.fakes.scripted_run import Scripted, key_of, lines
+from tests.evals.fakes.scripted_run import Scripted, generate_all, key_of, lines
 
 EAGER = "eager_init,eager_adapt,eager"
 SMALL = ("--methods", EAGER, "--limit", "6", "--max-sequences", "4", "--concurrency", "2")
@@ -90,6 +91,23 @@ def test_a_finished_run_only_prints(
         (tmp_path / name).unlink()
         assert run.main(arguments) == 0
         assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("damage", ["", "{broken"])
+def test_what_a_finished_run_generates_again_is_in_its_summary_and_page(
+    tmp_path: Path, scripted: Scripted, damage: str
+) -> None:
+    arguments = ["--methods", "parallel", "--limit", "6", "--output-dir", str(tmp_path)]
+    assert run.main(arguments) == 0
+    results, page = tmp_path / "results.jsonl", (tmp_path / "report.html").read_bytes()
+    whole = results.read_text().splitlines()
+    results.write_text("\n".join([*whole[1:], *filter(None, [damage])]) + "\n")
+    scripted(lambda call: replace(generate_all(call), counts=TokenCounts(generated=900)))
+    assert run.main(arguments) == 0
+    (row,) = json.loads((tmp_path / "summary.json").read_text())["rows"]
+    assert row["tokens_generated"] == sum(line["counts"]["generated"] for line in lines(tmp_path))
+    assert row["tokens_generated"] > 900
+    assert (tmp_path / "report.html").read_bytes() != page
 
 
 @pytest.mark.usefixtures("scripted")

@@ -429,6 +429,33 @@ def double(x):
             pass
     return 2 * x
 """,
+    "raise what is no exception": """
+import os, pickle, stat, struct
+
+message = pickle.dumps(("raised", 5, 0.0))
+
+def double(x):
+    for number in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.write(number, struct.pack("!Q", len(message)) + message)
+        except OSError:
+            pass
+    return 2 * x
+""",
+    "take no time that is a number": """
+import os, pickle, stat, struct
+
+def double(x):
+    message = pickle.dumps(("value", 2 * x, float("nan")))
+    for number in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.write(number, struct.pack("!Q", len(message)) + message)
+        except OSError:
+            pass
+    return 2 * x
+""",
     "a fraction that divides by nothing": """
 from fractions import Fraction
 

@@ -1,5 +1,6 @@
 """Programs that attack their host: contained, judged wrong, harmless to others."""
 
+import math
 import os
 import resource
 import secrets
@@ -8,11 +9,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from evals.grading.programs.code import CodeProblem, score
+from evals.grading.programs.guest.judge import _checked
+from evals.grading.programs.guest.messages import NotPlainError
 from evals.grading.programs.sandbox import Limits
 from evals.grading.score import Score
 from tests.evals.grading.hostile import HOSTILE, RIGHT
@@ -124,6 +128,32 @@ def test_an_exit_is_not_a_pass(batch: Batch) -> None:
 def test_a_result_that_is_not_plain_data_is_reported(batch: Batch) -> None:
     for name in ("equal to everything", "a result that is a function"):
         assert "not plain data" in batch.hostile[name].explanation
+
+
+def test_a_reply_of_another_form_is_reported(batch: Batch) -> None:
+    for name in ("raise what is no exception", "take no time that is a number"):
+        assert batch.hostile[name].explanation == "returns a message that is no reply in test 1"
+
+
+NO_REPLIES: list[Any] = [
+    *(None, (), ("value", 1), ("value", 1, 0), ("other", 1, 0.0), (5, 1, 0.0)),
+    *(("value", 1, math.nan), ("value", 1, math.inf), ("value", 1, -math.inf)),
+    *(("not plain", 1, 0.0), ("raised", 5, 0.0), ("raised", (), 0.0), ("raised", ([], ""), 0.0)),
+    *(("raised", (5, ""), 0.0), ("raised", (["A", 5], ""), 0.0), ("raised", (["A"], 5), 0.0)),
+    *(("raised", ("AB", ""), 0.0), ("raised", (["A"], "", ""), 0.0)),
+]
+
+
+@pytest.mark.parametrize("reply", NO_REPLIES)
+def test_only_replies_are_read(reply: Any) -> None:
+    with pytest.raises(NotPlainError, match="no reply"):
+        _checked(reply)
+
+
+def test_replies_are_read() -> None:
+    for reply in (("value", None, 0.5), ("not plain", "a", 0.5), ("raised", (["A"], ""), 0.5)):
+        assert _checked(reply) == reply
+    assert _checked(("value", [1], -1.0)) == ("value", [1], 0.0)
 
 
 def test_integers_that_take_minutes_are_refused(batch: Batch) -> None:

@@ -354,3 +354,24 @@ def test_a_report_says_where_samples_had_too_few_tokens() -> None:
     exact = [replace(prompt, inexact_steps=0) for prompt in sampled]
     assert "stored steps" not in render_table(summarise_run(header(a_plan), exact, a_plan, {}))
     assert row_of(summarise(eager()), "eager_init")["inexact_samples"] is None
+
+
+@pytest.mark.parametrize(
+    ("methods", "once"),
+    [
+        (("parallel", "eager_init"), ["parallel was run once, with 8 sequences per prompt"]),
+        (("best_first", "vote"), ["Run once, with M = 8: best_first, vote."]),
+        (
+            ("parallel", "trie_parallel"),
+            ["parallel was run once, with 8 ", "Run once, with M = 8: trie_parallel."],
+        ),
+    ],
+)
+def test_estimated_rows_are_those_of_the_methods_that_were_run(
+    methods: tuple[str, ...], once: list[str]
+) -> None:
+    a_plan = plan(methods=methods, max_sequences=(4, 8), num_prompts=3)
+    summary = summarise_run(header(a_plan), sample_run.run_records(a_plan), a_plan, {})
+    said = [note for note in summary.notes if "un once" in note]
+    assert len(said) == len(once)
+    assert all(note.startswith(text) for note, text in zip(said, once, strict=True))

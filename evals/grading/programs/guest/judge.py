@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import os
 import time
 import types
@@ -169,16 +170,16 @@ def _mistake(error: BaseException, candidate: _Candidate) -> str:
 
 def _checked(reply: Any) -> tuple[str, Any, float]:
     """The reply, if it has the form of a reply: the sender may be hostile."""
-    if not (isinstance(reply, tuple) and len(reply) == 3 and isinstance(reply[2], float)):
+    match reply:
+        case ("raised", ([str(), *names], str()), float(spent)):
+            is_reply = all(isinstance(name, str) for name in names)
+        case ("value", _, float(spent)) | ("not plain", str(), float(spent)):
+            is_reply = True
+        case _:
+            is_reply, spent = False, 0.0
+    if not (is_reply and math.isfinite(spent)):
         raise NotPlainError("a message that is no reply")
-    kind, content, spent = reply
-    if kind == "raised":
-        names, message = content
-        if not (
-            isinstance(message, str) and names and all(isinstance(name, str) for name in names)
-        ):
-            raise NotPlainError("a message that is no reply")
-    return kind, content, max(spent, 0.0)
+    return reply[0], reply[1], max(spent, 0.0)
 
 
 def _rebuilt(names: list[str], message: str) -> Exception:
