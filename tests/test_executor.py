@@ -39,6 +39,21 @@ def test_a_saturated_prompt_takes_one_request_without_logprobs(scripted: Scripte
     assert not any("return_logprob" in request for request in scripted.requests)
 
 
+@pytest.mark.parametrize("name", ["parallel", "vote"])
+def test_a_prompt_is_prefilled_before_its_samples_start_at_once(
+    name: str, scripted: ScriptedServer
+) -> None:
+    """Each of them would compute the whole prompt."""
+    vote = Vote(SearchConfig(**FIELDS), answers=first_tokens, shares=False)
+    method = vote if name == "vote" else FullParallel(config_of().sampling, 4)
+    endpoint = endpoint_of(scripted)
+    scripted.restart(seed=0)
+    run_method(method, endpoint)
+    lengths = [body["sampling_params"]["max_new_tokens"] for body in scripted.requests]
+    assert lengths[0] == 0
+    assert all(lengths[1:])
+
+
 class FailingForOneOfFour(ScriptedServer):
     """Refuses the last of four concurrent requests; the others wait until they are aborted."""
 
