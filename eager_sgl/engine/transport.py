@@ -95,8 +95,12 @@ class Transport:
         self._pulse = Pulse()
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop."""
+        """Close the connections of the running loop; later requests are refused."""
         await self._connections.aclose()
+
+    async def disconnect(self) -> None:
+        """Close the connections of the running loop; later requests open others."""
+        await self._connections.disconnect()
 
     async def is_answering(self) -> bool:
         """Whether the server and its router are up: one request each, with a short timeout."""

@@ -151,8 +151,9 @@ class AsyncClient:
                     self._replicas = await Replicas.connect(
                         self.transports, self._chat_options, self._gate
                     )
-                except BaseException:
-                    await self.aclose()
+                except BaseException:  # the next request may connect
+                    for transport in self.transports:
+                        await transport.disconnect()
                     raise
                 self._home = home
             return self._replicas

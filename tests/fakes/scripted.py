@@ -135,6 +135,9 @@ class ScriptedServer(Transport):
     async def aclose(self) -> None:
         pass
 
+    async def disconnect(self) -> None:
+        pass
+
     async def is_answering(self) -> bool:
         return True
 
