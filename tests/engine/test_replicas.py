@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -451,22 +450,33 @@ def test_the_smallest_context_counts_and_a_missing_gate_is_missing_everywhere() 
     async def scenario() -> None:
         fakes = [*servers(2, allows_gate=True), Replica("http://without")]
         fakes[1].context_length = 400
-        fakes[1].logprobs_are_raw = True
         replicas = await connected(*fakes)
         assert replicas.profile.context_length == 394
         assert str(replicas.profile.no_gate).startswith("its replica http://without has none (")
         first, second = replicas.lease(10).client, replicas.lease(10).client
-        assert first.profile == replicas.profile
-        # How a server's logprobs are to be read is its own affair.
-        assert second.profile == replace(replicas.profile, logprobs="raw")
+        assert first.profile == second.profile == replicas.profile
         await replicas.aclose()
 
     asyncio.run(scenario())
 
 
+def test_logprobs_of_two_kinds_are_refused() -> None:
+    """A tree that moves would take logprobs at temperature 1 for those at the sampling's."""
+    fakes = servers(2)
+    fakes[1].logprobs_are_raw = True
+    with pytest.raises(
+        ServerUnsuitableError, match="replica-1 returns raw logprobs, the other replicas tempered"
+    ):
+        asyncio.run(connected(*fakes))
+
+
 @pytest.mark.parametrize(
     ("field", "less", "message"),
-    [("context_length", 999, "a context of 993"), ("allows_gate", False, "no entropy gate")],
+    [
+        ("context_length", 999, "a context of 993"),
+        ("allows_gate", False, "no entropy gate"),
+        ("logprobs_are_raw", True, "returns raw logprobs"),
+    ],
 )
 def test_a_server_that_returns_with_less_stays_down(field: str, less: object, message: str) -> None:
     async def scenario() -> None:
