@@ -17,7 +17,7 @@ from eager_sgl.plugin.parents import publish_parent
 from eager_sgl.plugin.reports import CONFIDENCE, Report
 from eager_sgl.plugin.seeds import agree, drawn_by_seeds, seeded_rows
 from eager_sgl.plugin.signals import NUM_VALUES, Distributions, GateTable, read_step
-from eager_sgl.plugin.vocabulary import KEY, Gate
+from eager_sgl.plugin.vocabulary import BELOW_FLOOR, KEY, Gate
 
 __all__ = ["HOOKS"]
 
@@ -221,7 +221,7 @@ _tables = _TableCache()
 def _below_floor() -> Any:
     from sglang.srt.managers.schedule_batch import FINISH_MATCHED_STR
 
-    return FINISH_MATCHED_STR(matched="eager: confidence below the floor")
+    return FINISH_MATCHED_STR(matched=BELOW_FLOOR)
 
 
 class _Step:

@@ -8,6 +8,7 @@ import pytest
 from eager_sgl import errors
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
 from eager_sgl.engine.text_answers import parse_text_answer
+from eager_sgl.plugin.vocabulary import BELOW_FLOOR
 
 META: Json = {
     "prompt_tokens": 5,
@@ -69,6 +70,17 @@ def test_an_aborted_request_is_an_error() -> None:
             answer(finish_reason={"type": "abort", "message": "out of memory"}),
             logprob_temperature=1,
         )
+
+
+@pytest.mark.parametrize("is_run", [False, True])
+def test_a_token_that_was_not_drawn_is_an_error(is_run: bool) -> None:
+    """Where its logits are NaN, SGLang puts a stop token, and names a text that it has matched."""
+    stopped = answer(finish_reason={"type": "stop", "matched": "NaN happened"})
+    with pytest.raises(errors.ServerError, match="at 'NaN happened'"):
+        parse_generation(stopped, logprob_temperature=1, may_be_aborted=is_run)
+    for matched in (4, BELOW_FLOOR):
+        ended = answer(finish_reason={"type": "stop", "matched": matched})
+        assert parse_generation(ended, logprob_temperature=1).finish_reason == "stop"
 
 
 def test_a_request_aborted_in_the_queue_has_no_counts() -> None:

@@ -20,7 +20,7 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import ShapeError
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
-from eager_sgl.plugin.vocabulary import KEY, Gate
+from eager_sgl.plugin.vocabulary import BELOW_FLOOR, KEY, Gate
 from eager_sgl.signals import Floats
 from tests.fakes.gates import PickledRecorder, PluginRecorder, indices_of, reported_steps
 
@@ -244,7 +244,7 @@ class ScriptedServer(Transport):
                 reason = {"type": "stop", "matched": token}
                 break
             if reports.is_ending:
-                reason = {"type": "stop", "matched": "eager: confidence below the floor"}
+                reason = {"type": "stop", "matched": BELOW_FLOOR}
                 break
         output = path[len(ids) - len(self.prompt) :]
         cached = self._serve_from_cache(ids, output)
