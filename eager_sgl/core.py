@@ -277,6 +277,9 @@ class TokenCounts:
 class VoteOutcome:
     """The outcome of a vote on the answers of sequences.
 
+    In a partial result all sequences that have finished vote. Short ones finish first, so these are
+    no independent samples of the model's, and no rule has decided on them.
+
     Attributes:
         answer: with the most votes; ties go to the answer that occurs first. None without votes.
         votes: of every answer, in the order in which they first occur.
