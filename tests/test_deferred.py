@@ -129,3 +129,16 @@ def test_without_deferred_branches_there_is_nothing_to_resume(scripted: Scripted
     assert result.deferred == ()
     state = resume_method(endpoint, (9,), result=result, num_sequences=3, sampling=config.sampling)
     assert state.sequences == ()
+
+
+def test_a_deferred_branch_beyond_the_length_limit_is_refused(scripted: ScriptedServer) -> None:
+    endpoint, result = run_deferred(scripted)
+    latest = max(result.deferred, key=lambda deferred: deferred.point.position)
+    position = latest.point.position
+    assert position > 0
+    result = replace(result, deferred=(latest,))
+    at_limit = replace(config_of().sampling, max_new_tokens=position + 1)
+    resumed = resume_method(endpoint, (9,), result, 1, at_limit)
+    assert [len(sequence.token_ids) for sequence in resumed.sequences] == [position + 1]
+    with pytest.raises(ValueError, match=f"at position {position}, .* at most {position} tokens"):
+        resume_method(endpoint, (9,), result, 1, replace(at_limit, max_new_tokens=position))

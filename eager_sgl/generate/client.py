@@ -325,7 +325,7 @@ class AsyncClient:
             The new sequences; parents are indices in `result`, whose tokens are not counted again.
 
         Raises:
-            ValueError: an argument is invalid, or `result` is of another model.
+            ValueError: an argument is invalid, or `result` of another model, or a branch too late.
         """
         observers, interval = progress_of(on_progress)
         return await resume(
