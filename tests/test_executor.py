@@ -70,9 +70,9 @@ class FailingForOneOfFour(ScriptedServer):
             await self.aborted.wait()
         return await super().post(path, lambda: body, *options, **more)
 
-    async def notify(self, path: str, body: Json) -> None:
-        await super().notify(path, body)
+    async def notify(self, path: str, body: Json) -> bool:
         self.aborted.set()
+        return await super().notify(path, body)
 
 
 def test_a_failure_reaches_the_caller_and_stops_the_others(

@@ -11,6 +11,7 @@ import pytest
 
 from eager_sgl.engine import limits
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.replicas import Lease, Replicas
 from eager_sgl.engine.replicas.weights import MAX_DIFFERENCE
 from eager_sgl.errors import (
@@ -222,6 +223,34 @@ def test_requests_that_were_left_on_a_server_are_aborted_before_it_is_taken_in()
         assert sorted(body["rid"] for _, body in fakes[0].notified) == ["a", "b"]
         assert fakes[1].notified == []
         assert len(fakes[0].requests) > num_requests, "it was not tried whether it generates"
+        await replicas.aclose()
+
+    asyncio.run(scenario())
+
+
+class Losing(Replica):
+    """Two notices do not arrive."""
+
+    num_lost = 0
+
+    async def notify(self, path: str, body: Json) -> bool:
+        if self.is_up and self.num_lost < 2:
+            self.num_lost += 1
+            return False
+        return await super().notify(path, body)
+
+
+def test_an_abort_that_does_not_arrive_is_sent_again() -> None:
+    async def scenario() -> None:
+        fakes = [Losing("http://losing"), *servers(1)]
+        replicas = await connected(*fakes)
+        lease = replicas.lease(10)
+        fakes[0].is_up = False
+        await until(lambda: bool(replicas.down))
+        await lease.move(running=["a", "b"])
+        fakes[0].is_up = True
+        await until(lambda: len(fakes[0].notified) >= 2)
+        assert sorted(body["rid"] for _, body in fakes[0].notified) == ["a", "b"]
         await replicas.aclose()
 
     asyncio.run(scenario())

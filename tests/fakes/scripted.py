@@ -122,8 +122,9 @@ class ScriptedServer(Transport):
     async def abort(self, request_id: str) -> None:
         await self.notify("/abort_request", {"rid": request_id})
 
-    async def notify(self, path: str, body: Json) -> None:
+    async def notify(self, path: str, body: Json) -> bool:
         self.notified.append((path, body))
+        return True
 
     def restart(self, seed: int) -> None:
         """Empty the cache and start another series of draws."""

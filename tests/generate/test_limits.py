@@ -151,8 +151,9 @@ def test_a_timeout_of_the_callers_has_a_partial_result(limited: Any) -> None:
 class Deaf(DecodingServer):
     """Ignores aborts, and answers no request for tokens after one."""
 
-    async def notify(self, path: str, body: Json) -> None:
+    async def notify(self, path: str, body: Json) -> bool:
         self.notified.append((path, body))
+        return True
 
     async def post(self, path: str, build: Any, *options: Any, **more: Any) -> Any:
         body = build()

@@ -139,7 +139,8 @@ def test_a_stream_that_is_dropped_ends_its_requests() -> None:
 class Deaf(DecodingServer):
     """Ignores aborts."""
 
-    async def notify(self, path: str, body: Any) -> None: ...
+    async def notify(self, path: str, body: Any) -> bool:
+        return True
 
 
 def test_closing_a_stream_may_be_cancelled() -> None:
