@@ -106,9 +106,9 @@ class Report:
         if self.gate is None:
             return
         before = self._rows.pop(index, None)
-        if before is not None and int(before[0][_FLAGS]) & _REACHES_THRESHOLD:
+        if before is not None and _reaches_threshold(before[0]):
             self._num_left += 1
-        if int(values[_FLAGS]) & _REACHES_THRESHOLD:
+        if _reaches_threshold(values):
             if self._num_left:
                 self._num_left -= 1
                 self._wake()
@@ -157,7 +157,7 @@ class Report:
             return [pack_fault(fault)] if fault else []
         blocks = self._blocks(self.gate, range(self._first, stop))
         self._first = max(self._first, stop)
-        if not self._rows:
+        if not any(_reaches_threshold(values) for values, _ in self._rows.values()):
             self._request.sampling_params.stream_interval = self._interval
         if (cut := self._find_cut(stop - 1)) and not self._is_cut_sent and cut[0] < stop:
             self._is_cut_sent = True
@@ -178,6 +178,10 @@ class Report:
             token_ids = kept[:, top_k:].view(np.int32)
             blocks.append(pack_steps(reported, token_ids, kept[:, :top_k]))
         return blocks
+
+
+def _reaches_threshold(values: Values) -> bool:
+    return bool(int(values[_FLAGS]) & _REACHES_THRESHOLD)
 
 
 def _floor_alone(gate: Gate) -> Gate:
