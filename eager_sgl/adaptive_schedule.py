@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -20,8 +21,9 @@ class AdaptiveSchedule:
 
     A prompt that starts when enough chains are known has its θ at once. One that starts earlier
     draws its first chain to the end, counts it among the known ones, and gets its θ then: every
-    segment is drawn from the model's distribution, so branches may be decided on later. From then
-    on its θ is constant.
+    segment is drawn from the model's distribution, so branches may be decided on later. The chain
+    is monitored as far as any θ may let it branch, whatever the patience. From then on its θ is
+    constant.
 
     Attributes:
         online: the schedule at a fixed θ; its θ is replaced.
@@ -45,13 +47,18 @@ class AdaptiveSchedule:
             if root.finish_reason:
                 self._observe_length(root.end)
             self.threshold = self.adaptive_threshold.threshold(self.online.max_sequences)
-        threshold = math.inf if self.threshold is None else self.threshold
-        decision = replace(self.online, threshold=threshold).replay(tree)
+        decision = self._online().replay(tree)
         if decision.num_alive:
             return self._at_threshold(decision)
         if self._length is None:
             self._observe_length(fmean(leaf.segment.end for leaf in decision.leaves))
         return replace(decision, entropy_histogram=self._histogram())
+
+    def _online(self) -> OnlineSchedule:
+        """The schedule at the prompt's θ; without one nothing branches, and all is monitored."""
+        if self.threshold is None:
+            return replace(self.online, threshold=math.inf, patience=sys.maxsize)
+        return replace(self.online, threshold=self.threshold)
 
     def _at_threshold(self, decision: Decision) -> Decision:
         """With reports of the steps that may branch, which are all while θ is not known."""

@@ -236,8 +236,9 @@ class TokenCounts:
     """The cost of a prompt, from the server's numbers.
 
     Not counted: requests that ask whether a token ends sequences, one per token and connection,
-    since they belong to the model and not to a prompt; and the tokens of answers that were lost,
-    since their number is unknown.
+    since they belong to the model and not to a prompt; and what is unknown: the tokens of answers
+    that were lost, and `prompt` and `cached` of requests that the server had retracted when they
+    were aborted, unless parts of their answers had arrived.
 
     Attributes:
         generated: tokens that the server decoded, discarded ones included (#T of the paper).
@@ -276,6 +277,9 @@ class TokenCounts:
 @dataclass(frozen=True)
 class VoteOutcome:
     """The outcome of a vote on the answers of sequences.
+
+    In a partial result all sequences that have finished vote. Short ones finish first, so these are
+    no independent samples of the model's, and no rule has decided on them.
 
     Attributes:
         answer: with the most votes; ties go to the answer that occurs first. None without votes.

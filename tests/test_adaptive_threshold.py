@@ -122,6 +122,19 @@ def test_the_first_prompts_branch_after_their_first_chain_and_later_ones_at_once
     assert draw(server, adaptive_threshold, 1).entropy_histogram.threshold == threshold
 
 
+def test_the_first_chains_are_counted_to_their_ends_whatever_the_patience(
+    server: ScriptedServer,
+) -> None:
+    """θ is a quantile of whole chains, and may let them branch anywhere."""
+    config, adaptive_threshold = replace(CONFIG, patience=2), AdaptiveThreshold()
+    lengths = []
+    for seed in range(NUM_CHAINS):
+        histogram = draw(server, adaptive_threshold, seed, config).entropy_histogram
+        assert sum(number for _, number in histogram.counts) >= histogram.length
+        lengths.append(histogram.length)
+    assert max(lengths) > config.patience + config.chunk_tokens
+
+
 @pytest.mark.parametrize("lowest", [0.05, 0.7])
 def test_all_branches_reach_the_lowest_theta(server: ScriptedServer, lowest: float) -> None:
     """The θ of the configuration is ignored."""

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from eager_sgl import EagerInit, SamplingConfig
+import pytest
+
+from eager_sgl import EagerInit, SamplingConfig, TokenCounts
+from eager_sgl.generate.limits import PromptLimits
+from eager_sgl.generate.results import partial_of
+from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, resume_method, run_method
 from tests.fakes.runs import config_of, run
 from tests.fakes.scripted import ScriptedServer
+
+LONG = SamplingConfig(temperature=1.0, max_new_tokens=60)
 
 
 def run_deferred(scripted: ScriptedServer, **arguments: Any) -> Any:
@@ -85,6 +92,36 @@ def test_resuming_opens_the_best_deferred_branches_on_cached_prefixes(
     assert extra.counts.discarded == 0
 
 
+@pytest.mark.parametrize("ending", ["max_tokens", "error"])
+def test_a_partial_result_of_resuming_has_the_parents_of_the_earlier_one(ending: str) -> None:
+    """There may be fewer new sequences than the earlier result has."""
+    server = DecodingServer(1)
+    endpoint = endpoint_of(server)
+    config = config_of(
+        threshold=0.9, deferred_threshold=0.4, max_sequences=6, reasoning_end=None, sampling=LONG
+    )
+    whole = run_method(EagerInit(config), endpoint, (9,))
+    last = max(range(len(whole.deferred)), key=lambda i: whole.deferred[i].sequence)
+    result = replace(whole, deferred=whole.deferred[last : last + 1])
+    assert result.deferred[0].sequence >= 1
+
+    def fail(decision: object, counts: TokenCounts) -> None:
+        if ending == "error" and counts.generated > 3:
+            raise RuntimeError("no progress")
+
+    limits = PromptLimits(max_tokens=5 if ending == "max_tokens" else None, stream_interval=1)
+    try:
+        partial = resume_method(endpoint, (9,), result, 1, LONG, limits=limits, observers=[fail])
+    except RuntimeError as error:
+        found = partial_of(error)
+        assert found is not None
+        partial = found
+    assert partial.stopped == ending
+    (sequence,) = partial.sequences
+    assert sequence.parent == result.deferred[0].sequence
+    assert sequence.finish_reason == "abort"
+
+
 def test_without_deferred_branches_there_is_nothing_to_resume(scripted: ScriptedServer) -> None:
     endpoint = endpoint_of(scripted)
     config = config_of(threshold=1.6, max_sequences=4)
@@ -92,3 +129,16 @@ def test_without_deferred_branches_there_is_nothing_to_resume(scripted: Scripted
     assert result.deferred == ()
     state = resume_method(endpoint, (9,), result=result, num_sequences=3, sampling=config.sampling)
     assert state.sequences == ()
+
+
+def test_a_deferred_branch_beyond_the_length_limit_is_refused(scripted: ScriptedServer) -> None:
+    endpoint, result = run_deferred(scripted)
+    latest = max(result.deferred, key=lambda deferred: deferred.point.position)
+    position = latest.point.position
+    assert position > 0
+    result = replace(result, deferred=(latest,))
+    at_limit = replace(config_of().sampling, max_new_tokens=position + 1)
+    resumed = resume_method(endpoint, (9,), result, 1, at_limit)
+    assert [len(sequence.token_ids) for sequence in resumed.sequences] == [position + 1]
+    with pytest.raises(ValueError, match=f"at position {position}, .* at most {position} tokens"):
+        resume_method(endpoint, (9,), result, 1, replace(at_limit, max_new_tokens=position))

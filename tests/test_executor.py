@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
-from eager_sgl import EagerInit, FullParallel, SamplingConfig
+from eager_sgl import EagerInit, FullParallel, PromptResult, SamplingConfig, SearchConfig, Vote
 from eager_sgl.engine import loop
 from eager_sgl.engine.protocol import Json
 from eager_sgl.errors import ServerUnreachableError
+from eager_sgl.generate.executor import flights
+from eager_sgl.generate.prompt import grow
+from tests.fakes.decoding import DecodingServer
 from tests.fakes.endpoint import endpoint_of, run_method
 from tests.fakes.runs import config_of, run
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
+from tests.generate.prompts import FIELDS, first_tokens, in_loop, replicas_of
 
 MODELS = range(12)
 
@@ -35,6 +39,21 @@ def test_a_saturated_prompt_takes_one_request_without_logprobs(scripted: Scripte
     assert not any("return_logprob" in request for request in scripted.requests)
 
 
+@pytest.mark.parametrize("name", ["parallel", "vote"])
+def test_a_prompt_is_prefilled_before_its_samples_start_at_once(
+    name: str, scripted: ScriptedServer
+) -> None:
+    """Each of them would compute the whole prompt."""
+    vote = Vote(SearchConfig(**FIELDS), answers=first_tokens, shares=False)
+    method = vote if name == "vote" else FullParallel(config_of().sampling, 4)
+    endpoint = endpoint_of(scripted)
+    scripted.restart(seed=0)
+    run_method(method, endpoint)
+    lengths = [body["sampling_params"]["max_new_tokens"] for body in scripted.requests]
+    assert lengths[0] == 0
+    assert all(lengths[1:])
+
+
 class FailingForOneOfFour(ScriptedServer):
     """Refuses the last of four concurrent requests; the others wait until they are aborted."""
 
@@ -51,9 +70,9 @@ class FailingForOneOfFour(ScriptedServer):
             await self.aborted.wait()
         return await super().post(path, lambda: body, *options, **more)
 
-    async def notify(self, path: str, body: Json) -> None:
-        await super().notify(path, body)
+    async def notify(self, path: str, body: Json) -> bool:
         self.aborted.set()
+        return await super().notify(path, body)
 
 
 def test_a_failure_reaches_the_caller_and_stops_the_others(
@@ -71,6 +90,46 @@ def test_a_failure_reaches_the_caller_and_stops_the_others(
     assert len(server.notified) == 3
     assert loop.run(tasks()) <= before
     assert not recwarn.list
+
+
+class Late(DecodingServer):
+    """Receives the second request for tokens after its abort, and runs it until another abort."""
+
+    num_requests = 0
+
+    async def post(self, path: str, build: Callable[[], Json], *options: Any, **more: Any) -> Any:
+        body = build()
+        params = body.get("sampling_params", {})
+        is_of_a_sample = "stop_token_ids" in params and params["max_new_tokens"]
+        self.num_requests += bool(is_of_a_sample)
+        if is_of_a_sample and self.num_requests == 2:
+            while not self.notified:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+            self._stalls_after = 3
+        return await super().post(path, lambda: body, *options, **more)
+
+
+def test_an_abort_that_overtakes_its_request_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decided vote would wait for the whole sequence of a sample that it has left."""
+    monkeypatch.setattr(flights, "SECONDS_BETWEEN_ABORTS", 0.02)
+    server = Late()
+    vote = Vote(
+        SearchConfig(**FIELDS),
+        answers=first_tokens,
+        rule=lambda votes: len(votes) > 0,
+        shares=False,
+        ahead=2,
+    )
+
+    async def generate() -> PromptResult:
+        async with asyncio.timeout(20):
+            return await grow(await replicas_of(server), (9,), vote)
+
+    result = in_loop(generate)
+    assert (server.num_requests, len(result.sequences)) == (2, 1)
+    assert len(server.aborted) == 1
+    assert result.counts.generated == server.num_decoded
 
 
 def test_chunks_grow_while_nothing_branches_and_are_short_after_a_branch() -> None:

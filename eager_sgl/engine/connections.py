@@ -75,6 +75,10 @@ class Connections:
     async def aclose(self) -> None:
         """Close the connections of the running loop; later requests are refused."""
         self._is_closed = True
+        await self.disconnect()
+
+    async def disconnect(self) -> None:
+        """Close the connections of the running loop; later requests open others."""
         session = self._sessions.pop((os.getpid(), asyncio.get_running_loop()), None)
         if session is not None:
             await session.close()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eager_sgl.core import FinishReason, Generation, TopLogprobs
 from eager_sgl.engine.shapes import ShapeError, as_object, field, list_of, shown
 from eager_sgl.errors import ServerError
+from eager_sgl.plugin.vocabulary import BELOW_FLOOR
 
 __all__ = [
     "Finish",
@@ -119,6 +120,18 @@ class Finish(NamedTuple):
         if self.kind == _ABORT:
             raise ServerError(f"the server aborted a request: {self.message}")
 
+    def require_drawn(self) -> None:
+        """Raise `ServerError` if a text has ended a request for tokens, which asks for none.
+
+        So SGLang reports a token that it could not draw, since the logits were NaN; it puts a stop
+        token in its place.
+        """
+        if isinstance(self.matched, str) and self.matched != BELOW_FLOOR:
+            raise ServerError(
+                f"the server ended a request for tokens at {self.matched!r}, and not at a stop "
+                "token; see its log and its options"
+            )
+
 
 def finish_of(meta: Json) -> Finish:
     """How a request ended, by its `meta_info`."""
@@ -159,12 +172,13 @@ def parse_generation(
         num_checked: leading tokens that an earlier event of the stream held.
 
     Raises:
-        ServerError: the server aborted the request.
+        ServerError: the server aborted the request, or has not drawn its last token.
         ShapeError: the answer has another shape.
     """
     meta = field(answer, "meta_info", dict)
     token_ids = tuple(list_of(int, answer, "output_ids", num_checked))
     num, finish = len(token_ids), finish_of(meta)
+    finish.require_drawn()
     if not may_be_aborted:
         finish.require_not_aborted()
     logprobs, top = _logprobs_of(meta, logprob_temperature, num, is_top_due=top_k > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eager_sgl.config import SamplingConfig
 from eager_sgl.core import Generation
@@ -164,10 +164,17 @@ class Submission:
     def read(self, answer: object) -> Generation:
         """Parse an answer or an event."""
         num_checked = len(self.latest.token_ids) if self.latest else 0
-        generation = self._request.read(answer, self._logprobs, num_checked)
+        generation = self._with_prompt(self._request.read(answer, self._logprobs, num_checked))
         if self._reports is None:
             return generation
         return self._reports.add_to(generation, field(answer, "meta_info", dict))
+
+    def _with_prompt(self, generation: Generation) -> Generation:
+        """With the prompt's numbers, which SGLang's answer to an abort in its queue lacks."""
+        if self.latest is None or generation.prompt_tokens:
+            return generation
+        prompt, cached = self.latest.prompt_tokens, self.latest.cached_tokens
+        return replace(generation, prompt_tokens=prompt, cached_tokens=cached)
 
     def receive(self, generation: Generation) -> None:
         """Pass on an event of the stream."""

@@ -95,8 +95,12 @@ class Transport:
         self._pulse = Pulse()
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop."""
+        """Close the connections of the running loop; later requests are refused."""
         await self._connections.aclose()
+
+    async def disconnect(self) -> None:
+        """Close the connections of the running loop; later requests open others."""
+        await self._connections.disconnect()
 
     async def is_answering(self) -> bool:
         """Whether the server and its router are up: one request each, with a short timeout."""
@@ -115,12 +119,17 @@ class Transport:
         except (aiohttp.ClientError, OSError, ShapeError):
             return 503
 
-    async def notify(self, path: str, body: Json) -> None:
-        """Send a POST whose answer is not used: one try with a short timeout."""
+    async def notify(self, path: str, body: Json) -> bool:
+        """Send a POST whose answer is not used: one try with a short timeout.
+
+        Returns:
+            Whether the server has received it.
+        """
         url, data = self.url + path, to_json(body)
         with contextlib.suppress(aiohttp.ClientError, OSError, ShapeError, ServerError):
             async with asyncio.timeout(limits.NOTIFY_TIMEOUT):  # `wait_for` may lose a cancellation
-                await self._connections.exchange("POST", url, data)
+                return (await self._connections.exchange("POST", url, data)).status < 500
+        return False
 
     async def abort(self, request_id: str) -> None:
         """Ask the server to stop a request, whose answer then holds the tokens decoded so far.

@@ -151,8 +151,9 @@ class AsyncClient:
                     self._replicas = await Replicas.connect(
                         self.transports, self._chat_options, self._gate
                     )
-                except BaseException:
-                    await self.aclose()
+                except BaseException:  # the next request may connect
+                    for transport in self.transports:
+                        await transport.disconnect()
                     raise
                 self._home = home
             return self._replicas
@@ -331,7 +332,7 @@ class AsyncClient:
             The new sequences; parents are indices in `result`, whose tokens are not counted again.
 
         Raises:
-            ValueError: an argument is invalid, or `result` is of another model.
+            ValueError: an argument is invalid, or `result` of another model, or a branch too late.
         """
         observers, interval = progress_of(on_progress)
         return await resume(

@@ -43,9 +43,9 @@ class Growth:
     async def run(self, max_tokens: int | None) -> Stopped | None:
         """Generate until all sequences have ended, or the tokens are used up."""
         executor = self.executor
-        if executor.tree.num_roots > 1:
-            await executor.prefill()
         await self._decide()
+        if executor.tree.num_roots > 1:  # a schedule may open them when it first decides
+            await executor.prefill()
         while self.decision.num_alive or self.decision.bid:
             if max_tokens is not None and executor.counts.generated >= max_tokens:
                 return "max_tokens"

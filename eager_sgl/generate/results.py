@@ -92,11 +92,17 @@ async def _sequences(
 
 
 def _renumbered(sequences: Items[Sequence], leaves: Items[Leaf]) -> Iterator[Sequence]:
-    """The sequences with their parents' positions: the leaves of a partial result have gaps."""
+    """The sequences with their parents' positions: the leaves of a partial result have gaps.
+
+    The parents of resumed sequences are those of an earlier result.
+    """
     positions = {leaf.index: position for position, leaf in enumerate(leaves)}
-    for sequence in sequences:
-        parent = sequence.parent
-        yield sequence if parent is None else replace(sequence, parent=positions[parent])
+    for sequence, leaf in zip(sequences, leaves, strict=True):
+        first, _ = leaf.segment.lineage()[0]
+        if sequence.parent is None or first.is_given:
+            yield sequence
+        else:
+            yield replace(sequence, parent=positions[sequence.parent])
 
 
 def partial_of(error: BaseException) -> PromptResult | None:

@@ -115,20 +115,24 @@ class Stream:
         """Wait for news of the tree, and make the events of all of them."""
         if self._task is None:
             self._task = asyncio.create_task(_observed(self._run, self._feed))
-        if not self._pending:
+        if not self._pending and not self._is_over:
             await self._feed.has_news.wait()
             self._feed.has_news.clear()
             self._is_over = self._task.done()
             self._pending = self._feed.take()
+        if self._pending:
+            await self._add_texts()
+        elif self._is_over:  # not with the last events, which an error would take along
+            self._is_complete = True
+            self._events.append(self._completed(self._task.result()))
+
+    async def _add_texts(self) -> None:
         try:
             self._events += await self._detokenizer.add_texts(self._pending)
         except EagerError:
             await self.aclose()
             raise
         self._pending = []  # not before: the caller may have given up waiting for the texts
-        if self._is_over:
-            self._is_complete = True
-            self._events.append(self._completed(self._task.result()))
 
     def _completed(self, result: PromptResult) -> Completed:
         feed = self._feed

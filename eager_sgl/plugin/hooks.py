@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from eager_sgl.plugin.carried import carried_params, checked_interval, is_carrying
+from eager_sgl.plugin.floors import agree_on_confidences, have_floor, unread_step
 from eager_sgl.plugin.parents import publish_parent
-from eager_sgl.plugin.reports import CONFIDENCE, Report
-from eager_sgl.plugin.seeds import agree, drawn_by_seeds, seeded_rows
+from eager_sgl.plugin.reports import Report
+from eager_sgl.plugin.seeds import drawn_by_seeds, seeded_rows
 from eager_sgl.plugin.signals import NUM_VALUES, Distributions, GateTable, read_step
-from eager_sgl.plugin.vocabulary import KEY, Gate
+from eager_sgl.plugin.vocabulary import BELOW_FLOOR, KEY, Gate
 
 __all__ = ["HOOKS"]
 
@@ -116,19 +117,21 @@ def leave_padding_out(
 def attach_reports(forward: Any, cls: type, batch: Any, *args: object, **kwargs: object) -> None:
     """After `ForwardBatch.init_new`: the reports of the batch's rows travel with it."""
     try:
-        record_steps()  # a step of requests that have ended would keep their reports alive
-        if not _live:
-            return
-        reports = [_report_of(request) for request in batch.reqs]
+        # Also if recording fails: the other ranks may wait for this one.
+        reports = [_report_of(request) for request in batch.reqs] if _live else []
         if any(reports):
             setattr(forward, _ATTRIBUTE, reports)
+        record_steps()  # a step of requests that have ended would keep their reports alive
     except Exception as error:
         _switch_off(_live, error)
 
 
 def _switch_off(reports: Iterable[Report | None], error: Exception) -> None:
-    logger.exception("The gate of the running requests is switched off")
-    for report in filter(None, reports):
+    """Called while the error is handled."""
+    running = [report for report in reports if report and report.gate is not None]
+    if running:
+        logger.exception("The gate of the running requests is switched off")
+    for report in running:
         report.fail(repr(error))
 
 
@@ -165,20 +168,25 @@ def _observe(
         temperatures=info.temperatures[:number],
         are_logits=_are_logits(sampler, info),
     )
-    if (seeded := seeded_rows(reports, lengths)) and not rows.are_logits:  # else all are greedy
-        drawn = drawn_by_seeds(sampler, rows, drawn, seeded, output, info)
-    if not any(gates):
-        return drawn
-    table = _tables.of(gates, drawn.device)
-    reading = read_step(rows, drawn[:number], table)
-    if table.has_floor:
-        confidences = reading[:, CONFIDENCE].contiguous()
-        agree(sampler, confidences)  # or a request would end on one of the ranks
-        reading[:, CONFIDENCE] = confidences
+    has_floor = have_floor(gates)
+    try:
+        if (seeded := seeded_rows(reports, lengths)) and not rows.are_logits:  # else all are greedy
+            drawn = drawn_by_seeds(sampler, rows, drawn, seeded, output, info)
+        if not any(gates):
+            return drawn
+        table = _tables.of(gates, drawn.device)
+        reading, observed_rows = read_step(rows, drawn[:number], table), table.rows
+    except Exception as error:
+        if not has_floor:
+            raise
+        _switch_off(reports, error)
+        reading, observed_rows = unread_step(gates, drawn.device)
+    if has_floor:
+        agree_on_confidences(sampler, reading, observed_rows, number)
     record_steps(keep=1)
     triples = zip(reports, indices, gates, strict=True)
     observed = [(report, index) for report, index, gate in triples if report and gate]
-    for report, index in observed if table.has_floor else ():
+    for report, index in observed if has_floor else ():
         report.end_below_floor(index - 2, _below_floor)
     _steps.append(_Step(observed, reading))
     return drawn
@@ -221,7 +229,7 @@ _tables = _TableCache()
 def _below_floor() -> Any:
     from sglang.srt.managers.schedule_batch import FINISH_MATCHED_STR
 
-    return FINISH_MATCHED_STR(matched="eager: confidence below the floor")
+    return FINISH_MATCHED_STR(matched=BELOW_FLOOR)
 
 
 class _Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ class Report:
 
     Attributes:
         gate: None after a fault.
-        observed: the gate, if it reports anything of the steps; else None.
-        seed: of the draws; it stays after a fault, which the other ranks may not have.
+        observed: the gate, if it reports anything of the steps; else None. After a fault, which the
+            other ranks may not have, its floor stays.
+        seed: of the draws; it stays after a fault too.
         is_limited: whether the request has a top-p, a top-k or a min-p.
     """
 
@@ -84,8 +86,11 @@ class Report:
         return self._is_dense or bool(values[_FLAGS]) or bool(self._rows)
 
     def fail(self, reason: str) -> None:
-        """Switch the gate off for the request, and report the reason."""
-        self.gate, self.observed, self._fault, self._rows = None, None, reason, {}
+        """Switch the gate off for the request, but its floor, and report the first reason."""
+        if self.gate is None:
+            return
+        self.observed = None if self.gate.floor is None else _floor_alone(self.gate)
+        self.gate, self._fault, self._rows = None, reason, {}
         self._wake()
 
     def add(self, index: int, values: Values, alternatives: Alternatives) -> None:
@@ -94,19 +99,21 @@ class Report:
 
         A request that the server retracts draws its last tokens again, which were not sent.
         """
-        if self.gate is None or index < self._first:
+        if index < self._first:
+            return
+        if self._confidence is not None:
+            self._confidence.add(index, values[CONFIDENCE])
+        if self.gate is None:
             return
         before = self._rows.pop(index, None)
-        if before is not None and int(before[0][_FLAGS]) & _REACHES_THRESHOLD:
+        if before is not None and _reaches_threshold(before[0]):
             self._num_left += 1
-        if int(values[_FLAGS]) & _REACHES_THRESHOLD:
+        if _reaches_threshold(values):
             if self._num_left:
                 self._num_left -= 1
                 self._wake()
             else:
                 values[_FLAGS] -= _REACHES_THRESHOLD
-        if self._confidence is not None:
-            self._confidence.add(index, values[CONFIDENCE])
         if values[_FLAGS]:
             self._rows[index] = values, _first_of(alternatives, self.gate.top_k)
         elif self.gate.columns:
@@ -119,7 +126,7 @@ class Report:
             last: index of the last token that all ranks know; they have to agree on the end.
             reason: makes SGLang's `finished_reason`.
         """
-        if self.gate is None or self._is_ended:
+        if self._is_ended:
             return
         if (cut := self._find_cut(last)) and cut[0] <= last:
             self._is_ended = True
@@ -150,7 +157,7 @@ class Report:
             return [pack_fault(fault)] if fault else []
         blocks = self._blocks(self.gate, range(self._first, stop))
         self._first = max(self._first, stop)
-        if not self._rows:
+        if not any(_reaches_threshold(values) for values, _ in self._rows.values()):
             self._request.sampling_params.stream_interval = self._interval
         if (cut := self._find_cut(stop - 1)) and not self._is_cut_sent and cut[0] < stop:
             self._is_cut_sent = True
@@ -171,6 +178,14 @@ class Report:
             token_ids = kept[:, top_k:].view(np.int32)
             blocks.append(pack_steps(reported, token_ids, kept[:, :top_k]))
         return blocks
+
+
+def _reaches_threshold(values: Values) -> bool:
+    return bool(int(values[_FLAGS]) & _REACHES_THRESHOLD)
+
+
+def _floor_alone(gate: Gate) -> Gate:
+    return replace(gate, threshold=None, stored_below=None, columns=())
 
 
 def _first_of(alternatives: Alternatives, top_k: int) -> Alternatives:

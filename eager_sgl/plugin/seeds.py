@@ -82,8 +82,9 @@ def drawn_by_seeds(
         agree(sampler, drawn)  # the other ranks wait for it
         raise
     agree(sampler, tokens)
-    _keep_logprobs_true(rows, tokens, seeded, output)
-    return tokens
+    drawn.copy_(tokens)  # the other ranks continue with them, whatever fails here from now on
+    _keep_logprobs_true(rows, drawn, seeded, output)
+    return drawn
 
 
 def draw_again(

@@ -87,7 +87,6 @@ class GateTable(NamedTuple):
         thresholds: [n], θ; infinite where none is asked.
         stored_below: [n]; 0 where none is asked.
         columns: those that a row asks for, or needs for a floor.
-        has_floor: whether a row may end below a floor.
     """
 
     rows: Tensor | None
@@ -97,7 +96,6 @@ class GateTable(NamedTuple):
     thresholds: Tensor
     stored_below: Tensor
     columns: frozenset[Column]
-    has_floor: bool
 
     @classmethod
     def of(cls, gates: Sequence[Gate | None], device: torch.device) -> GateTable:
@@ -125,7 +123,6 @@ class GateTable(NamedTuple):
             thresholds=table[:, 2],
             stored_below=table[:, 3],
             columns=frozenset(name for gate in observed for name in gate.computed_columns),
-            has_floor=any(gate.floor is not None for gate in observed),
         )
 
 

@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-__all__ = ["COLUMNS", "KEY", "MAX_ID_LENGTH", "MAX_TOP_K", "Column", "Gate"]
+__all__ = ["BELOW_FLOOR", "COLUMNS", "KEY", "MAX_ID_LENGTH", "MAX_TOP_K", "Column", "Gate"]
 
 KEY = "eager"
 """Of `custom_params`, and of the reports in `meta_info`."""
+BELOW_FLOOR = "eager: confidence below the floor"
+"""What SGLang reports to have matched where a request has ended below its floor."""
 MAX_TOP_K = 128
 MAX_ID_LENGTH = 200
 

@@ -129,7 +129,16 @@ class TokenTree:
 
         Args:
             token_ids: the sequence's tokens before `point`.
+
+        Raises:
+            ValueError: the branch lies beyond the length limit.
         """
+        if point.position >= self._max_new_tokens:
+            raise ValueError(
+                f"a deferred branch is at position {point.position}, and sequences have at most "
+                f"{self._max_new_tokens} tokens (max_new_tokens, and what the context leaves); "
+                "allow more, or take none so late"
+            )
         seed = derived_seed(self._seed, -1, *token_ids)
         given = self._add(Segment(len(self.segments), seed, is_given=True))
         self._writer.append_given(given, token_ids)

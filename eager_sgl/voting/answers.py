@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eager_sgl.core import Sequence
+from eager_sgl.voting.once import OncePerSequence
 
 __all__ = [
     "AnswerClasses",
@@ -49,16 +50,10 @@ class AnswerClasses:
     """The classes of sequences by a reader, which reads every sequence once."""
 
     def __init__(self, reader: AnswerReader) -> None:
-        self._reader = reader
-        self._known: dict[int, tuple[Sequence, str | None]] = {}
+        self._read = OncePerSequence(reader)
 
     def __call__(self, sequences: Items[Sequence]) -> list[str | None]:
-        return [self._answer(sequence) for sequence in sequences]
-
-    def _answer(self, sequence: Sequence) -> str | None:
-        if id(sequence) not in self._known:  # the pair keeps the sequence, and so its id
-            self._known[id(sequence)] = sequence, self._reader(sequence)
-        return self._known[id(sequence)][1]
+        return [self._read(sequence) for sequence in sequences]
 
 
 def boxed_answer(sequence: Sequence) -> str | None:

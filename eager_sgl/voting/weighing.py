@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
 from typing import Literal, TypeVar, get_args
-from weakref import finalize
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from eager_sgl.config import require, require_whole
 from eager_sgl.core import Sequence
 from eager_sgl.errors import PlugInError
 from eager_sgl.voting.cutting import Confident, lowest_group_confidence, until_unknown
+from eager_sgl.voting.once import OncePerSequence
 from eager_sgl.voting.votes import Weighted, vote_weights
 
 __all__ = [
@@ -152,10 +152,10 @@ def by_score(
     """
     if temperature is not None:
         require(0 < temperature < math.inf, "temperature", temperature, "a number above 0")
-    scores = _Scores(score)
+    scored = OncePerSequence(PlugIn("score", score, ("sequence",)).score)
 
     def weigh(sequences: Items[Sequence]) -> list[float]:
-        values = np.array([scores.of(sequence) for sequence in sequences])
+        values = np.array([scored(sequence) for sequence in sequences])
         if temperature is not None and len(values):
             values = np.exp((values - values.max()) / temperature)
         elif (values < 0).any():
@@ -166,18 +166,3 @@ def by_score(
         return weights
 
     return weigh
-
-
-class _Scores:
-    """The scores of sequences, as long as these exist."""
-
-    def __init__(self, score: Callable[[Sequence], float]) -> None:
-        self._score = PlugIn("score", score, ("sequence",))
-        self._known: dict[int, float] = {}
-
-    def of(self, sequence: Sequence) -> float:
-        key = id(sequence)
-        if key not in self._known:
-            self._known[key] = self._score.score(sequence)
-            finalize(sequence, self._known.pop, key, None).atexit = False
-        return self._known[key]

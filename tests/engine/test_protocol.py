@@ -5,9 +5,11 @@ import base64
 import numpy as np
 import pytest
 
-from eager_sgl import errors
+from eager_sgl import SamplingConfig, errors
 from eager_sgl.engine.protocol import Json, generate_payload, parse_generation
+from eager_sgl.engine.requests import Request, RequestHandle, Submission
 from eager_sgl.engine.text_answers import parse_text_answer
+from eager_sgl.plugin.vocabulary import BELOW_FLOOR
 
 META: Json = {
     "prompt_tokens": 5,
@@ -71,6 +73,17 @@ def test_an_aborted_request_is_an_error() -> None:
         )
 
 
+@pytest.mark.parametrize("is_run", [False, True])
+def test_a_token_that_was_not_drawn_is_an_error(is_run: bool) -> None:
+    """Where its logits are NaN, SGLang puts a stop token, and names a text that it has matched."""
+    stopped = answer(finish_reason={"type": "stop", "matched": "NaN happened"})
+    with pytest.raises(errors.ServerError, match="at 'NaN happened'"):
+        parse_generation(stopped, logprob_temperature=1, may_be_aborted=is_run)
+    for matched in (4, BELOW_FLOOR):
+        ended = answer(finish_reason={"type": "stop", "matched": matched})
+        assert parse_generation(ended, logprob_temperature=1).finish_reason == "stop"
+
+
 def test_a_request_aborted_in_the_queue_has_no_counts() -> None:
     parsed = parse_generation(
         {"output_ids": [], "meta_info": {"finish_reason": {"type": "abort"}}},
@@ -78,6 +91,17 @@ def test_a_request_aborted_in_the_queue_has_no_counts() -> None:
         may_be_aborted=True,
     )
     assert (parsed.prompt_tokens, parsed.cached_tokens) == (0, 0)
+
+
+def test_a_request_that_was_retracted_and_aborted_keeps_the_numbers_of_its_prompt() -> None:
+    """SGLang's answer to the abort of a request in its queue has none."""
+    request = Request((9,), 4, SamplingConfig(), stream_interval=1)
+    submission = Submission(request, "tempered", RequestHandle(), lambda generation: None)
+    submission.receive(submission.read(answer(finish_reason=None)))
+    aborted = {"finish_reason": {"type": "abort", "message": "Abort in waiting queue"}}
+    ended = submission.read({"output_ids": [3, 4], "text": "ab", "meta_info": aborted})
+    assert (ended.prompt_tokens, ended.cached_tokens) == (5, 4)
+    assert ended.interrupted is not None
 
 
 def test_an_event_has_no_finish_reason() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -11,6 +12,7 @@ import pytest
 
 from eager_sgl.engine import limits
 from eager_sgl.engine.client import TokenClient
+from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.replicas import Lease, Replicas
 from eager_sgl.engine.replicas.weights import MAX_DIFFERENCE
 from eager_sgl.errors import (
@@ -217,6 +219,34 @@ def test_requests_that_were_left_on_a_server_are_aborted_before_it_is_taken_in()
         assert sorted(body["rid"] for _, body in fakes[0].notified) == ["a", "b"]
         assert fakes[1].notified == []
         assert len(fakes[0].requests) > num_requests, "it was not tried whether it generates"
+        await replicas.aclose()
+
+    asyncio.run(scenario())
+
+
+class Losing(Replica):
+    """Two notices do not arrive."""
+
+    num_lost = 0
+
+    async def notify(self, path: str, body: Json) -> bool:
+        if self.is_up and self.num_lost < 2:
+            self.num_lost += 1
+            return False
+        return await super().notify(path, body)
+
+
+def test_an_abort_that_does_not_arrive_is_sent_again() -> None:
+    async def scenario() -> None:
+        fakes = [Losing("http://losing"), *servers(1)]
+        replicas = await connected(*fakes)
+        lease = replicas.lease(10)
+        fakes[0].is_up = False
+        await until(lambda: bool(replicas.down))
+        await lease.move(running=["a", "b"])
+        fakes[0].is_up = True
+        await until(lambda: len(fakes[0].notified) >= 2)
+        assert sorted(body["rid"] for _, body in fakes[0].notified) == ["a", "b"]
         await replicas.aclose()
 
     asyncio.run(scenario())
@@ -445,22 +475,33 @@ def test_the_smallest_context_counts_and_a_missing_gate_is_missing_everywhere() 
     async def scenario() -> None:
         fakes = [*servers(2, allows_gate=True), Replica("http://without")]
         fakes[1].context_length = 400
-        fakes[1].logprobs_are_raw = True
         replicas = await connected(*fakes)
         assert replicas.profile.context_length == 394
         assert str(replicas.profile.no_gate).startswith("its replica http://without has none (")
         first, second = replicas.lease(10).client, replicas.lease(10).client
-        assert first.profile == replicas.profile
-        # How a server's logprobs are to be read is its own affair.
-        assert second.profile == replace(replicas.profile, logprobs="raw")
+        assert first.profile == second.profile == replicas.profile
         await replicas.aclose()
 
     asyncio.run(scenario())
 
 
+def test_logprobs_of_two_kinds_are_refused() -> None:
+    """A tree that moves would take logprobs at temperature 1 for those at the sampling's."""
+    fakes = servers(2)
+    fakes[1].logprobs_are_raw = True
+    with pytest.raises(
+        ServerUnsuitableError, match="replica-1 returns raw logprobs, the other replicas tempered"
+    ):
+        asyncio.run(connected(*fakes))
+
+
 @pytest.mark.parametrize(
     ("field", "less", "message"),
-    [("context_length", 999, "a context of 993"), ("allows_gate", False, "no entropy gate")],
+    [
+        ("context_length", 999, "a context of 993"),
+        ("allows_gate", False, "no entropy gate"),
+        ("logprobs_are_raw", True, "returns raw logprobs"),
+    ],
 )
 def test_a_server_that_returns_with_less_stays_down(field: str, less: object, message: str) -> None:
     async def scenario() -> None:

@@ -13,7 +13,7 @@ import pytest
 from evals import run
 from evals.proof.__main__ import main
 from evals.proof.arguments import public
-from evals.proof.sizing import Sizing, TooFewTokensError, pilot_of
+from evals.proof.sizing import Sizing, TooFewTokensError
 
 METHODS = ["--methods", "parallel,eager_init", "--max-sequences", "4"]
 

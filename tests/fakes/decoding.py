@@ -57,11 +57,12 @@ class DecodingServer(ScriptedServer):
         self.stalled: set[str] = set()
         self.aborted: set[str] = set()
 
-    async def notify(self, path: str, body: Json) -> None:
+    async def notify(self, path: str, body: Json) -> bool:
         await super().notify(path, body)
         await asyncio.sleep(SECONDS_PER_STEP)
         if body["rid"] in self.running:
             self.aborted.add(body["rid"])
+        return True
 
     async def post(
         self,

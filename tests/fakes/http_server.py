@@ -165,7 +165,7 @@ Spoil = Callable[[str, bytes], bytes | None]
 
 @contextmanager
 def scripted_sglang(
-    server: ScriptedServer, spoil: Spoil = lambda path, data: None
+    server: ScriptedServer, spoil: Spoil = lambda path, data: None, port: int = 0
 ) -> Iterator[str]:
     """A scripted server over HTTP; `spoil` may replace its answers."""
 
@@ -179,5 +179,5 @@ def scripted_sglang(
                 spoilt = spoil(request.path, data)
                 self.send(200, data if spoilt is None else spoilt)
 
-    with listening(Server) as url:
+    with listening(Server, port) as url:
         yield url

@@ -48,9 +48,8 @@ class Replica(ScriptedServer):
         self.running.discard(body.get("rid", ""))
         return answer
 
-    async def notify(self, path: str, body: Json) -> None:
-        if self.is_up and not self.hangs:
-            await super().notify(path, body)
+    async def notify(self, path: str, body: Json) -> bool:
+        return self.is_up and not self.hangs and await super().notify(path, body)
 
     def answer(self, path: str, body: Json | None = None) -> Json:
         if not self.is_up:

@@ -20,7 +20,7 @@ from eager_sgl.engine.protocol import Json
 from eager_sgl.engine.shapes import ShapeError
 from eager_sgl.engine.transport import Transport
 from eager_sgl.errors import MalformedAnswerError, RequestRejectedError
-from eager_sgl.plugin.vocabulary import KEY, Gate
+from eager_sgl.plugin.vocabulary import BELOW_FLOOR, KEY, Gate
 from eager_sgl.signals import Floats
 from tests.fakes.gates import PickledRecorder, PluginRecorder, indices_of, reported_steps
 
@@ -130,8 +130,9 @@ class ScriptedServer(Transport):
     async def abort(self, request_id: str) -> None:
         await self.notify("/abort_request", {"rid": request_id})
 
-    async def notify(self, path: str, body: Json) -> None:
+    async def notify(self, path: str, body: Json) -> bool:
         self.notified.append((path, body))
+        return True
 
     def restart(self, seed: int) -> None:
         """Empty the cache and start another series of draws."""
@@ -141,6 +142,9 @@ class ScriptedServer(Transport):
         self.requests.clear()
 
     async def aclose(self) -> None:
+        pass
+
+    async def disconnect(self) -> None:
         pass
 
     async def is_answering(self) -> bool:
@@ -250,7 +254,7 @@ class ScriptedServer(Transport):
                 reason = {"type": "stop", "matched": token}
                 break
             if reports.is_ending:
-                reason = {"type": "stop", "matched": "eager: confidence below the floor"}
+                reason = {"type": "stop", "matched": BELOW_FLOOR}
                 break
         output = path[len(ids) - len(self.prompt) :]
         cached = self._serve_from_cache(ids, output)

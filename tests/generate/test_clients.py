@@ -7,11 +7,13 @@ import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,6 +86,36 @@ def test_a_client_that_cannot_connect_leaves_no_connection_open(number: int) -> 
     before = open_sessions()
     asyncio.run(connect())
     assert open_sessions() <= before
+
+
+def test_a_client_connects_once_its_server_is_up(scripted: ScriptedServer) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+
+    async def connect_twice() -> None:
+        client = AsyncClient(f"http://127.0.0.1:{port}")
+        with pytest.raises(ServerUnreachableError, match="cannot reach"):
+            await client.replicas()
+        with scripted_sglang(scripted, port=port):
+            assert (await client.generate((9,), METHODS["parallel"])).sequences
+            await client.aclose()
+
+    asyncio.run(connect_twice())
+
+
+def test_a_cancelled_task_leaves_connecting_to_the_others(url: str) -> None:
+    async def generate() -> None:
+        async with aclosing(AsyncClient(url)) as client:
+            tasks = [
+                asyncio.create_task(client.generate((9,), METHODS["parallel"])) for _ in range(2)
+            ]
+            await asyncio.sleep(0)  # the first of them connects
+            tasks[0].cancel()
+            first, second = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(first, asyncio.CancelledError)
+        assert not isinstance(second, BaseException), second
+
+    asyncio.run(generate())
 
 
 def test_a_blocking_stream_ends_with_the_result(url: str) -> None:

@@ -151,8 +151,9 @@ def test_a_timeout_of_the_callers_has_a_partial_result(limited: Any) -> None:
 class Deaf(DecodingServer):
     """Ignores aborts, and answers no request for tokens after one."""
 
-    async def notify(self, path: str, body: Json) -> None:
+    async def notify(self, path: str, body: Json) -> bool:
         self.notified.append((path, body))
+        return True
 
     async def post(self, path: str, build: Any, *options: Any, **more: Any) -> Any:
         body = build()
@@ -257,7 +258,7 @@ def test_a_dead_server_has_a_partial_result_without_texts() -> None:
 
 
 class SlowToAnswer(DecodingServer):
-    """Takes longer than a pause between aborts to say whether a token ends sequences."""
+    """Takes longer than others to say whether a token ends sequences."""
 
     async def post(self, path: str, build: Any, *options: Any, **more: Any) -> Any:
         body = build()
@@ -267,7 +268,7 @@ class SlowToAnswer(DecodingServer):
 
 
 def test_an_answer_that_is_being_read_is_not_lost() -> None:
-    """A cancellation, and the pause between aborts, interrupt the question about its last token."""
+    """A cancellation interrupts the question about its last token."""
     server = SlowToAnswer()
 
     async def cancel() -> PromptResult | None:

@@ -10,8 +10,10 @@ import pytest
 
 from eager_sgl import PromptResult, TokenCounts
 from eager_sgl.core import Generation
+from eager_sgl.errors import ServerError
 from eager_sgl.generate.events import (
     Completed,
+    CostChanged,
     Event,
     SequenceOpened,
     SequenceWithdrawn,
@@ -137,7 +139,8 @@ def test_a_stream_that_is_dropped_ends_its_requests() -> None:
 class Deaf(DecodingServer):
     """Ignores aborts."""
 
-    async def notify(self, path: str, body: Any) -> None: ...
+    async def notify(self, path: str, body: Any) -> bool:
+        return True
 
 
 def test_closing_a_stream_may_be_cancelled() -> None:
@@ -165,3 +168,29 @@ def test_events_are_of_the_tokens_that_were_decided_on() -> None:
     assert [e.token_ids for e in feed.take() if isinstance(e, TokensAppended)] == [(1, 2, 3)]
     feed(Decision(leaves, (), (root,)), TokenCounts())
     assert [e.token_ids for e in feed.take() if isinstance(e, TokensAppended)] == [(4, 5)]
+
+
+def test_the_last_events_are_delivered_before_the_error_of_the_prompt() -> None:
+    leaves = (Leaf(0, TokenTree((9,), max_new_tokens=20).open_root()),)
+
+    async def fail(observer: Observer) -> PromptResult:
+        observer(Decision(leaves, (), ()), TokenCounts())
+        raise ServerError("gone")
+
+    async def decode(sequences: Any) -> list[str]:
+        return ["" for _ in sequences]
+
+    async def follow() -> list[type[Event]]:
+        stream, kinds = Stream(fail, decode), list[type[Event]]()
+
+        async def consume() -> None:
+            async for event in stream:
+                kinds.append(type(event))
+
+        with pytest.raises(ServerError, match="gone"):
+            await consume()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        return kinds
+
+    assert in_loop(follow) == [SequenceOpened, CostChanged]

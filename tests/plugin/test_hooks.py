@@ -13,29 +13,9 @@ from eager_sgl.plugin.blocks import unpack
 from eager_sgl.plugin.reports import Report
 from eager_sgl.plugin.signals import NUM_VALUES
 from eager_sgl.plugin.vocabulary import KEY, Gate
+from tests.plugin.fakes import Request, opened, params
 
 TOP_K = 2
-
-
-def params(**given: Any) -> Any:
-    plain = {"top_p": 1.0, "top_k": 1 << 30, "min_p": 0.0, "stream_interval": None}
-    none = ("beam_width", "custom_params", "json_schema", "regex", "ebnf", "structural_tag")
-    return SimpleNamespace(**plain | dict.fromkeys(none) | given)
-
-
-class Request:
-    """The part of SGLang's `Req` that the plugin reads."""
-
-    def __init__(self, sampling: Any, rid: str = "1") -> None:
-        self.sampling_params, self.rid, self.return_sampling_mask = sampling, rid, False
-        self.origin_input_ids, self.output_ids = [1, 2], list[int]()
-        self.customized_info: Any = None
-
-
-def opened(sampling: Any, rid: str = "1") -> Request:
-    request = Request(sampling, rid)
-    hooks.open_report(None, request)
-    return request
 
 
 def sent(request: Request, stop: int) -> Any:

@@ -113,6 +113,20 @@ def test_the_caller_s_interval_returns() -> None:
     assert asked.sampling_params.stream_interval == 16
 
 
+def test_the_interval_returns_while_later_steps_below_theta_wait() -> None:
+    """A step is often known before the tokens up to the one before it are sent."""
+    asked = request(stream_interval=16)
+    report = Report(asked, Gate(top_k=TOP_K, threshold=1.0, columns=("entropies",)))
+    report.add(0, *reading(1, FIRES))
+    report.add(1, *reading(2, STORED))
+    report.add(2, *reading(3))
+    report.take(1)
+    assert asked.sampling_params.stream_interval == 16
+    report.add(3, *reading(4, FIRES))
+    report.take(2)
+    assert asked.sampling_params.stream_interval == 1
+
+
 def test_a_request_without_a_threshold_streams_as_it_would() -> None:
     for interval in (None, 16):
         asked = request(interval)

@@ -14,6 +14,7 @@ from eager_sgl.plugin.reports import Report
 from eager_sgl.plugin.seeds import SeededRow, draw_again, drawn_by_seeds, seeded_rows
 from eager_sgl.plugin.signals import Distributions
 from eager_sgl.plugin.vocabulary import KEY, Gate
+from tests.plugin.fakes import Group
 
 VOCABULARY, NUM_ROWS = 20, 4
 SAMPLER = SimpleNamespace(tp_sync_group="tensor", cp_sync_group=None)
@@ -23,26 +24,6 @@ INFO = SimpleNamespace(
     top_ks=torch.full((NUM_ROWS,), 1 << 30),
     min_ps=torch.zeros(NUM_ROWS),
 )
-
-
-class Group:
-    """Stands in for `torch.distributed`: a group of two ranks, of which the other is given."""
-
-    ReduceOp = SimpleNamespace(MIN="min")
-
-    def __init__(self, other: Tensor) -> None:
-        self.other, self.num_calls = other, 0
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def get_world_size(self, group: str) -> int:
-        return 2
-
-    def all_reduce(self, values: Tensor, op: str, group: str) -> None:
-        assert (op, group) == ("min", "tensor")
-        self.num_calls += 1
-        values.copy_(torch.minimum(values, self.other))
 
 
 def rows() -> Distributions:
@@ -72,8 +53,9 @@ def test_ranks_whose_draws_differ_agree_on_one_token(monkeypatch: pytest.MonkeyP
     assert tokens.tolist() == agreed.tolist()
 
 
-def test_a_rank_whose_draw_fails_takes_the_tokens_of_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("failing", ["draw_again", "_keep_logprobs_true"])
+def test_a_rank_that_fails_takes_the_tokens_of_the_others(
+    failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others would wait for it, or continue with tokens that it does not have."""
     group = Group(torch.zeros(NUM_ROWS, dtype=torch.long))
@@ -83,7 +65,7 @@ def test_a_rank_whose_draw_fails_takes_the_tokens_of_the_others(
     def fail(*arguments: Any) -> Tensor:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(seeds, "draw_again", fail)
+    monkeypatch.setattr(seeds, failing, fail)
     with pytest.raises(RuntimeError, match="no memory"):
         redrawn(drawn)
     assert (group.num_calls, drawn.tolist()) == (1, [0] * NUM_ROWS)

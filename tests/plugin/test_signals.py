@@ -68,6 +68,24 @@ def test_readings_equal_those_of_the_whole_distributions(top_k: int, are_logits:
         assert reading[row, NUM_VALUES + k :].view(np.int32).tolist() == ids.tolist()
 
 
+def entropy_errors(temperature: float) -> np.ndarray:
+    """Of the entropies at temperature 1, from probabilities at another one."""
+    number, gate = 500, Gate(top_k=20, columns=("entropies",))
+    logits, temperatures = logits_of(number, seed=7), torch.full((number, 1), temperature)
+    rows = distributions(logits, temperatures, are_logits=False)
+    drawn = torch.zeros(number, dtype=torch.long)
+    read = read_step(rows, drawn, GateTable.of([gate] * number, CPU)).numpy()
+    top = np.sort(logits.numpy())[:, ::-1][:, :20]
+    exact = top_k_entropy(retemper(top, taken_at=1.0, wanted=1.0))
+    return np.asarray(exact - read[:, COLUMNS.index("entropies")])
+
+
+def test_entropies_are_exact_down_to_the_temperature_that_the_pages_name() -> None:
+    """Below it unlikely alternatives have probability 0 in float32."""
+    assert np.abs(entropy_errors(0.1)).max() < 0.03
+    assert entropy_errors(0.01).max() > 0.5
+
+
 def test_rows_have_gates_of_their_own_and_others_have_none() -> None:
     logits, temperatures = logits_of(6, seed=3), torch.ones(6, 1)
     gates = [

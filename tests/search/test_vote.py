@@ -148,7 +148,8 @@ LONG = SamplingConfig(temperature=1.0, max_new_tokens=60)
 
 
 def is_of_a_sample(request: Json) -> bool:
-    return "stop_token_ids" in request["sampling_params"]
+    params = request["sampling_params"]
+    return "stop_token_ids" in params and params["max_new_tokens"] > 0  # else it is a prefill
 
 
 class UnevenServer(DecodingServer):

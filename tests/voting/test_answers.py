@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -179,3 +181,13 @@ def test_every_sequence_is_read_once() -> None:
     assert classes(first) == ["a", "b"]
     assert classes([*first, sequence("a")]) == ["a", "b", "a"]
     assert read == ["a", "b", "a"]
+
+
+def test_sequences_that_were_read_are_not_kept() -> None:
+    """A service reads those of many prompts with the same classes."""
+    classes, read = AnswerClasses(boxed_answer), sequence("a")
+    classes([read])
+    kept = weakref.ref(read)
+    del read
+    gc.collect()
+    assert kept() is None

@@ -23,7 +23,8 @@ class Agreement:
         fingerprint: of the first one's weights.
         profile: of the first one, with the smallest context of all, and without a gate if one
             replica has none, or another one, which `no_gate` names; it honours seeds if all
-            replicas do.
+            replicas do. Logprobs are of the same kind everywhere: a tree reads those of all its
+            replicas alike.
     """
 
     fingerprint: Fingerprint
@@ -34,13 +35,14 @@ class Agreement:
         """The agreement of replicas; their profiles are reduced to the common one.
 
         Raises:
-            ServerUnsuitableError: one serves other weights than the first.
+            ServerUnsuitableError: one serves other weights than the first, or other logprobs.
             ServerError: one has stopped answering.
         """
         first = await fingerprint_of(clients[0])
         await asyncio.gather(*(require_same_weights(first, client) for client in clients[1:]))
         agreement = cls(first, _common_profile(clients))
         for client in clients:
+            agreement._require_same_logprobs(client)
             agreement._reduce(client)
         return agreement
 
@@ -48,10 +50,11 @@ class Agreement:
         """Admit a replica that answers again; its profile is reduced to the common one.
 
         Raises:
-            ServerUnsuitableError: it serves other weights, or less than trees count on.
+            ServerUnsuitableError: it serves other weights or logprobs, or less than trees count on.
             ServerError: it does not answer, or not as SGLang does.
         """
         await require_same_weights(self.fingerprint, client)
+        self._require_same_logprobs(client)
         self._require_enough(client)
         self._reduce(client)
 
@@ -64,6 +67,14 @@ class Agreement:
             gate=common.gate,
             gate_honours_seed=common.gate_honours_seed,
         )
+
+    def _require_same_logprobs(self, client: TokenClient) -> None:
+        kind, common = client.profile.logprobs, self.profile.logprobs
+        if kind != common:
+            raise ServerUnsuitableError(
+                f"{client.transport.url} returns {kind} logprobs, the other replicas {common} "
+                "ones; start all with the same SGLANG_RETURN_ORIGINAL_LOGPROB"
+            )
 
     def _require_enough(self, client: TokenClient) -> None:
         url, profile, common = client.transport.url, client.profile, self.profile

@@ -57,6 +57,8 @@ async def _take_in(fleet: Fleet, replica: Replica, admit: Admit) -> None:
 
 
 async def _abort_orphans(replica: Replica) -> None:
-    orphans, replica.orphans = replica.orphans, set()
+    """Abort them; those whose notice does not arrive stay for the next ping."""
+    orphans, replica.orphans = list(replica.orphans), set()
     notices = (replica.transport.notify("/abort_request", {"rid": rid}) for rid in orphans)
-    await asyncio.gather(*notices)
+    arrivals = await asyncio.gather(*notices)
+    replica.orphans.update(rid for rid, has in zip(orphans, arrivals, strict=True) if not has)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Container, Iterator
 
 from eager_sgl.core import Generation
+from eager_sgl.engine.client import TokenClient
 from eager_sgl.engine.loop import spawn
 from eager_sgl.engine.replicas import Lease
 from eager_sgl.engine.requests import Request
@@ -18,6 +19,7 @@ __all__ = ["MAX_FRUITLESS", "Flights"]
 
 MAX_FRUITLESS = 7
 """Interrupted requests without a token, in a row, after which a prompt fails."""
+SECONDS_BETWEEN_ABORTS = 0.5
 
 
 class Flights:
@@ -69,9 +71,14 @@ class Flights:
             self.has_news.set()
 
     def abort(self, flight: InFlight) -> None:
-        """Abort a request, which then answers with the tokens so far."""
-        flight.handle.aborted = True
-        spawn(self._lease.client.abort(flight.handle))
+        """Abort a request, which then answers with the tokens so far.
+
+        An abort may overtake its request, and has no effect then. So it is repeated until the
+        request has ended.
+        """
+        if not flight.handle.aborted:
+            flight.handle.aborted = True
+            spawn(_abort_until_over(self._lease.client, flight))
 
     def discard_others(self, segments: Container[Segment]) -> None:
         """Abort the requests of all segments but these."""
@@ -109,3 +116,9 @@ class Flights:
             raise ServerError(
                 f"{number} requests in a row ended without a token: {outcome.interrupted}"
             )
+
+
+async def _abort_until_over(client: TokenClient, flight: InFlight) -> None:
+    while not flight.task.done():
+        await client.abort(flight.handle)
+        await asyncio.wait({flight.task}, timeout=SECONDS_BETWEEN_ABORTS)

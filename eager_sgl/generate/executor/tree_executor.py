@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
-from eager_sgl.core import DeferredBranch, Generation, Monitor, PromptResult, TokenCounts
+from eager_sgl.core import DeferredBranch, Monitor, PromptResult, TokenCounts
 from eager_sgl.engine.limits import ABORT_TIMEOUT
 from eager_sgl.engine.replicas import Replicas
 from eager_sgl.errors import ServerError
@@ -19,9 +19,6 @@ from eager_sgl.schedule import Decision
 from eager_sgl.tree import Segment, TokenTree
 
 __all__ = ["TreeExecutor"]
-
-SECONDS_BETWEEN_ABORTS = 0.5
-"""An abort that overtook its request is repeated."""
 
 
 class TreeExecutor:
@@ -175,18 +172,13 @@ class TreeExecutor:
             if not flight.handle.aborted:
                 raise outcome
         elif flight.is_discarded or flight.segment.finish_reason is not None:
-            self._receive_discarded(flight, outcome)  # the schedule may have ended the segment
+            if has_ended:  # the schedule may have ended the segment
+                self.tree.record(outcome)
         else:
             self.tree.append(flight.segment, outcome, flight.num_tokens, flight.start)
             if not flight.handle.aborted:
                 self._flights.require_progress(flight, outcome)
         return has_ended
-
-    def _receive_discarded(self, flight: InFlight, outcome: Generation) -> None:
-        if outcome.is_over:
-            self.tree.record(outcome)
-        else:  # the abort has overtaken the request
-            self._flights.abort(flight)
 
     # Failures and ends
 
@@ -219,17 +211,11 @@ class TreeExecutor:
         """
         with contextlib.suppress(TimeoutError, ServerError):
             async with asyncio.timeout(ABORT_TIMEOUT):
-                while self._flights and not self._is_down:
-                    for flight in self._flights:
-                        self._flights.abort(flight)
-                    await self._wait_for(SECONDS_BETWEEN_ABORTS)
-        self._end_all("its server has not answered the abort")
-
-    async def _wait_for(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+                for flight in self._flights:
+                    self._flights.abort(flight)
                 while self._flights and not self._is_down:
                     await self.wait()
+        self._end_all("its server has not answered the abort")
 
     def close(self) -> None:
         """Close the connections of all requests, and leave the replica."""
