@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 
 import orjson
 import pytest
+from pydantic import BaseModel
 
 from eager_sgl.engine.probe import ServerProfile
 from eager_sgl.methods import BestFirst, EagerInit, TrieParallel, Vote
@@ -368,7 +369,7 @@ def test_a_field_of_several_types_is_named_with_all_of_them(
 
 
 def test_every_field_of_several_types_has_its_words() -> None:
-    models = {"": [Chat, Completion], "eager.": [EagerOptions]}
+    models: dict[str, list[type[BaseModel]]] = {"": [Chat, Completion], "eager.": [EagerOptions]}
     several = {
         prefix + (field.alias or name)
         for prefix, kinds in models.items()

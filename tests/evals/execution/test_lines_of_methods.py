@@ -89,7 +89,7 @@ DRAWING = replace(SEARCH, top_k=2, sampling=SamplingConfig(temperature=0.8, max_
 """The server draws the tokens beyond the K."""
 DISCARDING: dict[str, Any] = {
     TRIE_PARALLEL: TrieParallel(DRAWING),
-    VOTE: Vote(SEARCH, last_tokens, ahead=6),
+    VOTE: Vote(replace(SEARCH, max_sequences=24), last_tokens, ahead=6),
 }
 NESTED_METHODS: dict[str, Any] = DISCARDING | {
     PARALLEL: FullParallel(SAMPLING, 4),
