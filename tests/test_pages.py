@@ -67,6 +67,7 @@ FOREIGN = {
     "--balance-abs-threshold",
     "--balance-rel-threshold",
     "--cache-threshold",
+    "--allow-auto-truncate",
     "--context-length",
     "--disable-radix-cache",
     "--dp-aware",

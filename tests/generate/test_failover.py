@@ -47,9 +47,13 @@ async def fail_in_turn(fakes: list[Replica], replicas: Replicas, num_generated: 
         while len(fake.requests) < target:
             await asyncio.sleep(0)
         fake.is_up = False
-        await until(lambda url=fake.url: url in replicas.down)
+        await noticed(replicas, fake.url, is_down=True)
         fake.is_up = True
-        await until(lambda url=fake.url: url not in replicas.down)
+        await noticed(replicas, fake.url, is_down=False)
+
+
+async def noticed(replicas: Replicas, url: str, *, is_down: bool) -> None:
+    await until(lambda: (url in replicas.down) == is_down)
 
 
 async def trees(replicas: Replicas, method: Method) -> list[PromptResult]:

@@ -169,7 +169,7 @@ def test_samples_that_are_not_outweighed_are_those_of_a_vote_without_the_part() 
         {"weigh": by_confidence("mean"), "columns": ("confidences",)},
         {"rule": ByCounts(BetaRule())},
         {"cutting": Cutting(window=2, fixed=1.0)},
-        {"probing": Probing("so: ")},
+        {"probing": Probing(text="so: ")},
     ],
 )
 def test_a_part_that_cannot_be_is_refused(fields: dict[str, Any]) -> None:

@@ -188,7 +188,7 @@ def test_samples_that_ran_ahead_are_aborted_when_the_vote_is_decided() -> None:
 def test_the_tokens_of_samples_that_were_left_are_counted(ahead: float, shares: bool) -> None:
     """Decoded tokens are on a sequence, or of samples that were left, or drawn in vain."""
     found = []
-    for seed in range(6):
+    for seed in range(10):
         server = ScriptedServer(mixed_distribution(seed), allows_gate=True, honours_seed=True)
         vote = vote_of(seed=seed, shares=shares, ahead=ahead, rule=BetaRule(0.8))
         result = run_method(vote, endpoint_of(server))

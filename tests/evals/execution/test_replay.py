@@ -244,7 +244,7 @@ def test_a_changed_record_disagrees_and_is_named(
 def test_every_missing_last_sequence_of_a_second_stage_disagrees(
     recorded: Recorded, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:
-    """Also of one whose steps the journal has; a line that nothing can be made of is no result."""
+    """Also of one whose steps the journal has."""
     folder = recorded("--methods", "eager", "--max-sequences", "5", "--stage-two", mode)
     results = lines(folder)
     shortened = [line for line in results if line["method"] == "eager" and _has_extra(line)]
@@ -255,9 +255,7 @@ def test_every_missing_last_sequence_of_a_second_stage_disagrees(
     assert shortened
     assert replay(folder) == 3
     output = capsys.readouterr()
-    assert f"eager: 6 prompts replayed, {6 - len(shortened)} agree" in output.out.replace(
-        f"eager {mode}", "eager"
-    )
+    assert f": 6 prompts replayed, {6 - len(shortened)} agree" in output.out
     assert output.err == f"error: {len(shortened)} results disagree with their replay\n"
 
 
@@ -315,7 +313,7 @@ def test_another_deferred_branch_disagrees(
         if len(line["deferred"]) > 1:
             del line["deferred"][0]
 
-    folder = recorded("--methods", "eager_adapt", "--stage-two", "resume", "--max-sequences", "3")
+    folder = recorded("--methods", "eager_adapt", "--stage-two", "resume", "--max-sequences", "2")
     edit(folder, "eager_init", lose)
     assert replay(folder) == 3
     assert "deferred branch 0 is" in capsys.readouterr().out
