@@ -63,6 +63,7 @@ OPTIONS_IN = {
 }
 # Of SGLang 0.5.23, its router, and the hub's client.
 FOREIGN = {
+    "--allow-auto-truncate",
     "--attn-dp-size",
     "--balance-abs-threshold",
     "--balance-rel-threshold",
