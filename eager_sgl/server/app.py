@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from eager_sgl.engine.addresses import require_url
@@ -303,8 +303,10 @@ async def _send_part(send: Send, data: bytes, *, more: bool = True) -> None:
 def create_app(settings: EndpointSettings) -> FastAPI:
     """The ASGI application."""
     service = Service(settings)
-    routes = [Route(p, _Generation(service, kind), methods=["POST"]) for p, kind in _BODIES.items()]
-    app = _Application(title="eager_sgl", lifespan=service.connected, routes=routes)
+    generation: list[BaseRoute] = [
+        Route(path, _Generation(service, kind), methods=["POST"]) for path, kind in _BODIES.items()
+    ]
+    app = _Application(title="eager_sgl", lifespan=service.connected, routes=generation)
     app.add_middleware(Observed, metrics=service.metrics, on_fault=_response_to_fault)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -357,8 +359,9 @@ _SCHEMAS = "#/components/schemas/{model}"
 
 def _models() -> Json:
     """The schemas of the bodies and of their fields, by name."""
-    bodies = [(kind, "validation") for kind in _BODIES.values()]
-    _, schemas = models_json_schema(bodies, ref_template=_SCHEMAS)
+    _, schemas = models_json_schema(
+        [(kind, "validation") for kind in _BODIES.values()], ref_template=_SCHEMAS
+    )
     models: Json = schemas["$defs"]
     return models
 

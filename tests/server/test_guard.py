@@ -41,13 +41,14 @@ def test_a_client_that_leaves_ends_the_work_and_nothing_else() -> None:
     async def run() -> None:
         client, ended = Client(), asyncio.Event()
 
-        async def work() -> None:
+        async def work() -> str:
             client.leave()
             try:
                 async with asyncio.timeout(60):
                     await ended.wait()
             finally:
                 ended.set()
+            return "value"
 
         assert await while_connected(client.receive, work()) is None
         assert ended.is_set()
