@@ -218,6 +218,14 @@ def test_the_project_is_installed_from_the_context_and_its_source_is_on_no_image
     assert install[0] == "--mount=type=bind,target=/src"
 
 
+def test_the_plugin_is_installed_in_the_python_of_the_system_also_where_that_is_guarded() -> None:
+    """As Ubuntu's is since 24.04; and in the one that the image starts."""
+    (install,) = instructions("sglang", "RUN")
+    assert "--break-system-packages" in install
+    ((python, *_),) = instructions("sglang", "ENTRYPOINT")
+    assert install[1:4] == [python, "-m", "pip"]
+
+
 def test_compose_builds_the_stages() -> None:
     for name in PORTS:
         build = COMPOSE["services"][name]["build"]
