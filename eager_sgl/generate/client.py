@@ -145,6 +145,8 @@ class AsyncClient:
             raise RuntimeError(
                 "the client is connected in another event loop; make a client for every loop"
             )
+        if self._replicas is not None:
+            return self._replicas
         async with self._connecting:
             if self._replicas is None:
                 try:

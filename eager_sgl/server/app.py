@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, cast
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 
 import orjson
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from eager_sgl.engine.addresses import require_url
@@ -42,6 +42,11 @@ _LOG = logging.getLogger("eager_sgl.server")
 _RETRY_SECONDS = 2.0
 _LAST_SECONDS = 30.0
 """In which a client can take the last part of an answer, also when its deadline has passed."""
+_BODIES: Mapping[str, type[TokenRequest]] = {
+    "/v1/chat/completions": Chat,
+    "/v1/completions": Completion,
+}
+"""The routes that generate, and their bodies."""
 
 
 class Service:
@@ -127,8 +132,8 @@ class Service:
             _LOG.warning("%s; it is tried again", error, exc_info=fault)
         self._obstacle = self._noted = obstacle
 
-    async def response(self, request: Request, kind: type[TokenRequest]) -> Response:
-        """The response to a request for tokens.
+    async def answering(self, request: Request, kind: type[TokenRequest]) -> _Answering:
+        """The answer to a request for tokens, before it has begun.
 
         Raises:
             ApiError: the request is refused.
@@ -139,8 +144,10 @@ class Service:
         body = body_of(kind, data)
         upstream = self.upstream
         with of_the_request():
-            plan = plan_of(body, upstream.facts, self.settings.limits, upstream.tools)
-        return _Generating(self, body, plan, key)
+            plan = plan_of(body, upstream.facts, settings.limits, upstream.tools)
+        access: Access = request.scope["eager_sgl.access"]
+        access.method = plan.name
+        return _Answering(self, body, plan, key, access)
 
     def models(self) -> list[Json]:
         """The served model, by its name and with every method."""
@@ -188,35 +195,31 @@ class Service:
         return {transport.url: transport.url not in down for transport in client.transports}
 
 
-class _Generating(Response):
-    """Generates, and sends the answer; the request ends with its client's connection.
+class _Answering:
+    """Generates, and sends the answer.
 
     Args:
         key: of the client, for the order of requests.
-
-    Raises:
-        ApiError: nothing has been sent yet, and there is no answer.
+        access: the facts for the log.
     """
 
-    def __init__(self, service: Service, body: TokenRequest, plan: AnswerPlan, key: int) -> None:
-        super().__init__()
-        self._service, self._body, self._plan, self._key = service, body, plan, key
+    def __init__(
+        self, service: Service, body: TokenRequest, plan: AnswerPlan, key: int, access: Access
+    ) -> None:
+        self._service, self._body, self._plan = service, body, plan
+        self._key, self._access = key, access
         upstream = service.upstream
         self._source = upstream.relay if plan.method is None else upstream.trees
         self._has_started = False
-        self._access: Access | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._access = scope["eager_sgl.access"]
-        self._access.method = self._plan.name
-        await while_connected(receive, self._answer(send))
-
-    async def _answer(self, send: Send) -> None:
+    async def run(self, send: Send) -> None:
         """Answer; the last part is sent when others may have the request's place.
 
         A client that has the whole answer may send the next request at once.
+
+        Raises:
+            ApiError: nothing has been sent yet, and there is no answer.
         """
-        assert self._access is not None
         limit = min(self._service.settings.deadline_s, self._body.timeout or float("inf"))
         loop = asyncio.get_running_loop()
         end = loop.time() + self._access.seconds_left(limit)
@@ -268,8 +271,25 @@ class _Generating(Response):
 
     def _count(self, bill: Json) -> None:
         """Note the bill, which is counted after the answer."""
-        assert self._access is not None
         self._access.bill = bill
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """The ASGI application of a route that generates, which FastAPI's own routes would slow down.
+
+    Attributes:
+        service: of the server.
+        kind: of the bodies.
+    """
+
+    service: Service
+    kind: type[TokenRequest]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; the request ends with its client's connection."""
+        answering = await self.service.answering(Request(scope, receive), self.kind)
+        await while_connected(receive, answering.run(send))
 
 
 async def _start(send: Send, headers: list[tuple[bytes, bytes]]) -> None:
@@ -283,45 +303,26 @@ async def _send_part(send: Send, data: bytes, *, more: bool = True) -> None:
 def create_app(settings: EndpointSettings) -> FastAPI:
     """The ASGI application."""
     service = Service(settings)
-    app = _Application(title="eager_sgl", lifespan=service.connected)
+    generation: list[BaseRoute] = [
+        Route(path, _Generation(service, kind), methods=["POST"]) for path, kind in _BODIES.items()
+    ]
+    app = _Application(title="eager_sgl", lifespan=service.connected, routes=generation)
     app.add_middleware(Observed, metrics=service.metrics, on_fault=_response_to_fault)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    _add_generation(app, service)
     _add_facts(app, service)
     return app
 
 
 class _Application(FastAPI):
-    """An application whose OpenAPI document has the models of the bodies, which routes refer to."""
+    """An application whose OpenAPI document has the routes that generate, and their bodies."""
 
     def openapi(self) -> Json:
         """The document."""
         document = super().openapi()
+        document["paths"] |= {path: {"post": _operation(kind)} for path, kind in _BODIES.items()}
         document.setdefault("components", {}).setdefault("schemas", {}).update(_models())
         return document
-
-
-class _PlainRoute(APIRoute):
-    """A route without parameters and dependencies: its function reads the request itself."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function of the route."""
-        return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
-
-
-def _add_generation(app: FastAPI, service: Service) -> None:
-    router = APIRouter(route_class=_PlainRoute)
-
-    @router.post("/v1/chat/completions", openapi_extra=_schema_of(Chat))
-    async def chat_completions(request: Request) -> Response:
-        return await service.response(request, Chat)
-
-    @router.post("/v1/completions", openapi_extra=_schema_of(Completion))
-    async def completions(request: Request) -> Response:
-        return await service.response(request, Completion)
-
-    app.include_router(router)
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
@@ -359,16 +360,20 @@ _SCHEMAS = "#/components/schemas/{model}"
 def _models() -> Json:
     """The schemas of the bodies and of their fields, by name."""
     _, schemas = models_json_schema(
-        [(Chat, "validation"), (Completion, "validation")], ref_template=_SCHEMAS
+        [(kind, "validation") for kind in _BODIES.values()], ref_template=_SCHEMAS
     )
     models: Json = schemas["$defs"]
     return models
 
 
-def _schema_of(kind: type[TokenRequest]) -> Json:
-    """The body, for OpenAPI; it is parsed here, so that errors have OpenAI's form."""
+def _operation(kind: type[TokenRequest]) -> Json:
+    """A route that generates, for OpenAPI; its bodies are checked so that errors have our form."""
     schema = {"$ref": _SCHEMAS.format(model=kind.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {
+        "summary": f"{kind.__name__} of a model",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": {"description": "The answer, whole or as server-sent events."}},
+    }
 
 
 def _response_to_fault(error: Exception) -> Response:

@@ -207,14 +207,23 @@ def test_the_image_of_sglang_has_the_rest_of_them() -> None:
 
 
 @pytest.mark.parametrize("name", PORTS)
-def test_what_is_copied_is_there_and_in_the_context(name: str) -> None:
-    kept = {line[1:] for line in (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()}
-    copied = [word for words in instructions(name, "COPY") for word in words[:-1]]
-    assert {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "eager_sgl"} == set(
-        copied
-    )
-    assert set(copied) <= kept
-    assert all((ROOT / word).exists() for word in copied)
+def test_the_project_is_installed_from_the_context_and_its_source_is_on_no_image(name: str) -> None:
+    lines = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    needed = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], PROJECT["name"]}
+    assert kept == needed
+    assert all((ROOT / word).exists() for word in kept)
+    assert instructions(name, "COPY") == []
+    (install,) = [words for words in instructions(name, "RUN") if "/src" in words]
+    assert install[0] == "--mount=type=bind,target=/src"
+
+
+def test_the_plugin_is_installed_in_the_python_of_the_system_also_where_that_is_guarded() -> None:
+    """As Ubuntu's is since 24.04; and in the one that the image starts."""
+    (install,) = instructions("sglang", "RUN")
+    assert "--break-system-packages" in install
+    ((python, *_),) = instructions("sglang", "ENTRYPOINT")
+    assert install[1:4] == [python, "-m", "pip"]
 
 
 def test_compose_builds_the_stages() -> None:

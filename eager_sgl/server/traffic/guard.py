@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -89,18 +89,22 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T | None:
-    """The value of a coroutine, which is cancelled when the client leaves; None then."""
-    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnect(receive))
+async def while_connected(receive: Receive, work: Awaitable[_T]) -> _T | None:
+    """The value of an awaitable, which is cancelled when the client leaves; None then."""
+    task = asyncio.current_task()
+    assert task is not None
+    watch = asyncio.create_task(_cancel_on_disconnect(receive, task))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        return await work
+    except asyncio.CancelledError:
+        if not watch.done() or task.uncancel() > 0:
+            raise  # somebody else has cancelled the task
+        return None
     finally:
-        for other in (task, gone):
-            other.cancel()
-        await asyncio.wait({task, gone})
+        watch.cancel()
 
 
-async def _disconnect(receive: Receive) -> None:
+async def _cancel_on_disconnect(receive: Receive, task: asyncio.Task[Any]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    task.cancel()
