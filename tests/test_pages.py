@@ -68,7 +68,6 @@ FOREIGN = {
     "--balance-abs-threshold",
     "--balance-rel-threshold",
     "--cache-threshold",
-    "--allow-auto-truncate",
     "--context-length",
     "--disable-radix-cache",
     "--dp-aware",
