@@ -139,7 +139,8 @@ def test_the_first_chains_are_counted_to_their_ends_whatever_the_patience(
 def test_all_branches_reach_the_lowest_theta(server: ScriptedServer, lowest: float) -> None:
     """The θ of the configuration is ignored."""
     adaptive_threshold = AdaptiveThreshold(0.01, lowest=lowest)
-    result = draw(server, adaptive_threshold, 3)
+    adaptive_threshold.observe([0.0])
+    result = draw(server, adaptive_threshold, 0)
     assert result.entropy_histogram.threshold == adaptive_threshold.threshold(8) == lowest
     assert len(result.sequences) > 1
     assert all(point.entropy >= lowest for point in result.branch_points)
