@@ -1,4 +1,4 @@
-"""Decoding in groups gives what SGLang's own loop gives."""
+"""Decoding many sequences at once gives what SGLang's own loop gives."""
 
 from __future__ import annotations
 
@@ -24,20 +24,25 @@ def backends() -> tuple[BatchedDecodeBackend, TorchNativeAttnBackend]:
 
         from eager_sgl.embedded.cpu_attention import BatchedDecodeBackend
 
-    grouped = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
-    return grouped, TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
+    batched = BatchedDecodeBackend.__new__(BatchedDecodeBackend)
+    batched.decode_patterns, batched.decode_groups, batched.extend_parts = {}, [], None
+    return batched, TorchNativeAttnBackend.__new__(TorchNativeAttnBackend)
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0])  # exp of the greatest score would overflow
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
-def test_it_equals_the_loop_over_sequences(num_kv_heads: int) -> None:
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_it_equals_the_loop_over_sequences(
+    dtype: torch.dtype, error: float, num_kv_heads: int, scale: float
+) -> None:
     torch.manual_seed(0)
     slots = torch.split(torch.randperm(sum(LENGTHS) + 5)[: sum(LENGTHS)], LENGTHS)
     req_to_token = torch.zeros(len(LENGTHS) + 2, max(LENGTHS), dtype=torch.int64)
     rows = torch.arange(len(LENGTHS)) + 2
     for row, kv_slots in zip(rows, slots, strict=True):
         req_to_token[row, : len(kv_slots)] = kv_slots
-    caches = torch.randn(2, sum(LENGTHS) + 5, num_kv_heads, HEAD_SIZE)
-    query = torch.randn(len(LENGTHS), NUM_HEADS, HEAD_SIZE)
+    caches = torch.randn(2, sum(LENGTHS) + 5, num_kv_heads, HEAD_SIZE).to(dtype)
+    query = (torch.randn(len(LENGTHS), NUM_HEADS, HEAD_SIZE) * scale).to(dtype)
 
     def decode(backend: TorchNativeAttnBackend) -> torch.Tensor:
         return backend._run_sdpa_forward_decode(  # type: ignore[no-any-return]
@@ -54,10 +59,11 @@ def test_it_equals_the_loop_over_sequences(num_kv_heads: int) -> None:
             sliding_window_size=None,
         )
 
-    grouped, loop = backends()
-    grouped.decode_groups = []
-    assert torch.allclose(decode(grouped), decode(loop), atol=1e-5)
-    assert len(grouped.decode_groups) > 0
+    batched, loop = backends()
+    for _ in range(2):  # as two layers of a forward pass
+        assert torch.allclose(decode(batched), decode(loop), atol=error)
+    assert bool(batched.decode_patterns) == (dtype == torch.float32)
+    assert bool(batched.decode_groups) == (dtype == torch.bfloat16)
 
 
 @pytest.mark.parametrize("extends", [[1, 3, 1, 64, 2, 1, 5, 1], [1] * 8, [1, 7, 5, 2, 2, 4, 9, 3]])
@@ -88,9 +94,8 @@ def test_prefilling_equals_the_loop_over_sequences(extends: list[int]) -> None:
             sliding_window_size=None,
         )
 
-    grouped, loop = backends()
-    grouped.decode_groups, grouped.extend_parts = [], None
-    assert torch.allclose(prefill(grouped), prefill(loop), atol=1e-5)
+    batched, loop = backends()
+    assert torch.allclose(prefill(batched), prefill(loop), atol=1e-5)
 
 
 def test_groups_hold_every_sequence_once_and_stay_within_their_size() -> None:
