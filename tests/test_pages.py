@@ -70,6 +70,7 @@ FOREIGN = {
     "--cache-threshold",
     "--context-length",
     "--disable-radix-cache",
+    "--is-embedding",
     "--dp-aware",
     "--dp-size",
     "--enable-cache-report",

@@ -55,7 +55,6 @@ _HTTP = "requests to the runtime use plain HTTP"
 FIXED: dict[str, tuple[tuple[object, ...], str]] = {
     "skip_tokenizer_init": ((False,), "prompts are tokenised by the server"),
     "disable_radix_cache": ((False,), "every branch would be generated anew"),
-    "is_embedding": ((False,), "an embedding model generates nothing"),
     "encoder_only": ((False,), "an encoder generates nothing"),
     "disaggregation_mode": (("null",), "the runtime has to prefill and to decode"),
     "nnodes": ((1,), _ONE_MACHINE),

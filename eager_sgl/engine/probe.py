@@ -112,7 +112,8 @@ async def probe(transport: Transport, gate: GateChoice = "auto") -> ServerProfil
         gate: the entropy gates that may be used.
 
     Raises:
-        ServerUnsuitableError: its radix cache does not serve `input_ids` prefixes.
+        ServerUnsuitableError: its model generates nothing, or its radix cache does not serve
+            `input_ids` prefixes.
         ServerError: the server does not answer, or not as SGLang does.
     """
     try:
@@ -195,9 +196,22 @@ async def served_model(transport: Transport, patience: Patience) -> str:
         patience: how often the request is tried.
 
     Raises:
+        ServerUnsuitableError: the model generates nothing.
         ServerError: the server does not answer, or not as SGLang does.
     """
-    return await transport.get("/model_info", partial(field, name="model_path", kind=str), patience)
+    model_info = await transport.get("/model_info", _model_info_of, patience)
+    path: str = model_info["model_path"]
+    if model_info.get("is_generation") is False:
+        raise ServerUnsuitableError(
+            f"{transport.url} serves {path}, which generates nothing, as a reward or embedding "
+            "model; give the URL of a server whose model generates text"
+        )
+    return path
+
+
+def _model_info_of(answer: object) -> Json:
+    field(answer, "model_path", str)
+    return as_object(answer)  # type: ignore[no-any-return]
 
 
 def _model_length_of(answer: object) -> int:

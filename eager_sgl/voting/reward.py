@@ -2,6 +2,10 @@
 
     python -m sglang.launch_server --model-path MODEL --is-embedding
 
+On a machine without an accelerator `EmbeddedRuntime(MODEL, log_path=…)` serves it. A suitable model
+has one number for a text, such as `LlamaForSequenceClassification` with one label, and
+`Qwen2ForRewardModel`.
+
 SGLang's route for reward models is `/classify`, whose "embedding" is the score. (Its
 `/v1/classify` returns a softmax over labels, and `/v1/score` compares labels.)
 """
@@ -28,8 +32,13 @@ class RewardModel:
 
         by_score(RewardModel("http://localhost:30001", messages), temperature=1.0)
 
-    The reward model's own chat template renders the prompt and, as the assistant's message, the
-    text after the reasoning. A call blocks for an answer of the server.
+    The reward model's own chat template renders the prompt and the assistant's message, at whose
+    last token the score is read. The message is the text after the reasoning; `score` takes
+    another, for a model that reads the reasoning too:
+
+        by_score(lambda sequence: model.score("<think>" + sequence.text), temperature=1.0)
+
+    A call blocks for an answer of the server.
 
     Args:
         url: base URL of its server.
@@ -47,12 +56,16 @@ class RewardModel:
         self._messages = [dict(message) for message in messages]
 
     def __call__(self, sequence: Sequence) -> float:
-        """The score of a sequence; it may have any sign.
+        """The score of a sequence's text after the reasoning; see `score`."""
+        return self.score(sequence.final_text)
+
+    def score(self, answer: str) -> float:
+        """The score of an assistant's message; it may have any sign.
 
         Raises:
             ServerError: the server does not answer, or has no reward model.
         """
-        return run(self._score(sequence.final_text))
+        return run(self._score(answer))
 
     async def _score(self, answer: str) -> float:
         messages = [*self._messages, {"role": "assistant", "content": answer}]

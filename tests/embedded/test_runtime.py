@@ -100,7 +100,7 @@ REFUSED = [
     ({"random_seed": "0"}, "random_seed is '0'"),
     ({"skip_tokenizer_init": True}, "tokenised by the server"),
     ({"disable_radix_cache": True}, "generated anew"),
-    ({"is_embedding": True}, "generates nothing"),
+    ({"encoder_only": True}, "generates nothing"),
     ({"disaggregation_mode": "prefill"}, "prefill and to decode"),
     ({"nnodes": 2}, "on this machine alone"),
     ({"node_rank": 1}, "on this machine alone"),

@@ -46,6 +46,19 @@ def test_a_server_that_is_not_sglang_is_refused(scripted: ScriptedServer) -> Non
         endpoint_of(scripted)
 
 
+class Scoring(ScriptedServer):
+    """A reward model's server, which is not asked for tokens."""
+
+    def answer(self, path: str, body: Any = None) -> Any:
+        assert path == "/model_info"
+        return super().answer(path, body) | {"is_generation": False}
+
+
+def test_a_server_whose_model_generates_nothing_is_refused_before_any_request_for_tokens() -> None:
+    with pytest.raises(ServerUnsuitableError, match="scripted, which generates nothing"):
+        endpoint_of(Scoring(mixed_distribution(42)))
+
+
 def test_connecting_needs_a_url() -> None:
     with pytest.raises(ValueError, match="http://"):
         connect("localhost:30000")
