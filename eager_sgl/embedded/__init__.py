@@ -4,5 +4,5 @@ Others use `runtime.EmbeddedRuntime` alone. Below it: `address` (where the serve
 `arguments` (fields of `ServerArgs`), `environment`, `log` (stages of the start, advice on errors)
 and `process`, which runs in the server's own process. SGLang loads `cpu_platform` and
 `cpu_steps` through their entry points, and on machines without an accelerator `cpu_torch` and
-`cpu_attention`; the latter entry point hooks `cpu_sampler` and `cpu_mixed` there.
+`cpu_attention`; `cpu_steps` hooks `cpu_sampler` and `cpu_mixed` there.
 """

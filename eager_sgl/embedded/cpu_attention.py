@@ -6,7 +6,7 @@ of the time of a small model at 128 sequences.
 In float32 the scores of all sequences are the values of a sparse matrix (queries by keys): they are
 computed and used at the keys' and values' places in the cache, and nothing is copied or padded.
 PyTorch has no such product in half precision; there keys and values are gathered for groups of
-sequences of similar length. At 150 sequences of 120 tokens the groups take 2-3 times as long.
+sequences of similar length. At 150 sequences of 120 tokens the groups take 3.4 times as long.
 
 Every continuation and every fork finds its prefix cached except the last token, so its prefill is
 one step of decoding. SGLang's loop computes such a step as if the whole prefix were new; here it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 
 __all__ = ["RunningConfidence"]
@@ -20,11 +21,21 @@ class RunningConfidence:
         self._window, self._floor = window, floor
         self._num_before = len(before)
         self._sums = list(accumulate(before, initial=0.0))  # of the values before each token
+        self._infinite: set[int] = set()  # tokens without a finite value
         self._num_checked = 0
 
     def add(self, index: int, value: float) -> None:
-        """The value of a token; it replaces that of a token which is drawn again."""
-        del self._sums[self._num_before + index + 1 :]
+        """The value of a token; it replaces that of a token which is drawn again.
+
+        A value that is infinite, as of a step that was not read, holds the confidence above the
+        floor while it is in the window.
+        """
+        position = self._num_before + index
+        del self._sums[position + 1 :]
+        self._infinite = {other for other in self._infinite if other < position}
+        if not math.isfinite(value):
+            self._infinite.add(position)
+            value = 0.0
         self._sums.append(self._sums[-1] + value)
 
     def first_below(self, last: int) -> tuple[int, float] | None:
@@ -34,6 +45,7 @@ class RunningConfidence:
         self._num_checked = max(self._num_checked, end)
         for index in range(start, end):
             running = (self._sums[index + 1] - self._sums[index + 1 - self._window]) / self._window
-            if running < self._floor:
+            window = range(index + 1 - self._window, index + 1)
+            if running < self._floor and self._infinite.isdisjoint(window):
                 return index - self._num_before, running
         return None

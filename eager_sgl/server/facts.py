@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,8 +84,7 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
     replicas = await client.replicas()
     model: Json = await replicas.call(lambda c: c.transport.get("/model_info"))
     server: Json = await replicas.call(lambda c: c.transport.get("/server_info"))
-    served: Json = await replicas.call(lambda c: c.transport.get("/v1/models"))
-    max_total_tokens = served["data"][0]["max_model_len"]
+    max_total_tokens = await _smallest_context(client)
     if chat_defaults is None:
         chat_defaults = _defaults_of(server, Path(replicas.profile.model_path))
     return Facts(
@@ -95,6 +95,16 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
         tool_call_parser=server.get("tool_call_parser"),
         max_total_tokens=None if server.get("allow_auto_truncate") else max_total_tokens,
     )
+
+
+async def _smallest_context(client: AsyncClient) -> int:
+    """Tokens of a prompt and its answer on every server that answers."""
+    asked = (transport.get("/v1/models") for transport in client.transports)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    lengths = [served["data"][0]["max_model_len"] for served in answers if isinstance(served, dict)]
+    if not lengths:
+        raise next(error for error in answers if isinstance(error, BaseException))
+    return min(lengths)
 
 
 def _defaults_of(server: Mapping[str, Any], folder: Path) -> dict[str, float] | None:

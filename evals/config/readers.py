@@ -77,15 +77,16 @@ def read_thresholds(
     if text.endswith(".json"):
         raise ValueError(f"--theta: there is no file {text}")
     parts = [part.strip() for part in text.split(",")]
-    fixed = ",".join(part for part in parts if not _is_adaptive(part))
-    num_adaptive = sum(map(_is_adaptive, parts))
+    fixed = ",".join(part for part in parts if not is_adaptive(part))
+    num_adaptive = sum(map(is_adaptive, parts))
     if num_adaptive > 1:
         raise ValueError(f"--theta is {text}; one adaptive quantile may be given")
     values = read_values("--theta", fixed, float) if num_adaptive < len(parts) else ()
     return (*values, *[None] * num_adaptive), None
 
 
-def _is_adaptive(part: str) -> bool:
+def is_adaptive(part: str) -> bool:
+    """Whether a θ of a sweep is a quantile that adapts to the model."""
     return part == AUTO or part.partition(":")[0] == QUANTILE
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar, get_args
 
 from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest, VoteRule
+from eager_sgl.config import require
 from eager_sgl.plugin.vocabulary import Column
 from eager_sgl.voting.deciding import AHEAD, ByCounts, Undecided, WeightedRule, require_ahead
 from eager_sgl.voting.outweighing import require_outweighing
@@ -63,11 +64,14 @@ class VoteOptions:
         require_ahead("--vote-ahead", self.ahead)
         share, rule, weigh = self.outweighed, self.vote_rule(), self.weigh()
         ends_otherwise = self.cutting() is not None or self.probes
-        _made(
-            "--vote-outweighed",
-            share,
-            lambda: require_outweighing(share, weigh, rule, ends_otherwise=ends_otherwise),
-        )
+        require(0 <= share < 1, "--vote-outweighed", share, "a share in [0, 1)")
+        try:
+            require_outweighing(share, weigh, rule, ends_otherwise=ends_otherwise)
+        except ValueError as error:
+            raise ValueError(
+                f"--vote-outweighed: {error} (--vote-weights {PROBABILITY} and --vote-rule {SHARE} "
+                f"or {ALL}, without --vote-cut and --vote-probe)"
+            ) from error
 
     @property
     def rule_name(self) -> str:

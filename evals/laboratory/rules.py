@@ -9,7 +9,7 @@ from eager_sgl import BetaRule, ConsensusShare, Cutting, ModeTest
 from evals.laboratory.starting import ALL, Number, Start, Waves
 from evals.laboratory.weighing import Weights
 
-__all__ = ["Filter", "Rule", "SharedBudget", "live_options", "why_played_only"]
+__all__ = ["Filter", "Rule", "SharedBudget", "live_options", "why_no_options"]
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,15 @@ class Rule:
 
 
 def live_options(rule: Rule) -> list[str] | None:
-    """The options; None for a rule that is played only.
+    """The options; None for a rule that no options run.
 
     A part has the text of its option: `cut:0.5:16:4` is `--vote-cut 0.5:16:4`. Parts that a rule
     lacks are given too, since a live vote shares prefixes and runs ahead by default.
     """
-    return None if why_played_only(rule) else list(_options(rule))
+    return None if why_no_options(rule) else list(_options(rule))
 
 
-def why_played_only(rule: Rule) -> str | None:
+def why_no_options(rule: Rule) -> str | None:
     """Why no options run a rule; None where some do."""
     if rule.waves is not None:
         return "a live vote starts samples as its decision needs them, not in waves"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from evals.laboratory.choosing import Chosen
 from evals.laboratory.figures import RuleFigures
 from evals.laboratory.report import TaskReport
-from evals.laboratory.rules import live_options, why_played_only
+from evals.laboratory.rules import live_options, why_no_options
 from evals.laboratory.syntax import read_rules
 from evals.report.column import ABSENT, signed
 from evals.report.table import ruled
@@ -72,7 +72,7 @@ def _live(report: TaskReport) -> str:
         (rule,) = read_rules(figures.rule)
         options = live_options(rule)
         if options is None:
-            lines.append((rule.text, f"played only: {why_played_only(rule)}"))
+            lines.append((rule.text, f"no options: {why_no_options(rule)}"))
         else:
             given = ["--temperature", f"{figures.temperature:g}", *options]
             lines.append((rule.text, shlex.join(given)))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evals.config.command_line import GROUPS
+from evals.config.readers import is_adaptive
 from evals.tasks import PROMPT_FILE
 
 __all__ = ["model_name", "of_parallel", "public", "task_name"]
@@ -18,7 +19,8 @@ _OTHERS = ("searches: best_first, swor and trie_parallel", "vote")
 def of_parallel(arguments: Sequence[str]) -> list[str]:
     """Without the options of methods that a pilot does not run.
 
-    The width of searches stays: it is in the configuration of every run, by which one continues.
+    The width of searches and a fixed θ stay: they are in the configuration of every run, by which
+    one continues.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--theta")
@@ -26,7 +28,10 @@ def of_parallel(arguments: Sequence[str]) -> list[str]:
         for option in GROUPS[title]:
             if option.name != "--width":
                 option.add_to(parser)
-    return parser.parse_known_args(arguments)[1]
+    found, kept = parser.parse_known_args(arguments)
+    if found.theta is not None and not is_adaptive(found.theta):
+        kept += ["--theta", found.theta]
+    return kept
 
 
 def public(arguments: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from evals import run
 from evals.proof.__main__ import main
-from evals.proof.arguments import public
+from evals.proof.arguments import of_parallel, public
 from evals.proof.sizing import Sizing, TooFewTokensError
 
 METHODS = ["--methods", "parallel,eager_init", "--max-sequences", "4"]
@@ -151,6 +151,8 @@ def test_options_of_votes_are_no_obstacle_to_the_pilot(tmp_path: Path) -> None:
 def test_an_adaptive_threshold_is_no_obstacle_to_the_pilot(tmp_path: Path) -> None:
     assert proof(tmp_path, "--theta", "auto") == 0
     assert "--theta auto" in (tmp_path / "proof.md").read_text()
+    assert of_parallel(["--theta", "quantile:0.98"]) == []
+    assert of_parallel(["--theta", "0.5"]) == ["--theta", "0.5"], "in the pilot's configuration"
 
 
 def test_wrong_options_of_methods_are_refused_before_the_pilot(

@@ -78,3 +78,21 @@ def test_a_task_that_is_cancelled_from_outside_ends(leaves: bool) -> None:
             await task
 
     asyncio.run(run())
+
+
+def test_a_watch_that_has_failed_takes_no_other_cancellation_for_its_own() -> None:
+    async def run() -> None:
+        has_failed = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            has_failed.set()
+            raise OSError("of the connection")
+
+        task = asyncio.create_task(while_connected(receive, asyncio.sleep(60)))
+        await has_failed.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())

@@ -45,6 +45,16 @@ def test_a_sequence_is_cut_where_the_gate_would_end_it(
     assert is_below(values, window, floor) == (running.first_below(len(values) - 1) is not None)
 
 
+def test_steps_without_a_confidence_end_nothing_and_are_forgotten() -> None:
+    """As of a step that was not read on any rank."""
+    running = RunningConfidence(2, 1.0)
+    for index, value in enumerate([0.1, math.inf, 0.1]):
+        running.add(index, value)
+    assert running.first_below(2) is None
+    running.add(3, 0.1)
+    assert running.first_below(3) == (3, pytest.approx(0.1))
+
+
 @pytest.mark.parametrize("confidences", [[], [1.0, math.nan, 2.0]])
 def test_a_confidence_that_is_not_known_is_an_error(confidences: list[float]) -> None:
     with pytest.raises(ValueError, match="not known"):

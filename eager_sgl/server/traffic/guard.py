@@ -93,18 +93,22 @@ async def while_connected(receive: Receive, work: Awaitable[_T]) -> _T | None:
     """The value of an awaitable, which is cancelled when the client leaves; None then."""
     task = asyncio.current_task()
     assert task is not None
-    watch = asyncio.create_task(_cancel_on_disconnect(receive, task))
+    has_left = asyncio.Event()
+    watch = asyncio.create_task(_cancel_on_disconnect(receive, task, has_left))
     try:
         return await work
     except asyncio.CancelledError:
-        if not watch.done() or task.uncancel() > 0:
+        if not has_left.is_set() or task.uncancel() > 0:
             raise  # somebody else has cancelled the task
         return None
     finally:
         watch.cancel()
 
 
-async def _cancel_on_disconnect(receive: Receive, task: asyncio.Task[Any]) -> None:
+async def _cancel_on_disconnect(
+    receive: Receive, task: asyncio.Task[Any], has_left: asyncio.Event
+) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    has_left.set()
     task.cancel()

@@ -10,7 +10,7 @@ from eager_sgl.voting.deciding import ByCounts, Undecided
 from eager_sgl.voting.weighing import by_probability
 from evals.config import parse_settings
 from evals.laboratory.defaults import DEFAULT_RULES
-from evals.laboratory.rules import Rule, live_options, why_played_only
+from evals.laboratory.rules import Rule, live_options, why_no_options
 from evals.laboratory.starting import Number
 from evals.laboratory.syntax import read_rules
 
@@ -55,7 +55,7 @@ def live_rule(rule: object) -> object:
 def test_rules_that_are_played_only_have_a_reason_and_no_options(text: str, reason: str) -> None:
     (rule,) = read_rules(text)
     assert live_options(rule) is None
-    assert reason in (why_played_only(rule) or "")
+    assert reason in (why_no_options(rule) or "")
 
 
 def test_the_parts_of_a_rule_have_the_texts_of_its_options() -> None:

@@ -150,7 +150,7 @@ def test_the_command_of_each_chosen_rule_is_shown_or_why_it_has_none(
     assert {"parallel", "shared:0.3", "price:0.5"} <= {*shown}
     for rule, text in shown.items():
         is_shared = rule.startswith(("shared", "price"))
-        assert text.startswith("played only: no option" if is_shared else "--temperature ")
+        assert text.startswith("no options: no option" if is_shared else "--temperature ")
 
 
 def test_rules_are_chosen_on_some_runs_and_shown_on_others(tmp_path: Path) -> None:
