@@ -99,9 +99,13 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
 
 async def _smallest_context(client: AsyncClient) -> int:
     """Tokens of a prompt and its answer on every server that answers."""
-    asked = (transport.get("/v1/models") for transport in client.transports)
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    lengths = [served["data"][0]["max_model_len"] for served in answers if isinstance(served, dict)]
+    answers: list[Json | BaseException] = await asyncio.gather(
+        *(transport.get("/v1/models") for transport in client.transports), return_exceptions=True
+    )
+    lengths: list[int] = []
+    for served in answers:
+        if not isinstance(served, BaseException):
+            lengths.append(served["data"][0]["max_model_len"])
     if not lengths:
         raise next(error for error in answers if isinstance(error, BaseException))
     return min(lengths)

@@ -10,10 +10,13 @@ from typing import Any
 import openai
 import pytest
 
+from eager_sgl.server.app import create_app
 from eager_sgl.server.plan import METHOD_NAMES
+from eager_sgl.server.settings import EndpointSettings
 from tests.fakes.decoding import DecodingServer
+from tests.fakes.replicas import Replica
 from tests.fakes.scripted import ScriptedServer, mixed_distribution
-from tests.server.upstream import MODEL, endpoint
+from tests.server.upstream import MODEL, endpoint, listening, upstream
 
 CHAT: Any = [{"role": "user", "content": "a question"}]
 TREES = [name for name in METHOD_NAMES if name not in ("parallel", "vote")]
@@ -75,6 +78,22 @@ def test_more_tokens_than_the_context_leaves_are_refused_as_by_sglang(
         assert [*ask(**fields | {"max_tokens": 290})]
         fields.pop("max_tokens", None)
         assert [*ask(**fields)], "the rest of the context"
+
+
+@pytest.mark.parametrize("lengths", [(300, 10_000), (10_000, 300)])
+def test_several_servers_have_the_smallest_context(lengths: tuple[int, int]) -> None:
+    """A tree may move to any of them."""
+    servers = [Replica("http://a"), Replica("http://b")]
+    for server, length in zip(servers, lengths, strict=True):
+        server.context_length = length
+    with (
+        listening(upstream(servers[0])) as first,
+        listening(upstream(servers[1])) as second,
+        listening(create_app(EndpointSettings(servers=(first, second), chat_defaults={}))) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+        pytest.raises(openai.BadRequestError, match="context length of 300 tokens"),
+    ):
+        client.chat.completions.create(messages=CHAT, **asked("trie_parallel", max_tokens=400))
 
 
 def test_a_server_that_shortens_requests_is_asked_for_as_much_as_fits() -> None:
