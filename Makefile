@@ -27,7 +27,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: run serve test check format fuzz fuzz-endpoint null bench seconds faults load overhead peers \
 	proof router clients train
 FIRST_METHODS := parallel,eager_init,eager_adapt,eager,best_first,vote
-FIRST_VOTE := --vote-rule share:0.75:3 --vote-weights probability --vote-outweighed 0.1 --vote-ahead 0.5
+FIRST_VOTE := --vote-rule share:0.8:3 --vote-weights probability
 run: .venv/installed
 	$(BIN)/python evals/run.py $(or $(ARGS),--limit 72 --concurrency 72 --methods $(FIRST_METHODS) $(FIRST_VOTE))
 
