@@ -56,6 +56,8 @@ def tempered(
     if temperature == 0:
         return np.asarray(np.eye(len(probabilities))[int(np.argmax(probabilities))])
     weights = np.array(probabilities) ** (1 / temperature)
+    if not weights.any():  # they are too small for numbers
+        return tempered(probabilities, 0, top_p, top_k)
     weights /= weights.sum()
     order = np.argsort(-weights, kind="stable")
     before = np.cumsum(weights[order]) - weights[order]
