@@ -98,17 +98,11 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
 
 
 async def _smallest_context(client: AsyncClient) -> int:
-    """Tokens of a prompt and its answer on every server that answers."""
-    answers: list[Json | BaseException] = await asyncio.gather(
-        *(transport.get("/v1/models") for transport in client.transports), return_exceptions=True
-    )
-    lengths: list[int] = []
-    for served in answers:
-        if not isinstance(served, BaseException):
-            lengths.append(served["data"][0]["max_model_len"])
-    if not lengths:
-        raise next(error for error in answers if isinstance(error, BaseException))
-    return min(lengths)
+    """Tokens of a prompt and its answer on every server that is up."""
+    down = (await client.replicas()).down
+    up = [transport for transport in client.transports if transport.url not in down]
+    answers: list[Json] = await asyncio.gather(*(server.get("/v1/models") for server in up))
+    return min(int(served["data"][0]["max_model_len"]) for served in answers)
 
 
 def _defaults_of(server: Mapping[str, Any], folder: Path) -> dict[str, float] | None:

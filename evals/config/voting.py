@@ -191,8 +191,8 @@ def _number(text: str) -> int | float:
     return int(text) if text.isdecimal() else float(text)
 
 
-def _made(option: str, given: object, make: Callable[[], _T]) -> _T:
+def _made(option: str, text: str | None, make: Callable[[], _T]) -> _T:
     try:
         return make()
     except ValueError as error:
-        raise ValueError(f"{option} is {given!r}: {error}") from error
+        raise ValueError(f"{option} is {text!r}: {error}") from error
