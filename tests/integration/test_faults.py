@@ -82,7 +82,7 @@ def test_greedy_trees_are_the_same_through_faults(
 ) -> None:
     with fault_proxy(server_url, PROBABILITY, seed=3) as (url, proxy):
         through = grow(connect(url, api_key=API_KEY), eager(monitor))
-    assert sum(proxy.injected.values()) > 10
+    assert sum(proxy.injected.values()) > 2  # of a dozen on average, by which request comes when
     assert trees_of(through) == trees_of(grow(endpoint, eager(monitor)))
     require_counts_hold(through, 4)
 
