@@ -17,14 +17,9 @@ from torch import Tensor
 from eager_sgl.plugin.reports import CONFIDENCE
 from eager_sgl.plugin.seeds import agree
 from eager_sgl.plugin.signals import NUM_VALUES
-from eager_sgl.plugin.vocabulary import Gate
+from eager_sgl.plugin.vocabulary import Needs
 
-__all__ = ["agree_on_confidences", "have_floor", "unread_step"]
-
-
-def have_floor(gates: Sequence[Gate | None]) -> bool:
-    """Whether a row of a batch may end below a floor; the same on all ranks."""
-    return any(gate is not None and gate.floor is not None for gate in gates)
+__all__ = ["agree_on_confidences", "unread_step"]
 
 
 def agree_on_confidences(sampler: Any, reading: Tensor, rows: Tensor | None, num_rows: int) -> None:
@@ -45,9 +40,9 @@ def agree_on_confidences(sampler: Any, reading: Tensor, rows: Tensor | None, num
     reading[:, CONFIDENCE] = confidences[chosen]
 
 
-def unread_step(gates: Sequence[Gate | None], device: torch.device) -> tuple[Tensor, Tensor]:
+def unread_step(needs: Sequence[Needs | None], device: torch.device) -> tuple[Tensor, Tensor]:
     """What stands for a reading that has failed, and its rows: any confidence is smaller."""
-    rows = [row for row, gate in enumerate(gates) if gate is not None]
+    rows = [row for row, of_row in enumerate(needs) if of_row and of_row.is_read]
     reading = torch.zeros(len(rows), NUM_VALUES, device=device)
     reading[:, CONFIDENCE] = torch.inf
     return reading, torch.tensor(rows, device=device)

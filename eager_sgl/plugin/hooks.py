@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +12,12 @@ import torch
 from torch import Tensor
 
 from eager_sgl.plugin.carried import carried_params, checked_interval, is_carrying
-from eager_sgl.plugin.floors import agree_on_confidences, have_floor, unread_step
+from eager_sgl.plugin.floors import agree_on_confidences, unread_step
 from eager_sgl.plugin.parents import publish_parent
 from eager_sgl.plugin.reports import Report
+from eager_sgl.plugin.rows import Rows, attach
 from eager_sgl.plugin.seeds import drawn_by_seeds, seeded_rows
-from eager_sgl.plugin.signals import NUM_VALUES, Distributions, GateTable, read_step
+from eager_sgl.plugin.signals import FLAGS, NUM_VALUES, Distributions, GateTable, read_step
 from eager_sgl.plugin.vocabulary import BELOW_FLOOR, KEY, Gate
 
 __all__ = ["HOOKS"]
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _live: weakref.WeakSet[Report] = weakref.WeakSet()
 """The reports of the requests that run: without any, every hook returns at once."""
 _steps: deque[_Step] = deque()
-_ATTRIBUTE = "eager_reports"
+_ATTRIBUTE = "eager_rows"
 
 
 def check_params(result: None, params: Any, *args: object, **kwargs: object) -> None:
@@ -85,6 +85,7 @@ def open_report(result: None, request: Any, *args: object, **kwargs: object) -> 
         logger.warning("The gate of request %.80r stays off: %.200s", request.rid, error)
         report = Report(weakref.proxy(request), None, fault=str(error))
     request.customized_info = {KEY: _Sent(report)}
+    attach(request, report)
     _live.add(report)
 
 
@@ -118,9 +119,8 @@ def attach_reports(forward: Any, cls: type, batch: Any, *args: object, **kwargs:
     """After `ForwardBatch.init_new`: the reports of the batch's rows travel with it."""
     try:
         # Also if recording fails: the other ranks may wait for this one.
-        reports = [_report_of(request) for request in batch.reqs] if _live else []
-        if any(reports):
-            setattr(forward, _ATTRIBUTE, reports)
+        if _live and (rows := Rows.of(batch.reqs)) is not None:
+            setattr(forward, _ATTRIBUTE, rows)
         record_steps()  # a step of requests that have ended would keep their reports alive
     except Exception as error:
         _switch_off(_live, error)
@@ -135,57 +135,46 @@ def _switch_off(reports: Iterable[Report | None], error: Exception) -> None:
         report.fail(repr(error))
 
 
-def _report_of(request: Any) -> Report | None:
-    sent = request.customized_info and request.customized_info.get(KEY)
-    if not isinstance(sent, _Sent):
-        return None
-    report = sent.report
-    return report if report.seed is not None or report.observed is not None else None
-
-
 def observe(original: Callable[..., Tensor], runner: Any, output: Any, batch: Any) -> Tensor:
     """Around `ModelRunner.sample`: the tokens that SGLang draws, and the reading of their step."""
     drawn = original(runner, output, batch)
-    reports = getattr(batch, _ATTRIBUTE, None)
-    if reports is None:
+    rows = getattr(batch, _ATTRIBUTE, None)
+    if rows is None:
         return drawn
     try:
-        return _observe(runner.sampler, output, batch, drawn, reports)
+        return _observe(runner.sampler, output, batch, drawn, rows)
     except Exception as error:
-        _switch_off(reports, error)
+        _switch_off(rows.reports, error)
         return drawn
 
 
-def _observe(
-    sampler: Any, output: Any, batch: Any, drawn: Tensor, reports: list[Report | None]
-) -> Tensor:
-    info, number = batch.sampling_info, len(reports)
-    lengths = batch.seq_lens_cpu.tolist()[:number]
-    indices = [r.index_of(n) if r else -1 for r, n in zip(reports, lengths, strict=True)]
-    gates = [r.observed if r else None for r in reports]
-    rows = Distributions(
+def _observe(sampler: Any, output: Any, batch: Any, drawn: Tensor, rows: Rows) -> Tensor:
+    info, number, needs = batch.sampling_info, len(rows.reports), rows.needs
+    lengths, kinds = batch.seq_lens_cpu.tolist()[:number], {kind for kind in needs if kind}
+    distributions = Distributions(
         table=output.next_token_logits[:number],
         temperatures=info.temperatures[:number],
         are_logits=_are_logits(sampler, info),
     )
-    has_floor = have_floor(gates)
+    has_floor = any(kind.has_floor for kind in kinds)
+    is_seeded = any(kind.has_seed for kind in kinds) and not distributions.are_logits  # all greedy
     try:
-        if (seeded := seeded_rows(reports, lengths)) and not rows.are_logits:  # else all are greedy
-            drawn = drawn_by_seeds(sampler, rows, drawn, seeded, output, info)
-        if not any(gates):
+        if is_seeded:
+            seeded = seeded_rows(rows.reports, lengths)
+            drawn = drawn_by_seeds(sampler, distributions, drawn, seeded, output, info)
+        if not any(kind.is_read for kind in kinds):
             return drawn
-        table = _tables.of(gates, drawn.device)
-        reading, observed_rows = read_step(rows, drawn[:number], table), table.rows
+        table = GateTable.of(needs, drawn.device)
+        reading, observed_rows = read_step(distributions, drawn[:number], table), table.rows
     except Exception as error:
         if not has_floor:
             raise
-        _switch_off(reports, error)
-        reading, observed_rows = unread_step(gates, drawn.device)
+        _switch_off(rows.reports, error)
+        reading, observed_rows = unread_step(needs, drawn.device)
     if has_floor:
         agree_on_confidences(sampler, reading, observed_rows, number)
     record_steps(keep=1)
-    triples = zip(reports, indices, gates, strict=True)
-    observed = [(report, index) for report, index, gate in triples if report and gate]
+    observed = rows.observed(needs, lengths)
     for report, index in observed if has_floor else ():
         report.end_below_floor(index - 2, _below_floor)
     _steps.append(_Step(observed, reading))
@@ -207,23 +196,6 @@ def _are_logits(sampler: Any, info: Any) -> bool:
     )
     draws_from_logprobs = sampler.use_log_softmax_logprob and sampler.enable_deterministic
     return bool(info.is_all_greedy or (draws_from_logprobs and is_plain))
-
-
-class _TableCache:
-    """The table of the last batch, whose rows rarely change."""
-
-    def __init__(self) -> None:
-        self._gates: list[Gate | None] = []
-        self._table: GateTable | None = None
-
-    def of(self, gates: list[Gate | None], device: torch.device) -> GateTable:
-        is_same = len(gates) == len(self._gates) and all(map(operator.is_, gates, self._gates))
-        if self._table is None or not is_same:
-            self._gates, self._table = gates, GateTable.of(gates, device)
-        return self._table
-
-
-_tables = _TableCache()
 
 
 def _below_floor() -> Any:
@@ -253,18 +225,20 @@ class _Step:
         return self._event is None or bool(self._event.query())
 
     def record(self) -> None:
-        """Wait for the step, and add its rows to their reports."""
+        """Wait for the step, and add those of its rows that reports need."""
         if self._event is not None:
             self._event.synchronize()
         table = self._table.numpy()
-        alternatives = table[:, NUM_VALUES:]
-        for row, values in enumerate(table[:, :NUM_VALUES].tolist()):
+        values, size = table[:, :NUM_VALUES].tobytes(), NUM_VALUES * table.itemsize
+        for row, flags in enumerate(table[:, FLAGS].tolist()):
             report, index = self._observed[row]
-            try:
-                if report.needs(values):
-                    report.add(index, values, alternatives[row])
-            except Exception as error:
-                _switch_off([report], error)
+            if flags or index <= report.newest:
+                try:
+                    report.add(index, table[row])
+                except Exception as error:
+                    _switch_off([report], error)
+            elif report.values is not None:
+                report.values[index] = values[row * size : (row + 1) * size]
 
 
 def record_steps(keep: int | None = None) -> None:

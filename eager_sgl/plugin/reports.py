@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,24 +13,22 @@ from numpy.typing import NDArray
 
 from eager_sgl.plugin.blocks import pack_cut, pack_fault, pack_steps, pack_tokens
 from eager_sgl.plugin.confidence import RunningConfidence
-from eager_sgl.plugin.signals import NUM_VALUES
+from eager_sgl.plugin.signals import FLAGS, NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 
-__all__ = ["CONFIDENCE", "Alternatives", "Report", "Values"]
+__all__ = ["CONFIDENCE", "Report", "ReportedRow"]
 
 NEVER = 2**31
 """A `stream_interval` that sends nothing before the request's end; where the request has none."""
 _ALL_TOKENS = 1 << 30
 """SGLang's top-k of a request without any."""
-CONFIDENCE, _FLAGS = COLUMNS.index("confidences"), NUM_VALUES - 1
+CONFIDENCE = COLUMNS.index("confidences")
 _REACHES_THRESHOLD = 1
 
-Values = list[float]
-"""The leading `NUM_VALUES` of a row of `signals.read_step`."""
-Alternatives = NDArray[np.float32]
-"""The rest of that row: K logprobs, and the bits of K ids."""
-_Kept = tuple[Values, Alternatives | None]
-"""Of a token; the alternatives are kept of steps that are reported."""
+ReportedRow = NDArray[np.float32]
+"""A row of `signals.read_step`."""
+_Step = tuple[int, ReportedRow]
+"""Of a step that is reported: its flag, and its K logprobs and ids."""
 
 
 class Report:
@@ -44,23 +43,28 @@ class Report:
 
     Attributes:
         gate: None after a fault.
-        observed: the gate, if it reports anything of the steps; else None. After a fault, which the
-            other ranks may not have, its floor stays.
-        seed: of the draws; it stays after a fault too.
+        needs: of the steps; None for nothing. After a fault, which the other ranks may not have, a
+            floor and a seed stay.
+        seed: of the draws.
         is_limited: whether the request has a top-p, a top-k or a min-p.
+        values: bytes of the `NUM_VALUES` leading values of the tokens that are not sent yet, by
+            index; None where no columns are reported.
+        newest: of a token with a larger index, a reading without a flag is kept by putting its
+            values among these; others have to be added. Infinite under a floor.
     """
 
     def __init__(self, request: Any, gate: Gate | None, fault: str | None = None) -> None:
         self.gate, self._request = gate, request
-        self.observed = gate if gate is not None and gate.observes else None
         self.seed = None if gate is None else gate.seed
-        self._rows: dict[int, _Kept] = {}
+        self.needs = None if gate is None else gate.needs
+        self.values: dict[int, bytes] | None = {} if gate is not None and gate.columns else None
+        self.newest = -1 if gate is None or gate.floor is None else math.inf
+        self._steps: dict[int, _Step] = {}
         self._first = 0  # of the tokens that are not sent yet
         self._cut: tuple[int, float] | None = None
         self._is_cut_sent = self._is_ended = False
         self._fault = fault
         self._confidence: RunningConfidence | None = None
-        self._is_dense = gate is not None and bool(gate.computed_columns)
         if gate is None:
             return
         self._num_left = NEVER if gate.max_reports is None else gate.max_reports
@@ -72,52 +76,40 @@ class Report:
         if gate.threshold is not None and not self._interval:
             params.stream_interval = self._interval = NEVER
 
-    def index_of(self, sequence_length: int) -> int:
-        """The index of the token that makes a sequence one longer; −1 if that is known already.
-
-        It is where SGLang computes the start of a long context: of a prompt, which it may also have
-        shortened since the request began, or of a retracted request.
-        """
-        index = sequence_length - len(self._request.origin_input_ids)
-        return index if index >= len(self._request.output_ids) else -1
-
-    def needs(self, values: Values) -> bool:
-        """Whether a reading has to be added: it is reported, or takes another's place."""
-        return self._is_dense or bool(values[_FLAGS]) or bool(self._rows)
-
     def fail(self, reason: str) -> None:
         """Switch the gate off for the request, but its floor, and report the first reason."""
         if self.gate is None:
             return
-        self.observed = None if self.gate.floor is None else _floor_alone(self.gate)
-        self.gate, self._fault, self._rows = None, reason, {}
+        self.needs = replace(self.gate, threshold=None, stored_below=None, columns=()).needs
+        self.gate, self._fault, self.values, self._steps = None, reason, None, {}
         self._wake()
 
-    def add(self, index: int, values: Values, alternatives: Alternatives) -> None:
-        """Keep the reading of a token (`signals.read_step`); `values` are kept, and their
-        flag may change.
+    def add(self, index: int, row: ReportedRow) -> None:
+        """Keep the reading of a token.
 
         A request that the server retracts draws its last tokens again, which were not sent.
         """
         if index < self._first:
             return
         if self._confidence is not None:
-            self._confidence.add(index, values[CONFIDENCE])
+            self._confidence.add(index, float(row[CONFIDENCE]))
         if self.gate is None:
             return
-        before = self._rows.pop(index, None)
-        if before is not None and _reaches_threshold(before[0]):
+        if self.values is not None:
+            self.values[index] = row[:NUM_VALUES].tobytes()
+        flags = int(row[FLAGS])
+        before, _ = self._steps.pop(index, (0, None))
+        if before & _REACHES_THRESHOLD:
             self._num_left += 1
-        if _reaches_threshold(values):
+        if flags & _REACHES_THRESHOLD:
             if self._num_left:
                 self._num_left -= 1
                 self._wake()
             else:
-                values[_FLAGS] -= _REACHES_THRESHOLD
-        if values[_FLAGS]:
-            self._rows[index] = values, _first_of(alternatives, self.gate.top_k)
-        elif self.gate.columns:
-            self._rows[index] = values, None
+                flags -= _REACHES_THRESHOLD
+        if flags:
+            self._steps[index] = flags, _first_of(row[NUM_VALUES:], self.gate.top_k)
+            self.newest = max(self.newest, index)
 
     def end_below_floor(self, last: int, reason: Callable[[], Any]) -> None:
         """End the request if its running confidence has fallen below the floor.
@@ -157,7 +149,8 @@ class Report:
             return [pack_fault(fault)] if fault else []
         blocks = self._blocks(self.gate, range(self._first, stop))
         self._first = max(self._first, stop)
-        if not any(_reaches_threshold(values) for values, _ in self._rows.values()):
+        self.newest = max(self.newest, self._first - 1)
+        if not any(flags & _REACHES_THRESHOLD for flags, _ in self._steps.values()):
             self._request.sampling_params.stream_interval = self._interval
         if (cut := self._find_cut(stop - 1)) and not self._is_cut_sent and cut[0] < stop:
             self._is_cut_sent = True
@@ -165,30 +158,22 @@ class Report:
         return blocks
 
     def _blocks(self, gate: Gate, indices: range) -> list[str]:
-        rows = {i: row for i in indices if (row := self._rows.pop(i, None)) is not None}
         blocks = []
-        if gate.columns and rows:
+        known = self.values or {}
+        if rows := [known.pop(index) for index in indices if index in known]:
             assert len(rows) == len(indices), f"readings of {len(rows)} of {len(indices)} tokens"
-            table = np.array([values for values, _ in rows.values()], np.float32)
+            table = np.frombuffer(b"".join(rows), np.float32).reshape(-1, NUM_VALUES)
             columns = {name: table[:, COLUMNS.index(name)] for name in gate.columns}
             blocks.append(pack_tokens(indices.start, columns))
-        if reported := {i: kept for i, (_, kept) in rows.items() if kept is not None}:
-            kept = np.array(list(reported.values()))
+        if reported := sorted(index for index in self._steps if index < indices.stop):
+            kept = np.array([self._steps.pop(index)[1] for index in reported])
             top_k = kept.shape[1] // 2
             token_ids = kept[:, top_k:].view(np.int32)
             blocks.append(pack_steps(reported, token_ids, kept[:, :top_k]))
         return blocks
 
 
-def _reaches_threshold(values: Values) -> bool:
-    return bool(int(values[_FLAGS]) & _REACHES_THRESHOLD)
-
-
-def _floor_alone(gate: Gate) -> Gate:
-    return replace(gate, threshold=None, stored_below=None, columns=())
-
-
-def _first_of(alternatives: Alternatives, top_k: int) -> Alternatives:
+def _first_of(alternatives: ReportedRow, top_k: int) -> ReportedRow:
     """K of the batch's K logprobs and ids.
 
     A copy, since a view would keep the readings of the whole batch.

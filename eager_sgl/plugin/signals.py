@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from eager_sgl.plugin.entropy import top_k_entropies
-from eager_sgl.plugin.vocabulary import Column, Gate
+from eager_sgl.plugin.vocabulary import COLUMNS, Column, Needs
 
 __all__ = [
+    "FLAGS",
     "NUM_VALUES",
     "Distributions",
     "GateTable",
@@ -21,9 +24,10 @@ __all__ = [
     "read_step",
 ]
 
-NUM_VALUES = 5
-"""Leading columns of a reading: the four of `vocabulary.COLUMNS`, and whether the step reaches θ
-(1), is to be stored (2), both (3) or none of them (0)."""
+FLAGS = len(COLUMNS)
+NUM_VALUES = FLAGS + 1
+"""Leading columns of a reading: those of `vocabulary.COLUMNS`, 0 where no row needs one, and
+whether the step reaches θ (1), is to be stored (2), both (3) or none of them (0)."""
 MIN_LOGPROB = -1e4
 """Stands for a logprob of −∞ in means."""
 NUM_RANKED = 1024
@@ -77,15 +81,15 @@ class Distributions:
 
 
 class GateTable(NamedTuple):
-    """The numbers of the observed rows' gates, on the device.
+    """What the observed rows of a batch need, on the device; [1] where all need the same.
 
     Attributes:
         rows: int64 [n], indices in the batch; None for all rows in their order.
         top_k: the largest K.
         beyond: bool [n, top_k], entries after a row's own K; None where all have the same K.
-        temperatures: [n, 1], of the distributions whose entropies are taken.
-        thresholds: [n], θ; infinite where none is asked.
-        stored_below: [n]; 0 where none is asked.
+        temperatures: [n or 1, 1], of the distributions whose entropies are taken.
+        thresholds: [n or 1], θ, infinite where none is asked; None where no row has one.
+        stored_below: [n or 1], 0 where none is asked; None where no row stores steps.
         columns: those that a row asks for, or needs for a floor.
     """
 
@@ -93,37 +97,53 @@ class GateTable(NamedTuple):
     top_k: int
     beyond: Tensor | None
     temperatures: Tensor
-    thresholds: Tensor
-    stored_below: Tensor
+    thresholds: Tensor | None
+    stored_below: Tensor | None
     columns: frozenset[Column]
 
     @classmethod
-    def of(cls, gates: Sequence[Gate | None], device: torch.device) -> GateTable:
+    def of(cls, needs: Sequence[Needs | None], device: torch.device) -> GateTable:
         """Of a batch's rows; None for a row that is not observed."""
-        rows = [row for row, gate in enumerate(gates) if gate is not None]
-        observed = [gate for gate in gates if gate is not None]
-        numbers = [
-            (
-                gate.top_k,
-                gate.temperature,
-                float("inf") if gate.threshold is None else gate.threshold,
-                gate.stored_below or 0.0,
-            )
-            for gate in observed
-        ]
-        table = moved(torch.tensor(numbers, dtype=torch.float32).reshape(-1, 4), device)
-        sizes = {gate.top_k for gate in observed}
-        top_k = max(sizes, default=2)
-        ranks = torch.arange(top_k, device=device)
-        return cls(
-            rows=None if len(rows) == len(gates) else moved(torch.tensor(rows), device),
-            top_k=top_k,
-            beyond=ranks >= table[:, :1] if len(sizes) > 1 else None,
-            temperatures=table[:, 1:2],
-            thresholds=table[:, 2],
-            stored_below=table[:, 3],
-            columns=frozenset(name for gate in observed for name in gate.computed_columns),
+        different = dict.fromkeys(needs)
+        kinds = [kind for kind in different if kind is not None and kind.is_read]
+        table = _shared_numbers(tuple(kinds), device)
+        if len(kinds) < len(different):
+            observed = [row for row, kind in enumerate(needs) if kind and kind.is_read]
+            table = table._replace(rows=moved(torch.tensor(observed), device))
+        if len(kinds) <= 1:
+            return table
+        places = {kind: place for place, kind in enumerate(kinds)}
+        chosen = moved(torch.tensor([places[n] for n in needs if n in places]), device)
+        return table._replace(
+            beyond=_chosen(table.beyond, chosen),
+            temperatures=table.temperatures[chosen],
+            thresholds=_chosen(table.thresholds, chosen),
+            stored_below=_chosen(table.stored_below, chosen),
         )
+
+
+@lru_cache(maxsize=64)
+def _shared_numbers(kinds: tuple[Needs, ...], device: torch.device) -> GateTable:
+    """The table of rows of which each is of another kind."""
+    numbers = [(n.top_k, n.temperature, n.threshold, n.stored_below) for n in kinds]
+    table = moved(torch.tensor(numbers, dtype=torch.float32).reshape(-1, 4), device)
+    top_k = max((kind.top_k for kind in kinds), default=2)
+    columns = frozenset(name for kind in kinds for name in kind.columns)
+    has_threshold = any(kind.threshold < math.inf for kind in kinds)
+    has_same_k = len({kind.top_k for kind in kinds}) <= 1
+    return GateTable(
+        rows=None,
+        top_k=top_k,
+        beyond=None if has_same_k else torch.arange(top_k, device=device) >= table[:, :1],
+        temperatures=table[:, 1:2],
+        thresholds=table[:, 2] if has_threshold else None,
+        stored_below=table[:, 3] if any(kind.stored_below for kind in kinds) else None,
+        columns=columns,
+    )
+
+
+def _chosen(numbers: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if numbers is None else numbers[rows]
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
@@ -146,36 +166,39 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
         the row's temperature, and the bits of their int32 ids.
     """
     rows = all_rows.of(gates.rows)
-    token_ids = (drawn if gates.rows is None else drawn[gates.rows]).long()[:, None]
     entries, ids = rows.table.topk(min(gates.top_k, rows.table.shape[-1]))
     normalisers = rows.log_normalisers()
     logprobs = rows.logprobs_of(entries, normalisers)
     if gates.beyond is not None:
         logprobs = logprobs.masked_fill(gates.beyond[:, : entries.shape[-1]], -torch.inf)
     scaled = logprobs * rows.temperatures
+    values = dict.fromkeys(COLUMNS, torch.zeros_like(logprobs[:, 0]))
+    flags = values["logprobs"]
+    if "entropies" in gates.columns or gates.thresholds is not None:
+        values["entropies"] = top_k_entropies(scaled, gates.temperatures)
+    if gates.thresholds is not None:
+        flags = flags + (values["entropies"] >= gates.thresholds)
     raw = torch.log_softmax(scaled, -1)
-    entropies = top_k_entropies(scaled, gates.temperatures)
-    certainty = raw[:, 0].exp() * logprobs.exp().sum(-1)
-    flags = (entropies >= gates.thresholds) + 2 * (certainty < gates.stored_below)
-    none = torch.zeros_like(entropies)
-    values = (
-        rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)[:, 0]
-        if "logprobs" in gates.columns
-        else none,
-        _raw_logprobs(raw, ids == token_ids) if "raw_logprobs" in gates.columns else none,
-        entropies,
-        _confidences(rows, scaled) if "confidences" in gates.columns else none,
-        flags.float(),
-    )
-    return torch.cat((torch.stack(values, -1), logprobs, ids.int().view(torch.float32)), -1)
+    if gates.stored_below is not None:
+        certainty = raw[:, 0].exp() * logprobs.exp().sum(-1)
+        flags = flags + 2 * (certainty < gates.stored_below)
+    if "logprobs" in gates.columns or "raw_logprobs" in gates.columns:
+        token_ids = (drawn if gates.rows is None else drawn[gates.rows]).long()[:, None]
+        of_drawn = rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)
+        values["logprobs"] = of_drawn[:, 0]
+        # A token outside the K is at most as likely as the last of them.
+        last = _last_of(raw, gates.beyond)
+        raw_of_drawn = of_drawn * rows.temperatures - (scaled[:, :1] - raw[:, :1])
+        values["raw_logprobs"] = torch.maximum(raw_of_drawn[:, 0], last)
+    if "confidences" in gates.columns:
+        values["confidences"] = _confidences(rows, scaled)
+    columns = torch.stack((*values.values(), flags), -1)
+    return torch.cat((columns, logprobs, ids.int().view(torch.float32)), -1)
 
 
-def _raw_logprobs(raw: Tensor, is_drawn: Tensor) -> Tensor:
-    """[n], of the drawn tokens over the K [n, K]; a token outside has that of the last."""
-    known = raw != -torch.inf
-    last = raw.masked_fill(~known, torch.inf).amin(-1)
-    found = raw.masked_fill(~(is_drawn & known), -torch.inf).amax(-1)
-    return torch.where(found == -torch.inf, last, found)
+def _last_of(raw: Tensor, beyond: Tensor | None) -> Tensor:
+    """[n], logprobs of the last of a row's K tokens."""
+    return raw[:, -1] if beyond is None else raw.masked_fill(beyond, torch.inf).amin(-1)
 
 
 def _confidences(rows: Distributions, scaled: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ import sys
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Literal, get_args
 
-__all__ = ["BELOW_FLOOR", "COLUMNS", "KEY", "MAX_ID_LENGTH", "MAX_TOP_K", "Column", "Gate"]
+__all__ = ["BELOW_FLOOR", "COLUMNS", "KEY", "MAX_ID_LENGTH", "MAX_TOP_K", "Column", "Gate", "Needs"]
 
 KEY = "eager"
 """Of `custom_params`, and of the reports in `meta_info`."""
@@ -33,6 +34,33 @@ that of the K-th. `entropies`: top-K entropy at the gate's temperature, in nats.
 mean of −ln p of the K tokens in the whole distribution at temperature 1, in nats (DeepConf, arXiv
 2508.15260, section 2).
 """
+
+
+@dataclass(frozen=True, eq=False)
+class Needs:
+    """What a gate needs of a step; the rows of a batch have few different ones.
+
+    Attributes:
+        top_k, temperature: as of `Gate`.
+        threshold: infinite where no steps are reported for their entropy.
+        stored_below: 0 where no steps are stored.
+        columns: those that are reported, and the confidences where a floor needs them.
+        is_read: whether any of these is asked for.
+        has_floor, has_seed: whether the gate has one.
+    """
+
+    top_k: int
+    temperature: float
+    threshold: float
+    stored_below: float
+    columns: tuple[Column, ...]
+    is_read: bool
+    has_floor: bool
+    has_seed: bool
+
+
+_needs = lru_cache(maxsize=1024)(Needs)
+"""Equal needs are one object, so that they are told apart by identity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +125,21 @@ class Gate:
             raise ValueError(f"the gate's parent is {self.parent!r:.50}; it has to be a request id")
 
     @property
-    def observes(self) -> bool:
-        """Whether the steps of the request are read."""
-        asked = (self.threshold, self.stored_below, self.floor)
-        return bool(self.columns) or any(value is not None for value in asked)
-
-    @property
-    def computed_columns(self) -> tuple[Column, ...]:
-        """The columns, with the confidences where a floor needs them."""
-        if self.floor is None or "confidences" in self.columns:
-            return self.columns
-        return (*self.columns, "confidences")
+    def needs(self) -> Needs:
+        """What it needs of every step."""
+        has_floor, columns = self.floor is not None, self.columns
+        if has_floor and "confidences" not in columns:
+            columns = (*columns, "confidences")
+        return _needs(
+            self.top_k,
+            self.temperature,
+            math.inf if self.threshold is None else self.threshold,
+            self.stored_below or 0.0,
+            columns,
+            bool(columns) or self.threshold is not None or self.stored_below is not None,
+            has_floor,
+            self.seed is not None,
+        )
 
     def custom_params(self) -> dict[str, dict[str, float | str]]:
         """The request's `custom_params`."""

@@ -35,7 +35,6 @@ def fault_of(request: Request) -> str | None:
 
 @pytest.fixture(autouse=True)
 def _outside_sglang(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(hooks, "_speculative_algorithm", lambda: None)
     monkeypatch.setattr(hooks, "_below_floor", lambda: "low")
     yield
     hooks.record_steps(keep=0)

@@ -31,11 +31,6 @@ def report_of(request: Request) -> Report:
 ASKED = Gate(top_k=TOP_K, threshold=1.0).custom_params()
 
 
-@pytest.fixture(autouse=True)
-def _not_speculative(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "_speculative_algorithm", lambda: None)
-
-
 def test_tokens_that_another_function_draws_are_refused_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -67,7 +62,7 @@ def test_requests_that_ask_for_nothing_have_no_report() -> None:
 def test_a_fault_of_a_request_leaves_the_others_of_its_step() -> None:
     """The step is recorded when any of its requests is sent."""
     broken, sound = (opened(params(custom_params=ASKED)) for _ in range(2))
-    report_of(broken)._rows = None  # type: ignore[assignment]
+    report_of(broken)._steps = None  # type: ignore[assignment]
     table = torch.ones(2, NUM_VALUES + 2 * TOP_K)  # every step reaches the threshold
     hooks._steps.append(hooks._Step([(report_of(broken), 0), (report_of(sound), 0)], table))
     assert sent(sound, 1).indices.tolist() == [0]

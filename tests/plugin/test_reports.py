@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from eager_sgl.plugin.blocks import Reports, unpack
-from eager_sgl.plugin.reports import NEVER, Alternatives, Report, Values
-from eager_sgl.plugin.signals import NUM_VALUES
+from eager_sgl.plugin.reports import NEVER, Report, ReportedRow
+from eager_sgl.plugin.signals import FLAGS, NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 
 TOP_K = 3
@@ -24,53 +24,29 @@ def request(stream_interval: int | None = None) -> Any:
     )
 
 
-def reading(value: float, flags: int = 0) -> tuple[Values, Alternatives]:
+def reading(value: float, flags: int = 0) -> ReportedRow:
     """A token's reading: each of its values, and its K logprobs, are the value."""
     ids = np.full(TOP_K, int(value), np.int32).view(np.float32)
-    values = [float(value)] * (NUM_VALUES - 1) + [float(flags)]
-    return values, np.concatenate((np.full(TOP_K, value, np.float32), ids))
+    values = np.full(NUM_VALUES + TOP_K, value, np.float32)
+    values[FLAGS] = flags
+    return np.concatenate((values, ids))
 
 
-def widened(values: Values, alternatives: Alternatives, top_k: int) -> tuple[Values, Alternatives]:
+def widened(row: ReportedRow, top_k: int) -> ReportedRow:
     """The same reading in a batch whose largest K is `top_k`."""
-    logprobs, ids = np.split(alternatives, 2)
+    values, logprobs, ids = np.split(row, (NUM_VALUES, NUM_VALUES + TOP_K))
     more = np.zeros(top_k - TOP_K, np.float32)
-    return values, np.concatenate((logprobs, more, ids, more))
+    return np.concatenate((values, logprobs, more, ids, more))
 
 
 def sent(report: Report, stop: int) -> Reports:
     return unpack(report.take(stop), TOP_K)
 
 
-def test_the_index_counts_tokens_after_the_prompt() -> None:
-    report = Report(request(), Gate(top_k=TOP_K))
-    assert [report.index_of(length) for length in (1, 2, 5)] == [-1, 0, 3]
-
-
-def test_a_prompt_may_be_shortened_after_the_request_began() -> None:
-    """SGLang does so under --allow-auto-truncate, and replaces the prompts of images."""
-    asked = request()
-    report = Report(asked, Gate(top_k=TOP_K))
-    asked.origin_input_ids = [1]
-    assert report.index_of(1) == 0
-
-
-def test_chunks_of_a_retracted_request_s_context_draw_nothing() -> None:
-    """SGLang computes the context again in chunks, and discards what it draws after each."""
-    asked = request()
-    report = Report(asked, Gate(top_k=TOP_K, columns=("logprobs",)))
-    for index in range(4):
-        report.add(report.index_of(2 + index), *reading(index))
-        asked.output_ids.append(index)
-    for length, value in ((3, 90), (5, 91), (6, 4)):  # two chunks, and the next token
-        report.add(report.index_of(length), *reading(value))
-    assert sent(report, 5).columns["logprobs"].tolist() == [0, 1, 2, 3, 4]
-
-
 def test_a_step_that_is_drawn_again_counts_once() -> None:
     report = Report(request(), Gate(top_k=TOP_K, threshold=1.0, max_reports=2))
     for index in (0, 0, 0, 1):
-        report.add(index, *reading(index, FIRES))
+        report.add(index, reading(index, FIRES))
     assert sent(report, 2).indices.tolist() == [0, 1]
 
 
@@ -79,10 +55,10 @@ def test_steps_that_reach_theta_wake_the_stream_and_stored_ones_wait() -> None:
     report = Report(asked, Gate(top_k=TOP_K, threshold=1.0, stored_below=0.9))
     params = asked.sampling_params
     assert params.stream_interval == NEVER
-    report.add(0, *reading(10))
-    report.add(1, *reading(11, STORED))
+    report.add(0, reading(10))
+    report.add(1, reading(11, STORED))
     assert params.stream_interval == NEVER
-    report.add(2, *reading(12, FIRES))
+    report.add(2, reading(12, FIRES))
     assert params.stream_interval == 1
     reports = sent(report, 3)
     assert reports.indices.tolist() == [1, 2]
@@ -96,7 +72,7 @@ def test_a_step_is_sent_with_its_token_and_not_before() -> None:
     asked = request()
     report = Report(asked, Gate(top_k=TOP_K, threshold=1.0, columns=("entropies",)))
     for index in range(4):
-        report.add(index, *reading(index, FIRES))
+        report.add(index, reading(index, FIRES))
     assert sent(report, 2).indices.tolist() == [0, 1]
     assert asked.sampling_params.stream_interval == 1  # two wait
     rest = report.take(4)
@@ -107,7 +83,7 @@ def test_a_step_is_sent_with_its_token_and_not_before() -> None:
 def test_the_caller_s_interval_returns() -> None:
     asked = request(stream_interval=16)
     report = Report(asked, Gate(top_k=TOP_K, threshold=1.0))
-    report.add(0, *reading(1, FIRES))
+    report.add(0, reading(1, FIRES))
     assert asked.sampling_params.stream_interval == 1
     report.take(1)
     assert asked.sampling_params.stream_interval == 16
@@ -117,12 +93,12 @@ def test_the_interval_returns_while_later_steps_below_theta_wait() -> None:
     """A step is often known before the tokens up to the one before it are sent."""
     asked = request(stream_interval=16)
     report = Report(asked, Gate(top_k=TOP_K, threshold=1.0, columns=("entropies",)))
-    report.add(0, *reading(1, FIRES))
-    report.add(1, *reading(2, STORED))
-    report.add(2, *reading(3))
+    report.add(0, reading(1, FIRES))
+    report.add(1, reading(2, STORED))
+    report.add(2, reading(3))
     report.take(1)
     assert asked.sampling_params.stream_interval == 16
-    report.add(3, *reading(4, FIRES))
+    report.add(3, reading(4, FIRES))
     report.take(2)
     assert asked.sampling_params.stream_interval == 1
 
@@ -131,7 +107,7 @@ def test_a_request_without_a_threshold_streams_as_it_would() -> None:
     for interval in (None, 16):
         asked = request(interval)
         report = Report(asked, Gate(top_k=TOP_K, stored_below=0.9, columns=("logprobs",)))
-        report.add(0, *reading(1, STORED))
+        report.add(0, reading(1, STORED))
         report.take(1)
         assert asked.sampling_params.stream_interval == interval
 
@@ -140,14 +116,14 @@ def test_a_request_without_a_threshold_streams_as_it_would() -> None:
 def test_no_more_steps_than_asked_are_reported_for_their_entropy(limit: int) -> None:
     report = Report(request(), Gate(top_k=TOP_K, threshold=1.0, max_reports=limit))
     for index in range(5):
-        report.add(index, *reading(index, FIRES))
+        report.add(index, reading(index, FIRES))
     assert sent(report, 5).indices.tolist() == list(range(limit))
 
 
 def test_columns_hold_every_token_in_the_order_of_the_vocabulary() -> None:
     report = Report(request(), Gate(top_k=TOP_K, columns=COLUMNS))
     for index in range(3):
-        report.add(index, *reading(index))
+        report.add(index, reading(index))
     reports = sent(report, 3)
     assert {name: values.tolist() for name, values in reports.columns.items()} == {
         name: [0.0, 1.0, 2.0] for name in COLUMNS
@@ -157,13 +133,13 @@ def test_columns_hold_every_token_in_the_order_of_the_vocabulary() -> None:
 
 def test_tokens_that_are_drawn_again_replace_those_that_were_not_sent() -> None:
     report = Report(request(), Gate(top_k=TOP_K, threshold=1.0, columns=("logprobs",)))
-    report.add(0, *reading(1))
-    report.add(1, *reading(2, FIRES))
-    report.add(2, *reading(3, FIRES))
+    report.add(0, reading(1))
+    report.add(1, reading(2, FIRES))
+    report.add(2, reading(3, FIRES))
     first = report.take(1)
     # The server retracts the request: its second token is drawn again, and so is the third.
-    report.add(1, *reading(5))
-    report.add(2, *reading(6, FIRES))
+    report.add(1, reading(5))
+    report.add(2, reading(6, FIRES))
     reports = unpack([*first, *report.take(3)], TOP_K)
     assert reports.columns["logprobs"].tolist() == [1.0, 5.0, 6.0]
     assert reports.indices.tolist() == [2]
@@ -173,7 +149,7 @@ def test_tokens_that_are_drawn_again_replace_those_that_were_not_sent() -> None:
 def test_the_largest_k_of_the_batch_may_change_between_steps() -> None:
     report = Report(request(), Gate(top_k=TOP_K, threshold=1.0, columns=("entropies",)))
     for index, top_k in enumerate((TOP_K, 8, 5)):
-        report.add(index, *widened(*reading(index, FIRES), top_k))
+        report.add(index, widened(reading(index, FIRES), top_k))
     reports = sent(report, 3)
     assert reports.token_ids.tolist() == [[0] * TOP_K, [1] * TOP_K, [2] * TOP_K]
     assert reports.logprobs.tolist() == reports.token_ids.tolist()
@@ -182,15 +158,15 @@ def test_the_largest_k_of_the_batch_may_change_between_steps() -> None:
 def test_steps_of_the_prompt_and_after_the_end_are_never_sent() -> None:
     report = Report(request(), Gate(top_k=TOP_K, stored_below=2.0))
     for index in (-5, -1, 0, 1, 2):
-        report.add(index, *reading(max(index, 0), STORED))
+        report.add(index, reading(max(index, 0), STORED))
     assert sent(report, 2).indices.tolist() == [0, 1]
 
 
 def test_a_fault_is_sent_once_and_nothing_after_it() -> None:
     report = Report(request(), Gate(top_k=TOP_K, columns=("logprobs",)))
-    report.add(0, *reading(1))
+    report.add(0, reading(1))
     report.fail("RuntimeError('no')")
-    report.add(1, *reading(2))
+    report.add(1, reading(2))
     assert sent(report, 1).fault == "RuntimeError('no')"
     assert report.take(2) == []
 
@@ -206,7 +182,7 @@ def test_a_request_ends_where_its_mean_confidence_falls_below_the_floor(
     report = Report(asked, Gate(top_k=TOP_K, window=window, floor=floor, columns=("confidences",)))
     for index, value in enumerate(confidences):
         report.end_below_floor(index - 2, lambda: "low")
-        report.add(index, *reading(value))
+        report.add(index, reading(value))
     assert (asked.to_finish == "low") == (cut is not None and cut <= 3)
     report.end_below_floor(len(confidences) - 2, lambda: "low")
     reports = sent(report, len(confidences))
@@ -227,7 +203,7 @@ def test_steps_before_a_request_count_in_its_window(num_before: int) -> None:
     before = path[max(0, num_before - window + 1) : num_before]
     report = Report(request(), Gate(top_k=TOP_K, window=window, floor=floor, before=before))
     for index, value in enumerate(path[num_before:]):
-        report.add(index, *reading(value))
+        report.add(index, reading(value))
     cut = sent(report, len(path) - num_before).cut
     assert cut is not None
     assert cut[0] == first - num_before
@@ -243,7 +219,7 @@ def test_no_part_has_tokens_after_a_cut_that_it_does_not_report(parts: Any) -> N
     blocks: list[str] = []
     for index, value in enumerate(confidences):
         report.end_below_floor(index - 2, lambda: "low")
-        report.add(index, *reading(value))
+        report.add(index, reading(value))
         if index + 1 in parts:
             assert asked.to_finish == ("low" if index >= 5 else None)
             blocks += report.take(index + 1)
@@ -256,6 +232,6 @@ def test_a_retracted_request_keeps_a_true_running_mean() -> None:
     asked = request()
     report = Report(asked, Gate(top_k=TOP_K, window=2, floor=4.0))
     for index, value in ((0, 9.0), (1, 9.0), (2, 0.0), (2, 9.0), (3, 9.0)):
-        report.add(index, *reading(value))
+        report.add(index, reading(value))
     report.end_below_floor(3, lambda: "low")
     assert asked.to_finish is None

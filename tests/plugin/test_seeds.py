@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from eager_sgl.plugin import hooks, seeds
+from eager_sgl.plugin import seeds
 from eager_sgl.plugin.reports import Report
 from eager_sgl.plugin.seeds import SeededRow, draw_again, drawn_by_seeds, seeded_rows
 from eager_sgl.plugin.signals import Distributions
-from eager_sgl.plugin.vocabulary import KEY, Gate
+from eager_sgl.plugin.vocabulary import Gate
 from tests.plugin.fakes import Group
 
 VOCABULARY, NUM_ROWS = 20, 4
@@ -73,10 +73,9 @@ def test_a_rank_that_fails_takes_the_tokens_of_the_others(
 
 def test_a_request_keeps_its_seed_after_a_fault_which_other_ranks_may_not_have() -> None:
     params = SimpleNamespace(top_p=1.0, top_k=1 << 30, min_p=0.0, stream_interval=None)
-    request = SimpleNamespace(sampling_params=params, customized_info=None)
-    report = Report(request, Gate(seed=7, columns=("logprobs",)))
-    request.customized_info = {KEY: hooks._Sent(report)}
+    report = Report(SimpleNamespace(sampling_params=params), Gate(seed=7, columns=("logprobs",)))
     report.fail("no memory")
-    found = hooks._report_of(request)
-    assert found is report
-    assert [row.seed for row in seeded_rows([None, found], [3, 4])] == [7]
+    assert report.needs is not None
+    assert report.needs.has_seed
+    assert not report.needs.is_read
+    assert [row.seed for row in seeded_rows([None, report], [3, 4])] == [7]

@@ -45,7 +45,7 @@ def test_readings_equal_those_of_the_whole_distributions(top_k: int, are_logits:
     drawn = torch.randint(0, VOCABULARY, (number,))
     gate = Gate(top_k=top_k, threshold=1.0, temperature=0.8, stored_below=0.9, columns=COLUMNS)
     rows = distributions(logits, temperatures, are_logits=are_logits)
-    reading = read_step(rows, drawn, GateTable.of([gate] * number, CPU)).numpy()
+    reading = read_step(rows, drawn, GateTable.of([gate.needs] * number, CPU)).numpy()
     k = min(top_k, VOCABULARY)
     for row in range(number):
         tempered = torch.log_softmax(logits[row] / temperatures[row], -1).numpy()
@@ -74,7 +74,7 @@ def entropy_errors(temperature: float) -> np.ndarray:
     logits, temperatures = logits_of(number, seed=7), torch.full((number, 1), temperature)
     rows = distributions(logits, temperatures, are_logits=False)
     drawn = torch.zeros(number, dtype=torch.long)
-    read = read_step(rows, drawn, GateTable.of([gate] * number, CPU)).numpy()
+    read = read_step(rows, drawn, GateTable.of([gate.needs] * number, CPU)).numpy()
     top = np.sort(logits.numpy())[:, ::-1][:, :20]
     exact = top_k_entropy(retemper(top, taken_at=1.0, wanted=1.0))
     return np.asarray(exact - read[:, COLUMNS.index("entropies")])
@@ -98,24 +98,36 @@ def test_rows_have_gates_of_their_own_and_others_have_none() -> None:
     ]
     drawn = torch.zeros(6, dtype=torch.long)
     rows = distributions(logits, temperatures, are_logits=False)
-    together = read_step(rows, drawn, GateTable.of(gates, CPU))
+    needs = [None if gate is None else gate.needs for gate in gates]
+    together = read_step(rows, drawn, GateTable.of(needs, CPU))
     for place, row in enumerate((0, 2, 4, 5)):
-        alone = read_step(rows.of(torch.tensor([row])), drawn[:1], GateTable.of([gates[row]], CPU))[
-            0
-        ]
         gate = gates[row]
         assert gate is not None
+        of_row, table = rows.of(torch.tensor([row])), GateTable.of([gate.needs], CPU)
+        alone = read_step(of_row, drawn[:1], table)[0]
         torch.testing.assert_close(together[place, [1, 2, 4]], alone[[1, 2, 4]])
         kept = slice(NUM_VALUES, NUM_VALUES + gate.top_k)
         torch.testing.assert_close(together[place, kept], alone[kept])
+
+
+def test_rows_with_the_same_needs_are_read_where_they_are() -> None:
+    """To choose rows of a large vocabulary costs a copy of their distributions."""
+    needs = [Gate(stored_below=0.9).needs, Gate(threshold=0.5, top_k=4).needs]
+    assert Gate(stored_below=0.9).needs is needs[0]
+    assert GateTable.of([needs[0]] * 3, CPU).temperatures.shape == (1, 1)
+    assert GateTable.of([needs[0], needs[1], needs[0]], CPU).rows is None
+    for other in (None, Gate(seed=1).needs):
+        rows = GateTable.of([needs[0], other, needs[0]], CPU).rows
+        assert rows is not None
+        assert rows.tolist() == [0, 2]
 
 
 def test_impossible_tokens_are_minus_infinity_and_not_nan() -> None:
     logits = torch.full((1, VOCABULARY), -torch.inf)
     logits[0, :3] = torch.tensor([0.0, 1.0, 2.0])
     rows = distributions(logits, torch.ones(1, 1), are_logits=False)
-    gate = Gate(top_k=20, columns=("confidences",))
-    reading = read_step(rows, torch.tensor([2]), GateTable.of([gate], CPU))[0]
+    gate = Gate(top_k=20, columns=("entropies", "confidences"))
+    reading = read_step(rows, torch.tensor([2]), GateTable.of([gate.needs], CPU))[0]
     assert not reading[: NUM_VALUES + 20].isnan().any()
     assert reading[NUM_VALUES + 3 : NUM_VALUES + 20].eq(-torch.inf).all()
     assert reading[2].item() == pytest.approx(0.8324, abs=1e-4)
@@ -128,7 +140,7 @@ def test_a_certain_token_has_a_confidence_of_at_least_0(are_logits: bool) -> Non
     logits = torch.full((number, VOCABULARY), -torch.inf)
     logits[:, 7] = torch.linspace(-40, 40, number)
     rows = distributions(logits, torch.full((number, 1), 0.7), are_logits=are_logits)
-    table = GateTable.of([Gate(top_k=20, columns=("confidences",))] * number, CPU)
+    table = GateTable.of([Gate(top_k=20, columns=("confidences",)).needs] * number, CPU)
     confidences = read_step(rows, torch.full((number,), 7), table)[:, COLUMNS.index("confidences")]
     assert ((confidences >= 0) & (confidences < 1e-3)).all()
 
