@@ -14,7 +14,7 @@ from tests.conftest import REASONER
 
 def test_a_small_model_computes_in_one_thread() -> None:
     assert is_small(Path(REASONER))
-    assert compute_variables(Path(REASONER)) == {"OMP_NUM_THREADS": "1"}
+    assert compute_variables(Path(REASONER)) == {"OMP_NUM_THREADS": "1"} | threads.HUGE_PAGES
 
 
 def test_a_larger_model_computes_on_all_cores_with_threads_that_sleep(tmp_path: Path) -> None:
