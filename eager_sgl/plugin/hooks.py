@@ -157,7 +157,8 @@ def _observe(sampler: Any, output: Any, batch: Any, drawn: Tensor, rows: Rows) -
         are_logits=_are_logits(sampler, info),
     )
     has_floor = any(kind.has_floor for kind in kinds)
-    is_seeded = any(kind.has_seed for kind in kinds) and not distributions.are_logits  # all greedy
+    # Logits are left where all rows are greedy, or draw by a mode of SGLang's own.
+    is_seeded = any(kind.has_seed for kind in kinds) and not distributions.are_logits
     try:
         if is_seeded:
             seeded = seeded_rows(rows.reports, lengths)

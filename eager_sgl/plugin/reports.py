@@ -16,7 +16,7 @@ from eager_sgl.plugin.confidence import RunningConfidence
 from eager_sgl.plugin.signals import FLAGS, NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
 
-__all__ = ["CONFIDENCE", "Report", "ReportedRow"]
+__all__ = ["CONFIDENCE", "Report", "Row"]
 
 NEVER = 2**31
 """A `stream_interval` that sends nothing before the request's end; where the request has none."""
@@ -25,10 +25,12 @@ _ALL_TOKENS = 1 << 30
 CONFIDENCE = COLUMNS.index("confidences")
 _REACHES_THRESHOLD = 1
 
-ReportedRow = NDArray[np.float32]
-"""A row of `signals.read_step`."""
-_Step = tuple[int, ReportedRow]
-"""Of a step that is reported: its flag, and its K logprobs and ids."""
+Row = NDArray[np.float32]
+"""Of `signals.read_step`."""
+Alternatives = NDArray[np.float32]
+"""The part of a row after its `NUM_VALUES` values: K logprobs, and the bits of K ids."""
+_Reported = tuple[int, Alternatives]
+"""A step that is reported: its flag, and what it could have drawn."""
 
 
 class Report:
@@ -43,14 +45,15 @@ class Report:
 
     Attributes:
         gate: None after a fault.
-        needs: of the steps; None for nothing. After a fault, which the other ranks may not have, a
+        needs: of a step; None for nothing. After a fault, which the other ranks may not have, a
             floor and a seed stay.
         seed: of the draws.
         is_limited: whether the request has a top-p, a top-k or a min-p.
-        values: bytes of the `NUM_VALUES` leading values of the tokens that are not sent yet, by
-            index; None where no columns are reported.
-        newest: of a token with a larger index, a reading without a flag is kept by putting its
-            values among these; others have to be added. Infinite under a floor.
+        values: bytes of the `NUM_VALUES` values of the tokens that are not sent yet, by index; None
+            where no columns are reported.
+        newest: the largest index that may have a reported step, or has been sent. A reading without
+            a flag beyond it needs only `values[index]`; any other has to be added. Infinite under a
+            floor, which every reading counts for.
     """
 
     def __init__(self, request: Any, gate: Gate | None, fault: str | None = None) -> None:
@@ -59,7 +62,7 @@ class Report:
         self.needs = None if gate is None else gate.needs
         self.values: dict[int, bytes] | None = {} if gate is not None and gate.columns else None
         self.newest = -1 if gate is None or gate.floor is None else math.inf
-        self._steps: dict[int, _Step] = {}
+        self._steps: dict[int, _Reported] = {}
         self._first = 0  # of the tokens that are not sent yet
         self._cut: tuple[int, float] | None = None
         self._is_cut_sent = self._is_ended = False
@@ -84,7 +87,7 @@ class Report:
         self.gate, self._fault, self.values, self._steps = None, reason, None, {}
         self._wake()
 
-    def add(self, index: int, row: ReportedRow) -> None:
+    def add(self, index: int, row: Row) -> None:
         """Keep the reading of a token.
 
         A request that the server retracts draws its last tokens again, which were not sent.
@@ -173,7 +176,7 @@ class Report:
         return blocks
 
 
-def _first_of(alternatives: ReportedRow, top_k: int) -> ReportedRow:
+def _first_of(alternatives: Alternatives, top_k: int) -> Alternatives:
     """K of the batch's K logprobs and ids.
 
     A copy, since a view would keep the readings of the whole batch.

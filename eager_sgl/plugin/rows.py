@@ -21,10 +21,11 @@ def attach(request: Any, report: Report) -> None:
 class Rows(NamedTuple):
     """The rows of a batch, when its step begins.
 
-    Args:
-        reports: [rows], None for a request without one.
+    Attributes:
+        reports: [rows], None for a request that needs nothing of the step.
         prompt_lengths: [rows]; SGLang may shorten a prompt before the first step of its request.
-        num_known: [rows], the tokens that are known to have been drawn.
+        num_known: [rows], numbers of tokens in `output_ids`; under the overlap schedule one fewer
+            than have been drawn.
     """
 
     reports: list[Report | None]
@@ -33,8 +34,9 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, requests: Sequence[Any]) -> Rows | None:
-        """The rows of SGLang's requests; None if none of them has a report."""
-        reports = [getattr(request, _ATTRIBUTE, None) for request in requests]
+        """The rows of SGLang's requests; None if none of them needs anything of the step."""
+        attached = (getattr(request, _ATTRIBUTE, None) for request in requests)
+        reports = [report if report and report.needs else None for report in attached]
         if not any(reports):
             return None
         prompt_lengths = [len(request.origin_input_ids) for request in requests]

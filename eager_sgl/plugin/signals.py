@@ -103,47 +103,28 @@ class GateTable(NamedTuple):
 
     @classmethod
     def of(cls, needs: Sequence[Needs | None], device: torch.device) -> GateTable:
-        """Of a batch's rows; None for a row that is not observed."""
-        different = dict.fromkeys(needs)
-        kinds = [kind for kind in different if kind is not None and kind.is_read]
-        table = _shared_numbers(tuple(kinds), device)
-        if len(kinds) < len(different):
-            observed = [row for row, kind in enumerate(needs) if kind and kind.is_read]
-            table = table._replace(rows=moved(torch.tensor(observed), device))
-        if len(kinds) <= 1:
-            return table
-        places = {kind: place for place, kind in enumerate(kinds)}
-        chosen = moved(torch.tensor([places[n] for n in needs if n in places]), device)
-        return table._replace(
-            beyond=_chosen(table.beyond, chosen),
-            temperatures=table.temperatures[chosen],
-            thresholds=_chosen(table.thresholds, chosen),
-            stored_below=_chosen(table.stored_below, chosen),
-        )
+        """Of a batch's rows, of which at least one is read; None for one without a gate."""
+        return _table_of(tuple(needs), device)
 
 
-@lru_cache(maxsize=64)
-def _shared_numbers(kinds: tuple[Needs, ...], device: torch.device) -> GateTable:
-    """The table of rows of which each is of another kind."""
-    numbers = [(n.top_k, n.temperature, n.threshold, n.stored_below) for n in kinds]
-    table = moved(torch.tensor(numbers, dtype=torch.float32).reshape(-1, 4), device)
-    top_k = max((kind.top_k for kind in kinds), default=2)
-    columns = frozenset(name for kind in kinds for name in kind.columns)
-    has_threshold = any(kind.threshold < math.inf for kind in kinds)
-    has_same_k = len({kind.top_k for kind in kinds}) <= 1
+@lru_cache(maxsize=8)
+def _table_of(needs: tuple[Needs | None, ...], device: torch.device) -> GateTable:
+    """The table of the last batches, whose rows often stay the same for many steps."""
+    observed = {row: each for row, each in enumerate(needs) if each is not None and each.is_read}
+    different = list(dict.fromkeys(observed.values()))
+    rows = different if len(different) == 1 else list(observed.values())
+    numbers = [(row.top_k, row.temperature, row.threshold, row.stored_below) for row in rows]
+    table, top_k = moved(torch.tensor(numbers), device), max(row.top_k for row in different)
+    has_one_k = len({row.top_k for row in different}) == 1
     return GateTable(
-        rows=None,
+        rows=None if len(observed) == len(needs) else moved(torch.tensor(list(observed)), device),
         top_k=top_k,
-        beyond=None if has_same_k else torch.arange(top_k, device=device) >= table[:, :1],
+        beyond=None if has_one_k else torch.arange(top_k, device=device) >= table[:, :1],
         temperatures=table[:, 1:2],
-        thresholds=table[:, 2] if has_threshold else None,
-        stored_below=table[:, 3] if any(kind.stored_below for kind in kinds) else None,
-        columns=columns,
+        thresholds=table[:, 2] if any(row.threshold < math.inf for row in different) else None,
+        stored_below=table[:, 3] if any(row.stored_below for row in different) else None,
+        columns=frozenset(name for row in different for name in row.columns),
     )
-
-
-def _chosen(numbers: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if numbers is None else numbers[rows]
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
@@ -169,8 +150,9 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
     entries, ids = rows.table.topk(min(gates.top_k, rows.table.shape[-1]))
     normalisers = rows.log_normalisers()
     logprobs = rows.logprobs_of(entries, normalisers)
-    if gates.beyond is not None:
-        logprobs = logprobs.masked_fill(gates.beyond[:, : entries.shape[-1]], -torch.inf)
+    beyond = None if gates.beyond is None else gates.beyond[:, : entries.shape[-1]]
+    if beyond is not None:
+        logprobs = logprobs.masked_fill(beyond, -torch.inf)
     scaled = logprobs * rows.temperatures
     values = dict.fromkeys(COLUMNS, torch.zeros_like(logprobs[:, 0]))
     flags = values["logprobs"]
@@ -187,7 +169,7 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
         of_drawn = rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)
         values["logprobs"] = of_drawn[:, 0]
         # A token outside the K is at most as likely as the last of them.
-        last = _last_of(raw, gates.beyond)
+        last = _last_of(raw, beyond)
         raw_of_drawn = of_drawn * rows.temperatures - (scaled[:, :1] - raw[:, :1])
         values["raw_logprobs"] = torch.maximum(raw_of_drawn[:, 0], last)
     if "confidences" in gates.columns:

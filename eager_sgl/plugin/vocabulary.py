@@ -45,7 +45,7 @@ class Needs:
         threshold: infinite where no steps are reported for their entropy.
         stored_below: 0 where no steps are stored.
         columns: those that are reported, and the confidences where a floor needs them.
-        is_read: whether any of these is asked for.
+        is_read: whether a threshold, a store, a column or a floor is asked for.
         has_floor, has_seed: whether the gate has one.
     """
 
@@ -60,7 +60,8 @@ class Needs:
 
 
 _needs = lru_cache(maxsize=1024)(Needs)
-"""Equal needs are one object, so that they are told apart by identity."""
+"""Equal needs are one object, as long as it is among the last 1,024, and are compared as such.
+Equal ones that are two objects cost a batch a longer table, and no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +126,21 @@ class Gate:
             raise ValueError(f"the gate's parent is {self.parent!r:.50}; it has to be a request id")
 
     @property
-    def needs(self) -> Needs:
-        """What it needs of every step."""
+    def needs(self) -> Needs | None:
+        """What it needs of every step; None for nothing."""
         has_floor, columns = self.floor is not None, self.columns
         if has_floor and "confidences" not in columns:
             columns = (*columns, "confidences")
+        is_read = bool(columns) or self.threshold is not None or self.stored_below is not None
+        if not is_read and self.seed is None:
+            return None
         return _needs(
             self.top_k,
             self.temperature,
             math.inf if self.threshold is None else self.threshold,
             self.stored_below or 0.0,
             columns,
-            bool(columns) or self.threshold is not None or self.stored_below is not None,
+            is_read,
             has_floor,
             self.seed is not None,
         )

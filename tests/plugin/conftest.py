@@ -1,4 +1,4 @@
-"""What all tests of the plugin need outside SGLang."""
+"""What tests of the plugin need outside SGLang."""
 
 from __future__ import annotations
 

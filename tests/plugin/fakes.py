@@ -5,12 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from eager_sgl.plugin import hooks
+from eager_sgl.plugin.reports import Row
+from eager_sgl.plugin.signals import FLAGS, NUM_VALUES
 
-__all__ = ["Group", "Request", "opened", "params"]
+__all__ = ["TOP_K", "Group", "Request", "opened", "params", "reading"]
+
+TOP_K = 3
 
 
 class Group:
@@ -54,3 +59,11 @@ def opened(sampling: Any, rid: str = "1") -> Request:
     request = Request(sampling, rid)
     hooks.open_report(None, request)
     return request
+
+
+def reading(value: float, flags: int = 0) -> Row:
+    """A token's reading: each of its values, and its K logprobs, are the value."""
+    ids = np.full(TOP_K, int(value), np.int32).view(np.float32)
+    values = np.full(NUM_VALUES + TOP_K, value, np.float32)
+    values[FLAGS] = flags
+    return np.concatenate((values, ids))

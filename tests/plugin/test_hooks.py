@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +13,8 @@ from eager_sgl.plugin import hooks
 from eager_sgl.plugin.blocks import unpack
 from eager_sgl.plugin.reports import Report
 from eager_sgl.plugin.signals import NUM_VALUES
-from eager_sgl.plugin.vocabulary import KEY, Gate
-from tests.plugin.fakes import Request, opened, params
-
-TOP_K = 2
+from eager_sgl.plugin.vocabulary import COLUMNS, KEY, Gate
+from tests.plugin.fakes import TOP_K, Request, opened, params, reading
 
 
 def sent(request: Request, stop: int) -> Any:
@@ -68,6 +67,39 @@ def test_a_fault_of_a_request_leaves_the_others_of_its_step() -> None:
     assert sent(sound, 1).indices.tolist() == [0]
     assert sent(sound, 1).fault is None
     assert "has no attribute" in sent(broken, 1).fault
+
+
+def recorded(*rows: tuple[Request, int, float, int]) -> None:
+    """A step: requests, the indices of their tokens, their values and flags."""
+    table = torch.from_numpy(np.stack([reading(value, flags) for _, _, value, flags in rows]))
+    hooks._steps.append(hooks._Step([(report_of(r), index) for r, index, _, _ in rows], table))
+    hooks.record_steps()
+
+
+def test_every_request_keeps_its_own_row_of_a_step() -> None:
+    gate = Gate(top_k=TOP_K, stored_below=0.9, columns=COLUMNS).custom_params()
+    first, second = (opened(params(custom_params=gate)) for _ in range(2))
+    recorded((first, 0, 1.0, 0), (second, 0, 2.0, 2))
+    recorded((first, 1, 3.0, 0), (second, 1, 4.0, 0))
+    recorded((second, 2, 6.0, 0), (first, 2, 5.0, 2))
+    for request, values, indices in ((first, [1, 3, 5], [2]), (second, [2, 4, 6], [0])):
+        reports = sent(request, 3)
+        assert all(column.tolist() == values for column in reports.columns.values())
+        assert set(reports.columns) == set(COLUMNS)
+        assert reports.indices.tolist() == indices
+        assert report_of(request).values == {}
+
+
+def test_a_step_that_is_drawn_again_without_a_flag_is_not_reported() -> None:
+    gate = Gate(top_k=TOP_K, stored_below=0.9, columns=("logprobs",)).custom_params()
+    request = opened(params(custom_params=gate))
+    for index, value, flags in ((0, 1, 2), (1, 2, 2), (1, 3, 0), (2, 4, 0), (2, 5, 2)):
+        recorded((request, index, value, flags))
+    reports = sent(request, 3)
+    assert reports.indices.tolist() == [0, 2]
+    assert reports.columns["logprobs"].tolist() == [1, 3, 5]
+    recorded((request, 1, 9, 0))  # it has been sent
+    assert report_of(request).values == {}
 
 
 def test_reports_end_with_their_requests() -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from eager_sgl.plugin.blocks import Reports, unpack
-from eager_sgl.plugin.reports import NEVER, Report, ReportedRow
-from eager_sgl.plugin.signals import FLAGS, NUM_VALUES
+from eager_sgl.plugin.reports import NEVER, Report, Row
+from eager_sgl.plugin.signals import NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, Gate
+from tests.plugin.fakes import TOP_K, reading
 
-TOP_K = 3
 FIRES, STORED = 1, 2
 
 
@@ -24,15 +24,7 @@ def request(stream_interval: int | None = None) -> Any:
     )
 
 
-def reading(value: float, flags: int = 0) -> ReportedRow:
-    """A token's reading: each of its values, and its K logprobs, are the value."""
-    ids = np.full(TOP_K, int(value), np.int32).view(np.float32)
-    values = np.full(NUM_VALUES + TOP_K, value, np.float32)
-    values[FLAGS] = flags
-    return np.concatenate((values, ids))
-
-
-def widened(row: ReportedRow, top_k: int) -> ReportedRow:
+def widened(row: Row, top_k: int) -> Row:
     """The same reading in a batch whose largest K is `top_k`."""
     values, logprobs, ids = np.split(row, (NUM_VALUES, NUM_VALUES + TOP_K))
     more = np.zeros(top_k - TOP_K, np.float32)

@@ -7,8 +7,7 @@ from typing import Any
 from eager_sgl.plugin.blocks import unpack
 from eager_sgl.plugin.rows import Rows
 from eager_sgl.plugin.vocabulary import KEY, Gate
-from tests.plugin.fakes import Request, opened, params
-from tests.plugin.test_reports import TOP_K, reading
+from tests.plugin.fakes import TOP_K, Request, opened, params, reading
 
 ASKED = Gate(top_k=TOP_K, columns=("logprobs",)).custom_params()
 
@@ -46,11 +45,29 @@ def test_chunks_of_a_retracted_request_s_context_draw_nothing() -> None:
 
 
 def test_only_rows_that_are_read_are_observed() -> None:
-    asked: list[Any] = [None, ASKED, Gate(seed=1).custom_params(), ASKED]
+    of_branch = Gate(parent="0").custom_params()
+    asked: list[Any] = [None, ASKED, Gate(seed=1).custom_params(), ASKED, of_branch]
     requests = [opened(params(custom_params=custom), str(n)) for n, custom in enumerate(asked)]
     rows = Rows.of(requests)
     assert rows is not None
-    assert [bool(needs and needs.is_read) for needs in rows.needs] == [False, True, False, True]
-    observed = rows.observed(rows.needs, [2, 2, 2, 3])
+    reports = [r.customized_info and r.customized_info[KEY].report for r in requests]
+    assert rows.reports == [*reports[:4], None]
+    assert [bool(needs and needs.is_read) for needs in rows.needs] == [
+        *(False, True, False),
+        *(True, False),
+    ]
+    observed = rows.observed(rows.needs, [2, 2, 2, 3, 2])
     assert observed == [(rows.reports[1], 0), (rows.reports[3], 1)]
-    assert Rows.of(requests[:1]) is None
+    assert Rows.of([requests[0], requests[4]]) is None
+
+
+def test_a_seed_stays_in_the_batch_after_a_fault() -> None:
+    """The other ranks, which may not have had it, draw with the seed."""
+    gate = Gate(seed=1, columns=("logprobs",))
+    requests = [opened(params(custom_params=g.custom_params())) for g in (gate, Gate(top_k=TOP_K))]
+    report = requests[0].customized_info[KEY].report
+    report.fail("no memory")
+    rows = Rows.of(requests)
+    assert rows is not None
+    assert rows.reports == [report, None]
+    assert rows.observed(rows.needs, [2, 2]) == []

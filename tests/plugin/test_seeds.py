@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from eager_sgl.plugin import seeds
-from eager_sgl.plugin.reports import Report
-from eager_sgl.plugin.seeds import SeededRow, draw_again, drawn_by_seeds, seeded_rows
+from eager_sgl.plugin.seeds import SeededRow, draw_again, drawn_by_seeds
 from eager_sgl.plugin.signals import Distributions
-from eager_sgl.plugin.vocabulary import Gate
 from tests.plugin.fakes import Group
 
 VOCABULARY, NUM_ROWS = 20, 4
@@ -69,13 +67,3 @@ def test_a_rank_that_fails_takes_the_tokens_of_the_others(
     with pytest.raises(RuntimeError, match="no memory"):
         redrawn(drawn)
     assert (group.num_calls, drawn.tolist()) == (1, [0] * NUM_ROWS)
-
-
-def test_a_request_keeps_its_seed_after_a_fault_which_other_ranks_may_not_have() -> None:
-    params = SimpleNamespace(top_p=1.0, top_k=1 << 30, min_p=0.0, stream_interval=None)
-    report = Report(SimpleNamespace(sampling_params=params), Gate(seed=7, columns=("logprobs",)))
-    report.fail("no memory")
-    assert report.needs is not None
-    assert report.needs.has_seed
-    assert not report.needs.is_read
-    assert [row.seed for row in seeded_rows([None, report], [3, 4])] == [7]

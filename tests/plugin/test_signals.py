@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eager_sgl.plugin import signals
 from eager_sgl.plugin.signals import (
+    FLAGS,
     NUM_RANKED,
     NUM_VALUES,
     Distributions,
@@ -87,32 +88,40 @@ def test_entropies_are_exact_down_to_the_temperature_that_the_pages_name() -> No
 
 
 def test_rows_have_gates_of_their_own_and_others_have_none() -> None:
-    logits, temperatures = logits_of(6, seed=3), torch.ones(6, 1)
-    gates = [
-        Gate(top_k=5, columns=("raw_logprobs",)),
+    number = 60
+    logits, temperatures = logits_of(number, seed=3), torch.ones(number, 1)
+    kinds = [
+        Gate(top_k=5, threshold=0.4, columns=COLUMNS),
         None,
-        Gate(top_k=20, temperature=0.6, columns=("raw_logprobs",)),
-        None,
-        Gate(top_k=2, columns=("raw_logprobs",)),
-        Gate(top_k=40, columns=("raw_logprobs",)),
+        Gate(top_k=20, temperature=0.6, stored_below=0.8, columns=COLUMNS),
+        Gate(seed=1),
+        Gate(top_k=2, threshold=0.3, temperature=2.0, stored_below=0.9, columns=COLUMNS),
+        Gate(top_k=80, columns=COLUMNS),  # more than the vocabulary
     ]
-    drawn = torch.zeros(6, dtype=torch.long)
+    needs = [None if gate is None else gate.needs for gate in kinds] * (number // len(kinds))
+    drawn = torch.randint(0, VOCABULARY, (number,), generator=torch.Generator().manual_seed(1))
     rows = distributions(logits, temperatures, are_logits=False)
-    needs = [None if gate is None else gate.needs for gate in gates]
-    together = read_step(rows, drawn, GateTable.of(needs, CPU))
-    for place, row in enumerate((0, 2, 4, 5)):
-        gate = gates[row]
-        assert gate is not None
-        of_row, table = rows.of(torch.tensor([row])), GateTable.of([gate.needs], CPU)
-        alone = read_step(of_row, drawn[:1], table)[0]
-        torch.testing.assert_close(together[place, [1, 2, 4]], alone[[1, 2, 4]])
-        kept = slice(NUM_VALUES, NUM_VALUES + gate.top_k)
-        torch.testing.assert_close(together[place, kept], alone[kept])
+    table = GateTable.of(needs, CPU)
+    assert table.rows is not None
+    together = read_step(rows, drawn, table)
+    size = (together.shape[1] - NUM_VALUES) // 2
+    for place, row in enumerate(table.rows.tolist()):
+        of_row = needs[row]
+        assert of_row is not None
+        one = torch.tensor([row])
+        alone = read_step(rows.of(one), drawn[one], GateTable.of([of_row], CPU))[0]
+        top_k = min(of_row.top_k, VOCABULARY)
+        torch.testing.assert_close(together[place, :NUM_VALUES], alone[:NUM_VALUES])
+        for start, start_alone in ((NUM_VALUES, NUM_VALUES), (NUM_VALUES + size, -top_k)):
+            kept = together[place, start : start + top_k]
+            assert torch.equal(kept, alone[start_alone:][:top_k])
+    assert set(together[:, FLAGS].tolist()) == {0.0, 1.0, 2.0, 3.0}
 
 
 def test_rows_with_the_same_needs_are_read_where_they_are() -> None:
     """To choose rows of a large vocabulary costs a copy of their distributions."""
     needs = [Gate(stored_below=0.9).needs, Gate(threshold=0.5, top_k=4).needs]
+    assert needs[0] is not None
     assert Gate(stored_below=0.9).needs is needs[0]
     assert GateTable.of([needs[0]] * 3, CPU).temperatures.shape == (1, 1)
     assert GateTable.of([needs[0], needs[1], needs[0]], CPU).rows is None

@@ -77,7 +77,7 @@ def test_a_branch_names_a_parent_with_the_same_beginning(name: str) -> None:
     sent = Counter(point.position for point in points)
     kept = Counter(point.position for point in last.result.branch_points)
     assert kept <= sent
-    assert sent == kept or "vote" in name  # a decision comes between them
+    assert sent == kept or "vote" in name  # which leaves what a decision does not need
     # The first sequence that has pieces may have left one that has none yet.
     branched = [piece for piece in pieces if piece.point is not None and piece.sequence > 0]
     assert all(piece.parent is not None for piece in branched)
