@@ -295,7 +295,8 @@ def test_an_abort_before_any_token_is_an_error() -> None:
     assert len(elsewhere.received) == 1
 
 
-def test_a_request_on_the_named_replica_answers_its_abort() -> None:
+def test_a_request_on_the_named_replica_answers_its_abort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ROUTER_ABORT_TIMEOUT", 2.0)
     server = Replica(3, answers_aborts=True)
     with listening(server.handler()) as url:
         outcome, _ = run(_aborted(TokenClient(Transport(url, router=url), PROFILE), server, 1))

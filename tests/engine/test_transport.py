@@ -83,7 +83,7 @@ def test_the_error_of_the_last_try_has_the_number_of_tries(
     kind: str, error: type[Exception], said: str
 ) -> None:
     with serving(LOST[kind]) as (url, seen):
-        with pytest.raises(error, match=f"{said}.*tried {NUM_TRIES} times in 0 s"):
+        with pytest.raises(error, match=f"{said}.*tried {NUM_TRIES} times in \\d+ s"):
             run(Transport(url).post("/tokenize", dict))
         assert isinstance(outcome_of(Transport(url)), error)
     assert len(without_aborts(seen)) == 2 * NUM_TRIES

@@ -7,13 +7,12 @@ import gc
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ import aiohttp
 import pytest
 
 from eager_sgl import AsyncClient, Client, TokenLedger
+from eager_sgl.embedded.address import reserved_port
 from eager_sgl.engine import limits
 from eager_sgl.errors import RequestRejectedError, ServerUnreachableError
 from eager_sgl.generate.events import Completed
@@ -89,10 +89,7 @@ def test_a_client_that_cannot_connect_leaves_no_connection_open(number: int) -> 
 
 
 def test_a_client_connects_once_its_server_is_up(scripted: ScriptedServer) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-
-    async def connect_twice() -> None:
+    async def connect_twice(port: int) -> None:
         client = AsyncClient(f"http://127.0.0.1:{port}")
         with pytest.raises(ServerUnreachableError, match="cannot reach"):
             await client.replicas()
@@ -100,7 +97,8 @@ def test_a_client_connects_once_its_server_is_up(scripted: ScriptedServer) -> No
             assert (await client.generate((9,), METHODS["parallel"])).sequences
             await client.aclose()
 
-    asyncio.run(connect_twice())
+    with reserved_port("127.0.0.1", 0) as port:
+        asyncio.run(connect_twice(port))
 
 
 def test_a_cancelled_task_leaves_connecting_to_the_others(url: str) -> None:

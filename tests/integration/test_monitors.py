@@ -34,7 +34,7 @@ SAMPLES = TASK.load(48, None, 1)
 NUM_REPEATS = 2
 JOBS = [sample for sample in SAMPLES for _ in range(NUM_REPEATS)]
 MONITORS: tuple[Literal["gate", "chunk"], ...] = ("gate", "chunk")
-ERROR_PROBABILITY = 1e-3 / 3  # of each of three comparisons failing although nothing differs
+ERROR_PROBABILITY = 1e-6  # of each of three comparisons failing although nothing differs
 
 
 def config_of(monitor: Literal["gate", "chunk"], **options: Any) -> EagerConfig:

@@ -159,13 +159,16 @@ def test_no_part_of_a_stream_has_tokens_after_a_cut_that_it_does_not_report(
     means = np.convolve(reports.columns["confidences"], np.ones(8) / 8, "valid")
     floor = float(np.quantile(means[:60], 0.3))
     first = int(np.flatnonzero(means < floor)[0]) + 7
-    parts = asyncio.run(_parts(server_url, Gate(top_k=5, window=8, floor=floor)))
-    cuts = [unpack(part["meta_info"].get(KEY) or (), 5).cut for part in parts]
-    assert [cut is not None for cut in cuts] == [len(p["output_ids"]) > first for p in parts]
-    assert {cut[0] for cut in cuts if cut is not None} == {first}
-    assert any(
-        cut and not p["meta_info"]["finish_reason"] for cut, p in zip(cuts, parts, strict=True)
-    )
+    is_sent_before_the_end = False
+    for _ in range(5):  # SGLang skips parts when it is late
+        parts = asyncio.run(_parts(server_url, Gate(top_k=5, window=8, floor=floor)))
+        cuts = [unpack(part["meta_info"].get(KEY) or (), 5).cut for part in parts]
+        assert [cut is not None for cut in cuts] == [len(p["output_ids"]) > first for p in parts]
+        assert {cut[0] for cut in cuts if cut is not None} == {first}
+        is_sent_before_the_end |= any(
+            cut and not p["meta_info"]["finish_reason"] for cut, p in zip(cuts, parts, strict=True)
+        )
+    assert is_sent_before_the_end
 
 
 async def _parts(url: str, gate: Gate) -> list[dict[str, Any]]:
@@ -208,7 +211,7 @@ def test_a_branch_of_a_running_request_prefills_one_token(
             "stream": True,
             "sampling_params": {"max_new_tokens": 600, "temperature": 0, "ignore_eos": True},
         }
-        found = []
+        found, marks = [], [50, 100, 150, 200]
         headers = {"Authorization": f"Bearer {API_KEY}"}
         async with (
             aiohttp.ClientSession(read_bufsize=2**24) as session,
@@ -218,7 +221,8 @@ def test_a_branch_of_a_running_request_prefills_one_token(
                 if not line.startswith(b"data: {"):
                     continue
                 tokens = json.loads(line[6:])["output_ids"]
-                if len(tokens) % 50 == 0 and len(tokens) <= 200:
+                if marks and len(tokens) >= marks[0]:  # SGLang skips parts when it is late
+                    del marks[0]
                     params = {
                         "max_new_tokens": 2,
                         "custom_params": Gate(parent=parent).custom_params(),

@@ -73,7 +73,7 @@ def test_samples_beyond_the_known_tokens_are_the_servers(
         f"discarded {sum(r.counts.discarded for r in ours)}"
     )
     assert {result.inexact_steps for result in ours} == {0}
-    assert p_value > 1e-4
+    assert p_value > 1e-6
     assert tokens[0] < tokens[1]
     assert opened
     for result in ours[:4]:

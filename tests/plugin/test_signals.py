@@ -42,8 +42,9 @@ def distributions(logits: Tensor, temperatures: Tensor, *, are_logits: bool) -> 
 def test_readings_equal_those_of_the_whole_distributions(top_k: int, are_logits: bool) -> None:
     number = 60
     logits = logits_of(number)
-    temperatures = torch.rand(number, 1) + 0.5
-    drawn = torch.randint(0, VOCABULARY, (number,))
+    generator = torch.Generator().manual_seed(1)
+    temperatures = torch.rand(number, 1, generator=generator) + 0.5
+    drawn = torch.randint(0, VOCABULARY, (number,), generator=generator)
     gate = Gate(top_k=top_k, threshold=1.0, temperature=0.8, stored_below=0.9, columns=COLUMNS)
     rows = distributions(logits, temperatures, are_logits=are_logits)
     reading = read_step(rows, drawn, GateTable.of([gate.needs] * number, CPU)).numpy()

@@ -185,7 +185,7 @@ def test_a_refusal_keeps_its_status_and_message(client: openai.OpenAI, stream: A
 
 
 def test_samples_through_the_trie_have_the_law_of_the_servers_own(client: openai.OpenAI) -> None:
-    """400 samples each; the distance of two such samples of one law is below 0.2 (p < 0.001)."""
+    """400 samples each; the distance of two such samples of one law is below 0.25 (p < 1e-5)."""
     laws = []
     for method in ("parallel", "trie_parallel"):
         body: Any = {"eager": {"method": method} if method == "parallel" else {}}
@@ -196,7 +196,7 @@ def test_samples_through_the_trie_have_the_law_of_the_servers_own(client: openai
         laws.append(Counter(choice.text for answer in answers for choice in answer.choices))
     first, second = laws
     texts = first.keys() | second.keys()
-    assert sum(abs(first[text] - second[text]) for text in texts) / 800 < 0.2
+    assert sum(abs(first[text] - second[text]) for text in texts) / 800 < 0.25
 
 
 @pytest.mark.parametrize("n", [1, 3])

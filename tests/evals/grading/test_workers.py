@@ -87,7 +87,7 @@ def test_a_worker_killed_from_outside_is_replaced(pool: WorkerPool) -> None:
     assert pool.call(abs, -1, limit=10) == 1
 
     (busy,) = pool.pids
-    threading.Timer(0.3, os.kill, (busy, signal.SIGKILL)).start()
+    threading.Timer(1.0, os.kill, (busy, signal.SIGKILL)).start()
     with pytest.raises(CallFailedError, match="the worker died"):
         pool.call(time.sleep, 30, limit=30)
     assert pool.call(abs, -1, limit=10) == 1

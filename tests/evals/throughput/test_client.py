@@ -20,6 +20,7 @@ def test_prompts_in_flight_share_the_thread_of_the_connections(num_prompts: int)
 def test_small_runs_leave_nothing_behind() -> None:
     residues = list(time_small_runs(100, at_once=10))
     assert [residue.runs for residue in residues] == list(range(10, 101, 10))
-    assert residues[0].descriptors == residues[-1].descriptors
-    assert residues[0].threads == residues[-1].threads
+    # What other tests have left behind may end in between.
+    assert residues[-1].descriptors <= residues[0].descriptors
+    assert residues[-1].threads <= residues[0].threads
     assert residues[-1].tasks == 0
