@@ -17,7 +17,7 @@ from torch import Tensor
 from eager_sgl.plugin.reports import CONFIDENCE
 from eager_sgl.plugin.seeds import agree
 from eager_sgl.plugin.signals import NUM_VALUES
-from eager_sgl.plugin.vocabulary import Needs
+from eager_sgl.plugin.vocabulary import StepNeeds
 
 __all__ = ["agree_on_confidences", "unread_step"]
 
@@ -40,7 +40,7 @@ def agree_on_confidences(sampler: Any, reading: Tensor, rows: Tensor | None, num
     reading[:, CONFIDENCE] = confidences[chosen]
 
 
-def unread_step(needs: Sequence[Needs | None], device: torch.device) -> tuple[Tensor, Tensor]:
+def unread_step(needs: Sequence[StepNeeds | None], device: torch.device) -> tuple[Tensor, Tensor]:
     """What stands for a reading that has failed, and its rows: any confidence is smaller."""
     rows = [row for row, of_row in enumerate(needs) if of_row and of_row.is_read]
     reading = torch.zeros(len(rows), NUM_VALUES, device=device)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from eager_sgl.plugin.reports import Report
-from eager_sgl.plugin.vocabulary import Needs
+from eager_sgl.plugin.vocabulary import StepNeeds
 
 __all__ = ["Rows", "attach"]
 
@@ -43,12 +43,12 @@ class Rows(NamedTuple):
         return cls(reports, prompt_lengths, [len(request.output_ids) for request in requests])
 
     @property
-    def needs(self) -> list[Needs | None]:
+    def needs(self) -> list[StepNeeds | None]:
         """What the rows need of the step; None for nothing."""
         return [None if report is None else report.needs for report in self.reports]
 
     def observed(
-        self, needs: Sequence[Needs | None], lengths: Sequence[int]
+        self, needs: Sequence[StepNeeds | None], lengths: Sequence[int]
     ) -> list[tuple[Report, int]]:
         """The reports of the rows that are read, and the indices of the tokens that are drawn.
 

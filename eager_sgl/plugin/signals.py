@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from eager_sgl.plugin.entropy import top_k_entropies
-from eager_sgl.plugin.vocabulary import COLUMNS, Column, Needs
+from eager_sgl.plugin.vocabulary import COLUMNS, Column, StepNeeds
 
 __all__ = [
     "FLAGS",
@@ -102,13 +102,13 @@ class GateTable(NamedTuple):
     columns: frozenset[Column]
 
     @classmethod
-    def of(cls, needs: Sequence[Needs | None], device: torch.device) -> GateTable:
+    def of(cls, needs: Sequence[StepNeeds | None], device: torch.device) -> GateTable:
         """Of a batch's rows, of which at least one is read; None for one without a gate."""
         return _table_of(tuple(needs), device)
 
 
 @lru_cache(maxsize=8)
-def _table_of(needs: tuple[Needs | None, ...], device: torch.device) -> GateTable:
+def _table_of(needs: tuple[StepNeeds | None, ...], device: torch.device) -> GateTable:
     """The table of the last batches, whose rows often stay the same for many steps."""
     observed = {row: each for row, each in enumerate(needs) if each is not None and each.is_read}
     different = list(dict.fromkeys(observed.values()))
@@ -168,10 +168,8 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
         token_ids = (drawn if gates.rows is None else drawn[gates.rows]).long()[:, None]
         of_drawn = rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)
         values["logprobs"] = of_drawn[:, 0]
-        # A token outside the K is at most as likely as the last of them.
-        last = _last_of(raw, beyond)
-        raw_of_drawn = of_drawn * rows.temperatures - (scaled[:, :1] - raw[:, :1])
-        values["raw_logprobs"] = torch.maximum(raw_of_drawn[:, 0], last)
+        over_k = of_drawn * rows.temperatures - (scaled[:, :1] - raw[:, :1])
+        values["raw_logprobs"] = torch.maximum(over_k[:, 0], _last_of(raw, beyond))
     if "confidences" in gates.columns:
         values["confidences"] = _confidences(rows, scaled)
     columns = torch.stack((*values.values(), flags), -1)
@@ -179,7 +177,7 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
 
 
 def _last_of(raw: Tensor, beyond: Tensor | None) -> Tensor:
-    """[n], logprobs of the last of a row's K tokens."""
+    """[n], logprobs of the last of a row's K tokens, above which no token outside the K is."""
     return raw[:, -1] if beyond is None else raw.masked_fill(beyond, torch.inf).amin(-1)
 
 

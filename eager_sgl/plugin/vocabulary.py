@@ -15,7 +15,16 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal, get_args
 
-__all__ = ["BELOW_FLOOR", "COLUMNS", "KEY", "MAX_ID_LENGTH", "MAX_TOP_K", "Column", "Gate", "Needs"]
+__all__ = [
+    "BELOW_FLOOR",
+    "COLUMNS",
+    "KEY",
+    "MAX_ID_LENGTH",
+    "MAX_TOP_K",
+    "Column",
+    "Gate",
+    "StepNeeds",
+]
 
 KEY = "eager"
 """Of `custom_params`, and of the reports in `meta_info`."""
@@ -37,7 +46,7 @@ mean of −ln p of the K tokens in the whole distribution at temperature 1, in n
 
 
 @dataclass(frozen=True, eq=False)
-class Needs:
+class StepNeeds:
     """What a gate needs of a step; the rows of a batch have few different ones.
 
     Attributes:
@@ -59,7 +68,7 @@ class Needs:
     has_seed: bool
 
 
-_needs = lru_cache(maxsize=1024)(Needs)
+_needs = lru_cache(maxsize=1024)(StepNeeds)
 """Equal needs are one object, as long as it is among the last 1,024, and are compared as such.
 Equal ones that are two objects cost a batch a longer table, and no more."""
 
@@ -126,7 +135,7 @@ class Gate:
             raise ValueError(f"the gate's parent is {self.parent!r:.50}; it has to be a request id")
 
     @property
-    def needs(self) -> Needs | None:
+    def needs(self) -> StepNeeds | None:
         """What it needs of every step; None for nothing."""
         has_floor, columns = self.floor is not None, self.columns
         if has_floor and "confidences" not in columns:
