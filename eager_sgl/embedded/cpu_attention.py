@@ -40,7 +40,7 @@ ExtendParts = tuple[Tensor, Tensor, Tensor, Tensor]
 class DecodePattern(NamedTuple):
     """The cached tokens that each head of each row attends to: bags, ordered by head, then row.
 
-    Args:
+    Attributes:
         scores: sparse [bags, KV slots * KV heads], written by every layer.
         columns, starts: int64, its columns of all bags, and where bags start and the last one ends.
         lengths: int64 [bags].

@@ -14,7 +14,7 @@ _ATTRIBUTE = "eager_report"
 
 
 def attach(request: Any, report: Report) -> None:
-    """Make it the report of one of SGLang's requests."""
+    """Make it the report of one of SGLang's requests, found at every step of its batches."""
     setattr(request, _ATTRIBUTE, report)
 
 

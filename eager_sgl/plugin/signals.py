@@ -26,8 +26,9 @@ __all__ = [
 
 FLAGS = len(COLUMNS)
 NUM_VALUES = FLAGS + 1
-"""Leading columns of a reading: those of `vocabulary.COLUMNS`, 0 where no row needs one, and
-whether the step reaches θ (1), is to be stored (2), both (3) or none of them (0)."""
+"""Leading columns of a reading: those of `vocabulary.COLUMNS`, of which only those mean anything
+that a row needs, and whether the step reaches θ (1), is to be stored (2), both (3) or neither (0).
+"""
 MIN_LOGPROB = -1e4
 """Stands for a logprob of −∞ in means."""
 NUM_RANKED = 1024
@@ -160,25 +161,27 @@ def read_step(all_rows: Distributions, drawn: Tensor, gates: GateTable) -> Tenso
         values["entropies"] = top_k_entropies(scaled, gates.temperatures)
     if gates.thresholds is not None:
         flags = flags + (values["entropies"] >= gates.thresholds)
-    raw = torch.log_softmax(scaled, -1)
     if gates.stored_below is not None:
-        certainty = raw[:, 0].exp() * logprobs.exp().sum(-1)
+        certainty = torch.softmax(scaled, -1)[:, 0] * logprobs.exp().sum(-1)
         flags = flags + 2 * (certainty < gates.stored_below)
     if "logprobs" in gates.columns or "raw_logprobs" in gates.columns:
         token_ids = (drawn if gates.rows is None else drawn[gates.rows]).long()[:, None]
         of_drawn = rows.logprobs_of(rows.table.gather(-1, token_ids), normalisers)
         values["logprobs"] = of_drawn[:, 0]
-        over_k = of_drawn * rows.temperatures - (scaled[:, :1] - raw[:, :1])
-        values["raw_logprobs"] = torch.maximum(over_k[:, 0], _last_of(raw, beyond))
+    if "raw_logprobs" in gates.columns:
+        of_drawn = (of_drawn * rows.temperatures)[:, 0]
+        values["raw_logprobs"] = _over_k(of_drawn, scaled, beyond)
     if "confidences" in gates.columns:
         values["confidences"] = _confidences(rows, scaled)
     columns = torch.stack((*values.values(), flags), -1)
     return torch.cat((columns, logprobs, ids.int().view(torch.float32)), -1)
 
 
-def _last_of(raw: Tensor, beyond: Tensor | None) -> Tensor:
-    """[n], logprobs of the last of a row's K tokens, above which no token outside the K is."""
-    return raw[:, -1] if beyond is None else raw.masked_fill(beyond, torch.inf).amin(-1)
+def _over_k(logprobs: Tensor, scaled: Tensor, beyond: Tensor | None) -> Tensor:
+    """Logprobs [n] of drawn tokens, over the K tokens [n, K]; of one outside that of the last."""
+    last = scaled[:, -1] if beyond is None else scaled.masked_fill(beyond, torch.inf).amin(-1)
+    # No token outside is likelier than the last.
+    return torch.maximum(logprobs, last) - scaled.logsumexp(-1)
 
 
 def _confidences(rows: Distributions, scaled: Tensor) -> Tensor:

@@ -69,8 +69,8 @@ class StepNeeds:
 
 
 _needs = lru_cache(maxsize=1024)(StepNeeds)
-"""Equal needs are one object, as long as it is among the last 1,024, and are compared as such.
-Equal ones that are two objects cost a batch a longer table, and no more."""
+"""Equal needs are one object as long as it is among the last 1,024, since objects are compared: two
+for the same needs cost a batch a longer table, and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
     replicas = await client.replicas()
     model: Json = await replicas.call(lambda c: c.transport.get("/model_info"))
     server: Json = await replicas.call(lambda c: c.transport.get("/server_info"))
-    max_total_tokens = await _smallest_context(client)
+    max_total_tokens = await _smallest_context(client, replicas.down)
     if chat_defaults is None:
         chat_defaults = _defaults_of(server, Path(replicas.profile.model_path))
     return Facts(
@@ -97,9 +97,8 @@ async def facts_of(client: AsyncClient, chat_defaults: Mapping[str, float] | Non
     )
 
 
-async def _smallest_context(client: AsyncClient) -> int:
+async def _smallest_context(client: AsyncClient, down: Container[str]) -> int:
     """Tokens of a prompt and its answer on every server that is up."""
-    down = (await client.replicas()).down
     up = [transport for transport in client.transports if transport.url not in down]
     answers: list[Json] = await asyncio.gather(*(server.get("/v1/models") for server in up))
     return min(int(served["data"][0]["max_model_len"]) for served in answers)

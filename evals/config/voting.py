@@ -69,8 +69,8 @@ class VoteOptions:
             require_outweighing(share, weigh, rule, ends_otherwise=ends_otherwise)
         except ValueError as error:
             raise ValueError(
-                f"--vote-outweighed: {error} (--vote-weights {PROBABILITY} and --vote-rule {SHARE} "
-                f"or {ALL}, without --vote-cut and --vote-probe)"
+                f"--vote-outweighed is {share}; it needs --vote-weights {PROBABILITY} and "
+                f"--vote-rule {SHARE} or {ALL}, without --vote-cut and --vote-probe"
             ) from error
 
     @property

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from eager_sgl.plugin import hooks
-from eager_sgl.plugin.reports import Row
+from eager_sgl.plugin.reports import Report, Row
 from eager_sgl.plugin.signals import FLAGS, NUM_VALUES
+from eager_sgl.plugin.vocabulary import KEY
 
-__all__ = ["TOP_K", "Group", "Request", "opened", "params", "reading"]
+__all__ = ["TOP_K", "Group", "Request", "opened", "params", "reading", "report_of"]
 
 TOP_K = 3
 
@@ -59,6 +60,12 @@ def opened(sampling: Any, rid: str = "1") -> Request:
     request = Request(sampling, rid)
     hooks.open_report(None, request)
     return request
+
+
+def report_of(request: Request) -> Report:
+    report = request.customized_info[KEY].report
+    assert isinstance(report, Report)
+    return report
 
 
 def reading(value: float, flags: int = 0) -> Row:

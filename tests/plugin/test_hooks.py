@@ -11,20 +11,13 @@ import torch
 
 from eager_sgl.plugin import hooks
 from eager_sgl.plugin.blocks import unpack
-from eager_sgl.plugin.reports import Report
 from eager_sgl.plugin.signals import NUM_VALUES
 from eager_sgl.plugin.vocabulary import COLUMNS, KEY, Gate
-from tests.plugin.fakes import TOP_K, Request, opened, params, reading
+from tests.plugin.fakes import TOP_K, Request, opened, params, reading, report_of
 
 
 def sent(request: Request, stop: int) -> Any:
     return unpack(request.customized_info[KEY][0:stop], TOP_K)
-
-
-def report_of(request: Request) -> Report:
-    report = request.customized_info[KEY].report
-    assert isinstance(report, Report)
-    return report
 
 
 ASKED = Gate(top_k=TOP_K, threshold=1.0).custom_params()

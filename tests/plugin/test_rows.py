@@ -6,8 +6,9 @@ from typing import Any
 
 from eager_sgl.plugin.blocks import unpack
 from eager_sgl.plugin.rows import Rows
-from eager_sgl.plugin.vocabulary import KEY, Gate
-from tests.plugin.fakes import TOP_K, Request, opened, params, reading
+from eager_sgl.plugin.seeds import seeded_rows
+from eager_sgl.plugin.vocabulary import Gate
+from tests.plugin.fakes import TOP_K, Request, opened, params, reading, report_of
 
 ASKED = Gate(top_k=TOP_K, columns=("logprobs",)).custom_params()
 
@@ -35,7 +36,7 @@ def test_a_prompt_may_be_shortened_after_the_request_began() -> None:
 def test_chunks_of_a_retracted_request_s_context_draw_nothing() -> None:
     """SGLang computes the context again in chunks, and discards what it draws after each."""
     request = opened(params(custom_params=ASKED))
-    report = request.customized_info[KEY].report
+    report = report_of(request)
     for index in range(4):
         report.add(index_of(request, 2 + index), reading(index))
         request.output_ids.append(index)
@@ -50,12 +51,9 @@ def test_only_rows_that_are_read_are_observed() -> None:
     requests = [opened(params(custom_params=custom), str(n)) for n, custom in enumerate(asked)]
     rows = Rows.of(requests)
     assert rows is not None
-    reports = [r.customized_info and r.customized_info[KEY].report for r in requests]
-    assert rows.reports == [*reports[:4], None]
-    assert [bool(needs and needs.is_read) for needs in rows.needs] == [
-        *(False, True, False),
-        *(True, False),
-    ]
+    assert rows.reports == [None, *map(report_of, requests[1:4]), None]
+    is_read = [bool(needs and needs.is_read) for needs in rows.needs]
+    assert is_read == [False, True, False, True, False]
     observed = rows.observed(rows.needs, [2, 2, 2, 3, 2])
     assert observed == [(rows.reports[1], 0), (rows.reports[3], 1)]
     assert Rows.of([requests[0], requests[4]]) is None
@@ -65,9 +63,10 @@ def test_a_seed_stays_in_the_batch_after_a_fault() -> None:
     """The other ranks, which may not have had it, draw with the seed."""
     gate = Gate(seed=1, columns=("logprobs",))
     requests = [opened(params(custom_params=g.custom_params())) for g in (gate, Gate(top_k=TOP_K))]
-    report = requests[0].customized_info[KEY].report
+    report = report_of(requests[0])
     report.fail("no memory")
     rows = Rows.of(requests)
     assert rows is not None
     assert rows.reports == [report, None]
     assert rows.observed(rows.needs, [2, 2]) == []
+    assert [row.seed for row in seeded_rows(rows.reports, [2, 2])] == [1]

@@ -123,7 +123,7 @@ def test_a_vote_that_is_never_decided() -> None:
         (["--vote-cut", "0.5:32:x"], "--vote-cut is '0.5:32:x': invalid literal"),
         (
             ["--vote-outweighed", "0.3"],
-            "--vote-outweighed: outweighed is 0.3; it needs weights by probability",
+            "--vote-outweighed is 0.3; it needs --vote-weights probability and --vote-rule share",
         ),
         (["--vote-outweighed", "1"], "--vote-outweighed is 1.0; it must be a share in [0, 1)"),
         (["--vote-cut", "0.5:8:32"], "--vote-cut is '0.5:8:32': cutting.warmup is 32; it must be"),
